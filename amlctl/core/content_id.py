@@ -1,0 +1,39 @@
+"""Content ids: xxh3-128 of the bytes, 32 lower-case hex digits (canonical, big-endian form of XXH3).
+
+xxhash finds accidents, not attackers: content is trusted no further than the access rules of its store.
+"""
+
+from __future__ import annotations
+
+import re
+
+import xxhash
+
+ContentId = str
+
+EMPTY: ContentId = xxhash.xxh3_128_hexdigest(b"")
+"""Content id of zero bytes; such a file takes no room in the store."""
+
+_PATTERN = re.compile(r"[0-9a-f]{32}")
+
+
+def content_id(data: bytes | bytearray | memoryview) -> ContentId:
+    """Content id of bytes held in memory."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+class ContentHasher:
+    """Content id of bytes that arrive in parts. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._state = xxhash.xxh3_128()
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        self._state.update(data)
+
+    def content_id(self) -> ContentId:
+        return self._state.hexdigest()
+
+
+def is_content_id(text: str) -> bool:
+    return _PATTERN.fullmatch(text) is not None

@@ -1,0 +1,52 @@
+"""Environments: what a script needs beside its own code, identified by content.
+
+The id is the hash of the image and of the normalised content of the conda file: the order of keys, comments
+and the file's `name` do not matter; the order of packages does not either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+RUNTIME_REQUIREMENT = "xxhash>=3.4"
+"""What the runtime needs in every environment; part of every id."""
+
+DEFAULT_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
+"""Base image on Azure ML; the local workspace ignores it, but it is part of the id so that both agree."""
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """A parsed conda file. `conda` holds conda's own match specs (without python), `pip` pip's lines as written.
+
+    `python` is the wanted version as written (`3.11`, `>=3.10`, or empty for any); `is_current` means: the
+    interpreter that amlctl runs in, and nothing is made.
+    """
+
+    image: str = DEFAULT_IMAGE
+    python: str = ""
+    channels: tuple[str, ...] = ()
+    conda: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
+    source: str = ""
+    is_current: bool = False
+
+    def normalised(self) -> Mapping[str, Any]:
+        return {
+            "image": self.image,
+            "python": self.python,
+            "channels": list(self.channels),
+            "conda": sorted(self.conda),
+            "pip": sorted({*self.pip, RUNTIME_REQUIREMENT}),
+        }
+
+    @property
+    def id(self) -> str:
+        """32 hex digits (sha256, cut), or `current`."""
+        if self.is_current:
+            return "current"
+        text = json.dumps(self.normalised(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,100 @@
+"""What happens, as facts for whoever watches: terminal, plain lines, tests.
+
+A sink is thread-safe, fast and never raises. Counts are absolute, never increments, since a retry starts
+again. Rates, estimates and words belong to the renderer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Callable, Optional, Union
+
+
+class Stage(Enum):
+    """The long stages of a command, in the order in which a sync goes through them."""
+
+    SCAN = "scan"
+    HASH = "hash"
+    SEND = "send"
+    RECEIVE = "receive"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """How far a stage is. Totals are None while unknown; `is_done` comes exactly once, as its last event."""
+
+    stage: Stage
+    subject: str
+    done_files: int
+    done_bytes: int
+    total_files: Optional[int] = None
+    total_bytes: Optional[int] = None
+    is_done: bool = False
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the user about normal progress."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A sentence for the user about something that may not be what they meant."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A request is made again. `attempt` counts from 1."""
+
+    name: str
+    attempt: int
+    reason: str
+    wait_s: float
+
+
+@dataclass(frozen=True)
+class SnapshotCommitted:
+    """HEAD of a dataset names this snapshot now."""
+
+    dataset: str
+    snapshot: str
+
+
+@dataclass(frozen=True)
+class RunCreated:
+    """The run exists and is recorded; anything that fails from here on can be looked up by its id."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class RunStateChanged:
+    """A run reached a state; `reason` is for people and may be empty."""
+
+    run: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LogText:
+    """A piece of a run's log exactly as written, carriage returns included; may end inside a line."""
+
+    run: str
+    text: str
+
+
+Event = Union[
+    StageProgress, Note, Warned, Retried, SnapshotCommitted, RunCreated, RunStateChanged, LogText
+]
+EventSink = Callable[[Event], None]
+
+
+def null_sink(event: Event) -> None:
+    """The sink of whoever does not want to know."""

@@ -1,0 +1,150 @@
+"""Runs: states, their legal order, and the record that describes one run completely.
+
+The record is JSON at `runs/<run id>/record.json` in the store; the runtime starts from nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import Enum
+from typing import Any, Mapping, Optional, Sequence
+
+from amlctl.errors import NotFound, SettingsError, UsageError
+
+
+class RunState(str, Enum):
+    """States as Azure ML names them (REST description 2024-10-01, JobStatus)."""
+
+    NOT_STARTED = "NotStarted"
+    STARTING = "Starting"
+    PROVISIONING = "Provisioning"
+    PREPARING = "Preparing"
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    FINALIZING = "Finalizing"
+    CANCEL_REQUESTED = "CancelRequested"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+    NOT_RESPONDING = "NotResponding"
+    PAUSED = "Paused"
+
+
+FINAL_STATES = frozenset({RunState.COMPLETED.value, RunState.FAILED.value, RunState.CANCELED.value})
+"""A word that is not listed here means: still going, show it as it is."""
+
+
+def is_final(status: str) -> bool:
+    return status in FINAL_STATES
+
+
+@dataclass
+class RunRecord:
+    """All that is known of one run. Times are ISO 8601 in UTC; durations are seconds.
+
+    `variables` are the script's extra environment variables; a value that must stay secret is None here and
+    travels beside the record. `manifests` names the manifest file (store key) of each dataset's snapshot.
+    `times` has the moment at which each state was first reached, in order.
+    """
+
+    run: str
+    script: str
+    name: str = ""
+    status: str = RunState.NOT_STARTED.value
+    experiment: str = ""
+    arguments: list[str] = field(default_factory=list)
+    config: Optional[str] = None
+    config_content: Any = None
+    code: str = ""
+    datasets: dict[str, str] = field(default_factory=dict)
+    manifests: dict[str, str] = field(default_factory=dict)
+    produces: list[str] = field(default_factory=list)
+    published: dict[str, str] = field(default_factory=dict)
+    mode: str = "mount"
+    environment: str = ""
+    environment_content: Optional[str] = None
+    variables: dict[str, Optional[str]] = field(default_factory=dict)
+    compute: str = "local"
+    workspace: str = "local"
+    timeout_s: Optional[float] = None
+    tags: dict[str, str] = field(default_factory=dict)
+    git: Optional[dict[str, Any]] = None
+    command_line: list[str] = field(default_factory=list)
+    user: str = ""
+    host: str = ""
+    from_run: Optional[str] = None
+    created_at: str = ""
+    times: dict[str, str] = field(default_factory=dict)
+    exit_code: Optional[int] = None
+    error: Optional[dict[str, str]] = None
+    studio_url: Optional[str] = None
+    outputs: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return is_final(self.status)
+
+    def reached(self, state: RunState, now: datetime) -> None:
+        """Move to `state`. A final state is never left: what comes after it is ignored."""
+        if self.is_final:
+            return
+        self.status = state.value
+        self.times.setdefault(state.value, now.isoformat(timespec="milliseconds"))
+
+    def failed(self, kind: str, message: str, now: datetime, *, exit_code: Optional[int] = None) -> None:
+        """Move to Failed with a reason, unless the run ended already."""
+        if self.is_final:
+            return
+        self.error = {"kind": kind, "message": message}
+        if exit_code is not None:
+            self.exit_code = exit_code
+        self.reached(RunState.FAILED, now)
+
+    def to_json(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, document: Any) -> RunRecord:
+        """Raises SettingsError where the document is no run record; unknown keys of newer versions are dropped."""
+        if not isinstance(document, Mapping) or not isinstance(document.get("run"), str):
+            raise SettingsError("not a run record")
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: value for key, value in document.items() if key in known})
+
+
+def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
+    """The run id that RUN names: an id, a unique prefix of one, `@last` or `@N` (N-th from the newest).
+
+    Raises NotFound or, for an ambiguous prefix, UsageError.
+    """
+    if reference.startswith("@"):
+        position = 1 if reference == "@last" else int(reference[1:]) if reference[1:].isdigit() else 0
+        if position < 1:
+            raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
+        if position > len(ids_newest_first):
+            raise NotFound(f"there is no run {reference}: {len(ids_newest_first)} in all", hint="amlctl runs")
+        return ids_newest_first[position - 1]
+    if reference in ids_newest_first:
+        return reference
+    matches = [run for run in ids_newest_first if reference and run.startswith(reference)]
+    if not matches:
+        raise NotFound(f"no run {reference!r}", hint="amlctl runs")
+    if len(matches) > 1:
+        raise UsageError(
+            f"{reference!r} is the beginning of {len(matches)} runs", hint="type more of it", details=matches[:10]
+        )
+    return matches[0]
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds of `90`, `90s`, `15m`, `2h` or `1d`. Raises UsageError."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"{text!r} is no duration", hint="for example 90s, 15m or 2h")
+    return seconds

@@ -1,0 +1,92 @@
+"""Every error that a user can cause, and the exit code that goes with it.
+
+    AmlctlError
+    ├── RunFailed              1   the run did not complete
+    ├── CheckFailed            1   a check of ours failed
+    │   └── IntegrityError     1   bytes are not what their content id says
+    ├── UsageError             2   wrong use of a command
+    ├── SettingsError          3   a settings, config or environment file cannot be used
+    ├── LoginError             3   nobody is logged in
+    ├── RightsError            3   logged in, but not allowed; also file permissions
+    ├── NotFound               4   run, script, dataset, snapshot … does not exist
+    ├── Conflict               5   the store, or the local copy, moved
+    ├── ServiceUnavailable     6   network or service, after retries; a full disk
+    └── Interrupted          130   the user stopped it
+
+The message says what happened to which thing; `hint` is what to type or do now.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Sequence
+
+
+class AmlctlError(Exception):
+    """Base of all expected errors.
+
+    `kind` is stable and machine-readable; `hint` may be empty; `details` are further lines (a list of
+    paths, say) that a renderer shows below the message and cuts where they are many.
+    """
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str = "", details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = tuple(details)
+
+
+class RunFailed(AmlctlError):
+    kind = "run_failed"
+    exit_code = 1
+
+
+class CheckFailed(AmlctlError):
+    kind = "check_failed"
+    exit_code = 1
+
+
+class IntegrityError(CheckFailed):
+    kind = "integrity"
+
+
+class UsageError(AmlctlError):
+    kind = "usage"
+    exit_code = 2
+
+
+class SettingsError(AmlctlError):
+    kind = "settings"
+    exit_code = 3
+
+
+class LoginError(AmlctlError):
+    kind = "login"
+    exit_code = 3
+
+
+class RightsError(AmlctlError):
+    kind = "rights"
+    exit_code = 3
+
+
+class NotFound(AmlctlError):
+    kind = "not_found"
+    exit_code = 4
+
+
+class Conflict(AmlctlError):
+    kind = "conflict"
+    exit_code = 5
+
+
+class ServiceUnavailable(AmlctlError):
+    kind = "unavailable"
+    exit_code = 6
+
+
+class Interrupted(AmlctlError):
+    kind = "interrupted"
+    exit_code = 130

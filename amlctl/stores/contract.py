@@ -1,0 +1,122 @@
+"""`Store`: where bytes live by key, and what every implementation guarantees.
+
+Keys are relative POSIX paths: no empty part, no `.` or `..`, no NUL. Guarantees:
+
+- A key shows either nothing or a whole value: no reader ever sees a part of a write.
+- What was written is there for the next reader, of any process, at once, and survives a crash of the writer.
+- `put` without `replace` is create-if-absent: an existing value is kept, nothing is sent, no error.
+- `swap` is the only conditional write; of two writers with the same expectation exactly one succeeds.
+- All methods may be called from several threads at once. Retries, where a service needs them, happen inside.
+
+Errors are those of `amlctl.errors` only: NotFound, Conflict, RightsError, LoginError, SettingsError,
+ServiceUnavailable (network, service, full disk).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Iterator, Optional, Protocol, Sequence, Union
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+@dataclass(frozen=True)
+class FileBody:
+    """Bytes of a local file, sent without being held in memory."""
+
+    path: Path
+    size_bytes: int
+
+
+Body = Union[bytes, Sequence[Buffer], FileBody]
+"""What can be sent: bytes, several buffers that follow each other, or a file."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored value as a listing shows it; `modified_at` in seconds since 1970 UTC."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A value with the tag that `swap` compares."""
+
+    data: bytes
+    version: str
+
+
+@dataclass
+class Traffic:
+    """What went over the wire: requests, and bytes of bodies. Thread-safe to add to."""
+
+    requests: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def add(self, *, requests: int = 1, sent_bytes: int = 0, received_bytes: int = 0) -> None:
+        with self._lock:
+            self.requests += requests
+            self.sent_bytes += sent_bytes
+            self.received_bytes += received_bytes
+
+
+class Store(Protocol):
+    """See the module's docstring for the guarantees."""
+
+    @property
+    def url(self) -> str:
+        """Names the store for people and for local state; holds no secret."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic: ...
+
+    def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
+        """The value, or `length` bytes of it from `start`. Raises NotFound."""
+        ...
+
+    def get_versioned(self, key: str) -> Optional[Versioned]:
+        """The value and its version; None where there is none."""
+        ...
+
+    def download(self, key: str, target: Path) -> int:
+        """Write the value to the new file `target`; returns its size in bytes. Raises NotFound."""
+        ...
+
+    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+        """Write a value; False where it existed already and `replace` was not asked for."""
+        ...
+
+    def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
+        """Write if the present version is `expected` (None: there is no value yet); the new version.
+
+        Raises Conflict where it is not.
+        """
+        ...
+
+    def info(self, key: str) -> Optional[Entry]:
+        """Size and age of a value; None where there is none."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """Every value whose key begins with `prefix` (which is empty or ends with `/`), in no order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a value; one that is not there is no error."""
+        ...
+
+    def local_path(self, key: str) -> Optional[Path]:
+        """Where this machine can open the value as a file, if it can. The file must not be changed."""
+        ...
+
+
+def is_valid_key(key: str) -> bool:
+    return "\0" not in key and all(part not in ("", ".", "..") for part in key.split("/"))

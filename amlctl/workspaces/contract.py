@@ -1,0 +1,82 @@
+"""`Workspace`: where runs are made. The local one and Azure ML keep the same promises.
+
+- A run's id is chosen by the caller; `start` with an id that exists already starts nothing twice.
+- A run goes on when the caller's process ends. Its record is up to date whenever it is read: a run that
+  nobody looks after any more is Failed, with the reason, never Running for ever.
+- A log is read by offset: nothing is lost and nothing comes twice, however often a reader comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping, Optional, Protocol, Sequence
+
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import EventSink
+from amlctl.core.run import RunRecord
+
+
+@dataclass(frozen=True)
+class LogChunk:
+    """A piece of a log. `cursor` is the byte offset to read on from; `is_final`: no more will ever come."""
+
+    data: bytes
+    cursor: int
+    is_final: bool
+
+
+@dataclass(frozen=True)
+class EnvironmentInfo:
+    """An environment of the workspace; `location` is a folder or a resource id, empty if not made yet."""
+
+    id: str
+    is_ready: bool
+    location: str
+    tool: str
+
+
+class Workspace(Protocol):
+    """One place where runs are made."""
+
+    @property
+    def name(self) -> str: ...
+
+    def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
+        """Look the environment up without making it."""
+        ...
+
+    def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
+        """Make the environment, or find it. Raises SettingsError (cannot be made), ServiceUnavailable."""
+        ...
+
+    def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
+        """Hand the run over. `secrets` are the variables whose value the record does not hold."""
+        ...
+
+    def read(self, run: str) -> RunRecord:
+        """The run's record as it stands now. Raises NotFound."""
+        ...
+
+    def list_runs(self) -> list[RunRecord]:
+        """Newest first."""
+        ...
+
+    def log_names(self, run: str) -> Sequence[str]:
+        """Names that `read_log` takes; the first is the one to show by default."""
+        ...
+
+    def read_log(self, run: str, cursor: int, *, name: Optional[str] = None) -> LogChunk:
+        """What was written since `cursor` (0: from the beginning), possibly nothing."""
+        ...
+
+    def wait(self, run: str, cursor: int, timeout_s: float) -> None:
+        """Return when the run's state or log may have changed, at the latest after `timeout_s`."""
+        ...
+
+    def cancel(self, run: str) -> None:
+        """Ask the run to end and keep its outputs so far. A run that ended already is left alone."""
+        ...
+
+    def delete(self, run: str) -> None:
+        """Forget an ended run: record, logs, outputs. Raises Conflict while it is going."""
+        ...
