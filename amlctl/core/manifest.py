@@ -1,0 +1,302 @@
+"""Manifests: the list of a dataset's files, its canonical bytes and its written form (format 1).
+
+Canonical bytes of a snapshot: for each entry, sorted by the bytes of its path,
+`<path> NUL <size> SPACE <x or -> SPACE <content id> LF`; the snapshot id is their xxh3-128. Times and places
+are no part of it: a touched file is no change, and neither is repacking.
+
+Paths are POSIX and relative, exactly as the file system has them: text whose undecodable bytes are surrogate
+escapes (PEP 383). A path that ends with `/` is an empty folder. The path `.` is a dataset that is one file.
+
+Written form: see `docs/store-format.md`; sections of lines, each with the packs that its lines name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from urllib.parse import unquote_to_bytes
+
+import xxhash
+
+from amlctl.core.content_id import EMPTY, is_content_id
+from amlctl.errors import IntegrityError, SettingsError
+
+FORMAT = 1
+ONE_FILE = "."
+SHARD_FROM = 10_000
+"""Entries from which a manifest is written in shards."""
+SHARD_MEAN = 4_096
+"""Mean entries of a shard; a border stands where the hash of a path is divisible by it."""
+
+_SURROGATES = "surrogateescape"
+
+
+class FileEntry(NamedTuple):
+    """One file: path, size in bytes, executable bit, content id."""
+
+    path: str
+    size_bytes: int
+    is_executable: bool
+    content_id: str
+
+
+class Place(NamedTuple):
+    """Where the bytes of a content id are: kind `pack`, `object`, or `mirror` (under the entry's own path).
+
+    In a pack, `length` bytes from `offset` are the stored bytes, raw deflate where `is_deflated`.
+    """
+
+    kind: str
+    pack: str = ""
+    offset: int = 0
+    length: int = 0
+    is_deflated: bool = False
+
+
+OBJECT = Place("object")
+MIRROR = Place("mirror")
+
+
+def path_bytes(path: str) -> bytes:
+    return path.encode("utf-8", _SURROGATES)
+
+
+def entry_order(entry: FileEntry) -> bytes:
+    """Sort key of the canonical order."""
+    return entry.path.encode("utf-8", _SURROGATES)
+
+
+def snapshot_id(entries: Sequence[FileEntry]) -> str:
+    """Id of entries that are in canonical order."""
+    state = xxhash.xxh3_128()
+    parts: list[str] = []
+    for path, size, is_executable, content in entries:
+        parts.append(f"{path}\0{size} {'x' if is_executable else '-'} {content}\n")
+        if len(parts) == 8192:
+            state.update("".join(parts).encode("utf-8", _SURROGATES))
+            parts.clear()
+    state.update("".join(parts).encode("utf-8", _SURROGATES))
+    return state.hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A snapshot and where its bytes are.
+
+    `entries` are in canonical order; `places` has a place for every content id but that of zero bytes;
+    `pack_sizes` the size in bytes of every pack that a place names.
+    """
+
+    dataset: str
+    layout: str
+    entries: Sequence[FileEntry]
+    places: Mapping[str, Place]
+    pack_sizes: Mapping[str, int]
+    snapshot: str = ""
+    created_at: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.snapshot:
+            object.__setattr__(self, "snapshot", snapshot_id(self.entries))
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.entries)
+
+
+def empty_manifest(dataset: str) -> Manifest:
+    return Manifest(dataset, "pack", (), {}, {})
+
+
+# --- written form ---------------------------------------------------------------------------------------
+
+_ESCAPED = re.compile(rb"[\x00-\x1f\x7f%]")
+_KINDS = {"o": OBJECT, "m": MIRROR}
+
+
+def escape_path(path: str) -> str:
+    """The path in one line of UTF-8: control characters, `%` and undecodable bytes as %XX."""
+    if path.isprintable() and "%" not in path:
+        return path
+    raw = _ESCAPED.sub(lambda match: b"%%%02X" % match.group()[0], path.encode("utf-8", _SURROGATES))
+    return "".join(
+        f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in raw.decode("utf-8", _SURROGATES)
+    )
+
+
+def unescape_path(text: str) -> str:
+    return unquote_to_bytes(text).decode("utf-8", _SURROGATES) if "%" in text else text
+
+
+def check_path(path: str) -> None:
+    """Raises IntegrityError for a path that could leave its dataset or that no file system can have."""
+    body = path[:-1] if path.endswith("/") else path
+    if path == ONE_FILE:
+        return
+    if not body or "\0" in body or any(part in ("", ".", "..") for part in body.split("/")):
+        raise IntegrityError(f"a manifest names the path {path!r}, which leaves its dataset")
+
+
+def encode_section(entries: Iterable[FileEntry], manifest: Manifest) -> bytes:
+    """Lines of some entries, led by a line with the packs that they name."""
+    numbers: dict[str, int] = {}
+    lines: list[str] = []
+    for path, size, is_executable, content in entries:
+        place = manifest.places.get(content)
+        if place is None:
+            where = "-"
+        elif place.kind == "pack":
+            number = numbers.setdefault(place.pack, len(numbers))
+            where = f"{number}:{place.offset}:{place.length}:{'d' if place.is_deflated else 's'}"
+        else:
+            where = place.kind[0]
+        lines.append(f"{content} {size} {'x' if is_executable else '-'} {where}\t{escape_path(path)}\n")
+    packs = json.dumps({"packs": [[pack, manifest.pack_sizes[pack]] for pack in numbers]})
+    return f"{packs}\n{''.join(lines)}".encode()
+
+
+def decode_section(
+    data: bytes, entries: list[FileEntry], places: dict[str, Place], pack_sizes: dict[str, int]
+) -> None:
+    """Add a section's entries and places to what is given. Raises IntegrityError."""
+    try:
+        head, _, body = data.decode().partition("\n")
+        packs: list[list[Any]] = json.loads(head)["packs"]
+        pack_sizes.update((str(pack), int(size)) for pack, size in packs)
+        for line in body.splitlines() if body.isascii() else body.split("\n"):
+            if not line:
+                continue
+            fields, _, escaped = line.partition("\t")
+            content, size, flag, where = fields.split(" ")
+            path = unescape_path(escaped)
+            check_path(path)
+            entries.append(FileEntry(path, int(size), flag == "x", content))
+            if where == "-" or content in places:
+                continue
+            if where in _KINDS:
+                places[content] = _KINDS[where]
+            else:
+                number, offset, length, method = where.split(":")
+                places[content] = Place("pack", packs[int(number)][0], int(offset), int(length), method == "d")
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify") from error
+
+
+def shard_entries(entries: Sequence[FileEntry], *, mean: int = SHARD_MEAN) -> Iterator[Sequence[FileEntry]]:
+    """Entries in runs whose borders depend on paths alone, so that an edit moves only its own shard's bytes.
+
+    A run has at least a quarter and at most four times `mean` entries, but for the last.
+    """
+    start = 0
+    for index, entry in enumerate(entries):
+        count = index + 1 - start
+        is_border = count >= mean // 4 and xxhash.xxh3_64_intdigest(entry_order(entry)) % mean == 0
+        if is_border or count >= 4 * mean:
+            yield entries[start : index + 1]
+            start = index + 1
+    if start < len(entries):
+        yield entries[start:]
+
+
+@dataclass(frozen=True)
+class ManifestHeader:
+    """First line of a manifest file. `shards` are names of section files; empty: the section follows inline."""
+
+    dataset: str
+    snapshot: str
+    layout: str
+    files: int
+    size_bytes: int
+    created_at: str = ""
+    shards: Sequence[str] = field(default_factory=tuple)
+
+    def encode(self) -> bytes:
+        document = {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "snapshot": self.snapshot,
+            "layout": self.layout,
+            "files": self.files,
+            "bytes": self.size_bytes,
+            "created_at": self.created_at,
+            "shards": list(self.shards),
+        }
+        return (json.dumps(document) + "\n").encode()
+
+
+def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
+    """The header and what follows it. Raises IntegrityError, SettingsError (a newer format)."""
+    line, _, rest = data.partition(b"\n")
+    try:
+        document = json.loads(line)
+        check_format(document.get("format"))
+        header = ManifestHeader(
+            dataset=document["dataset"],
+            snapshot=document["snapshot"],
+            layout=document["layout"],
+            files=document["files"],
+            size_bytes=document["bytes"],
+            created_at=document.get("created_at", ""),
+            shards=tuple(document["shards"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify") from error
+    if not is_content_id(header.snapshot):
+        raise IntegrityError(f"a manifest names the snapshot {header.snapshot!r}")
+    return header, rest
+
+
+def check_format(number: object) -> None:
+    """Raises SettingsError where a store was written by a newer amlctl."""
+    if number != FORMAT:
+        raise SettingsError(
+            f"the store has format {number!r}; this amlctl reads format {FORMAT}",
+            hint="pip install --upgrade amlctl",
+        )
+
+
+# --- keys -----------------------------------------------------------------------------------------------
+
+_PLAIN = re.compile(r"[A-Za-z0-9._+=@,() -]+")
+
+
+def dataset_folder(dataset: str) -> str:
+    """`datasets/<dataset>`; what no store carries, or what amlctl itself puts there, is escaped with %XX."""
+    parts = []
+    for part in dataset.split("/"):
+        raw = path_bytes(part)
+        is_plain = _PLAIN.fullmatch(part) is not None and part not in ("HEAD", "shards") and not part.endswith(".gz")
+        parts.append(part if is_plain else "".join(f"%{byte:02X}" for byte in raw))
+    return "datasets/" + "/".join(parts)
+
+
+def pack_key(pack: str) -> str:
+    return f"packs/{pack[:2]}/{pack}.zip"
+
+
+def object_key(content: str) -> str:
+    return f"objects/{content[:2]}/{content}"
+
+
+def mirror_key(dataset: str, path: str) -> str:
+    return f"mirror/{dataset}" if path == ONE_FILE else f"mirror/{dataset}/{path}"
+
+
+def needs_no_bytes(entry: FileEntry) -> bool:
+    return entry.content_id == EMPTY or entry.path.endswith("/")
+
+
+def parse_head(data: bytes) -> tuple[str, str]:
+    """Snapshot id and manifest key of a HEAD. Raises IntegrityError, SettingsError."""
+    try:
+        document = json.loads(data)
+        check_format(document.get("format"))
+        return str(document["snapshot"]), str(document["manifest"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"a HEAD cannot be read: {error}", hint="amlctl store verify") from error
+
+
+def encode_head(snapshot: str, manifest_key: str) -> bytes:
+    return (json.dumps({"format": FORMAT, "snapshot": snapshot, "manifest": manifest_key}) + "\n").encode()

@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all: written under a temporary name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from amlctl.errors import SettingsError
+
+TEMPORARY_PREFIX = ".amlctl-tmp-"
+"""Begins every temporary name; whoever lists a folder skips these, and cleaning up removes old ones."""
+
+
+def temporary_beside(path: Path) -> Path:
+    """A fresh name in the folder of `path`, so that the rename stays inside one file system."""
+    return path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace the file's content in one step; makes missing parent folders. Raises OSError."""
+    temporary = temporary_beside(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, document: object) -> None:
+    """`document` as indented JSON, in one step."""
+    write_bytes(path, (json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Raises FileNotFoundError, and SettingsError where the file holds no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise SettingsError(f"{path} is no JSON: {error}") from error

@@ -1,0 +1,226 @@
+"""A folder as the store: one file a key.
+
+Values appear by hard link or rename of a finished temporary file. Packs and objects are immutable and
+read-only (0444). Data is not fsynced: after a power cut, not after a killed process, a value may be damaged;
+every reader verifies content ids, and `sync --repair` sends damaged bytes again.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Optional
+
+import xxhash
+
+from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside, write_bytes
+from amlctl.stores.contract import Body, Entry, FileBody, Traffic, Versioned, is_valid_key
+
+_LOCK_NAME = ".amlctl-lock"
+_READ_ONLY_PREFIXES = ("packs/", "objects/")
+
+
+class DirectoryStore:
+    """Thread-safe; several processes may use the same folder. `traffic.requests` counts calls."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self._traffic = Traffic()
+
+    @property
+    def url(self) -> str:
+        return str(self._root)
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._traffic
+
+    def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
+        with self._translated(key):
+            if start == 0 and length is None:
+                data = self._path(key).read_bytes()
+            else:
+                with self._path(key).open("rb") as file:
+                    file.seek(start)
+                    data = file.read() if length is None else file.read(length)
+        self._traffic.add(received_bytes=len(data))
+        return data
+
+    def get_versioned(self, key: str) -> Optional[Versioned]:
+        try:
+            data = self.get(key)
+        except NotFound:
+            self._traffic.add()
+            return None
+        return Versioned(data, _version(data))
+
+    def download(self, key: str, target: Path) -> int:
+        with self._translated(key):
+            source = self._path(key)
+            if not source.is_file():
+                raise FileNotFoundError(source)
+            shutil.copyfile(source, target)
+            size = target.stat().st_size
+        self._traffic.add(received_bytes=size)
+        return size
+
+    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+        path = self._path(key)
+        self._traffic.add()
+        with self._translated(key):
+            if not replace and path.exists():
+                return False
+            mode = 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644
+            temporary = temporary_beside(path)
+            try:
+                sent = _write(temporary, body, mode)
+                is_new = _appear(temporary, path, replace)
+            finally:
+                temporary.unlink(missing_ok=True)
+        self._traffic.add(requests=0, sent_bytes=sent)
+        return is_new
+
+    def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
+        path = self._path(key)
+        self._traffic.add()
+        with self._translated(key), self._locked():
+            try:
+                present: Optional[str] = _version(path.read_bytes())
+            except FileNotFoundError:
+                present = None
+            if present != expected:
+                raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
+            write_bytes(path, data)
+        self._traffic.add(requests=0, sent_bytes=len(data))
+        return _version(data)
+
+    def info(self, key: str) -> Optional[Entry]:
+        self._traffic.add()
+        with self._translated(key):
+            try:
+                stat = self._path(key).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return Entry(key, stat.st_size, stat.st_mtime)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        self._traffic.add()
+        pending = [prefix.rstrip("/")]
+        while pending:
+            folder = pending.pop()
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    found = sorted(entries, key=lambda entry: entry.name)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise _translate(error, folder, self.url) from error
+            for entry in found:
+                key = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(key)
+                elif not entry.name.startswith(TEMPORARY_PREFIX) and entry.name != _LOCK_NAME:
+                    try:
+                        stat = entry.stat()
+                    except FileNotFoundError:
+                        continue
+                    yield Entry(key, stat.st_size, stat.st_mtime)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        self._traffic.add()
+        with self._translated(key):
+            path.unlink(missing_ok=True)
+            # An empty folder is nothing to a store; another writer may be filling it right now.
+            for parent in path.relative_to(self._root).parents[:-1]:
+                try:
+                    (self._root / parent).rmdir()
+                except OSError:
+                    break
+
+    def local_path(self, key: str) -> Optional[Path]:
+        path = self._path(key)
+        return path if path.is_file() else None
+
+    def _path(self, key: str) -> Path:
+        if not is_valid_key(key):
+            raise SettingsError(f"{key!r} is no key of a store")
+        return self._root / key
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._root.mkdir(parents=True, exist_ok=True)
+        with (self._root / _LOCK_NAME).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _translate(error, key, self.url) from error
+
+
+def _version(data: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def _write(temporary: Path, body: Body, mode: int) -> int:
+    """Write the body to a new file; returns the bytes written."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        descriptor = os.open(temporary, flags, 0o600)
+    except FileNotFoundError:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, flags, 0o600)
+    with os.fdopen(descriptor, "wb") as target:
+        if isinstance(body, FileBody):
+            with body.path.open("rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+        elif isinstance(body, bytes):
+            target.write(body)
+        else:
+            target.writelines(body)
+        os.fchmod(target.fileno(), mode)
+        return target.tell()
+
+
+def _appear(temporary: Path, path: Path, replace: bool) -> bool:
+    if replace:
+        temporary.replace(path)
+        return True
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        # No hard links here (exFAT, some network shares): the values are immutable, so the last one may win.
+        temporary.replace(path)
+    return True
+
+
+def _translate(error: OSError, key: str, url: str) -> AmlctlError:
+    if isinstance(error, (FileNotFoundError, IsADirectoryError)):
+        return NotFound(f"{key} is not in the store {url}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ServiceUnavailable(
+            f"the disk of the store {url} is full", hint="free some space and run it again; nothing is lost"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RightsError(
+            f"no right to use {key or 'the folder'} in the store {url}: {error.strerror}",
+            hint=f"check the owner and the rights of {url}",
+        )
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        return SettingsError(
+            f"the store {url} cannot hold {key}: a file stands where a folder is needed", hint="choose another folder"
+        )
+    return ServiceUnavailable(f"the store {url} failed at {key}: {error.strerror or error}", hint="try again")
