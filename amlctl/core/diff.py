@@ -1,0 +1,115 @@
+"""What changed between snapshots, and how three of them merge. Pure data in, pure data out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterable, Mapping, Sequence
+
+from amlctl.core.manifest import FileEntry, entry_order
+
+
+@dataclass(frozen=True)
+class Changes:
+    """From one list of entries to another. Paths are in canonical order."""
+
+    added: Sequence[str]
+    modified: Sequence[str]
+    deleted: Sequence[str]
+    unchanged: int
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.added or self.modified or self.deleted)
+
+
+def by_path(entries: Iterable[FileEntry]) -> dict[str, FileEntry]:
+    return {entry.path: entry for entry in entries}
+
+
+def diff(old: Sequence[FileEntry], new: Sequence[FileEntry]) -> Changes:
+    """Both in canonical order. A changed executable bit is a modification."""
+    before = by_path(old)
+    added, modified, unchanged = [], [], 0
+    for entry in new:
+        was = before.pop(entry.path, None)
+        if was is None:
+            added.append(entry.path)
+        elif was == entry:
+            unchanged += 1
+        else:
+            modified.append(entry.path)
+    return Changes(added, modified, list(before), unchanged)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Of two sides that both started from `base`. `conflicts`: paths that both changed, differently."""
+
+    entries: Sequence[FileEntry]
+    conflicts: Sequence[str]
+    taken_from_theirs: Sequence[str]
+
+
+def merge(
+    base: Sequence[FileEntry],
+    ours: Sequence[FileEntry],
+    theirs: Sequence[FileEntry],
+    *,
+    prefer: str = "",
+) -> Merge:
+    """Three-way, path by path: the side that changed wins; where both did, `prefer` (`ours`, `theirs`) decides.
+
+    `taken_from_theirs` are the paths whose result differs from ours. Without `prefer` a conflict keeps ours
+    in `entries` and is listed; nothing may then be written. A file where the other side has made a folder is
+    a conflict of the file's path.
+    """
+    was, mine, other = by_path(base), by_path(ours), by_path(theirs)
+    result: dict[str, FileEntry] = {}
+    conflicts: list[str] = []
+    taken: list[str] = []
+    for path in {**mine, **other}:
+        old, our, their = was.get(path), mine.get(path), other.get(path)
+        if our == their or their == old:
+            chosen = our
+        elif our == old:
+            chosen = their
+            taken.append(path)
+        else:
+            if not prefer:
+                conflicts.append(path)
+            chosen = their if prefer == "theirs" else our
+            if chosen is not our:
+                taken.append(path)
+        if chosen is not None:
+            result[path] = chosen
+    conflicts += _settle_shapes(result, mine, prefer, taken)
+    entries = sorted(result.values(), key=entry_order)
+    return Merge(entries, sorted(set(conflicts)), sorted(set(taken)))
+
+
+def _settle_shapes(
+    result: dict[str, FileEntry], mine: Mapping[str, FileEntry], prefer: str, taken: list[str]
+) -> list[str]:
+    """Remove what cannot stand beside each other: `a` and `a/b`, and the mark of a folder that is not empty."""
+    folders: dict[str, list[str]] = {}
+    for path in result:
+        body = path.rstrip("/")
+        for position, character in enumerate(body):
+            if character == "/":
+                folders.setdefault(body[:position], []).append(path)
+    conflicts = []
+    for folder, inside in folders.items():
+        if folder + "/" in result:
+            del result[folder + "/"]
+        if folder not in result:
+            continue
+        conflicts += [] if prefer else [folder]
+        file_is_mine = folder in mine
+        if file_is_mine == (prefer != "theirs"):
+            losers = inside
+        else:
+            losers = [folder]
+        for path in losers:
+            result.pop(path, None)
+            taken.append(path)
+    return conflicts

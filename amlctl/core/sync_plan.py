@@ -1,0 +1,180 @@
+"""From "this is what the store shall hold" to "these bytes have to go there". Pure data.
+
+`status`, `--dry-run` and the real sync use the same plan. Rules, in order:
+
+1. Content that the store has already (from HEAD, from packs that arrived before, under any path) is reused.
+2. New small files go into packs in canonical order; new large ones, and those of a dataset of only a few
+   files, become objects. In the layout `mirror` every file is a plain file under its own path.
+3. Where more than a third of the bytes of a dataset's packs is dead, the live rest of the deadest packs is sent
+   again in new ones, but never more than the new bytes of this sync, so that no sync sends more than twice its
+   change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Mapping, Sequence
+
+from amlctl.core.manifest import MIRROR, OBJECT, FileEntry, Manifest, Place, needs_no_bytes
+from amlctl.core.pack import MAX_MEMBERS, stored_size
+
+FEW_FILES = 8
+"""A dataset with fewer small files than this is not packed: nothing would be won."""
+DEAD_SHARE = 1 / 3
+"""Share of dead bytes in a dataset's packs from which they are repacked."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`name`: auto, pack or mirror. Files below `pack_below` bytes are packed, to packs of `pack_size` bytes."""
+
+    name: str = "auto"
+    pack_below: int = 1 << 20
+    pack_size: int = 64 << 20
+
+    def is_small(self, entry: FileEntry) -> bool:
+        return entry.size_bytes < self.pack_below
+
+    def packs(self, entries: Sequence[FileEntry]) -> bool:
+        """Whether the small files of a dataset go into packs."""
+        if self.name != "auto":
+            return self.name == "pack"
+        small = 0
+        for entry in entries:
+            small += self.is_small(entry) and not needs_no_bytes(entry)
+            if small >= FEW_FILES:
+                return True
+        return False
+
+    @property
+    def written_as(self) -> str:
+        """The layout as results and manifests name it: what `auto` came to."""
+        return "mirror" if self.name == "mirror" else "pack"
+
+
+@dataclass(frozen=True)
+class SyncPlan:
+    """`packs`: lists of contents, one list a pack. `objects`, `mirror_files`: single files to send.
+
+    `repacked` are contents that are there already and are sent again. Sizes are those of the content; what goes
+    over the wire may be less where members are deflated, and is a little more for the zips' own bytes.
+    """
+
+    entries: Sequence[FileEntry]
+    layout: str
+    places: Mapping[str, Place]
+    packs: Sequence[Sequence[FileEntry]] = ()
+    objects: Sequence[FileEntry] = ()
+    mirror_files: Sequence[FileEntry] = ()
+    mirror_deletions: Sequence[str] = ()
+    repacked: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def send_files(self) -> int:
+        return sum(map(len, self.packs)) + len(self.objects) + len(self.mirror_files)
+
+    @property
+    def send_bytes(self) -> int:
+        return (
+            sum(entry.size_bytes for pack in self.packs for entry in pack)
+            + sum(entry.size_bytes for entry in self.objects)
+            + sum(entry.size_bytes for entry in self.mirror_files)
+        )
+
+    @property
+    def reused_bytes(self) -> int:
+        total = sum(entry.size_bytes for entry in self.entries)
+        return max(0, total - self.send_bytes)
+
+
+Known = Callable[[Sequence[FileEntry]], Mapping[str, Place]]
+"""Asked once with the entries whose content HEAD does not place; answers with what the store has besides."""
+
+
+def plan_sync(entries: Sequence[FileEntry], head: Manifest, layout: Layout, known: Known) -> SyncPlan:
+    """What has to be sent so that the store holds `entries` (canonical order)."""
+    if layout.name == "mirror":
+        return _plan_mirror(entries, head)
+    places = {content: place for content, place in head.places.items() if place.kind != "mirror"}
+    new: dict[str, FileEntry] = {}
+    for entry in entries:
+        if entry.content_id not in places and not needs_no_bytes(entry):
+            new.setdefault(entry.content_id, entry)
+    if new:
+        places.update(known(list(new.values())))
+    to_send = [entry for content, entry in new.items() if content not in places]
+    is_packed = layout.packs(entries)
+    small = [entry for entry in to_send if is_packed and layout.is_small(entry)]
+    objects = [entry for entry in to_send if not (is_packed and layout.is_small(entry))]
+    repacked = _repack(entries, head, sum(entry.size_bytes for entry in to_send))
+    small += repacked
+    kept = {
+        content: places[content] for content in {entry.content_id for entry in entries} if content in places
+    }
+    return SyncPlan(
+        entries,
+        layout.written_as,
+        kept,
+        packs=split_packs(small, layout.pack_size),
+        objects=objects,
+        repacked=frozenset(entry.content_id for entry in repacked),
+    )
+
+
+def _plan_mirror(entries: Sequence[FileEntry], head: Manifest) -> SyncPlan:
+    was = {entry.path: entry for entry in head.entries} if head.layout == "mirror" else {}
+    to_send = []
+    for entry in entries:
+        before = was.pop(entry.path, None)
+        if not needs_no_bytes(entry) and (before is None or before.content_id != entry.content_id):
+            to_send.append(entry)
+        elif entry.path[-1:] != "/" and entry.size_bytes == 0 and (before is None or before.size_bytes):
+            to_send.append(entry)
+    places = {entry.content_id: MIRROR for entry in entries if not needs_no_bytes(entry)}
+    gone = [path for path in was if not path.endswith("/")]
+    return SyncPlan(entries, "mirror", places, mirror_files=to_send, mirror_deletions=gone)
+
+
+def _repack(entries: Sequence[FileEntry], head: Manifest, budget_bytes: int) -> list[FileEntry]:
+    """Live contents of the deadest packs, at most `budget_bytes` of them, if too much is dead."""
+    live: dict[str, dict[str, FileEntry]] = {}
+    for entry in entries:
+        place = head.places.get(entry.content_id)
+        if place is not None and place.kind == "pack":
+            live.setdefault(place.pack, {}).setdefault(entry.content_id, entry)
+    held = {pack: sum(head.places[content].length for content in contents) for pack, contents in live.items()}
+    sizes = {pack: head.pack_sizes[pack] - _OVERHEAD for pack in held}
+    total = sum(sizes.values())
+    if sum(held.values()) >= (1 - DEAD_SHARE) * total:
+        return []
+    chosen: list[FileEntry] = []
+    for pack in sorted(held, key=lambda pack: (held[pack] / max(1, sizes[pack]), pack)):
+        if held[pack] >= (1 - DEAD_SHARE) * sizes[pack]:
+            break
+        cost = sum(entry.size_bytes for entry in live[pack].values())
+        if cost > budget_bytes:
+            continue
+        budget_bytes -= cost
+        chosen += live[pack].values()
+    return chosen
+
+
+_OVERHEAD = 22
+"""Bytes of a zip's end record; headers of members count as theirs."""
+
+
+def split_packs(entries: Sequence[FileEntry], pack_size: int) -> list[list[FileEntry]]:
+    """One list a pack, in the given order; a pack is full once it holds `pack_size` bytes."""
+    packs: list[list[FileEntry]] = []
+    filled = pack_size
+    for entry in entries:
+        if filled >= pack_size or len(packs[-1]) >= MAX_MEMBERS:
+            packs.append([])
+            filled = 0
+        packs[-1].append(entry)
+        filled += stored_size(entry.path, entry.size_bytes)
+    return packs
+
+
+def object_places(plan: SyncPlan) -> dict[str, Place]:
+    return {entry.content_id: OBJECT for entry in plan.objects}

@@ -1,0 +1,28 @@
+"""One process at a time, by `flock` on a file; it is free again when its holder ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from amlctl.core.events import EventSink, Note
+
+
+@contextmanager
+def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
+    """Hold the lock; who has to wait is told for whom. Raises OSError."""
+    with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).decode(errors="replace").strip() or "another amlctl"
+            sink(Note(f"{purpose} waits for {holder}"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"{purpose} (process {os.getpid()})".encode())
+        file.flush()
+        yield
