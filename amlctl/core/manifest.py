@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import xxhash
@@ -86,7 +87,7 @@ class Manifest:
     """A snapshot and where its bytes are.
 
     `entries` are in canonical order; `places` has a place for every content id but that of zero bytes;
-    `pack_sizes` the size in bytes of every pack that a place names.
+    `pack_sizes` the size in bytes of every pack that a place names; `shards` the section files it was read from.
     """
 
     dataset: str
@@ -96,6 +97,7 @@ class Manifest:
     pack_sizes: Mapping[str, int]
     snapshot: str = ""
     created_at: str = ""
+    shards: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.snapshot:
@@ -157,15 +159,13 @@ def encode_section(entries: Iterable[FileEntry], manifest: Manifest) -> bytes:
     return f"{packs}\n{''.join(lines)}".encode()
 
 
-def decode_section(
-    data: bytes, entries: list[FileEntry], places: dict[str, Place], pack_sizes: dict[str, int]
-) -> None:
+def decode_section(data: bytes, entries: list[FileEntry], places: dict[str, Place], pack_sizes: dict[str, int]) -> None:
     """Add a section's entries and places to what is given. Raises IntegrityError."""
     try:
         head, _, body = data.decode().partition("\n")
         packs: list[list[Any]] = json.loads(head)["packs"]
         pack_sizes.update((str(pack), int(size)) for pack, size in packs)
-        for line in body.splitlines() if body.isascii() else body.split("\n"):
+        for line in body.split("\n"):
             if not line:
                 continue
             fields, _, escaped = line.partition("\t")

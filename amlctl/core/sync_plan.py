@@ -12,10 +12,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Mapping, Sequence
+from typing import Callable
 
-from amlctl.core.manifest import MIRROR, OBJECT, FileEntry, Manifest, Place, needs_no_bytes
+from amlctl.core.manifest import MIRROR, FileEntry, Manifest, Place, needs_no_bytes
 from amlctl.core.pack import MAX_MEMBERS, stored_size
 
 FEW_FILES = 8
@@ -108,9 +109,7 @@ def plan_sync(entries: Sequence[FileEntry], head: Manifest, layout: Layout, know
     objects = [entry for entry in to_send if not (is_packed and layout.is_small(entry))]
     repacked = _repack(entries, head, sum(entry.size_bytes for entry in to_send))
     small += repacked
-    kept = {
-        content: places[content] for content in {entry.content_id for entry in entries} if content in places
-    }
+    kept = {content: places[content] for content in {entry.content_id for entry in entries} if content in places}
     return SyncPlan(
         entries,
         layout.written_as,
@@ -142,8 +141,11 @@ def _repack(entries: Sequence[FileEntry], head: Manifest, budget_bytes: int) -> 
         place = head.places.get(entry.content_id)
         if place is not None and place.kind == "pack":
             live.setdefault(place.pack, {}).setdefault(entry.content_id, entry)
-    held = {pack: sum(head.places[content].length for content in contents) for pack, contents in live.items()}
-    sizes = {pack: head.pack_sizes[pack] - _OVERHEAD for pack in held}
+    held = {
+        pack: sum(stored_size(entry.path, head.places[content].length) for content, entry in contents.items())
+        for pack, contents in live.items()
+    }
+    sizes = {pack: head.pack_sizes[pack] for pack in held}
     total = sum(sizes.values())
     if sum(held.values()) >= (1 - DEAD_SHARE) * total:
         return []
@@ -159,10 +161,6 @@ def _repack(entries: Sequence[FileEntry], head: Manifest, budget_bytes: int) -> 
     return chosen
 
 
-_OVERHEAD = 22
-"""Bytes of a zip's end record; headers of members count as theirs."""
-
-
 def split_packs(entries: Sequence[FileEntry], pack_size: int) -> list[list[FileEntry]]:
     """One list a pack, in the given order; a pack is full once it holds `pack_size` bytes."""
     packs: list[list[FileEntry]] = []
@@ -174,7 +172,3 @@ def split_packs(entries: Sequence[FileEntry], pack_size: int) -> list[list[FileE
         packs[-1].append(entry)
         filled += stored_size(entry.path, entry.size_bytes)
     return packs
-
-
-def object_places(plan: SyncPlan) -> dict[str, Place]:
-    return {entry.content_id: OBJECT for entry in plan.objects}

@@ -14,10 +14,11 @@ ServiceUnavailable (network, service, full disk).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Iterator, Optional, Protocol, Sequence, Union
+from typing import Optional, Protocol, Union
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -87,7 +88,7 @@ class Store(Protocol):
         ...
 
     def download(self, key: str, target: Path) -> int:
-        """Write the value to the new file `target`; returns its size in bytes. Raises NotFound."""
+        """Write the value to the file `target`, whose mode is kept; returns its size in bytes. Raises NotFound."""
         ...
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:

@@ -11,9 +11,10 @@ import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Optional
 
 import xxhash
 
@@ -94,7 +95,9 @@ class DirectoryStore:
             except FileNotFoundError:
                 present = None
             if present != expected:
-                raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
+                raise Conflict(
+                    f"{key} in {self.url} was changed by someone else", hint="run the command again"
+                )
             write_bytes(path, data)
         self._traffic.add(requests=0, sent_bytes=len(data))
         return _version(data)
@@ -221,6 +224,7 @@ def _translate(error: OSError, key: str, url: str) -> AmlctlError:
         )
     if isinstance(error, (NotADirectoryError, FileExistsError)):
         return SettingsError(
-            f"the store {url} cannot hold {key}: a file stands where a folder is needed", hint="choose another folder"
+            f"the store {url} cannot hold {key}: a file stands where a folder is needed",
+            hint="choose another folder",
         )
     return ServiceUnavailable(f"the store {url} failed at {key}: {error.strerror or error}", hint="try again")
