@@ -1,0 +1,165 @@
+"""Finds what people type for SCRIPT and `--config`.
+
+Only files that are part of the code snapshot count as scripts: below `pipeline/` and not ignored. Ignored and
+hidden folders are never entered.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.ignore import FolderRules, IgnoreRules
+
+CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+def find_script(root: Path, pipeline: Path, text: str, *, cwd: Path, ignore: IgnoreRules) -> Path:
+    """The absolute path of the script that `text` means.
+
+    A path is relative to `cwd`, to the project's `root` or to `pipeline`; otherwise the end of a path that is
+    unique below `pipeline`, most often a bare name. Raises UsageError (ambiguous, outside `pipeline`, a folder,
+    no Python), NotFound with the nearest names.
+    """
+    if not text.strip():
+        raise UsageError("no script named", hint="amlctl submit SCRIPT")
+    is_bare = Path(text).name == text
+    bases = [cwd, root] if is_bare else [cwd, root, pipeline]
+    typed = [_absolute(base, text) for base in bases]
+    inside = [path for path in typed if _is_inside(path, pipeline)]
+    for path in inside:
+        if path.is_file():
+            return _checked(path, root, ignore)
+    files = list(walk_files(root, pipeline, ignore))
+    matches = _ending_with(files, pipeline, text)
+    if len(matches) == 1:
+        return _checked(matches[0], root, ignore)
+    if matches:
+        raise UsageError(
+            f"{text!r} is the name of {len(matches)} scripts",
+            hint=f"amlctl submit {_shown(matches[0], root)}",
+            details=[_shown(path, root) for path in matches],
+        )
+    if any(path.is_dir() for path in inside):
+        raise UsageError(f"{text!r} is a folder, not a script")
+    if any(path.is_file() for path in typed):
+        raise UsageError(
+            f"{text!r} is not under {_shown(pipeline, root)}/, so it would not be sent with the run",
+            hint=f"move it to {_shown(pipeline, root)}/",
+        )
+    scripts = [path for path in files if path.suffix == ".py"]
+    raise _not_found(f"no script {text!r} under {_shown(pipeline, root)}/", text, scripts, root)
+
+
+def find_config(root: Path, pipeline: Path, text: str, *, cwd: Path, script: Path, ignore: IgnoreRules) -> Path:
+    """The absolute path of the config that `text` means.
+
+    Looked for as given (relative to `cwd`, to `root`), beside the script, in `configs/` beside the script, then
+    anywhere below `pipeline`. Raises UsageError (ambiguous), NotFound with the nearest names.
+    """
+    if not text.strip():
+        raise UsageError("no config named", hint="--config baseline.json")
+    for base in (cwd, root, script.parent, script.parent / "configs", pipeline):
+        path = _absolute(base, text)
+        if path.is_file():
+            return path
+    files = list(walk_files(root, pipeline, ignore))
+    matches = _ending_with(files, pipeline, text)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UsageError(
+            f"{text!r} is the name of {len(matches)} configs",
+            hint=f"--config {_shown(matches[0], root)}",
+            details=[_shown(path, root) for path in matches],
+        )
+    configs = [path for path in files if path.suffix.lower() in CONFIG_SUFFIXES]
+    raise _not_found(f"no config {text!r}", text, configs, root)
+
+
+def walk_files(root: Path, top: Path, ignore: IgnoreRules) -> Iterator[Path]:
+    """Every file below `top` that no rule ignores, in order of path; hidden and cache folders are left out."""
+    if not top.is_dir():
+        return
+    above = ""
+    for part in top.relative_to(root).parts:
+        ignore.enter(above, _names(root / above))
+        above = f"{above}/{part}" if above else part
+    pending = [above]
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+        except PermissionError:
+            continue
+        rules = ignore.enter(folder, [entry.name for entry in entries])
+        below = []
+        for entry in entries:
+            name, is_folder = entry.name, entry.is_dir(follow_symlinks=False)
+            if rules.match(name, is_folder) is not None:
+                continue
+            if is_folder and not name.startswith(".") and name != "__pycache__":
+                below.append(f"{folder}/{name}" if folder else name)
+            elif not is_folder and entry.is_file():
+                yield root / folder / name
+        pending.extend(reversed(below))
+
+
+def _checked(path: Path, root: Path, ignore: IgnoreRules) -> Path:
+    if path.suffix != ".py":
+        raise UsageError(f"{_shown(path, root)} is no Python script", hint="its name has to end in .py")
+    folder = ""
+    parts = path.relative_to(root).parts
+    for position, name in enumerate(parts):
+        rules: FolderRules = ignore.enter(folder, _names(root / folder))
+        rule = rules.match(name, position < len(parts) - 1)
+        if rule is not None:
+            raise UsageError(
+                f"{_shown(path, root)} is ignored, so it would not be sent with the run",
+                hint=f"the rule is {rule.pattern!r} in {rule.source}, line {rule.line}",
+            )
+        folder = f"{folder}/{name}" if folder else name
+    return path
+
+
+def _names(folder: Path) -> Sequence[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise SettingsError(f"cannot read the folder {folder}: {error.strerror}") from error
+
+
+def _absolute(base: Path, text: str) -> Path:
+    # Without resolving links: what people see as inside pipeline/ is inside.
+    return Path(os.path.abspath(base / os.path.expanduser(text)))
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return folder in path.parents or path == folder
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _ending_with(files: Sequence[Path], pipeline: Path, text: str) -> list[Path]:
+    wanted = os.path.normpath(text)
+    relative = [(path, path.relative_to(pipeline).as_posix()) for path in files]
+    return [path for path, name in relative if name == wanted or name.endswith("/" + wanted)]
+
+
+def _not_found(message: str, text: str, files: Sequence[Path], root: Path) -> NotFound:
+    wanted, by_name = Path(text).name, {}
+    for path in files:
+        by_name.setdefault(path.name, []).append(_shown(path, root))
+    near = difflib.get_close_matches(wanted, list(by_name), n=3, cutoff=0.5)
+    if not near and not Path(wanted).suffix:
+        near = [name for name in by_name if Path(name).stem == wanted]
+    shown = [path for name in near for path in by_name[name]][:5]
+    if shown:
+        return NotFound(message, hint=f"did you mean {Path(shown[0]).name}?", details=shown)
+    some = sorted(path for paths in by_name.values() for path in paths)[:5]
+    return NotFound(message, hint=f"there are: {', '.join(some)}" if some else "there are none yet")

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from amlctl.core.run_id import MAX_LENGTH, new_run_id, slug
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+def test_an_id_tells_name_and_time() -> None:
+    assert new_run_id("model_train", NOW, "0a1bffff") == "model_train-20260304-050607-0a1b"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("über Größe", "uber-Groe"),
+        ("a/b c..d", "a-b-c-d"),
+        ("--x__", "x"),
+        ("画像", "run"),
+        ("", "run"),
+        ("_private", "private"),
+    ],
+)
+def test_a_slug_holds_letters_digits_and_hyphens_only(name: str, expected: str) -> None:
+    assert slug(name) == expected
+
+
+def test_a_long_name_is_cut() -> None:
+    run = new_run_id("n" * 500, NOW, "abcd")
+    assert len(run) <= MAX_LENGTH
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*-20260304-050607-abcd", run)
