@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable, NamedTuple, Optional, Sequence
+from pathlib import Path
+from typing import Callable, NamedTuple, Optional
 
 import xxhash
 
@@ -119,9 +121,7 @@ def _cache_key(cache_root: str, folder: str) -> str:
     return f"{cache_root}/{folder}" if folder else cache_root
 
 
-def _known_ids(
-    folder: Folder, rows: Sequence[FileRow], cached: Optional[CachedFolder]
-) -> tuple[list[bytes], bool]:
+def _known_ids(folder: Folder, rows: Sequence[FileRow], cached: Optional[CachedFolder]) -> tuple[list[bytes], bool]:
     """An id (or `_NO_ID`) for each row, and whether anything is new."""
     if cached is None:
         return [_NO_ID] * len(rows), True
@@ -146,17 +146,20 @@ def _read(path: str, seen: FileRow) -> tuple[FileRow, bytes, bytes]:
                 size, identity = _hash_large(descriptor)
             after = os.fstat(descriptor)
             if size == after.st_size and _same(before, after):
-                row = FileRow(
-                    seen.name, after.st_mode, size, after.st_mtime_ns, after.st_ino, after.st_ctime_ns
-                )
+                row = FileRow(seen.name, after.st_mode, size, after.st_mtime_ns, after.st_ino, after.st_ctime_ns)
                 return row, identity, data
             os.lseek(descriptor, 0, os.SEEK_SET)
             before = after
     finally:
         os.close(descriptor)
-    raise Conflict(
-        f"{path} changes while it is read", hint="stop what writes it, or name it in .amlctlignore"
-    )
+    raise Conflict(f"{path} changes while it is read", hint="stop what writes it, or name it in .amlctlignore")
+
+
+def read_small(path: Path) -> bytes:
+    """All bytes of a file that is a file; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def _same(one: os.stat_result, two: os.stat_result) -> bool:
@@ -221,9 +224,7 @@ def _remember(
             stored.append(row)
         packed = pack_rows(stored)
         is_settled = is_settled and packed == folder.rows
-        changed.append(
-            (_cache_key(cache_root, folder.path), CachedFolder(packed, b"".join(ids[at] for at in kept)))
-        )
+        changed.append((_cache_key(cache_root, folder.path), CachedFolder(packed, b"".join(ids[at] for at in kept))))
     cache.remember_folders(changed)
     if is_settled and digest:
         size = sum(entry.size_bytes for entry in entries)

@@ -25,10 +25,15 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 @dataclass(frozen=True)
 class FileBody:
-    """Bytes of a local file, sent without being held in memory."""
+    """Bytes of a local file, sent without being held in memory.
+
+    Nothing appears in the store where the file turns out to have other bytes than `content_id` says, or
+    cannot be read any more: Conflict.
+    """
 
     path: Path
     size_bytes: int
+    content_id: str
 
 
 Body = Union[bytes, Sequence[Buffer], FileBody]

@@ -14,10 +14,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import IO, Optional
 
 import xxhash
 
+from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside, write_bytes
 from amlctl.stores.contract import Body, Entry, FileBody, Traffic, Versioned, is_valid_key
@@ -95,9 +96,7 @@ class DirectoryStore:
             except FileNotFoundError:
                 present = None
             if present != expected:
-                raise Conflict(
-                    f"{key} in {self.url} was changed by someone else", hint="run the command again"
-                )
+                raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
             write_bytes(path, data)
         self._traffic.add(requests=0, sent_bytes=len(data))
         return _version(data)
@@ -184,14 +183,27 @@ def _write(temporary: Path, body: Body, mode: int) -> int:
         descriptor = os.open(temporary, flags, 0o600)
     with os.fdopen(descriptor, "wb") as target:
         if isinstance(body, FileBody):
-            with body.path.open("rb") as source:
-                shutil.copyfileobj(source, target, 1 << 20)
+            _copy_checked(body, target)
         elif isinstance(body, bytes):
             target.write(body)
         else:
             target.writelines(body)
         os.fchmod(target.fileno(), mode)
         return target.tell()
+
+
+def _copy_checked(body: FileBody, target: IO[bytes]) -> None:
+    hasher = ContentHasher()
+    try:
+        source = body.path.open("rb")
+    except OSError as error:
+        raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
+    with source:
+        while part := source.read(1 << 20):
+            hasher.update(part)
+            target.write(part)
+    if hasher.content_id() != body.content_id:
+        raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
 
 
 def _appear(temporary: Path, path: Path, replace: bool) -> bool:

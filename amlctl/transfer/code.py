@@ -1,0 +1,105 @@
+"""Code snapshots: `pipeline/` and the runtime, as plain files under their content's id.
+
+`code/<id>/pipeline/…` is the user's code less what ignore files name; `code/<id>/amlctl/…` is the part of this
+package that the runtime imports. The id is the snapshot id of exactly these files. `code/<id>.json`, their
+index, is written last: a snapshot without it is not complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import amlctl
+from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
+from amlctl.localfs.identify import identify
+from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.scan import scan
+from amlctl.localfs.stat_cache import StatCache
+from amlctl.stores.contract import FileBody, Store
+from amlctl.transfer.tree import TreeFile, encode_index
+
+PIPELINE = "pipeline"
+RUNTIME_MODULES = ("__init__.py", "errors.py", "core", "localfs", "stores", "transfer", "runtime")
+"""Files and folders of the package that go to a node."""
+_MANY_FILES = 2_000
+_MANY_BYTES = 50 << 20
+
+
+@dataclass(frozen=True)
+class CodeSnapshot:
+    """`sent_bytes` went to the store now; 0 where it had this snapshot."""
+
+    id: str
+    files: int
+    size_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True)
+class CodeFiles:
+    """The files of a snapshot and where they are on this disk."""
+
+    id: str
+    entries: Sequence[FileEntry]
+    sources: Sequence[Path]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.entries)
+
+
+def code_prefix(code: str) -> str:
+    return f"code/{code}/"
+
+
+def code_index_key(code: str) -> str:
+    return f"code/{code}.json"
+
+
+def collect_code(
+    pipeline: Path, ignore: IgnoreRules, *, cache: StatCache | None = None, sink: EventSink = null_sink
+) -> CodeFiles:
+    """What a submit would ship. Raises RightsError, Conflict, FileNotFoundError (no `pipeline/`)."""
+    found: list[tuple[FileEntry, Path]] = []
+    scanned = scan(pipeline, ignore)
+    for warning in scanned.warnings:
+        sink(Warned(f"{PIPELINE}/{warning}"))
+    for entry in identify(scanned, cache, PIPELINE, sink=sink, subject=PIPELINE).entries:
+        if not entry.path.endswith("/") and "__pycache__" not in entry.path:
+            found.append((entry._replace(path=f"{PIPELINE}/{entry.path}"), pipeline / entry.path))
+    if len(found) > _MANY_FILES or sum(entry.size_bytes for entry, _ in found) > _MANY_BYTES:
+        sink(Warned(f"{PIPELINE}/ has {len(found)} files to ship: is data or an environment among them?"))
+    package = Path(amlctl.__file__).parent
+    for module in RUNTIME_MODULES:
+        root = package / module
+        for entry in identify(scan(root), None, module, sink=null_sink).entries:
+            path = module if root.is_file() else f"{module}/{entry.path}"
+            if path.endswith(".py"):
+                found.append((entry._replace(path=f"amlctl/{path}", is_executable=False), package / path))
+    found.sort(key=lambda item: entry_order(item[0]))
+    entries = [entry for entry, _ in found]
+    return CodeFiles(snapshot_id(entries), entries, [source for _, source in found])
+
+
+def send_code(store: Store, code: CodeFiles, *, max_workers: int = 8, sink: EventSink = null_sink) -> CodeSnapshot:
+    """Send what the store does not have. Raises Conflict where a file changed since it was collected."""
+    sent = 0
+    if store.info(code_index_key(code.id)) is None:
+        with ThreadPoolExecutor(max_workers) as pool:
+            jobs = [
+                pool.submit(
+                    store.put,
+                    code_prefix(code.id) + entry.path,
+                    FileBody(source, entry.size_bytes, entry.content_id),
+                )
+                for entry, source in zip(code.entries, code.sources)
+            ]
+            for job, entry in zip(jobs, code.entries):
+                sent += entry.size_bytes if job.result() else 0
+        store.put(code_index_key(code.id), encode_index([TreeFile(*entry) for entry in code.entries]))
+        sink(Note(f"code: {len(code.entries)} files, {sent} bytes sent"))
+    return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)

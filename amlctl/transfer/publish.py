@@ -1,0 +1,49 @@
+"""The bytes and the manifest of a folder into a store, without HEAD: what a run has produced.
+
+Also runs on a node, where the store is a mounted folder and there is no local state. Whoever can swap HEAD
+moves it afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amlctl.core.events import EventSink, null_sink
+from amlctl.core.manifest import FileEntry, Manifest, Place, empty_manifest
+from amlctl.core.sync_plan import Layout, plan_sync
+from amlctl.localfs.identify import identify
+from amlctl.localfs.scan import scan
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import read_head
+from amlctl.transfer.manifests import read_manifest, write_manifest
+from amlctl.transfer.send import pack_sender, send_plan
+
+
+@dataclass(frozen=True)
+class Published:
+    """A snapshot that the store holds; `files` counts entries, `size_bytes` their content."""
+
+    snapshot: str
+    manifest_key: str
+    files: int
+    size_bytes: int
+
+
+def publish(store: Store, root: Path, dataset: str, *, sink: EventSink = null_sink) -> Published:
+    """Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError."""
+    head = read_head(store, dataset)
+    before = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
+    layout = Layout("mirror" if before.layout == "mirror" else "auto")
+    entries = identify(scan(root), None, dataset, sink=sink, subject=dataset).entries
+    plan = plan_sync(entries, before, layout, _nothing_else_known)
+    with pack_sender(store, None, layout.pack_size) as sender:
+        places, pack_sizes = send_plan(store, plan, root, before, sender, dataset=dataset, max_workers=4, sink=sink)
+    manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=before.shards)
+    key = write_manifest(store, manifest)
+    return Published(manifest.snapshot, key, len(entries), manifest.size_bytes)
+
+
+def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, Place]:
+    return {}

@@ -1,0 +1,173 @@
+"""Bring contents into a store: packs as they fill up, objects and mirrored files in parallel.
+
+Memory is bounded: one pack is being filled while at most `_PACKS_UNDER_WAY` are being written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from amlctl.core.content_id import content_id
+from amlctl.core.events import EventSink, Stage, StageProgress
+from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key, pack_key
+from amlctl.core.pack import Pack, PackBuilder
+from amlctl.core.sync_plan import SyncPlan
+from amlctl.errors import Conflict
+from amlctl.localfs.deflate import fastest_compressor
+from amlctl.localfs.identify import read_small
+from amlctl.localfs.sync_state import SyncState
+from amlctl.stores.contract import FileBody, Store
+from amlctl.transfer.contents import read_content
+
+_PACKS_UNDER_WAY = 1
+
+
+class PackSender:
+    """Takes contents in order and sends each full pack in the background. Used from one thread.
+
+    `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned.
+    """
+
+    def __init__(self, store: Store, state: SyncState | None, pack_size: int) -> None:
+        self._store = store
+        self._state = state
+        self._builder = PackBuilder(pack_size, fastest_compressor())
+        self._pool = ThreadPoolExecutor(1)
+        self._under_way: list[Future[bool]] = []
+        self._seen: set[str] = set()
+        self.places: dict[str, Place] = {}
+        self.pack_sizes: dict[str, int] = {}
+
+    def add(self, entry: FileEntry, data: bytes) -> None:
+        """Raises what sending an earlier pack has raised."""
+        if entry.content_id in self._seen:
+            return
+        self._seen.add(entry.content_id)
+        self._builder.add(entry.content_id, entry.path, data)
+        if self._builder.is_full:
+            self._send(self._builder.finish())
+
+    def finish(self) -> None:
+        """Send what is left and wait until all has arrived."""
+        if not self._builder.is_empty:
+            self._send(self._builder.finish())
+        self._wait(0)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _send(self, pack: Pack) -> None:
+        if self._state is not None:
+            self._state.remember_pack(self._store.url, pack.id, pack.size_bytes, pack.members)
+        self.pack_sizes[pack.id] = pack.size_bytes
+        for member in pack.members:
+            self.places[member.content_id] = Place("pack", pack.id, member.offset, member.length, member.is_deflated)
+        self._wait(_PACKS_UNDER_WAY - 1)
+        self._under_way.append(self._pool.submit(self._store.put, pack_key(pack.id), pack.buffers))
+
+    def _wait(self, at_most: int) -> None:
+        while len(self._under_way) > at_most:
+            self._under_way.pop(0).result()
+
+
+@contextmanager
+def pack_sender(store: Store, state: SyncState | None, pack_size: int) -> Iterator[PackSender]:
+    sender = PackSender(store, state, pack_size)
+    try:
+        yield sender
+    finally:
+        sender.close()
+
+
+def send_plan(
+    store: Store,
+    plan: SyncPlan,
+    root: Path,
+    head: Manifest,
+    sender: PackSender,
+    *,
+    dataset: str,
+    max_workers: int,
+    sink: EventSink,
+) -> tuple[Mapping[str, Place], Mapping[str, int]]:
+    """Send what the plan names; the places of all its entries, and the sizes of their packs.
+
+    Raises Conflict where a file is not any more what it was when it was identified.
+    """
+    progress = _Progress(plan, dataset, sink)
+    with ThreadPoolExecutor(max(1, min(max_workers, len(plan.objects) + len(plan.mirror_files)))) as pool:
+        jobs = [
+            pool.submit(_send_file, store, object_key(entry.content_id), root, entry, replace=False)
+            for entry in plan.objects
+        ]
+        jobs += [
+            pool.submit(_send_file, store, mirror_key(dataset, entry.path), root, entry, replace=True)
+            for entry in plan.mirror_files
+        ]
+        try:
+            for pack in plan.packs:
+                for entry in pack:
+                    sender.add(entry, _content(store, root, head, entry, plan))
+                    progress.sent(entry)
+            sender.finish()
+            for job, entry in zip(jobs, [*plan.objects, *plan.mirror_files]):
+                job.result()
+                progress.sent(entry)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    progress.finish()
+    places = {**plan.places, **{entry.content_id: OBJECT for entry in plan.objects}, **sender.places}
+    live = {entry.content_id for entry in plan.entries}
+    places = {content: place for content, place in places.items() if content in live}
+    sizes = {**head.pack_sizes, **sender.pack_sizes}
+    named = {place.pack for place in places.values() if place.kind == "pack"}
+    return places, {pack: sizes[pack] for pack in named if pack in sizes}
+
+
+class _Progress:
+    def __init__(self, plan: SyncPlan, dataset: str, sink: EventSink) -> None:
+        self._total = (plan.send_files, plan.send_bytes)
+        self._dataset = dataset
+        self._sink = sink
+        self._files = 0
+        self._bytes = 0
+
+    def sent(self, entry: FileEntry) -> None:
+        self._files += 1
+        self._bytes += entry.size_bytes
+        if self._files % 64 == 0 or entry.size_bytes > 1 << 20:
+            self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total))
+
+    def finish(self) -> None:
+        if self._total[0]:
+            self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total, is_done=True))
+
+
+def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: SyncPlan) -> bytes:
+    """The bytes to pack: from this disk, or from the store where another machine has put them."""
+    path = _local(root, entry)
+    try:
+        data = read_small(path)
+    except OSError:
+        data = b""
+    if content_id(data) == entry.content_id:
+        return data
+    if entry.content_id in plan.repacked:
+        return read_content(store, head, entry)
+    raise changed(entry.path)
+
+
+def _send_file(store: Store, key: str, root: Path, entry: FileEntry, *, replace: bool) -> None:
+    store.put(key, FileBody(_local(root, entry), entry.size_bytes, entry.content_id), replace=replace)
+
+
+def changed(path: str) -> Conflict:
+    return Conflict(f"{path} changed during the sync", hint="run the same command again: what arrived is kept")
+
+
+def _local(root: Path, entry: FileEntry) -> Path:
+    return root if entry.path == ONE_FILE else root / entry.path
