@@ -1,0 +1,41 @@
+"""`python -m amlctl.runtime --store DIR --run ID --container DIR`: see `amlctl.runtime.node`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amlctl.runtime.node import Node, Timing
+from amlctl.runtime.node_rank import node_rank
+from amlctl.runtime.script import NodeFolders
+from amlctl.stores.directory import DirectoryStore
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="amlctl.runtime", description="Runs a script on a compute node.")
+    parser.add_argument("--store", type=Path, required=True, help="the store, as a folder; may be read-only")
+    parser.add_argument("--save", type=Path, help="the store as a folder that can be written (default: --store)")
+    parser.add_argument("--run", required=True, help="run id")
+    parser.add_argument("--container", type=Path, required=True, help="the working container, with pipeline/ in it")
+    parser.add_argument("--outputs", type=Path, help="what the script's outputs_dir() is (default: outputs/ there)")
+    parser.add_argument("--save-interval", type=float, default=Timing.save_interval_s, metavar="SECONDS")
+    parser.add_argument("--grace", type=float, default=Timing.grace_s, metavar="SECONDS")
+    options = parser.parse_args(arguments)
+    container = options.container.absolute()
+    store = DirectoryStore(options.store)
+    node = Node(
+        store=store,
+        save_store=DirectoryStore(options.save) if options.save else store,
+        folders=NodeFolders(container, (options.outputs or container / "outputs").absolute()),
+        rank=node_rank(os.environ),
+        variables=os.environ,
+        timing=Timing(options.save_interval, options.grace),
+    )
+    return node.run(options.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

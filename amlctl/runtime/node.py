@@ -1,0 +1,123 @@
+"""One run on one node, from the record in the store to the script's exit code.
+
+In order: read the record, datasets, config, outputs of an earlier attempt, the script (its outputs saved now
+and then), the outputs once more, the datasets that it produced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import FrameType
+
+from amlctl.core.run import RunRecord
+from amlctl.errors import AmlctlError, ServiceUnavailable
+from amlctl.runtime.node_data import (
+    OutputsSaver,
+    count_attempt,
+    place_datasets,
+    publish_produced,
+    read_run,
+    restore_outputs,
+    write_config,
+)
+from amlctl.runtime.node_rank import NodeRank
+from amlctl.runtime.run_keys import failure_key
+from amlctl.runtime.script import (
+    NodeFolders,
+    ScriptEnd,
+    find_script,
+    script_command,
+    script_variables,
+    start_script,
+    wait_for_script,
+)
+from amlctl.runtime.wakeups import Wakeups
+from amlctl.stores.contract import Store
+
+RUNTIME_FAILED = 1
+"""Exit code when the script could not be started or its results not kept; `failure.json` says why."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds between two saves of the outputs, and from asking the script to end until it is killed."""
+
+    save_interval_s: float = 15.0
+    grace_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """`store` may be read-only; everything is written to `save_store`, which is the same one or a view of it."""
+
+    store: Store
+    save_store: Store
+    folders: NodeFolders
+    rank: NodeRank
+    variables: Mapping[str, str]
+    timing: Timing = Timing()
+
+    def run(self, run: str) -> int:
+        """The exit code for the whole; failures are told in the log and in `failure.json`, not raised."""
+        try:
+            return self._run(run)
+        except AmlctlError as error:
+            failure = error
+        except OSError as error:
+            failure = ServiceUnavailable(f"the node failed: {error}")
+        log(failure.message + (f" ({failure.hint})" if failure.hint else ""))
+        self._tell(run, failure)
+        return RUNTIME_FAILED
+
+    def _run(self, run: str) -> int:
+        # Until the script runs there is nothing to keep, so a stop signal ends the process on the spot.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
+        record = read_run(self.store, run)
+        script = find_script(self.folders, record.script)
+        attempt = count_attempt(self.save_store, run, self.rank)
+        if self.rank.is_first_process:
+            self.save_store.delete(failure_key(run))
+        if attempt > 1:
+            log(f"attempt {attempt}")
+        place_datasets(self.store, record, self.folders, log)
+        config = write_config(record, self.folders)
+        restore_outputs(self.save_store, run, self.rank, self.folders)
+        saver = OutputsSaver(self.save_store, run, self.rank, self.folders, self.timing.save_interval_s, log)
+        variables = script_variables(record, self.folders, script, attempt, self.variables)
+        with Wakeups() as wakeups:
+            process = start_script(script_command(script, config, record.arguments), self.folders, variables)
+            if self.rank.is_first_process:
+                saver.start()
+            end = wait_for_script(process, wakeups, self.timing.grace_s)
+            if self.rank.is_first_process:
+                self._keep(record, saver, end)
+        return end.exit_code
+
+    def _keep(self, record: RunRecord, saver: OutputsSaver, end: ScriptEnd) -> None:
+        saver.finish()
+        if end.exit_code == 0 and not end.was_stopped and self.rank.node == 0:
+            publish_produced(self.save_store, record, self.folders, log)
+
+    def _tell(self, run: str, failure: AmlctlError) -> None:
+        document = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+        try:
+            self.save_store.put(failure_key(run), (json.dumps(document) + "\n").encode(), replace=True)
+        except (AmlctlError, OSError) as error:
+            log(f"and that could not be written to the store: {error}")
+
+
+def log(line: str) -> None:
+    """A line of our own in the run's log."""
+    sys.stderr.write(f"[amlctl] {line}\n")
+    sys.stderr.flush()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    log(f"stopped by {signal.Signals(number).name} before the script began")
+    os._exit(128 + number)

@@ -1,0 +1,156 @@
+"""What a run finds in its container before the script starts, and what it leaves behind in the store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from amlctl.core.run import RunRecord
+from amlctl.errors import AmlctlError, NotFound, SettingsError
+from amlctl.runtime.node_rank import NodeRank
+from amlctl.runtime.once import once
+from amlctl.runtime.run_keys import attempt_key, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.runtime.script import NodeFolders
+from amlctl.stores.contract import Store
+from amlctl.transfer.materialise import materialise
+from amlctl.transfer.publish import publish
+from amlctl.transfer.tree import TreeSaver, read_index, restore_tree
+
+Log = Callable[[str], None]
+
+
+def read_run(store: Store, run: str) -> RunRecord:
+    """Raises NotFound, SettingsError."""
+    try:
+        return RunRecord.from_json(json.loads(store.get(record_key(run))))
+    except ValueError as error:
+        raise SettingsError(f"the record of run {run} is no JSON: {error}") from error
+
+
+def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
+    """Every dataset at its path below `data_blobs/`. Raises NotFound, IntegrityError, ServiceUnavailable."""
+    folders.data_blobs_dir.mkdir(parents=True, exist_ok=True)
+    # A dataset inside another one comes after it and takes its place there.
+    for dataset in sorted(record.manifests):
+        manifest_key = record.manifests[dataset]
+        target = folders.data_blobs_dir / dataset
+
+        def place(manifest_key: str = manifest_key, target: Path = target) -> None:
+            _remove(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            materialise(store, manifest_key, target, mode=record.mode)
+
+        try:
+            once(folders.state_dir, f"dataset-{dataset.replace('/', '%')}", manifest_key, place)
+        except NotFound as error:
+            raise NotFound(
+                f"dataset {dataset} cannot be read: {error.message}", hint=f"amlctl sync data_blobs/{dataset}"
+            ) from error
+
+
+def write_config(record: RunRecord, folders: NodeFolders) -> Path | None:
+    """The run's config, merged as it was submitted, under its own name; None for a run without one.
+
+    YAML is a superset of JSON, so a config is written as JSON whatever its name says.
+    """
+    if record.config is None:
+        return None
+    content = record.config_content
+    text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path = folders.config_dir / Path(record.config).name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def count_attempt(store: Store, run: str, rank: NodeRank) -> int:
+    """Which start of this node this is, from 1; the first process on the node counts."""
+    key = attempt_key(run, rank.node)
+    try:
+        before = int(json.loads(store.get(key))["attempt"])
+    except (NotFound, ValueError, KeyError, TypeError):
+        before = 0
+    if not rank.is_first_process:
+        return max(1, before)
+    store.put(key, json.dumps({"attempt": before + 1}).encode(), replace=True)
+    return before + 1
+
+
+def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders) -> None:
+    """Put back what an earlier attempt saved. Raises IntegrityError, ServiceUnavailable."""
+    folders.outputs_dir.mkdir(parents=True, exist_ok=True)
+    prefix, index_key = outputs_prefix(run, rank.node), outputs_index_key(run, rank.node)
+    if read_index(store, index_key):
+        once(
+            folders.state_dir,
+            "outputs",
+            run,
+            lambda: _ignore(restore_tree(store, prefix, index_key, folders.outputs_dir)),
+        )
+
+
+class OutputsSaver:
+    """Saves the outputs every `interval_s` in a thread of its own, and once more at the end."""
+
+    def __init__(
+        self, store: Store, run: str, rank: NodeRank, folders: NodeFolders, interval_s: float, log: Log
+    ) -> None:
+        self._tree = TreeSaver(
+            store, folders.outputs_dir, outputs_prefix(run, rank.node), outputs_index_key(run, rank.node)
+        )
+        self._interval_s = interval_s
+        self._log = log
+        self._is_ending = threading.Event()
+        self._thread = threading.Thread(target=self._save_now_and_then, name="outputs-saver", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self) -> None:
+        """End the thread and save what there is now. Raises RightsError, ServiceUnavailable."""
+        self._is_ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._tree.save()
+
+    def _save_now_and_then(self) -> None:
+        told = ""
+        while not self._is_ending.wait(self._interval_s):
+            try:
+                self._tree.save()
+            except (AmlctlError, OSError) as error:
+                # The next round, or the last save, may succeed: the store may be back by then.
+                if str(error) != told:
+                    told = str(error)
+                    self._log(f"outputs could not be saved just now: {told}")
+
+
+def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
+    """Bytes and manifest of every dataset that the run was to produce. Raises NotFound, Conflict, RightsError."""
+    published: dict[str, dict[str, object]] = {}
+    for dataset in record.produces:
+        source = folders.data_blobs_dir / dataset
+        if not source.exists():
+            raise NotFound(
+                f"the script was to produce the dataset {dataset}, but wrote nothing to data_blobs/{dataset}",
+                hint="write below data_blobs_dir() of file_paths, or leave --produces out",
+            )
+        result = publish(store, source, dataset)
+        published[dataset] = {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
+        log(f"produced {dataset}: {result.files} files, snapshot {result.snapshot}")
+    if published:
+        store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
+
+
+def _ignore(value: object) -> None:
+    """For a callable that is wanted for its effect."""
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

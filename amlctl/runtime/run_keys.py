@@ -1,0 +1,47 @@
+"""Where a run's files are in the store: `runs/<run id>/…`.
+
+The node of rank 0 writes the names that everybody reads; the other nodes of a distributed run write beside
+them, under `rank-<N>`, so that no two nodes ever write the same key.
+"""
+
+from __future__ import annotations
+
+
+def run_prefix(run: str) -> str:
+    return f"runs/{run}/"
+
+
+def record_key(run: str) -> str:
+    return f"runs/{run}/record.json"
+
+
+def log_key(run: str) -> str:
+    """The log with its progress bars collapsed."""
+    return f"runs/{run}/logs/std_log.txt"
+
+
+def failure_key(run: str) -> str:
+    """JSON {"kind", "message", "hint"}: why the runtime itself could not start the script or keep its results."""
+    return f"runs/{run}/failure.json"
+
+
+def published_key(run: str) -> str:
+    """JSON {dataset: {"snapshot", "manifest_key"}}: what the run has produced; HEAD does not name it yet."""
+    return f"runs/{run}/published.json"
+
+
+def outputs_prefix(run: str, rank: int = 0) -> str:
+    return f"runs/{run}/outputs/" + (f"rank-{rank}/" if rank else "")
+
+
+def outputs_index_key(run: str, rank: int = 0) -> str:
+    return f"runs/{run}/outputs{_suffix(rank)}.json"
+
+
+def attempt_key(run: str, rank: int = 0) -> str:
+    """JSON {"attempt"}: how often this node has been started for the run, from 1."""
+    return f"runs/{run}/attempt{_suffix(rank)}.json"
+
+
+def _suffix(rank: int) -> str:
+    return f".rank-{rank}" if rank else ""

@@ -1,0 +1,124 @@
+"""The user's script as a process: its command, its variables, and how it is asked to end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import amlctl
+from amlctl.core.run import RunRecord
+from amlctl.errors import NotFound
+from amlctl.runtime.wakeups import Wakeups
+
+_FOREVER_S = 3600.0
+
+
+@dataclass(frozen=True)
+class NodeFolders:
+    """What the working container consists of; `pipeline_dir` is part of the code snapshot."""
+
+    container: Path
+    outputs_dir: Path
+
+    @property
+    def pipeline_dir(self) -> Path:
+        return self.container / "pipeline"
+
+    @property
+    def data_blobs_dir(self) -> Path:
+        return self.container / "data_blobs"
+
+    @property
+    def config_dir(self) -> Path:
+        return self.container / "config"
+
+    @property
+    def state_dir(self) -> Path:
+        """The runtime's own notes about this node."""
+        return self.container / ".amlctl-node"
+
+
+@dataclass(frozen=True)
+class ScriptEnd:
+    """`exit_code` is 128 + N after signal N; `was_stopped`: the script was asked to end before it did."""
+
+    exit_code: int
+    was_stopped: bool
+
+
+def find_script(folders: NodeFolders, script: str) -> Path:
+    """`script` is relative to the container or to its `pipeline/`. Raises NotFound."""
+    for path in (folders.container / script, folders.pipeline_dir / script):
+        if path.is_file():
+            return path
+    raise NotFound(f"the code snapshot has no script {script}", hint="submit it again")
+
+
+def script_variables(
+    record: RunRecord, folders: NodeFolders, script: Path, attempt: int, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """The script's environment. A variable without a value in the record is a secret and is inherited."""
+    shipped = str(Path(amlctl.__file__).resolve().parent.parent)
+    variables = dict(inherited)
+    variables.update({name: value for name, value in record.variables.items() if value is not None})
+    # The runtime's own copy of the package must not stand in the way of one that the environment has.
+    before = [
+        path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path and os.path.realpath(path) != shipped
+    ]
+    variables.update(
+        {
+            "AMLCTL_PIPELINE_DIR": str(folders.pipeline_dir),
+            "AMLCTL_DATA_BLOBS_DIR": str(folders.data_blobs_dir),
+            "AMLCTL_OUTPUTS_DIR": str(folders.outputs_dir),
+            "AMLCTL_RUN_ID": record.run,
+            "AMLCTL_ATTEMPT": str(attempt),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys([str(folders.pipeline_dir), str(script.parent), *before])),
+        }
+    )
+    return variables
+
+
+def start_script(command: Sequence[str], folders: NodeFolders, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start it in a process group of its own, so that its children get the signals too. Raises OSError."""
+    return subprocess.Popen(
+        list(command),
+        cwd=folders.container,
+        env=dict(variables),
+        stdin=subprocess.DEVNULL,
+        preexec_fn=os.setpgrp,  # no other thread runs yet; `process_group=` came with Python 3.11 only
+    )
+
+
+def script_command(script: Path, config: Path | None, arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, str(script), *(["--config", str(config)] if config else []), *arguments]
+
+
+def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s: float) -> ScriptEnd:
+    """Wait for its end. A stop signal is handed on; a script that is still there `grace_s` later is killed."""
+    kill_at: float | None = None
+    while process.poll() is None:
+        left_s = _FOREVER_S if kill_at is None else kill_at - time.monotonic()
+        if left_s <= 0:
+            signal_group(process.pid, signal.SIGKILL)
+            left_s = _FOREVER_S
+        for number in wakeups.wait(left_s):
+            if kill_at is None:
+                kill_at = time.monotonic() + grace_s
+            signal_group(process.pid, number)
+    # What the script left running in the background ends with it.
+    signal_group(process.pid, signal.SIGKILL)
+    code = process.returncode
+    return ScriptEnd(128 - code if code < 0 else code, kill_at is not None)
+
+
+def signal_group(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
