@@ -288,15 +288,29 @@ def needs_no_bytes(entry: FileEntry) -> bool:
     return entry.content_id == EMPTY or entry.path.endswith("/")
 
 
-def parse_head(data: bytes) -> tuple[str, str]:
-    """Snapshot id and manifest key of a HEAD. Raises IntegrityError, SettingsError."""
+class HeadValue(NamedTuple):
+    """What HEAD says: the latest snapshot, the file that lists it, and its layout."""
+
+    snapshot: str
+    manifest_key: str
+    layout: str
+
+
+def parse_head(data: bytes) -> HeadValue:
+    """Raises IntegrityError, SettingsError (a newer format)."""
     try:
         document = json.loads(data)
         check_format(document.get("format"))
-        return str(document["snapshot"]), str(document["manifest"])
+        return HeadValue(str(document["snapshot"]), str(document["manifest"]), str(document["layout"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"a HEAD cannot be read: {error}", hint="amlctl store verify") from error
 
 
-def encode_head(snapshot: str, manifest_key: str) -> bytes:
-    return (json.dumps({"format": FORMAT, "snapshot": snapshot, "manifest": manifest_key}) + "\n").encode()
+def encode_head(value: HeadValue) -> bytes:
+    document = {
+        "format": FORMAT,
+        "snapshot": value.snapshot,
+        "manifest": value.manifest_key,
+        "layout": value.layout,
+    }
+    return (json.dumps(document) + "\n").encode()

@@ -162,6 +162,15 @@ def read_small(path: Path) -> bytes:
         return file.readall()
 
 
+def file_content_id(path: Path) -> str:
+    """Content id of a whole file, read in parts; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return _hash_large(descriptor)[1].hex()
+    finally:
+        os.close(descriptor)
+
+
 def _same(one: os.stat_result, two: os.stat_result) -> bool:
     return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (two.st_size, two.st_mtime_ns, two.st_ctime_ns)
 

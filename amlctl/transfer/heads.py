@@ -5,18 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from amlctl.core.manifest import dataset_folder, encode_head, parse_head
+from amlctl.core.manifest import HeadValue, dataset_folder, encode_head, parse_head
 from amlctl.errors import Conflict
 from amlctl.stores.contract import Store
+from amlctl.transfer.manifests import read_header
 
 
 @dataclass(frozen=True)
 class Head:
     """What HEAD names; `version` is the tag that a swap compares."""
 
-    snapshot: str
-    manifest_key: str
+    value: HeadValue
     version: str
+
+    @property
+    def snapshot(self) -> str:
+        return self.value.snapshot
+
+    @property
+    def manifest_key(self) -> str:
+        return self.value.manifest_key
+
+    @property
+    def layout(self) -> str:
+        return self.value.layout
 
 
 def head_key(dataset: str) -> str:
@@ -28,27 +40,28 @@ def read_head(store: Store, dataset: str) -> Optional[Head]:
     found = store.get_versioned(head_key(dataset))
     if found is None:
         return None
-    return Head(*parse_head(found.data), found.version)
+    return Head(parse_head(found.data), found.version)
 
 
-def swap_head(store: Store, dataset: str, snapshot: str, manifest_key: str, expected: Optional[Head]) -> Head:
+def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head]) -> Head:
     """Raises Conflict where HEAD is not `expected` any more."""
-    version = store.swap(
-        head_key(dataset),
-        encode_head(snapshot, manifest_key),
-        expected=None if expected is None else expected.version,
-    )
-    return Head(snapshot, manifest_key, version)
+    version = store.swap(head_key(dataset), encode_head(value), expected=None if expected is None else expected.version)
+    return Head(value, version)
 
 
-def move_head(store: Store, dataset: str, snapshot: str, manifest_key: str) -> None:
-    """Make HEAD name this snapshot whatever it names now: what a run has produced is the new state."""
+def move_head(store: Store, dataset: str, manifest_key: str) -> None:
+    """Make HEAD name this manifest whatever it names now: what a run has produced is the new state.
+
+    Raises NotFound, IntegrityError where the manifest cannot be read.
+    """
+    header = read_header(store, manifest_key)
+    value = HeadValue(header.snapshot, manifest_key, header.layout)
     while True:
         head = read_head(store, dataset)
-        if head is not None and head.snapshot == snapshot:
+        if head is not None and head.snapshot == value.snapshot:
             return
         try:
-            swap_head(store, dataset, snapshot, manifest_key, head)
+            swap_head(store, dataset, value, head)
             return
         except Conflict:
             continue

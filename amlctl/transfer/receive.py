@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from amlctl.core.content_id import ContentHasher
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
 from amlctl.errors import RightsError, ServiceUnavailable
 from amlctl.localfs.atomic import temporary_beside
+from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import checked, damaged, place_key, read_members
 
@@ -164,7 +164,7 @@ def _receive_large(
         with _disk_errors(path):
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(entry.is_executable)))
             store.download(key, temporary)
-            if _content_id(temporary) != entry.content_id:
+            if file_content_id(temporary) != entry.content_id:
                 raise damaged(entry.path, key)
             temporary.replace(path)
     finally:
@@ -174,14 +174,6 @@ def _receive_large(
 
 def _mode(is_executable: bool) -> int:
     return 0o777 if is_executable else 0o666
-
-
-def _content_id(path: Path) -> str:
-    hasher = ContentHasher()
-    with path.open("rb") as file:
-        while part := file.read(1 << 22):
-            hasher.update(part)
-    return hasher.content_id()
 
 
 def _write_file(path: str, data: bytes | memoryview, is_executable: bool, is_private: bool) -> None:

@@ -31,10 +31,12 @@ class PackSender:
     `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned.
     """
 
-    def __init__(self, store: Store, state: SyncState | None, pack_size: int) -> None:
+    def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, replace: bool) -> None:
+        """`replace`: a pack of the same name is written anew, since it may be damaged."""
         self._store = store
         self._state = state
         self._builder = PackBuilder(pack_size, fastest_compressor())
+        self._replace = replace
         self._pool = ThreadPoolExecutor(1)
         self._under_way: list[Future[bool]] = []
         self._seen: set[str] = set()
@@ -66,7 +68,9 @@ class PackSender:
         for member in pack.members:
             self.places[member.content_id] = Place("pack", pack.id, member.offset, member.length, member.is_deflated)
         self._wait(_PACKS_UNDER_WAY - 1)
-        self._under_way.append(self._pool.submit(self._store.put, pack_key(pack.id), pack.buffers))
+        self._under_way.append(
+            self._pool.submit(self._store.put, pack_key(pack.id), pack.buffers, replace=self._replace)
+        )
 
     def _wait(self, at_most: int) -> None:
         while len(self._under_way) > at_most:
@@ -74,8 +78,10 @@ class PackSender:
 
 
 @contextmanager
-def pack_sender(store: Store, state: SyncState | None, pack_size: int) -> Iterator[PackSender]:
-    sender = PackSender(store, state, pack_size)
+def pack_sender(
+    store: Store, state: SyncState | None, pack_size: int, *, replace: bool = False
+) -> Iterator[PackSender]:
+    sender = PackSender(store, state, pack_size, replace=replace)
     try:
         yield sender
     finally:
@@ -91,6 +97,7 @@ def send_plan(
     *,
     dataset: str,
     max_workers: int,
+    replace: bool = False,
     sink: EventSink,
 ) -> tuple[Mapping[str, Place], Mapping[str, int]]:
     """Send what the plan names; the places of all its entries, and the sizes of their packs.
@@ -100,7 +107,7 @@ def send_plan(
     progress = _Progress(plan, dataset, sink)
     with ThreadPoolExecutor(max(1, min(max_workers, len(plan.objects) + len(plan.mirror_files)))) as pool:
         jobs = [
-            pool.submit(_send_file, store, object_key(entry.content_id), root, entry, replace=False)
+            pool.submit(_send_file, store, object_key(entry.content_id), root, entry, replace=replace)
             for entry in plan.objects
         ]
         jobs += [

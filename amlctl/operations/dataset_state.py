@@ -1,0 +1,120 @@
+"""What every command about a dataset starts with: the local entries, the store's HEAD, and the last agreement.
+
+The scan and the request for HEAD run side by side. Where neither local stat data nor HEAD moved since the last
+sync, nothing else is read: neither a manifest nor the cache's rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from amlctl.core.events import EventSink, Stage, StageProgress, Warned
+from amlctl.core.manifest import Manifest, empty_manifest
+from amlctl.errors import NotFound
+from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.locks import exclusive
+from amlctl.localfs.project import Project
+from amlctl.localfs.scan import Scan, scan
+from amlctl.localfs.stat_cache import CachedScan, StatCache
+from amlctl.localfs.sync_state import Base, SyncState
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import Head, read_head
+from amlctl.transfer.manifests import read_manifest
+
+DATASET_IGNORE_FILES = (".amlctlignore",)
+
+
+@dataclass
+class DatasetState:
+    """`settled`: what the whole scan came to last time, if no stat data changed since."""
+
+    dataset: str
+    root: Path
+    scanned: Scan | None
+    digest: bytes
+    head: Head | None
+    base: Base | None
+    settled: CachedScan | None
+
+    @property
+    def cache_key(self) -> str:
+        return f"data_blobs/{self.dataset}"
+
+    def local(self) -> Scan:
+        """Raises NotFound where the dataset is not on this machine."""
+        if self.scanned is None:
+            here = "it is in the store" if self.head else "neither is it in the store"
+            raise NotFound(
+                f"data_blobs/{self.dataset} is not on this machine; {here}",
+                hint=f"amlctl sync --pull data_blobs/{self.dataset}" if self.head else "check the path",
+            )
+        return self.scanned
+
+
+@dataclass(frozen=True)
+class LocalState:
+    """The project's own databases, held open by one command."""
+
+    cache: StatCache
+    sync: SyncState
+
+    def close(self) -> None:
+        self.cache.close()
+        self.sync.close()
+
+
+@contextmanager
+def local_state(project: Project, purpose: str, sink: EventSink) -> Iterator[LocalState]:
+    """One command at a time writes the local state; a second one waits and says for whom."""
+    folder = project.ensure_state_dir()
+    with exclusive(folder / "sync.lock", purpose, sink):
+        state = LocalState(StatCache(folder / "stat_cache.sqlite"), SyncState(folder / "sync_state.sqlite"))
+        try:
+            yield state
+        finally:
+            state.close()
+
+
+def look_at(
+    project: Project, store: Store, dataset: str, ignore: Sequence[str], state: LocalState, sink: EventSink
+) -> DatasetState:
+    """Scan the dataset and read its HEAD, at the same time. Raises what the store raises."""
+    root = project.dataset_path(dataset)
+    rules = IgnoreRules(root, DATASET_IGNORE_FILES, extra=ignore)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(read_head, store, dataset)
+        try:
+            scanned = scan(root, rules)
+        except FileNotFoundError:
+            scanned = None
+        head = asked.result()
+    digest = b"" if scanned is None else scanned.digest("\n".join(ignore).encode())
+    looked = DatasetState(dataset, root, scanned, digest, head, state.sync.base(store.url, dataset), None)
+    if scanned is not None:
+        for warning in scanned.warnings:
+            sink(Warned(f"{dataset}/{warning}"))
+        last = state.cache.last_scan(looked.cache_key)
+        if last is not None and last.digest == digest and not scanned.unreadable:
+            looked.settled = last
+        sink(StageProgress(Stage.SCAN, dataset, len(scanned.folders), 0, is_done=True))
+    return looked
+
+
+def head_manifest(store: Store, dataset: str, head: Head | None) -> Manifest:
+    return empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
+
+
+def base_manifest(store: Store, looked: DatasetState, head: Manifest) -> Manifest:
+    """The last agreement; empty where there was none, or where gc has taken its manifest since."""
+    if looked.base is None:
+        return empty_manifest(looked.dataset)
+    if looked.base.snapshot == head.snapshot:
+        return head
+    try:
+        return read_manifest(store, looked.base.manifest_key)
+    except NotFound:
+        return empty_manifest(looked.dataset)

@@ -1,0 +1,403 @@
+"""Make the store hold what a dataset's folder holds now.
+
+Order of writing: bytes, then manifest, then HEAD under a condition. Whoever loses the race for HEAD plans anew
+on the new one. Three-way: changes that another machine has synced since are kept; where both changed the same
+file it is a Conflict, unless `ours` or `theirs` decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from amlctl.core.diff import Changes, diff, merge
+from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
+from amlctl.core.manifest import FileEntry, HeadValue, Manifest, Place, needs_no_bytes, snapshot_id
+from amlctl.core.names import colliding_names
+from amlctl.core.sync_plan import FEW_FILES, Known, Layout, SyncPlan, plan_sync
+from amlctl.errors import Conflict
+from amlctl.localfs.identify import OnContent, identify
+from amlctl.localfs.project import Project
+from amlctl.localfs.scan import Scan, unpack_rows
+from amlctl.localfs.sync_state import Base
+from amlctl.operations.dataset_state import (
+    LocalState,
+    base_manifest,
+    head_manifest,
+    local_state,
+    look_at,
+)
+from amlctl.operations.mirror import delete_leftovers
+from amlctl.operations.verify import damaged_contents, report_damage, without
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import Head, swap_head
+from amlctl.transfer.known import KnownContents, ensure_kept
+from amlctl.transfer.manifests import write_manifest
+from amlctl.transfer.send import PackSender, pack_sender, send_plan
+
+_TRIES = 8
+"""Times that a sync plans anew because another writer has moved HEAD."""
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """Sizes in bytes; `bwlimit` in bytes a second; `jobs` files at a time."""
+
+    layout: str = "auto"
+    pack_below: int = 1 << 20
+    pack_size: int = 64 << 20
+    ignore: tuple[str, ...] = ()
+    checksum: bool = False
+    verify: bool = False
+    repair: bool = False
+    ours: bool = False
+    theirs: bool = False
+    delete: bool = False
+    yes: bool = False
+    jobs: int | None = None
+
+    @property
+    def max_workers(self) -> int:
+        return self.jobs or 8
+
+    @property
+    def prefer(self) -> str:
+        return "ours" if self.ours else "theirs" if self.theirs else ""
+
+    def layout_rules(self, present: str | None) -> Layout:
+        """`auto` stays with `mirror` where a dataset has that layout already."""
+        name = "mirror" if self.layout == "auto" and present == "mirror" else self.layout
+        return Layout(name, self.pack_below, self.pack_size)
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a sync or pull did; counts are files, `…_bytes` bytes. `requests` counts calls of the store."""
+
+    dataset: str
+    snapshot: str
+    previous: str | None
+    layout: str
+    files: int
+    bytes: int
+    added: int = 0
+    modified: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    uploaded_blobs: int = 0
+    uploaded_bytes: int = 0
+    reused_bytes: int = 0
+    downloaded_files: int = 0
+    downloaded_bytes: int = 0
+    requests: int = 0
+    hashed_bytes: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    manifest_key: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        del document["manifest_key"]
+        if not self.dry_run:
+            del document["dry_run"]
+        return document
+
+
+def sync(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> SyncResult:
+    """Raises NotFound (no such folder), Conflict, RightsError (unreadable files), IntegrityError, and what the
+    store raises."""
+    started = time.monotonic()
+    requests, sent = store.traffic.requests, store.traffic.sent_bytes
+    with local_state(project, f"amlctl sync {dataset}", sink) as state:
+        for attempt in range(_TRIES):
+            try:
+                result = _Sync(project, store, dataset, options, state, sink).run()
+                break
+            except _HeadMoved:
+                sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
+                if attempt == _TRIES - 1:
+                    raise
+    return replace(
+        result,
+        uploaded_bytes=store.traffic.sent_bytes - sent,
+        requests=store.traffic.requests - requests,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def dry_run(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> SyncResult:
+    """What `sync` would do, from the same plan; `uploaded_bytes` is the content that would be sent."""
+    started = time.monotonic()
+    requests = store.traffic.requests
+    with local_state(project, f"amlctl sync --dry-run {dataset}", sink) as state:
+        result = _Sync(project, store, dataset, options, state, sink).foresee()
+    return replace(
+        result,
+        requests=store.traffic.requests - requests,
+        seconds=round(time.monotonic() - started, 3),
+        dry_run=True,
+    )
+
+
+class _HeadMoved(Conflict):
+    """HEAD was swapped by someone else between reading and writing it."""
+
+
+class _Sync:
+    """One attempt, on one reading of HEAD."""
+
+    def __init__(
+        self,
+        project: Project,
+        store: Store,
+        dataset: str,
+        options: SyncOptions,
+        state: LocalState,
+        sink: EventSink,
+    ) -> None:
+        self._store = store
+        self._dataset = dataset
+        self._options = options
+        self._state = state
+        self._sink = sink
+        self._looked = look_at(project, store, dataset, options.ignore, state, sink)
+        self._scanned = self._looked.local()
+        head = self._looked.head
+        self._layout = options.layout_rules(None if head is None else head.layout)
+
+    def run(self) -> SyncResult:
+        unchanged = self._nothing_to_do()
+        if unchanged is not None:
+            return unchanged
+        head = self._head()
+        known = self._known()
+        with pack_sender(
+            self._store, self._state.sync, self._options.pack_size, replace=self._options.repair
+        ) as sender:
+            local, hashed = self._identify(self._pack_early(head, known, sender))
+            sender.finish()
+            entries, taken = self._merge(local, head)
+            plan = plan_sync(entries, head, self._layout, _also(known, sender))
+            present = self._looked.head
+            if present is not None and self._is_committed(present, entries, head, plan):
+                result = self._result(present.value, entries, head, plan, hashed)
+            else:
+                result = self._commit(entries, head, plan, known, sender, hashed)
+        self._agree(local, taken, head, result)
+        if self._options.verify and not self._options.repair:
+            manifest = head_manifest(self._store, self._dataset, self._looked.head)
+            report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
+        if self._layout.name == "mirror" and self._options.delete:
+            delete_leftovers(self._store, self._dataset, entries, is_sure=self._options.yes, sink=self._sink)
+        return result
+
+    def foresee(self) -> SyncResult:
+        unchanged = self._nothing_to_do()
+        if unchanged is not None:
+            return unchanged
+        head = self._head()
+        local, hashed = self._identify(None)
+        entries, _ = self._merge(local, head)
+        plan = plan_sync(entries, head, self._layout, self._known())
+        value = HeadValue(snapshot_id(entries), "", plan.layout)
+        result = self._result(value, entries, head, plan, hashed)
+        return replace(result, uploaded_bytes=plan.send_bytes)
+
+    def _nothing_to_do(self) -> SyncResult | None:
+        """The whole answer, where neither stat data nor HEAD moved; nothing else is read then."""
+        settled, head, options = self._looked.settled, self._looked.head, self._options
+        if settled is None or head is None or settled.snapshot != head.snapshot:
+            return None
+        if options.checksum or options.verify or options.repair or options.delete:
+            return None
+        if head.layout != self._layout.written_as:
+            return None
+        if self._looked.base is None or self._looked.base.snapshot != head.snapshot:
+            self._state.sync.set_base(self._store.url, self._dataset, Base(head.snapshot, head.manifest_key))
+        return SyncResult(
+            self._dataset,
+            head.snapshot,
+            head.snapshot,
+            head.layout,
+            settled.files,
+            settled.size_bytes,
+            unchanged=settled.files,
+            reused_bytes=settled.size_bytes,
+            manifest_key=head.manifest_key,
+        )
+
+    def _head(self) -> Manifest:
+        head = head_manifest(self._store, self._dataset, self._looked.head)
+        if not self._options.repair:
+            return head
+        bad = damaged_contents(self._store, head, head.entries, self._sink)
+        if bad:
+            self._sink(Note(f"{self._dataset}: {len(bad)} damaged or missing contents are sent again"))
+        return without(head, bad)
+
+    def _known(self) -> KnownContents:
+        return KnownContents(
+            self._store,
+            self._state.sync,
+            self._layout,
+            has_head=self._looked.head is not None,
+            max_workers=self._options.max_workers,
+        )
+
+    def _identify(self, on_content: OnContent | None) -> tuple[Sequence[FileEntry], int]:
+        identified = identify(
+            self._scanned,
+            self._state.cache,
+            self._looked.cache_key,
+            digest=self._looked.digest,
+            checksum=self._options.checksum or self._options.repair,
+            on_content=on_content,
+            sink=self._sink,
+            subject=self._dataset,
+        )
+        for one, other in colliding_names(identified.entries)[:5]:
+            self._sink(Warned(f"{self._dataset}: {one!r} and {other!r} are one name on some file systems"))
+        return identified.entries, identified.hashed_bytes
+
+    def _pack_early(self, head: Manifest, known: KnownContents, sender: PackSender) -> OnContent | None:
+        """Pack new small files while they are hashed, so that they are read once. Only where that is sure to
+        be what the plan says: HEAD is where we left it, so no merge can come between."""
+        base = None if self._looked.base is None else self._looked.base.snapshot
+        is_ours = base == (None if self._looked.head is None else self._looked.head.snapshot)
+        if not is_ours or self._layout.name == "mirror" or self._options.repair:
+            return None
+        if self._layout.name == "auto" and not _has_many_small(self._scanned, self._layout.pack_below):
+            return None
+        packed: Mapping[str, Place] = known.packed()
+
+        def pack(entry: FileEntry, data: bytes) -> None:
+            is_new = entry.content_id not in head.places and entry.content_id not in packed
+            if is_new and self._layout.is_small(entry) and not needs_no_bytes(entry):
+                sender.add(entry, data)
+
+        return pack
+
+    def _merge(self, local: Sequence[FileEntry], head: Manifest) -> tuple[Sequence[FileEntry], Sequence[str]]:
+        """What the store shall hold, and the paths of it that are not what this machine has."""
+        looked = self._looked
+        if looked.head is None or self._options.ours:
+            return local, ()
+        if looked.base is not None and looked.base.snapshot == looked.head.snapshot:
+            return local, ()
+        base = base_manifest(self._store, looked, head)
+        merged = merge(base.entries, local, head.entries, prefer=self._options.prefer)
+        if merged.conflicts:
+            raise Conflict(
+                f"{len(merged.conflicts)} files of {self._dataset} were changed here and in the store",
+                hint="amlctl sync --ours keeps what is here, --theirs what is in the store",
+                details=merged.conflicts,
+            )
+        return merged.entries, merged.taken_from_theirs
+
+    def _is_committed(self, present: Head, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan) -> bool:
+        if plan.send_files or plan.repacked or head.layout != plan.layout:
+            return False
+        return snapshot_id(entries) == present.snapshot and not self._options.repair
+
+    def _commit(
+        self,
+        entries: Sequence[FileEntry],
+        head: Manifest,
+        plan: SyncPlan,
+        known: KnownContents,
+        sender: PackSender,
+        hashed: int,
+    ) -> SyncResult:
+        store, dataset = self._store, self._dataset
+        before = replace(head, pack_sizes={**known.pack_sizes, **head.pack_sizes})
+        places, pack_sizes = send_plan(
+            store,
+            plan,
+            self._looked.root,
+            before,
+            sender,
+            dataset=dataset,
+            max_workers=self._options.max_workers,
+            replace=self._options.repair,
+            sink=self._sink,
+        )
+        manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=head.shards)
+        value = HeadValue(manifest.snapshot, write_manifest(store, manifest), manifest.layout)
+        sent_now = {**sender.places, **{entry.content_id: None for entry in plan.objects}}
+        foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
+        ensure_kept(store, foreign, self._options.max_workers)
+        try:
+            self._looked.head = swap_head(store, dataset, value, self._looked.head)
+        except Conflict as error:
+            raise _HeadMoved(error.message, hint=error.hint) from error
+        self._state.sync.commit_packs(store.url, list(pack_sizes))
+        self._sink(SnapshotCommitted(dataset, manifest.snapshot))
+        result = self._result(value, entries, head, plan, hashed)
+        blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
+        early = sum(e.size_bytes for e in _first_of_each(entries) if e.content_id in sender.places)
+        sent = early + sum(entry.size_bytes for entry in [*plan.objects, *plan.mirror_files])
+        return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))
+
+    def _result(
+        self, value: HeadValue, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan, hashed: int
+    ) -> SyncResult:
+        changes: Changes = diff(head.entries, entries)
+        return SyncResult(
+            self._dataset,
+            value.snapshot,
+            head.snapshot if head.created_at else None,
+            plan.layout,
+            files=len(entries),
+            bytes=sum(entry.size_bytes for entry in entries),
+            added=len(changes.added),
+            modified=len(changes.modified),
+            deleted=len(changes.deleted),
+            unchanged=changes.unchanged,
+            uploaded_blobs=len(plan.packs) + len(plan.objects) + len(plan.mirror_files),
+            reused_bytes=plan.reused_bytes,
+            hashed_bytes=hashed,
+            manifest_key=value.manifest_key,
+        )
+
+    def _agree(self, local: Sequence[FileEntry], taken: Sequence[str], head: Manifest, result: SyncResult) -> None:
+        """Remember what both sides have in common now. What only the store has stays out of it, or the next
+        sync would take its absence here for a deletion."""
+        if not taken:
+            base = Base(result.snapshot, result.manifest_key)
+        else:
+            self._sink(
+                Note(
+                    f"{self._dataset}: the store has {len(taken)} changes that are not here; "
+                    f"`amlctl sync --pull data_blobs/{self._dataset}` brings them"
+                )
+            )
+            places = {e.content_id: head.places[e.content_id] for e in local if e.content_id in head.places}
+            sizes = {p.pack: head.pack_sizes[p.pack] for p in places.values() if p.kind == "pack"}
+            ours = Manifest(self._dataset, "pack", local, places, sizes)
+            base = Base(ours.snapshot, write_manifest(self._store, ours))
+        self._state.sync.set_base(self._store.url, self._dataset, base)
+
+
+def _also(known: KnownContents, sender: PackSender) -> Known:
+    """What is known, and what was packed while it was hashed."""
+
+    def look_up(entries: Sequence[FileEntry]) -> Mapping[str, Place]:
+        rest = [entry for entry in entries if entry.content_id not in sender.places]
+        return {**sender.places, **known(rest)} if rest else sender.places
+
+    return look_up
+
+
+def _first_of_each(entries: Sequence[FileEntry]) -> Sequence[FileEntry]:
+    return list({entry.content_id: entry for entry in entries}.values())
+
+
+def _has_many_small(scanned: Scan, below: int) -> bool:
+    count = 0
+    for folder in scanned.folders:
+        count += sum(0 < row.size_bytes < below for row in unpack_rows(folder.rows))
+        if count >= FEW_FILES:
+            return True
+    return False

@@ -1,0 +1,110 @@
+"""Read back what a store has of a dataset, and say what is damaged or missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from amlctl.core.content_id import content_id
+from amlctl.core.events import EventSink, Stage, StageProgress
+from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.identify import file_content_id
+from amlctl.stores.contract import Store
+from amlctl.transfer.contents import checked, place_key, read_members
+
+_CHUNK = 8 << 20
+
+
+def damaged_contents(
+    store: Store, manifest: Manifest, entries: Sequence[FileEntry], sink: EventSink, *, max_workers: int = 4
+) -> dict[str, FileEntry]:
+    """Content ids whose bytes are missing or wrong, each with the first entry that needs it. Reads everything."""
+    bad: dict[str, FileEntry] = {}
+    packs: dict[str, list[tuple[FileEntry, Place]]] = {}
+    large: list[tuple[FileEntry, Place]] = []
+    seen: set[str] = set()
+    for entry in entries:
+        if needs_no_bytes(entry):
+            continue
+        place = manifest.places.get(entry.content_id)
+        if place is None:
+            bad.setdefault(entry.content_id, entry)
+        elif place.kind == "mirror":
+            large.append((entry, place))
+        elif entry.content_id not in seen:
+            seen.add(entry.content_id)
+            if place.kind == "pack":
+                packs.setdefault(place.pack, []).append((entry, place))
+            else:
+                large.append((entry, place))
+    total = sum(entry.size_bytes for entry in entries)
+    done_files = done_bytes = 0
+    shown = time.monotonic()
+    with ThreadPoolExecutor(max_workers) as pool:
+        jobs = [pool.submit(_bad_members, store, manifest, pack, wanted) for pack, wanted in packs.items()]
+        jobs += [pool.submit(_bad_large, store, manifest, entry, place) for entry, place in large]
+        for job in jobs:
+            checked_entries, found = job.result()
+            for entry in found:
+                bad.setdefault(entry.content_id, entry)
+            done_files += len(checked_entries)
+            done_bytes += sum(entry.size_bytes for entry in checked_entries)
+            if time.monotonic() - shown > 0.1:
+                shown = time.monotonic()
+                sink(StageProgress(Stage.VERIFY, manifest.dataset, done_files, done_bytes, len(entries), total))
+    sink(StageProgress(Stage.VERIFY, manifest.dataset, len(entries), total, len(entries), total, is_done=True))
+    return bad
+
+
+def _bad_members(
+    store: Store, manifest: Manifest, pack: str, wanted: Sequence[tuple[FileEntry, Place]]
+) -> tuple[list[FileEntry], list[FileEntry]]:
+    remaining = {entry.content_id: entry for entry, _ in wanted}
+    entries = list(remaining.values())
+    bad: list[FileEntry] = []
+    try:
+        for entry, place, stored in read_members(store, pack, manifest.pack_sizes[pack], wanted):
+            del remaining[entry.content_id]
+            try:
+                checked(entry, stored, place)
+            except IntegrityError:
+                bad.append(entry)
+    except (NotFound, IntegrityError):
+        # The pack is gone or too short: whatever was not seen of it is lost.
+        bad += remaining.values()
+    return entries, bad
+
+
+def _bad_large(
+    store: Store, manifest: Manifest, entry: FileEntry, place: Place
+) -> tuple[list[FileEntry], list[FileEntry]]:
+    key = place_key(manifest, entry, place)
+    local = store.local_path(key)
+    try:
+        if local is not None:
+            found = file_content_id(local)
+        else:
+            found = content_id(store.get(key))
+    except (NotFound, OSError):
+        found = ""
+    return [entry], [] if found == entry.content_id else [entry]
+
+
+def without(manifest: Manifest, bad: dict[str, FileEntry]) -> Manifest:
+    """The manifest as if the store did not have these contents."""
+    if not bad:
+        return manifest
+    return replace(manifest, places={c: p for c, p in manifest.places.items() if c not in bad}, shards=frozenset())
+
+
+def report_damage(bad: dict[str, FileEntry], manifest: Manifest) -> None:
+    """Raises IntegrityError that lists what is damaged, if anything is."""
+    if bad:
+        raise IntegrityError(
+            f"{len(bad)} contents of {manifest.dataset} are damaged or missing in the store",
+            hint=f"amlctl sync --repair data_blobs/{manifest.dataset}",
+            details=[entry.path for entry in bad.values()],
+        )
