@@ -1,0 +1,96 @@
+"""Settings as every other part sees them: resolved, checked, frozen. Reading them is `config.load`'s job."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Iterable, Mapping, Optional
+
+from amlctl.errors import SettingsError
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+LAYOUTS = ("auto", "pack", "mirror")
+MODES = ("mount", "download")
+ON_INTERRUPT = ("ask", "cancel", "detach")
+ENGINES = ("local", "azureml")
+
+LOCAL_WORKSPACE = "local"
+DEFAULT_LOCAL_STORE = ".amlctl/store"
+"""A folder, relative to the project's root."""
+
+
+@dataclass(frozen=True)
+class WorkspaceSettings:
+    """One `[workspaces.NAME]`. `compute` is the engine: `local` or `azureml`.
+
+    `store` is as written: a folder (relative ones are relative to the project's root) or a URL; None means the
+    workspace's own blob datastore. `default_compute` names a file of `compute/`, or is `serverless`.
+    """
+
+    name: str
+    compute: str = "local"
+    store: Optional[str] = None
+    default_compute: Optional[str] = None
+    subscription_id: Optional[str] = None
+    resource_group: Optional[str] = None
+    workspace_name: Optional[str] = None
+    tenant_id: Optional[str] = None
+    cloud: Optional[str] = None
+    endpoint: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """`[sync]`. Sizes are bytes; `ignore` has Git's patterns, relative to the dataset's root."""
+
+    layout: str = "auto"
+    pack_below: int = MIB
+    pack_size: int = 64 * MIB
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SubmitSettings:
+    """`[submit]`."""
+
+    mode: str = "mount"
+    fetch: bool = True
+    on_interrupt: str = "ask"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one command.
+
+    `default_workspace` is the one this command works with: option and variable are taken into account.
+    `origins` tells for each dotted key (`sync.layout`, `workspaces.cloud.store`) where its value came from:
+    `default`, a variable's name, an option, or `file:line`.
+    """
+
+    default_workspace: str = LOCAL_WORKSPACE
+    experiment: str = "default"
+    workspaces: Mapping[str, WorkspaceSettings] = field(
+        default_factory=lambda: {LOCAL_WORKSPACE: WorkspaceSettings(LOCAL_WORKSPACE, store=DEFAULT_LOCAL_STORE)}
+    )
+    sync: SyncSettings = SyncSettings()
+    submit: SubmitSettings = SubmitSettings()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def workspace(self, name: Optional[str] = None) -> WorkspaceSettings:
+        """The workspace of that name, or the one in use. Raises SettingsError with the nearest name."""
+        wanted = name or self.default_workspace
+        if wanted in self.workspaces:
+            return self.workspaces[wanted]
+        raise SettingsError(
+            f"no workspace {wanted!r} in the settings: there is {', '.join(sorted(self.workspaces))}",
+            hint=did_you_mean(wanted, self.workspaces) or f"add a section [workspaces.{wanted}] to .amlctl.toml",
+        )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean X?` for the nearest of `known`, or nothing where none is near."""
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else ""

@@ -1,0 +1,121 @@
+"""A user's project folder: where its parts are, and which dataset a typed path means."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Optional
+
+from amlctl.errors import NotFound, RightsError, UsageError
+
+SETTINGS_FILE = ".amlctl.toml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """The folders of one project. `root` is absolute; symlinks in it are left as they are."""
+
+    root: Path
+
+    @property
+    def pipeline_dir(self) -> Path:
+        return self.root / "pipeline"
+
+    @property
+    def data_blobs_dir(self) -> Path:
+        return self.root / "data_blobs"
+
+    @property
+    def outputs_dir(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def compute_dir(self) -> Path:
+        return self.root / "compute"
+
+    @property
+    def state_dir(self) -> Path:
+        """`.amlctl/`: caches, local runs, local store. Never committed."""
+        return self.root / ".amlctl"
+
+    @property
+    def settings_file(self) -> Path:
+        return self.root / SETTINGS_FILE
+
+    @property
+    def environment_file(self) -> Path:
+        return self.root / "pptdaml.yaml"
+
+    def dataset_name(self, path: str, cwd: Path) -> str:
+        """The dataset that PATH means: relative to `cwd`, or to the root, or a dataset's name already.
+
+        Of several readings the first that exists wins, else the first that lies under `data_blobs/`.
+        Symlinks below `data_blobs/` are not resolved. Raises UsageError for a path that lies elsewhere.
+        """
+        readings = [name for name in self._readings(path, cwd) if name]
+        exists = next((name for name in readings if os.path.lexists(self.dataset_path(name))), None)
+        if exists is None and os.path.lexists(cwd / path) and self._below_data_blobs(cwd / path) is None:
+            readings = []  # it is there, but it is something else
+        name = exists or next(iter(readings), None)
+        if name is None:
+            raise UsageError(
+                f"{path!r} is no dataset: datasets are files and folders under {self.data_blobs_dir}",
+                hint="for example: amlctl sync data_blobs/working",
+            )
+        if "HEAD" in name.split("/"):
+            raise UsageError(f"{path!r} can be no dataset: the store keeps the name HEAD for itself")
+        return name
+
+    def dataset_path(self, dataset: str) -> Path:
+        return self.data_blobs_dir / dataset
+
+    def ensure_state_dir(self) -> Path:
+        """Make `.amlctl/` with a `.gitignore` inside that keeps it out of Git. Raises RightsError."""
+        ignore_file = self.state_dir / ".gitignore"
+        try:
+            self.state_dir.mkdir(exist_ok=True)
+            if not ignore_file.exists():
+                ignore_file.write_text("*\n", encoding="utf-8")
+        except OSError as error:
+            raise RightsError(
+                f"cannot write {self.state_dir}: {error.strerror}", hint="check who owns the project's folder"
+            ) from error
+        return self.state_dir
+
+    def _readings(self, path: str, cwd: Path) -> Iterator[Optional[str]]:
+        yield self._below_data_blobs(cwd / path)
+        if not os.path.isabs(path):
+            yield self._below_data_blobs(self.root / path)
+            yield self._below_data_blobs(self.data_blobs_dir / path)
+
+    def _below_data_blobs(self, path: Path) -> Optional[str]:
+        """`path` relative to `data_blobs/` ("" for that folder itself), None if it lies outside.
+
+        The root may be reached by another name (`/tmp` is a symlink on macOS; `data_blobs` may be one to a
+        larger disk), so a parent that is the same folder counts as well.
+        """
+        full = Path(os.path.normpath(path))
+        for folder in (full, *full.parents):
+            if folder == self.data_blobs_dir or _is_same_folder(folder, self.data_blobs_dir):
+                relative = full.relative_to(folder).as_posix()
+                return "" if relative == "." else relative
+        return None
+
+
+def find_project(start: Path) -> Project:
+    """The project that `start` lies in: the nearest folder upwards with a `.amlctl.toml`. Raises NotFound."""
+    folder = Path(os.path.abspath(start))
+    if not folder.exists():
+        raise NotFound(f"there is no folder {start}")
+    for candidate in (folder, *folder.parents):
+        if (candidate / SETTINGS_FILE).is_file():
+            return Project(candidate)
+    raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint="amlctl init")
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
