@@ -15,8 +15,6 @@ from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import checked, place_key, read_members
 
-_CHUNK = 8 << 20
-
 
 def damaged_contents(
     store: Store, manifest: Manifest, entries: Sequence[FileEntry], sink: EventSink, *, max_workers: int = 4
@@ -84,10 +82,7 @@ def _bad_large(
     key = place_key(manifest, entry, place)
     local = store.local_path(key)
     try:
-        if local is not None:
-            found = file_content_id(local)
-        else:
-            found = content_id(store.get(key))
+        found = file_content_id(local) if local is not None else content_id(store.get(key))
     except (NotFound, OSError):
         found = ""
     return [entry], [] if found == entry.content_id else [entry]
