@@ -1,0 +1,72 @@
+"""What a sync would do, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from amlctl.core.diff import diff
+from amlctl.core.events import EventSink
+from amlctl.errors import NotFound
+from amlctl.localfs.identify import identify
+from amlctl.localfs.project import Project
+from amlctl.operations.dataset_state import LocalState, base_manifest, head_manifest, local_state, look_at
+from amlctl.operations.sync import SyncOptions
+from amlctl.stores.contract import Store
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    """Paths that differ from the last sync (from HEAD, where this machine never synced). `remote_moved`: HEAD is
+    not where this machine left it. `snapshot` is HEAD's, or None."""
+
+    dataset: str
+    new: Sequence[str]
+    modified: Sequence[str]
+    deleted: Sequence[str]
+    remote_moved: bool
+    snapshot: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def status(
+    project: Project, store: Store, datasets: Sequence[str], options: SyncOptions, sink: EventSink
+) -> list[DatasetStatus]:
+    """Without datasets: all that were synced from here. Raises NotFound (neither here nor in the store)."""
+    with local_state(project, "amlctl status", sink) as state:
+        names = datasets or list(state.sync.bases(store.url))
+        return [_status(project, store, dataset, options, state, sink) for dataset in names]
+
+
+def _status(
+    project: Project, store: Store, dataset: str, options: SyncOptions, state: LocalState, sink: EventSink
+) -> DatasetStatus:
+    looked = look_at(project, store, dataset, options.ignore, state, sink)
+    head, base = looked.head, looked.base
+    if looked.scanned is None and head is None:
+        raise NotFound(f"there is no dataset {dataset}, neither here nor in the store", hint="check the path")
+    remote_moved = head is not None and (base is None or base.snapshot != head.snapshot)
+    agreed = None if base is None else base.snapshot
+    snapshot = None if head is None else head.snapshot
+    if looked.settled is not None and looked.settled.snapshot == (agreed or snapshot):
+        return DatasetStatus(dataset, (), (), (), remote_moved, snapshot)
+    local = (
+        identify(
+            looked.scanned,
+            state.cache,
+            looked.cache_key,
+            digest=looked.digest,
+            checksum=options.checksum,
+            sink=sink,
+            subject=dataset,
+        ).entries
+        if looked.scanned is not None
+        else ()
+    )
+    stored = head_manifest(store, dataset, head)
+    before = base_manifest(store, looked, stored) if base is not None else stored
+    changes = diff(before.entries, local)
+    return DatasetStatus(dataset, changes.added, changes.modified, changes.deleted, remote_moved, snapshot)

@@ -1,0 +1,109 @@
+"""Why a path is synced or not, and where its bytes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from amlctl.core.events import EventSink
+from amlctl.core.manifest import ONE_FILE
+from amlctl.errors import NotFound
+from amlctl.localfs.ignore import IgnoreRules, Rule
+from amlctl.localfs.project import Project
+from amlctl.operations.dataset_state import DATASET_IGNORE_FILES, local_state
+from amlctl.stores.contract import Store
+from amlctl.transfer.contents import place_key
+from amlctl.transfer.heads import read_head
+from amlctl.transfer.manifests import read_manifest
+
+CODE_IGNORE_FILES = (".amlctlignore", ".gitignore")
+
+
+@dataclass(frozen=True)
+class Why:
+    """`rule` decided (None: no rule matches), `rule_file` and `rule_line` say where it stands. `dataset` and what
+    follows are of the synced dataset that holds the path, `place` is the key of its bytes in the store."""
+
+    path: str
+    is_ignored: bool
+    rule: str | None
+    rule_file: str | None
+    rule_line: int | None
+    dataset: str | None = None
+    snapshot: str | None = None
+    content_id: str | None = None
+    place: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink: EventSink) -> Why:
+    """`path` is absolute. Raises NotFound: neither on this disk nor in a synced dataset, or outside of what is
+    synced."""
+    if path.is_relative_to(project.pipeline_dir):
+        rules = IgnoreRules(project.pipeline_dir, CODE_IGNORE_FILES)
+        is_ignored, rule = _decide(rules, project.pipeline_dir, path)
+        return _answer(project, path, is_ignored, rule)
+    if not path.is_relative_to(project.data_blobs_dir):
+        raise NotFound(f"{path} is neither code nor data", hint="amlctl looks at pipeline/ and data_blobs/ only")
+    name = path.relative_to(project.data_blobs_dir).as_posix()
+    with local_state(project, "amlctl why", sink) as state:
+        synced = [d for d in state.sync.bases(store.url) if name == d or name.startswith(f"{d}/")]
+    dataset = max(synced, key=len, default=None)
+    if dataset is None:
+        is_ignored, rule = _decide(
+            IgnoreRules(project.data_blobs_dir, DATASET_IGNORE_FILES, extra=ignore), project.data_blobs_dir, path
+        )
+        if not path.exists():
+            raise NotFound(f"{path} does not exist, and no synced dataset has it", hint="amlctl status")
+        return _answer(project, path, is_ignored, rule)
+    root = project.dataset_path(dataset)
+    is_ignored, rule = _decide(IgnoreRules(root, DATASET_IGNORE_FILES, extra=ignore), root, path)
+    answer = _answer(project, path, is_ignored, rule)
+    head = read_head(store, dataset)
+    if head is None:
+        return answer
+    manifest = read_manifest(store, head.manifest_key)
+    inside = ONE_FILE if name == dataset else name[len(dataset) + 1 :]
+    for entry in manifest.entries:
+        if entry.path == inside:
+            place = manifest.places.get(entry.content_id)
+            key = None if place is None else place_key(manifest, entry, place)
+            return Why(
+                answer.path,
+                answer.is_ignored,
+                answer.rule,
+                answer.rule_file,
+                answer.rule_line,
+                dataset,
+                head.snapshot,
+                entry.content_id,
+                key,
+            )
+    return answer
+
+
+def _answer(project: Project, path: Path, is_ignored: bool, rule: Rule | None) -> Why:
+    shown = path.relative_to(project.root).as_posix()
+    if rule is None:
+        return Why(shown, is_ignored, None, None, None)
+    return Why(shown, is_ignored, rule.pattern, rule.source, rule.line)
+
+
+def _decide(rules: IgnoreRules, root: Path, path: Path) -> tuple[bool, Rule | None]:
+    """Walk down from the root: the first ignored folder decides for all that is in it."""
+    parts = path.relative_to(root).parts
+    folder = root
+    decided: Rule | None = None
+    for depth, part in enumerate(parts):
+        names = [name for name in rules.file_names if (folder / name).exists()]
+        here = rules.enter("/".join(parts[:depth]), names)
+        is_dir = depth < len(parts) - 1 or (folder / part).is_dir()
+        is_ignored, decided = here.decide(part, is_dir)
+        if is_ignored:
+            return True, decided
+        folder = folder / part
+    return False, decided
