@@ -1,0 +1,149 @@
+"""`amlctl`: the entry point. Parses, runs one command, turns how it ended into an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.main
+
+from amlctl import __version__
+from amlctl.cli.command_table import COMMANDS
+from amlctl.cli.global_options import GlobalOptions, hoist
+from amlctl.cli.invocation import Invocation
+from amlctl.cli.lazy import CommandGroup
+from amlctl.cli.output import Output, silence_stdout
+from amlctl.errors import AmlctlError, Interrupted, UsageError
+
+# Typer raises Click's exceptions, which some of its versions carry inside and others import.
+_ParserError: Any = typer.BadParameter.__mro__[2]
+
+_BROKEN_PIPE = 141
+"""128 + SIGPIPE: what a shell shows for a program whose reader went away."""
+
+_EPILOG = """\
+Exit codes: 0 done · 1 the run or a check failed · 2 wrong use · 3 settings, login or rights · 4 not found · \
+5 conflict · 6 network or service · 70 a fault of amlctl · 130 interrupted
+
+Begin with: amlctl init, then amlctl submit SCRIPT
+"""
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"amlctl {__version__}")
+        raise typer.Exit
+
+
+def root(
+    ctx: typer.Context,
+    workspace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The workspace to use: one that the settings name.")
+    ] = None,
+    project: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder of the project, instead of the present one.")
+    ] = None,
+    is_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")] = False,
+    is_verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More words; tracebacks.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colour; so does NO_COLOR.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One project folder, run on the laptop and on Azure ML.
+
+    The options below may also follow the command.
+    """
+    ctx.obj = Invocation(GlobalOptions(workspace, project, is_json, is_quiet, is_verbose, no_color))
+
+
+def root_command() -> Any:
+    """The root group; its commands are lines of a table until they are needed."""
+    app = typer.Typer(
+        cls=CommandGroup,
+        invoke_without_command=True,
+        epilog=_EPILOG,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    group: Any = typer.main.get_command(app)
+    group.commands.update(COMMANDS)
+    return group
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Errors are reported, never raised."""
+    command = root_command()
+    if "_AMLCTL_COMPLETE" in os.environ:
+        command.main(prog_name="amlctl")
+    if "--no-color" in arguments:
+        os.environ["NO_COLOR"] = "1"  # also for the help pages, which Typer draws
+    try:
+        hoisted, rest = hoist(arguments)
+    except UsageError as error:
+        return _report(error, None, arguments)
+    context: Any = None
+    try:
+        with command.make_context("amlctl", [*hoisted, *rest]) as context:
+            code = command.invoke(context)
+        sys.stdout.flush()
+        return int(code or 0)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except BrokenPipeError:
+        silence_stdout()
+        return _BROKEN_PIPE
+    except BaseException as error:  # noqa: BLE001  the one place where everything ends
+        return _report(error, context.obj if context is not None else None, arguments)
+
+
+def _report(error: BaseException, invocation: Invocation | None, arguments: Sequence[str]) -> int:
+    """Tell the user, in text or JSON, how the command failed."""
+    if invocation is not None:
+        invocation.close()
+        output = invocation.output
+    else:
+        is_json = "--json" in _before_script_arguments(arguments)
+        output = Output(GlobalOptions(is_json=is_json), os.environ)
+    told = _as_ours(error, invocation, arguments, is_verbose=output.options.is_verbose)
+    output.error(told)
+    return told.exit_code
+
+
+def _as_ours(
+    error: BaseException, invocation: Invocation | None, arguments: Sequence[str], *, is_verbose: bool
+) -> AmlctlError:
+    if isinstance(error, AmlctlError):
+        return error
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return Interrupted("interrupted")
+    if isinstance(error, _ParserError):
+        return _usage_error(error)
+    from amlctl.cli import faults
+
+    told = faults.explained(error) if isinstance(error, Exception) else None
+    if is_verbose:
+        faults.print_traceback(error)
+    return told or faults.internal_fault(error, arguments, invocation.log_folder if invocation else None)
+
+
+def _usage_error(error: Any) -> UsageError:
+    """Typer's own error in our words: what is wrong, and whose help tells more."""
+    path = error.ctx.command_path if getattr(error, "ctx", None) is not None else "amlctl"
+    hint = f"{path} --help"
+    if type(error).__name__ == "NoSuchOption" and path == "amlctl submit":
+        hint += "; options of the script itself follow --"
+    return UsageError(error.format_message().rstrip("."), hint=hint)
+
+
+def _before_script_arguments(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments

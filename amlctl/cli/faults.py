@@ -1,0 +1,99 @@
+"""Exceptions that nobody expected: a few that the operating system explains, and faults of amlctl itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+from amlctl import __version__
+from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_SQLITE_FULL = frozenset({"SQLITE_FULL"})
+_SQLITE_FORBIDDEN = frozenset({"SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"})
+
+
+class InternalFault(AmlctlError):
+    """A fault of amlctl itself."""
+
+    kind: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 70
+
+
+def explained(error: Exception) -> AmlctlError | None:
+    """The user's error behind a failure of the operating system, if it is one of theirs to mend."""
+    sqlite_name = getattr(error, "sqlite_errorname", "")
+    if not isinstance(error, OSError) and not sqlite_name:
+        return None
+    number = getattr(error, "errno", None)
+    place = getattr(error, "filename", None)
+    where = f": {os.fsdecode(place)}" if isinstance(place, (str, bytes)) else ""
+    if number in _FULL or sqlite_name in _SQLITE_FULL:
+        return ServiceUnavailable(f"no space left on the disk{where}", hint="make room, then run it again")
+    if number in _FORBIDDEN or sqlite_name in _SQLITE_FORBIDDEN:
+        reason = os.strerror(number).lower() if number else str(error)
+        return RightsError(f"{reason}{where or ': .amlctl/'}", hint="check the rights of that file and its folder")
+    return None
+
+
+def internal_fault(error: BaseException, arguments: Sequence[str], folder: Path | None) -> InternalFault:
+    """Write a report below `folder` (the temporary folder where there is none), and say where it is."""
+    report = "\n".join(
+        [
+            f"amlctl {__version__}, Python {platform.python_version()}, {platform.platform()}",
+            f"command: {without_values(arguments)}",
+            "",
+            "".join(traceback.format_exception(error)),
+        ]
+    )
+    place = _write_report(report, folder)
+    last = traceback.format_exception_only(error)[-1].strip()
+    told = f"the full report is in {place}" if place else "the report could not be written"
+    return InternalFault(
+        f"amlctl itself failed: {last}",
+        details=(f"This should not happen; {told}",),
+        hint="run it again with -v to see where, and send the report with what you did",
+    )
+
+
+def without_values(arguments: Sequence[str]) -> str:
+    """The command line without the values of `--env`, which may be secrets, and without the script's own."""
+    shown: list[str] = []
+    for argument in arguments:
+        if argument == "--":
+            shown.append("-- …")
+            break
+        if shown and shown[-1] == "--env":
+            argument = argument.partition("=")[0] + "=…"
+        elif argument.startswith("--env="):
+            argument = "=".join(argument.split("=")[:2]) + "=…"
+        shown.append(argument)
+    return " ".join(["amlctl", *shown])
+
+
+def _write_report(report: str, folder: Path | None) -> Path | None:
+    name = f"amlctl-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    for place in (folder, Path(tempfile.gettempdir())):
+        if place is None:
+            continue
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            path = place / name
+            path.write_bytes(report.encode("utf-8", "backslashreplace"))
+        except OSError:
+            continue
+        return path
+    return None
+
+
+def print_traceback(error: BaseException) -> None:
+    traceback.print_exception(error, file=sys.stderr)

@@ -1,0 +1,50 @@
+"""What Ctrl-C means while `submit` follows its run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from amlctl.cli.output import Output
+from amlctl.operations.logs import InterruptChoice
+
+_QUESTION = (
+    "The run goes on. What now?",
+    "  c  cancel it and keep the outputs so far",
+    "  l  leave it running (amlctl logs @last -f takes it up again)",
+    "  w  go on watching",
+)
+_ANSWERS = {"c": InterruptChoice.CANCEL, "l": InterruptChoice.DETACH, "w": InterruptChoice.CONTINUE}
+
+
+def on_interrupt(setting: str, output: Output) -> Callable[[], InterruptChoice]:
+    """What to do at Ctrl-C under `[submit] on_interrupt`: `ask` needs a terminal and cancels without one."""
+    if setting == "detach":
+        return lambda: InterruptChoice.DETACH
+    if setting == "ask" and output.can_ask:
+        return lambda: _ask(output)
+    return lambda: InterruptChoice.CANCEL
+
+
+def _ask(output: Output) -> InterruptChoice:
+    """Ask until there is an answer. A second Ctrl-C (KeyboardInterrupt) is the caller's to take as CANCEL."""
+    output.write_line("")
+    for line in _QUESTION:
+        output.write_line(line)
+    while True:
+        sys.stderr.write("c/l/w: ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer:  # the terminal is gone: a run does not end with it
+            return InterruptChoice.DETACH
+        choice = _ANSWERS.get(answer.strip().lower()[:1])
+        if choice is not None:
+            return choice
+
+
+def confirm(question: str, output: Output) -> bool:
+    """A yes or no on a terminal; anything but a yes is a no."""
+    output.write_line(question)
+    sys.stderr.write("y/N: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

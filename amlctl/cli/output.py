@@ -1,0 +1,70 @@
+"""Where a command's words go: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from amlctl.cli.global_options import GlobalOptions
+from amlctl.cli.render.errors import error_lines
+from amlctl.cli.render.json import document_bytes, error_document
+from amlctl.cli.render.style import Style, is_capable, wants_colour
+from amlctl.errors import AmlctlError
+
+FALLBACK_WIDTH = 80
+"""Cells of a line where neither a terminal nor COLUMNS says anything."""
+
+
+class Output:
+    """The two streams of this process, and what they can show."""
+
+    def __init__(self, options: GlobalOptions, variables: Mapping[str, str]) -> None:
+        self.options = options
+        self.out_is_terminal = sys.stdout.isatty()
+        self.err_is_terminal = sys.stderr.isatty()
+        self.can_ask = self.err_is_terminal and sys.stdin is not None and sys.stdin.isatty()
+        self.can_redraw = self.err_is_terminal and is_capable(variables)
+        self.out_style = Style(
+            wants_colour(variables, is_terminal=self.out_is_terminal, is_colourless=options.is_colourless)
+        )
+        self.err_style = Style(
+            wants_colour(variables, is_terminal=self.err_is_terminal, is_colourless=options.is_colourless)
+        )
+        self.width = shutil.get_terminal_size((FALLBACK_WIDTH, 24)).columns or FALLBACK_WIDTH
+
+    def result(self, document: Any, text: Callable[[Style, int], Sequence[str]]) -> None:
+        """The command's result: `document` with `--json`, else the lines that `text` makes for style and width."""
+        if self.options.is_json:
+            data = document_bytes(document)
+        else:
+            lines = text(self.out_style, self.width)
+            data = "".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def error(self, error: AmlctlError) -> None:
+        """The one error that ends the command; with `--json` it is the document on stdout."""
+        if self.options.is_json:
+            sys.stdout.buffer.write(document_bytes(error_document(error)))
+            sys.stdout.buffer.flush()
+            return
+        for line in error_lines(error, self.err_style, is_verbose=self.options.is_verbose):
+            self.write_line(line)
+
+    def write_line(self, line: str) -> None:
+        """A line on stderr; where stderr is gone, nobody is there to be told."""
+        try:
+            sys.stderr.flush()
+            sys.stderr.buffer.write((line + "\n").encode("utf-8", "backslashreplace"))
+            sys.stderr.buffer.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def silence_stdout() -> None:
+    """After its reader went away: what is still buffered must not make the interpreter complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,56 @@
+"""Sizes, counts, durations and moments as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+def size(size_bytes: float) -> str:
+    """`999 B`, `1.2 kB`, `380 MB`: decimal units, three digits at most."""
+    if size_bytes < 999.5:
+        return f"{size_bytes:.0f} B"
+    value = float(size_bytes)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= 1000
+        if value < 999.5:
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """`1 file`, `12,000 files`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return _pair(whole // 60, "min", whole % 60, "s")
+    if whole < 86400:
+        return _pair(whole // 3600, "h", whole % 3600 // 60, "min")
+    return _pair(whole // 86400, "d", whole % 86400 // 3600, "h")
+
+
+def _pair(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large} {large_unit} {small} {small_unit}" if small else f"{large} {large_unit}"
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 moment in local time, to the second; what is no moment stays as it is."""
+    try:
+        return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return iso
+
+
+def between(start_iso: str, end_iso: str) -> str:
+    """The time between two ISO 8601 moments; empty where one is missing."""
+    try:
+        return duration((datetime.fromisoformat(end_iso) - datetime.fromisoformat(start_iso)).total_seconds())
+    except (ValueError, TypeError):
+        return ""

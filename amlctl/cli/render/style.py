@@ -1,0 +1,44 @@
+"""Colour, where it is wanted. Nothing is ever said by colour alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Style:
+    """Wraps text in ANSI codes, or leaves it alone."""
+
+    is_coloured: bool
+
+    def _wrap(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.is_coloured and text else text
+
+    def bold(self, text: str) -> str:
+        return self._wrap("1", text)
+
+    def dim(self, text: str) -> str:
+        return self._wrap("2", text)
+
+    def good(self, text: str) -> str:
+        return self._wrap("32", text)
+
+    def bad(self, text: str) -> str:
+        return self._wrap("1;31", text)
+
+    def warning(self, text: str) -> str:
+        return self._wrap("33", text)
+
+    def name(self, text: str) -> str:
+        return self._wrap("36", text)
+
+
+def wants_colour(variables: Mapping[str, str], *, is_terminal: bool, is_colourless: bool) -> bool:
+    """Whether a stream gets colour: a terminal, unless `--no-color`, NO_COLOR or TERM=dumb say no."""
+    return is_terminal and not is_colourless and not variables.get("NO_COLOR") and is_capable(variables)
+
+
+def is_capable(variables: Mapping[str, str]) -> bool:
+    """Whether the terminal understands control sequences at all."""
+    return variables.get("TERM", "") not in ("dumb", "unknown")

@@ -1,0 +1,112 @@
+"""Plain tables that fit the width they are given, and names that cannot break a line."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_GAP = "  "
+_MIN_COLUMN = 6
+"""Cells below which a column is not cut any further."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading. `is_whole`: never cut; `is_right`: numbers; `paint` colours a cell after it is laid out."""
+
+    heading: str
+    is_whole: bool = False
+    is_right: bool = False
+    paint: Callable[[str], str] | None = None
+
+
+def printable(text: str) -> str:
+    """`text` on one line: control characters and bytes that are no UTF-8 are written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that os.fsdecode could not decode
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def cell_width(text: str) -> int:
+    """Terminal cells that `text` takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in at most `width` cells, with `…` where something is missing."""
+    if cell_width(text) <= width:
+        return text
+    kept = ""
+    taken = 1
+    for character in text:
+        taken += cell_width(character)
+        if taken > width:
+            break
+        kept += character
+    return kept + "…"
+
+
+def cut_path(path: str, width: int) -> str:
+    """A path in at most `width` cells; what is missing is missing at its beginning."""
+    return path if cell_width(path) <= width else cut(path[::-1], width)[::-1]
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Lines of a table with headings. Columns without any text are left out."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    kept = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+    columns = [columns[i] for i in kept]
+    cells = [[row[i] for i in kept] for row in cells]
+    widths = _fit(columns, cells, width)
+    lines = [_line(columns, [column.heading for column in columns], widths, is_painted=False)]
+    return lines + [_line(columns, row, widths, is_painted=True) for row in cells]
+
+
+def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Widths of the columns: the widest that may be cut is cut first."""
+    widths = [
+        max([cell_width(column.heading), *(cell_width(row[i]) for row in cells)])
+        for i, column in enumerate(columns)
+    ]
+    excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
+    while excess > 0:
+        cuttable = [i for i, column in enumerate(columns) if not column.is_whole and widths[i] > _MIN_COLUMN]
+        if not cuttable:
+            break
+        widest = max(cuttable, key=lambda i: widths[i])
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _line(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int], *, is_painted: bool) -> str:
+    parts = []
+    for column, cell, cell_limit in zip(columns, row, widths, strict=True):
+        text = cut(cell, cell_limit)
+        blank = " " * (cell_limit - cell_width(text))
+        painted = column.paint(text) if is_painted and column.paint else text
+        parts.append(blank + painted if column.is_right else painted + blank)
+    return _GAP.join(parts).rstrip()
+
+
+def fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """`name   value` lines; pairs without a value are left out, further lines of a value are indented."""
+    shown = [(name, value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    return [
+        f"{name if i == 0 else '':<{width}}{_GAP}{printable(line)}"
+        for name, value in shown
+        for i, line in enumerate(value.split("\n"))
+    ]

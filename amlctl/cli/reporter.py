@@ -1,0 +1,114 @@
+"""The event sink of the command line: who wants to know what, and when.
+
+While a log is on the screen nothing is drawn over it: stages are silent from the first piece of a log until
+its run has ended. All methods are thread-safe and never raise.
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import RLock
+
+from amlctl.cli.output import Output
+from amlctl.cli.render.log import LogWriter
+from amlctl.cli.render.progress import LiveProgress, NoProgress, PlainProgress, Progress
+from amlctl.cli.render.tables import printable
+from amlctl.core.events import (
+    Event,
+    LogText,
+    Note,
+    Retried,
+    RunCreated,
+    RunStateChanged,
+    SnapshotCommitted,
+    StageProgress,
+    Warned,
+)
+from amlctl.core.run import is_final
+
+NOTEWORTHY_WAIT_S = 2.0
+"""A shorter wait before a retry is told with `-v` only."""
+
+
+class Reporter:
+    """Callable with any event. `close` before a result or an error is printed."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._style = output.err_style
+        self._lock = RLock()
+        self._is_log_open = False
+        log_is_terminal = output.err_is_terminal if output.options.is_json else output.out_is_terminal
+        log_stream = sys.stderr.buffer if output.options.is_json else sys.stdout.buffer
+        self._shares_screen = log_is_terminal and output.err_is_terminal
+        self._log = LogWriter(log_stream, is_terminal=log_is_terminal)
+        self._progress = self._make_progress()
+
+    def _make_progress(self) -> Progress:
+        write_line = self._output.write_line
+        if self._output.options.is_quiet:
+            return NoProgress(write_line)
+        if self._output.can_redraw:
+            return LiveProgress(sys.stderr, write_line, has_colour=self._style.is_coloured)
+        return PlainProgress(write_line)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageProgress):
+            if not self._is_log_open:
+                self._progress.update(event)
+            return
+        with self._lock:
+            if isinstance(event, LogText):
+                self._tell_log(event)
+            else:
+                self._tell(event)
+
+    def _tell_log(self, event: LogText) -> None:
+        if not self._is_log_open:
+            self._is_log_open = True
+            self._progress.pause()
+        self._log.write(event.text)
+
+    def _tell(self, event: Event) -> None:
+        line = self._line(event)
+        if isinstance(event, RunStateChanged) and is_final(event.state):
+            self._log.end_line()
+            self._is_log_open = False
+        if line is not None:
+            if self._is_log_open and self._shares_screen:
+                self._log.end_line()
+            self._progress.write_line(line)
+
+    def _line(self, event: Event) -> str | None:
+        """The event in words, or None where it is not worth a line to this user."""
+        options, style = self._output.options, self._style
+        if isinstance(event, Warned):
+            return f"{style.warning('warning:')} {printable(event.message)}"
+        if options.is_quiet:
+            return None
+        if isinstance(event, Note):
+            return printable(event.message)
+        if isinstance(event, RunCreated):
+            return f"run {style.name(event.run)}"
+        if isinstance(event, RunStateChanged):
+            reason = f": {printable(event.reason)}" if event.reason else ""
+            return f"{style.dim('run is')} {_state(event.state, self._output)}{reason}"
+        if isinstance(event, Retried) and (options.is_verbose or event.wait_s >= NOTEWORTHY_WAIT_S):
+            again = f"again in {event.wait_s:.0f} s (attempt {event.attempt})"
+            return f"{style.warning('retry:')} {printable(event.name)}: {printable(event.reason)}; {again}"
+        if isinstance(event, SnapshotCommitted) and options.is_verbose:
+            return f"{printable(event.dataset)} is at snapshot {event.snapshot}"
+        return None
+
+    def close(self) -> None:
+        """Nothing is drawn any more, and the log's last line is complete."""
+        with self._lock:
+            self._progress.pause()
+            self._log.end_line()
+            self._is_log_open = False
+
+
+def _state(state: str, output: Output) -> str:
+    style = output.err_style
+    paint = {"Completed": style.good, "Failed": style.bad, "Canceled": style.warning}.get(state, style.bold)
+    return paint(state)
