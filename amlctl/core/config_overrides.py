@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import difflib
 import json
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from amlctl.errors import UsageError
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from dataclasses import dataclass
 from typing import Any, Optional
+
+import tomllib
 
 from amlctl.errors import SettingsError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Collection, Sequence
+from collections.abc import Collection, Sequence
 
 MASK = "***"
 

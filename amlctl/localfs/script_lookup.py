@@ -1,18 +1,18 @@
 """Finds what people type for SCRIPT and `--config`.
 
 Only files that are part of the code snapshot count as scripts: below `pipeline/` and not ignored. Ignored and
-hidden folders are never entered.
+hidden folders are never entered. `ignore` takes paths relative to `pipeline`, as `code_rules.CodeRules` does.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.localfs.ignore import FolderRules, IgnoreRules
+from amlctl.localfs.ignore import IgnoreRules
 
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 
@@ -32,11 +32,11 @@ def find_script(root: Path, pipeline: Path, text: str, *, cwd: Path, ignore: Ign
     inside = [path for path in typed if _is_inside(path, pipeline)]
     for path in inside:
         if path.is_file():
-            return _checked(path, root, ignore)
-    files = list(walk_files(root, pipeline, ignore))
+            return _checked(path, root, pipeline, ignore)
+    files = list(walk_files(pipeline, ignore))
     matches = _ending_with(files, pipeline, text)
     if len(matches) == 1:
-        return _checked(matches[0], root, ignore)
+        return _checked(matches[0], root, pipeline, ignore)
     if matches:
         raise UsageError(
             f"{text!r} is the name of {len(matches)} scripts",
@@ -66,7 +66,7 @@ def find_config(root: Path, pipeline: Path, text: str, *, cwd: Path, script: Pat
         path = _absolute(base, text)
         if path.is_file():
             return path
-    files = list(walk_files(root, pipeline, ignore))
+    files = list(walk_files(pipeline, ignore))
     matches = _ending_with(files, pipeline, text)
     if len(matches) == 1:
         return matches[0]
@@ -80,42 +80,33 @@ def find_config(root: Path, pipeline: Path, text: str, *, cwd: Path, script: Pat
     raise _not_found(f"no config {text!r}", text, configs, root)
 
 
-def walk_files(root: Path, top: Path, ignore: IgnoreRules) -> Iterator[Path]:
-    """Every file below `top` that no rule ignores, in order of path; hidden and cache folders are left out."""
-    if not top.is_dir():
-        return
-    above = ""
-    for part in top.relative_to(root).parts:
-        ignore.enter(above, _names(root / above))
-        above = f"{above}/{part}" if above else part
-    pending = [above]
+def walk_files(pipeline: Path, ignore: IgnoreRules) -> Iterator[Path]:
+    """Every file below `pipeline` that no rule ignores, in order of path; hidden and cache folders are left out."""
+    pending = [""] if pipeline.is_dir() else []
     while pending:
         folder = pending.pop()
-        try:
-            entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
-        except PermissionError:
-            continue
-        rules = ignore.enter(folder, [entry.name for entry in entries])
+        names = sorted(_names(pipeline / folder))
+        rules = ignore.enter(folder, names)
         below = []
-        for entry in entries:
-            name, is_folder = entry.name, entry.is_dir(follow_symlinks=False)
+        for name in names:
+            path = pipeline / folder / name
+            is_folder = path.is_dir() and not path.is_symlink()
             if rules.match(name, is_folder) is not None:
                 continue
-            if is_folder and not name.startswith(".") and name != "__pycache__":
+            if not is_folder and path.is_file():
+                yield path
+            elif is_folder and not name.startswith(".") and name != "__pycache__":
                 below.append(f"{folder}/{name}" if folder else name)
-            elif not is_folder and entry.is_file():
-                yield root / folder / name
         pending.extend(reversed(below))
 
 
-def _checked(path: Path, root: Path, ignore: IgnoreRules) -> Path:
+def _checked(path: Path, root: Path, pipeline: Path, ignore: IgnoreRules) -> Path:
     if path.suffix != ".py":
         raise UsageError(f"{_shown(path, root)} is no Python script", hint="its name has to end in .py")
     folder = ""
-    parts = path.relative_to(root).parts
+    parts = path.relative_to(pipeline).parts
     for position, name in enumerate(parts):
-        rules: FolderRules = ignore.enter(folder, _names(root / folder))
-        rule = rules.match(name, position < len(parts) - 1)
+        rule = ignore.enter(folder, _names(pipeline / folder)).match(name, position < len(parts) - 1)
         if rule is not None:
             raise UsageError(
                 f"{_shown(path, root)} is ignored, so it would not be sent with the run",

@@ -1,0 +1,243 @@
+"""`doctor`: everything that a submit needs, tried out one by one; each finding says what mends it.
+
+A check that cannot begin because an earlier one failed is left out: one cause, one line.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import amlctl
+from amlctl.config.compute_file import list_compute_files
+from amlctl.config.conda_file import read_environment
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.settings import Settings
+from amlctl.errors import AmlctlError, CheckFailed
+from amlctl.localfs.code_rules import CodeRules
+from amlctl.localfs.project import Project
+from amlctl.localfs.script_lookup import walk_files
+from amlctl.stores.contract import Store
+from amlctl.workspaces.contract import Workspace
+
+BIG_FILE_BYTES = 50 << 20
+"""A file of `pipeline/` above this is hardly code; every submit has to look at it."""
+
+LEAST_FREE_BYTES = 1 << 30
+"""Less free space than this is soon used up by an environment or by packs in the making."""
+
+CLOCK_LIMIT_S = 60.0
+"""Times of the store and of this machine are compared to find what is younger than a day."""
+
+_GIT_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `hint` is what to type or do, and empty where all is well."""
+
+    name: str
+    ok: bool
+    message: str
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_checks(
+    find_project: Callable[[], Project],
+    load_settings: Callable[[], Settings],
+    open_store: Callable[[], Store],
+    open_workspace: Callable[[], Workspace],
+) -> list[Check]:
+    """All findings in order. Each opener is called once, and what it raises is a finding too."""
+    found = list(_own_checks())
+    try:
+        project = find_project()
+        found.append(Check("project", True, str(project.root)))
+        found.append(_tried("settings", lambda: _settings_message(load_settings())))
+        found += _project_checks(project)
+        if found_failed(found, "settings"):
+            return found
+        found += _store_checks(open_store)
+        found += _environment_checks(project, open_workspace)
+    except AmlctlError as error:
+        found.append(_failed("project", error))
+    return found
+
+
+def found_failed(found: list[Check], name: str) -> bool:
+    return any(check.name == name and not check.ok for check in found)
+
+
+def _tried(name: str, action: Callable[[], str]) -> Check:
+    """A finding from an action that says what is well, or raises."""
+    try:
+        return Check(name, True, action())
+    except AmlctlError as error:
+        return _failed(name, error)
+    except OSError as error:
+        return Check(name, False, str(error))
+
+
+def _failed(name: str, error: AmlctlError) -> Check:
+    return Check(name, False, error.message, error.hint)
+
+
+def _own_checks() -> Iterator[Check]:
+    yield Check("amlctl", True, f"{amlctl.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    git = shutil.which("git")
+    yield Check("git", True, git or "not installed: runs record no commit", "" if git else "install git")
+
+
+def _settings_message(settings: Settings) -> str:
+    chosen = settings.workspace()
+    return f"workspace {chosen.name} ({chosen.compute}), experiment {settings.experiment}"
+
+
+def _project_checks(project: Project) -> Iterator[Check]:
+    yield _folders(project)
+    yield _state_ignored(project)
+    yield _tried("code", lambda: _code_message(project))
+    yield _disk(project.root)
+    yield _tried("compute", lambda: _compute_message(project))
+
+
+def _folders(project: Project) -> Check:
+    name = "folders"
+    if not project.pipeline_dir.is_dir():
+        return Check(name, False, "there is no pipeline/ folder", "amlctl init")
+    for folder in (project.data_blobs_dir, project.outputs_dir, project.state_dir):
+        if folder.exists() and folder.resolve().is_relative_to(project.pipeline_dir.resolve()):
+            hint = f"move {folder.name}/ out of pipeline/: it would be sent with every run"
+            return Check(name, False, f"{folder.name}/ lies in pipeline/", hint)
+    inside = [path for path in ("data_blobs", "outputs") if (project.pipeline_dir / path).is_dir()]
+    if inside:
+        hint = f"move it to {project.root}, or name it in .amlctlignore"
+        return Check(name, False, f"pipeline/{inside[0]}/ would be sent with every run", hint)
+    missing = [folder.name for folder in (project.data_blobs_dir, project.outputs_dir) if not folder.is_dir()]
+    if missing:
+        return Check(name, True, f"pipeline/; {', '.join(missing)} will be made when needed")
+    return Check(name, True, "pipeline/, data_blobs/, outputs/")
+
+
+def _state_ignored(project: Project) -> Check:
+    name = "local state"
+    try:
+        project.ensure_state_dir()
+    except AmlctlError as error:
+        return _failed(name, error)
+    # An ignored path is 0, one that is not is 1; without git or repository nothing can be committed.
+    code = _git_code(project.root, "check-ignore", "--quiet", ".amlctl/runs")
+    if code == 1:
+        return Check(name, False, ".amlctl/ is not ignored by git", "echo '*' > .amlctl/.gitignore")
+    if _git_code(project.root, "ls-files", "--error-unmatch", ".amlctl") == 0:
+        return Check(name, False, "files of .amlctl/ are committed", "git rm -r --cached .amlctl")
+    return Check(name, True, ".amlctl/ can be written and is not committed")
+
+
+def _git_code(folder: Path, *arguments: str) -> int | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=_GIT_LIMIT_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.returncode
+
+
+def _code_message(project: Project) -> str:
+    if not project.pipeline_dir.is_dir():
+        return "no scripts yet"
+    files = list(walk_files(project.pipeline_dir, CodeRules(project.root, project.pipeline_dir)))
+    sizes = {path.relative_to(project.root).as_posix(): path.stat().st_size for path in files}
+    big = sorted((size, name) for name, size in sizes.items() if size > BIG_FILE_BYTES)
+    if big:
+        size, name = big[-1]
+        raise CheckFailed(
+            f"{name} has {size / 1e6:.0f} MB and would be sent with every run",
+            hint=f"move it to data_blobs/, or: echo '/{name}' >> .amlctlignore",
+        )
+    return f"{len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB"
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    hint = "" if free >= LEAST_FREE_BYTES else "free some space; `amlctl store gc` shows what the store does not need"
+    return Check("disk", free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free at {folder}", hint)
+
+
+def _compute_message(project: Project) -> str:
+    names = [target.name for target in list_compute_files(project)]
+    return f"{len(names)} targets in compute/: {', '.join(names)}" if names else "no files in compute/: one local slot"
+
+
+def _store_checks(open_store: Callable[[], Store]) -> Iterator[Check]:
+    try:
+        store = open_store()
+        skew = _probe(store)
+    except AmlctlError as error:
+        yield _failed("store", error)
+        return
+    yield Check("store", True, f"{store.url} can be read and written")
+    is_near = abs(skew) <= CLOCK_LIMIT_S
+    words = "agrees with the store's" if is_near else f"is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} it"
+    yield Check("clock", is_near, f"this machine's clock {words}", "" if is_near else "set the clock (NTP)")
+
+
+def _probe(store: Store) -> float:
+    """Write, read and delete a value; seconds by which the store's clock is ahead of ours."""
+    key, data = f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(64)
+    before = time.time()
+    store.put(key, data)
+    try:
+        after = time.time()
+        entry = store.info(key)
+        if entry is None or store.get(key) != data:
+            raise CheckFailed(f"{store.url} does not give back what was written to it")
+        return entry.modified_at - min(max(entry.modified_at, before), after)
+    finally:
+        store.delete(key)
+
+
+def _environment_checks(project: Project, open_workspace: Callable[[], Workspace]) -> Iterator[Check]:
+    name = "environment"
+    path = project.environment_file
+    try:
+        spec = read_environment(path) if path.is_file() else EnvironmentSpec()
+        info = open_workspace().environment(spec)
+    except AmlctlError as error:
+        yield _failed(name, error)
+        return
+    if info.is_ready:
+        yield Check(name, True, f"{info.id} is ready ({info.tool}): {info.location}")
+        return
+    missing = _missing_python(spec.python) if info.tool == "venv" else ""
+    if missing:
+        yield Check(name, False, f"{path.name} wants Python {spec.python}, but {missing}", _PYTHON_HINT)
+        return
+    yield Check(name, True, f"{info.id} is made with {info.tool} by the first submit", "amlctl env prepare")
+
+
+_PYTHON_HINT = "install that Python, or conda or micromamba, or change the version in pptdaml.yaml"
+
+
+def _missing_python(wanted: str) -> str:
+    """Why a virtual environment of that Python cannot be made; empty where it can."""
+    version = re.fullmatch(r"=*(\d+\.\d+)(\.\S*)?", wanted)
+    if version is None:
+        return ""  # a range: the workspace decides when it makes the environment
+    if version[1] == f"{sys.version_info[0]}.{sys.version_info[1]}" or shutil.which(f"python{version[1]}"):
+        return ""
+    return f"this machine has {os.path.basename(sys.executable)} {platform.python_version()} and no conda tool"

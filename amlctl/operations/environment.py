@@ -1,0 +1,70 @@
+"""`env`: the environment that a submit would use, and making it ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from amlctl.config.conda_file import parse_environment, read_environment
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import EventSink, Note, null_sink
+from amlctl.core.run import RunRecord
+from amlctl.localfs.project import Project
+from amlctl.workspaces.contract import EnvironmentInfo, Workspace
+
+
+@dataclass(frozen=True)
+class EnvironmentView:
+    """What is asked for, and what the workspace has of it; `location` is empty until it is made."""
+
+    spec: EnvironmentSpec
+    info: EnvironmentInfo
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.info.id,
+            "tool": self.info.tool,
+            "is_ready": self.info.is_ready,
+            "location": self.info.location,
+            "source": self.spec.source,
+            "python": self.spec.python,
+            "channels": list(self.spec.channels),
+            "conda": list(self.spec.conda),
+            "pip": list(self.spec.pip),
+        }
+
+
+def show(
+    project: Project, workspace: Workspace, *, is_current: bool = False, sink: EventSink = null_sink
+) -> EnvironmentView:
+    """Raises SettingsError (broken file)."""
+    spec, _ = project_environment(project, is_current=is_current, sink=sink)
+    return EnvironmentView(spec, workspace.environment(spec))
+
+
+def prepare(
+    project: Project, workspace: Workspace, *, is_current: bool = False, sink: EventSink = null_sink
+) -> EnvironmentView:
+    """Make it, or find it. Raises SettingsError (broken file, cannot be made), ServiceUnavailable."""
+    spec, _ = project_environment(project, is_current=is_current, sink=sink)
+    return EnvironmentView(spec, workspace.prepare_environment(spec, sink))
+
+
+def project_environment(project: Project, *, is_current: bool, sink: EventSink) -> tuple[EnvironmentSpec, str | None]:
+    """The project's environment and the text of its file, for the record; None where there is no file."""
+    path = project.environment_file
+    if is_current:
+        return EnvironmentSpec(is_current=True), None
+    if not path.is_file():
+        sink(Note(f"there is no {path.name}: the script gets plain Python"))
+        return EnvironmentSpec(), None
+    return read_environment(path), path.read_text(encoding="utf-8-sig")
+
+
+def recorded_environment(record: RunRecord) -> tuple[EnvironmentSpec, str | None]:
+    """The environment of an earlier run, from its record. Raises SettingsError."""
+    if record.environment == EnvironmentSpec(is_current=True).id:
+        return EnvironmentSpec(is_current=True), None
+    if record.environment_content is None:
+        return EnvironmentSpec(), None
+    return parse_environment(record.environment_content, f"environment of run {record.run}"), record.environment_content

@@ -1,0 +1,144 @@
+"""`fetch`: a run's outputs, from the store into `outputs/<run-id>/`.
+
+Only what is missing or different is brought; amlctl owns the folder, so a file that differs there is replaced.
+Works while the run is going: the store holds what the runtime saved last.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.errors import RightsError, UsageError
+from amlctl.localfs.atomic import temporary_beside
+from amlctl.localfs.project import Project
+from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
+from amlctl.stores.contract import Store
+from amlctl.transfer.tree import restore_tree
+from amlctl.workspaces.contract import Workspace
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """`files` and `bytes` that the run has (of those asked for), and what of it was brought now."""
+
+    run: str
+    to: str
+    files: int
+    bytes: int
+    downloaded_files: int
+    downloaded_bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fetch(
+    project: Project,
+    store: Store,
+    workspace: Workspace,
+    run: str,
+    *,
+    to: Path | None = None,
+    include: Sequence[str] = (),
+    with_logs: bool = False,
+    sink: EventSink = null_sink,
+) -> FetchResult:
+    """Bring the outputs of `run`; with `with_logs` also its logs, into `logs/` of the same folder.
+
+    Raises NotFound (no such run), UsageError (`to` is a file), RightsError, IntegrityError.
+    """
+    started = time.monotonic()
+    workspace.read(run)
+    target = to if to is not None else project.outputs_dir / run
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is not a folder", hint="choose another one with --to")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except PermissionError as error:
+        raise RightsError(f"cannot make the folder {target}: {error.strerror}") from error
+    counts = _fetch_outputs(store, run, target, path_filter(include), sink)
+    if with_logs:
+        counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
+    files, size, new_files, new_bytes = counts
+    if include and not files:
+        sink(Warned(f"run {run} has no output that matches {', '.join(include)}"))
+    seconds = round(time.monotonic() - started, 3)
+    return FetchResult(run, shown_path(project, target), files, size, new_files, new_bytes, seconds)
+
+
+def shown_path(project: Project, path: Path) -> str:
+    """Relative to the project where it lies inside, else absolute."""
+    absolute = path.absolute()
+    return (absolute.relative_to(project.root) if absolute.is_relative_to(project.root) else absolute).as_posix()
+
+
+def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a relative path matches one of the globs; all do where there are none.
+
+    `*` also spans folders (`*.png` is every picture), `**/` may be empty, and a folder means all below it.
+    """
+    if not patterns:
+        return lambda path: True
+    wanted = [pattern.removeprefix("./").rstrip("/") for pattern in patterns]
+
+    def matches(path: str) -> bool:
+        return any(
+            fnmatchcase(path, pattern)
+            or fnmatchcase(path, pattern.replace("**/", ""))
+            or fnmatchcase(path, f"{pattern}/*")
+            for pattern in wanted
+        )
+
+    return matches
+
+
+Counts = tuple[int, int, int, int]
+
+
+def _fetch_outputs(store: Store, run: str, target: Path, include: Callable[[str], bool], sink: EventSink) -> Counts:
+    if store.info(outputs_index_key(run)) is None:
+        return (0, 0, 0, 0)  # nothing was saved yet, or the run never began
+    done = restore_tree(
+        store, outputs_prefix(run), outputs_index_key(run), target, include=include, subject=run, sink=sink
+    )
+    return (done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
+
+
+def _add(first: Counts, second: Counts) -> Counts:
+    return (first[0] + second[0], first[1] + second[1], first[2] + second[2], first[3] + second[3])
+
+
+def _fetch_logs(workspace: Workspace, run: str, folder: Path) -> Counts:
+    counts = (0, 0, 0, 0)
+    for name in workspace.log_names(run):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / Path(name).name
+        temporary = temporary_beside(path)
+        try:
+            size = _copy_log(workspace, run, name, temporary)
+            is_same = path.is_file() and filecmp.cmp(path, temporary, shallow=False)
+            if not is_same:
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        counts = _add(counts, (1, size, 0 if is_same else 1, 0 if is_same else size))
+    return counts
+
+
+def _copy_log(workspace: Workspace, run: str, name: str, target: Path) -> int:
+    size = 0
+    with target.open("wb") as file:
+        while True:
+            chunk = workspace.read_log(run, size, name=name)
+            file.write(chunk.data)
+            size += len(chunk.data)
+            if chunk.is_final or not chunk.data:
+                return size

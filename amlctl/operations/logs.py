@@ -1,0 +1,109 @@
+"""`logs`: a run's log, live or afterwards. `submit` follows its run through the same loop."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+from enum import Enum
+
+from amlctl.core.events import EventSink, LogText, RunStateChanged
+from amlctl.core.run import RunRecord, is_final
+from amlctl.errors import NotFound
+from amlctl.workspaces.contract import Workspace
+
+WAIT_S = 1.0
+"""Longest pause between two looks at a run; a workspace returns earlier when something happens."""
+
+
+class InterruptChoice(Enum):
+    """What the user wants with Ctrl-C while a run is followed."""
+
+    CANCEL = "cancel"
+    DETACH = "detach"
+    CONTINUE = "continue"
+
+
+def detach_on_interrupt() -> InterruptChoice:
+    """For whoever only watches: Ctrl-C ends the watching, not the run."""
+    return InterruptChoice.DETACH
+
+
+def follow(
+    workspace: Workspace,
+    run: str,
+    sink: EventSink,
+    *,
+    on_interrupt: Callable[[], InterruptChoice] = detach_on_interrupt,
+    name: str | None = None,
+    cursor: int = 0,
+    until_final: bool = True,
+) -> RunRecord:
+    """Tell the log from byte `cursor` on, and every change of state, until the run has ended.
+
+    Returns the record as last read: not final if the user left, or with `until_final` False, where only what is
+    there by now is told. `on_interrupt` is asked at Ctrl-C; a Ctrl-C in it, or CANCEL, cancels the run and goes
+    on following it to its end; one more leaves. Raises NotFound.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    record = workspace.read(run)
+    told_state = ""
+    is_cancelling = False
+    while True:
+        try:
+            record = workspace.read(run)
+            if record.status != told_state and not is_final(record.status):
+                told_state = record.status
+                sink(_state_event(record))
+            chunk = workspace.read_log(run, cursor, name=name)
+            text = decoder.decode(chunk.data, final=chunk.is_final)
+            cursor = chunk.cursor
+            if text:
+                sink(LogText(run, text))
+            # The record was read before the log: a final state means that nothing is missing from the log.
+            if chunk.is_final and record.is_final:
+                sink(_state_event(record))
+                return record
+            if chunk.data:
+                continue
+            if not until_final:
+                return record
+            workspace.wait(run, cursor, WAIT_S)
+        except KeyboardInterrupt:
+            if is_cancelling:
+                return record
+            choice = _ask(on_interrupt)
+            if choice is InterruptChoice.DETACH:
+                return record
+            if choice is InterruptChoice.CANCEL:
+                is_cancelling = True
+                workspace.cancel(run)
+
+
+def _ask(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:
+    try:
+        return on_interrupt()
+    except KeyboardInterrupt:
+        return InterruptChoice.CANCEL
+
+
+def _state_event(record: RunRecord) -> RunStateChanged:
+    reason = (record.error or {}).get("message", "")
+    return RunStateChanged(record.run, record.status, reason)
+
+
+def read_log_text(workspace: Workspace, run: str, *, tail: int | None = None, name: str | None = None) -> str:
+    """The log as it stands: all of it, or its last `tail` lines. Raises NotFound (run, or log of that name)."""
+    names = workspace.log_names(run)
+    if name is not None and name not in names:
+        raise NotFound(f"run {run} has no log {name!r}", hint=f"it has: {', '.join(names) or 'none yet'}")
+    data = bytearray()
+    while True:
+        chunk = workspace.read_log(run, len(data), name=name)
+        data += chunk.data
+        if chunk.is_final or not chunk.data:
+            break
+    text = data.decode("utf-8", "replace")
+    if tail is None:
+        return text
+    lines = text.splitlines(keepends=True)
+    return "".join(lines[max(0, len(lines) - tail) :])

@@ -1,0 +1,309 @@
+"""From what the user typed to what a run consists of: every check of a submit that costs next to nothing.
+
+Sources, in order: the command line, the run that `--from` names, the script's inline block, the settings.
+Nothing is sent and nothing is written here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from amlctl.config.script_config import read_config, record_content
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import EventSink, Note
+from amlctl.core.run import RunRecord
+from amlctl.core.script_block import ScriptNeeds, read_script_block
+from amlctl.core.secret_names import looks_secret
+from amlctl.core.settings import Settings
+from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
+from amlctl.localfs.code_rules import CodeRules
+from amlctl.localfs.project import Project
+from amlctl.localfs.script_lookup import find_config, find_script
+from amlctl.operations.compute import check_target, default_target
+from amlctl.operations.environment import project_environment, recorded_environment
+from amlctl.stores.contract import Store
+from amlctl.transfer.code import code_index_key
+from amlctl.transfer.heads import read_head
+
+MODES = ("mount", "download")
+
+
+@dataclass(frozen=True)
+class SubmitRequest:
+    """What was typed. None and empty mean: not given.
+
+    `variables` are those of `--env`; None as a value takes it from `caller_variables`. `command_line` is kept
+    in the record, with secrets masked. `cwd` is what relative paths are relative to.
+    """
+
+    script: str = ""
+    config: str | None = None
+    datasets: tuple[str, ...] | None = None
+    arguments: tuple[str, ...] = ()
+    experiment: str | None = None
+    compute: str | None = None
+    mode: str | None = None
+    sync: bool = True
+    produces: tuple[str, ...] | None = None
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    from_run: str | None = None
+    env_from_current: bool = False
+    timeout_s: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    name: str | None = None
+    command_line: tuple[str, ...] = ()
+    cwd: Path = field(default_factory=Path.cwd)
+    caller_variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A snapshot that is used as it is, without looking at the local folder."""
+
+    snapshot: str
+    manifest_key: str
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What the run will be. `to_sync` are datasets with a local folder; `pinned` are taken from the store.
+
+    `code` is None where `pipeline/` is to be sent, else the code snapshot of the run that is repeated.
+    `variables` go into the record, `secrets` beside it.
+    """
+
+    script: str
+    name: str
+    config: str | None
+    config_content: Any
+    arguments: tuple[str, ...]
+    to_sync: tuple[str, ...]
+    pinned: Mapping[str, Pinned]
+    produces: tuple[str, ...]
+    code: str | None
+    environment: EnvironmentSpec
+    environment_content: str | None
+    variables: Mapping[str, str | None]
+    secrets: Mapping[str, str]
+    compute: str
+    mode: str
+    experiment: str
+    timeout_s: float | None
+    tags: Mapping[str, str]
+    from_run: str | None
+
+    @property
+    def command(self) -> list[str]:
+        """What the runtime will start, relative to the working container."""
+        config = ["--config", f"config/{Path(self.config).name}"] if self.config else []
+        return ["python", self.script, *config, *self.arguments]
+
+
+def resolve(
+    request: SubmitRequest,
+    project: Project,
+    settings: Settings,
+    workspace_name: str,
+    store: Store,
+    earlier: RunRecord | None,
+    sink: EventSink,
+) -> RunSpec:
+    """`earlier` is the record of the run to repeat. Raises UsageError, SettingsError, NotFound."""
+    ignore = CodeRules(project.root, project.pipeline_dir)
+    if not request.script and earlier is None:
+        raise UsageError("no script named", hint="amlctl submit SCRIPT")
+    is_repeat = earlier is not None and not request.script
+    if is_repeat and earlier is not None:
+        script, needs = earlier.script, ScriptNeeds()
+        path = project.root / earlier.script
+        if store.info(code_index_key(earlier.code)) is None:
+            raise NotFound(
+                f"the code of run {earlier.run} is not in the store any more",
+                hint=f"amlctl submit {Path(script).name} sends the present code",
+            )
+    else:
+        path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=ignore)
+        script = path.relative_to(project.root).as_posix()
+        needs = read_script_block(_read_script(path, script), script)
+    config, content = _config(request, project, path, earlier, ignore)
+    produces = _names(project, request.produces, needs.produces, earlier and earlier.produces, request.cwd)
+    to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, sink)
+    spec, environment_content = _environment(request, project, earlier, sink)
+    variables, secrets = _variables(request, earlier)
+    is_local = settings.workspace(workspace_name).compute == "local"
+    compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
+    if compute is None and not is_local:
+        compute = needs.compute
+    compute = compute or default_target(project, settings, workspace_name)
+    check_target(project, settings, workspace_name, compute)
+    mode = request.mode or (earlier.mode if earlier else settings.submit.mode)
+    if mode not in MODES:
+        raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
+    if request.timeout_s is not None and not request.timeout_s > 0:
+        raise UsageError("--timeout must be more than nothing", hint="for example 90s, 15m or 2h")
+    return RunSpec(
+        script=script,
+        name=request.name or (earlier.name if earlier else "") or Path(script).stem,
+        config=config,
+        config_content=content,
+        arguments=request.arguments or tuple(earlier.arguments if earlier else ()),
+        to_sync=to_sync,
+        pinned=pinned,
+        produces=produces,
+        code=earlier.code if is_repeat and earlier else None,
+        environment=spec,
+        environment_content=environment_content,
+        variables=variables,
+        secrets=secrets,
+        compute=compute,
+        mode=mode,
+        experiment=request.experiment or (earlier.experiment if earlier else settings.experiment),
+        timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
+        tags={**(earlier.tags if earlier else {}), **request.tags},
+        from_run=earlier.run if earlier else None,
+    )
+
+
+def _read_script(path: Path, shown: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise RightsError(f"cannot read {shown}: {error.strerror}") from error
+
+
+def _config(
+    request: SubmitRequest, project: Project, script: Path, earlier: RunRecord | None, ignore: CodeRules
+) -> tuple[str | None, Any]:
+    """The config's path as shown, and what the record keeps of it."""
+    if request.config is not None:
+        path = find_config(
+            project.root, project.pipeline_dir, request.config, cwd=request.cwd, script=script, ignore=ignore
+        )
+        is_inside = path.is_relative_to(project.root)
+        shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
+        content = record_content(read_config(path, shown), shown, request.overrides)
+        return (shown if is_inside else path.name), content
+    if earlier is not None and earlier.config is not None:
+        kept = earlier.config_content
+        text = kept if isinstance(kept, str) else json.dumps(kept)
+        return earlier.config, record_content(text, earlier.config, request.overrides)
+    if request.overrides:
+        raise UsageError("--set changes a config, and there is none", hint="name it with --config FILE")
+    return None, None
+
+
+def _names(
+    project: Project,
+    typed: Sequence[str] | None,
+    inline: Sequence[str] | None,
+    earlier: Sequence[str] | None,
+    cwd: Path,
+) -> tuple[str, ...]:
+    """Dataset names: those typed are relative to `cwd`, all others to the project."""
+    if typed is not None:
+        names = [project.dataset_name(name, cwd) for name in typed]
+    else:
+        names = [project.dataset_name(name, project.root) for name in (earlier or inline or ())]
+    return tuple(dict.fromkeys(names))
+
+
+def _datasets(
+    request: SubmitRequest,
+    project: Project,
+    store: Store,
+    needs: ScriptNeeds,
+    earlier: RunRecord | None,
+    produces: Sequence[str],
+    sink: EventSink,
+) -> tuple[tuple[str, ...], dict[str, Pinned]]:
+    if earlier is not None and request.datasets is None:
+        return (), _pinned_of(store, earlier)
+    to_sync: list[str] = []
+    pinned: dict[str, Pinned] = {}
+    for dataset in _names(project, request.datasets, needs.datasets, None, request.cwd):
+        is_here = os.path.lexists(project.dataset_path(dataset))
+        is_produced = dataset in produces
+        if is_here and request.sync and not is_produced:
+            to_sync.append(dataset)
+            continue
+        head = read_head(store, dataset)
+        if head is not None:
+            pinned[dataset] = Pinned(head.snapshot, head.manifest_key)
+            if not is_here and not is_produced:
+                sink(Note(f"{dataset} is not on this machine; the store's snapshot is used"))
+        elif not is_produced:
+            raise _no_dataset(project, dataset, is_here)
+    return tuple(to_sync), pinned
+
+
+def _no_dataset(project: Project, dataset: str, is_here: bool) -> NotFound:
+    if is_here:
+        return NotFound(
+            f"dataset {dataset} was never synced, and --no-sync leaves it so",
+            hint=f"amlctl sync data_blobs/{dataset}",
+        )
+    folder, missing = project.data_blobs_dir, ""
+    for missing in Path(dataset).parts:
+        if not (folder / missing).is_dir():
+            break
+        folder /= missing
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    near = difflib.get_close_matches(missing, names)
+    shown = [(folder / name).relative_to(project.root).as_posix() for name in near]
+    return NotFound(
+        f"dataset {dataset} is neither at data_blobs/{dataset} nor in the store",
+        hint=f"did you mean {shown[0]}?" if shown else "put it there, or name the run that produces it first",
+        details=shown,
+    )
+
+
+def _pinned_of(store: Store, earlier: RunRecord) -> dict[str, Pinned]:
+    pinned = {}
+    for dataset, snapshot in earlier.datasets.items():
+        key = earlier.manifests.get(dataset, "")
+        if not key or store.info(key) is None:
+            raise NotFound(
+                f"snapshot {snapshot} of {dataset}, which run {earlier.run} had, is not in the store any more",
+                hint=f"take the present one: --dataset {dataset}",
+            )
+        pinned[dataset] = Pinned(snapshot, key)
+    return pinned
+
+
+def _environment(
+    request: SubmitRequest, project: Project, earlier: RunRecord | None, sink: EventSink
+) -> tuple[EnvironmentSpec, str | None]:
+    if request.env_from_current or earlier is None:
+        return project_environment(project, is_current=request.env_from_current, sink=sink)
+    return recorded_environment(earlier)
+
+
+def _variables(request: SubmitRequest, earlier: RunRecord | None) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Those for the record (None: secret), and the secret ones with their values."""
+    recorded: dict[str, str | None] = {}
+    secrets: dict[str, str] = {}
+    wanted: dict[str, str | None] = {**(earlier.variables if earlier else {}), **request.variables}
+    for name, typed in wanted.items():
+        if not name or "=" in name or "\0" in name:
+            raise UsageError(f"{name!r} is no name of a variable", hint="--env NAME=VALUE")
+        value = request.caller_variables.get(name) if typed is None else typed
+        if value is None:
+            raise UsageError(
+                f"the variable {name} has no value here",
+                hint=f"give it with --env {name}=…, or set it in your shell",
+            )
+        if typed is None or looks_secret(name, value):
+            recorded[name] = None
+            secrets[name] = value
+        else:
+            recorded[name] = value
+    return recorded, secrets

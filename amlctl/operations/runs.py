@@ -1,0 +1,176 @@
+"""`runs`: list, show, cancel, compare, open, delete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from amlctl.config.script_config import parse_config
+from amlctl.core.run import RunRecord, find_run
+from amlctl.errors import Conflict, NotFound, UsageError
+from amlctl.localfs.project import Project
+from amlctl.runtime.run_keys import outputs_prefix
+from amlctl.stores.contract import Store
+from amlctl.workspaces.contract import Workspace
+
+
+def resolve_run(workspace: Workspace, reference: str) -> str:
+    """The id that RUN names: an id, a unique prefix, `@last`, `@2`. Raises NotFound, UsageError."""
+    if not reference.startswith("@"):
+        try:
+            return workspace.read(reference).run  # one record, where listing reads them all
+        except NotFound:
+            pass
+    return find_run(reference, [record.run for record in workspace.list_runs()])
+
+
+def list_runs(workspace: Workspace, *, limit: int | None = None) -> list[RunRecord]:
+    """Newest first."""
+    return workspace.list_runs()[:limit]
+
+
+def show(workspace: Workspace, run: str) -> RunRecord:
+    """Raises NotFound."""
+    return workspace.read(run)
+
+
+@dataclass(frozen=True)
+class CancelResult:
+    """`was_ended`: there was nothing to cancel any more."""
+
+    run: str
+    status: str
+    was_ended: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"run": self.run, "status": self.status, "was_ended": self.was_ended}
+
+
+def cancel(workspace: Workspace, run: str) -> CancelResult:
+    """Ask the run to end; its outputs so far are kept. Raises NotFound."""
+    record = workspace.read(run)
+    if record.is_final:
+        return CancelResult(run, record.status, was_ended=True)
+    workspace.cancel(run)
+    return CancelResult(run, workspace.read(run).status, was_ended=False)
+
+
+def delete(workspace: Workspace, run: str) -> None:
+    """Forget an ended run in workspace and store; what was fetched to `outputs/` stays. Raises Conflict, NotFound."""
+    record = workspace.read(run)
+    if not record.is_final:
+        raise Conflict(f"run {run} is {record.status}", hint=f"amlctl runs cancel {run}")
+    workspace.delete(run)
+
+
+def open_run(project: Project, workspace: Workspace, run: str) -> str:
+    """What to open for a run: its page in Studio, else the folder of its fetched outputs. Raises NotFound."""
+    record = workspace.read(run)
+    if record.studio_url:
+        return record.studio_url
+    folder = project.outputs_dir / run
+    if not folder.is_dir():
+        raise NotFound(f"the outputs of run {run} are not here yet", hint=f"amlctl fetch {run}")
+    return str(folder)
+
+
+def duration_s(record: RunRecord) -> float | None:
+    """Seconds from Running to the end; None where one of them is missing."""
+    begin = record.times.get("Running")
+    end = next((time for state, time in record.times.items() if state in ("Completed", "Failed", "Canceled")), None)
+    if begin is None or end is None:
+        return None
+    return round((datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds(), 3)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that is not the same in all runs; `values` in the order of the runs, None where a run has none."""
+
+    field: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    runs: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "runs": list(self.runs),
+            "differences": [{"field": row.field, "values": list(row.values)} for row in self.rows],
+        }
+
+
+def compare(store: Store, workspace: Workspace, runs: Sequence[str]) -> Comparison:
+    """What differs between runs: what went in (config, code, data, environment …), then what came out.
+
+    Raises UsageError (fewer than two), NotFound.
+    """
+    unique = tuple(dict.fromkeys(runs))
+    if len(unique) < 2:
+        raise UsageError("a comparison needs two different runs", hint="amlctl runs compare @2 @last")
+    records = [workspace.read(run) for run in unique]
+    columns = [{**_inputs(record), **_results(store, record)} for record in records]
+    fields = dict.fromkeys(field for column in columns for field in column)
+    rows = [Row(field, tuple(column.get(field) for column in columns)) for field in fields]
+    return Comparison(unique, tuple(row for row in rows if any(value != row.values[0] for value in row.values)))
+
+
+def _inputs(record: RunRecord) -> dict[str, Any]:
+    return {
+        "script": record.script,
+        "config": record.config,
+        **_flat("config.", _config_document(record)),
+        "arguments": " ".join(record.arguments),
+        "code": record.code,
+        **{f"dataset {name}": snapshot for name, snapshot in record.datasets.items()},
+        "environment": record.environment,
+        **{f"variable {name}": value for name, value in record.variables.items()},
+        "mode": record.mode,
+        "compute": record.compute,
+        "workspace": record.workspace,
+        "experiment": record.experiment,
+        "git commit": (record.git or {}).get("commit"),
+        **{f"tag {name}": value for name, value in record.tags.items()},
+    }
+
+
+def _results(store: Store, record: RunRecord) -> dict[str, Any]:
+    return {
+        "status": record.status,
+        "exit code": record.exit_code,
+        "seconds": duration_s(record),
+        **_flat("metrics.", _metrics(store, record.run)),
+        **{f"published {name}": snapshot for name, snapshot in record.published.items()},
+    }
+
+
+def _config_document(record: RunRecord) -> Any:
+    if isinstance(record.config_content, str):
+        return parse_config(record.config_content, record.config or "config")
+    return record.config_content
+
+
+def _metrics(store: Store, run: str) -> Any:
+    try:
+        return json.loads(store.get(outputs_prefix(run) + "metrics.json"))
+    except (NotFound, ValueError):
+        return {}
+
+
+def _flat(prefix: str, document: Any) -> dict[str, Any]:
+    """Leaves of nested tables by dotted key; a list is one value."""
+    if not isinstance(document, Mapping):
+        return {} if document is None else {prefix.rstrip("."): document}
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(f"{prefix}{key}.", value))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,289 @@
+"""`submit`: from what was typed to a run that has ended and whose outputs are here.
+
+In order: cheap checks, datasets, code, the run's id, the workspace, its log, its outputs. Nothing is sent
+before everything that can be checked has been; the id is told before anything that can fail after it was made.
+"""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import secrets as randomness
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from amlctl.core.events import EventSink, Note, RunCreated, Warned
+from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run_id import new_run_id
+from amlctl.core.secret_names import mask_command_line
+from amlctl.core.settings import Settings
+from amlctl.errors import AmlctlError, RunFailed
+from amlctl.localfs.code_rules import CodeRules
+from amlctl.localfs.git_state import read_git_state
+from amlctl.localfs.project import Project
+from amlctl.operations.dataset_state import local_state
+from amlctl.operations.fetch import FetchResult, fetch
+from amlctl.operations.logs import InterruptChoice as InterruptChoice
+from amlctl.operations.logs import follow
+from amlctl.operations.run_spec import Pinned, RunSpec, resolve
+from amlctl.operations.run_spec import SubmitRequest as SubmitRequest
+from amlctl.operations.runs import resolve_run
+from amlctl.operations.sync import SyncOptions, dry_run, sync
+from amlctl.stores.contract import Store
+from amlctl.transfer.code import CodeFiles, collect_code, send_code
+from amlctl.workspaces.contract import EnvironmentInfo, Workspace
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def random_hex() -> str:
+    return randomness.token_hex(2)
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that everything is ready for; `secrets` are the variables whose value the record does not hold."""
+
+    record: RunRecord
+    secrets: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SubmitPlan:
+    """What a submit would send and run. `datasets` has the sync's document, or the snapshot that is used."""
+
+    spec: RunSpec
+    datasets: Mapping[str, Mapping[str, Any]]
+    code: str
+    code_files: int
+    code_bytes: int
+    environment: EnvironmentInfo
+    workspace: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dry_run": True,
+            "script": self.spec.script,
+            "config": self.spec.config,
+            "config_content": self.spec.config_content,
+            "datasets": {name: dict(document) for name, document in self.datasets.items()},
+            "produces": list(self.spec.produces),
+            "code": {"id": self.code, "files": self.code_files, "bytes": self.code_bytes},
+            "environment": {
+                "id": self.environment.id,
+                "is_ready": self.environment.is_ready,
+                "tool": self.environment.tool,
+                "location": self.environment.location,
+            },
+            "workspace": self.workspace,
+            "compute": self.spec.compute,
+            "mode": self.spec.mode,
+            "experiment": self.spec.experiment,
+            "variables": dict(self.spec.variables),
+            "command": self.spec.command,
+        }
+
+
+@dataclass(frozen=True)
+class SubmitResult:
+    """`fetched` is None where nothing was fetched; `fetch_error` says why not, if that was not wanted."""
+
+    record: RunRecord
+    seconds: float
+    fetched: FetchResult | None = None
+    fetch_error: AmlctlError | None = None
+
+    @property
+    def failure(self) -> AmlctlError | None:
+        """What a command that waited for the run has to report: it did not complete, or its outputs are not here."""
+        record = self.record
+        if record.is_final and record.status != RunState.COMPLETED.value:
+            reason = (record.error or {}).get("message", "")
+            return RunFailed(
+                f"run {record.run} is {record.status}" + (f": {reason}" if reason else ""),
+                hint=f"amlctl logs {record.run}",
+            )
+        return self.fetch_error
+
+    def to_json(self) -> dict[str, Any]:
+        record = self.record
+        return {
+            "run": record.run,
+            "status": record.status,
+            "experiment": record.experiment,
+            "exit_code": record.exit_code,
+            "error": record.error,
+            "workspace": record.workspace,
+            "compute": record.compute,
+            "environment": record.environment,
+            "code": record.code,
+            "datasets": dict(record.datasets),
+            "published": dict(record.published),
+            "outputs": record.outputs,
+            "fetched": None if self.fetched is None else self.fetched.to_json(),
+            "fetch_error": None if self.fetch_error is None else self.fetch_error.message,
+            "studio_url": record.studio_url,
+            "seconds": self.seconds,
+        }
+
+
+def submit(
+    request: SubmitRequest,
+    project: Project,
+    settings: Settings,
+    workspace: Workspace,
+    store: Store,
+    sink: EventSink,
+    *,
+    is_detached: bool = False,
+    fetch_outputs: bool = True,
+    on_interrupt: Callable[[], InterruptChoice],
+    clock: Callable[[], datetime] = utc_now,
+) -> SubmitResult:
+    """Make the run and, unless detached, follow it to its end and bring its outputs, however it ended.
+
+    Raises what `plan` raises before there is a run; afterwards only what keeps it from being started or read.
+    """
+    started = time.monotonic()
+
+    def result(record: RunRecord, **more: Any) -> SubmitResult:
+        return SubmitResult(record, round(time.monotonic() - started, 3), **more)
+
+    prepared = prepare(request, project, settings, workspace, store, sink, clock=clock)
+    run = prepared.record.run
+    sink(RunCreated(run))
+    workspace.start(prepared.record, prepared.secrets)
+    if is_detached:
+        return result(workspace.read(run))
+    record = follow(workspace, run, sink, on_interrupt=on_interrupt)
+    if not record.is_final:
+        return result(record)
+    for dataset in record.published:
+        sink(Note(f"{dataset} has a new snapshot; to have it here: amlctl sync --pull data_blobs/{dataset}"))
+    if not fetch_outputs:
+        return result(record)
+    try:
+        return result(record, fetched=fetch(project, store, workspace, run, sink=sink))
+    except AmlctlError as error:
+        # The run's own end counts more; its outputs are safe in the store.
+        sink(Warned(f"the outputs could not be fetched: {error.message}; again: amlctl fetch {run}"))
+        return result(record, fetch_error=error)
+
+
+def plan(
+    request: SubmitRequest,
+    project: Project,
+    settings: Settings,
+    workspace: Workspace,
+    store: Store,
+    sink: EventSink,
+) -> SubmitPlan:
+    """`--dry-run`: the same checks, and what would be sent. Sends and writes nothing.
+
+    Raises UsageError, SettingsError, NotFound, Conflict, RightsError.
+    """
+    spec = _resolve(request, project, settings, workspace, store, sink)
+    options = _sync_options(settings)
+    datasets: dict[str, Mapping[str, Any]] = {
+        dataset: dry_run(project, store, dataset, options, sink).to_json() for dataset in spec.to_sync
+    }
+    datasets.update({dataset: {"snapshot": pinned.snapshot} for dataset, pinned in spec.pinned.items()})
+    code = _collect_code(project, sink) if spec.code is None else None
+    return SubmitPlan(
+        spec,
+        datasets,
+        code=code.id if code else spec.code or "",
+        code_files=len(code.entries) if code else 0,
+        code_bytes=code.size_bytes if code else 0,
+        environment=workspace.environment(spec.environment),
+        workspace=workspace.name,
+    )
+
+
+def prepare(
+    request: SubmitRequest,
+    project: Project,
+    settings: Settings,
+    workspace: Workspace,
+    store: Store,
+    sink: EventSink,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    random: Callable[[], str] = random_hex,
+) -> PreparedRun:
+    """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
+    spec = _resolve(request, project, settings, workspace, store, sink)
+    snapshots = dict(spec.pinned)
+    for dataset in spec.to_sync:
+        done = sync(project, store, dataset, _sync_options(settings), sink)
+        snapshots[dataset] = Pinned(done.snapshot, done.manifest_key)
+    code = spec.code or send_code(store, _collect_code(project, sink), sink=sink).id
+    now = clock()
+    run = new_run_id(spec.name, now, random())
+    record = RunRecord(
+        run=run,
+        script=spec.script,
+        name=spec.name,
+        experiment=spec.experiment,
+        arguments=list(spec.arguments),
+        config=spec.config,
+        config_content=spec.config_content,
+        code=code,
+        datasets={dataset: pinned.snapshot for dataset, pinned in snapshots.items()},
+        manifests={dataset: pinned.manifest_key for dataset, pinned in snapshots.items()},
+        produces=list(spec.produces),
+        mode=spec.mode,
+        environment=spec.environment.id,
+        environment_content=spec.environment_content,
+        variables=dict(spec.variables),
+        compute=spec.compute,
+        workspace=workspace.name,
+        timeout_s=spec.timeout_s,
+        tags=dict(spec.tags),
+        git=read_git_state(project.root),
+        command_line=mask_command_line(request.command_line, spec.secrets.values()),
+        user=_user(),
+        host=platform.node(),
+        from_run=spec.from_run,
+        created_at=now.isoformat(timespec="milliseconds"),
+        outputs=f"{project.outputs_dir.name}/{run}",
+    )
+    record.reached(RunState.NOT_STARTED, now)
+    return PreparedRun(record, spec.secrets)
+
+
+def _resolve(
+    request: SubmitRequest,
+    project: Project,
+    settings: Settings,
+    workspace: Workspace,
+    store: Store,
+    sink: EventSink,
+) -> RunSpec:
+    earlier = None
+    if request.from_run is not None:
+        earlier = workspace.read(resolve_run(workspace, request.from_run))
+    return resolve(request, project, settings, workspace.name, store, earlier, sink)
+
+
+def _collect_code(project: Project, sink: EventSink) -> CodeFiles:
+    with local_state(project, "amlctl submit", sink) as state:
+        rules = CodeRules(project.root, project.pipeline_dir)
+        return collect_code(project.pipeline_dir, rules, cache=state.cache, sink=sink)
+
+
+def _sync_options(settings: Settings) -> SyncOptions:
+    wanted = settings.sync
+    return SyncOptions(wanted.layout, wanted.pack_below, wanted.pack_size, tuple(wanted.ignore))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        return ""
