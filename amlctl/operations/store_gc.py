@@ -1,0 +1,141 @@
+"""Delete from a store what nothing needs any more.
+
+Kept: everything that HEAD or one of the last ten snapshots of a dataset names, what existing runs name, and
+everything younger than a day (an upload may be under way). The order keeps out of the way of a sync that is
+reusing old content (see `transfer/known.py`): mark, then list what lives, then delete.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from amlctl.core.events import EventSink, Note
+from amlctl.core.manifest import object_key, pack_key, parse_head
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.stores.contract import Entry, Store
+from amlctl.transfer.code import code_index_key, code_prefix
+from amlctl.transfer.known import GC_MARK
+from amlctl.transfer.manifests import read_header, read_manifest
+
+KEPT_SNAPSHOTS = 10
+"""Snapshots of a dataset, HEAD included, that stay restorable."""
+YOUNG_S = 24 * 3600
+"""Seconds for which nothing is deleted: longer than any sync takes from its first byte to its HEAD."""
+
+
+@dataclass(frozen=True)
+class GcResult:
+    """`keys` are dead; they were deleted if `is_deleted`."""
+
+    keys: Sequence[str]
+    bytes: int
+    is_deleted: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"keys": list(self.keys), "bytes": self.bytes, "deleted": self.is_deleted}
+
+
+def gc(store: Store, *, delete: bool, now: datetime, sink: EventSink, young_s: float = YOUNG_S) -> GcResult:
+    """Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted."""
+    if not delete:
+        return _dead(store, now, young_s, sink, is_deleted=False)
+    mark = {"started_at": now.astimezone(UTC).isoformat(timespec="seconds")}
+    store.put(GC_MARK, (json.dumps(mark) + "\n").encode(), replace=True)
+    try:
+        result = _dead(store, now, young_s, sink, is_deleted=True)
+        for key in result.keys:
+            store.delete(key)
+    finally:
+        store.delete(GC_MARK)
+    return result
+
+
+def _dead(store: Store, now: datetime, young_s: float, sink: EventSink, *, is_deleted: bool) -> GcResult:
+    entries = [entry for entry in store.list("") if entry.key != GC_MARK]
+    live = _live_keys(store, entries, now.timestamp() - young_s)
+    dead = [
+        entry
+        for entry in entries
+        if _is_collectable(entry.key)
+        and entry.key not in live
+        and not any(entry.key.startswith(prefix) for prefix in _code_folders(entry.key) if prefix in live)
+        and entry.modified_at < now.timestamp() - young_s
+    ]
+    sink(Note(f"{len(entries)} values looked at, {len(dead)} of them dead"))
+    return GcResult([entry.key for entry in dead], sum(entry.size_bytes for entry in dead), is_deleted)
+
+
+def _is_collectable(key: str) -> bool:
+    if key.startswith(("packs/", "objects/", "code/")):
+        return True
+    return key.startswith("datasets/") and not key.endswith("/HEAD")
+
+
+def _code_folders(key: str) -> Iterable[str]:
+    if key.startswith("code/") and key.count("/") >= 2:
+        yield key[: key.index("/", len("code/")) + 1]
+
+
+def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> set[str]:
+    live: set[str] = set()
+    kept: set[str] = set()
+    manifests: dict[str, list[Entry]] = {}
+    for entry in entries:
+        folder, _, name = entry.key.rpartition("/")
+        if entry.key.startswith("datasets/") and name == "HEAD":
+            kept.add(parse_head(store.get(entry.key)).manifest_key)
+        elif entry.key.startswith("datasets/") and name.endswith(".gz") and not folder.endswith("/shards"):
+            manifests.setdefault(folder, []).append(entry)
+        elif entry.key.startswith("runs/") and name == "record.json":
+            run_manifests, code = _named_by_run(store, entry.key)
+            kept.update(run_manifests)
+            live.update((code_prefix(code), code_index_key(code)))
+        elif entry.key.startswith("runs/") and name == "published.json":
+            kept.update(_published(store, entry.key))
+    for found in manifests.values():
+        newest: list[str] = []
+        for entry in sorted(found, key=lambda entry: entry.modified_at, reverse=True):
+            snapshot = entry.key.rpartition("/")[2].partition("-")[0]
+            if snapshot not in newest:
+                newest.append(snapshot)
+            if snapshot in newest[:KEPT_SNAPSHOTS] or entry.modified_at >= young_after:
+                kept.add(entry.key)
+    for key in kept:
+        live.add(key)
+        try:
+            live.update(_named_by_manifest(store, key))
+        except NotFound:
+            # A run may name a snapshot that was lost before; nothing of it is left to keep.
+            continue
+    return live
+
+
+def _named_by_run(store: Store, key: str) -> tuple[list[str], str]:
+    try:
+        record = json.loads(store.get(key))
+        return [str(name) for name in record["manifests"].values()], str(record["code"])
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise IntegrityError(f"{key} cannot be read: {error}", hint="delete that run, or mend its record") from error
+
+
+def _published(store: Store, key: str) -> list[str]:
+    try:
+        return [str(value["manifest_key"]) for value in json.loads(store.get(key)).values()]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise IntegrityError(f"{key} cannot be read: {error}", hint="delete that run") from error
+
+
+def _named_by_manifest(store: Store, key: str) -> set[str]:
+    manifest = read_manifest(store, key)
+    folder = key.rpartition("/")[0]
+    named = {f"{folder}/shards/{name}" for name in read_header(store, key).shards}
+    for content, place in manifest.places.items():
+        if place.kind == "pack":
+            named.add(pack_key(place.pack))
+        elif place.kind == "object":
+            named.add(object_key(content))
+    return named

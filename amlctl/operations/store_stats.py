@@ -1,0 +1,75 @@
+"""What a store holds: by kind, and by dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from amlctl.core.manifest import parse_head
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import list_datasets
+from amlctl.transfer.manifests import read_header
+
+
+@dataclass(frozen=True)
+class StoredKind:
+    """Values below one top-level folder of the store."""
+
+    kind: str
+    values: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """A dataset at its HEAD; `snapshots` counts the different ones that the store still lists."""
+
+    dataset: str
+    snapshot: str
+    layout: str
+    files: int
+    bytes: int
+    snapshots: int
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    store: str
+    kinds: Sequence[StoredKind]
+    datasets: Sequence[StoredDataset]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def stats(store: Store) -> StoreStats:
+    """Lists the whole store. Raises IntegrityError where a HEAD or manifest cannot be read."""
+    values: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    snapshots: dict[str, set[str]] = {}
+    for entry in store.list(""):
+        kind, _, _ = entry.key.partition("/")
+        values[kind] += 1
+        sizes[kind] += entry.size_bytes
+        folder, _, name = entry.key.rpartition("/")
+        if kind == "datasets" and name.endswith(".gz") and "-" in name:
+            snapshots.setdefault(folder, set()).add(name.partition("-")[0])
+    datasets = []
+    for folder in list_datasets(store):
+        head = parse_head(store.get(f"{folder}/HEAD"))
+        header = read_header(store, head.manifest_key)
+        datasets.append(
+            StoredDataset(
+                unquote(folder.partition("/")[2], errors="surrogateescape"),
+                head.snapshot,
+                head.layout,
+                header.files,
+                header.size_bytes,
+                len(snapshots.get(folder, ())),
+            )
+        )
+    kinds = [StoredKind(kind, values[kind], sizes[kind]) for kind in sorted(values) if "/" not in kind]
+    return StoreStats(store.url, kinds, datasets)

@@ -1,0 +1,46 @@
+"""Read back everything that the store's HEADs name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amlctl.core.events import EventSink
+from amlctl.core.manifest import parse_head
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.operations.verify import damaged_contents
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import list_datasets
+from amlctl.transfer.manifests import read_manifest
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """`damaged`: `dataset: path` of every file whose bytes are wrong or missing, or what is wrong with a manifest."""
+
+    datasets: int
+    files: int
+    bytes: int
+    damaged: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"datasets": self.datasets, "files": self.files, "bytes": self.bytes, "damaged": list(self.damaged)}
+
+
+def verify(store: Store, sink: EventSink) -> VerifyResult:
+    """Reads the whole of every dataset at its HEAD."""
+    datasets = files = size = 0
+    damaged: list[str] = []
+    for folder in list_datasets(store):
+        datasets += 1
+        try:
+            manifest = read_manifest(store, parse_head(store.get(f"{folder}/HEAD")).manifest_key)
+        except (NotFound, IntegrityError) as error:
+            damaged.append(f"{folder}: {error.message}")
+            continue
+        files += len(manifest.entries)
+        size += manifest.size_bytes
+        bad = damaged_contents(store, manifest, manifest.entries, sink)
+        damaged += [f"{manifest.dataset}: {entry.path}" for entry in manifest.entries if entry.content_id in bad]
+    return VerifyResult(datasets, files, size, damaged)

@@ -1,0 +1,69 @@
+"""A folder as the store keeps the promises of stores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amlctl.errors import ServiceUnavailable, SettingsError
+from amlctl.stores.contract import Store
+from amlctl.stores.directory import DirectoryStore
+from tests.contract.store import StoreSuite
+
+
+class TestDirectoryStore(StoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return DirectoryStore(tmp_path / "store")
+
+    @pytest.fixture
+    def reopened(self, tmp_path: Path) -> Callable[[], Store]:
+        return lambda: DirectoryStore(tmp_path / "store")
+
+    def test_immutable_values_are_read_only(self, store: Store) -> None:
+        store.put("objects/aa/x", b"1")
+        store.put("packs/aa/x.zip", b"1")
+        for key in ("objects/aa/x", "packs/aa/x.zip"):
+            path = store.local_path(key)
+            assert path is not None
+            assert path.stat().st_mode & 0o777 == 0o444
+
+    def test_a_killed_writer_leaves_no_value(self, tmp_path: Path) -> None:
+        """The process dies after the bytes are written and before they appear."""
+        program = (
+            "import os, sys\nfrom pathlib import Path\nfrom amlctl.stores.directory import DirectoryStore\n"
+            "os.link = lambda *names: os._exit(9)\n"
+            "DirectoryStore(Path(sys.argv[1])).put('objects/aa/x', b'12345')\n"
+        )
+        root = tmp_path / "store"
+        assert subprocess.run([sys.executable, "-c", program, str(root)], check=False).returncode == 9
+        assert list(DirectoryStore(root).list("")) == []
+        assert DirectoryStore(root).info("objects/aa/x") is None
+
+    def test_a_file_in_the_way(self, tmp_path: Path) -> None:
+        (tmp_path / "store").write_text("a file")
+        with pytest.raises(SettingsError, match="a file stands where a folder is needed"):
+            DirectoryStore(tmp_path / "store").put("objects/aa/x", b"1")
+
+    def test_a_full_disk(self, tmp_path: Path) -> None:
+        """The real error of a real device that is always full."""
+        if not Path("/dev/full").exists():
+            pytest.skip("no /dev/full on this system")
+        root = tmp_path / "store"
+        store = DirectoryStore(root)
+        (root / "objects" / "aa").mkdir(parents=True)
+        program = (
+            "import resource, signal, sys\nfrom pathlib import Path\n"
+            "from amlctl.stores.directory import DirectoryStore, _translate\n"
+            "try:\n    open('/dev/full', 'wb', buffering=0).write(b'x')\n"
+            "except OSError as error:\n    print(type(_translate(error, 'k', 'u')).__name__)\n"
+        )
+        shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+        assert shown.strip() == ServiceUnavailable.__name__
+        assert list(store.list("")) == []
+        assert os.listdir(root / "objects" / "aa") == []
