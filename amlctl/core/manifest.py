@@ -28,7 +28,7 @@ FORMAT = 1
 ONE_FILE = "."
 SHARD_FROM = 10_000
 """Entries from which a manifest is written in shards."""
-SHARD_MEAN = 4_096
+SHARD_MEAN = 2_048
 """Mean entries of a shard; a border stands where the hash of a path is divisible by it."""
 
 _SURROGATES = "surrogateescape"
@@ -187,13 +187,13 @@ def decode_section(data: bytes, entries: list[FileEntry], places: dict[str, Plac
 def shard_entries(entries: Sequence[FileEntry], *, mean: int = SHARD_MEAN) -> Iterator[Sequence[FileEntry]]:
     """Entries in runs whose borders depend on paths alone, so that an edit moves only its own shard's bytes.
 
-    A run has at least a quarter and at most four times `mean` entries, but for the last.
+    A run has at least a quarter and at most twice `mean` entries, but for the last.
     """
     start = 0
     for index, entry in enumerate(entries):
         count = index + 1 - start
         is_border = count >= mean // 4 and xxhash.xxh3_64_intdigest(entry_order(entry)) % mean == 0
-        if is_border or count >= 4 * mean:
+        if is_border or count >= 2 * mean:
             yield entries[start : index + 1]
             start = index + 1
     if start < len(entries):
