@@ -34,9 +34,9 @@ class CommandGroup(TyperGroup):
     """What runs where no subcommand is named; its options may follow the group's name directly."""
 
     def parse_args(self, ctx: Any, args: Any) -> Any:
-        if self.default_command is not None and not ctx.resilient_parsing:
-            if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-                args = [self.default_command, *args]
+        is_named = bool(args) and (not args[0].startswith("-") or args[0] in ctx.help_option_names)
+        if self.default_command is not None and not is_named and not ctx.resilient_parsing:
+            args = [self.default_command, *args]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 WINDOW_S = 10.0
 """Samples older than this no longer count for the rate."""
@@ -80,7 +81,7 @@ class Estimator:
         """Seconds per file and per byte: least squares under `a, b >= 0`, scaled to the time really taken."""
         samples = list(self._samples)
         ff = fb = bb = ft = bt = 0.0
-        for one, two in zip(samples, samples[1:], strict=False):
+        for one, two in pairwise(samples):
             files, size = two.files - one.files, two.bytes - one.bytes
             took = two.at_s - one.at_s
             ff, fb, bb = ff + files * files, fb + files * size, bb + size * size

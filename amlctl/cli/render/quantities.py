@@ -9,11 +9,12 @@ def size(size_bytes: float) -> str:
     """`999 B`, `1.2 kB`, `380 MB`: decimal units, three digits at most."""
     if size_bytes < 999.5:
         return f"{size_bytes:.0f} B"
-    value = float(size_bytes)
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
+    units = ["kB", "MB", "GB", "TB", "PB"]
+    value = size_bytes / 1000
+    unit = units.pop(0)
+    while value >= 999.5 and units:
         value /= 1000
-        if value < 999.5:
-            break
+        unit = units.pop(0)
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
 
 

@@ -39,9 +39,7 @@ def cell_width(text: str) -> int:
     """Terminal cells that `text` takes."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def cut(text: str, width: int) -> str:
@@ -77,8 +75,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
 def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int]:
     """Widths of the columns: the widest that may be cut is cut first."""
     widths = [
-        max([cell_width(column.heading), *(cell_width(row[i]) for row in cells)])
-        for i, column in enumerate(columns)
+        max([cell_width(column.heading), *(cell_width(row[i]) for row in cells)]) for i, column in enumerate(columns)
     ]
     excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
     while excess > 0:

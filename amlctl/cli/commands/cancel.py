@@ -1,0 +1,32 @@
+"""`amlctl cancel`, which is `amlctl runs cancel`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.invocation import invocation
+from amlctl.cli.render.text import runs
+from amlctl.operations.runs import cancel as operation
+from amlctl.operations.runs import resolve_run
+
+app = typer.Typer(add_completion=False)
+
+EXAMPLES = """\
+Examples:
+
+  amlctl cancel @last
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def cancel(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, @last or @2.")],
+) -> None:
+    """End a run. Its outputs so far are kept."""
+    call = invocation(ctx)
+    workspace = call.app.workspace
+    result = operation(workspace, resolve_run(workspace, run))
+    call.result(result.to_json(), lambda style, width: runs.cancel_lines(result))

@@ -1,0 +1,79 @@
+"""`amlctl compute …`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.invocation import invocation
+from amlctl.cli.lazy import CommandGroup
+from amlctl.cli.render.text import places
+from amlctl.localfs.project import Project
+from amlctl.operations import compute as operations
+
+app = typer.Typer(
+    add_completion=False,
+    cls=CommandGroup,
+    invoke_without_command=True,
+    help="List, show, create, start, stop and delete compute targets: the files of compute/.",
+    epilog="Examples:\n\n  amlctl compute list\n  amlctl compute create compute/gpu.yaml",
+)
+app.callback()(lambda: None)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A target of compute/.")]
+
+
+@app.command("list", epilog="Examples:\n\n  amlctl compute list")
+def list_(ctx: typer.Context) -> None:
+    """List the targets that a run may use."""
+    call = invocation(ctx)
+    views = operations.list_targets(call.app.project)
+    call.result(
+        {"compute": [view.to_json() for view in views]},
+        lambda style, width: places.target_table_lines(views, width),
+    )
+
+
+@app.command(epilog="Examples:\n\n  amlctl compute show local")
+def show(ctx: typer.Context, name: Name) -> None:
+    """Show a target's settings and state."""
+    call = invocation(ctx)
+    view = operations.show(call.app.project, name)
+    call.result(view.to_json(), lambda style, width: places.target_lines(view))
+
+
+@app.command(epilog="Examples:\n\n  amlctl compute create compute/gpu.yaml")
+def create(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A target of compute/, or its file.")],
+) -> None:
+    """Make a target; an equal one is used as it is."""
+    call = invocation(ctx)
+    result = operations.create(call.app.project, source, cwd=call.cwd, sink=call.reporter)
+    call.result(result.to_json(), lambda style, width: places.created_lines(result))
+
+
+@app.command(epilog="Examples:\n\n  amlctl compute start gpu")
+def start(ctx: typer.Context, name: Name) -> None:
+    """Start a target that can be stopped."""
+    _act(ctx, name, operations.start, "started")
+
+
+@app.command(epilog="Examples:\n\n  amlctl compute stop gpu")
+def stop(ctx: typer.Context, name: Name) -> None:
+    """Stop a target, so that it costs nothing."""
+    _act(ctx, name, operations.stop, "stopped")
+
+
+@app.command(epilog="Examples:\n\n  amlctl compute delete gpu")
+def delete(ctx: typer.Context, name: Name) -> None:
+    """Delete a target; its file stays."""
+    _act(ctx, name, operations.delete, "deleted")
+
+
+def _act(ctx: typer.Context, name: str, operation: Callable[[Project, str], None], done: str) -> None:
+    call = invocation(ctx)
+    operation(call.app.project, name)
+    call.result({"name": name, "state": done}, lambda style, width: [f"{name}  {done}"])

@@ -1,0 +1,52 @@
+"""`amlctl logs`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.invocation import invocation
+from amlctl.core.events import LogText
+from amlctl.operations.logs import follow, read_log_text
+from amlctl.operations.runs import resolve_run
+
+app = typer.Typer(add_completion=False)
+
+_EXAMPLES = """\
+Examples:
+
+  amlctl logs @last              the newest run's log
+  amlctl logs @last -f           and go on until it ends; Ctrl-C only stops watching
+  amlctl logs model_train --tail 20
+
+RUN is a run id, the beginning of one, @last, or @2 for the one before.
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def logs(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, @last or @2.")],
+    is_following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--file", metavar="NAME", help="Another log of the run than its main one.")
+    ] = None,
+) -> None:
+    """Show a run's log, live or afterwards."""
+    call = invocation(ctx)
+    workspace = call.app.workspace
+    run_id = resolve_run(workspace, run)
+    if not is_following:
+        text = read_log_text(workspace, run_id, tail=tail, name=name)
+        if call.is_json:
+            call.result({"run": run_id, "log": text}, lambda style, width: [])
+            return
+        call.reporter(LogText(run_id, text))
+        call.close()
+        return
+    record = follow(workspace, run_id, call.reporter, name=name)
+    call.close()
+    if call.is_json:
+        call.result(record.to_json(), lambda style, width: [])

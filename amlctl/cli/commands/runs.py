@@ -1,0 +1,110 @@
+"""`amlctl runs …`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.commands import cancel
+from amlctl.cli.interrupt import confirm
+from amlctl.cli.invocation import invocation
+from amlctl.cli.lazy import CommandGroup
+from amlctl.cli.render.text import runs as text
+from amlctl.errors import UsageError
+from amlctl.operations import runs as operations
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, @last or @2.")]
+
+
+class RunsGroup(CommandGroup):
+    """`amlctl runs` alone lists."""
+
+    default_command = "list"
+
+
+app = typer.Typer(
+    add_completion=False,
+    cls=RunsGroup,
+    help="List, show, compare, cancel, open and delete runs. Without a command: list.",
+    epilog="Examples:\n\n  amlctl runs\n  amlctl runs show @last\n  amlctl runs compare @2 @last",
+)
+app.callback()(lambda: None)
+app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
+
+
+@app.command("list", epilog="Examples:\n\n  amlctl runs\n  amlctl runs --limit 5")
+def list_(
+    ctx: typer.Context,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Only the newest N.")] = None,
+    experiment: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of this experiment.")] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only runs in this state, for example Failed.")
+    ] = None,
+) -> None:
+    """List runs, newest first."""
+    call = invocation(ctx)
+    records = [
+        record
+        for record in operations.list_runs(call.app.workspace)
+        if experiment in (None, record.experiment) and (status is None or status.lower() == record.status.lower())
+    ][:limit]
+    call.result(
+        {"runs": [record.to_json() for record in records]},
+        lambda style, width: text.list_lines(records, style, width),
+    )
+
+
+@app.command(epilog="Examples:\n\n  amlctl runs show @last\n  amlctl runs show @last --json")
+def show(ctx: typer.Context, run: Run) -> None:
+    """Show everything that is recorded of a run."""
+    call = invocation(ctx)
+    workspace = call.app.workspace
+    record = operations.show(workspace, operations.resolve_run(workspace, run))
+    call.result(record.to_json(), lambda style, width: text.show_lines(record, style))
+
+
+@app.command(epilog="Examples:\n\n  amlctl runs compare @2 @last")
+def compare(
+    ctx: typer.Context,
+    run: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")],
+) -> None:
+    """Show what differs between runs: config, code, data, environment, results, metrics."""
+    call = invocation(ctx)
+    workspace = call.app.workspace
+    found = [operations.resolve_run(workspace, one) for one in run]
+    comparison = operations.compare(call.app.store, workspace, found)
+    call.result(comparison.to_json(), lambda style, width: text.compare_lines(comparison, width))
+
+
+@app.command("open", epilog="Examples:\n\n  amlctl runs open @last")
+def open_(ctx: typer.Context, run: Run) -> None:
+    """Open a run's page in Studio, or the folder of its fetched outputs; prints where that is."""
+    call = invocation(ctx)
+    workspace = call.app.workspace
+    run_id = operations.resolve_run(workspace, run)
+    place = operations.open_run(call.app.project, workspace, run_id)
+    if call.output.out_is_terminal and not call.is_json:
+        typer.launch(place)
+    call.result({"run": run_id, "place": place}, lambda style, width: [place])
+
+
+@app.command(epilog="Examples:\n\n  amlctl runs delete @last --yes")
+def delete(
+    ctx: typer.Context,
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs that have ended.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
+    """Forget ended runs: record, logs and stored outputs. What was fetched stays."""
+    call = invocation(ctx)
+    workspace = call.app.workspace
+    found = list(dict.fromkeys(operations.resolve_run(workspace, one) for one in run))
+    if not yes:
+        if not call.output.can_ask:
+            raise UsageError("nobody is there to be asked", hint=f"amlctl runs delete {' '.join(found)} --yes")
+        if not confirm(f"Delete {', '.join(found)}: record, logs and stored outputs?", call.output):
+            return 1
+    for run_id in found:
+        operations.delete(workspace, run_id)
+    call.result({"deleted": found}, lambda style, width: [f"deleted {run_id}" for run_id in found])
+    return 0

@@ -1,0 +1,118 @@
+"""`amlctl sync`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.render.text import data
+from amlctl.config.sizes import parse_size
+from amlctl.core.settings import LAYOUTS
+from amlctl.errors import UsageError
+from amlctl.operations.pull import pull as pull_operation
+from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
+from amlctl.operations.sync import sync as sync_operation
+from amlctl.stores.contract import Store
+from amlctl.wiring import limit_bandwidth, open_store
+
+app = typer.Typer(add_completion=False)
+
+_EXAMPLES = """\
+Examples:
+
+  amlctl sync data_blobs/working/image         send what changed
+  amlctl sync --dry-run data_blobs/working     what would be sent
+  amlctl sync --pull data_blobs/working/image  bring here what the store has
+  amlctl sync --pull --snapshot 3fa2 data_blobs/working/image
+
+PATH may also be a dataset's name (working/image). Exit code 5: both sides changed the same files.
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def sync(
+    ctx: typer.Context,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders under data_blobs/.")],
+    is_pull: Annotated[bool, typer.Option("--pull", help="The other way: from the store to this machine.")] = False,
+    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    layout: Annotated[
+        str | None, typer.Option(metavar="auto|pack|mirror", help="How the store keeps the files. Default: auto.")
+    ] = None,
+    snapshot: Annotated[
+        str | None, typer.Option(metavar="ID", help="With --pull: an older snapshot, by id or its beginning.")
+    ] = None,
+    checksum: Annotated[bool, typer.Option("--checksum", help="Trust no times: read every file.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read back what the store has, and compare.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Send again what is damaged or missing in the store.")
+    ] = False,
+    ours: Annotated[bool, typer.Option("--ours", help="Where both sides changed a file: keep this one.")] = False,
+    theirs: Annotated[
+        bool, typer.Option("--theirs", help="Where both sides changed a file: take the store's.")
+    ] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Layout mirror: also remove there what is gone here.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --delete: also when it is a large part.")] = False,
+    store_url: Annotated[
+        str | None, typer.Option("--store", metavar="URL", help="Another store than the workspace's.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Files that travel at a time. Default: 8.")
+    ] = None,
+    bwlimit: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Bytes a second at most, for example 10MiB.")
+    ] = None,
+) -> None:
+    """Make the store hold exactly what PATH holds now; only what changed travels."""
+    if ours and theirs:
+        raise UsageError("--ours and --theirs exclude each other", hint="amlctl sync --help")
+    if snapshot is not None and not is_pull:
+        raise UsageError("--snapshot goes with --pull", hint=f"amlctl sync --pull --snapshot {snapshot} {paths[0]}")
+    if layout is not None and layout not in LAYOUTS:
+        raise UsageError(f"--layout {layout!r} is unknown", hint=f"one of {', '.join(LAYOUTS)}")
+    call = invocation(ctx)
+    settings = call.app.settings.sync
+    options = SyncOptions(
+        layout=layout or settings.layout,
+        pack_below=settings.pack_below,
+        pack_size=settings.pack_size,
+        ignore=tuple(settings.ignore),
+        checksum=checksum,
+        verify=verify,
+        repair=repair,
+        ours=ours,
+        theirs=theirs,
+        delete=delete,
+        yes=yes,
+        jobs=jobs,
+    )
+    store = _store(call, store_url, bwlimit)
+    project = call.app.project
+    datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
+    results: list[SyncResult] = []
+    for dataset in datasets:
+        if is_pull:
+            done = pull_operation(
+                project, store, dataset, options, call.reporter, snapshot=snapshot, is_dry_run=is_dry_run
+            )
+        else:
+            done = (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, call.reporter)
+        results.append(done)
+    documents = [result.to_json() for result in results]
+    call.result(
+        documents[0] if len(paths) == 1 else {"datasets": documents},
+        lambda style, width: [line for result in results for line in data.sync_lines(result, style, is_pull=is_pull)],
+    )
+
+
+def _store(call: Invocation, url: str | None, bwlimit: str | None) -> Store:
+    store = call.app.store if url is None else open_store(url, call.app.project)
+    if bwlimit is None:
+        return store
+    bytes_per_s = parse_size(bwlimit.removesuffix("/s"))
+    if bytes_per_s <= 0:
+        raise UsageError(f"--bwlimit {bwlimit!r} lets nothing through", hint="for example --bwlimit 10MiB")
+    return limit_bandwidth(store, bytes_per_s)

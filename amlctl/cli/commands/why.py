@@ -1,0 +1,35 @@
+"""`amlctl why`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.invocation import invocation
+from amlctl.cli.render.text import data
+from amlctl.operations.why import why as operation
+
+app = typer.Typer(add_completion=False)
+
+_EXAMPLES = """\
+Examples:
+
+  amlctl why data_blobs/working/image/0001.png
+  amlctl why pipeline/notes.txt
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def why(
+    ctx: typer.Context,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A path under data_blobs/ or pipeline/.")],
+) -> None:
+    """Explain a path: is it ignored, by which rule of which file; which dataset and pack hold it."""
+    call = invocation(ctx)
+    app_ = call.app
+    absolute = Path(os.path.abspath(call.cwd / path))
+    found = operation(app_.project, app_.store, absolute, app_.settings.sync.ignore, call.reporter)
+    call.result(found.to_json(), lambda style, width: data.why_lines(found, style))

@@ -1,0 +1,147 @@
+"""Environments, compute targets, stores, checks and new projects as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from amlctl.cli.render.quantities import count, size
+from amlctl.cli.render.style import Style
+from amlctl.cli.render.tables import Column, fields, printable, table
+from amlctl.cli.render.text.data import ID_CELLS
+
+if TYPE_CHECKING:
+    from amlctl.operations.compute import ComputeView, CreateResult
+    from amlctl.operations.doctor import Check
+    from amlctl.operations.environment import EnvironmentView
+    from amlctl.operations.init import InitResult
+    from amlctl.operations.store_gc import GcResult
+    from amlctl.operations.store_stats import StoreStats
+    from amlctl.operations.store_verify import VerifyResult
+
+MAX_KEYS = 20
+"""Dead values that `store gc` lists; `-v` and `--json` list all."""
+
+
+def init_lines(result: InitResult, style: Style) -> list[str]:
+    lines = [f"{style.good('created')}  {printable(path)}" for path in result.created]
+    lines += [f"{style.dim('kept')}     {printable(path)}" for path in result.kept]
+    return [*lines, "Put a script into pipeline/, then: amlctl submit SCRIPT"]
+
+
+def doctor_lines(checks: Sequence[Check], style: Style) -> list[str]:
+    """A line for each check, and below a failed one what mends it."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = []
+    for check in checks:
+        verdict = style.good("ok    ") if check.ok else style.bad("FAILED")
+        lines.append(f"{verdict}  {check.name:<{width}}  {printable(check.message)}")
+        if check.hint:
+            lines.append(f"{'':<{width + 8}}  {style.bold('hint:')} {printable(check.hint)}")
+    return lines
+
+
+def environment_lines(view: EnvironmentView, style: Style) -> list[str]:
+    spec, info = view.spec, view.info
+    state = style.good("ready") if info.is_ready else style.warning("not made yet: amlctl env prepare")
+    return [
+        f"{style.name(info.id)}  {state}",
+        *fields(
+            [
+                ("  from", spec.source),
+                ("  tool", info.tool),
+                ("  place", info.location),
+                ("  python", spec.python),
+                ("  channels", ", ".join(spec.channels)),
+                ("  conda", "\n".join(spec.conda)),
+                ("  pip", "\n".join(spec.pip)),
+            ]
+        ),
+    ]
+
+
+def target_table_lines(views: Sequence[ComputeView], width: int) -> list[str]:
+    columns = [Column("NAME", is_whole=True), Column("TYPE"), Column("SIZE"), Column("STATE"), Column("NOTE")]
+    rows = []
+    for view in views:
+        facts = view.to_json()
+        size_word = str(facts.get("size") or "")
+        if "slots" in facts:
+            size_word = count(facts["slots"], "slot")
+        rows.append([view.target.name, str(facts.get("type") or "local"), size_word, view.state, view.note])
+    return table(columns, rows, width)
+
+
+def target_lines(view: ComputeView) -> list[str]:
+    facts = {**asdict(view.target), "state": view.state, "note": view.note}
+    return fields([(name, _fact(value)) for name, value in facts.items()])
+
+
+def _fact(value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_fact(one)}" for name, one in value.items() if one is not None)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_fact(one) for one in value)
+    return str(value)
+
+
+def created_lines(result: CreateResult) -> list[str]:
+    if result.is_reused:
+        return [f"{result.name}  an equal target is there already and is used"]
+    changes = [f"  {change}" for change in result.changes]
+    return [f"{result.name}  {'updated' if changes else 'created'}", *changes]
+
+
+def stats_lines(stats: StoreStats, style: Style, width: int) -> list[str]:
+    """Datasets at their newest snapshot, then what takes the room."""
+    lines = [f"store {style.name(printable(stats.store))}", ""]
+    if stats.datasets:
+        columns = [
+            Column("DATASET"),
+            Column("SNAPSHOT", is_whole=True),
+            Column("LAYOUT", is_whole=True),
+            Column("FILES", is_whole=True, is_right=True),
+            Column("SIZE", is_whole=True, is_right=True),
+            Column("SNAPSHOTS", is_whole=True, is_right=True),
+        ]
+        rows = [
+            [d.dataset, d.snapshot[:ID_CELLS], d.layout, f"{d.files:,}", size(d.bytes), str(d.snapshots)]
+            for d in stats.datasets
+        ]
+        lines += [*table(columns, rows, width), ""]
+    kinds = [
+        Column("HOLDS", is_whole=True),
+        Column("VALUES", is_right=True, is_whole=True),
+        Column("SIZE", is_right=True, is_whole=True),
+    ]
+    rows = [[kind.kind, f"{kind.values:,}", size(kind.bytes)] for kind in stats.kinds]
+    total = [
+        "together",
+        f"{sum(kind.values for kind in stats.kinds):,}",
+        size(sum(kind.bytes for kind in stats.kinds)),
+    ]
+    return lines + table(kinds, [*rows, total], width)
+
+
+def gc_lines(result: GcResult, *, is_verbose: bool) -> list[str]:
+    if not result.keys:
+        return ["nothing to delete: everything is needed, or younger than a day"]
+    what = f"{count(len(result.keys), 'value')}, {size(result.bytes)}"
+    if result.is_deleted:
+        return [f"deleted {what}"]
+    shown = result.keys if is_verbose else result.keys[:MAX_KEYS]
+    lines = [f"  {printable(key)}" for key in shown]
+    if len(shown) < len(result.keys):
+        lines.append(f"  … and {len(result.keys) - len(shown):,} more (-v shows all)")
+    return [*lines, f"{what} would be deleted: amlctl store gc --yes"]
+
+
+def verify_lines(result: VerifyResult, style: Style) -> list[str]:
+    what = f"{count(result.datasets, 'dataset')}, {count(result.files, 'file')}, {size(result.bytes)}"
+    if not result.damaged:
+        return [f"{style.good('all well')}  {what}"]
+    lines = [f"{style.bad('damaged')}  {count(len(result.damaged), 'file')} of {what}"]
+    return lines + [f"  {printable(path)}" for path in result.damaged]

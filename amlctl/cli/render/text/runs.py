@@ -1,0 +1,203 @@
+"""Runs as lines: the list, one run, a comparison, how a submit ended, what a fetch brought."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from amlctl.cli.render.quantities import between, count, duration, moment, size
+from amlctl.cli.render.style import Style
+from amlctl.cli.render.tables import Column, fields, printable, table
+from amlctl.cli.render.text.data import ID_CELLS
+from amlctl.core.run import FINAL_STATES, RunRecord, RunState
+
+if TYPE_CHECKING:
+    from amlctl.operations.fetch import FetchResult
+    from amlctl.operations.runs import CancelResult, Comparison
+    from amlctl.operations.submit import SubmitPlan, SubmitResult
+
+
+def painted_state(style: Style) -> Callable[[str], str]:
+    """Paints the name of a state."""
+    paints = {
+        RunState.COMPLETED.value: style.good,
+        RunState.FAILED.value: style.bad,
+        RunState.CANCELED.value: style.warning,
+        RunState.RUNNING.value: style.name,
+    }
+
+    def paint(state: str) -> str:
+        return paints.get(state, str)(state)
+
+    return paint
+
+
+def took(record: RunRecord) -> str:
+    """From the start of the script to the end of the run; empty while it has none of both."""
+    end = next((at for state, at in record.times.items() if state in FINAL_STATES), "")
+    return between(record.times.get(RunState.RUNNING.value, ""), end)
+
+
+def list_lines(records: Sequence[RunRecord], style: Style, width: int) -> list[str]:
+    if not records:
+        return ["no runs yet: amlctl submit SCRIPT"]
+    columns = [
+        Column("RUN", is_whole=True),
+        Column("STATUS", is_whole=True, paint=painted_state(style)),
+        Column("SCRIPT"),
+        Column("EXPERIMENT"),
+        Column("CREATED", is_whole=True),
+        Column("TOOK", is_right=True),
+    ]
+    has_room = width >= 110
+    rows = [
+        [
+            record.run,
+            record.status,
+            record.script.removeprefix("pipeline/") if has_room else record.script.rpartition("/")[2],
+            record.experiment if has_room else "",
+            moment(record.created_at) if has_room else moment(record.created_at)[5:16],
+            took(record),
+        ]
+        for record in records
+    ]
+    return table(columns, rows, width)
+
+
+def show_lines(record: RunRecord, style: Style) -> list[str]:
+    """Everything of a run that a person may want to know."""
+    error = record.error or {}
+    git = record.git or {}
+    dirty = " (with uncommitted changes)" if git.get("dirty") or git.get("is_dirty") else ""
+    pairs = [
+        ("run", style.name(record.run)),
+        ("name", record.name),
+        ("status", painted_state(style)(record.status)),
+        ("error", error.get("message", "")),
+        ("exit code", "" if record.exit_code is None else str(record.exit_code)),
+        ("experiment", record.experiment),
+        ("script", record.script),
+        ("arguments", shlex.join(record.arguments)),
+        ("config", record.config or ""),
+        ("datasets", _named({name: snapshot[:ID_CELLS] for name, snapshot in record.datasets.items()})),
+        ("produces", "\n".join(record.produces)),
+        ("published", _named({name: snapshot[:ID_CELLS] for name, snapshot in record.published.items()})),
+        ("workspace", record.workspace),
+        ("compute", record.compute),
+        ("environment", record.environment),
+        ("code", record.code),
+        ("mode", record.mode),
+        ("variables", _named({k: "(secret)" if v is None else v for k, v in record.variables.items()})),
+        ("tags", _named(record.tags)),
+        ("timeout", "" if record.timeout_s is None else duration(record.timeout_s)),
+        ("git", f"{git.get('commit', '')}{dirty}" if git else ""),
+        ("from run", record.from_run or ""),
+        ("command", shlex.join(record.command_line)),
+        ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
+        ("created", moment(record.created_at)),
+        *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
+        ("took", took(record)),
+        ("outputs", record.outputs),
+        ("studio", record.studio_url or ""),
+    ]
+    return _painted_fields(pairs)
+
+
+def _painted_fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """`fields`, for values that hold colour already."""
+    shown = [(name, value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    return [
+        f"{name if i == 0 else '':<{width}}  {line if chr(27) in line else printable(line)}"
+        for name, value in shown
+        for i, line in enumerate(value.split("\n"))
+    ]
+
+
+def _named(values: Any) -> str:
+    return "\n".join(f"{name} {value}" for name, value in values.items())
+
+
+def compare_lines(comparison: Comparison, width: int) -> list[str]:
+    """One row for each thing that is not the same in all runs."""
+    if not comparison.rows:
+        return ["the runs do not differ in anything that is recorded"]
+    columns = [Column("", is_whole=True), *(Column(run) for run in comparison.runs)]
+    rows = [[row.field, *(_value(value) for value in row.values)] for row in comparison.rows]
+    return table(columns, rows, width)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def cancel_lines(result: CancelResult) -> list[str]:
+    if result.was_ended:
+        return [f"run {result.run} had ended already: {result.status}"]
+    return [f"run {result.run}: {result.status}; its outputs so far are kept"]
+
+
+def submit_lines(result: SubmitResult, style: Style) -> list[str]:
+    """How the run ended, where its outputs are, and what can be typed next."""
+    record = result.record
+    state = painted_state(style)(record.status)
+    run = style.name(record.run)
+    if not record.is_final:
+        return [f"run {run}  {state}", f"  amlctl logs {record.run} -f"]
+    code = f" with exit code {record.exit_code}" if record.exit_code else ""
+    lines = [f"run {run}  {state}{code} in {duration(result.seconds)}"]
+    lines += [f"  published {printable(name)}, snapshot {s[:ID_CELLS]}" for name, s in record.published.items()]
+    if result.fetched is not None:
+        lines.append(f"  {_fetched(result.fetched)}")
+    elif record.outputs:
+        lines.append(f"  outputs are not here: amlctl fetch {record.run}")
+    if record.studio_url:
+        lines.append(f"  {record.studio_url}")
+    return lines
+
+
+def fetch_lines(result: FetchResult, style: Style) -> list[str]:
+    return [f"run {style.name(result.run)}  {_fetched(result)}"]
+
+
+def _fetched(result: FetchResult) -> str:
+    if not result.files:
+        return "no outputs"
+    new = (
+        f"{size(result.downloaded_bytes)} of it new"
+        if result.downloaded_files not in (0, result.files)
+        else "all there already"
+        if not result.downloaded_files
+        else ""
+    )
+    what = f"{count(result.files, 'file')}, {size(result.bytes)}" + (f", {new}" if new else "")
+    return f"outputs in {printable(result.to)}/  ({what})"
+
+
+def plan_lines(plan: SubmitPlan) -> list[str]:
+    """What a submit would send and run."""
+    sending = {
+        name: f"{document.get('snapshot', '')[:ID_CELLS]}"
+        + (f"  {size(document['uploaded_bytes'])} to send" if document.get("uploaded_bytes") else "")
+        for name, document in plan.datasets.items()
+    }
+    ready = "ready" if plan.environment.is_ready else "to be made"
+    return fields(
+        [
+            ("would run", shlex.join(plan.spec.command)),
+            ("config", plan.spec.config or ""),
+            ("datasets", _named(sending)),
+            ("produces", "\n".join(plan.spec.produces)),
+            ("code", f"{plan.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
+            ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
+            ("workspace", plan.workspace),
+            ("compute", plan.spec.compute),
+            ("mode", plan.spec.mode),
+            ("experiment", plan.spec.experiment),
+            ("variables", _named({k: "(secret)" if v is None else v for k, v in plan.spec.variables.items()})),
+        ]
+    )

@@ -1,0 +1,108 @@
+"""The composition root: from a folder and its settings to a store and a workspace.
+
+Providers are imported here and nowhere else, each only when it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from amlctl.config.load import load_settings
+from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings, WorkspaceSettings
+from amlctl.errors import SettingsError
+from amlctl.localfs.project import Project, find_project
+from amlctl.stores.contract import Store
+from amlctl.workspaces.contract import Workspace
+
+
+@dataclass(frozen=True)
+class App:
+    """A project with its settings; store and workspace are opened when they are asked for."""
+
+    project: Project
+    settings: Settings
+    variables: Mapping[str, str]
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of the workspace in use. Raises SettingsError."""
+        workspace = self.settings.workspace()
+        if workspace.store is None and workspace.compute != "local":
+            raise _not_yet(f"workspace {workspace.name!r}", "its blob datastore")
+        return open_store(workspace.store or DEFAULT_LOCAL_STORE, self.project)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The workspace in use. Raises SettingsError."""
+        return open_workspace(self.settings.workspace(), self.project, self.store, self.variables)
+
+
+def open_app(
+    cwd: Path, variables: Mapping[str, str], *, project: Path | None = None, workspace: str | None = None
+) -> App:
+    """The project that `project` (else AMLCTL_PROJECT, else `cwd`) lies in.
+
+    Raises NotFound outside a project, SettingsError for settings that cannot be used.
+    """
+    found = locate_project(cwd, variables, project=project)
+    settings = load_settings(found, variables, user_file=_user_file(), workspace=workspace)
+    return App(found, settings, variables)
+
+
+def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | None = None) -> Project:
+    """The project alone, also where its settings are broken. Raises NotFound."""
+    named = project or variables.get("AMLCTL_PROJECT")
+    return find_project(cwd / named if named else cwd)
+
+
+def open_store(url: str, project: Project) -> Store:
+    """A folder (a relative one is relative to the project's root) or a `file://` URL. Raises SettingsError."""
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https"):
+        raise _not_yet(f"store {url!r}", "a blob store")
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise SettingsError(f"store {url!r} names the host {parts.netloc!r}", hint="file:///FOLDER")
+        folder = Path(unquote(parts.path))
+    elif "://" in url:
+        raise SettingsError(f"store {url!r} is of no known kind", hint="a folder, or file:///FOLDER")
+    else:
+        folder = Path(url).expanduser()
+    from amlctl.stores.directory import DirectoryStore
+
+    return DirectoryStore(project.root / folder)
+
+
+def limit_bandwidth(store: Store, bytes_per_s: int) -> Store:
+    """The same store, reached at that rate at most, both ways together."""
+    from amlctl.stores.paced import PacedStore
+
+    return PacedStore(store, bytes_per_s)
+
+
+def open_workspace(
+    settings: WorkspaceSettings, project: Project, store: Store, variables: Mapping[str, str]
+) -> Workspace:
+    """The workspace that `settings` describe, with runs and code in `store`. Raises SettingsError."""
+    if settings.compute != "local":
+        raise _not_yet(f"workspace {settings.name!r}", "Azure ML")
+    from amlctl.workspaces.local.workspace import LocalWorkspace
+
+    return LocalWorkspace(project, settings, store)
+
+
+def _user_file() -> Path:
+    from platformdirs import user_config_path
+
+    return user_config_path("amlctl") / "config.toml"
+
+
+def _not_yet(what: str, kind: str) -> SettingsError:
+    return SettingsError(
+        f"{what} needs {kind}, and this version of amlctl works with local workspaces and folder stores only",
+        hint="use --workspace local, or set a folder as the store",
+    )
