@@ -89,6 +89,8 @@ class Node:
         config = write_config(record, self.folders)
         restore_outputs(self.save_store, run, self.rank, self.folders)
         saver = OutputsSaver(self.save_store, run, self.rank, self.folders, self.timing.save_interval_s, log)
+        if self.rank.is_first_process:
+            saver.save()  # so that a fetch finds a list, if an empty one, from the first second on
         variables = script_variables(record, self.folders, script, attempt, self.variables)
         with Wakeups() as wakeups:
             process = start_script(script_command(script, config, record.arguments), self.folders, variables)

@@ -54,12 +54,13 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
 def write_config(record: RunRecord, folders: NodeFolders) -> Path | None:
     """The run's config, merged as it was submitted, under its own name; None for a run without one.
 
-    YAML is a superset of JSON, so a config is written as JSON whatever its name says.
+    The record holds a JSON config as a document and a YAML one as its text.
     """
     if record.config is None:
         return None
     content = record.config_content
-    text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    is_text = isinstance(content, str) and not record.config.endswith(".json")
+    text = content if is_text else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     path = folders.config_dir / Path(record.config).name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -106,6 +107,10 @@ class OutputsSaver:
         self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._save_now_and_then, name="outputs-saver", daemon=True)
 
+    def save(self) -> None:
+        """Not while the thread runs. Raises RightsError, ServiceUnavailable."""
+        self._tree.save()
+
     def start(self) -> None:
         self._thread.start()
 
@@ -114,7 +119,7 @@ class OutputsSaver:
         self._is_ending.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._tree.save()
+        self.save()
 
     def _save_now_and_then(self) -> None:
         told = ""

@@ -139,7 +139,7 @@ class DirectoryStore:
         with self._translated(key):
             path.unlink(missing_ok=True)
             # An empty folder is nothing to a store; another writer may be filling it right now.
-            for parent in path.relative_to(self._root).parents[:-1]:
+            for parent in list(path.relative_to(self._root).parents)[:-1]:
                 try:
                     (self._root / parent).rmdir()
                 except OSError:

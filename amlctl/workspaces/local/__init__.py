@@ -1,0 +1,1 @@
+"""Runs on this machine: each in a container folder of its own, looked after by a process of its own."""

@@ -1,0 +1,106 @@
+"""Conda packages by the names and version rules of PyPI, for machines without conda.
+
+Most names are the same in both; the table has those that differ, and those that exist for conda alone because
+they are no Python packages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from amlctl.errors import SettingsError
+
+PYPI_NAMES: Mapping[str, str] = {
+    "brotli-python": "brotli",
+    "cupy-core": "cupy",
+    "dask-core": "dask",
+    "huggingface_hub": "huggingface-hub",
+    "importlib_metadata": "importlib-metadata",
+    "jupyter_client": "jupyter-client",
+    "keras-base": "keras",
+    "matplotlib-base": "matplotlib",
+    "msgpack-python": "msgpack",
+    "numpy-base": "numpy",
+    "opencv": "opencv-python",
+    "py-lightgbm": "lightgbm",
+    "py-opencv": "opencv-python",
+    "py-xgboost": "xgboost",
+    "py-xgboost-cpu": "xgboost",
+    "python-graphviz": "graphviz",
+    "python-tzdata": "tzdata",
+    "python-xxhash": "xxhash",
+    "pytables": "tables",
+    "pytorch": "torch",
+    "pytorch-cpu": "torch",
+    "pytorch-gpu": "torch",
+    "seaborn-base": "seaborn",
+    "snappy-python": "python-snappy",
+    "tensorflow-base": "tensorflow",
+    "tensorflow-gpu": "tensorflow",
+}
+
+# fmt: off
+NOT_ON_PYPI = frozenset((
+    "blas", "bzip2", "c-compiler", "ca-certificates", "compilers", "cpuonly", "cuda", "cuda-nvcc",
+    "cuda-runtime", "cuda-toolkit", "cuda-version", "cudatoolkit", "cudnn", "cxx-compiler", "eigen", "expat",
+    "ffmpeg", "fftw", "fontconfig", "fortran-compiler", "freetype", "gcc", "gcc_linux-64", "gdal", "geos",
+    "git", "git-lfs", "glib", "go", "gxx", "gxx_linux-64", "hdf5", "icu", "imagemagick", "java-jdk", "jpeg",
+    "lame", "libblas", "libgcc-ng", "libgomp", "libiconv", "libjpeg-turbo", "liblapack", "libopencv",
+    "libpng", "libprotobuf", "libsndfile", "libstdcxx-ng", "libtiff", "libwebp", "llvm-openmp", "llvmdev",
+    "lz4-c", "make", "mesa", "mkl-service", "mpich", "nccl", "ncurses", "nodejs", "nomkl", "openblas",
+    "openjdk", "openjpeg", "openmpi", "openssl", "perl", "pkg-config", "poppler", "portaudio",
+    "pytorch-cuda", "pytorch-mutex", "r-base", "readline", "rust", "sox", "sqlite", "swig", "tesseract",
+    "tk", "x264", "xz", "yasm", "zlib", "zstd",
+))
+"""No Python packages, so only conda brings them."""
+# fmt: on
+
+_SPEC = re.compile(r"(?:(?P<channel>[^\s:]+)::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<version>[^\s\[]*(?:\s+[^\[]*)?)")
+
+
+def pip_requirements(conda: Sequence[str]) -> list[str]:
+    """The match specs of a conda file as requirements of pip, in their order.
+
+    Raises SettingsError that names every package which pip cannot bring.
+    """
+    parsed = [_split(spec) for spec in conda]
+    missing = [name for name, _ in parsed if name in NOT_ON_PYPI or name.startswith("r-")]
+    if missing:
+        raise SettingsError(
+            f"without conda these packages of the environment cannot be installed: {', '.join(missing)}",
+            hint="install micromamba, mamba or conda, or take them out of the environment file",
+        )
+    return [PYPI_NAMES.get(name, name) + _pip_version(name, version) for name, version in parsed if name != "pip"]
+
+
+def _split(spec: str) -> tuple[str, str]:
+    match = _SPEC.fullmatch(spec.strip())
+    if match is None:
+        raise SettingsError(
+            f"without conda {spec!r} in the environment file cannot be understood",
+            hint="write it as name, name=1.2 or name>=1.2, or install micromamba",
+        )
+    return match["name"].lower(), match["version"].strip()
+
+
+def _pip_version(name: str, version: str) -> str:
+    """Conda's `=1.2` is a prefix, `==1.2` exact, `1.2.*` a prefix; a build string after a further `=` is dropped."""
+    if not version or version == "*":
+        return ""
+    if "|" in version:
+        raise SettingsError(
+            f"without conda {name} {version!r} in the environment file cannot be understood: pip knows no `|`",
+            hint=f"write {name} with one range, such as >=1.2,<2",
+        )
+    return ",".join(_pip_clause(clause) for clause in version.replace(" ", ",").split(",") if clause)
+
+
+def _pip_clause(clause: str) -> str:
+    if clause.startswith((">", "<", "!=", "~=")):
+        return clause
+    is_prefix = clause.startswith("=") and not clause.startswith("==")
+    number, _, build = clause.lstrip("=").partition("=")
+    if is_prefix and not build:
+        return f"=={number.removesuffix('.*')}.*"
+    return f"=={number}"

@@ -1,0 +1,139 @@
+"""How a run ends: why, and what is done from the end of its last process to its final record.
+
+In order: leftover processes, outputs (unless the runtime has saved them), HEAD of what it produced, log, record.
+The record comes last: whoever reads a final state finds all of it in the store.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from amlctl.core.run import RunRecord, RunState
+from amlctl.errors import AmlctlError, NotFound
+from amlctl.runtime.run_keys import failure_key, outputs_index_key, outputs_prefix, published_key
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import move_head
+from amlctl.transfer.tree import TreeSaver, read_index
+from amlctl.workspaces.local import records
+from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.run_log import say
+from amlctl.workspaces.local.saved_log import SavedLog
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The final state, the exit code (of the script where it ran), and the reason, empty for Completed."""
+
+    state: RunState
+    exit_code: int | None = None
+    kind: str = ""
+    message: str = ""
+
+
+def failed(error: AmlctlError, *, kind: str = "") -> Ending:
+    """The ending of a run whose script never came to run."""
+    told = error.message + (f" ({error.hint})" if error.hint else "")
+    return Ending(RunState.FAILED, error.exit_code, kind or error.kind, told)
+
+
+def ending_of(return_code: int, failure: Mapping[str, Any] | None) -> Ending:
+    """What the runtime's end means; `failure` is what it told of itself."""
+    if failure is not None:
+        message = str(failure.get("message", ""))
+        return Ending(RunState.FAILED, return_code, str(failure.get("kind", "error")), message)
+    if return_code == 0:
+        return Ending(RunState.COMPLETED, 0)
+    if return_code < 0:
+        told = f"the run's processes were killed by {_signal_name(-return_code)}"
+        return Ending(RunState.FAILED, 128 - return_code, "killed", told)
+    name = _signal_name(return_code - 128)
+    if name:
+        return Ending(RunState.FAILED, return_code, "script", f"the script was killed by {name}")
+    return Ending(RunState.FAILED, return_code, "script", f"the script ended with exit code {return_code}")
+
+
+def _signal_name(number: int) -> str:
+    """`signal 9 (SIGKILL)`; empty for a number that is no signal."""
+    try:
+        name = f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return ""
+    return name + ("; perhaps the machine ran out of memory" if number == signal.SIGKILL else "")
+
+
+def read_failure(store: Store, run: str) -> Mapping[str, Any] | None:
+    """What the runtime told of its own failure, if it did."""
+    document = _read_json(store, failure_key(run))
+    return document if isinstance(document, dict) else None
+
+
+def finish(
+    places: RunPlaces,
+    store: Store,
+    record: RunRecord,
+    ending: Ending,
+    clock: Clock,
+    *,
+    log: SavedLog | None = None,
+    has_saved_outputs: bool = False,
+) -> RunRecord:
+    """Keep what the run has left and make its record final. None of its processes may be alive any more.
+
+    Only the holder of the run's lock may call it; doing it again after a kill does no harm.
+    """
+    record.reached(RunState.FINALIZING, clock())
+    records.save(places, store, record)
+    is_kept = True
+    try:
+        _keep_outputs(places, store, has_saved_outputs)
+        if ending.state is RunState.COMPLETED:
+            _move_heads(store, record)
+    except (AmlctlError, OSError) as error:
+        is_kept = False
+        told = f"what the run has left could not be kept: {error}"
+        kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
+        ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {told}".removeprefix("; "))
+    if ending.message:
+        say(places.log, f"{ending.state.value}: {ending.message}")
+    try:
+        (log or SavedLog(store, record.run, places.log, places.collapsed_log)).save()
+    except (AmlctlError, OSError) as error:
+        say(places.log, f"the log could not be put into the store: {error}")
+    record.exit_code = ending.exit_code
+    record.error = {"kind": ending.kind, "message": ending.message} if ending.message else None
+    record.reached(ending.state, clock())
+    records.save(places, store, record)
+    if is_kept:
+        # Everything that matters is in the store; the container would only fill the disk.
+        shutil.rmtree(places.container, ignore_errors=True)
+    return record
+
+
+def _keep_outputs(places: RunPlaces, store: Store, has_saved_outputs: bool) -> None:
+    index_key = outputs_index_key(places.run)
+    if has_saved_outputs or (not places.outputs_dir.is_dir() and read_index(store, index_key) is not None):
+        return
+    TreeSaver(store, places.outputs_dir, outputs_prefix(places.run), index_key).save()
+
+
+def _move_heads(store: Store, record: RunRecord) -> None:
+    document = _read_json(store, published_key(record.run))
+    published = document if isinstance(document, dict) else {}
+    for dataset, place in published.items():
+        move_head(store, dataset, place["manifest_key"])
+        record.published[dataset] = place["snapshot"]
+
+
+def _read_json(store: Store, key: str) -> Any:
+    try:
+        return json.loads(store.get(key))
+    except (NotFound, ValueError):
+        return None

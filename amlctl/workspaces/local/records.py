@@ -1,0 +1,62 @@
+"""Records of local runs: a working copy on this disk, and the same in the store after each change of state."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from amlctl.core.run import RunRecord
+from amlctl.errors import AmlctlError, NotFound, SettingsError
+from amlctl.localfs.atomic import read_json, write_json
+from amlctl.runtime.run_keys import record_key
+from amlctl.stores.contract import Store
+from amlctl.workspaces.local.places import RunPlaces
+
+
+def load(places: RunPlaces) -> RunRecord | None:
+    """The working copy; None where there is none. Raises SettingsError."""
+    try:
+        return RunRecord.from_json(read_json(places.record))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def load_all(state_dir: Path) -> list[RunRecord]:
+    """Every record, in no order; a folder without a whole record is passed over."""
+    records = []
+    folder = state_dir / "runs"
+    for run in _names(folder):
+        try:
+            record = load(RunPlaces(state_dir, run))
+        except SettingsError:
+            continue
+        if record is not None:
+            records.append(record)
+    return records
+
+
+def load_stored(store: Store, run: str) -> RunRecord:
+    """The store's copy: of a run that another clone of the project has made. Raises NotFound, SettingsError."""
+    try:
+        return RunRecord.from_json(json.loads(store.get(record_key(run))))
+    except NotFound:
+        raise NotFound(f"no run {run!r}", hint="amlctl runs") from None
+    except ValueError as error:
+        raise SettingsError(f"the record of run {run} in the store {store.url} is no JSON: {error}") from error
+
+
+def save(places: RunPlaces, store: Store, record: RunRecord) -> AmlctlError | None:
+    """Write both copies. What keeps the store from taking its copy is returned, since the run goes on without."""
+    write_json(places.record, record.to_json())
+    try:
+        store.put(record_key(record.run), (json.dumps(record.to_json(), indent=2) + "\n").encode(), replace=True)
+    except AmlctlError as error:
+        return error
+    return None
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []

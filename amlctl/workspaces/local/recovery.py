@@ -1,0 +1,102 @@
+"""Runs whose supervisor is dead: noticed by whoever reads them, ended, and shown as what they are.
+
+The supervisor holds the run's lock from before the run is known until its record is final. So a record that is
+not final and a lock that is free mean that nobody looks after the run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from amlctl.core.run import RunRecord, RunState
+from amlctl.errors import SettingsError
+from amlctl.localfs.atomic import read_json
+from amlctl.stores.contract import Store
+from amlctl.workspaces.local import records
+from amlctl.workspaces.local.ending import Clock, Ending, finish
+from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.processes import ProcessIdentity, end_session, is_alive
+
+_START_LIMIT_S = 5.0
+_LOOK_S = 0.01
+"""A supervisor that has just been started says within moments who it is; so long a reader waits for that."""
+_KILLED = 137
+"""128 + SIGKILL: what the script ends with when it is killed along with its supervisor."""
+
+
+def recover(places: RunPlaces, store: Store, clock: Clock) -> RunRecord | None:
+    """The record as it is; where nobody looks after the run, its processes are ended and it is Failed first.
+
+    Of several readers at once one does it and the others wait for it. None where there is no record.
+    """
+    record = records.load(places)
+    if record is None or record.is_final:
+        return record
+    with taken_over(places) as is_ours:
+        record = records.load(places)
+        if not is_ours or record is None or record.is_final:
+            return record
+        leader = read_leader(places)
+        if leader is not None:
+            end_session(leader)
+        has_run = RunState.RUNNING.value in record.times
+        ending = Ending(RunState.FAILED, _KILLED if has_run else 1, "supervisor", _reason(leader, record))
+        places.folder.mkdir(parents=True, exist_ok=True)
+        return finish(places, store, record, ending, clock)
+
+
+@contextmanager
+def taken_over(places: RunPlaces) -> Iterator[bool]:
+    """Hold the run's lock, if nobody who is alive looks after the run; says whether it is held."""
+    try:
+        descriptor = os.open(places.lock, os.O_RDWR)
+    except (FileNotFoundError, NotADirectoryError):
+        yield False
+        return
+    try:
+        yield _lock(descriptor, places)
+    finally:
+        os.close(descriptor)
+
+
+def is_abandoned(places: RunPlaces) -> bool:
+    """Whether nobody holds the run's lock."""
+    with taken_over(places) as is_ours:
+        return is_ours
+
+
+def read_leader(places: RunPlaces) -> ProcessIdentity | None:
+    """The run's supervisor; None where it has not said yet who it is, and so has started nothing."""
+    try:
+        return ProcessIdentity.from_json(read_json(places.supervisor))
+    except (FileNotFoundError, SettingsError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _lock(descriptor: int, places: RunPlaces) -> bool:
+    deadline = time.monotonic() + _START_LIMIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            leader = read_leader(places)
+        if leader is not None:
+            break
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_S)
+    if is_alive(leader):
+        return False
+    # The supervisor is dead, so the holder is another reader that is finishing the run right now.
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return True
+
+
+def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:
+    process = f" (process {leader.pid})" if leader is not None else ""
+    return f"the supervisor of the run{process} was killed, or died, while the run was {record.status}"

@@ -1,0 +1,53 @@
+"""The run's log as the store keeps it: progress bars collapsed, brought up to date while the run works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from amlctl.core.content_id import ContentHasher
+from amlctl.core.log_text import CarriageReturnCollapser
+from amlctl.runtime.run_keys import log_key
+from amlctl.stores.contract import FileBody, Store
+
+_PART_BYTES = 1 << 20
+
+
+class SavedLog:
+    """Reads only what the raw log has gained since the last time. Not thread-safe."""
+
+    def __init__(self, store: Store, run: str, raw: Path, collapsed: Path) -> None:
+        """`collapsed` is written anew: a local file of what goes to the store."""
+        self._store = store
+        self._key = log_key(run)
+        self._raw = raw
+        self._collapsed = collapsed
+        self._collapser = CarriageReturnCollapser()
+        self._read_bytes = 0
+        self._line_end = 0
+        self._was_put = False
+
+    def save(self) -> None:
+        """Raises OSError, RightsError, ServiceUnavailable."""
+        if self._collapse() or not self._was_put:
+            hasher, size = ContentHasher(), 0
+            with self._collapsed.open("rb") as file:
+                while part := file.read(_PART_BYTES):
+                    hasher.update(part)
+                    size += len(part)
+            self._store.put(self._key, FileBody(self._collapsed, size, hasher.content_id()), replace=True)
+            self._was_put = True
+
+    def _collapse(self) -> bool:
+        self._raw.touch()
+        before = self._read_bytes
+        mode = "r+b" if before and self._collapsed.exists() else "w+b"
+        with self._raw.open("rb") as raw, self._collapsed.open(mode) as collapsed:
+            raw.seek(before)
+            collapsed.seek(self._line_end)
+            while part := raw.read(_PART_BYTES):
+                self._read_bytes += len(part)
+                collapsed.write(self._collapser.feed(part))
+            self._line_end = collapsed.tell()
+            collapsed.write(self._collapser.pending)
+            collapsed.truncate()
+        return self._read_bytes > before

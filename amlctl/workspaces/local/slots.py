@@ -1,0 +1,107 @@
+"""The slots of a compute target: who gets one next, by order of submission, across processes.
+
+A run in the queue is a ticket file, a slot is a file; both belong to whoever holds their lock (flock), so a dead
+process gives them back by dying. Everything is decided under one short lock of the queue:
+
+    <queue>/lock
+            tickets/<number>-<run>    lower numbers come first
+            slots/<N>                 holds the id of the run that has, or had, slot N
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A place in the queue; `descriptor` holds its lock and may be handed to another process."""
+
+    number: int
+    path: Path
+    descriptor: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Slot `index`, ours until `descriptor` is closed; `previous_run` had it before and may have left something."""
+
+    index: int
+    descriptor: int
+    previous_run: str
+
+
+class SlotQueue:
+    """Safe across processes; the object itself holds no state."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._tickets = folder / "tickets"
+        self._slots = folder / "slots"
+
+    def take_ticket(self, run: str) -> Ticket:
+        """Stand at the end of the queue."""
+        for folder in (self._tickets, self._slots):
+            folder.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            number = max((number for number, _ in self._waiting()), default=0) + 1
+            path = self._tickets / f"{number}-{run}"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return Ticket(number, path, descriptor)
+
+    def try_slot(self, ticket: Ticket, slots: int, run: str) -> Slot | None:
+        """A slot, if one of `slots` is free and nobody alive stands before this ticket, which is then used up."""
+        with self._locked():
+            for number, path in self._waiting():
+                if number < ticket.number:
+                    if _is_held(path):
+                        return None
+                    path.unlink(missing_ok=True)
+            for index in range(slots):
+                descriptor = os.open(self._slots / str(index), os.O_RDWR | os.O_CREAT, 0o644)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(descriptor)
+                    continue
+                previous_run = os.pread(descriptor, 4096, 0).decode(errors="replace")
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, run.encode(), 0)
+                self.leave(ticket)
+                return Slot(index, descriptor, previous_run)
+        return None
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give the ticket up; once is enough."""
+        ticket.path.unlink(missing_ok=True)
+
+    def _waiting(self) -> list[tuple[int, Path]]:
+        found = [(path.name.partition("-")[0], path) for path in self._tickets.iterdir()]
+        return sorted((int(number), path) for number, path in found if number.isdigit())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._folder / "lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,234 @@
+"""The process that looks after one run, from the queue to its final record.
+
+`python -m amlctl.workspaces.local.supervisor RUN SETTINGS`, started detached, as leader of a session, with the
+lock of the run and its ticket in the queue already held through inherited descriptors. It alone writes the run's
+record. Asked to cancel (a file, or SIGTERM) it ends the run in an orderly way; killed, it is `recovery`'s matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from amlctl.config.conda_file import parse_environment
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import Event, Note
+from amlctl.core.run import RunRecord, RunState
+from amlctl.errors import AmlctlError, Interrupted, NotFound
+from amlctl.localfs.atomic import write_json
+from amlctl.runtime.wakeups import Wakeups
+from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.local import records
+from amlctl.workspaces.local.container import make_container, runtime_folder
+from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, read_failure
+from amlctl.workspaces.local.environments import Environments
+from amlctl.workspaces.local.gpus import gpu_variables, list_gpus
+from amlctl.workspaces.local.places import RunPlaces, queue_folder
+from amlctl.workspaces.local.processes import end_session, identity_of
+from amlctl.workspaces.local.recovery import recover
+from amlctl.workspaces.local.run_log import say
+from amlctl.workspaces.local.saved_log import SavedLog
+from amlctl.workspaces.local.slots import Slot, SlotQueue, Ticket
+from amlctl.workspaces.local.supervisor_settings import SupervisorSettings
+
+SAVE_LIMIT_S = 600.0
+"""What the runtime gets, beyond the script's grace, to save outputs after it was asked to end; then it is killed."""
+
+
+class Supervisor:
+    """One run's; used once, from the main thread."""
+
+    def __init__(self, settings: SupervisorSettings, run: str, record: RunRecord, wakeups: Wakeups) -> None:
+        self._settings = settings
+        self._places = RunPlaces(Path(settings.state_dir), run)
+        self._store = DirectoryStore(Path(settings.store))
+        self._record = record
+        self._wakeups = wakeups
+        self._environments = Environments(Path(settings.environments_dir), os.environ)
+        self._log = SavedLog(self._store, run, self._places.log, self._places.collapsed_log)
+        self._is_stop_signalled = False
+        self._has_saved_outputs = False
+
+    def run(self) -> None:
+        """From Queued to the final record."""
+        try:
+            ending = self._run()
+        except Interrupted as error:
+            ending = Ending(RunState.CANCELED, None, "canceled", error.message)
+        except AmlctlError as error:
+            ending = failed(error)
+        except OSError as error:
+            ending = Ending(RunState.FAILED, 1, "unavailable", f"this machine failed the run: {error}")
+        finish(
+            self._places,
+            self._store,
+            self._record,
+            ending,
+            _now,
+            log=self._log,
+            has_saved_outputs=self._has_saved_outputs,
+        )
+
+    def _run(self) -> Ending:
+        slot = self._wait_for_slot()
+        self._reached(RunState.PREPARING)
+        spec = environment_of(self._record)
+        try:
+            self._environments.prepare(spec, self._tell, check=self._check_canceled)
+        except Interrupted:
+            raise
+        except AmlctlError as error:
+            for line in error.details:
+                say(self._places.log, line)
+            return failed(error, kind="environment")
+        make_container(self._store, self._record.code, self._places.container)
+        self._check_canceled()
+        self._reached(RunState.RUNNING)
+        with self._places.log.open("ab") as log:
+            process = self._start_runtime(spec, slot, log.fileno())
+        return self._watch(process)
+
+    def _wait_for_slot(self) -> Slot:
+        folder = queue_folder(self._places.state_dir, self._record.compute)
+        queue = SlotQueue(folder)
+        path = Path(self._settings.ticket)
+        ticket = Ticket(int(path.name.partition("-")[0]), path, self._settings.ticket_descriptor)
+        try:
+            while (slot := queue.try_slot(ticket, self._settings.slots, self._record.run)) is None:
+                self._check_canceled(wait_s=self._settings.poll_s)
+        finally:
+            queue.leave(ticket)
+        if slot.previous_run and slot.previous_run != self._record.run:
+            # A run whose supervisor was killed may still be working in this slot.
+            recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, _now)
+        return slot
+
+    def _start_runtime(self, spec: EnvironmentSpec, slot: Slot, log: int) -> subprocess.Popen[bytes]:
+        container = self._places.container
+        variables = self._environments.script_variables(spec)
+        variables.update(gpu_variables(list_gpus(os.environ), slot.index))
+        paths = [str(runtime_folder(container)), variables.get("PYTHONPATH", "")]
+        variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        command = [str(self._environments.python(spec)), "-m", "amlctl.runtime"]
+        command += ["--store", self._settings.store, "--run", self._record.run, "--container", str(container)]
+        command += ["--save-interval", str(self._settings.save_interval_s), "--grace", str(self._settings.grace_s)]
+        # The log is handed on as it is, without a pipe: the script goes on writing whatever becomes of us.
+        return subprocess.Popen(
+            command,
+            cwd=container,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+        )
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> Ending:
+        """Until the runtime ends, by itself, at the timeout or because the run is canceled."""
+        started = time.monotonic()
+        limit_s = self._record.timeout_s
+        kill_at = float("inf")
+        stopped: Ending | None = None
+        next_save = started + self._settings.save_interval_s
+        while process.poll() is None:
+            self._look_for_signals(self._settings.poll_s)
+            now = time.monotonic()
+            if stopped is None:
+                if self._is_cancel_requested():
+                    stopped = Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
+                    self._reached(RunState.CANCEL_REQUESTED)
+                elif limit_s is not None and now >= started + limit_s:
+                    stopped = Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
+                if stopped is not None:
+                    process.terminate()
+                    kill_at = now + self._settings.grace_s + SAVE_LIMIT_S
+            if now >= kill_at:
+                process.kill()
+            if now >= next_save:
+                next_save = now + self._settings.save_interval_s
+                self._save_log()
+        self._end_leftovers()
+        return_code = process.returncode
+        self._has_saved_outputs = return_code >= 0
+        if stopped is None:
+            return ending_of(return_code, read_failure(self._store, self._record.run))
+        exit_code = 128 - return_code if return_code < 0 else return_code
+        return Ending(stopped.state, exit_code, stopped.kind, stopped.message)
+
+    def _end_leftovers(self) -> None:
+        """Whatever the script left behind in the background; after a killed runtime also the script itself."""
+        own = identity_of(os.getpid())
+        if own is not None:
+            end_session(own, keep=own.pid)
+
+    def _save_log(self) -> None:
+        with contextlib.suppress(AmlctlError, OSError):  # said at the end, if it fails then too
+            self._log.save()
+
+    def _reached(self, state: RunState) -> None:
+        self._record.reached(state, _now())
+        trouble = records.save(self._places, self._store, self._record)
+        if trouble is not None:
+            say(self._places.log, f"the run's record could not be put into the store: {trouble.message}")
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Note):
+            say(self._places.log, event.message)
+
+    def _look_for_signals(self, wait_s: float) -> None:
+        if self._wakeups.wait(wait_s):
+            self._is_stop_signalled = True
+
+    def _is_cancel_requested(self) -> bool:
+        return self._is_stop_signalled or self._places.cancel_request.exists()
+
+    def _check_canceled(self, wait_s: float = 0.0) -> None:
+        """Raises Interrupted once the run shall end."""
+        self._look_for_signals(wait_s)
+        if self._is_cancel_requested():
+            state = self._record.status
+            self._reached(RunState.CANCEL_REQUESTED)
+            raise Interrupted(f"canceled while it was {state}")
+
+
+def environment_of(record: RunRecord) -> EnvironmentSpec:
+    """What the record says of its environment. Raises SettingsError."""
+    if record.environment == EnvironmentSpec(is_current=True).id:
+        return EnvironmentSpec(is_current=True)
+    if record.environment_content is None:
+        return EnvironmentSpec()
+    return parse_environment(record.environment_content, f"the environment of run {record.run}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def main(arguments: Sequence[str]) -> None:
+    run, settings = arguments[0], SupervisorSettings.from_text(arguments[1])
+    places = RunPlaces(Path(settings.state_dir), run)
+    # Before anything is started: whoever finds us dead ends our session by this.
+    identity = identity_of(os.getpid())
+    if identity is not None:
+        write_json(places.supervisor, identity.to_json())
+    with Wakeups() as wakeups:
+        try:
+            record = records.load(places)
+            if record is None:
+                raise NotFound(f"run {run} has no record")
+            Supervisor(settings, run, record, wakeups).run()
+        except Exception:
+            # Ours, not the user's; the lock is given up by ending, and the next reader sees a Failed run.
+            say(places.log, "a fault of amlctl itself:\n" + traceback.format_exc())
+            raise
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
