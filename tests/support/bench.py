@@ -1,0 +1,102 @@
+"""A project with a folder as its store and real local runs in the present interpreter."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from amlctl.core.events import Event
+from amlctl.core.run import RunRecord
+from amlctl.core.settings import Settings
+from amlctl.localfs.project import Project
+from amlctl.operations.logs import InterruptChoice
+from amlctl.operations.submit import SubmitRequest, SubmitResult, submit
+from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
+
+LIMIT_S = 60.0
+
+
+def never_interrupted() -> InterruptChoice:
+    raise AssertionError("nobody pressed Ctrl-C")
+
+
+@dataclass
+class Bench:
+    """`events` are those of all submits so far."""
+
+    project: Project
+    store: DirectoryStore
+    workspace: LocalWorkspace
+    settings: Settings = field(default_factory=Settings)
+    events: list[Event] = field(default_factory=list)
+
+    def write(self, path: str, text: str = "") -> Path:
+        target = self.project.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(textwrap.dedent(text), encoding="utf-8")
+        return target
+
+    def script(self, text: str, name: str = "train.py") -> str:
+        self.write(f"pipeline/{name}", text)
+        return name
+
+    def request(self, script: str = "", **more: Any) -> SubmitRequest:
+        given = {"env_from_current": "from_run" not in more, "cwd": self.project.root, "caller_variables": {}, **more}
+        return SubmitRequest(script, **given)
+
+    def submit(
+        self,
+        script: str = "",
+        *,
+        is_detached: bool = False,
+        fetch_outputs: bool = True,
+        on_interrupt: Callable[[], InterruptChoice] = never_interrupted,
+        **more: Any,
+    ) -> SubmitResult:
+        return submit(
+            self.request(script, **more),
+            self.project,
+            self.settings,
+            self.workspace,
+            self.store,
+            self.events.append,
+            is_detached=is_detached,
+            fetch_outputs=fetch_outputs,
+            on_interrupt=on_interrupt,
+        )
+
+    def told(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def with_settings(self, **changes: Any) -> Bench:
+        return replace(self, settings=replace(self.settings, **changes))
+
+
+def make_bench(root: Path) -> Bench:
+    project = Project(root)
+    for folder in (project.pipeline_dir, project.data_blobs_dir):
+        folder.mkdir(parents=True)
+    store = DirectoryStore(root / ".amlctl/store")
+    timing = LocalTiming(save_interval_s=0.2, grace_s=5.0, poll_s=0.02)
+    settings = Settings()
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("AMLCTL_")}
+    workspace = LocalWorkspace(project, settings.workspace(), store, variables=variables, timing=timing)
+    return Bench(project, store, workspace, settings)
+
+
+def wait_until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {limit_s} s"
+        time.sleep(0.02)
+
+
+def wait_for_state(bench: Bench, run: str, *states: str) -> RunRecord:
+    wait_until(lambda: bench.workspace.read(run).status in states, f"run {run} in {states}")
+    return bench.workspace.read(run)
