@@ -92,7 +92,7 @@ def open_workspace(
         raise _not_yet(f"workspace {settings.name!r}", "Azure ML")
     from amlctl.workspaces.local.workspace import LocalWorkspace
 
-    return LocalWorkspace(project, settings, store)
+    return LocalWorkspace(project, settings, store, variables=variables)
 
 
 def _user_file() -> Path:

@@ -10,9 +10,13 @@ from amlctl.cli.render.estimate import Estimator
 from amlctl.cli.render.tables import cell_width, cut_path, printable
 from amlctl.core.events import StageProgress
 
+_HEAD_CELLS = 8
 _BAR_CELLS = 20
 _SUBJECT_CELLS = 12
 """A subject is cut down to this before other parts are left out."""
+
+_DROPPED_FIRST = ("bytes", "rate", "files", "left")
+"""What is left out on a narrow screen, in this order."""
 
 
 @dataclass
@@ -26,32 +30,38 @@ class StageState:
 
     def line(self, now_s: float, width: int) -> str:
         """What is known of the stage in at most `width` cells; a bar where there is room for one."""
-        event = self.latest
+        head = f"{self.latest.stage.value:<{_HEAD_CELLS}}"
+        subject = printable(self.latest.subject)
+        parts = self._parts(now_s)
+        needed = len(head) + min(_SUBJECT_CELLS, cell_width(subject))
+        for part in _DROPPED_FIRST:
+            if needed + _cells(parts) > width:
+                parts.pop(part, None)
+        room = width - len(head) - _cells(parts)
         fraction = self.fraction()
-        parts = [_progress(event.done_files, event.total_files, "file")]
+        bar = ""
+        if fraction is not None and room >= cell_width(subject) + _BAR_CELLS + 2:
+            filled = round(fraction * _BAR_CELLS)
+            bar = "  " + "━" * filled + "─" * (_BAR_CELLS - filled)
+        words = "".join(f"  {part}" for part in parts.values())
+        return f"{head}{cut_path(subject, max(room, 1))}{bar}{words}"
+
+    def _parts(self, now_s: float) -> dict[str, str]:
+        event = self.latest
+        parts = {}
+        fraction = self.fraction()
+        if fraction is not None:
+            parts["percent"] = f"{fraction:3.0%}"
+        parts["files"] = _counts(event.done_files, event.total_files)
         if event.done_bytes or event.total_bytes:
-            parts.append(_sizes(event.done_bytes, event.total_bytes))
+            parts["bytes"] = _sizes(event.done_bytes, event.total_bytes)
         rate = self.estimator.rate(now_s)
         if rate is not None and event.done_bytes:
-            parts.append(f"{quantities.size(rate)}/s")
+            parts["rate"] = f"{quantities.size(rate)}/s"
         left_s = self._left_s(now_s)
         if left_s is not None:
-            parts.append(f"{quantities.duration(max(1, round(left_s)))} left")
-        if fraction is not None:
-            parts.insert(0, f"{fraction:4.0%}")
-        head = f"{event.stage.value:<8}"
-        subject = printable(event.subject)
-        text = "  ".join(parts)
-        room = width - len(head) - len(text) - 2
-        if fraction is not None and room >= _BAR_CELLS + 2 + max(_SUBJECT_CELLS, cell_width(subject)):
-            filled = round(fraction * _BAR_CELLS)
-            text = "━" * filled + "─" * (_BAR_CELLS - filled) + "  " + text
-            room -= _BAR_CELLS + 2
-        while room < min(_SUBJECT_CELLS, cell_width(subject)) and len(parts) > 1:
-            dropped = parts.pop(0 if fraction is not None and len(parts) == 5 else 1)
-            room += len(dropped) + 2
-            text = "  ".join(parts)
-        return f"{head}{cut_path(subject, max(room, 1))}  {text}"
+            parts["left"] = f"{quantities.duration(max(1, round(left_s)))} left"
+        return parts
 
     def fraction(self) -> float | None:
         """0 to 1, by bytes where there are any, never 1 before it is done; None while totals are unknown."""
@@ -82,8 +92,13 @@ class StageState:
         return f"{event.stage.value:<8}{printable(event.subject)}  {', '.join(done)} in {took}"
 
 
-def _progress(done: int, total: int | None, noun: str) -> str:
-    return quantities.count(done, noun) if total is None else f"{done:,}/{quantities.count(total, noun)}"
+def _cells(parts: dict[str, str]) -> int:
+    """Cells of all parts, each with the gap before it."""
+    return sum(len(part) + 2 for part in parts.values())
+
+
+def _counts(done: int, total: int | None) -> str:
+    return quantities.count(done, "file") if total is None else f"{done:,}/{quantities.count(total, 'file')}"
 
 
 def _sizes(done: int, total: int | None) -> str:

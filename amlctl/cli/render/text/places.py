@@ -10,8 +10,10 @@ from amlctl.cli.render.quantities import count, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
+from amlctl.core.compute import LocalTarget
 
 if TYPE_CHECKING:
+    from amlctl.core.compute import ComputeTarget
     from amlctl.operations.compute import ComputeView, CreateResult
     from amlctl.operations.doctor import Check
     from amlctl.operations.environment import EnvironmentView
@@ -63,14 +65,12 @@ def environment_lines(view: EnvironmentView, style: Style) -> list[str]:
 
 def target_table_lines(views: Sequence[ComputeView], width: int) -> list[str]:
     columns = [Column("NAME", is_whole=True), Column("TYPE"), Column("SIZE"), Column("STATE"), Column("NOTE")]
-    rows = []
-    for view in views:
-        facts = view.to_json()
-        size_word = str(facts.get("size") or "")
-        if "slots" in facts:
-            size_word = count(facts["slots"], "slot")
-        rows.append([view.target.name, str(facts.get("type") or "local"), size_word, view.state, view.note])
+    rows = [[view.target.name, view.target.type, _size(view.target), view.state, view.note] for view in views]
     return table(columns, rows, width)
+
+
+def _size(target: ComputeTarget) -> str:
+    return count(target.slots, "slot") if isinstance(target, LocalTarget) else target.size
 
 
 def target_lines(view: ComputeView) -> list[str]:
@@ -91,7 +91,7 @@ def _fact(value: Any) -> str:
 def created_lines(result: CreateResult) -> list[str]:
     if result.is_reused:
         return [f"{result.name}  an equal target is there already and is used"]
-    changes = [f"  {change}" for change in result.changes]
+    changes = [f"  {change.field}: {_fact(change.present)} is now {_fact(change.wanted)}" for change in result.changes]
     return [f"{result.name}  {'updated' if changes else 'created'}", *changes]
 
 

@@ -1,0 +1,60 @@
+"""Every command, subcommand and option explains itself, and shows how it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.core import TyperGroup
+
+from amlctl.cli.app import root_command
+from amlctl.cli.command_table import COMMANDS
+from amlctl.cli.lazy import LazyCommand
+
+
+def every_command() -> Iterator[tuple[str, Any]]:
+    yield "amlctl", root_command()
+    for name, line in COMMANDS.items():
+        command = line.load()
+        yield name, command
+        if isinstance(command, TyperGroup):
+            for subname, subcommand in command.commands.items():
+                yield f"{name} {subname}", subcommand
+
+
+ALL = dict(every_command())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_command_has_help(name: str) -> None:
+    assert ALL[name].help, name
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "amlctl"])
+def test_a_command_has_an_example(name: str) -> None:
+    assert f"amlctl {name}" in ALL[name].epilog
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_parameter_has_help(name: str) -> None:
+    silent = [parameter.name for parameter in ALL[name].params if not getattr(parameter, "help", None)]
+    assert silent == []
+
+
+def test_the_exit_codes_are_told() -> None:
+    for code in ("0", "1", "2", "3", "4", "5", "6", "70", "130"):
+        assert f" {code} " in ALL["amlctl"].epilog
+
+
+def test_the_commands_are_all_there() -> None:
+    assert set(ALL) - {"amlctl"} == {
+        *("init", "sync", "status", "why", "submit", "logs", "fetch", "cancel", "doctor"),
+        *("runs", "runs list", "runs show", "runs cancel", "runs compare", "runs open", "runs delete"),
+        *("compute", "compute list", "compute show", "compute create", "compute start", "compute stop"),
+        *("compute delete", "env", "env show", "env prepare", "store", "store stats", "store gc", "store verify"),
+    }
+
+
+def test_the_root_has_lines_only() -> None:
+    assert all(type(line) is LazyCommand for line in root_command().commands.values())

@@ -1,0 +1,42 @@
+"""Errors as a public interface: every class has a kind of its own and a documented exit code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import amlctl.errors
+from amlctl.cli.faults import InternalFault
+from amlctl.errors import AmlctlError
+
+DOCUMENTED_CODES = {1, 2, 3, 4, 5, 6, 70, 130}
+
+
+def all_errors(base: type[AmlctlError] = AmlctlError) -> Iterator[type[AmlctlError]]:
+    for error in base.__subclasses__():
+        yield error
+        yield from all_errors(error)
+
+
+def public_errors() -> list[type[AmlctlError]]:
+    return [error for error in all_errors() if not error.__name__.startswith("_")]
+
+
+def test_every_error_has_a_kind_of_its_own() -> None:
+    kinds = Counter(error.kind for error in public_errors())
+    assert "error" not in kinds
+    assert [kind for kind, number in kinds.items() if number > 1] == []
+
+
+def test_every_error_has_a_documented_code() -> None:
+    assert {error.exit_code for error in public_errors()} <= DOCUMENTED_CODES
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    drawn = amlctl.errors.__doc__ or ""
+    lines = {line.split()[-0]: line for line in drawn.splitlines() if line.split()}
+    for error in public_errors():
+        if error is InternalFault:
+            continue
+        line = next((line for line in lines.values() if f" {error.__name__} " in line), "")
+        assert f" {error.exit_code} " in line, error.__name__

@@ -1,0 +1,45 @@
+"""Every test starts without this machine's settings: no AMLCTL_ or AZURE_ variable, a home of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_SCREEN_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
+_home = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _keep_pip_settings()
+    for name in list(os.environ):
+        if name.startswith(("AMLCTL_", "AZURE_", "XDG_")) or name in _SCREEN_VARIABLES:
+            del os.environ[name]
+    home = Path(tempfile.mkdtemp(prefix="amlctl-tests-home-"))
+    config.stash[_home] = home
+    os.environ["HOME"] = str(home)
+    for name, folder in (("CONFIG", ".config"), ("CACHE", ".cache"), ("DATA", ".local/share"), ("STATE", ".local/state")):
+        os.environ[f"XDG_{name}_HOME"] = str(home / folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_home], ignore_errors=True)
+
+
+def _keep_pip_settings() -> None:
+    """Environments are made with the real pip: its index and its cache are the user's, wherever HOME points."""
+    home = Path.home()
+    config_home = Path(os.environ.get("XDG_CONFIG_HOME", home / ".config"))
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
+    for candidate in (
+        config_home / "pip/pip.conf",
+        home / "Library/Application Support/pip/pip.conf",
+        home / ".pip/pip.conf",
+    ):
+        if candidate.is_file():
+            os.environ.setdefault("PIP_CONFIG_FILE", str(candidate))
+            break
+    os.environ.setdefault("PIP_CACHE_DIR", str(cache_home / "pip"))
