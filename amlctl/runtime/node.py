@@ -81,7 +81,9 @@ class Node:
         record = read_run(self.store, run)
         script = find_script(self.folders, record.script)
         attempt = count_attempt(self.save_store, run, self.rank)
+        self.folders.state_dir.mkdir(parents=True, exist_ok=True)
         if self.rank.is_first_process:
+            self.folders.saved_marker.unlink(missing_ok=True)
             self.save_store.delete(failure_key(run))
         if attempt > 1:
             log(f"attempt {attempt}")
@@ -103,6 +105,7 @@ class Node:
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, end: ScriptEnd) -> None:
         saver.finish()
+        self.folders.saved_marker.touch()
         if end.exit_code == 0 and not end.was_stopped and self.rank.node == 0:
             publish_produced(self.save_store, record, self.folders, log)
 

@@ -44,6 +44,11 @@ class NodeFolders:
         """The runtime's own notes about this node."""
         return self.container / ".amlctl-node"
 
+    @property
+    def saved_marker(self) -> Path:
+        """Exists once the script has ended and the store has all of its outputs."""
+        return self.state_dir / "outputs-saved"
+
 
 @dataclass(frozen=True)
 class ScriptEnd:

@@ -17,6 +17,7 @@ from typing import Any
 from amlctl.core.run import RunRecord, RunState
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.runtime.run_keys import failure_key, outputs_index_key, outputs_prefix, published_key
+from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import move_head
 from amlctl.transfer.tree import TreeSaver, read_index
@@ -83,7 +84,6 @@ def finish(
     clock: Clock,
     *,
     log: SavedLog | None = None,
-    has_saved_outputs: bool = False,
 ) -> RunRecord:
     """Keep what the run has left and make its record final. None of its processes may be alive any more.
 
@@ -93,7 +93,7 @@ def finish(
     records.save(places, store, record)
     is_kept = True
     try:
-        _keep_outputs(places, store, has_saved_outputs)
+        _keep_outputs(places, store)
         if ending.state is RunState.COMPLETED:
             _move_heads(store, record)
     except (AmlctlError, OSError) as error:
@@ -117,11 +117,13 @@ def finish(
     return record
 
 
-def _keep_outputs(places: RunPlaces, store: Store, has_saved_outputs: bool) -> None:
+def _keep_outputs(places: RunPlaces, store: Store) -> None:
+    """What the runtime does itself, unless it was killed or the store failed it; the list is there in any case."""
     index_key = outputs_index_key(places.run)
-    if has_saved_outputs or (not places.outputs_dir.is_dir() and read_index(store, index_key) is not None):
+    if NodeFolders(places.container, places.outputs_dir).saved_marker.exists():
         return
-    TreeSaver(store, places.outputs_dir, outputs_prefix(places.run), index_key).save()
+    if places.outputs_dir.is_dir() or read_index(store, index_key) is None:
+        TreeSaver(store, places.outputs_dir, outputs_prefix(places.run), index_key).save()
 
 
 def _move_heads(store: Store, record: RunRecord) -> None:

@@ -54,7 +54,6 @@ class Supervisor:
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._log = SavedLog(self._store, run, self._places.log, self._places.collapsed_log)
         self._is_stop_signalled = False
-        self._has_saved_outputs = False
 
     def run(self) -> None:
         """From Queued to the final record."""
@@ -66,15 +65,7 @@ class Supervisor:
             ending = failed(error)
         except OSError as error:
             ending = Ending(RunState.FAILED, 1, "unavailable", f"this machine failed the run: {error}")
-        finish(
-            self._places,
-            self._store,
-            self._record,
-            ending,
-            _now,
-            log=self._log,
-            has_saved_outputs=self._has_saved_outputs,
-        )
+        finish(self._places, self._store, self._record, ending, _now, log=self._log)
 
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
@@ -156,7 +147,6 @@ class Supervisor:
                 self._save_log()
         self._end_leftovers()
         return_code = process.returncode
-        self._has_saved_outputs = return_code >= 0
         if stopped is None:
             return ending_of(return_code, read_failure(self._store, self._record.run))
         exit_code = 128 - return_code if return_code < 0 else return_code

@@ -1,0 +1,196 @@
+"""The local workspace keeps the promises of every workspace, and a few of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from amlctl.core.run import RunRecord
+from amlctl.core.settings import WorkspaceSettings
+from amlctl.errors import SettingsError
+from amlctl.localfs.atomic import write_json
+from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.contract import Workspace
+from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
+from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
+from tests.support.runs import make_project, wait_until
+
+QUICK = LocalTiming(save_interval_s=0.2, grace_s=5.0, poll_s=0.02)
+
+
+def local_bench(root: Path, *, slots: int = 2, variables: dict[str, str] | None = None) -> Bench:
+    project = make_project(root / "project")
+    project.compute_dir.mkdir()
+    (project.compute_dir / "local.yaml").write_text(f"type: local\nname: local\nslots: {slots}\n")
+    store = DirectoryStore(root / "store")
+    settings = WorkspaceSettings("local", compute="local", store=str(root / "store"))
+    environment = {**os.environ, **(variables or {})}
+    workspace = LocalWorkspace(project, settings, store, variables=environment, timing=QUICK)
+    return Bench(project, store, workspace, {"compute": "local", "environment": "current"})
+
+
+class TestLocalWorkspace(WorkspaceSuite):
+    @pytest.fixture
+    def bench(self, tmp_path: Path) -> Bench:
+        return local_bench(tmp_path)
+
+
+def test_satisfies_the_protocol(tmp_path: Path) -> None:
+    workspace: Workspace = local_bench(tmp_path).workspace
+    assert workspace.name == "local"
+
+
+def test_more_runs_than_slots_wait_in_order(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path, slots=1)
+    order = tmp_path / "order"
+    script = f"import os; open({str(order)!r}, 'a').write(os.environ['AMLCTL_RUN_ID'] + chr(10))"
+    first = bench.start(WAITS_FOR_A_SIGNAL)
+    bench.wait_for_log(first, b"ready")
+    waiting = [bench.start(script) for _ in range(4)]
+    assert [bench.workspace.read(run).status for run in waiting] == ["Queued"] * 4
+    bench.workspace.cancel(first)
+    for run in waiting:
+        assert bench.finished(run).status == "Completed"
+    assert order.read_text().split() == waiting
+
+
+def test_cancel_in_the_queue(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path, slots=1)
+    first = bench.start(WAITS_FOR_A_SIGNAL)
+    bench.wait_for_log(first, b"ready")
+    queued, last = bench.start("print('never')"), bench.start("print('after')")
+    bench.workspace.cancel(queued)
+    record = bench.finished(queued)
+    assert (record.status, record.exit_code) == ("Canceled", None)
+    assert record.error == {"kind": "canceled", "message": "canceled while it was Queued"}
+    assert b"never" not in bench.log(queued)
+    bench.workspace.cancel(first)
+    assert bench.finished(last).status == "Completed"
+
+
+def test_two_slots_work_at_once(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path, slots=2)
+    runs = [bench.start(WAITS_FOR_A_SIGNAL) for _ in range(2)]
+    for run in runs:
+        bench.wait_for_log(run, b"ready")
+    for run in runs:
+        bench.workspace.cancel(run)
+        assert bench.finished(run).status == "Canceled"
+
+
+def test_run_goes_on_when_the_caller_is_gone_and_leaves_no_zombie(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start("print('done')")
+    bench.finished(run)
+    supervisor = json.loads(RunPlaces(bench.project.state_dir, run).supervisor.read_text())
+    assert supervisor["pid"] != os.getpid()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(supervisor["pid"], os.WNOHANG)
+
+
+def test_background_children_end_with_the_script(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    record = bench.run(
+        """
+        import subprocess, sys
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        print(subprocess.Popen(sleeper).pid, subprocess.Popen(sleeper, process_group=0).pid)
+        """
+    )
+    for pid in map(int, bench.log(record.run).split()):
+        wait_until(lambda pid=pid: not is_running(pid), what=f"the end of process {pid}")
+
+
+def test_the_container_is_gone_and_the_log_stays(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    record = bench.run("print('10%', end='\\r'); print('100%')")
+    places = RunPlaces(bench.project.state_dir, record.run)
+    assert not places.container.exists()
+    assert bench.log(record.run) == b"10%\r100%\n"
+    places.log.unlink()
+    assert bench.log(record.run) == b"100%\n"
+
+
+def test_one_gpu_a_slot(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    tool = tools / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 0\necho 1\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    bench = local_bench(tmp_path, slots=2, variables={"PATH": f"{tools}:{os.environ['PATH']}"})
+    script = "import os; print('gpu', os.environ['CUDA_VISIBLE_DEVICES'])\n" + WAITS_FOR_A_SIGNAL.replace(
+        "\n    ", "\n"
+    )
+    runs = [bench.start(script) for _ in range(2)]
+    for run in runs:
+        bench.wait_for_log(run, b"ready")
+        bench.workspace.cancel(run)
+        bench.finished(run)
+    assert sorted(bench.log(run).splitlines()[0] for run in runs) == [b"gpu 0", b"gpu 1"]
+
+
+def test_run_that_was_recorded_but_never_started_can_be_canceled(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    record = bench.record("print('never')")
+    write_json(RunPlaces(bench.project.state_dir, record.run).record, record.to_json())
+    bench.workspace.cancel(record.run)
+    bench.workspace.start(record, {})
+    assert bench.workspace.read(record.run).status == "Canceled"
+    bench.workspace.delete(record.run)
+
+
+def test_run_of_another_clone_is_read_from_the_store(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    record = bench.run("print('there')")
+    project = make_project(tmp_path / "clone")
+    clone = LocalWorkspace(project, WorkspaceSettings("local"), bench.store, timing=QUICK)
+    assert clone.read(record.run) == record
+    assert clone.read_log(record.run, 0).data == b"there\n"
+
+
+def test_a_store_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+
+    class Elsewhere(DirectoryStore):
+        @property
+        def url(self) -> str:
+            return "https://account.example/container"
+
+    store = Elsewhere(tmp_path / "store")
+    workspace = LocalWorkspace(bench.project, WorkspaceSettings("local"), store, timing=QUICK)
+    record = bench.record("pass")
+    with pytest.raises(SettingsError, match=r"https://account\.example/container"):
+        workspace.start(record, {})
+    assert workspace.list_runs() == []
+
+
+def test_listing_looks_at_small_files_only(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    now = datetime.now(UTC)
+    for number in range(1000):
+        record = RunRecord(f"run-{number:04}", "pipeline/a.py", status="Completed", workspace="local")
+        record.created_at = (now + timedelta(seconds=number)).isoformat()
+        write_json(RunPlaces(bench.project.state_dir, record.run).record, record.to_json())
+    started = time.monotonic()
+    runs = bench.workspace.list_runs()
+    seconds = time.monotonic() - started
+    assert [record.run for record in runs[:2]] == ["run-0999", "run-0998"]
+    assert len(runs) == 1000
+    # Far above what it takes, so that only a change of kind (a store read, a lock, a process each) fails.
+    assert seconds < 5
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    fields = Path(f"/proc/{pid}/stat")
+    return not fields.exists() or fields.read_text().rpartition(")")[2].split()[0] not in "ZX"

@@ -1,0 +1,319 @@
+"""What every workspace promises, as tests. A provider subclasses `WorkspaceSuite` and makes the fixture.
+
+The suite speaks through `Bench` alone: a workspace, the store that its runs use, and how to describe a run.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import null_sink
+from amlctl.core.run import RunRecord, RunState
+from amlctl.errors import Conflict, NotFound
+from amlctl.localfs.project import Project
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import read_head
+from amlctl.transfer.publish import publish
+from amlctl.transfer.tree import restore_tree
+from amlctl.workspaces.contract import Workspace
+from tests.support.runs import make_record, wait_until, write_script
+
+WAITS_FOR_A_SIGNAL = """
+    import os, signal, sys, time
+    def stop(number, frame):
+        open(os.path.join(os.environ["AMLCTL_OUTPUTS_DIR"], "last.txt"), "w").write("kept")
+        sys.exit(5)
+    signal.signal(signal.SIGTERM, stop)
+    print("ready")
+    time.sleep(600)
+"""
+
+
+@dataclass
+class Bench:
+    """`fields` are what every record of this workspace needs (compute, environment …)."""
+
+    project: Project
+    store: Store
+    workspace: Workspace
+    fields: Mapping[str, Any]
+
+    def record(self, script: str, **fields: Any) -> RunRecord:
+        return self.named_record("script.py", script, **fields)
+
+    def named_record(self, name: str, script: str, **fields: Any) -> RunRecord:
+        path = write_script(self.project, script, name)
+        return make_record(
+            self.project, self.store, path, **{"workspace": self.workspace.name, **self.fields, **fields}
+        )
+
+    def start(self, script: str, *, secrets: Mapping[str, str] | None = None, **fields: Any) -> str:
+        record = self.record(script, **fields)
+        self.workspace.start(record, secrets or {})
+        return record.run
+
+    def finished(self, run: str) -> RunRecord:
+        """Follow the run to its end as a caller does."""
+
+        def final() -> RunRecord | None:
+            record = self.workspace.read(run)
+            if record.is_final:
+                return record
+            self.workspace.wait(run, 1 << 60, 1.0)
+            return None
+
+        found: RunRecord = wait_until(final, what=f"the end of {run}")
+        return found
+
+    def log(self, run: str) -> bytes:
+        """The whole log of an ended run."""
+        data = b""
+        while True:
+            chunk = self.workspace.read_log(run, len(data))
+            data += chunk.data
+            assert chunk.cursor == len(data)
+            if chunk.is_final:
+                return data
+            assert chunk.data, "an ended run's log must come to its end"
+
+    def log_so_far(self, run: str) -> bytes:
+        """What one read brings."""
+        return self.workspace.read_log(run, 0).data
+
+    def run(self, script: str, **fields: Any) -> RunRecord:
+        """Start the script and wait for its end."""
+        return self.finished(self.start(script, **fields))
+
+    def wait_for_log(self, run: str, text: bytes) -> None:
+        wait_until(lambda: text in self.log_so_far(run), what=f"{text!r} in the log of {run}")
+
+    def outputs(self, run: str, to: Path) -> Path:
+        restore_tree(self.store, f"runs/{run}/outputs/", f"runs/{run}/outputs.json", to)
+        return to
+
+
+class WorkspaceSuite(ABC):
+    """Each test begins with a fresh workspace."""
+
+    @pytest.fixture
+    @abstractmethod
+    def bench(self, tmp_path: Path) -> Bench:
+        """An empty project with a store and a workspace that runs scripts with this interpreter's packages."""
+
+    def test_a_script_runs(self, bench: Bench, tmp_path: Path) -> None:
+        record = bench.run(
+            """
+            import os
+            print("one")
+            print("two")
+            open(os.path.join(os.environ["AMLCTL_OUTPUTS_DIR"], "model.bin"), "wb").write(bytes(1000))
+            """
+        )
+        assert (record.status, record.exit_code, record.error) == ("Completed", 0, None)
+        assert bench.log(record.run).splitlines()[-2:] == [b"one", b"two"]
+        assert (bench.outputs(record.run, tmp_path / "o") / "model.bin").read_bytes() == bytes(1000)
+
+    def test_times_of_states_are_in_order(self, bench: Bench) -> None:
+        record = bench.run("pass")
+        assert list(record.times.values()) == sorted(record.times.values())
+        assert list(record.times)[-1] == "Completed"
+        assert "Running" in record.times
+
+    def test_exit_code_and_reason_of_a_failure(self, bench: Bench) -> None:
+        record = bench.run("import sys; print('sorry'); sys.exit(3)")
+        assert (record.status, record.exit_code) == ("Failed", 3)
+        assert record.error is not None
+        assert "exit code 3" in record.error["message"]
+
+    def test_killed_script_keeps_its_outputs(self, bench: Bench, tmp_path: Path) -> None:
+        record = bench.run(
+            """
+            import os, signal
+            open(os.path.join(os.environ["AMLCTL_OUTPUTS_DIR"], "half.txt"), "w").write("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+            """
+        )
+        assert (record.status, record.exit_code) == ("Failed", 137)
+        assert record.error is not None
+        assert "SIGKILL" in record.error["message"]
+        assert (bench.outputs(record.run, tmp_path / "o") / "half.txt").read_text() == "half"
+
+    def test_arguments_config_and_variables_arrive(self, bench: Bench) -> None:
+        record = bench.run(
+            """
+            import json, os, sys
+            config = json.load(open(sys.argv[2]))
+            print(json.dumps([sys.argv[1], config, sys.argv[3:], os.environ["GREETING"], os.environ["TOKEN"]]))
+            """,
+            config="pipeline/configs/base.json",
+            config_content={"lr": 0.1},
+            arguments=["--name", "a b"],
+            variables={"GREETING": "hé", "TOKEN": None},
+            secrets={"TOKEN": "hidden-value"},
+        )
+        assert record.status == "Completed"
+        told = json.loads(bench.log(record.run).splitlines()[-1])
+        assert told == ["--config", {"lr": 0.1}, ["--name", "a b"], "hé", "hidden-value"]
+
+    def test_a_secret_is_in_no_record(self, bench: Bench) -> None:
+        run = bench.start("pass", variables={"TOKEN": None}, secrets={"TOKEN": "hidden-value"})
+        bench.finished(run)
+        assert b"hidden-value" not in bench.store.get(f"runs/{run}/record.json")
+        assert "hidden-value" not in json.dumps(bench.workspace.read(run).to_json())
+
+    def test_datasets_go_in_and_out(self, bench: Bench, tmp_path: Path) -> None:
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "in.txt").write_text("raw")
+        published = publish(bench.store, source, "raw/a")
+        record = bench.run(
+            """
+            import os
+            root = os.environ["AMLCTL_DATA_BLOBS_DIR"]
+            os.makedirs(root + "/working")
+            open(root + "/working/out.txt", "w").write(open(root + "/raw/a/in.txt").read().upper())
+            """,
+            datasets={"raw/a": published.snapshot},
+            manifests={"raw/a": published.manifest_key},
+            produces=["working"],
+        )
+        assert record.status == "Completed", record.error
+        head = read_head(bench.store, "working")
+        assert head is not None
+        assert record.published == {"working": head.snapshot}
+
+    def test_promised_dataset_that_is_not_there_fails_the_run(self, bench: Bench) -> None:
+        record = bench.run("pass", produces=["working/new"])
+        assert record.status == "Failed"
+        assert record.error is not None
+        assert "working/new" in record.error["message"]
+        assert read_head(bench.store, "working/new") is None
+
+    def test_missing_dataset_fails_the_run_with_its_name(self, bench: Bench) -> None:
+        record = bench.run("pass", datasets={"raw/a": "0" * 32}, manifests={"raw/a": "datasets/raw/a/gone"})
+        assert record.status == "Failed"
+        assert record.error is not None
+        assert "raw/a" in record.error["message"]
+        assert b"Traceback" not in bench.log(record.run)
+
+    def test_log_is_read_by_offset_while_it_is_written(self, bench: Bench) -> None:
+        run = bench.start(
+            """
+            import sys, time
+            for number in range(300):
+                sys.stdout.write(f"line {number} \\u00e9\\r" if number % 3 else f"line {number}\\n")
+                sys.stdout.flush()
+                time.sleep(0.001)
+            """,
+            variables={"PYTHONIOENCODING": "utf-8"},
+        )
+        data = b""
+
+        def is_at_end() -> bool:
+            nonlocal data
+            chunk = bench.workspace.read_log(run, len(data))
+            data += chunk.data
+            assert chunk.cursor == len(data)
+            if not chunk.data and not chunk.is_final:
+                bench.workspace.wait(run, len(data), 0.2)
+            return chunk.is_final
+
+        wait_until(is_at_end, what="the end of the log")
+        expected = "".join(f"line {n} é\r" if n % 3 else f"line {n}\n" for n in range(300)).encode()
+        assert data.endswith(expected)
+        assert bench.log(run) == data
+        again = bench.workspace.read_log(run, 10)
+        assert data[10:].startswith(again.data)
+
+    def test_wait_returns_when_the_log_grows(self, bench: Bench) -> None:
+        run = bench.start(WAITS_FOR_A_SIGNAL)
+        bench.wait_for_log(run, b"ready")
+        bench.workspace.wait(run, 0, 3600.0)
+        bench.workspace.cancel(run)
+        bench.finished(run)
+        bench.workspace.wait(run, 0, 3600.0)
+
+    def test_cancel_keeps_the_outputs(self, bench: Bench, tmp_path: Path) -> None:
+        run = bench.start(WAITS_FOR_A_SIGNAL)
+        bench.wait_for_log(run, b"ready")
+        bench.workspace.cancel(run)
+        record = bench.finished(run)
+        assert record.status == "Canceled"
+        assert "CancelRequested" in record.times
+        assert (bench.outputs(run, tmp_path / "o") / "last.txt").read_text() == "kept"
+
+    def test_cancel_of_an_ended_run_changes_nothing(self, bench: Bench) -> None:
+        record = bench.run("pass")
+        bench.workspace.cancel(record.run)
+        assert bench.workspace.read(record.run) == record
+
+    def test_timeout_ends_the_run_with_the_reason(self, bench: Bench, tmp_path: Path) -> None:
+        run = bench.start(WAITS_FOR_A_SIGNAL, timeout_s=2.0)
+        record = bench.finished(run)
+        assert record.status == "Failed"
+        assert record.error is not None
+        assert record.error["kind"] == "timeout"
+
+    def test_start_with_the_same_id_starts_nothing_twice(self, bench: Bench) -> None:
+        record = bench.record("print('once')")
+        bench.workspace.start(record, {})
+        bench.workspace.start(record, {})
+        ended = bench.finished(record.run)
+        bench.workspace.start(record, {})
+        assert bench.workspace.read(record.run) == ended
+        assert bench.log(record.run).count(b"once") == 1
+
+    def test_runs_are_listed_newest_first(self, bench: Bench) -> None:
+        runs = [bench.start("pass") for _ in range(3)]
+        for run in runs:
+            bench.finished(run)
+        assert [record.run for record in bench.workspace.list_runs()] == runs[::-1]
+
+    def test_the_store_has_record_and_log_of_an_ended_run(self, bench: Bench) -> None:
+        record = bench.run("print('10%', end='\\r'); print('100%')")
+        assert json.loads(bench.store.get(f"runs/{record.run}/record.json")) == record.to_json()
+        assert bench.store.get(f"runs/{record.run}/logs/std_log.txt").splitlines()[-1] == b"100%"
+
+    def test_delete_forgets_everything(self, bench: Bench) -> None:
+        run = bench.start(WAITS_FOR_A_SIGNAL)
+        bench.wait_for_log(run, b"ready")
+        with pytest.raises(Conflict):
+            bench.workspace.delete(run)
+        bench.workspace.cancel(run)
+        bench.finished(run)
+        bench.workspace.delete(run)
+        with pytest.raises(NotFound):
+            bench.workspace.read(run)
+        assert bench.workspace.list_runs() == []
+        assert list(bench.store.list(f"runs/{run}/")) == []
+
+    @pytest.mark.parametrize("run", ["no-such-run", "../elsewhere", "", "a/b"])
+    def test_unknown_run(self, bench: Bench, run: str) -> None:
+        for ask in (bench.workspace.read, bench.workspace.log_names, bench.workspace.cancel, bench.workspace.delete):
+            with pytest.raises(NotFound):
+                ask(run)
+        with pytest.raises(NotFound):
+            bench.workspace.read_log(run, 0)
+
+    def test_unknown_log(self, bench: Bench) -> None:
+        record = bench.run("pass")
+        assert bench.workspace.log_names(record.run)
+        with pytest.raises(NotFound):
+            bench.workspace.read_log(record.run, 0, name="no-such-log.txt")
+
+    def test_environment_of_the_present_interpreter_is_ready(self, bench: Bench) -> None:
+        spec = EnvironmentSpec(is_current=True)
+        assert bench.workspace.environment(spec).is_ready
+        assert bench.workspace.prepare_environment(spec, null_sink).id == "current"
+
+    def test_states_are_known_ones(self, bench: Bench) -> None:
+        record = bench.run("pass")
+        assert set(record.times) <= {state.value for state in RunState}

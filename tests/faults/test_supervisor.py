@@ -1,0 +1,247 @@
+"""Supervisors, runtimes and scripts that are killed: whoever looks next finds the truth, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from amlctl.core.run import RunRecord
+from amlctl.core.settings import WorkspaceSettings
+from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.processes import ProcessIdentity, end_session, identity_of, is_alive
+from amlctl.workspaces.local.workspace import LocalWorkspace
+from tests.contract.test_local import QUICK, is_running, local_bench
+from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
+from tests.support.runs import wait_until
+
+SLEEPER = """
+    import os, subprocess, sys, time
+    code = "import time; time.sleep(600)"
+    inside = subprocess.Popen([sys.executable, "-c", code])
+    outside = subprocess.Popen([sys.executable, "-c", code], process_group=0)
+    open(os.path.join(os.environ["AMLCTL_OUTPUTS_DIR"], "model.txt"), "w").write("saved")
+    print("pids", os.getpid(), inside.pid, outside.pid)
+    print("ready")
+    time.sleep(600)
+"""
+CONDA_FILE = "name: e\ndependencies:\n  - python=3.11\n  - pip:\n      - xxhash\n"
+
+
+def supervisor_of(bench: Bench, run: str) -> int:
+    places = RunPlaces(bench.project.state_dir, run)
+    wait_until(places.supervisor.exists, what=f"the supervisor of {run}")
+    return int(json.loads(places.supervisor.read_text())["pid"])
+
+
+def kill_supervisor(bench: Bench, run: str) -> None:
+    pid = supervisor_of(bench, run)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid), what="the supervisor's death")
+
+
+def pids_of(bench: Bench, run: str) -> list[int]:
+    bench.wait_for_log(run, b"ready")
+    line = next(line for line in bench.log_so_far(run).splitlines() if line.startswith(b"pids"))
+    return [int(pid) for pid in line.split()[1:]]
+
+
+def assert_failed_for_want_of_a_supervisor(record: RunRecord, state: str) -> None:
+    assert record.status == "Failed"
+    assert record.error is not None
+    assert record.error["kind"] == "supervisor"
+    assert record.error["message"].endswith(f"while the run was {state}")
+    assert record.exit_code is not None
+
+
+def test_killed_while_running(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(SLEEPER)
+    pids = pids_of(bench, run)
+    kill_supervisor(bench, run)
+    assert all(is_running(pid) for pid in pids), "the script does not depend on its supervisor"
+    record = bench.workspace.read(run)
+    assert_failed_for_want_of_a_supervisor(record, "Running")
+    assert not any(is_running(pid) for pid in pids)
+    assert (bench.outputs(run, tmp_path / "o") / "model.txt").read_text() == "saved"
+    log = bench.log(run)
+    assert b"ready\n" in log
+    assert log.endswith(record.error["message"].encode() + b"\n")  # type: ignore[index]
+    assert bench.store.get(f"runs/{run}/logs/std_log.txt") == log
+    assert json.loads(bench.store.get(f"runs/{run}/record.json"))["status"] == "Failed"
+
+
+def test_killed_in_the_queue(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path, slots=1)
+    first = bench.start(WAITS_FOR_A_SIGNAL)
+    bench.wait_for_log(first, b"ready")
+    queued, last = bench.start("print('never')"), bench.start("print('after')")
+    kill_supervisor(bench, queued)
+    bench.workspace.cancel(first)
+    assert bench.finished(last).status == "Completed"
+    assert_failed_for_want_of_a_supervisor(bench.workspace.read(queued), "Queued")
+    assert b"never" not in bench.log(queued)
+
+
+def test_killed_while_preparing(tmp_path: Path) -> None:
+    tools, pid_file = tmp_path / "tools", tmp_path / "pid"
+    tools.mkdir()
+    tool = tools / "micromamba"
+    tool.write_text(f"#!/bin/sh\necho $$ > {pid_file}.new; mv {pid_file}.new {pid_file}\nexec sleep 600\n")
+    tool.chmod(0o755)
+    bench = local_bench(tmp_path, variables={"PATH": f"{tools}:{os.environ['PATH']}"})
+    run = bench.start("print('never')", environment="0" * 32, environment_content=CONDA_FILE)
+    wait_until(pid_file.exists, what="the making of the environment")
+    kill_supervisor(bench, run)
+    assert_failed_for_want_of_a_supervisor(bench.workspace.read(run), "Preparing")
+    assert not is_running(int(pid_file.read_text()))
+
+
+def test_cancel_while_preparing(tmp_path: Path) -> None:
+    tools, pid_file = tmp_path / "tools", tmp_path / "pid"
+    tools.mkdir()
+    tool = tools / "micromamba"
+    tool.write_text(f"#!/bin/sh\necho $$ > {pid_file}.new; mv {pid_file}.new {pid_file}\nexec sleep 600\n")
+    tool.chmod(0o755)
+    bench = local_bench(tmp_path, variables={"PATH": f"{tools}:{os.environ['PATH']}"})
+    run = bench.start("print('never')", environment="0" * 32, environment_content=CONDA_FILE)
+    wait_until(pid_file.exists, what="the making of the environment")
+    bench.workspace.cancel(run)
+    assert bench.finished(run).status == "Canceled"
+    assert not is_running(int(pid_file.read_text()))
+
+
+def test_environment_that_cannot_be_made(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    tool = tools / "micromamba"
+    tool.write_text("#!/bin/sh\necho 'ERROR: nothing provides torch 99'\nexit 3\n")
+    tool.chmod(0o755)
+    bench = local_bench(tmp_path, variables={"PATH": f"{tools}:{os.environ['PATH']}"})
+    record = bench.run("print('never')", environment="0" * 32, environment_content=CONDA_FILE)
+    assert record.status == "Failed"
+    assert record.error is not None
+    assert record.error["kind"] == "environment"
+    assert "nothing provides torch 99" in record.error["message"]
+    assert b"nothing provides torch 99" in bench.log(record.run)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4])
+def test_killed_a_little_later(tmp_path: Path, seconds: float) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start("print('x' * 10)")
+    pid = supervisor_of(bench, run)
+    time.sleep(seconds)  # the moment itself is what is tested
+    if is_running(pid):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not is_running(pid), what="the supervisor's death")
+    record = bench.workspace.read(run)
+    assert record.status in ("Completed", "Failed"), record
+    assert record.status == "Completed" or (record.error or {})["kind"] == "supervisor"
+    assert bench.store.info(f"runs/{run}/outputs.json") is not None
+    assert json.loads(bench.store.get(f"runs/{run}/record.json")) == record.to_json()
+
+
+def test_readers_at_once_agree(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(SLEEPER)
+    pids = pids_of(bench, run)
+    kill_supervisor(bench, run)
+    together = threading.Barrier(4)
+
+    def read(_: int) -> RunRecord:
+        workspace = LocalWorkspace(bench.project, WorkspaceSettings("local"), bench.store, timing=QUICK)
+        together.wait()
+        return workspace.read(run)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(read, range(4)))
+    assert all(record == found[0] for record in found)
+    assert_failed_for_want_of_a_supervisor(found[0], "Running")
+    assert bench.log(run).count(b"Failed: ") == 1
+    assert not any(is_running(pid) for pid in pids)
+
+
+def test_list_and_wait_notice_too(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(SLEEPER)
+    pids_of(bench, run)
+    kill_supervisor(bench, run)
+    bench.workspace.wait(run, 1 << 60, 3600.0)
+    assert [record.status for record in bench.workspace.list_runs()] == ["Failed"]
+
+
+def test_the_next_run_in_the_slot_ends_what_was_left_there(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path, slots=1)
+    first = bench.start(SLEEPER)
+    pids = pids_of(bench, first)
+    second = bench.start(WAITS_FOR_A_SIGNAL)
+    assert all(is_running(pid) for pid in pids)
+    kill_supervisor(bench, first)
+    bench.wait_for_log(second, b"ready")
+    assert not any(is_running(pid) for pid in pids)
+    assert_failed_for_want_of_a_supervisor(bench.workspace.read(first), "Running")
+    bench.workspace.cancel(second)
+    bench.finished(second)
+
+
+def test_terminated_supervisor_cancels_its_run(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(WAITS_FOR_A_SIGNAL)
+    bench.wait_for_log(run, b"ready")
+    os.kill(supervisor_of(bench, run), signal.SIGTERM)
+    assert bench.finished(run).status == "Canceled"
+    assert (bench.outputs(run, tmp_path / "o") / "last.txt").read_text() == "kept"
+
+
+def test_killed_runtime(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start("import os; print('runtime', os.getppid())\n" + SLEEPER.replace("\n    ", "\n"))
+    pids = pids_of(bench, run)
+    runtime = int(bench.log_so_far(run).splitlines()[0].split()[1])
+    os.kill(runtime, signal.SIGKILL)
+    record = bench.finished(run)
+    assert (record.status, record.exit_code) == ("Failed", 137)
+    assert record.error is not None
+    assert "SIGKILL" in record.error["message"]
+    assert not any(is_running(pid) for pid in pids)
+    assert (bench.outputs(run, tmp_path / "o") / "model.txt").read_text() == "saved"
+
+
+def test_a_store_that_vanishes_fails_the_run_and_keeps_the_container(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(WAITS_FOR_A_SIGNAL)
+    bench.wait_for_log(run, b"ready")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    (tmp_path / "store").write_text("in the way")
+    bench.workspace.cancel(run)
+    record = bench.finished(run)
+    assert record.status == "Failed"
+    assert record.error is not None
+    assert "could not be kept" in record.error["message"]
+    places = RunPlaces(bench.project.state_dir, run)
+    assert (places.outputs_dir / "last.txt").read_text() == "kept"
+
+
+def test_a_number_that_belongs_to_somebody_else_is_left_alone() -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        identity = identity_of(stranger.pid)
+        assert identity is not None
+        assert is_alive(identity)
+        assert end_session(ProcessIdentity(identity.pid, "another start", identity.boot)) == 0
+        assert end_session(ProcessIdentity(identity.pid, identity.started, "another boot")) == 0
+        assert stranger.poll() is None
+        assert end_session(identity) == 1
+    finally:
+        stranger.kill()
+        stranger.wait()
+    assert not is_alive(identity)
