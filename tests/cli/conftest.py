@@ -1,0 +1,82 @@
+"""The installed command as a user starts it: a process, in a project of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIMIT_S = 120
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended; `document` is its JSON."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Cli:
+    """`amlctl` with `cwd` as the present folder."""
+
+    cwd: Path
+
+    def command(self, *arguments: str | os.PathLike[str]) -> list[str]:
+        return [sys.executable, "-m", "amlctl", *map(os.fspath, arguments)]
+
+    def __call__(
+        self, *arguments: str | os.PathLike[str], variables: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Answer:
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=cwd or self.cwd,
+            env={**os.environ, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def json(self, *arguments: str | os.PathLike[str]) -> Any:
+        """The document of a command that has to succeed."""
+        answer = self(*arguments, "--json")
+        assert answer.code == 0, answer
+        return answer.document
+
+    def write(self, path: str, text: str = "") -> Path:
+        target = self.cwd / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(textwrap.dedent(text), encoding="utf-8")
+        return target
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Cli:
+    """An empty folder, outside of any project."""
+    (tmp_path / "folder").mkdir()
+    return Cli(tmp_path / "folder")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Cli:
+    """A project as `init` makes it."""
+    (tmp_path / "project").mkdir()
+    cli = Cli(tmp_path / "project")
+    assert cli("init").code == 0
+    return cli
