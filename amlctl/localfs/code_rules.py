@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from amlctl.localfs.ignore import FolderRules, IgnoreRules
@@ -23,5 +23,5 @@ class CodeRules(IgnoreRules):
             super().enter(above, os.listdir(root / above))
             above = f"{above}/{part}" if above else part
 
-    def enter(self, folder: str, names: Iterable[str]) -> FolderRules:
+    def enter(self, folder: str, names: Collection[str]) -> FolderRules:
         return super().enter(f"{self._top}/{folder}" if folder else self._top, names)

@@ -143,7 +143,8 @@ def _ending_with(files: Sequence[Path], pipeline: Path, text: str) -> list[Path]
 
 
 def _not_found(message: str, text: str, files: Sequence[Path], root: Path) -> NotFound:
-    wanted, by_name = Path(text).name, {}
+    wanted = Path(text).name
+    by_name: dict[str, list[str]] = {}
     for path in files:
         by_name.setdefault(path.name, []).append(_shown(path, root))
     near = difflib.get_close_matches(wanted, list(by_name), n=3, cutoff=0.5)

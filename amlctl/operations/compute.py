@@ -31,7 +31,9 @@ class ComputeView:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self.target), "state": self.state, "note": self.note}
+        facts = asdict(self.target)
+        facts.update(dict(facts.pop("rest", ())))  # what Azure ML's schema has and amlctl only hands on
+        return {**facts, "state": self.state, "note": self.note}
 
 
 @dataclass(frozen=True)

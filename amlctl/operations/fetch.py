@@ -6,6 +6,7 @@ Works while the run is going: the store holds what the runtime saved last.
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Warned, null_sink
-from amlctl.errors import RightsError, UsageError
+from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
@@ -62,11 +63,11 @@ def fetch(
         raise UsageError(f"{target} is not a folder", hint="choose another one with --to")
     try:
         target.mkdir(parents=True, exist_ok=True)
-    except PermissionError as error:
-        raise RightsError(f"cannot make the folder {target}: {error.strerror}") from error
-    counts = _fetch_outputs(store, run, target, path_filter(include), sink)
-    if with_logs:
-        counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
+        counts = _fetch_outputs(store, run, target, path_filter(include), sink)
+        if with_logs:
+            counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
+    except OSError as error:
+        raise _not_written(target, error) from error
     files, size, new_files, new_bytes = counts
     if include and not files:
         sink(Warned(f"run {run} has no output that matches {', '.join(include)}"))
@@ -98,6 +99,13 @@ def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
         )
 
     return matches
+
+
+def _not_written(target: Path, error: OSError) -> AmlctlError:
+    message = f"cannot write to {target}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ServiceUnavailable(message, hint="free some space, then fetch again: what has arrived stays")
+    return RightsError(message, hint="choose another folder with --to")
 
 
 Counts = tuple[int, int, int, int]

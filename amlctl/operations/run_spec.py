@@ -133,7 +133,7 @@ def resolve(
         script = path.relative_to(project.root).as_posix()
         needs = read_script_block(_read_script(path, script), script)
     config, content = _config(request, project, path, earlier, ignore)
-    produces = _names(project, request.produces, needs.produces, earlier and earlier.produces, request.cwd)
+    produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
     to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, sink)
     spec, environment_content = _environment(request, project, earlier, sink)
     variables, secrets = _variables(request, earlier)

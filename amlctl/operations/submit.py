@@ -7,6 +7,7 @@ before everything that can be checked has been; the id is told before anything t
 from __future__ import annotations
 
 import getpass
+import json
 import platform
 import secrets as randomness
 import time
@@ -32,6 +33,7 @@ from amlctl.operations.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.run_spec import SubmitRequest as SubmitRequest
 from amlctl.operations.runs import resolve_run
 from amlctl.operations.sync import SyncOptions, dry_run, sync
+from amlctl.runtime.run_keys import record_key
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import CodeFiles, collect_code, send_code
 from amlctl.workspaces.contract import EnvironmentInfo, Workspace
@@ -156,8 +158,7 @@ def submit(
 
     prepared = prepare(request, project, settings, workspace, store, sink, clock=clock)
     run = prepared.record.run
-    sink(RunCreated(run))
-    workspace.start(prepared.record, prepared.secrets)
+    _start(prepared, workspace, store, sink, clock)
     if is_detached:
         return result(workspace.read(run))
     record = follow(workspace, run, sink, on_interrupt=on_interrupt)
@@ -173,6 +174,25 @@ def submit(
         # The run's own end counts more; its outputs are safe in the store.
         sink(Warned(f"the outputs could not be fetched: {error.message}; again: amlctl fetch {run}"))
         return result(record, fetch_error=error)
+
+
+def _start(
+    prepared: PreparedRun, workspace: Workspace, store: Store, sink: EventSink, clock: Callable[[], datetime]
+) -> None:
+    """Record the run, tell its id, hand it over; a run that cannot be handed over is recorded as Failed."""
+    record = prepared.record
+    _save(store, record)
+    sink(RunCreated(record.run))
+    try:
+        workspace.start(record, prepared.secrets)
+    except AmlctlError as error:
+        record.failed(error.kind, error.message, clock())
+        _save(store, record)
+        raise
+
+
+def _save(store: Store, record: RunRecord) -> None:
+    store.put(record_key(record.run), (json.dumps(record.to_json(), indent=2) + "\n").encode(), replace=True)
 
 
 def plan(

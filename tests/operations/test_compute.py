@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from amlctl.core.settings import WorkspaceSettings
+from amlctl.errors import NotFound, UsageError
+from amlctl.operations import compute
+from tests.support.bench import Bench
+
+CLUSTER = """
+    $schema: https://azuremlschemas.azureedge.net/latest/amlCompute.schema.json
+    name: gpu
+    type: amlcompute
+    size: Standard_NC24ads_A100_v4
+    min_instances: 0
+    max_instances: 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def targets(bench: Bench) -> None:
+    bench.write("compute/local.yaml", "name: local\ntype: local\nslots: 2\n")
+    bench.write("compute/gpu.yaml", CLUSTER)
+
+
+def test_targets_are_listed_from_their_files(bench: Bench) -> None:
+    views = compute.list_targets(bench.project)
+    assert [view.target.name for view in views] == ["gpu", "local"]
+    assert "azureml" in views[0].note
+    assert views[1].to_json()["slots"] == 2
+    assert views[1].state == "ready"
+
+
+def test_the_local_target_needs_no_file(bench: Bench) -> None:
+    (bench.project.compute_dir / "local.yaml").unlink()
+    assert compute.show(bench.project, "local").state == "ready"
+
+
+def test_creating_a_local_target_is_idempotent(bench: Bench) -> None:
+    for _ in range(2):
+        result = compute.create(bench.project, "local", cwd=bench.project.root)
+        assert (result.name, result.is_reused) == ("local", True)
+    assert compute.create(bench.project, "compute/local.yaml", cwd=bench.project.root).is_reused
+
+
+def test_a_different_local_target_is_told_apart(bench: Bench) -> None:
+    bench.write("other.yaml", "name: local\ntype: local\nslots: 5\n")
+    with pytest.raises(UsageError, match="slots"):
+        compute.create(bench.project, "other.yaml", cwd=bench.project.root)
+
+
+@pytest.mark.parametrize("verb", [compute.start, compute.stop, compute.delete])
+@pytest.mark.parametrize("name", ["local", "gpu"])
+def test_a_local_workspace_has_nothing_to_start_or_stop(bench: Bench, verb: object, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        verb(bench.project, name)  # type: ignore[operator]
+    assert name in caught.value.message
+
+
+def test_an_unknown_target_shows_the_nearest(bench: Bench) -> None:
+    with pytest.raises(NotFound) as caught:
+        compute.show(bench.project, "gpus")
+    assert "gpu" in caught.value.hint
+
+
+def test_a_run_goes_only_to_targets_of_its_workspace(bench: Bench) -> None:
+    cloud = WorkspaceSettings("cloud", compute="azureml", default_compute="gpu")
+    settings = bench.with_settings(workspaces={**bench.settings.workspaces, "cloud": cloud}).settings
+    compute.check_target(bench.project, settings, "local", "local")
+    compute.check_target(bench.project, settings, "cloud", "gpu")
+    compute.check_target(bench.project, settings, "cloud", "serverless")
+    assert compute.default_target(bench.project, settings, "cloud") == "gpu"
+    for workspace, target in (("local", "gpu"), ("cloud", "local")):
+        with pytest.raises(UsageError) as caught:
+            compute.check_target(bench.project, settings, workspace, target)
+        assert "--workspace" in caught.value.hint

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.settings import Settings
+from amlctl.errors import NotFound, SettingsError
+from amlctl.localfs.project import Project
+from amlctl.operations.doctor import BIG_FILE_BYTES, Check, run_checks
+from tests.support.bench import Bench
+
+
+def checks(bench: Bench) -> dict[str, Check]:
+    found = run_checks(lambda: bench.project, lambda: bench.settings, lambda: bench.store, lambda: bench.workspace)
+    return {check.name: check for check in found}
+
+
+def failed(found: dict[str, Check]) -> Sequence[str]:
+    return [name for name, check in found.items() if not check.ok]
+
+
+def test_a_project_in_order_passes(bench: Bench) -> None:
+    bench.script("print(1)")
+    found = checks(bench)
+    assert failed(found) == []
+    assert {"project", "settings", "folders", "local state", "code", "disk", "store", "clock", "environment"} <= set(
+        found
+    )
+    assert not list(bench.store.list("doctor/"))
+
+
+def test_outside_a_project_only_that_is_said() -> None:
+    def nowhere() -> Project:
+        raise NotFound("no .amlctl.toml here", hint="amlctl init")
+
+    def unused() -> Settings:
+        raise AssertionError
+
+    found = run_checks(nowhere, unused, unused, unused)  # type: ignore[arg-type]
+    assert [check.name for check in found if not check.ok] == ["project"]
+    assert found[-1].hint == "amlctl init"
+
+
+def test_broken_settings_end_the_questions_that_need_them(bench: Bench) -> None:
+    def broken() -> Settings:
+        raise SettingsError(".amlctl.toml, line 3: …", hint="mend it")
+
+    found = {
+        check.name: check
+        for check in run_checks(lambda: bench.project, broken, lambda: bench.store, lambda: bench.workspace)
+    }
+    assert failed(found) == ["settings"]
+    assert "store" not in found
+    assert "folders" in found
+
+
+def test_data_among_the_code_is_found(bench: Bench) -> None:
+    bench.write("pipeline/data_blobs/x.txt", "x")
+    found = checks(bench)
+    assert failed(found) == ["folders"]
+    assert "pipeline/data_blobs" in found["folders"].message
+
+
+def test_a_big_file_among_the_code_is_found(bench: Bench) -> None:
+    path = bench.write("pipeline/model.bin")
+    os.truncate(path, BIG_FILE_BYTES + 1)
+    found = checks(bench)
+    assert failed(found) == ["code"]
+    assert "pipeline/model.bin" in found["code"].message
+    bench.write(".amlctlignore", "*.bin\n")
+    assert failed(checks(bench)) == []
+
+
+def test_committed_local_state_is_found(bench: Bench) -> None:
+    root = bench.project.root
+    subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
+    assert failed(checks(bench)) == []
+    bench.write(".amlctl/runs/x", "x")
+    subprocess.run(["git", "add", "-f", ".amlctl/runs/x"], cwd=root, check=True)
+    assert failed(checks(bench)) == ["local state"]
+    subprocess.run(["git", "rm", "-q", "--cached", "-r", ".amlctl"], cwd=root, check=True)
+    (root / ".amlctl/.gitignore").write_text("")
+    found = checks(bench)
+    assert failed(found) == ["local state"]
+    assert ".gitignore" in found["local state"].hint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_that_cannot_be_written_is_found(bench: Bench) -> None:
+    bench.store.put("x", b"x")
+    folder = bench.project.root / ".amlctl/store"
+    folder.chmod(0o555)
+    try:
+        assert failed(checks(bench)) == ["store"]
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_broken_environment_file_is_found(bench: Bench) -> None:
+    bench.write("pptdaml.yaml", "dependencies: [\n")
+    found = checks(bench)
+    assert failed(found) == ["environment"]
+    assert "pptdaml.yaml" in found["environment"].message
+
+
+def test_a_python_that_is_not_here_is_found(bench: Bench) -> None:
+    bench.write("pptdaml.yaml", "dependencies:\n  - python=2.6\n")
+    found = checks(bench)["environment"]
+    has_conda = bench.workspace.environment(EnvironmentSpec()).tool != "venv"
+    assert found.ok is has_conda
+    assert has_conda or "2.6" in found.message

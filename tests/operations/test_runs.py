@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+
+from amlctl.errors import Conflict, NotFound, UsageError
+from amlctl.operations import runs
+from tests.support.bench import Bench, wait_for_state
+
+METRICS = """
+    import json, os, pathlib, sys
+    config = json.loads(pathlib.Path(sys.argv[2]).read_text())
+    out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
+    out.joinpath("metrics.json").write_text(json.dumps({"test": {"accuracy": config["rate"]}, "same": 1}))
+"""
+FOREVER = "import time\nwhile True: time.sleep(0.1)\n"
+
+
+def test_runs_are_listed_newest_first_and_found_by_reference(bench: Bench) -> None:
+    bench.script("print(1)")
+    first = bench.submit("train.py", name="first").record.run
+    second = bench.submit("train.py", name="second").record.run
+    assert [record.run for record in runs.list_runs(bench.workspace)] == [second, first]
+    assert [record.run for record in runs.list_runs(bench.workspace, limit=1)] == [second]
+    assert runs.resolve_run(bench.workspace, "@last") == second
+    assert runs.resolve_run(bench.workspace, "@2") == first
+    assert runs.resolve_run(bench.workspace, "fir") == first
+    assert runs.resolve_run(bench.workspace, second) == second
+    for reference in ("third", "@3", "no such/run"):
+        with pytest.raises(NotFound):
+            runs.resolve_run(bench.workspace, reference)
+    assert runs.show(bench.workspace, first).name == "first"
+
+
+def test_comparing_shows_what_differs(bench: Bench) -> None:
+    bench.script(METRICS)
+    bench.write("pipeline/c.json", '{"rate": 0.1, "deep": {"x": 1}}')
+    bench.write("data_blobs/raw/x.txt", "one")
+    one = bench.submit("train.py", config="c.json", datasets=("raw",)).record
+    bench.write("data_blobs/raw/x.txt", "two")
+    two = bench.submit("train.py", config="c.json", datasets=("raw",), overrides=("rate=0.5",)).record
+    comparison = runs.compare(bench.store, bench.workspace, [one.run, two.run])
+    rows = {row.field: row.values for row in comparison.rows}
+    assert rows["config.rate"] == (0.1, 0.5)
+    assert rows["metrics.test.accuracy"] == (0.1, 0.5)
+    assert rows["dataset raw"] == (one.datasets["raw"], two.datasets["raw"])
+    assert not rows.keys() & {"config.deep.x", "metrics.same", "code", "script", "status"}
+    assert comparison.to_json()["runs"] == [one.run, two.run]
+    with pytest.raises(UsageError):
+        runs.compare(bench.store, bench.workspace, [one.run, one.run])
+
+
+def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
+    bench.script(FOREVER)
+    run = bench.submit("train.py", is_detached=True).record.run
+    with pytest.raises(Conflict):
+        runs.delete(bench.workspace, run)
+    assert not runs.cancel(bench.workspace, run).was_ended
+    wait_for_state(bench, run, "Canceled")
+    assert runs.cancel(bench.workspace, run).was_ended
+    runs.delete(bench.workspace, run)
+    with pytest.raises(NotFound):
+        runs.show(bench.workspace, run)
+    assert not list(bench.store.list(f"runs/{run}/"))
+
+
+def test_opening_a_run_is_its_folder(bench: Bench) -> None:
+    bench.script("print(1)")
+    run = bench.submit("train.py", fetch_outputs=False).record.run
+    with pytest.raises(NotFound) as caught:
+        runs.open_run(bench.project, bench.workspace, run)
+    assert caught.value.hint == f"amlctl fetch {run}"
+    (bench.project.outputs_dir / run).mkdir(parents=True)
+    assert runs.open_run(bench.project, bench.workspace, run) == str(bench.project.outputs_dir / run)
