@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,8 +201,10 @@ def _delete(root: Path, paths: Sequence[str]) -> None:
         target = root if path == ONE_FILE else root / path.rstrip("/")
         if path.endswith("/"):
             _remove_empty(target)
-        else:
-            target.unlink(missing_ok=True)
+        elif not target.is_dir() or target.is_symlink():
+            # A folder stands there where the file has become one.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                target.unlink()
         if path != ONE_FILE:
             folders.add(target.parent)
     for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
