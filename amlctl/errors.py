@@ -18,7 +18,8 @@ The message says what happened to which thing; `hint` is what to type or do now.
 
 from __future__ import annotations
 
-from typing import ClassVar, Sequence
+from collections.abc import Sequence
+from typing import ClassVar
 
 
 class AmlctlError(Exception):

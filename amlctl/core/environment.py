@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 RUNTIME_REQUIREMENT = "xxhash>=3.4"
 """What the runtime needs in every environment; part of every id."""

@@ -90,9 +90,7 @@ class LogText:
     text: str
 
 
-Event = Union[
-    StageProgress, Note, Warned, Retried, SnapshotCommitted, RunCreated, RunStateChanged, LogText
-]
+Event = Union[StageProgress, Note, Warned, Retried, SnapshotCommitted, RunCreated, RunStateChanged, LogText]
 EventSink = Callable[[Event], None]
 
 

@@ -5,10 +5,11 @@ The record is JSON at `runs/<run id>/record.json` in the store; the runtime star
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from amlctl.errors import NotFound, SettingsError, UsageError
 
@@ -132,7 +133,9 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
         raise NotFound(f"no run {reference!r}", hint="amlctl runs")
     if len(matches) > 1:
         raise UsageError(
-            f"{reference!r} is the beginning of {len(matches)} runs", hint="type more of it", details=matches[:10]
+            f"{reference!r} is the beginning of {len(matches)} runs",
+            hint="type more of it",
+            details=matches[:10],
         )
     return matches[0]
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import marshal
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional
 
 import xxhash
 
@@ -144,9 +145,7 @@ def _scan_folder(
                 if entry.is_symlink() or len(above) > 1:
                     # Only below a link can a folder come round again.
                     if (found.st_dev, found.st_ino) in _ancestors(above, result.root, path):
-                        result.warnings.append(
-                            f"{prefix}{name}: the link leads back to a folder above; left out"
-                        )
+                        result.warnings.append(f"{prefix}{name}: the link leads back to a folder above; left out")
                         continue
                     inside = above | {(found.st_dev, found.st_ino)}
                 below.append((prefix + name, entry.path, inside))

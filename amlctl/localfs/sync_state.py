@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional
 
 from amlctl.core.manifest import Place
 from amlctl.core.pack import Member

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Mapping, Optional, Protocol, Sequence
+from typing import Optional, Protocol
 
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
