@@ -180,7 +180,7 @@ def _disk(folder: Path) -> Check:
 
 def _compute_message(project: Project) -> str:
     names = [target.name for target in list_compute_files(project)]
-    return f"{len(names)} targets in compute/: {', '.join(names)}" if names else "no files in compute/: one local slot"
+    return f"compute/ has {', '.join(names)}" if names else "no files in compute/: one local slot"
 
 
 def _store_checks(open_store: Callable[[], Store]) -> Iterator[Check]:
@@ -227,7 +227,7 @@ def _environment_checks(project: Project, open_workspace: Callable[[], Workspace
     if missing:
         yield Check(name, False, f"{path.name} wants Python {spec.python}, but {missing}", _PYTHON_HINT)
         return
-    yield Check(name, True, f"{info.id} is made with {info.tool} by the first submit", "amlctl env prepare")
+    yield Check(name, True, f"{info.tool} makes it with the first submit, or now: amlctl env prepare")
 
 
 _PYTHON_HINT = "install that Python, or conda or micromamba, or change the version in pptdaml.yaml"

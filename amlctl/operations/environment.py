@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.config.conda_file import parse_environment, read_environment
@@ -58,7 +58,7 @@ def project_environment(project: Project, *, is_current: bool, sink: EventSink) 
     if not path.is_file():
         sink(Note(f"there is no {path.name}: the script gets plain Python"))
         return EnvironmentSpec(), None
-    return read_environment(path), path.read_text(encoding="utf-8-sig")
+    return replace(read_environment(path), source=path.name), path.read_text(encoding="utf-8-sig")
 
 
 def recorded_environment(record: RunRecord) -> tuple[EnvironmentSpec, str | None]:

@@ -19,6 +19,7 @@ from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.project import Project
+from amlctl.operations.logs import collapsed_log
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
 from amlctl.stores.contract import Store
 from amlctl.transfer.tree import restore_tree
@@ -142,11 +143,5 @@ def _fetch_logs(workspace: Workspace, run: str, folder: Path) -> Counts:
 
 
 def _copy_log(workspace: Workspace, run: str, name: str, target: Path) -> int:
-    size = 0
     with target.open("wb") as file:
-        while True:
-            chunk = workspace.read_log(run, size, name=name)
-            file.write(chunk.data)
-            size += len(chunk.data)
-            if chunk.is_final or not chunk.data:
-                return size
+        return sum(file.write(part) for part in collapsed_log(workspace, run, name))

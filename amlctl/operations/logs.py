@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 from amlctl.core.events import EventSink, LogText, RunStateChanged
+from amlctl.core.log_text import CarriageReturnCollapser, tail_lines
 from amlctl.core.run import RunRecord, is_final
 from amlctl.errors import NotFound
 from amlctl.workspaces.contract import Workspace
@@ -92,18 +93,25 @@ def _state_event(record: RunRecord) -> RunStateChanged:
 
 
 def read_log_text(workspace: Workspace, run: str, *, tail: int | None = None, name: str | None = None) -> str:
-    """The log as it stands: all of it, or its last `tail` lines. Raises NotFound (run, or log of that name)."""
+    """The log as it stands, progress bars collapsed: all of it, or its last `tail` lines.
+
+    Raises NotFound (run, or log of that name).
+    """
     names = workspace.log_names(run)
     if name is not None and name not in names:
         raise NotFound(f"run {run} has no log {name!r}", hint=f"it has: {', '.join(names) or 'none yet'}")
-    data = bytearray()
+    data = b"".join(collapsed_log(workspace, run, name))
+    return (data if tail is None else tail_lines(data, tail)).decode("utf-8", "replace")
+
+
+def collapsed_log(workspace: Workspace, run: str, name: str | None = None) -> Iterator[bytes]:
+    """The log as it stands, piece by piece, as a terminal would show it in the end. Raises NotFound."""
+    collapser = CarriageReturnCollapser()
+    cursor = 0
     while True:
-        chunk = workspace.read_log(run, len(data), name=name)
-        data += chunk.data
+        chunk = workspace.read_log(run, cursor, name=name)
+        yield collapser.feed(chunk.data)
+        cursor = chunk.cursor
         if chunk.is_final or not chunk.data:
             break
-    text = data.decode("utf-8", "replace")
-    if tail is None:
-        return text
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[max(0, len(lines) - tail) :])
+    yield collapser.flush()

@@ -23,6 +23,7 @@ def test_what_a_submit_would_use_is_shown_without_making_it(bench: Bench) -> Non
     bench.write("pptdaml.yaml", FILE)
     document = environment.show(bench.project, bench.workspace).to_json()
     assert document["is_ready"] is False
+    assert document["source"] == "pptdaml.yaml"
     assert document["pip"] == ["torch==2.13.0"]
     assert document["id"] == environment.show(bench.project, bench.workspace).to_json()["id"]
     assert not (bench.project.state_dir / "environments").exists()

@@ -59,6 +59,13 @@ def test_the_tail_is_the_last_lines(bench: Bench) -> None:
         read_log_text(bench.workspace, "no-such-run")
 
 
+def test_a_progress_bar_is_one_line(bench: Bench) -> None:
+    bench.script("for n in range(9): print(f'\\r{n} of 8', end='')\nprint('\\nend')\n")
+    record = bench.submit("train.py").record
+    assert "\r3 of 8" in "".join(event.text for event in bench.told(LogText))
+    assert read_log_text(bench.workspace, record.run, tail=2) == "8 of 8\nend\n"
+
+
 def test_looking_once_returns_while_the_run_goes_on(bench: Bench) -> None:
     go = bench.project.root / "go"
     bench.script(WAITING)
