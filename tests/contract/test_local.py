@@ -112,7 +112,7 @@ def test_the_container_is_gone_and_the_log_stays(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     record = bench.run("print('10%', end='\\r'); print('100%')")
     places = RunPlaces(bench.project.state_dir, record.run)
-    assert not places.container.exists()
+    wait_until(lambda: not places.container.exists(), what="the container's removal")
     assert bench.log(record.run) == b"10%\r100%\n"
     places.log.unlink()
     assert bench.log(record.run) == b"100%\n"
@@ -168,7 +168,8 @@ def test_a_store_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     record = bench.record("pass")
     with pytest.raises(SettingsError, match=r"https://account\.example/container"):
         workspace.start(record, {})
-    assert workspace.list_runs() == []
+    (listed,) = workspace.list_runs()
+    assert (listed.run, listed.status) == (record.run, "Failed")
 
 
 def test_listing_looks_at_small_files_only(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 
 @dataclass(frozen=True)
@@ -58,4 +59,4 @@ class RunPlaces:
 
 
 def queue_folder(state_dir: Path, compute: str) -> Path:
-    return state_dir / "queue" / compute
+    return state_dir / "queue" / quote(compute, safe="")

@@ -28,6 +28,7 @@ from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.container import make_container, runtime_folder
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, read_failure
+from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.gpus import gpu_variables, list_gpus
 from amlctl.workspaces.local.places import RunPlaces, queue_folder
@@ -72,7 +73,7 @@ class Supervisor:
         self._reached(RunState.PREPARING)
         spec = environment_of(self._record)
         try:
-            self._environments.prepare(spec, self._tell, check=self._check_canceled)
+            prepare_environment(self._environments, spec, self._tell, check=self._check_canceled)
         except Interrupted:
             raise
         except AmlctlError as error:
@@ -93,7 +94,7 @@ class Supervisor:
         ticket = Ticket(int(path.name.partition("-")[0]), path, self._settings.ticket_descriptor)
         try:
             while (slot := queue.try_slot(ticket, self._settings.slots, self._record.run)) is None:
-                self._check_canceled(wait_s=self._settings.poll_s)
+                self._check_canceled(wait_s=self._settings.timing.poll_s)
         finally:
             queue.leave(ticket)
         if slot.previous_run and slot.previous_run != self._record.run:
@@ -104,12 +105,17 @@ class Supervisor:
     def _start_runtime(self, spec: EnvironmentSpec, slot: Slot, log: int) -> subprocess.Popen[bytes]:
         container = self._places.container
         variables = self._environments.script_variables(spec)
-        variables.update(gpu_variables(list_gpus(os.environ), slot.index))
+        variables.update(gpu_variables(list_gpus(os.environ)[: self._settings.gpus], slot.index))
         paths = [str(runtime_folder(container)), variables.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         command = [str(self._environments.python(spec)), "-m", "amlctl.runtime"]
         command += ["--store", self._settings.store, "--run", self._record.run, "--container", str(container)]
-        command += ["--save-interval", str(self._settings.save_interval_s), "--grace", str(self._settings.grace_s)]
+        command += [
+            "--save-interval",
+            str(self._settings.timing.save_interval_s),
+            "--grace",
+            str(self._settings.timing.grace_s),
+        ]
         # The log is handed on as it is, without a pipe: the script goes on writing whatever becomes of us.
         return subprocess.Popen(
             command,
@@ -127,9 +133,9 @@ class Supervisor:
         limit_s = self._record.timeout_s
         kill_at = float("inf")
         stopped: Ending | None = None
-        next_save = started + self._settings.save_interval_s
+        next_save = started + self._settings.timing.save_interval_s
         while process.poll() is None:
-            self._look_for_signals(self._settings.poll_s)
+            self._look_for_signals(self._settings.timing.poll_s)
             now = time.monotonic()
             if stopped is None:
                 if self._is_cancel_requested():
@@ -139,11 +145,11 @@ class Supervisor:
                     stopped = Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
                 if stopped is not None:
                     process.terminate()
-                    kill_at = now + self._settings.grace_s + SAVE_LIMIT_S
+                    kill_at = now + self._settings.timing.grace_s + SAVE_LIMIT_S
             if now >= kill_at:
                 process.kill()
             if now >= next_save:
-                next_save = now + self._settings.save_interval_s
+                next_save = now + self._settings.timing.save_interval_s
                 self._save_log()
         self._end_leftovers()
         return_code = process.returncode

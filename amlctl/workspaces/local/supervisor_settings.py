@@ -1,4 +1,4 @@
-"""What `start` tells the supervisor that it starts."""
+"""What whoever starts a run tells the supervisor of it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,38 @@ SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor"
 
 
 @dataclass(frozen=True)
+class LocalTiming:
+    """Seconds: between two saves of outputs and log; from SIGTERM to SIGKILL; between two looks at the queue,
+    at a request to cancel and at the timeout."""
+
+    save_interval_s: float = 15.0
+    grace_s: float = 30.0
+    poll_s: float = 0.1
+
+
+DEFAULT_TIMING = LocalTiming()
+
+
+@dataclass(frozen=True)
 class SupervisorSettings:
-    """What the caller of `start` decided. Folders are absolute; `ticket` is the path of a held ticket."""
+    """Folders are absolute; `ticket` is the path of a held ticket.
+
+    `gpus` of those that the machine has are shared among the slots; None: all.
+    """
 
     state_dir: str
     store: str
     environments_dir: str
     slots: int
+    gpus: int | None
     ticket: str
     ticket_descriptor: int
-    save_interval_s: float
-    grace_s: float
-    poll_s: float
+    timing: LocalTiming
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
     def from_text(cls, text: str) -> SupervisorSettings:
-        return cls(**json.loads(text))
+        document = json.loads(text)
+        return cls(**{**document, "timing": LocalTiming(**document["timing"])})

@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from amlctl.config.compute_file import read_compute
-from amlctl.core.compute import LocalTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
 from amlctl.core.run import RunRecord, RunState
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.errors import Conflict, NotFound
+from amlctl.errors import AmlctlError, Conflict, NotFound
+from amlctl.localfs.atomic import write_json
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_keys import log_key, run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
-from amlctl.workspaces.local import detach, records
+from amlctl.workspaces.local import records
 from amlctl.workspaces.local.ending import Clock
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
-from amlctl.workspaces.local.node_store import node_store_folder
-from amlctl.workspaces.local.places import RunPlaces, queue_folder
+from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.recovery import is_abandoned, recover
-from amlctl.workspaces.local.slots import SlotQueue
-from amlctl.workspaces.local.supervisor_settings import SUPERVISOR_MODULE, SupervisorSettings
+from amlctl.workspaces.local.supervisor_settings import DEFAULT_TIMING, LocalTiming
 
 LOG_NAME = "std_log.txt"
 _LOG_PART_BYTES = 1 << 20
 _LOOK_S = 0.05
 _ABANDONED_LOOK_S = 1.0
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-
-
-@dataclass(frozen=True)
-class LocalTiming:
-    """Seconds: between two saves of outputs and log; from SIGTERM to SIGKILL; between two looks at the queue,
-    at a request to cancel and at the timeout."""
-
-    save_interval_s: float = 15.0
-    grace_s: float = 30.0
-    poll_s: float = 0.1
 
 
 def utc_now() -> datetime:
@@ -66,7 +51,7 @@ class LocalWorkspace:
         clock: Clock = utc_now,
         *,
         variables: Mapping[str, str] | None = None,
-        timing: LocalTiming = LocalTiming(),
+        timing: LocalTiming = DEFAULT_TIMING,
     ) -> None:
         """`variables` are what a run inherits (default: those of this process)."""
         self._project = project
@@ -76,8 +61,9 @@ class LocalWorkspace:
         self._variables = dict(os.environ if variables is None else variables)
         self._timing = timing
         folder = self._variables.get(FOLDER_VARIABLE)
-        self._environments_dir = Path(folder).absolute() if folder else project.state_dir / "environments"
-        self._environments = Environments(self._environments_dir, self._variables)
+        self._environments = Environments(
+            Path(folder).absolute() if folder else project.state_dir / "environments", self._variables
+        )
         self._seen: dict[str, int] = {}
 
     @property
@@ -88,13 +74,16 @@ class LocalWorkspace:
         return self._environments.find(spec)
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
+        from amlctl.workspaces.local.environment_making import prepare_environment  # see `start`
+
         self._project.ensure_state_dir()
-        return self._environments.prepare(spec, sink)
+        return prepare_environment(self._environments, spec, sink)
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
         """See the contract. Raises SettingsError (store or compute target cannot be used), RightsError."""
-        store_folder = node_store_folder(self._store)
-        slots = self._slots(record.compute)
+        # Not at the top: the readers of YAML and version rules would slow down every look at a run.
+        from amlctl.workspaces.local.starting import Starter
+
         places = self._places(record.run)
         self._project.ensure_state_dir()
         try:
@@ -104,32 +93,20 @@ class LocalWorkspace:
         # Locked before anybody can know of the run; the supervisor inherits the lock, so there is no moment
         # at which nobody looks after it.
         lock = os.open(places.lock, os.O_RDWR | os.O_CREAT, 0o644)
-        descriptors = [lock]
+        record = RunRecord.from_json(record.to_json())
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             places.log.touch()
-            record = RunRecord.from_json(record.to_json())
-            record.reached(RunState.QUEUED, self._clock())
-            trouble = records.save(places, self._store, record)
-            if trouble is not None:
-                raise trouble
-            ticket = SlotQueue(queue_folder(self._project.state_dir, record.compute)).take_ticket(record.run)
-            descriptors.append(ticket.descriptor)
-            settings = SupervisorSettings(
-                state_dir=str(self._project.state_dir),
-                store=str(store_folder),
-                environments_dir=str(self._environments_dir),
-                slots=slots,
-                ticket=str(ticket.path),
-                ticket_descriptor=ticket.descriptor,
-                save_interval_s=self._timing.save_interval_s,
-                grace_s=self._timing.grace_s,
-                poll_s=self._timing.poll_s,
+            starter = Starter(
+                self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
             )
-            self._spawn(places, settings, {**self._variables, **secrets}, descriptors)
+            starter.start(places, record, secrets, lock)
+        except AmlctlError as error:
+            record.failed(error.kind, error.message, self._clock())
+            write_json(places.record, record.to_json())
+            raise
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            os.close(lock)
 
     def read(self, run: str) -> RunRecord:
         places = self._places(run)
@@ -200,6 +177,7 @@ class LocalWorkspace:
         if not record.is_final:
             raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
         places = self._places(run)
+        _wait_for_supervisor(places)
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)
         shutil.rmtree(places.folder, ignore_errors=True)
@@ -211,34 +189,17 @@ class LocalWorkspace:
             raise NotFound(f"no run {run!r}", hint="amlctl runs")
         return RunPlaces(self._project.state_dir, run)
 
-    def _slots(self, compute: str) -> int:
-        file = self._project.compute_dir / f"{compute}.yaml"
-        target = read_compute(file) if file.is_file() else None
-        return target.slots if isinstance(target, LocalTarget) else 1
-
-    def _spawn(
-        self, places: RunPlaces, settings: SupervisorSettings, variables: Mapping[str, str], descriptors: Sequence[int]
-    ) -> None:
-        detached = [sys.executable, "-I", "-S", str(detach.__file__), sys.executable]
-        command = [*detached, "-m", SUPERVISOR_MODULE, places.run, settings.to_text()]
-        with places.log.open("ab") as log:
-            subprocess.run(
-                command,
-                cwd=places.folder,
-                env=dict(variables),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=tuple(descriptors),
-                start_new_session=True,
-                check=True,
-            )
-
     def _stored_log(self, run: str, cursor: int) -> bytes:
         try:
             return self._store.get(log_key(run), start=cursor, length=_LOG_PART_BYTES)
         except NotFound:
             return b""
+
+
+def _wait_for_supervisor(places: RunPlaces) -> None:
+    """Until it is gone too: after the final record it still removes the container."""
+    with contextlib.suppress(FileNotFoundError), places.lock.open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _mtime_ns(path: Path) -> int:

@@ -1,0 +1,91 @@
+"""Hands a run over: its place in the queue, and the supervisor that looks after it from then on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amlctl.config.compute_file import list_compute_files
+from amlctl.core.compute import LocalTarget
+from amlctl.core.run import RunRecord, RunState
+from amlctl.errors import SettingsError
+from amlctl.localfs.project import Project
+from amlctl.stores.contract import Store
+from amlctl.workspaces.local import detach, records
+from amlctl.workspaces.local.ending import Clock
+from amlctl.workspaces.local.node_store import node_store_folder
+from amlctl.workspaces.local.places import RunPlaces, queue_folder
+from amlctl.workspaces.local.slots import SlotQueue
+from amlctl.workspaces.local.supervisor_settings import SUPERVISOR_MODULE, LocalTiming, SupervisorSettings
+
+
+@dataclass(frozen=True)
+class Starter:
+    """`variables` are what every run inherits."""
+
+    project: Project
+    store: Store
+    environments_dir: Path
+    variables: Mapping[str, str]
+    timing: LocalTiming
+    clock: Clock
+
+    def start(self, places: RunPlaces, record: RunRecord, secrets: Mapping[str, str], lock: int) -> None:
+        """Record the run as Queued and start its supervisor, which takes the held lock of the run over.
+
+        Raises SettingsError (store or compute target cannot be used), RightsError, ServiceUnavailable.
+        """
+        store_folder = node_store_folder(self.store)
+        target = self._target(record.compute)
+        record.reached(RunState.QUEUED, self.clock())
+        trouble = records.save(places, self.store, record)
+        if trouble is not None:
+            raise trouble
+        ticket = SlotQueue(queue_folder(self.project.state_dir, record.compute)).take_ticket(record.run)
+        settings = SupervisorSettings(
+            state_dir=str(self.project.state_dir),
+            store=str(store_folder),
+            environments_dir=str(self.environments_dir),
+            slots=target.slots,
+            gpus=target.gpus,
+            ticket=str(ticket.path),
+            ticket_descriptor=ticket.descriptor,
+            timing=self.timing,
+        )
+        try:
+            _spawn(places, settings, {**self.variables, **secrets}, (lock, ticket.descriptor))
+        finally:
+            os.close(ticket.descriptor)
+
+    def _target(self, name: str) -> LocalTarget:
+        targets = {target.name: target for target in list_compute_files(self.project)}
+        target = targets.get(name, LocalTarget(name))
+        if not isinstance(target, LocalTarget):
+            raise SettingsError(
+                f"compute target {name} is not on this machine: its type is {target.type}",
+                hint="choose one of type local, or another workspace",
+            )
+        return target
+
+
+def _spawn(
+    places: RunPlaces, settings: SupervisorSettings, variables: Mapping[str, str], descriptors: Sequence[int]
+) -> None:
+    detached = [sys.executable, "-I", "-S", str(detach.__file__), sys.executable]
+    command = [*detached, "-m", SUPERVISOR_MODULE, places.run, settings.to_text()]
+    with places.log.open("ab") as log:
+        subprocess.run(
+            command,
+            cwd=places.folder,
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=tuple(descriptors),
+            start_new_session=True,
+            check=True,
+        )
