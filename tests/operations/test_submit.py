@@ -378,3 +378,32 @@ def test_a_timeout_ends_the_run(bench: Bench) -> None:
     assert record.status == "Failed"
     assert record.error is not None
     assert record.error["kind"] == "timeout"
+
+
+def test_a_dataset_may_lie_in_another_one(bench: Bench) -> None:
+    bench.write("data_blobs/raw/x.txt", "outer")
+    bench.write("data_blobs/raw/inner/y.txt", "inner")
+    bench.script(SHOW_ALL)
+    result = bench.submit("train.py", datasets=("raw/inner", "raw"))
+    assert seen(bench, result.record.run)["data"] == {"raw/inner/y.txt": "inner", "raw/x.txt": "outer"}
+    assert result.record.datasets.keys() == {"raw", "raw/inner"}
+
+
+def test_an_environment_file_that_cannot_be_read_stops_everything(bench: Bench) -> None:
+    bench.script(SHOW_ALL)
+    bench.write("pptdaml.yaml", "dependencies: [\n")
+    with pytest.raises(SettingsError, match=r"pptdaml\.yaml"):
+        bench.submit("train.py", env_from_current=False)
+    assert list(bench.store.list("")) == []
+
+
+def test_ignored_files_are_not_part_of_the_code(bench: Bench) -> None:
+    bench.write(".gitignore", "*.ckpt\n")
+    bench.write("pipeline/big.ckpt", "weights")
+    bench.write("pipeline/sub/.amlctlignore", "/local.txt\n")
+    bench.write("pipeline/sub/local.txt", "mine")
+    bench.write("pipeline/sub/kept.txt", "kept")
+    bench.script("print(1)")
+    code = bench.submit("train.py").record.code
+    sent = {entry.key.removeprefix(f"code/{code}/") for entry in bench.store.list(f"code/{code}/pipeline/")}
+    assert sent == {"pipeline/train.py", "pipeline/sub/.amlctlignore", "pipeline/sub/kept.txt"}

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from amlctl.localfs.git_state import read_git_state
+
+
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_without_a_repository_or_a_commit_there_is_no_state(tmp_path: Path) -> None:
+    assert read_git_state(tmp_path) is None
+    git(tmp_path, "init", "-q", "-b", "main", ".")
+    assert read_git_state(tmp_path) is None
+
+
+def test_only_what_a_run_is_made_of_makes_it_dirty(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main", ".")
+    (tmp_path / "a.py").write_text("1")
+    git(tmp_path, "add", "a.py")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "data_blobs").mkdir()
+    (tmp_path / "data_blobs/x").write_text("data")
+    assert read_git_state(tmp_path) == {"commit": commit, "branch": "main", "dirty": False}
+    (tmp_path / "new.py").write_text("untracked")
+    assert read_git_state(tmp_path) == {"commit": commit, "branch": "main", "dirty": True}
+    git(tmp_path, "checkout", "-q", "--detach")
+    assert (read_git_state(tmp_path) or {})["branch"] is None
