@@ -5,8 +5,11 @@ Measured on 20,000 random files of 20 kB: crc32 0.04 s against 0.14 s, a sample 
 
 from __future__ import annotations
 
+from typing import Any
+
 from amlctl.core.pack import Compressor, Zlib
 
+isal_zlib: Any
 try:
     from isal import isal_zlib
 except ImportError:
