@@ -1,0 +1,266 @@
+"""Environments of the local workspace: made once, found again, never half-made; with fake and real tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import Event, Note, null_sink
+from amlctl.errors import Interrupted, ServiceUnavailable, SettingsError
+from amlctl.workspaces.local.conda_names import pip_requirements
+from amlctl.workspaces.local.environment_making import prepare_environment
+from amlctl.workspaces.local.environments import Environments
+from amlctl.workspaces.local.python_versions import find_python, python_specifiers
+from tests.support.runs import wait_until
+
+FAKE_CONDA = """#!/bin/sh
+echo "$0 $*" >> {calls}
+while [ "$1" != --prefix ]; do shift; done
+mkdir -p "$2/bin" "$2/conda-meta"
+ln -s {python} "$2/bin/python"
+echo made
+"""
+FAKE_PYTHON = """#!/bin/sh
+# A Python whose venv is itself and whose pip says what it is told to.
+if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; exit 0; fi
+if [ "$1" = -I ]; then echo 3.11.99; exit 0; fi
+echo "$*" >> {calls}
+cat "$7" >> {calls}
+{pip}
+"""
+
+
+def write_tool(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    tool = folder / name
+    tool.write_text(text)
+    tool.chmod(0o755)
+    return tool
+
+
+def environments(tmp_path: Path, *folders: Path, **variables: str) -> Environments:
+    path = ":".join([*map(str, folders), "/usr/bin", "/bin"])
+    return Environments(tmp_path / "environments", {"PATH": path, **variables})
+
+
+def with_pip(tmp_path: Path, pip: str) -> tuple[Environments, EnvironmentSpec, Path]:
+    """No conda, and a `python3.11` whose pip is the shell text `pip`; the wanted version keeps others out."""
+    calls = tmp_path / "calls"
+    calls.touch()
+    write_tool(tmp_path / "tools", "python3.11", FAKE_PYTHON.format(calls=calls, pip=pip))
+    spec = EnvironmentSpec(python="==3.11.99", conda=("pytorch=2.1", "numpy"), pip=("pillow>=10", "--pre"))
+    return environments(tmp_path, tmp_path / "tools", PIP_INDEX_URL="https://index.example/simple"), spec, calls
+
+
+def test_current_interpreter_is_always_ready(tmp_path: Path) -> None:
+    spec = EnvironmentSpec(is_current=True)
+    here = environments(tmp_path)
+    assert prepare_environment(here, spec, null_sink) == here.find(spec)
+    assert here.find(spec).is_ready
+    assert here.python(spec) == Path(sys.executable)
+    assert not here.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("tool", "command"), [("micromamba", "create --yes"), ("mamba", "env create"), ("conda", "env create")]
+)
+def test_conda_environment_is_made_once(tmp_path: Path, tool: str, command: str) -> None:
+    calls = tmp_path / "calls"
+    write_tool(tmp_path / "tools", tool, FAKE_CONDA.format(calls=calls, python=sys.executable))
+    here = environments(tmp_path, tmp_path / "tools")
+    spec = EnvironmentSpec(python="3.11", conda=("ffmpeg",), pip=("pillow",))
+    before = here.find(spec)
+    assert (before.is_ready, before.location, before.tool) == (False, "", tool)
+    made = prepare_environment(here, spec, null_sink)
+    assert made.is_ready
+    assert made.tool == tool
+    assert prepare_environment(here, spec, null_sink) == made
+    (line,) = calls.read_text().splitlines()
+    assert f"{tool} {command} --prefix {made.location} --file" in line
+    document = json.loads((here.place(spec) / "environment.yaml").read_text())
+    assert document["channels"] == ["conda-forge"]
+    assert document["dependencies"] == ["python=3.11", "ffmpeg", "pip", {"pip": ["pillow", "xxhash>=3.4"]}]
+    variables = here.script_variables(spec)
+    assert variables["CONDA_PREFIX"] == made.location
+    assert variables["PATH"].startswith(f"{made.location}/bin:")
+
+
+def test_pip_gets_lines_as_written_and_its_own_settings(tmp_path: Path) -> None:
+    here, spec, calls = with_pip(tmp_path, 'echo "index $PIP_INDEX_URL"; exit 0')
+    events: list[Event] = []
+    made = prepare_environment(here, spec, events.append)
+    assert (made.is_ready, made.tool) == (True, "venv")
+    command, *requirements = calls.read_text().splitlines()
+    assert command.startswith("-m pip install")
+    assert "index" not in command
+    assert requirements == ["torch==2.1.*", "numpy", "pillow>=10", "--pre", "xxhash>=3.4"]
+    assert Note("index https://index.example/simple") in events
+
+
+def test_failed_pip_says_why_and_leaves_nothing_that_counts(tmp_path: Path) -> None:
+    here, spec, _ = with_pip(
+        tmp_path, "echo Collecting torch; echo 'ERROR: No matching distribution for torch'; exit 1"
+    )
+    with pytest.raises(
+        SettingsError, match=r"pip ended with exit code 1: No matching distribution for torch"
+    ) as caught:
+        prepare_environment(here, spec, null_sink)
+    assert caught.value.details == ("Collecting torch", "ERROR: No matching distribution for torch")
+    assert caught.value.hint
+    assert not here.find(spec).is_ready
+
+
+def test_no_network_is_told_apart(tmp_path: Path) -> None:
+    told = "WARNING: Retrying after connection broken by NewConnectionError"
+    here, spec, _ = with_pip(tmp_path, f"echo '{told}'; exit 1")
+    with pytest.raises(ServiceUnavailable, match="no package index"):
+        prepare_environment(here, spec, null_sink)
+
+
+def test_half_made_environment_is_made_anew(tmp_path: Path) -> None:
+    here, spec, calls = with_pip(tmp_path, "exit 0")
+    leftover = here.place(spec) / "env" / "half"
+    leftover.parent.mkdir(parents=True)
+    leftover.touch()
+    assert not here.find(spec).is_ready
+    assert prepare_environment(here, spec, null_sink).is_ready
+    assert not leftover.exists()
+    assert calls.read_text().count("pip install") == 1
+
+
+def test_environment_whose_interpreter_is_gone_is_made_anew(tmp_path: Path) -> None:
+    here, spec, calls = with_pip(tmp_path, "exit 0")
+    prepare_environment(here, spec, null_sink)
+    here.python(spec).unlink()
+    assert not here.find(spec).is_ready
+    assert prepare_environment(here, spec, null_sink).is_ready
+    assert calls.read_text().count("pip install") == 2
+
+
+def test_who_comes_meanwhile_waits_and_uses_the_same(tmp_path: Path) -> None:
+    here, spec, calls = with_pip(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done")
+    waiting = threading.Event()
+
+    def note(event: Event) -> None:
+        if isinstance(event, Note) and "another amlctl" in event.message:
+            waiting.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(prepare_environment, here, spec, note) for _ in range(2)]
+        assert waiting.wait(30)
+        (tmp_path / "go").touch()
+        assert [job.result().is_ready for job in jobs] == [True, True]
+    assert calls.read_text().count("pip install") == 1
+
+
+def test_stopped_on_request(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    here, spec, _ = with_pip(tmp_path, f"echo $$ > {pid}; exec sleep 600")
+
+    def check() -> None:
+        if pid.exists() and pid.read_text():
+            raise Interrupted("enough")
+
+    with pytest.raises(Interrupted):
+        prepare_environment(here, spec, null_sink, check=check)
+    assert not here.find(spec).is_ready
+    wait_until(
+        lambda: subprocess.run(["kill", "-0", pid.read_text().strip()], capture_output=True, check=False).returncode
+    )
+
+
+def test_real_venv_with_the_runtimes_requirement(tmp_path: Path) -> None:
+    here = Environments(tmp_path / "environments", {**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": "/nowhere"})
+    spec = EnvironmentSpec()
+    try:
+        made = prepare_environment(here, spec, null_sink)
+    except ServiceUnavailable as error:
+        pytest.skip(f"no package index here: {error.message}")
+    code = "import sys, xxhash; print(sys.prefix)"
+    variables = here.script_variables(spec)
+    assert "PYTHONPATH" not in variables
+    result = subprocess.run(["python", "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert Path(result.stdout.strip()) == Path(made.location).resolve()
+
+
+@pytest.mark.parametrize(
+    ("conda", "pip"),
+    [
+        ("numpy", "numpy"),
+        ("numpy=1.26", "numpy==1.26.*"),
+        ("numpy=1.26.*", "numpy==1.26.*"),
+        ("numpy==1.26.4", "numpy==1.26.4"),
+        ("numpy=1.26.4=py311h64a7726_0", "numpy==1.26.4"),
+        ("numpy>=1.20,<2", "numpy>=1.20,<2"),
+        ("numpy >=1.20", "numpy>=1.20"),
+        ("numpy 1.26.*", "numpy==1.26.*"),
+        ("conda-forge::pytorch=2.1", "torch==2.1.*"),
+        ("opencv", "opencv-python"),
+        ("matplotlib-base", "matplotlib"),
+        ("Pillow", "pillow"),
+        ("pip", None),
+    ],
+)
+def test_conda_packages_by_their_pypi_names(conda: str, pip: str | None) -> None:
+    assert pip_requirements([conda]) == ([] if pip is None else [pip])
+
+
+def test_packages_that_only_conda_has_are_all_named() -> None:
+    with pytest.raises(SettingsError, match="cudatoolkit, ffmpeg") as caught:
+        pip_requirements(["numpy", "cudatoolkit=11.8", "ffmpeg"])
+    assert "micromamba" in caught.value.hint
+
+
+@pytest.mark.parametrize("spec", ["numpy=1.20|1.21", "numpy[version='>=1']", "a::b::c d e ["])
+def test_what_pip_cannot_express_is_refused(spec: str) -> None:
+    with pytest.raises(SettingsError):
+        pip_requirements([spec])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fits", "fits_not"),
+    [
+        ("", ["3.9.1", "3.13.0"], []),
+        ("3.11", ["3.11.0", "3.11.9"], ["3.1.1", "3.12.0"]),
+        ("=3.11", ["3.11.9"], ["3.10.9"]),
+        ("==3.11", ["3.11.9"], ["3.12.0"]),
+        ("3.11.*", ["3.11.9"], ["3.12.0"]),
+        ("3.11.7", ["3.11.7"], ["3.11.8"]),
+        (">=3.10,<3.12", ["3.10.0", "3.11.9"], ["3.12.0"]),
+        (">=3.10 <3.12", ["3.10.0"], ["3.12.0"]),
+    ],
+)
+def test_python_versions(wanted: str, fits: list[str], fits_not: list[str]) -> None:
+    specifiers = python_specifiers(wanted)
+    assert all(specifiers.contains(version) for version in fits)
+    assert not any(specifiers.contains(version) for version in fits_not)
+
+
+def test_this_python_is_taken_if_it_fits(tmp_path: Path) -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert find_python(version, {"PATH": str(tmp_path)}) == sys.executable
+
+
+def test_python_on_the_path_is_found_and_a_broken_one_passed_over(tmp_path: Path) -> None:
+    write_tool(tmp_path, "python3.13", "#!/bin/sh\nexit 127\n")
+    other = write_tool(tmp_path, "python3.9", "#!/bin/sh\necho 3.9.18\n")
+    assert find_python("<3.10", {"PATH": str(tmp_path)}) == str(other)
+
+
+def test_no_python_that_fits(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"asks for Python 3\.7") as caught:
+        find_python("3.7", {"PATH": str(tmp_path)})
+    assert "python3.7" in caught.value.hint
+
+
+def test_nonsense_version() -> None:
+    with pytest.raises(SettingsError, match="no version"):
+        python_specifiers("three")
