@@ -10,6 +10,7 @@ from typing import Any
 from amlctl.core.events import EventSink
 from amlctl.core.manifest import ONE_FILE
 from amlctl.errors import NotFound
+from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.ignore import IgnoreRules, Rule
 from amlctl.localfs.project import Project
 from amlctl.operations.dataset_state import DATASET_IGNORE_FILES, local_state
@@ -17,8 +18,6 @@ from amlctl.stores.contract import Store
 from amlctl.transfer.contents import place_key
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.manifests import read_manifest
-
-CODE_IGNORE_FILES = (".amlctlignore", ".gitignore")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink:
     """`path` is absolute. Raises NotFound: neither on this disk nor in a synced dataset, or outside of what is
     synced."""
     if path.is_relative_to(project.pipeline_dir):
-        rules = IgnoreRules(project.pipeline_dir, CODE_IGNORE_FILES)
+        rules = CodeRules(project.root, project.pipeline_dir)
         is_ignored, rule = _decide(rules, project.pipeline_dir, path)
         return _answer(project, path, is_ignored, rule)
     if not path.is_relative_to(project.data_blobs_dir):
