@@ -21,7 +21,12 @@ def pytest_configure(config: pytest.Config) -> None:
     home = Path(tempfile.mkdtemp(prefix="amlctl-tests-home-"))
     config.stash[_home] = home
     os.environ["HOME"] = str(home)
-    for name, folder in (("CONFIG", ".config"), ("CACHE", ".cache"), ("DATA", ".local/share"), ("STATE", ".local/state")):
+    for name, folder in (
+        ("CONFIG", ".config"),
+        ("CACHE", ".cache"),
+        ("DATA", ".local/share"),
+        ("STATE", ".local/state"),
+    ):
         os.environ[f"XDG_{name}_HOME"] = str(home / folder)
 
 

@@ -40,7 +40,10 @@ class CommandGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        if not ctx._protected_args and not getattr(ctx.obj, "is_json", False):
+        is_json = getattr(ctx.obj, "is_json", False) or ctx.params.get("is_json", False)
+        if not ctx._protected_args and not is_json:
             typer.echo(ctx.get_help(), err=True, nl=False)
             raise typer.Exit(2)
+        if not ctx._protected_args:
+            ctx.fail("Missing command")
         return super().invoke(ctx)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
-from typing import Callable, Iterator, Optional
+from typing import Optional
 
 from amlctl.stores.contract import Body, Entry, FileBody, Store, Traffic, Versioned
 

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.cli.terminal import Terminal
 
 LIMIT_S = 120
 
@@ -80,3 +82,20 @@ def project(tmp_path: Path) -> Cli:
     cli = Cli(tmp_path / "project")
     assert cli("init").code == 0
     return cli
+
+
+StartTerminal = Callable[..., Terminal]
+
+
+@pytest.fixture
+def terminal() -> Iterator[StartTerminal]:
+    """Starts a command in a terminal: same arguments as `Terminal`."""
+    started: list[Terminal] = []
+
+    def start(*arguments: Any, **more: Any) -> Terminal:
+        started.append(Terminal(*arguments, **more))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

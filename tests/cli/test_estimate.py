@@ -27,7 +27,7 @@ def test_small_files_now_and_large_ones_to_come() -> None:
     small = [2000 + 37 * i % 38000 for i in range(5000)]
     large = [50_000_000] * 40
     estimator = Estimator()
-    now_s, files, size = feed(estimator, [(cost_s(one), one) for one in small])
+    now_s, _, _ = feed(estimator, [(cost_s(one), one) for one in small])
     left = estimator.remaining_s(now_s, len(large), sum(large))
     assert left == pytest.approx(sum(map(cost_s, large)), rel=0.05)
     rate = estimator.rate(now_s)
@@ -37,13 +37,13 @@ def test_small_files_now_and_large_ones_to_come() -> None:
 
 def test_equal_files_are_told_by_either() -> None:
     estimator = Estimator()
-    now_s, files, size = feed(estimator, [(0.5, 1000)] * 20)
+    now_s, _, _ = feed(estimator, [(0.5, 1000)] * 20)
     assert estimator.remaining_s(now_s, 10, 10_000) == pytest.approx(5.0)
 
 
 def test_empty_files_take_time_too() -> None:
     estimator = Estimator()
-    now_s, files, size = feed(estimator, [(0.5, 0)] * 20)
+    now_s, _, _ = feed(estimator, [(0.5, 0)] * 20)
     assert estimator.remaining_s(now_s, 10, 0) == pytest.approx(5.0)
 
 
@@ -65,14 +65,14 @@ def test_nothing_is_said_too_early() -> None:
 
 def test_standing_still_has_no_time_left() -> None:
     estimator = Estimator()
-    now_s, files, size = feed(estimator, [(0.5, 1000)] * 20)
+    now_s, _, _ = feed(estimator, [(0.5, 1000)] * 20)
     assert estimator.remaining_s(now_s + 6, 10, 10_000) is None
     assert estimator.rate(now_s + 6) == 0.0
 
 
 def test_time_passes_between_events() -> None:
     estimator = Estimator()
-    now_s, files, size = feed(estimator, [(0.5, 1000)] * 20)
+    now_s, _, _ = feed(estimator, [(0.5, 1000)] * 20)
     assert estimator.remaining_s(now_s + 2, 10, 10_000) == pytest.approx(3.0)
 
 

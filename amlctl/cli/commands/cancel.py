@@ -17,6 +17,7 @@ EXAMPLES = """\
 Examples:
 
   amlctl cancel @last
+  amlctl runs cancel model_train-2026
 """
 
 

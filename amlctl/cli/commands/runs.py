@@ -33,7 +33,7 @@ app.callback()(lambda: None)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 
 
-@app.command("list", epilog="Examples:\n\n  amlctl runs\n  amlctl runs --limit 5")
+@app.command("list", epilog="Examples:\n\n  amlctl runs\n  amlctl runs list --limit 5 --status Failed")
 def list_(
     ctx: typer.Context,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Only the newest N.")] = None,

@@ -1,0 +1,203 @@
+"""The JSON of every command: one document on stdout, with the fields that others rely on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+SYNC_FIELDS = {
+    *("dataset", "snapshot", "previous", "layout", "files", "bytes", "added", "modified", "deleted", "unchanged"),
+    *("uploaded_blobs", "uploaded_bytes", "reused_bytes", "downloaded_files", "downloaded_bytes", "requests"),
+    *("hashed_bytes", "seconds"),
+}
+SUBMIT_FIELDS = {
+    *("run", "status", "experiment", "exit_code", "workspace", "compute", "environment", "code", "datasets"),
+    *("outputs", "studio_url", "seconds"),
+}
+SCRIPT = """
+import pathlib, os
+print("hello")
+pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "result.txt").write_text("42")
+"""
+
+
+@pytest.fixture
+def data(project: Cli) -> Cli:
+    for name in ("a.txt", "b/c.txt"):
+        project.write(f"data_blobs/working/x/{name}", name)
+    return project
+
+
+def test_init(folder: Cli) -> None:
+    document = folder.json("init")
+    assert set(document) == {"created", "kept"}
+    assert ".amlctl.toml" in document["created"]
+    assert ".amlctl.toml" in folder.json("init")["kept"]
+
+
+def test_sync(data: Cli) -> None:
+    document = data.json("sync", "data_blobs/working/x")
+    assert set(document) >= SYNC_FIELDS
+    assert (document["dataset"], document["files"], document["added"]) == ("working/x", 2, 2)
+    again = data.json("sync", "working/x")
+    assert (again["previous"], again["unchanged"], again["uploaded_bytes"]) == (document["snapshot"], 2, 0)
+
+
+def test_several_paths(data: Cli) -> None:
+    data.write("data_blobs/working/y/file", "1")
+    document = data.json("sync", "data_blobs/working/x", "data_blobs/working/y/")
+    assert [one["dataset"] for one in document["datasets"]] == ["working/x", "working/y"]
+    assert set(document) == {"datasets"}
+
+
+def test_dry_run_and_pull(data: Cli) -> None:
+    foreseen = data.json("sync", "--dry-run", "data_blobs/working/x")
+    assert set(foreseen) >= SYNC_FIELDS
+    snapshot = data.json("sync", "data_blobs/working/x")["snapshot"]
+    assert foreseen["snapshot"] == snapshot
+    (data.cwd / "data_blobs/working/x/a.txt").write_text("changed")
+    data.json("sync", "data_blobs/working/x")
+    pulled = data.json("sync", "--pull", "--snapshot", snapshot[:8], "data_blobs/working/x")
+    assert set(pulled) >= SYNC_FIELDS
+    assert (data.cwd / "data_blobs/working/x/a.txt").read_text() == "a.txt"
+
+
+def test_status(data: Cli) -> None:
+    data.json("sync", "data_blobs/working/x")
+    (data.cwd / "data_blobs/working/x/a.txt").unlink()
+    data.write("data_blobs/working/x/new.txt")
+    document = data.json("status")
+    assert [set(one) for one in document["datasets"]] == [
+        {"dataset", "new", "modified", "deleted", "remote_moved", "snapshot"}
+    ]
+    assert document["datasets"][0]["new"] == ["new.txt"]
+    assert document["datasets"][0]["deleted"] == ["a.txt"]
+
+
+def test_a_conflict(data: Cli) -> None:
+    data.json("sync", "data_blobs/working/x")
+    other = data.cwd.parent / "other"
+    other.mkdir()
+    second = Cli(other)
+    second("init")
+    url = f"file://{data.cwd}/.amlctl/store"
+    second.json("sync", "--pull", "working/x", "--store", url)
+    (other / "data_blobs/working/x/a.txt").write_text("theirs")
+    second.json("sync", "working/x", "--store", url)
+    (data.cwd / "data_blobs/working/x/a.txt").write_text("ours!")
+    answer = data("sync", "working/x", "--json")
+    assert answer.code == 5
+    assert answer.document["error"]["kind"] == "conflict"
+    assert answer.document["error"]["details"] == ["a.txt"]
+
+
+def test_names_that_are_no_text(data: Cli) -> None:
+    odd = os.fsencode(data.cwd) + b"/data_blobs/working/x/caf\xe9\n.txt"
+    try:
+        with open(odd, "wb") as file:
+            file.write(b"1")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    document = data.json("status", "working/x")
+    assert "caf\udce9\n.txt" in document["datasets"][0]["new"]
+    assert "caf\\xe9\\n.txt" in data("status", "working/x").out
+
+
+def test_why(data: Cli) -> None:
+    data.write("data_blobs/working/x/.amlctlignore", "*.tmp\n")
+    data.write("data_blobs/working/x/a.tmp")
+    data.json("sync", "working/x")
+    ignored = data.json("why", "data_blobs/working/x/a.tmp")
+    assert (ignored["is_ignored"], ignored["rule"], ignored["rule_line"]) == (True, "*.tmp", 1)
+    kept = data.json("why", "data_blobs/working/x/a.txt")
+    assert (kept["is_ignored"], kept["dataset"]) == (False, "working/x")
+    assert kept["content_id"]
+
+
+def test_a_run(project: Cli) -> None:
+    project.write("pipeline/train.py", SCRIPT)
+    answer = project("submit", "train.py", "--env-from", "current", "--json")
+    assert answer.code == 0, answer
+    document = answer.document
+    assert set(document) >= SUBMIT_FIELDS
+    run = document["run"]
+    assert (document["status"], document["exit_code"]) == ("Completed", 0)
+    assert document["outputs"] == f"outputs/{run}"
+    assert (project.cwd / document["outputs"] / "result.txt").read_text() == "42"
+    assert "hello" in answer.err
+    assert "hello" not in answer.out
+
+    listed = project.json("runs", "list")["runs"]
+    assert [one["run"] for one in listed] == [run]
+    assert project.json("runs") == {"runs": listed}
+    shown = project.json("runs", "show", "@last")
+    assert (shown["run"], shown["status"]) == (run, "Completed")
+    assert project.json("logs", run)["log"] == "hello\n"
+    assert project.json("logs", run[:8], "-f")["status"] == "Completed"
+    fetched = project.json("fetch", run)
+    assert set(fetched) >= {"run", "to", "files", "bytes", "downloaded_files", "downloaded_bytes", "seconds"}
+    assert (fetched["files"], fetched["downloaded_files"]) == (1, 0)
+    assert project.json("cancel", run)["status"] == "Completed"
+    assert project.json("runs", "open", run)["place"].endswith(run)
+    assert project.json("runs", "delete", run, "--yes") == {"deleted": [run]}
+    assert project.json("runs") == {"runs": []}
+
+
+def test_a_run_that_fails(project: Cli) -> None:
+    project.write("pipeline/train.py", "raise SystemExit(7)")
+    answer = project("submit", "train.py", "--env-from", "current", "--json")
+    assert answer.code == 1
+    assert (answer.document["status"], answer.document["exit_code"]) == ("Failed", 7)
+    assert set(answer.document) >= SUBMIT_FIELDS
+
+
+def test_compare(project: Cli) -> None:
+    project.write("pipeline/train.py", "")
+    project.write("pipeline/base.json", '{"rate": 1}')
+    for rate in (1, 2):
+        project.json("submit", "train.py", "--config", "base.json", "--set", f"rate={rate}", "--env-from", "current")
+    document = project.json("runs", "compare", "@2", "@last")
+    found = {row["field"]: row["values"] for row in document["differences"]}
+    assert found["config.rate"] == [1, 2]
+
+
+def test_places(project: Cli) -> None:
+    assert {check["name"] for check in project.json("doctor")["checks"]} >= {"project", "settings", "store"}
+    environment = project.json("env", "show")
+    assert environment["is_ready"] is False
+    targets = project.json("compute", "list")["compute"]
+    assert [target["name"] for target in targets] == ["local"]
+    assert project.json("compute", "show", "local")["name"] == "local"
+    assert project.json("compute", "create", "local")["is_reused"] is True
+
+
+def test_store(data: Cli) -> None:
+    data.json("sync", "working/x")
+    stats = data.json("store", "stats")
+    assert [one["dataset"] for one in stats["datasets"]] == ["working/x"]
+    assert data.json("store", "gc") == {"keys": [], "bytes": 0, "deleted": False}
+    assert data.json("store", "verify")["damaged"] == []
+
+
+def test_verify_finds_damage(data: Cli) -> None:
+    data.json("sync", "working/x")
+    for path in [*(data.cwd / ".amlctl/store").glob("packs/*/*"), *(data.cwd / ".amlctl/store").glob("objects/*/*")]:
+        path.chmod(0o644)
+        path.write_bytes(b"\0" * path.stat().st_size)
+    answer = data("store", "verify", "--json")
+    assert answer.code == 1
+    assert answer.document["damaged"]
+    assert data("sync", "working/x", "--verify").code == 1
+
+
+def test_doctor_fails_outside_a_project(folder: Cli) -> None:
+    answer = folder("doctor", "--json")
+    assert answer.code == 1
+    assert {check["name"]: check["ok"] for check in answer.document["checks"]}["project"] is False
+
+
+def test_version(folder: Cli) -> None:
+    assert folder("--version").out.startswith("amlctl 0.")

@@ -1,0 +1,186 @@
+"""Bad input: one clear error on stderr, whole, with the next command to type; nothing on stdout."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Answer, Cli
+
+
+def assert_error(answer: Answer, code: int, *lines: str) -> None:
+    assert answer.out == ""
+    assert answer.err.splitlines() == list(lines)
+    assert answer.code == code
+
+
+def test_outside_a_project(folder: Cli) -> None:
+    assert_error(folder("status"), 4, f"error: no .amlctl.toml in {folder.cwd} or above it", "hint: amlctl init")
+
+
+def test_the_same_as_json(folder: Cli) -> None:
+    answer = folder("--json", "status")
+    assert answer.code == 4
+    assert answer.err == ""
+    assert answer.document == {
+        "error": {
+            "kind": "not_found",
+            "message": f"no .amlctl.toml in {folder.cwd} or above it",
+            "hint": "amlctl init",
+        }
+    }
+
+
+def test_unknown_command(folder: Cli) -> None:
+    assert_error(folder("synk"), 2, "error: No such command 'synk'. Did you mean 'sync'?", "hint: amlctl --help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["synk"], "No such command 'synk'. Did you mean 'sync'?"),
+        (["sync"], "Missing argument 'PATH...'"),
+        (["sync", "--workspace"], "--workspace needs a value"),
+        (["logs", "--tail", "x", "@last"], "Invalid value for"),
+        (["runs", "shw"], "No such command 'shw'."),
+        ([], "Missing command"),
+        (["env"], "Missing command"),
+    ],
+)
+def test_usage_errors_as_json(project: Cli, arguments: list[str], message: str) -> None:
+    answer = project(*arguments, "--json")
+    assert answer.code == 2
+    assert answer.document["error"]["kind"] == "usage"
+    assert answer.document["error"]["message"].startswith(message)
+    assert answer.document["error"]["hint"].startswith("amlctl")
+
+
+def test_options_of_the_script_follow_two_dashes(project: Cli) -> None:
+    answer = project("submit", "train.py", "--epochs", "3")
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1] == "hint: amlctl submit --help; options of the script itself follow --"
+
+
+def test_unknown_script(project: Cli) -> None:
+    project.write("pipeline/model_train.py", "print(1)")
+    answer = project("submit", "model_trian.py", "--env-from", "current")
+    assert answer.code == 4
+    assert "model_trian.py" in answer.err
+    assert "pipeline/model_train.py" in answer.err
+
+
+def test_ambiguous_script(project: Cli) -> None:
+    project.write("pipeline/a/train.py", "print(1)")
+    project.write("pipeline/b/train.py", "print(1)")
+    answer = project("submit", "train.py", "--env-from", "current")
+    assert answer.code == 2
+    assert "pipeline/a/train.py" in answer.err
+    assert "pipeline/b/train.py" in answer.err
+
+
+def test_config_that_is_no_json(project: Cli) -> None:
+    project.write("pipeline/train.py", "print(1)")
+    project.write("pipeline/configs/base.json", '{"epochs": 3,\n "rate": }\n')
+    answer = project("submit", "train.py", "--config", "base.json", "--env-from", "current")
+    assert answer.code == 3
+    assert "pipeline/configs/base.json" in answer.err
+    assert "2" in answer.err
+
+
+def test_unknown_dataset(project: Cli) -> None:
+    project.write("pipeline/train.py", "print(1)")
+    answer = project("submit", "train.py", "--dataset", "working/nowhere", "--env-from", "current")
+    assert answer.code == 4
+    assert "working/nowhere" in answer.err
+
+
+def test_a_dataset_outside_of_data_blobs(project: Cli) -> None:
+    project.write("elsewhere/file")
+    assert_error(
+        project("sync", "elsewhere"),
+        2,
+        f"error: 'elsewhere' is no dataset: datasets are files and folders under {project.cwd}/data_blobs",
+        "hint: for example: amlctl sync data_blobs/working",
+    )
+
+
+@pytest.mark.parametrize("command", [("runs", "show"), ("logs",), ("fetch",), ("cancel",), ("runs", "delete")])
+def test_unknown_run(project: Cli, command: tuple[str, ...]) -> None:
+    assert_error(project(*command, "nothing"), 4, "error: no run 'nothing'", "hint: amlctl runs")
+
+
+def test_no_run_yet(project: Cli) -> None:
+    assert_error(project("logs", "@last"), 4, "error: there is no run @last: 0 in all", "hint: amlctl runs")
+
+
+def test_a_key_of_the_settings_that_is_unknown(project: Cli) -> None:
+    project.write(".amlctl.toml", '[sync]\nlayuot = "auto"\n')
+    answer = project("status")
+    assert answer.code == 3
+    assert ".amlctl.toml:2" in answer.err
+    assert "layuot" in answer.err
+    assert "layout" in answer.err
+
+
+def test_settings_that_are_no_toml(project: Cli) -> None:
+    project.write(".amlctl.toml", 'experiment = "a"\nbroken =\n')
+    answer = project("status")
+    assert answer.code == 3
+    assert ".amlctl.toml:2" in answer.err
+
+
+def test_an_environment_file_that_is_no_yaml(project: Cli) -> None:
+    project.write("pptdaml.yaml", "dependencies:\n  - python=3.11\n - pip\n")
+    answer = project("env", "show")
+    assert answer.code == 3
+    assert "pptdaml.yaml:3" in answer.err
+
+
+def test_a_store_that_cannot_be_written(project: Cli) -> None:
+    project.write("data_blobs/working/x/file", "1")
+    project.write("not-a-folder")
+    answer = project("sync", "data_blobs/working/x", "--store", "not-a-folder/store")
+    assert answer.code in (3, 6)
+    assert "not-a-folder" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_store_of_a_newer_format(project: Cli) -> None:
+    project.write("data_blobs/working/x/file", "1")
+    assert project("sync", "data_blobs/working/x").code == 0
+    project.write(".amlctl/store/format.json", '{"format": 99}')
+    project.write("data_blobs/working/x/file", "2")
+    answer = project("sync", "data_blobs/working/x")
+    assert answer.code == 3
+    assert "99" in answer.err
+
+
+def test_a_store_of_an_unknown_kind(project: Cli) -> None:
+    answer = project("sync", "data_blobs/working", "--store", "s3://bucket/x")
+    assert_error(answer, 3, "error: store 's3://bucket/x' is of no known kind", "hint: a folder, or file:///FOLDER")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ours", "--theirs"], "--ours and --theirs exclude each other"),
+        (["--snapshot", "ab"], "--snapshot goes with --pull"),
+        (["--layout", "zip"], "--layout 'zip' is unknown"),
+        (["--bwlimit", "0"], "--bwlimit"),
+    ],
+)
+def test_options_of_sync_that_make_no_sense(project: Cli, arguments: list[str], message: str) -> None:
+    answer = project("sync", "data_blobs/working", *arguments)
+    assert answer.code == 2
+    assert message in answer.err
+
+
+def test_deleting_a_run_needs_a_yes(project: Cli) -> None:
+    project.write("pipeline/train.py", "print(1)")
+    run = project.json("submit", "train.py", "--env-from", "current")["run"]
+    assert_error(
+        project("runs", "delete", "@last"),
+        2,
+        "error: nobody is there to be asked",
+        f"hint: amlctl runs delete {run} --yes",
+    )
+    assert project("runs", "show", run).code == 0

@@ -1,0 +1,129 @@
+"""What is on the screen: colour on a terminal only, lines that fit, results apart from everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli, StartTerminal
+
+ESCAPE = "\x1b"
+QUICK = "import os, pathlib\nprint('hello')\npathlib.Path(os.environ['AMLCTL_OUTPUTS_DIR'], 'r').write_text('1')\n"
+
+
+@pytest.fixture
+def with_run(project: Cli) -> Cli:
+    project.write("pipeline/a_script_with_quite_a_long_name_of_its_own.py", QUICK)
+    name = "a_script_with_quite_a_long_name_of_its_own.py"
+    assert project("submit", name, "--env-from", "current").code == 0
+    return project
+
+
+COMMANDS = [
+    ("runs",),
+    ("runs", "show", "@last"),
+    ("logs", "@last"),
+    ("fetch", "@last"),
+    ("compute", "list"),
+    ("doctor",),
+    ("store", "stats"),
+    ("status",),
+    ("env", "show"),
+]
+
+
+def test_a_pipe_gets_no_escape_codes(with_run: Cli) -> None:
+    for command in [*COMMANDS, ("--help",), ("submit", "--help"), ("nonsense",)]:
+        answer = with_run(*command)
+        assert ESCAPE not in answer.out + answer.err, command
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [({"NO_COLOR": "1"}, ()), ({"TERM": "dumb"}, ()), ({}, ("--no-color",))],
+    ids=["NO_COLOR", "TERM=dumb", "--no-color"],
+)
+def test_no_colour_on_a_terminal(
+    with_run: Cli, variables: dict[str, str], options: tuple[str, ...], terminal: StartTerminal
+) -> None:
+    for command in (("runs",), ("logs", "nothing"), ("--help",)):
+        screen = terminal(with_run.command(*command, *options), with_run.cwd, variables=variables)
+        screen.finish()
+        assert "\x1b[3" not in screen.text, command
+        assert "\x1b[1;3" not in screen.text, command
+
+
+def test_colour_on_a_terminal(with_run: Cli, terminal: StartTerminal) -> None:
+    screen = terminal(with_run.command("runs"), with_run.cwd)
+    assert screen.finish() == 0
+    assert "\x1b[32mCompleted\x1b[0m" in screen.text
+    screen = terminal(with_run.command("logs", "nothing"), with_run.cwd)
+    assert screen.finish() == 4
+    assert "\x1b[1;31merror:\x1b[0m no run 'nothing'" in screen.text
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_tables_fit(with_run: Cli, columns: str) -> None:
+    for command in (("runs",), ("compute", "list"), ("store", "stats"), ("runs", "compare", "@last", "@2")):
+        if command[-1] == "@2":
+            assert with_run("submit", "--from", "@last", "--", "x").code == 0
+        answer = with_run(*command, variables={"COLUMNS": columns})
+        assert answer.code == 0, answer
+        assert max(map(len, answer.out.splitlines())) <= int(columns), answer.out
+
+
+def test_a_run_id_is_never_cut(with_run: Cli) -> None:
+    run = with_run.json("runs")["runs"][0]["run"]
+    assert run in with_run("runs", variables={"COLUMNS": "80"}).out
+
+
+def test_help_fits(folder: Cli) -> None:
+    for command in ((), ("submit",), ("sync",), ("runs", "list")):
+        answer = folder(*command, "--help", variables={"COLUMNS": "80"})
+        assert answer.code == 0
+        assert max(map(len, answer.out.splitlines())) <= 80
+
+
+def test_results_on_stdout_the_rest_on_stderr(project: Cli) -> None:
+    project.write("pipeline/train.py", QUICK)
+    answer = project("submit", "train.py", "--env-from", "current")
+    assert answer.code == 0
+    log, *result = answer.out.splitlines()
+    assert log == "hello"
+    assert result[0].startswith("run train-")
+    assert "Completed" in result[0]
+    assert "hello" not in answer.err
+    assert "Completed" in answer.err
+
+
+def test_quiet_leaves_the_result(project: Cli) -> None:
+    project.write("pipeline/train.py", QUICK)
+    project.write("data_blobs/working/x/file", "1")
+    assert project("submit", "train.py", "--env-from", "current", "--quiet").err == ""
+    answer = project("sync", "working/x", "-q")
+    assert answer.err == ""
+    assert answer.out.startswith("working/x  synced")
+
+
+BAR = "import sys\nfor i in range(5): sys.stdout.write(f'\\rstep {i}')\nsys.stdout.write('\\ndone')\n"
+
+
+def test_carriage_returns(project: Cli, terminal: StartTerminal) -> None:
+    """Collapsed in a pipe, as they are on a terminal; a last line without its end is ended."""
+    project.write("pipeline/bar.py", BAR)
+    answer = project("submit", "bar.py", "--env-from", "current")
+    assert answer.out.splitlines()[:2] == ["step 4", "done"]
+    screen = terminal(project.command("submit", "bar.py", "--env-from", "current"), project.cwd)
+    assert screen.finish() == 0
+    assert "\rstep 3\rstep 4" in screen.text
+    assert "done\r\n" in screen.text
+
+
+def test_a_file_is_no_terminal(project: Cli, tmp_path: Path, terminal: StartTerminal) -> None:
+    """stdout in a file while stderr is the terminal: colour for one of them only."""
+    command = " ".join([*project.command("runs", "show", "nothing")])
+    screen = terminal(["sh", "-c", f"{command} > out.txt"], project.cwd)
+    assert screen.finish() == 4
+    assert "\x1b[1;31merror:" in screen.text
+    assert (project.cwd / "out.txt").read_text() == ""

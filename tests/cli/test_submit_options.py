@@ -1,0 +1,92 @@
+"""What reaches the script, and how a submit says how it ended."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Cli
+
+ECHO = """
+import json, os, sys
+config = json.load(open(sys.argv[sys.argv.index("--config") + 1])) if "--config" in sys.argv else None
+print(json.dumps({"arguments": sys.argv[1:], "config": config, "variable": os.environ.get("GREETING")}))
+"""
+CURRENT = ("--env-from", "current")
+
+
+def echo(project: Cli, *arguments: str) -> str:
+    project.write("pipeline/echo.py", ECHO)
+    answer = project("submit", *arguments)
+    assert answer.code == 0, answer
+    return answer.out.splitlines()[0]
+
+
+def test_arguments_follow_two_dashes(project: Cli) -> None:
+    told = echo(project, "echo.py", *CURRENT, "--", "--json", "-v", "--", "a b", "--workspace")
+    assert '"arguments": ["--json", "-v", "--", "a b", "--workspace"]' in told
+
+
+def test_variables_and_config(project: Cli) -> None:
+    project.write("pipeline/configs/base.json", '{"rate": 1, "name": "x"}')
+    told = echo(
+        project, "echo.py", *CURRENT, "--config", "base.json", "--set", "rate=0.5", "--env", "GREETING=good day"
+    )
+    assert '"config": {"rate": 0.5, "name": "x"}' in told
+    assert '"variable": "good day"' in told
+
+
+def test_names_of_the_first_tool(project: Cli) -> None:
+    project.write("pipeline/echo.py", ECHO)
+    project.write("pipeline/base.json", '{"rate": 1}')
+    project.write("data_blobs/working/x/file", "1")
+    project.json("sync", "working/x")
+    (project.cwd / "data_blobs/working/x/file").write_text("2")
+    document = project.json(
+        *("submit", "--script-path", "pipeline/echo.py", "--config-path", "base.json", "--experiment-name", "old"),
+        *("--required-datasets-path", "data_blobs/working/x", "--should-upload-datasets", "False", *CURRENT),
+    )
+    assert document["experiment"] == "old"
+    assert list(document["datasets"]) == ["working/x"]
+    assert project.json("status")["datasets"][0]["modified"] == ["file"]
+    assert "--script-path" not in project("submit", "--help").out
+
+
+def test_a_failure_is_told_last(project: Cli) -> None:
+    project.write("pipeline/broken.py", "raise SystemExit(3)")
+    answer = project("submit", "broken.py", *CURRENT)
+    assert answer.code == 1
+    run = project.json("runs")["runs"][0]["run"]
+    lines = answer.err.splitlines()
+    assert lines[-2].startswith(f"error: run {run} is Failed")
+    assert lines[-1] == f"hint: amlctl logs {run}"
+
+
+def test_detach(project: Cli) -> None:
+    project.write("pipeline/echo.py", ECHO)
+    answer = project("submit", "echo.py", *CURRENT, "--detach")
+    assert answer.code == 0
+    run = project.json("runs")["runs"][0]["run"]
+    assert run in answer.out
+    assert f"amlctl logs {run} -f" in answer.out
+    assert "arguments" in project("logs", "@last", "-f").out
+
+
+def test_dry_run_sends_and_runs_nothing(project: Cli) -> None:
+    project.write("pipeline/echo.py", ECHO)
+    project.write("data_blobs/working/x/file", "1")
+    answer = project("submit", "echo.py", *CURRENT, "--dataset", "working/x", "--dry-run")
+    assert answer.code == 0
+    assert "python pipeline/echo.py" in answer.out
+    assert "working/x" in answer.out
+    assert project.json("runs") == {"runs": []}
+    assert project.json("store", "stats")["datasets"] == []
+
+
+def test_tail(project: Cli) -> None:
+    project.write("pipeline/lines.py", "for i in range(10): print(f'line {i}')")
+    assert project("submit", "lines.py", *CURRENT).code == 0
+    assert project("logs", "@last", "--tail", "2").out == "line 8\nline 9\n"
+    assert project("logs", "@last", "--tail", "2", "-f").out == "line 8\nline 9\n"
+
+
+def test_the_project_option(project: Cli, folder: Cli) -> None:
+    assert folder.json("runs", "--project", str(project.cwd)) == {"runs": []}
+    assert folder("runs", variables={"AMLCTL_PROJECT": str(project.cwd)}).code == 0
