@@ -2,96 +2,160 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.yaml_file import read_yaml
-from amlctl.core.compute import ClusterTarget, ComputeTarget, LocalTarget
+from amlctl.config.text_file import read_text
+from amlctl.config.yaml_file import YamlDocument, parse_yaml
+from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
+from amlctl.core.settings import did_you_mean
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
 
-_HANDED_ON = {
-    "$schema",
-    "tags",
-    "identity",
-    "ssh_public_access_enabled",
-    "ssh_settings",
-    "network_settings",
-    "enable_node_public_ip",
-    "schedules",
-    "setup_scripts",
-    "create_on_behalf_of",
-    "idle_time_before_shutdown",
-    "idle_time_before_shutdown_minutes",
-    "enable_sso",
-    "enable_os_patching",
-    "enable_root_access",
-    "release_quota_on_stop",
-}
+_Check = Callable[[Any], Any]
 
 
 def read_compute(path: Path) -> ComputeTarget:
-    """Raises NotFound, SettingsError naming file, line, key and the nearest key."""
-    document, lines = read_yaml(path)
-    if not isinstance(document, dict):
-        raise SettingsError(f"{path} is no compute target: a mapping with name and type is needed")
-    kind = document.get("type")
+    """Raises NotFound, RightsError, SettingsError naming file, line, key and the nearest key."""
+    shown = f"{path.parent.name}/{path.name}"
+    file = parse_yaml(read_text(path, shown, hint="amlctl compute list"), shown)
+    if not isinstance(file.value, dict):
+        raise file.error("no compute target", hint="a file with at least name and type")
+    kind = _kind(file)
+    values = {key: _checked(file, kind, key) for key in file.value if key not in ("$schema", "type")}
+    name = values.pop("name", path.stem)
     if kind == "local":
-        allowed = {field.name for field in fields(LocalTarget)} | {"$schema"}
-    elif kind in ("amlcompute", "computeinstance"):
-        allowed = {field.name for field in fields(ClusterTarget)} - {"rest"} | _HANDED_ON
-    else:
-        line = lines.get("type", 1)
-        raise SettingsError(f"{path}, line {line}: type is {kind!r}", hint="local, amlcompute or computeinstance")
-    for key in document:
-        if key not in allowed:
-            near = difflib.get_close_matches(str(key), sorted(allowed), n=1)
-            raise SettingsError(
-                f"{path}, line {lines.get(str(key), 1)}: a target of type {kind} has no key {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "its keys: " + ", ".join(sorted(allowed)),
-            )
-    name = document.get("name", path.stem)
-    if not isinstance(name, str) or not name:
-        raise SettingsError(f"{path}, line {lines.get('name', 1)}: name is no text")
-    if kind == "local":
-        gpus = None if document.get("gpus") is None else _whole(path, document, lines, "gpus", 0, 0)
-        return LocalTarget(name, _whole(path, document, lines, "slots", 1, 1), gpus)
-    return ClusterTarget(
-        name,
-        str(kind),
-        size=str(document.get("size", "")),
-        tier=str(document.get("tier", "dedicated")),
-        location=str(document.get("location", "")),
-        description=str(document.get("description", "")),
-        min_instances=_whole(path, document, lines, "min_instances", 0, 0),
-        max_instances=_whole(path, document, lines, "max_instances", 1, 1),
-        idle_time_before_scale_down=_whole(path, document, lines, "idle_time_before_scale_down", 120, 0),
-        rest=tuple((key, document[key]) for key in sorted(document) if key in _HANDED_ON and key != "$schema"),
-    )
-
-
-def _whole(path: Path, document: dict[str, Any], lines: dict[str, int], key: str, default: int, least: int) -> int:
-    value = document.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise SettingsError(
-            f"{path}, line {lines.get(key, 1)}: {key} is {value!r}", hint=f"a whole number from {least} on"
-        )
-    return value
+        return LocalTarget(name, **values)
+    least, most = values.get("min_instances"), values.get("max_instances")
+    if least is not None and most is not None and least > most:
+        raise file.error(f"min_instances is {least}, more than max_instances", "min_instances")
+    rest = {key: values.pop(key) for key in tuple(values) if key in _HANDED_ON[kind]}
+    return ClusterTarget(name, kind, **values, rest=rest)
 
 
 def list_compute_files(project: Project) -> list[ComputeTarget]:
-    """Every target of `compute/`, by file name. Raises SettingsError; two files with one name, too."""
-    found: dict[str, Path] = {}
+    """Every target of `compute/`, by file name. Raises SettingsError, also for two files with one name."""
+    paths: dict[str, Path] = {}
     targets = []
-    for path in sorted([*project.compute_dir.glob("*.yaml"), *project.compute_dir.glob("*.yml")]):
+    for path in sorted(path for suffix in ("*.yaml", "*.yml") for path in project.compute_dir.glob(suffix)):
         try:
             target = read_compute(path)
         except NotFound:
-            continue
-        if target.name in found:
-            raise SettingsError(f"{path} and {found[target.name]} both name the target {target.name!r}")
-        found[target.name] = path
+            continue  # a link that leads nowhere, or a file that was just removed
+        if target.name in paths:
+            raise SettingsError(
+                f"compute/{paths[target.name].name} and compute/{path.name} are both named {target.name!r}",
+                hint="give one of them another name",
+            )
+        paths[target.name] = path
         targets.append(target)
     return targets
+
+
+def _kind(file: YamlDocument) -> str:
+    kind = file.value.get("type")
+    folded = kind.lower() if isinstance(kind, str) else ""
+    if folded in _CHECKS:
+        return folded
+    hint = did_you_mean(folded, _CHECKS) or f"it is one of {', '.join(_CHECKS)}"
+    message = f"type cannot be {kind!r}" if folded else "there is no type"
+    raise file.error(message, "type", hint=hint)
+
+
+def _checked(file: YamlDocument, kind: str, key: str) -> Any:
+    checks = _CHECKS[kind]
+    if key not in checks:
+        raise file.error(
+            f"a target of type {kind} has no key {key!r}",
+            key,
+            hint=did_you_mean(key, checks) or f"its keys are {', '.join(sorted(checks))}",
+        )
+    try:
+        return checks[key](file.value[key])
+    except ValueError as error:
+        raise file.error(f"{key}: {error}", key) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text is needed")
+    return value
+
+
+def _tier(value: Any) -> str:
+    folded = value.lower() if isinstance(value, str) else ""
+    if folded not in TIERS:
+        raise ValueError(f"it is one of {', '.join(TIERS)}")
+    return folded
+
+
+def _whole(value: Any, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"a whole number from {least} on is needed")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false is needed")
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("keys and values of its own are needed")
+    return value
+
+
+def _ssh_settings(value: Any) -> dict[str, Any]:
+    if "admin_password" in _mapping(value):
+        raise ValueError("a password does not belong in a file that is committed: use ssh_key_value")
+    return _mapping(value)
+
+
+def _any(value: Any) -> Any:
+    return value
+
+
+# The fields of the schemas amlCompute and computeInstance in azure-ai-ml 1.35; a test compares them.
+_COMMON: Mapping[str, _Check] = {"$schema": _any, "type": _any, "name": _text}
+_AZURE: Mapping[str, _Check] = {**_COMMON, "size": _text, "location": _text, "description": _text}
+_AZURE_REST: Mapping[str, _Check] = {
+    "tags": _mapping,
+    "resource_id": _text,
+    "identity": _mapping,
+    "network_settings": _mapping,
+    "ssh_settings": _ssh_settings,
+    "ssh_public_access_enabled": _truth,
+    "enable_node_public_ip": _truth,
+}
+_HANDED_ON: Mapping[str, Mapping[str, _Check]] = {
+    "amlcompute": _AZURE_REST,
+    "computeinstance": {
+        **_AZURE_REST,
+        "create_on_behalf_of": _mapping,
+        "schedules": _mapping,
+        "setup_scripts": _mapping,
+        "custom_applications": _any,
+        "idle_time_before_shutdown": _text,
+        "idle_time_before_shutdown_minutes": partial(_whole, least=0),
+        "enable_sso": _truth,
+        "enable_root_access": _truth,
+        "enable_os_patching": _truth,
+        "release_quota_on_stop": _truth,
+    },
+}
+_CHECKS: Mapping[str, Mapping[str, _Check]] = {
+    "local": {**_COMMON, "slots": partial(_whole, least=1), "gpus": partial(_whole, least=0)},
+    "amlcompute": {
+        **_AZURE,
+        **_HANDED_ON["amlcompute"],
+        "tier": _tier,
+        "min_instances": partial(_whole, least=0),
+        "max_instances": partial(_whole, least=0),
+        "idle_time_before_scale_down": partial(_whole, least=0),
+    },
+    "computeinstance": {**_AZURE, **_HANDED_ON["computeinstance"]},
+}

@@ -2,72 +2,139 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.yaml_file import parse_yaml
-from amlctl.core.environment import EnvironmentSpec
-from amlctl.errors import NotFound, RightsError, SettingsError
+from packaging.requirements import InvalidRequirement, Requirement
 
-_KEYS = ("name", "channels", "dependencies", "prefix", "variables")
-_PYTHON = re.compile(r"python\s*(?P<spec>[=<>!~ ].*)?$")
+from amlctl.config.text_file import read_text
+from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.settings import did_you_mean
+
+_KEYS = ("name", "channels", "dependencies", "prefix")
+_PYTHON = re.compile(r"python(?![\w.-])\s*(.*)")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_FILE_OPTION = re.compile(r"-[rce]\b|--(?:requirement|constraint|editable)\b")
 
 
 def read_environment(path: Path) -> EnvironmentSpec:
     """Raises NotFound, RightsError, SettingsError naming the line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(f"{path} does not exist", hint="amlctl init writes a starter") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise RightsError(f"{path} cannot be read: {error.strerror}") from error
-    return parse_environment(text, path.name)
+    return parse_environment(read_text(path, path.name, hint="amlctl init writes a starter"), path.name)
 
 
 def parse_environment(text: str, source: str) -> EnvironmentSpec:
-    """The environment of a file's text; `source` names it in errors. Raises SettingsError."""
-    document, lines = parse_yaml(text, source)
-    if document is None:
-        return EnvironmentSpec(source=text)
+    """The environment of a file's text; `source` names it in errors. Raises SettingsError.
+
+    `name` and `prefix` say where conda would put it, and are left out.
+    """
+    file = parse_yaml(text, source)
+    document = {} if file.value is None else file.value
     if not isinstance(document, dict):
-        raise SettingsError(f"{source} is no conda environment file: it needs a list named dependencies")
+        raise file.error("no conda environment file", hint="it needs a list named dependencies")
     for key in document:
+        if key == "variables":
+            raise file.error("variables do not belong to a shared environment", key, hint="amlctl submit --env K=V")
         if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, n=1)
-            raise SettingsError(
-                f"{source}, line {lines.get(str(key), 1)}: unknown key {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "the keys: " + ", ".join(_KEYS),
-            )
-    channels = _texts(document.get("channels"), source, "channels", lines)
-    dependencies = document.get("dependencies") or []
-    if not isinstance(dependencies, list):
-        raise SettingsError(f"{source}, line {lines['dependencies']}: dependencies is no list")
-    python, conda, pip = "", [], []
-    for item in dependencies:
+            hint = did_you_mean(key, _KEYS) or f"the keys are {', '.join(_KEYS)}"
+            raise file.error(f"unknown key {key!r}", key, hint=hint)
+    found = _Dependencies(file)
+    for position, item in enumerate(_list(file, document.get("dependencies"), "dependencies")):
+        found.add(item, ("dependencies", position))
+    channels = _list(file, document.get("channels"), "channels")
+    return EnvironmentSpec(
+        python=found.python or "",
+        channels=tuple(_text(file, item, ("channels", at)) for at, item in enumerate(channels)),
+        conda=tuple(found.conda),
+        pip=tuple(found.pip),
+        source=source,
+    )
+
+
+class _Dependencies:
+    """What the list `dependencies` has said so far."""
+
+    def __init__(self, file: YamlDocument) -> None:
+        self._file = file
+        self.python: str | None = None
+        self.conda: dict[str, None] = {}
+        self.pip: dict[str, None] = {}
+        self._has_pip = False
+
+    def add(self, item: Any, place: Place) -> None:
         if isinstance(item, dict):
-            if list(item) != ["pip"]:
-                raise SettingsError(
-                    f"{source}, line {lines['dependencies']}: {', '.join(map(str, item))!r} in dependencies",
-                    hint="only `- pip:` may have a list of its own",
-                )
-            pip += _texts(item["pip"], source, "pip", lines)
-        elif not isinstance(item, str):
-            raise SettingsError(f"{source}, line {lines['dependencies']}: {item!r} is no package")
-        elif match := _PYTHON.fullmatch(item.strip().rpartition("::")[2]):
-            python = (match["spec"] or "").strip()
+            self._add_pip(item, place)
+            return
+        text = _text(self._file, item, place)
+        match = _PYTHON.fullmatch(text.rpartition("::")[2])
+        if match is None:
+            if not _NAME.match(text.rpartition("::")[2]):
+                raise self._file.error(f"{text!r} is no package", *place, hint="for example numpy=2.1")
+            self._once(self.conda, text, place)
+        elif self.python is not None:
+            raise self._file.error("python stands twice in dependencies", *place)
         else:
-            conda.append(item.strip())
-    return EnvironmentSpec(python=python, channels=tuple(channels), conda=tuple(conda), pip=tuple(pip), source=text)
+            self.python = _python_version(self._file, match[1], place)
+
+    def _add_pip(self, item: dict[str, Any], place: Place) -> None:
+        for key in item:
+            if key != "pip":
+                raise self._file.error(
+                    f"{key!r} has a list of its own in dependencies", *place, hint="only `- pip:` may have one"
+                )
+        if self._has_pip:
+            raise self._file.error("`- pip:` stands twice in dependencies", *place)
+        self._has_pip = True
+        for position, entry in enumerate(_list(self._file, item.get("pip"), *place, "pip")):
+            where = (*place, "pip", position)
+            line = _text(self._file, entry, where)
+            self._check_pip(line, where)
+            self._once(self.pip, line, where)
+
+    def _check_pip(self, line: str, place: Place) -> None:
+        if _FILE_OPTION.match(line):
+            raise self._file.error(
+                f"{line!r} needs another file, which a compute node does not have",
+                *place,
+                hint="write the packages into this list",
+            )
+        if line.startswith("-") or "/" in line or "\\" in line:
+            return  # an option of pip, a path or a URL: pip knows best
+        try:
+            Requirement(line)
+        except InvalidRequirement as error:
+            reason = str(error).partition("\n")[0]
+            raise self._file.error(
+                f"{line!r} is no requirement of pip: {reason}", *place, hint="for example torch==2.13.0"
+            ) from error
+
+    def _once(self, found: dict[str, None], text: str, place: Place) -> None:
+        if text in found:
+            raise self._file.error(f"{text!r} stands twice", *place)
+        found[text] = None
 
 
-def _texts(value: Any, source: str, key: str, lines: dict[str, int]) -> list[str]:
+def _python_version(file: YamlDocument, text: str, place: Place) -> str:
+    """`3.11` of conda's `=3.11`, `3.11`, `3.11.*`, `=3.11=build`; anything else as written, without spaces."""
+    joined = re.sub(r"\s*([,|<>=!~]+)\s*", r"\1", text).partition(" ")[0]
+    if plain := re.fullmatch(r"=?(\d+(?:\.\d+)*)(?:\.\*)?(?:=[^=]+)?", joined):
+        return plain[1]
+    if joined and not re.fullmatch(r"(?:(?:^|[,|])[<>=!~]{0,2}\d[\w.*]*)+", joined):
+        raise file.error(f"python {text!r} is no version", *place, hint="for example python=3.11 or python>=3.9")
+    return joined
+
+
+def _list(file: YamlDocument, value: Any, *place: str | int) -> list[Any]:
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        line = lines.get(key, lines.get("dependencies", 1))
-        raise SettingsError(f"{source}, line {line}: {key} is no list of texts")
-    return [item.strip() for item in value]
+    if not isinstance(value, list):
+        raise file.error(f"{place[-1]} has to be a list", *place, hint="each item on a line of its own, after `- `")
+    return value
+
+
+def _text(file: YamlDocument, value: Any, place: Place) -> str:
+    if not isinstance(value, str) or not value.strip():
+        what = "this" if isinstance(value, (list, dict)) else repr(value)
+        raise file.error(f"{what} is no text", *place, hint="put it in quotes")
+    return value.strip()

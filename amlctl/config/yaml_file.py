@@ -1,44 +1,89 @@
-"""YAML files with the line of every top-level key, so that an error can say where."""
+"""YAML documents that remember the line of every value, so that an error can say where."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
 
 import yaml
+from yaml.constructor import SafeConstructor
 
-from amlctl.errors import NotFound, RightsError, SettingsError
+from amlctl.errors import SettingsError
 
-
-def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
-    """The document and, for a mapping, the line of each top-level key. Raises NotFound, RightsError, SettingsError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(f"{path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise RightsError(f"{path} cannot be read: {error.strerror}") from error
-    return parse_yaml(text, str(path))
+Place = tuple[Union[str, int], ...]
+"""The keys and list positions that lead to a value, from the document down."""
 
 
-def parse_yaml(text: str, source: str) -> tuple[Any, dict[str, int]]:
-    """Raises SettingsError naming `source` and the line; a key that stands twice is an error."""
+@dataclass(frozen=True)
+class YamlDocument:
+    """Plain values (mappings have texts as keys); `source` names the file in errors."""
+
+    source: str
+    value: Any
+    lines: Mapping[Place, int]
+
+    def error(self, message: str, *place: str | int, hint: str = "") -> SettingsError:
+        """An error with the line of that place, or of the nearest place above it."""
+        while place not in self.lines and place:
+            place = place[:-1]
+        return SettingsError(f"{self.source}, line {self.lines.get(place, 1)}: {message}", hint=hint)
+
+
+def parse_yaml(text: str, source: str) -> YamlDocument:
+    """Raises SettingsError naming `source` and the line: no YAML, a key that stands twice or is no text."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
+        reader = _Reader(source)
+        return YamlDocument(source, None if node is None else reader.read(node, ()), reader.lines)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{source}{where}: {error.problem or 'no YAML'}") from error
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError(f"{source}{where}: no YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{source} is no YAML: {error}") from error
-    lines: dict[str, int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, _ in node.value:
-            name = str(getattr(key, "value", ""))
-            if name in lines:
-                raise SettingsError(f"{source}, line {key.start_mark.line + 1}: {name!r} stands twice")
-            lines[name] = key.start_mark.line + 1
-    return document, lines
+        raise SettingsError(f"{source}: no YAML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{source}: no YAML that can be read: nested too deep") from error
+
+
+class _Reader:
+    def __init__(self, source: str) -> None:
+        self.lines: dict[Place, int] = {}
+        self._source = source
+        self._scalars = SafeConstructor()
+        self._read: dict[int, Any] = {}  # by node, so that an alias is read once
+        self._open: set[int] = set()
+
+    def read(self, node: yaml.Node, place: Place) -> Any:
+        self.lines.setdefault(place, node.start_mark.line + 1)
+        if id(node) in self._open:
+            raise self._error(node, "a value that holds itself")
+        if id(node) not in self._read:
+            self._open.add(id(node))
+            self._read[id(node)] = self._value(node, place)
+            self._open.discard(id(node))
+        return self._read[id(node)]
+
+    def _value(self, node: yaml.Node, place: Place) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*place, position)) for position, item in enumerate(node.value)]
+        try:
+            return self._scalars.construct_object(node)
+        except ValueError as error:  # a date such as 2026-13-01
+            raise self._error(node, str(error)) from error
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._scalars.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                raise self._error(key_node, "a key has to be a text")
+            if key in values:
+                raise self._error(key_node, f"the key {key!r} stands twice")
+            self.lines[(*place, key)] = key_node.start_mark.line + 1
+            values[key] = self.read(value_node, (*place, key))
+        return values
+
+    def _error(self, node: yaml.Node, message: str) -> SettingsError:
+        return SettingsError(f"{self._source}, line {node.start_mark.line + 1}: {message}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Union
+
+TIERS = ("dedicated", "low_priority")
 
 
 @dataclass(frozen=True)
@@ -18,21 +21,22 @@ class LocalTarget:
 
 @dataclass(frozen=True)
 class ClusterTarget:
-    """Azure ML's own `amlcompute` or `computeinstance` YAML (schemas amlCompute, computeInstance, read 2026-11).
+    """Azure ML's own `amlcompute` or `computeinstance` YAML (schemas amlCompute and computeInstance).
 
-    `idle_time_before_scale_down` in seconds; `rest` has the fields that amlctl hands on without looking at them.
+    Empty or None: the file does not say, and the service decides. `idle_time_before_scale_down` in seconds.
+    `rest` has the fields that are handed on as they are.
     """
 
     name: str
     type: str
     size: str = ""
-    tier: str = "dedicated"
+    tier: str = ""
     location: str = ""
     description: str = ""
-    min_instances: int = 0
-    max_instances: int = 1
-    idle_time_before_scale_down: int = 120
-    rest: tuple[tuple[str, Any], ...] = ()
+    min_instances: Optional[int] = None
+    max_instances: Optional[int] = None
+    idle_time_before_scale_down: Optional[int] = None
+    rest: Mapping[str, Any] = field(default_factory=dict)
 
 
 ComputeTarget = Union[LocalTarget, ClusterTarget]
@@ -40,7 +44,7 @@ ComputeTarget = Union[LocalTarget, ClusterTarget]
 
 @dataclass(frozen=True)
 class FieldDifference:
-    """One field that two targets have differently."""
+    """One field that two targets have differently; a field inside another one is `outer.inner`."""
 
     field: str
     present: Any
@@ -48,14 +52,30 @@ class FieldDifference:
 
 
 def differences(present: ComputeTarget, wanted: ComputeTarget) -> list[FieldDifference]:
-    """Field by field, in the order of the fields. Sizes, tiers and locations are compared without case."""
-    one, other = asdict(present), asdict(wanted)
-    return [
-        FieldDifference(name, one.get(name), other.get(name))
-        for name in dict.fromkeys([*one, *other])
-        if _folded(one.get(name)) != _folded(other.get(name))
-    ]
+    """Field by field, in the order of the fields. What `wanted` does not say is no difference.
+
+    Sizes, tiers and locations are compared without case, as the service does.
+    """
+    return _differences("", _fields(present), _fields(wanted))
 
 
-def _folded(value: Any) -> Any:
-    return value.casefold() if isinstance(value, str) else value
+def _fields(target: ComputeTarget) -> Mapping[str, Any]:
+    fields = asdict(target)
+    rest = fields.pop("rest", {})
+    return {**fields, **rest}
+
+
+def _differences(prefix: str, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[FieldDifference]:
+    found: list[FieldDifference] = []
+    for name, value in wanted.items():
+        here = present.get(name)
+        if isinstance(value, Mapping) and isinstance(here, Mapping):
+            found += _differences(f"{prefix}{name}.", here, value)
+        elif value not in (None, "") and _folded(name, here) != _folded(name, value):
+            found.append(FieldDifference(prefix + name, here, value))
+    return found
+
+
+def _folded(name: str, value: Any) -> Any:
+    is_folded = name in ("type", "size", "tier", "location") and isinstance(value, str)
+    return value.casefold() if is_folded else value

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amlctl.config import compute_file
+from amlctl.config.compute_file import list_compute_files, read_compute
+from amlctl.core.compute import ClusterTarget, FieldDifference, LocalTarget, differences
+from amlctl.errors import NotFound, SettingsError
+from amlctl.localfs.project import Project
+
+CLUSTER = """\
+$schema: https://azuremlschemas.azureedge.net/latest/amlCompute.schema.json
+name: gpu
+type: amlcompute
+size: Standard_NC4as_T4_v3
+tier: low_priority
+min_instances: 0
+max_instances: 4
+idle_time_before_scale_down: 900
+identity:
+  type: user_assigned
+  user_assigned_identities:
+    - resource_id: /subscriptions/x
+"""
+
+
+def write(folder: Path, text: str, name: str = "gpu.yaml") -> Path:
+    path = folder / "compute" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_cluster_is_read(tmp_path: Path) -> None:
+    assert read_compute(write(tmp_path, CLUSTER)) == ClusterTarget(
+        "gpu",
+        "amlcompute",
+        size="Standard_NC4as_T4_v3",
+        tier="low_priority",
+        min_instances=0,
+        max_instances=4,
+        idle_time_before_scale_down=900,
+        rest={"identity": {"type": "user_assigned", "user_assigned_identities": [{"resource_id": "/subscriptions/x"}]}},
+    )
+
+
+def test_an_instance_and_this_machine_are_read(tmp_path: Path) -> None:
+    instance = "type: ComputeInstance\nsize: Standard_DS3_v2\nidle_time_before_shutdown_minutes: 30\n"
+    assert read_compute(write(tmp_path, instance, "desk.yaml")) == ClusterTarget(
+        "desk", "computeinstance", size="Standard_DS3_v2", rest={"idle_time_before_shutdown_minutes": 30}
+    )
+    assert read_compute(write(tmp_path, "type: local\n", "here.yaml")) == LocalTarget("here", 1, None)
+    assert read_compute(write(tmp_path, "name: local\ntype: local\nslots: 3\ngpus: 2\n")) == LocalTarget("local", 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message", "hint"),
+    [
+        ("name: gpu\n", 1, "no type", "amlcompute"),
+        ("name: gpu\ntype: amlcomput\n", 2, "amlcomput", "amlcompute?"),
+        ("type: amlcompute\nmax_instance: 4\n", 2, "max_instance", "max_instances?"),
+        ("type: local\nslot: 4\n", 2, "slot", "slots?"),
+        ("type: local\nsize: big\n", 2, "size", "slots"),
+        ("type: local\nslots: 0\n", 2, "slots", ""),
+        ("type: local\nslots: true\n", 2, "slots", ""),
+        ("type: local\nslots: 1.5\n", 2, "slots", ""),
+        ("type: local\ngpus: -1\n", 2, "gpus", ""),
+        ("type: local\nname: 3\n", 2, "name", ""),
+        ("type: amlcompute\nmin_instances: 2\nmax_instances: 1\n", 2, "more than", ""),
+        ("type: amlcompute\ntier: cheap\n", 2, "dedicated, low_priority", ""),
+        ("type: amlcompute\nidentity: me\n", 2, "identity", ""),
+        ("type: amlcompute\nssh_public_access_enabled: 'yes'\n", 2, "true or false", ""),
+        ("type: amlcompute\nssh_settings:\n  admin_password: hunter22\n", 2, "password", ""),
+        ("type: computeinstance\nmin_instances: 1\n", 2, "min_instances", ""),
+        ("type: local\nslots: 1\nslots: 2\n", 3, "twice", ""),
+        ("- a\n", 1, "no compute target", "name and type"),
+        ("", 1, "no compute target", ""),
+        ("type: [\n", 2, "no YAML", ""),
+    ],
+)
+def test_a_broken_file_says_where(tmp_path: Path, text: str, line: int, message: str, hint: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_compute(write(tmp_path, text))
+    assert caught.value.message.startswith(f"compute/gpu.yaml, line {line}: ")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert "hunter22" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.filterwarnings("ignore::Warning")  # of the SDK's own imports
+def test_the_fields_are_those_of_the_sdk() -> None:
+    from azure.ai.ml._schema.compute.aml_compute import AmlComputeSchema
+    from azure.ai.ml._schema.compute.compute_instance import ComputeInstanceSchema
+
+    for kind, schema in (("amlcompute", AmlComputeSchema), ("computeinstance", ComputeInstanceSchema)):
+        fields = schema(context={"base_path": "."}).fields
+        writable = {name for name, field in fields.items() if not field.dump_only}
+        assert writable == compute_file._CHECKS[kind].keys() - {"$schema"}
+
+
+def test_all_files_of_a_project(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    assert list_compute_files(project) == []
+    write(tmp_path, CLUSTER)
+    write(tmp_path, "type: local\n", "local.yml")
+    write(tmp_path, "not looked at", "README.md")
+    (tmp_path / "compute" / "lost.yaml").symlink_to("nowhere")
+    assert [target.name for target in list_compute_files(project)] == ["gpu", "local"]
+    write(tmp_path, CLUSTER, "other.yaml")
+    with pytest.raises(SettingsError, match=r"gpu\.yaml and compute/other\.yaml"):
+        list_compute_files(project)
+    with pytest.raises(NotFound, match=r"compute/none\.yaml"):
+        read_compute(tmp_path / "compute" / "none.yaml")
+
+
+def test_differences_are_field_by_field() -> None:
+    present = ClusterTarget(
+        "gpu",
+        "amlcompute",
+        size="STANDARD_NC4AS_T4_V3",
+        tier="Dedicated",
+        location="westus",
+        min_instances=0,
+        max_instances=4,
+        rest={"tags": {"team": "a", "by": "us"}, "enable_node_public_ip": True},
+    )
+    same = ClusterTarget("gpu", "amlcompute", size="standard_nc4as_t4_v3", rest={"tags": {"team": "a"}})
+    assert differences(present, same) == []
+    other = ClusterTarget(
+        *("gpu", "amlcompute", "Standard_NC6"),
+        min_instances=1,
+        max_instances=4,
+        rest={"tags": {"team": "A"}, "enable_node_public_ip": False},
+    )
+    assert differences(present, other) == [
+        FieldDifference("size", "STANDARD_NC4AS_T4_V3", "Standard_NC6"),
+        FieldDifference("min_instances", 0, 1),
+        FieldDifference("tags.team", "a", "A"),
+        FieldDifference("enable_node_public_ip", True, False),
+    ]
+
+
+def test_zero_and_false_are_wanted_values() -> None:
+    present = ClusterTarget("gpu", "amlcompute", min_instances=1, rest={"ssh_public_access_enabled": True})
+    wanted = ClusterTarget("gpu", "amlcompute", min_instances=0, rest={"ssh_public_access_enabled": False})
+    assert [change.field for change in differences(present, wanted)] == ["min_instances", "ssh_public_access_enabled"]
+
+
+def test_a_local_target_is_no_cluster() -> None:
+    assert "type" in {change.field for change in differences(LocalTarget("x"), ClusterTarget("x", "amlcompute"))}
+    assert differences(LocalTarget("x", 1, 2), LocalTarget("x", 2)) == [FieldDifference("slots", 1, 2)]
