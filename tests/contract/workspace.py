@@ -245,6 +245,7 @@ class WorkspaceSuite(ABC):
         run = bench.start(WAITS_FOR_A_SIGNAL)
         bench.wait_for_log(run, b"ready")
         bench.workspace.cancel(run)
+        assert bench.workspace.read(run).status in ("CancelRequested", "Finalizing", "Canceled")
         record = bench.finished(run)
         assert record.status == "Canceled"
         assert "CancelRequested" in record.times

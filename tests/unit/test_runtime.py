@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -400,7 +401,8 @@ def test_runs_under_python_3_9(node: Node, tmp_path: Path) -> None:
 
 
 def _python_3_9() -> str | None:
-    candidates = [*sorted(Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9")), shutil.which("python3.9")]
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir)  # not $HOME, which the tests move
+    candidates = [*sorted(home.glob(".pyenv/versions/3.9.*/bin/python3.9")), shutil.which("python3.9")]
     for candidate in candidates:
         if candidate is not None:
             result = subprocess.run([str(candidate), "-c", "pass"], capture_output=True, check=False)

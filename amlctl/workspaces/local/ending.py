@@ -31,34 +31,44 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Ending:
-    """The final state, the exit code (of the script where it ran), and the reason, empty for Completed."""
+    """The final state, the exit code (of the script where it ran), and the reason, empty for Completed.
+
+    `is_told`: the log says it already, or it is the script's own matter.
+    """
 
     state: RunState
     exit_code: int | None = None
     kind: str = ""
     message: str = ""
+    hint: str = ""
+    is_told: bool = False
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        """As a record has it."""
+        if not self.message:
+            return None
+        return {"kind": self.kind, "message": self.message, **({"hint": self.hint} if self.hint else {})}
 
 
 def failed(error: AmlctlError, *, kind: str = "") -> Ending:
     """The ending of a run whose script never came to run."""
-    told = error.message + (f" ({error.hint})" if error.hint else "")
-    return Ending(RunState.FAILED, error.exit_code, kind or error.kind, told)
+    return Ending(RunState.FAILED, error.exit_code, kind or error.kind, error.message, error.hint)
 
 
 def ending_of(return_code: int, failure: Mapping[str, Any] | None) -> Ending:
     """What the runtime's end means; `failure` is what it told of itself."""
     if failure is not None:
-        message = str(failure.get("message", ""))
-        return Ending(RunState.FAILED, return_code, str(failure.get("kind", "error")), message)
+        kind, message, hint = (str(failure.get(key, "")) for key in ("kind", "message", "hint"))
+        return Ending(RunState.FAILED, return_code, kind, message, hint, is_told=True)
     if return_code == 0:
         return Ending(RunState.COMPLETED, 0)
     if return_code < 0:
         told = f"the run's processes were killed by {_signal_name(-return_code)}"
         return Ending(RunState.FAILED, 128 - return_code, "killed", told)
     name = _signal_name(return_code - 128)
-    if name:
-        return Ending(RunState.FAILED, return_code, "script", f"the script was killed by {name}")
-    return Ending(RunState.FAILED, return_code, "script", f"the script ended with exit code {return_code}")
+    told = f"the script was killed by {name}" if name else f"the script ended with exit code {return_code}"
+    return Ending(RunState.FAILED, return_code, "script", told, is_told=True)
 
 
 def _signal_name(number: int) -> str:
@@ -101,14 +111,15 @@ def finish(
         told = f"what the run has left could not be kept: {error}"
         kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
         ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {told}".removeprefix("; "))
-    if ending.message:
-        say(places.log, f"{ending.state.value}: {ending.message}")
+    if ending.message and not ending.is_told:
+        hint = f" ({ending.hint})" if ending.hint else ""
+        say(places.log, f"{ending.state.value}: {ending.message}{hint}")
     try:
         (log or SavedLog(store, record.run, places.log, places.collapsed_log)).save()
     except (AmlctlError, OSError) as error:
         say(places.log, f"the log could not be put into the store: {error}")
     record.exit_code = ending.exit_code
-    record.error = {"kind": ending.kind, "message": ending.message} if ending.message else None
+    record.error = ending.error
     record.reached(ending.state, clock())
     records.save(places, store, record)
     if is_kept:

@@ -8,6 +8,7 @@ record. Asked to cancel (a file, or SIGTERM) it ends the run in an orderly way; 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -156,7 +157,7 @@ class Supervisor:
         if stopped is None:
             return ending_of(return_code, read_failure(self._store, self._record.run))
         exit_code = 128 - return_code if return_code < 0 else return_code
-        return Ending(stopped.state, exit_code, stopped.kind, stopped.message)
+        return dataclasses.replace(stopped, exit_code=exit_code)
 
     def _end_leftovers(self) -> None:
         """Whatever the script left behind in the background; after a killed runtime also the script itself."""

@@ -112,7 +112,11 @@ class LocalWorkspace:
         places = self._places(run)
         self._seen[run] = _mtime_ns(places.record)
         record = recover(places, self._store, self._clock)
-        return record if record is not None else records.load_stored(self._store, run)
+        if record is None:
+            return records.load_stored(self._store, run)
+        if not record.is_final and places.cancel_request.exists():
+            record.status = RunState.CANCEL_REQUESTED.value  # the supervisor is about to notice
+        return record
 
     def list_runs(self) -> list[RunRecord]:
         found = []
