@@ -63,6 +63,7 @@ class FolderRules:
         self._chain = chain
         self._prefix = byte_text(f"{folder}/") if folder else ""
         self.is_empty = not chain.rules
+        self.concerns_files = any(not rule.is_folder_only for rule in chain.rules)
 
     def match(self, name: str, is_dir: bool) -> Optional[Rule]:
         """The rule by which `name` is ignored; None where it is kept."""

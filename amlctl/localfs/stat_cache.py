@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-_VERSION = 1
+_VERSION = 2
 RACY_NS = 2_000_000_000
 
 
@@ -68,9 +68,7 @@ class StatCache:
         self._database.close()
 
     def folder(self, path: str) -> Optional[CachedFolder]:
-        row = self._database.execute(
-            "SELECT rows, ids FROM folder WHERE path = ?", (os.fsencode(path),)
-        ).fetchone()
+        row = self._database.execute("SELECT rows, ids FROM folder WHERE path = ?", (os.fsencode(path),)).fetchone()
         return None if row is None else CachedFolder(*row)
 
     def last_scan(self, path: str) -> Optional[CachedScan]:
@@ -89,6 +87,4 @@ class StatCache:
 
     def remember_scan(self, path: str, scan: CachedScan) -> None:
         with self._database:
-            self._database.execute(
-                "INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?)", (os.fsencode(path), *scan)
-            )
+            self._database.execute("INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?)", (os.fsencode(path), *scan))

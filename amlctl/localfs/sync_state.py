@@ -81,9 +81,7 @@ class SyncState:
         return {os.fsdecode(dataset): Base(*rest) for dataset, *rest in rows}
 
     def set_base(self, store: str, dataset: str, base: Base) -> None:
-        self._database.execute(
-            "INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?)", (store, os.fsencode(dataset), *base)
-        )
+        self._database.execute("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?)", (store, os.fsencode(dataset), *base))
 
     def remember_pack(self, store: str, pack: str, size_bytes: int, members: Sequence[Member]) -> None:
         self._database.execute(

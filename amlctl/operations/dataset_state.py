@@ -25,6 +25,8 @@ from amlctl.stores.contract import Store
 from amlctl.transfer.heads import Head, read_head
 from amlctl.transfer.manifests import read_manifest
 
+LARGE_FROM = 20_000
+"""Files from which a second process pays for a scan; as many as the last scan has found."""
 DATASET_IGNORE_FILES = (".amlctlignore",)
 
 
@@ -42,7 +44,7 @@ class DatasetState:
 
     @property
     def cache_key(self) -> str:
-        return f"data_blobs/{self.dataset}"
+        return cache_key(self.dataset)
 
     def local(self) -> Scan:
         """Raises NotFound where the dataset is not on this machine."""
@@ -53,6 +55,11 @@ class DatasetState:
                 hint=f"amlctl sync --pull data_blobs/{self.dataset}" if self.head else "check the path",
             )
         return self.scanned
+
+
+def cache_key(dataset: str) -> str:
+    """What the stat cache calls a dataset's folder: its path in the project."""
+    return f"data_blobs/{dataset}"
 
 
 @dataclass(frozen=True)
@@ -84,11 +91,13 @@ def look_at(
 ) -> DatasetState:
     """Scan the dataset and read its HEAD, at the same time. Raises what the store raises."""
     root = project.dataset_path(dataset)
+    last = state.cache.last_scan(cache_key(dataset))
+    is_large = last is not None and last.files >= LARGE_FROM
     rules = IgnoreRules(root, DATASET_IGNORE_FILES, extra=ignore)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(read_head, store, dataset)
         try:
-            scanned = scan(root, rules)
+            scanned = scan(root, rules, is_large=is_large)
         except FileNotFoundError:
             scanned = None
         head = asked.result()
@@ -97,7 +106,6 @@ def look_at(
     if scanned is not None:
         for warning in scanned.warnings:
             sink(Warned(f"{dataset}/{warning}"))
-        last = state.cache.last_scan(looked.cache_key)
         if last is not None and last.digest == digest and not scanned.unreadable:
             looked.settled = last
         sink(StageProgress(Stage.SCAN, dataset, len(scanned.folders), 0, is_done=True))
