@@ -1,20 +1,23 @@
-"""Settings from their layers: default, the user's `config.toml`, `.amlctl.toml`, variables, option.
+"""Settings from their layers: option, variable, `.amlctl.toml`, the user's `config.toml`, default.
 
-Every value is checked where it is read, so an error names the file, the line and the key, and the nearest key
-that exists. Each value's origin is kept.
+In order: the files become keys with raw values and their places; variables and the option are laid over them;
+every value is checked, while an error can still name the place and the nearest key; what is left becomes the
+frozen `Settings`.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from amlctl.config.sizes import parse_size
+from amlctl.config.text_file import read_text
+from amlctl.config.toml_file import Key, TomlDocument, parse_toml
 from amlctl.config.variables import VARIABLES
+from amlctl.core.secret_names import looks_secret
 from amlctl.core.settings import (
     DEFAULT_LOCAL_STORE,
     ENGINES,
@@ -29,201 +32,225 @@ from amlctl.core.settings import (
     WorkspaceSettings,
     did_you_mean,
 )
-from amlctl.errors import RightsError, SettingsError
+from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 
-_SECRET = re.compile(r"[?&](?:sig|se|sp)=|AccountKey=|SharedAccessSignature=", re.IGNORECASE)
+_CREDENTIALS_HINT = (
+    "credentials come from az login, or from the variables AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY "
+    "or AZURE_STORAGE_SAS_TOKEN"
+)
+_WORKSPACE_IN_USE: Key = ("default_workspace",)
+_AZURE_NEEDS = ("subscription_id", "resource_group", "workspace_name")
+_DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class _Value:
+    """`value` is raw at first, then checked; `origin` is a file and line, a variable or an option."""
+
+    value: Any
+    origin: str
 
 
 def load_settings(
     project: Project, variables: Mapping[str, str], *, user_file: Path | None, workspace: str | None = None
 ) -> Settings:
-    """Raises SettingsError, RightsError."""
-    values: dict[str, _Value] = {}
-    for path in [user_file, project.settings_file]:
-        if path is not None and path.is_file():
-            values.update(_read_file(path, _shown(path, project)))
-    if workspace is not None:
-        values["default_workspace"] = _Value(workspace, "--workspace")
-    elif "AMLCTL_WORKSPACE" in variables:
-        values["default_workspace"] = _Value(variables["AMLCTL_WORKSPACE"], "AMLCTL_WORKSPACE")
-    chosen = str(values.get("default_workspace", _Value(LOCAL_WORKSPACE, "default")).value)
+    """The settings of one command. `workspace` is the option; an empty variable counts as none.
+
+    Raises SettingsError, RightsError (a file that cannot be read).
+    """
+    values: dict[Key, _Value] = {}
+    for path in (user_file, project.settings_file):
+        if path is not None:
+            values.update(_read_file(path, path.name if path == project.settings_file else str(path)))
+    sections = {key[1]: values.pop(key).origin for key in list(values) if _is_section(key)}
+    in_use = _workspace_in_use(values, variables, workspace, {LOCAL_WORKSPACE, *sections})
     for variable in VARIABLES:
-        if variable.name in variables and variable.name != "AMLCTL_WORKSPACE":
-            key = variable.key.format(workspace=chosen)
-            values[key] = _Value(_from_text(key, variables[variable.name]), variable.name)
-    checked = {key: _check(key, value) for key, value in values.items()}
-    return _settings(checked, {key: value.origin for key, value in values.items()})
+        text = variables.get(variable.name)
+        if text:
+            key = tuple(part.format(workspace=in_use.value) for part in variable.key.split("."))
+            values[key] = _Value(_from_text(key, text), variable.name)
+    values[_WORKSPACE_IN_USE] = in_use
+    return _settings({key: _checked(key, value) for key, value in values.items()}, sections)
 
 
-@dataclass(frozen=True)
-class _Value:
-    value: Any
-    origin: str
-
-
-def _settings(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
-    names = {key.split(".")[1] for key in values if key.startswith("workspaces.")} | {LOCAL_WORKSPACE}
-    workspaces = {}
-    for name in sorted(names):
-        section = _section(values, f"workspaces.{name}.")
-        if section.get("compute", "local") == "local":
-            section.setdefault("store", DEFAULT_LOCAL_STORE)
-        workspaces[name] = WorkspaceSettings(name, **section)
-    top = {key: value for key, value in values.items() if "." not in key}
-    settings = Settings(
-        **top,
-        workspaces=workspaces,
-        sync=SyncSettings(**_section(values, "sync.")),
-        submit=SubmitSettings(**_section(values, "submit.")),
-        origins=dict(origins),
-    )
-    settings.workspace()
-    return settings
-
-
-def _section(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {key[len(prefix) :]: value for key, value in values.items() if key.startswith(prefix)}
-
-
-# --- reading a file -------------------------------------------------------------------------------------
-
-
-def _shown(path: Path, project: Project) -> str:
-    return path.name if path.parent == project.root else str(path)
-
-
-def _read_file(path: Path, shown: str) -> dict[str, _Value]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{shown} is no UTF-8 text: {error.reason} at byte {error.start}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{shown}: {error}", hint="TOML: key = value, texts in double quotes") from error
-    except OSError as error:
-        raise RightsError(f"{shown} cannot be read: {error.strerror}", hint="check its rights") from error
-    lines = _lines(text)
-    values: dict[str, _Value] = {}
-    for key, value in document.items():
-        if key == "workspaces" and isinstance(value, dict):
-            for name, section in value.items():
-                _flatten(values, f"workspaces.{name}", section, shown, lines)
-        elif isinstance(value, dict):
-            _flatten(values, key, value, shown, lines)
-        else:
-            values[key] = _Value(value, f"{shown}, line {lines.get(key, 1)}")
-    return values
-
-
-def _flatten(values: dict[str, _Value], prefix: str, section: Any, shown: str, lines: Mapping[str, int]) -> None:
-    origin = f"{shown}, line {lines.get(prefix, 1)}"
-    if not isinstance(section, dict):
-        raise SettingsError(f"{origin}: {prefix} is no section", hint=f"write [{prefix}] on a line of its own")
-    if not section and prefix.startswith("workspaces."):
-        values[f"{prefix}.compute"] = _Value("local", origin)
-    for key, value in section.items():
-        dotted = f"{prefix}.{key}"
-        values[dotted] = _Value(value, f"{shown}, line {lines.get(dotted, lines.get(prefix, 1))}")
-
-
-def _lines(text: str) -> dict[str, int]:
-    """The line of each section and key, as far as plain TOML goes."""
-    found: dict[str, int] = {}
-    section = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if match := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            section = re.sub(r"\s*\.\s*", ".", match[1].replace('"', "").replace("'", ""))
-            found.setdefault(section, number)
-        elif match := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            key = match[1].replace('"', "").replace("'", "")
-            found.setdefault(f"{section}.{key}" if section else key, number)
+def _workspace_in_use(
+    values: Mapping[Key, _Value], variables: Mapping[str, str], option: str | None, known: set[str]
+) -> _Value:
+    if option is not None:
+        found = _Value(option, "--workspace")
+    elif variables.get("AMLCTL_WORKSPACE"):
+        found = _Value(variables["AMLCTL_WORKSPACE"], "AMLCTL_WORKSPACE")
+    else:
+        found = values.get(_WORKSPACE_IN_USE, _Value(LOCAL_WORKSPACE, _DEFAULT))
+    found = _checked(_WORKSPACE_IN_USE, found)
+    if found.value not in known:
+        raise SettingsError(
+            f"{found.origin}: there is no workspace {found.value!r}, only {', '.join(sorted(known))}",
+            hint=did_you_mean(found.value, known) or f"add a section [workspaces.{found.value}] to .amlctl.toml",
+        )
     return found
 
 
-# --- checking values ------------------------------------------------------------------------------------
+def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str]) -> Settings:
+    def section(*prefix: str) -> dict[str, Any]:
+        depth = len(prefix)
+        return {key[depth]: one.value for key, one in values.items() if key[:depth] == prefix and len(key) == depth + 1}
 
-_Check = Callable[[Any], Any]
+    workspaces = {
+        name: _workspace(name, section("workspaces", name), sections.get(name, _DEFAULT))
+        for name in sorted({LOCAL_WORKSPACE, *sections})
+    }
+    settings = Settings(
+        **section(),
+        workspaces=workspaces,
+        sync=SyncSettings(**section("sync")),
+        submit=SubmitSettings(**section("submit")),
+        origins={
+            **{".".join(key): _DEFAULT for key in _CHECKS if key[0] != "workspaces"},
+            **{".".join(key): one.origin for key, one in values.items()},
+        },
+    )
+    chosen = settings.workspace()
+    if chosen.compute == "azureml":
+        missing = [name for name in _AZURE_NEEDS if getattr(chosen, name) is None]
+        if missing:
+            raise SettingsError(
+                f"{sections[chosen.name]}: [workspaces.{chosen.name}] has no {' and no '.join(missing)}",
+                hint="az ml workspace show tells them",
+            )
+    return settings
+
+
+def _workspace(name: str, section: Mapping[str, Any], origin: str) -> WorkspaceSettings:
+    compute = section.get("compute", "local" if name == LOCAL_WORKSPACE else None)
+    if compute is None:
+        raise SettingsError(
+            f"{origin}: [workspaces.{name}] has no compute", hint='compute = "local", or compute = "azureml"'
+        )
+    store = DEFAULT_LOCAL_STORE if compute == "local" else None
+    return WorkspaceSettings(name, **{"store": store, **section, "compute": compute})
+
+
+def _read_file(path: Path, shown: str) -> Mapping[Key, _Value]:
+    """What the file says, by key; the key (`workspaces`, NAME) alone stands for the section. No file is no layer."""
+    try:
+        document = parse_toml(read_text(path, shown), shown)
+    except NotFound:
+        return {}
+    values: dict[Key, _Value] = {}
+    for name, value in document.values.items():
+        if name == "workspaces":
+            for workspace, section in _as_section(document, (name,), value).items():
+                values[(name, workspace)] = _Value(None, document.place((name, workspace)))
+                values.update(_flat(document, (name, workspace), section))
+        elif name in _SECTIONS:
+            values.update(_flat(document, (name,), value))
+        else:
+            values[(name,)] = _Value(value, document.place((name,)))
+    for key, one in values.items():
+        texts = one.value if isinstance(one.value, list) else [one.value]
+        if any(isinstance(text, str) and looks_secret("", text) for text in texts):
+            raise SettingsError(f"{one.origin}: {key[-1]} holds a secret in plain text", hint=_CREDENTIALS_HINT)
+    return values
+
+
+def _flat(document: TomlDocument, prefix: Key, section: Any) -> dict[Key, _Value]:
+    items = _as_section(document, prefix, section).items()
+    return {(*prefix, name): _Value(value, document.place((*prefix, name))) for name, value in items}
+
+
+def _as_section(document: TomlDocument, key: Key, value: Any) -> Mapping[str, Any]:
+    if isinstance(value, dict):
+        return value
+    example = ".".join([*key, "NAME"] if key == ("workspaces",) else key)
+    raise SettingsError(f"{document.place(key)}: {'.'.join(key)} is a section", hint=f"write [{example}] on a line")
+
+
+def _is_section(key: Key) -> bool:
+    return len(key) == 2 and key[0] == "workspaces"
+
+
+# --- checks: each takes a raw value and gives the one for Settings, or raises ValueError saying what is needed ---
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         raise ValueError("a text is needed, in quotes")
-    if _SECRET.search(value):
-        raise ValueError("a secret does not belong in a file: set AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_KEY instead")
     return value
 
 
-def _one_of(words: tuple[str, ...]) -> _Check:
-    def check(value: Any) -> Any:
-        if value not in words:
-            near = did_you_mean(str(value), words)
-            raise ValueError(f"it is one of {', '.join(words)}" + (f"; {near}" if near else ""))
-        return value
-
-    return check
+def _one_of(words: Sequence[str], value: Any) -> str:
+    if value not in words:
+        near = did_you_mean(value, words) if isinstance(value, str) else ""
+        raise ValueError(f"it is one of {', '.join(words)}" + (f"; {near}" if near else ""))
+    return str(value)
 
 
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("true or false, without quotes, is needed")
+        raise ValueError("true or false is needed, without quotes")
     return value
 
 
-def _size(limit: int) -> _Check:
-    def check(value: Any) -> int:
-        if not isinstance(value, (str, int)) or isinstance(value, bool):
-            raise ValueError('a size such as "64MiB" is needed')
-        size = parse_size(value)
-        if not 1 <= size <= limit:
-            raise ValueError(f"it is from 1 to {limit} bytes")
-        return size
-
-    return check
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError('a size such as "64MiB" is needed')
+    try:
+        size_bytes = parse_size(str(value))
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from error
+    if not 1 <= size_bytes <= GIB:
+        raise ValueError("it is from 1 byte to 1GiB")
+    return size_bytes
 
 
 def _patterns(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) and "\n" not in item for item in value):
         raise ValueError('a list of patterns is needed, such as ["*.tmp"]')
     return tuple(value)
 
 
-_CHECKS: dict[str, _Check] = {
-    "default_workspace": _text,
-    "experiment": _text,
-    "sync.layout": _one_of(LAYOUTS),
-    "sync.pack_below": _size(GIB),
-    "sync.pack_size": _size(GIB),
-    "sync.ignore": _patterns,
-    "submit.mode": _one_of(MODES),
-    "submit.fetch": _truth,
-    "submit.on_interrupt": _one_of(ON_INTERRUPT),
-    **{f"workspaces.*.{field.name}": _text for field in fields(WorkspaceSettings) if field.name != "name"},
-    "workspaces.*.compute": _one_of(ENGINES),
+_Check = Callable[[Any], Any]
+_ANY = "*"
+_CHECKS: Mapping[Key, _Check] = {
+    _WORKSPACE_IN_USE: _text,
+    ("experiment",): _text,
+    ("sync", "layout"): partial(_one_of, LAYOUTS),
+    ("sync", "pack_below"): _size,
+    ("sync", "pack_size"): _size,
+    ("sync", "ignore"): _patterns,
+    ("submit", "mode"): partial(_one_of, MODES),
+    ("submit", "fetch"): _truth,
+    ("submit", "on_interrupt"): partial(_one_of, ON_INTERRUPT),
+    **{("workspaces", _ANY, field.name): _text for field in fields(WorkspaceSettings) if field.name != "name"},
+    ("workspaces", _ANY, "compute"): partial(_one_of, ENGINES),
 }
+_SECTIONS = ("sync", "submit")
+_TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-def _check(key: str, value: _Value) -> Any:
-    parts = key.split(".")
-    pattern = f"workspaces.*.{'.'.join(parts[2:])}" if parts[0] == "workspaces" else key
-    check = _CHECKS.get(pattern)
+def _pattern(key: Key) -> Key:
+    return (key[0], _ANY, *key[2:]) if key[0] == "workspaces" else key
+
+
+def _checked(key: Key, one: _Value) -> _Value:
+    check = _CHECKS.get(_pattern(key))
     if check is None:
-        section, _, word = pattern.rpartition(".")
-        known = [name.rpartition(".")[2] for name in _CHECKS if name.rpartition(".")[0] == section]
-        if not known:
-            known = ["workspaces", *sorted({name.split(".")[0] for name in _CHECKS})]
-            word = parts[0]
-        raise SettingsError(
-            f"{value.origin}: unknown key {key}",
-            hint=did_you_mean(word, known) or "known here: " + ", ".join(sorted(known)),
-        )
+        raise _unknown(key, one)
     try:
-        return check(value.value)
+        return _Value(check(one.value), one.origin)
     except ValueError as error:
-        raise SettingsError(f"{value.origin}: {key} cannot be used: {error}") from error
+        raise SettingsError(f"{one.origin}: {'.'.join(key)} cannot be used: {error}") from error
 
 
-def _from_text(key: str, text: str) -> Any:
-    if _CHECKS.get(key) is _truth:
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
-    return text
+def _unknown(key: Key, one: _Value) -> SettingsError:
+    known = {pattern[len(key) - 1] for pattern in _CHECKS if pattern[:-1] == _pattern(key)[:-1]}
+    known |= {"workspaces", *_SECTIONS} if len(key) == 1 else set()
+    what = f"section [{key[0]}]" if len(key) == 1 and isinstance(one.value, dict) else f"key {'.'.join(key)}"
+    hint = did_you_mean(key[-1], known) or f"known here: {', '.join(sorted(known))}"
+    return SettingsError(f"{one.origin}: unknown {what}", hint=_CREDENTIALS_HINT if looks_secret(key[-1]) else hint)
+
+
+def _from_text(key: Key, text: str) -> Any:
+    return _TRUTHS.get(text.lower(), text) if _CHECKS.get(key) is _truth else text

@@ -1,29 +1,26 @@
-"""Sizes as people write them: `64MiB`, `1 MB`, `4096`."""
+"""Sizes as people write them."""
 
 from __future__ import annotations
 
 import re
 
-_UNITS = {
-    "": 1,
-    "B": 1,
-    "K": 1024,
-    "KIB": 1024,
-    "KB": 1000,
-    "M": 1024**2,
-    "MIB": 1024**2,
-    "MB": 1000**2,
-    "G": 1024**3,
-    "GIB": 1024**3,
-    "GB": 1000**3,
+from amlctl.errors import UsageError
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
+_UNITS: dict[str, int] = {"": 1, "b": 1} | {
+    unit: base**power
+    for power, letter in enumerate("kmgt", 1)
+    for unit, base in ((f"{letter}ib", 1024), (f"{letter}b", 1000), (letter, 1024))
 }
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
-def parse_size(value: str | int) -> int:
-    """Bytes. Raises ValueError whose text says what is expected."""
-    match = _SIZE.fullmatch(str(value))
-    unit = _UNITS.get(match[2].upper()) if match else None
-    if match is None or unit is None or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no size: a number with KiB, MiB or GiB is")
-    return int(float(match[1]) * unit)
+def parse_size(text: str) -> int:
+    """Bytes of `64MiB` (1024²), `64MB` (1000²), `64M` (as MiB) or `67108864`; case does not matter.
+
+    Raises UsageError.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    factor = _UNITS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise UsageError(f"{text!r} is no size", hint="for example 512KiB, 64MiB or 1GiB")
+    return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor

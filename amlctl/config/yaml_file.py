@@ -27,7 +27,7 @@ class YamlDocument:
         """An error with the line of that place, or of the nearest place above it."""
         while place not in self.lines and place:
             place = place[:-1]
-        return SettingsError(f"{self.source}, line {self.lines.get(place, 1)}: {message}", hint=hint)
+        return SettingsError(f"{self.source}:{self.lines.get(place, 1)}: {message}", hint=hint)
 
 
 def parse_yaml(text: str, source: str) -> YamlDocument:
@@ -37,7 +37,7 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
         reader = _Reader(source)
         return YamlDocument(source, None if node is None else reader.read(node, ()), reader.lines)
     except yaml.MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SettingsError(f"{source}{where}: no YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{source}: no YAML: {error}") from error
@@ -86,4 +86,4 @@ class _Reader:
         return values
 
     def _error(self, node: yaml.Node, message: str) -> SettingsError:
-        return SettingsError(f"{self._source}, line {node.start_mark.line + 1}: {message}")
+        return SettingsError(f"{self._source}:{node.start_mark.line + 1}: {message}")

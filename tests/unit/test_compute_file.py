@@ -83,7 +83,7 @@ def test_an_instance_and_this_machine_are_read(tmp_path: Path) -> None:
 def test_a_broken_file_says_where(tmp_path: Path, text: str, line: int, message: str, hint: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_compute(write(tmp_path, text))
-    assert caught.value.message.startswith(f"compute/gpu.yaml, line {line}: ")
+    assert caught.value.message.startswith(f"compute/gpu.yaml:{line}: ")
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert "hunter22" not in caught.value.message + caught.value.hint

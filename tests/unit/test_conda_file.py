@@ -120,7 +120,7 @@ def test_nothing_wanted_is_plain_python(text: str) -> None:
 def test_a_broken_file_says_where(text: str, line: int, message: str, hint: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_environment(text, "pptdaml.yaml")
-    assert caught.value.message.startswith(f"pptdaml.yaml, line {line}: ")
+    assert caught.value.message.startswith(f"pptdaml.yaml:{line}: ")
     assert message in caught.value.message
     assert hint in caught.value.hint
 
