@@ -54,12 +54,11 @@ class Project:
         Of several readings the first that exists wins, else the first that lies under `data_blobs/`.
         Symlinks below `data_blobs/` are not resolved. Raises UsageError for a path that lies elsewhere.
         """
-        readings = [name for name in self._readings(path, cwd) if name]
-        exists = next((name for name in readings if os.path.lexists(self.dataset_path(name))), None)
-        if exists is None and os.path.lexists(cwd / path) and self._below_data_blobs(cwd / path) is None:
-            readings = []  # it is there, but it is something else
-        name = exists or next(iter(readings), None)
-        if name is None:
+        readings = [name for name in self._readings(path, cwd) if name is not None]
+        name = next((name for name in readings if os.path.lexists(self.dataset_path(name))), None)
+        if name is None and readings and not os.path.lexists(cwd / path):
+            name = readings[0]
+        if not name:
             raise UsageError(
                 f"{path!r} is no dataset: datasets are files and folders under {self.data_blobs_dir}",
                 hint="for example: amlctl sync data_blobs/working",

@@ -1,13 +1,14 @@
-"""Make a folder a project; what is there already is never overwritten."""
+"""`init`: make a folder a project. What is there already is never overwritten."""
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from amlctl.errors import RightsError, UsageError
+from amlctl.errors import RightsError, ServiceUnavailable, UsageError
 
 _FOLDERS = ("pipeline", "data_blobs/raw", "data_blobs/working", "outputs", "compute")
 _TEMPLATES = {
@@ -16,6 +17,7 @@ _TEMPLATES = {
     "pptdaml.yaml": "pptdaml.yaml",
     "compute/local.yaml": "local.yaml",
 }
+"""File of the project, and the file of `templates/` that it begins as."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,41 @@ class InitResult:
 
 
 def init(folder: Path) -> InitResult:
-    """Raises UsageError (a file stands where the folder shall be), RightsError."""
-    created: list[str] = []
-    kept: list[str] = []
+    """Raises UsageError (a file stands where a folder is needed), RightsError, ServiceUnavailable (disk full)."""
+    result = InitResult([], [])
     templates = files("amlctl.operations") / "templates"
+    path = folder
     try:
         for name in _FOLDERS:
-            is_there = (folder / name).is_dir()
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            (kept if is_there else created).append(f"{name}/")
+            path = folder / name
+            is_new = not path.is_dir()
+            path.mkdir(parents=True, exist_ok=True)
+            (result.created if is_new else result.kept).append(f"{name}/")
         for name, template in _TEMPLATES.items():
-            try:
-                with (folder / name).open("xb") as file:
-                    file.write((templates / template).read_bytes())
-                created.append(name)
-            except FileExistsError:
-                kept.append(name)
+            path = folder / name
+            is_new = _write_new(path, (templates / template).read_bytes())
+            (result.created if is_new else result.kept).append(name)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(
-            f"{error.filename} is a file, where init needs a folder", hint="choose another folder"
-        ) from error
-    except PermissionError as error:
-        raise RightsError(f"{error.filename} cannot be written: {error.strerror}", hint="check its rights") from error
-    return InitResult(created, kept)
+        message = f"{error.filename} is a file, and init needs a folder there"
+        raise UsageError(message, hint="choose another folder, or move the file away") from error
+    except OSError as error:
+        message = f"cannot make {path}: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ServiceUnavailable(message, hint="make room on the disk, then amlctl init again") from error
+        raise RightsError(message, hint=f"check who may write in {folder}") from error
+    return result
+
+
+def _write_new(path: Path, content: bytes) -> bool:
+    """False, and nothing done, where something of that name is there; a half-written file does not stay."""
+    try:
+        with path.open("xb") as file:
+            try:
+                file.write(content)
+                file.flush()
+            except OSError:
+                path.unlink()
+                raise
+    except FileExistsError:
+        return False
+    return True

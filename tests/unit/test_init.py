@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from amlctl.config.compute_file import list_compute_files
+from amlctl.config.conda_file import read_environment
+from amlctl.config.load import load_settings
+from amlctl.core.compute import LocalTarget
+from amlctl.core.settings import Settings
+from amlctl.errors import RightsError, ServiceUnavailable, UsageError
+from amlctl.localfs.project import find_project
+from amlctl.operations.init import init
+
+FOLDERS = ["pipeline/", "data_blobs/raw/", "data_blobs/working/", "outputs/", "compute/"]
+FILES = [".amlctl.toml", "pipeline/file_paths.py", "pptdaml.yaml", "compute/local.yaml"]
+
+
+def test_an_empty_folder_becomes_a_project(tmp_path: Path) -> None:
+    result = init(tmp_path / "new" / "project")
+    assert result.created == [*FOLDERS, *FILES]
+    assert result.kept == []
+    assert result.to_json() == {"created": result.created, "kept": []}
+    project = find_project(tmp_path / "new" / "project" / "pipeline")
+    assert project.root == tmp_path / "new" / "project"
+
+
+def test_what_init_writes_can_be_used(tmp_path: Path) -> None:
+    init(tmp_path)
+    project = find_project(tmp_path)
+    settings = load_settings(project, {}, user_file=None)
+    assert settings.workspace() == Settings().workspace()
+    assert settings.sync.pack_size == Settings().sync.pack_size
+    assert list_compute_files(project) == [LocalTarget("local", 1)]
+    spec = read_environment(project.environment_file)
+    assert (spec.python, spec.conda, spec.pip) == (">=3.9", (), ())
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "pptdaml.yaml").write_text("name: mine\n")
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / ".amlctl.toml").symlink_to("nowhere")
+    result = init(tmp_path)
+    assert result.kept == ["pipeline/", ".amlctl.toml", "pptdaml.yaml"]
+    assert (tmp_path / "pptdaml.yaml").read_text() == "name: mine\n"
+    assert not (tmp_path / "nowhere").exists()
+    again = init(tmp_path)
+    assert (again.created, again.kept) == ([], [*FOLDERS, *FILES])
+
+
+@pytest.mark.parametrize("name", ["pipeline", "data_blobs"])
+def test_a_file_in_the_way(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    with pytest.raises(UsageError, match=name):
+        init(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made() -> None:
+    with pytest.raises((RightsError, UsageError), match="/proc/"):
+        init(Path("/proc/amlctl-project") if sys.platform == "linux" else Path("/dev/null/proc/x"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
+    # A file-size limit stands in for the full disk: the write fails in the same way, as an OSError.
+    code = (
+        "import resource, signal, sys, pathlib\n"
+        "from amlctl.operations.init import init\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+        "init(pathlib.Path(sys.argv[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert RightsError.__name__ in done.stderr or ServiceUnavailable.__name__ in done.stderr
+    assert not (tmp_path / ".amlctl.toml").exists()
+
+
+def test_file_paths_is_the_example_projects_own(tmp_path: Path) -> None:
+    init(tmp_path)
+    own = Path(__file__).parents[2] / "pipeline" / "file_paths.py"
+    assert (tmp_path / "pipeline" / "file_paths.py").read_bytes() == own.read_bytes()
+
+
+def test_file_paths_finds_the_project_or_the_runs_folders(tmp_path: Path) -> None:
+    init(tmp_path)
+    inside = tmp_path / "pipeline" / "a" / "b"
+    inside.mkdir(parents=True)
+    script = inside / "script.py"
+    script.write_text(
+        "import file_paths as f\n"
+        "print(f.pipeline_dir(), f.data_blobs_dir(), f.raw_dir(), f.working_dir(), f.outputs_dir(), sep='\\n')\n"
+    )
+
+    def run(**variables: str) -> list[str]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("AMLCTL_")}
+        env |= {"PYTHONPATH": str(tmp_path / "pipeline"), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+        return subprocess.run(
+            [sys.executable, str(script)], env=env, cwd="/", capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+    names = ["pipeline", "data_blobs", "data_blobs/raw", "data_blobs/working", "outputs"]
+    assert run() == [str(tmp_path / name) for name in names]
+    assert run(AMLCTL_PIPELINE_DIR="/p", AMLCTL_DATA_BLOBS_DIR="/d", AMLCTL_OUTPUTS_DIR="/o") == [
+        *("/p", "/d", "/d/raw", "/d/working", "/o")
+    ]
