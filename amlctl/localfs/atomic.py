@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ TEMPORARY_PREFIX = ".amlctl-tmp-"
 
 def temporary_beside(path: Path) -> Path:
     """A fresh name in the folder of `path`, so that the rename stays inside one file system."""
-    return path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+    return path.with_name(TEMPORARY_PREFIX + os.urandom(8).hex())
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
