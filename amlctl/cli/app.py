@@ -15,7 +15,7 @@ from amlctl import __version__
 from amlctl.cli.command_table import COMMANDS
 from amlctl.cli.global_options import GlobalOptions, hoist
 from amlctl.cli.invocation import Invocation
-from amlctl.cli.lazy import CommandGroup
+from amlctl.cli.lazy import CommandGroup, spare_pydantic
 from amlctl.cli.output import Output, silence_stdout
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 
@@ -68,11 +68,11 @@ def root_command() -> Any:
         cls=CommandGroup,
         invoke_without_command=True,
         epilog=_EPILOG,
-        context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(root)
     group: Any = typer.main.get_command(app)
     group.commands.update(COMMANDS)
+    spare_pydantic(group)
     return group
 
 
@@ -102,6 +102,9 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         silence_stdout()
         return _BROKEN_PIPE
+    except SystemExit as exit_:  # rich ends so when the reader of a help page went away
+        silence_stdout()
+        return _BROKEN_PIPE if exit_.code else 0
     except BaseException as error:  # noqa: BLE001  the one place where everything ends
         return _report(error, context.obj if context is not None else None, arguments)
 

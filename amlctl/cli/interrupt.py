@@ -17,17 +17,21 @@ _QUESTION = (
 _ANSWERS = {"c": InterruptChoice.CANCEL, "l": InterruptChoice.DETACH, "w": InterruptChoice.CONTINUE}
 
 
-def on_interrupt(setting: str, output: Output) -> Callable[[], InterruptChoice]:
-    """What to do at Ctrl-C under `[submit] on_interrupt`: `ask` needs a terminal and cancels without one."""
+def on_interrupt(setting: str, output: Output, clear_screen: Callable[[], None]) -> Callable[[], InterruptChoice]:
+    """What to do at Ctrl-C under `[submit] on_interrupt`: `ask` needs a terminal and cancels without one.
+
+    `clear_screen` is called before the question, so that nothing is drawn over it.
+    """
     if setting == "detach":
         return lambda: InterruptChoice.DETACH
     if setting == "ask" and output.can_ask:
-        return lambda: _ask(output)
+        return lambda: _ask(output, clear_screen)
     return lambda: InterruptChoice.CANCEL
 
 
-def _ask(output: Output) -> InterruptChoice:
+def _ask(output: Output, clear_screen: Callable[[], None]) -> InterruptChoice:
     """Ask until there is an answer. A second Ctrl-C (KeyboardInterrupt) is the caller's to take as CANCEL."""
+    clear_screen()
     output.write_line("")
     for line in _QUESTION:
         output.write_line(line)

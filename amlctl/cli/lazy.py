@@ -8,6 +8,8 @@ from typing import Any
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
+HELP_OPTIONS = ["-h", "--help"]
+
 
 class LazyCommand(TyperCommand):
     """A line of the root help; the module with the real command (its `app`) is loaded on first use."""
@@ -18,8 +20,10 @@ class LazyCommand(TyperCommand):
 
     def load(self) -> Any:
         """The real command, under the name of this line."""
-        command = typer.main.get_command(import_module(self.module).app)
+        command: Any = typer.main.get_command(import_module(self.module).app)
         command.name = self.name
+        for each in (command, *getattr(command, "commands", {}).values()):
+            spare_pydantic(each)
         return command
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
@@ -40,10 +44,34 @@ class CommandGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        is_json = getattr(ctx.obj, "is_json", False) or ctx.params.get("is_json", False)
-        if not ctx._protected_args and not is_json:
-            typer.echo(ctx.get_help(), err=True, nl=False)
-            raise typer.Exit(2)
-        if not ctx._protected_args:
+        if ctx._protected_args:
+            return super().invoke(ctx)
+        if getattr(ctx.obj, "is_json", False) or ctx.params.get("is_json", False):
             ctx.fail("Missing command")
-        return super().invoke(ctx)
+        typer.echo(ctx.get_help(), err=True, nl=False)
+        raise typer.Exit(2)
+
+
+class _LateCoercion:
+    """Hands on what needs no conversion, and leaves the rest to Typer."""
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if isinstance(value, bool) or param.type_descriptor.annotation in (str, list[str]):
+            return value
+        param._runtime_param = None
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
+def spare_pydantic(command: Any) -> None:
+    """Keep Typer from importing pydantic for options that were not given, or that are text anyway.
+
+    That import takes as long as all the rest of a command's start. Versions of Typer without this inner door
+    have no pydantic either; a test tells when it has moved.
+    """
+    command.context_settings.setdefault("help_option_names", HELP_OPTIONS)
+    context = command.context_class(command, **command.context_settings)
+    for param in command.get_params(context):  # with --help, which the command then keeps
+        if hasattr(param, "_runtime_param"):
+            param._runtime_param = _LateCoercion()

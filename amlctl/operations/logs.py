@@ -104,6 +104,16 @@ def read_log_text(workspace: Workspace, run: str, *, tail: int | None = None, na
     return (data if tail is None else tail_lines(data, tail)).decode("utf-8", "replace")
 
 
+def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None = None) -> int:
+    """Where to begin to follow so that the last `tail` lines of what is there come first: a byte offset."""
+    data = bytearray()
+    while True:
+        chunk = workspace.read_log(run, len(data), name=name)
+        data += chunk.data
+        if chunk.is_final or not chunk.data:
+            return len(data) - len(tail_lines(bytes(data), tail))
+
+
 def collapsed_log(workspace: Workspace, run: str, name: str | None = None) -> Iterator[bytes]:
     """The log as it stands, piece by piece, as a terminal would show it in the end. Raises NotFound."""
     collapser = CarriageReturnCollapser()

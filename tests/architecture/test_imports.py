@@ -49,3 +49,8 @@ def test_local_commands_load_no_cloud(project: Path, command: tuple[str, ...]) -
 @pytest.mark.parametrize("command", [("sync", "data_blobs/working/x"), ("runs",)])
 def test_rich_is_for_terminals(project: Path, command: tuple[str, ...]) -> None:
     assert not {name for name in loaded_by(project, *command) if name.split(".")[0] == "rich"}
+
+
+@pytest.mark.parametrize("command", [("sync", "data_blobs/working/x"), ("runs",), ("status",)])
+def test_typer_brings_no_pydantic(project: Path, command: tuple[str, ...]) -> None:
+    assert not {name for name in loaded_by(project, *command) if name.split(".")[0] == "pydantic"}

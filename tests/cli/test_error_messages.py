@@ -148,8 +148,8 @@ def test_a_store_of_a_newer_format(project: Cli) -> None:
     project.write("data_blobs/working/x/file", "1")
     assert project("sync", "data_blobs/working/x").code == 0
     project.write(".amlctl/store/format.json", '{"format": 99}')
-    project.write("data_blobs/working/x/file", "2")
-    answer = project("sync", "data_blobs/working/x")
+    project.write("data_blobs/working/y/file", "2")
+    answer = project("sync", "data_blobs/working/y")
     assert answer.code == 3
     assert "99" in answer.err
 

@@ -17,6 +17,7 @@ pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "so_far.txt").write_text("1")
 print("begun", flush=True)
 while True:
     time.sleep(0.1)
+    print("still there", flush=True)
 """
 
 
@@ -70,10 +71,10 @@ def test_on_a_terminal_it_can_go_on_and_cancel_later(endless: Cli, terminal: Sta
     screen.wait_for("begun")
     screen.type("\x03")
     screen.wait_for("c/l/w: ")
-    screen.type("w\n")
-    screen.type("\x03")
-    screen.wait_for("w\r\n")
     screen.text = ""
+    screen.type("w\n")
+    screen.wait_for("still there")
+    screen.type("\x03")
     screen.wait_for("c/l/w: ")
     screen.type("c\n")
     assert screen.finish() == 1

@@ -8,7 +8,7 @@ import typer
 
 from amlctl.cli.invocation import invocation
 from amlctl.core.events import LogText
-from amlctl.operations.logs import follow, read_log_text
+from amlctl.operations.logs import follow, read_log_text, tail_cursor
 from amlctl.operations.runs import resolve_run
 
 app = typer.Typer(add_completion=False)
@@ -46,7 +46,8 @@ def logs(
         call.reporter(LogText(run_id, text))
         call.close()
         return
-    record = follow(workspace, run_id, call.reporter, name=name)
+    cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
+    record = follow(workspace, run_id, call.reporter, name=name, cursor=cursor)
     call.close()
     if call.is_json:
         call.result(record.to_json(), lambda style, width: [])

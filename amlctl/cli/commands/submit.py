@@ -148,7 +148,7 @@ def submit(
         *everything,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
-        on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output),
+        on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.close),
     )
     return _tell(call, result, is_detached=is_detached)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from threading import Lock, Timer
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from amlctl.cli.render.stages import StageBoard, StageState
+from amlctl.cli.render.stages import StageBoard
 from amlctl.core.events import StageProgress
 
 if TYPE_CHECKING:
@@ -88,16 +88,13 @@ class LiveProgress:
         state = self._board.update(event, now_s)
         if event.is_done:
             if now_s - state.started_s >= NOTEWORTHY_S:
-                self._keep(state, now_s)
+                self.write_line(state.summary(now_s))
         elif self._timer is None:
             with self._lock:
                 if self._timer is None:
                     self._timer = Timer(LIVE_DELAY_S, self._start)
                     self._timer.daemon = True
                     self._timer.start()
-
-    def _keep(self, state: StageState, now_s: float) -> None:
-        self.write_line(state.summary(now_s))
 
     def _start(self) -> None:
         from rich.console import Console
@@ -129,6 +126,8 @@ class LiveProgress:
             self._live = live
 
     def write_line(self, line: str) -> None:
+        if self._board.is_empty:
+            self.pause()
         with self._lock:
             if self._live is None:
                 self._write_line(line)

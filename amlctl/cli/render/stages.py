@@ -128,6 +128,10 @@ class StageBoard:
         with self._lock:
             return [state.line(now_s, width) for state in self._stages.values()]
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._stages
+
     def clear(self) -> None:
         with self._lock:
             self._stages.clear()

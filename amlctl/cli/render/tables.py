@@ -7,17 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _GAP = "  "
-_MIN_COLUMN = 6
+_MIN_COLUMN = 10
 """Cells below which a column is not cut any further."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading. `is_whole`: never cut; `is_right`: numbers; `paint` colours a cell after it is laid out."""
+    """A column's heading. `is_whole`: never cut; `is_right`: numbers; `paint` colours a cell after it is laid out.
+
+    Where even the cut columns are too wide together, those with `rank` go, the highest first; 0 always stays.
+    """
 
     heading: str
     is_whole: bool = False
     is_right: bool = False
+    rank: int = 0
     paint: Callable[[str], str] | None = None
 
 
@@ -65,11 +69,17 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
     """Lines of a table with headings. Columns without any text are left out."""
     cells = [[printable(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+    widths = _fit([columns[i] for i in kept], [[row[i] for i in kept] for row in cells], width)
+    while _total(widths) > width and any(columns[i].rank for i in kept):
+        kept.remove(max(kept, key=lambda i: columns[i].rank))
+        widths = _fit([columns[i] for i in kept], [[row[i] for i in kept] for row in cells], width)
     columns = [columns[i] for i in kept]
-    cells = [[row[i] for i in kept] for row in cells]
-    widths = _fit(columns, cells, width)
     lines = [_line(columns, [column.heading for column in columns], widths, is_painted=False)]
-    return lines + [_line(columns, row, widths, is_painted=True) for row in cells]
+    return lines + [_line(columns, [row[i] for i in kept], widths, is_painted=True) for row in cells]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 
 def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int]:
@@ -77,14 +87,11 @@ def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) 
     widths = [
         max([cell_width(column.heading), *(cell_width(row[i]) for row in cells)]) for i, column in enumerate(columns)
     ]
-    excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
-    while excess > 0:
+    for _ in range(_total(widths) - width):
         cuttable = [i for i, column in enumerate(columns) if not column.is_whole and widths[i] > _MIN_COLUMN]
         if not cuttable:
             break
-        widest = max(cuttable, key=lambda i: widths[i])
-        widths[widest] -= 1
-        excess -= 1
+        widths[max(cuttable, key=lambda i: widths[i])] -= 1
     return widths
 
 

@@ -46,10 +46,10 @@ def list_lines(records: Sequence[RunRecord], style: Style, width: int) -> list[s
     columns = [
         Column("RUN", is_whole=True),
         Column("STATUS", is_whole=True, paint=painted_state(style)),
-        Column("SCRIPT"),
-        Column("EXPERIMENT"),
-        Column("CREATED", is_whole=True),
-        Column("TOOK", is_right=True),
+        Column("SCRIPT", rank=3),
+        Column("EXPERIMENT", rank=4),
+        Column("CREATED", is_whole=True, rank=2),
+        Column("TOOK", is_whole=True, is_right=True, rank=1),
     ]
     has_room = width >= 110
     rows = [
