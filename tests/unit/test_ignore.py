@@ -35,9 +35,10 @@ def check_same(repository: Path, files: dict[str, bytes], paths: Iterable[bytes]
         for name, content in files.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_bytes(content)
-        names = {os.fsdecode(path).rstrip("/"): path.endswith(b"/") for path in paths}
-        for name, is_folder in names.items():
+        wanted = {os.fsdecode(path).rstrip("/"): path.endswith(b"/") for path in paths}
+        for name, is_folder in wanted.items():
             _make(tree / name, is_folder)
+        names = [name for name in wanted if (tree / name).exists()]
         rules = IgnoreRules(tree, (".gitignore",))
         assert {name: _we_decide(rules, tree, name) for name in names} == _git_decides(tree, names)
     finally:
