@@ -36,6 +36,7 @@ from amlctl.transfer.heads import Head, swap_head
 from amlctl.transfer.known import KnownContents, ensure_kept
 from amlctl.transfer.manifests import write_manifest
 from amlctl.transfer.send import PackSender, pack_sender, send_plan
+from amlctl.transfer.store_format import ensure_format
 
 _TRIES = 8
 """Times that a sync plans anew because another writer has moved HEAD."""
@@ -171,6 +172,8 @@ class _Sync:
         unchanged = self._nothing_to_do()
         if unchanged is not None:
             return unchanged
+        if self._looked.head is None:
+            ensure_format(self._store)
         head = self._head()
         known = self._known()
         with pack_sender(

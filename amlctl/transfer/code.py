@@ -20,6 +20,7 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
 from amlctl.stores.contract import FileBody, Store
+from amlctl.transfer.store_format import ensure_format
 from amlctl.transfer.tree import TreeFile, encode_index
 
 PIPELINE = "pipeline"
@@ -89,6 +90,7 @@ def send_code(store: Store, code: CodeFiles, *, max_workers: int = 8, sink: Even
     """Send what the store does not have. Raises Conflict where a file changed since it was collected."""
     sent = 0
     if store.info(code_index_key(code.id)) is None:
+        ensure_format(store)
         with ThreadPoolExecutor(max_workers) as pool:
             jobs = [
                 pool.submit(
@@ -101,5 +103,5 @@ def send_code(store: Store, code: CodeFiles, *, max_workers: int = 8, sink: Even
             for job, entry in zip(jobs, code.entries):
                 sent += entry.size_bytes if job.result() else 0
         store.put(code_index_key(code.id), encode_index([TreeFile(*entry) for entry in code.entries]))
-        sink(Note(f"code: {len(code.entries)} files, {sent} bytes sent"))
+        sink(Note(f"code: {len(code.entries)} files, {sent / 1000:.0f} kB sent"))
     return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
