@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 from pathlib import Path
@@ -13,9 +15,22 @@ TEMPORARY_PREFIX = ".amlctl-tmp-"
 """Begins every temporary name; whoever lists a folder skips these, and cleaning up removes old ones."""
 
 
+_counter = itertools.count()
+
+
 def temporary_beside(path: Path) -> Path:
     """A fresh name in the folder of `path`, so that the rename stays inside one file system."""
-    return path.with_name(TEMPORARY_PREFIX + os.urandom(8).hex())
+    return path.with_name(temporary_name())
+
+
+def temporary_name() -> str:
+    """A name that no other process and no other thread uses."""
+    return f"{TEMPORARY_PREFIX}{_process_token(os.getpid())}-{next(_counter)}"
+
+
+@functools.lru_cache(maxsize=1)
+def _process_token(process: int) -> str:
+    return os.urandom(8).hex()
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:

@@ -19,7 +19,7 @@ from threading import Lock
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
 from amlctl.errors import RightsError, ServiceUnavailable
-from amlctl.localfs.atomic import temporary_beside
+from amlctl.localfs.atomic import temporary_beside, temporary_name
 from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import checked, damaged, place_key, read_members
@@ -179,7 +179,7 @@ def _mode(is_executable: bool) -> int:
 def _write_file(path: str, data: bytes | memoryview, is_executable: bool, is_private: bool) -> None:
     """Raises ServiceUnavailable (disk full), OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    written_to = path if is_private else os.fspath(temporary_beside(Path(path)))
+    written_to = path if is_private else f"{path[: path.rfind('/') + 1]}{temporary_name()}"
     try:
         descriptor = os.open(written_to, flags, _mode(is_executable))
         try:
