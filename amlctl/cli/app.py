@@ -16,7 +16,7 @@ from amlctl.cli.command_table import COMMANDS
 from amlctl.cli.global_options import GlobalOptions, hoist
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.lazy import CommandGroup, spare_pydantic
-from amlctl.cli.output import Output, silence_stdout
+from amlctl.cli.output import Output, open_missing_streams, silence_stdout
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 
 # Typer raises Click's exceptions, which some of its versions carry inside and others import.
@@ -77,6 +77,7 @@ def root_command() -> Any:
 
 
 def main() -> None:
+    open_missing_streams()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -48,12 +48,20 @@ class Output:
 
     def error(self, error: AmlctlError) -> None:
         """The one error that ends the command; with `--json` it is the document on stdout."""
-        if self.options.is_json:
-            sys.stdout.buffer.write(document_bytes(error_document(error)))
-            sys.stdout.buffer.flush()
+        if self.options.is_json and self._put(document_bytes(error_document(error))):
             return
         for line in error_lines(error, self.err_style, is_verbose=self.options.is_verbose):
             self.write_line(line)
+
+    def _put(self, data: bytes) -> bool:
+        """Write to stdout; False where it can't be written."""
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except OSError:
+            silence_stdout()
+            return False
+        return True
 
     def write_line(self, line: str) -> None:
         """A line on stderr; where stderr is gone, nobody is there to be told."""
@@ -65,6 +73,13 @@ class Output:
             pass
 
 
+def open_missing_streams() -> None:
+    """A stream that the caller closed (`>&-`) goes to nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open as long as the process
+
+
 def silence_stdout() -> None:
-    """After its reader went away: what is still buffered must not make the interpreter complain at exit."""
+    """What is still buffered for a reader that went away must not make the interpreter complain at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

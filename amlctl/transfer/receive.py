@@ -81,6 +81,8 @@ def receive(
             )
         )
     shown = 0.0
+    if entries:
+        sink(StageProgress(Stage.RECEIVE, manifest.dataset, 0, 0, len(entries), total_bytes))
     with ThreadPoolExecutor(max(1, min(max_workers, len(jobs)))) as pool:
         waiting = [pool.submit(job) for job in jobs]
         try:

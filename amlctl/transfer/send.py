@@ -142,6 +142,8 @@ class _Progress:
         self._sink = sink
         self._files = 0
         self._bytes = 0
+        if plan.send_files:  # said at once: the first large file may take long
+            sink(StageProgress(Stage.SEND, dataset, 0, 0, *self._total))
 
     def sent(self, entry: FileEntry) -> None:
         self._files += 1

@@ -172,6 +172,8 @@ def restore_tree(
     missing = [file for file in wanted.values() if not _is_there(target, file)]
     total_bytes = sum(file.size_bytes for file in missing)
     done_bytes = 0
+    if missing:
+        sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(missing), total_bytes))
     with ThreadPoolExecutor(max(1, min(max_workers, len(missing)))) as pool:
         results = pool.map(lambda file: _fetch(store, prefix, index_key, target, file), missing)
         for number, size in enumerate(results, 1):

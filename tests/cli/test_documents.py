@@ -201,3 +201,10 @@ def test_doctor_fails_outside_a_project(folder: Cli) -> None:
 
 def test_version(folder: Cli) -> None:
     assert folder("--version").out.startswith("amlctl 0.")
+
+
+def test_completion(folder: Cli) -> None:
+    """Commands, and what stands behind them, complete without being run."""
+    for typed, expected in (("amlctl su", "submit"), ("amlctl runs comp", "compare"), ("amlctl sync --pu", "--pull")):
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_AMLCTL_COMPLETE": "complete_bash"}
+        assert expected in folder(variables=words).out.split()

@@ -105,3 +105,26 @@ def test_a_reader_that_goes_away_is_no_fault(project: Cli) -> None:
     with process.stderr as stderr:
         assert stderr.read() == b""
     assert process.wait(60) in (0, 141)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_a_result_that_cannot_be_written(project: Cli, options: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            project.command("runs", *options),
+            cwd=project.cwd,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 6
+    assert done.stderr == "error: no space left on the disk\nhint: make room, then run it again\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_streams(project: Cli, closed: str) -> None:
+    command = " ".join(project.command("runs"))
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], cwd=project.cwd, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,47 @@ def test_a_file_is_no_terminal(project: Cli, tmp_path: Path, terminal: StartTerm
     assert screen.finish() == 4
     assert "\x1b[1;31merror:" in screen.text
     assert (project.cwd / "out.txt").read_text() == ""
+
+
+def seconds_left_out(text: str) -> str:
+    return re.sub(r"\d+\.\d s", "_ s", re.sub(r"\b[0-9a-f]{12}\b", "SNAPSHOT", text))
+
+
+def test_a_day_with_a_dataset(project: Cli) -> None:
+    """The whole output, from the first sync to an older snapshot."""
+    project.write("data_blobs/working/x/a.txt", "a" * 1500)
+    project.write("data_blobs/working/x/b.txt", "b")
+    first = project("sync", "working/x")
+    assert re.sub(r"[\d.]+ k?B sent in \d blobs?", "_ sent", seconds_left_out(first.out)) == (
+        "working/x  synced  2 files, 1.5 kB  snapshot SNAPSHOT\n  2 added, 0 unchanged\n  _ sent in _ s\n"
+    )
+    assert seconds_left_out(project("sync", "working/x").out) == (
+        "working/x  up to date  2 files, 1.5 kB  snapshot SNAPSHOT\n"
+    )
+    assert project("status").out == "working/x  up to date\n"
+    (project.cwd / "data_blobs/working/x/a.txt").unlink()
+    project.write("data_blobs/working/x/b.txt", "changed")
+    project.write("data_blobs/working/x/c.txt", "c")
+    assert project("status").out == "working/x\n  new       c.txt\n  modified  b.txt\n  deleted   a.txt\n"
+    foreseen = project("sync", "working/x", "--dry-run").out.splitlines()
+    assert seconds_left_out(foreseen[0]) == "working/x  would change  2 files, 8 B  snapshot SNAPSHOT"
+    assert foreseen[1] == "  1 added, 1 modified, 1 deleted, 0 unchanged"
+    snapshot = re.findall(r"snapshot (\w+)", first.out)[0]
+    pulled = project("sync", "working/x", "--pull", "--snapshot", snapshot, "--theirs")
+    assert pulled.code == 0, pulled
+    assert "2 files (1.5 kB) received" in pulled.out
+    assert not (project.cwd / "data_blobs/working/x/c.txt").exists()
+
+
+def test_progress_is_live_on_a_terminal_and_a_line_elsewhere(project: Cli, terminal: StartTerminal) -> None:
+    for name in ("a", "b", "c"):
+        project.write(f"data_blobs/working/x/{name}").write_bytes(os.urandom(1 << 20))
+    command = ("sync", "working/x", "--bwlimit", "1MiB", "--store")
+    screen = terminal(project.command(*command, "one"), project.cwd)
+    assert screen.finish() == 0
+    assert re.search(r"send.*working/x.*%.*/3 files", screen.text)
+    assert "\x1b[?25l" in screen.text
+    assert screen.text.rindex("\x1b[?25h") > screen.text.rindex("\x1b[?25l")
+    answer = project(*command, "two")
+    assert re.fullmatch(r"send    working/x  3 files, 3\.1 MB in \d\.\d s\n", answer.err)
+    assert project(*command, "three", "--quiet").err == ""

@@ -34,6 +34,6 @@ def doctor(ctx: typer.Context) -> int:
     )
     call.result(
         {"checks": [check.to_json() for check in checks]},
-        lambda style, width: places.doctor_lines(checks, style),
+        lambda style, width: places.doctor_lines(checks, style, width),
     )
     return 0 if all(check.ok for check in checks) else 1

@@ -37,6 +37,12 @@ def duration(seconds: float) -> str:
     return _pair(whole // 86400, "d", whole % 86400 // 3600, "h")
 
 
+def time_left(seconds: float) -> str:
+    """As `duration`, in whole seconds and never nothing."""
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 60 else duration(whole)
+
+
 def _pair(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large} {large_unit} {small} {small_unit}" if small else f"{large} {large_unit}"
 

@@ -60,7 +60,7 @@ class StageState:
             parts["rate"] = f"{quantities.size(rate)}/s"
         left_s = self._left_s(now_s)
         if left_s is not None:
-            parts["left"] = f"{quantities.duration(max(1, round(left_s)))} left"
+            parts["left"] = f"{quantities.time_left(left_s)} left"
         return parts
 
     def fraction(self) -> float | None:

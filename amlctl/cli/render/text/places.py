@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -32,16 +33,22 @@ def init_lines(result: InitResult, style: Style) -> list[str]:
     return [*lines, "Put a script into pipeline/, then: amlctl submit SCRIPT"]
 
 
-def doctor_lines(checks: Sequence[Check], style: Style) -> list[str]:
-    """A line for each check, and below a failed one what mends it."""
-    width = max((len(check.name) for check in checks), default=0)
+def doctor_lines(checks: Sequence[Check], style: Style, width: int) -> list[str]:
+    """A line for each check, and below a failed one what mends it; long ones are wrapped beside their name."""
+    indent = max((len(check.name) for check in checks), default=0) + 10
     lines = []
     for check in checks:
         verdict = style.good("ok    ") if check.ok else style.bad("FAILED")
-        lines.append(f"{verdict}  {check.name:<{width}}  {printable(check.message)}")
+        first, *more = _wrapped(check.message, width - indent)
+        lines.append(f"{verdict}  {check.name:<{indent - 10}}  {first}")
+        lines += [f"{'':<{indent}}{line}" for line in more]
         if check.hint:
-            lines.append(f"{'':<{width + 8}}  {style.bold('hint:')} {printable(check.hint)}")
+            lines += [f"{'':<{indent}}{line}" for line in _wrapped(f"hint: {check.hint}", width - indent)]
     return lines
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(printable(text), max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def environment_lines(view: EnvironmentView, style: Style) -> list[str]:

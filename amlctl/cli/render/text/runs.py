@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from amlctl.cli.render.quantities import between, count, duration, moment, size
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from amlctl.operations.fetch import FetchResult
     from amlctl.operations.runs import CancelResult, Comparison
     from amlctl.operations.submit import SubmitPlan, SubmitResult
+
+
+FIELD_CELLS = 24
+"""Cells that a comparison leaves to the names of fields before it shortens the run ids."""
 
 
 def painted_state(style: Style) -> Callable[[str], str]:
@@ -124,9 +129,16 @@ def compare_lines(comparison: Comparison, width: int) -> list[str]:
     """One row for each thing that is not the same in all runs."""
     if not comparison.rows:
         return ["the runs do not differ in anything that is recorded"]
-    columns = [Column("", is_whole=True), *(Column(run) for run in comparison.runs)]
+    shared = _common_beginning(comparison.runs)
+    is_wide = len(comparison.runs) * (len(comparison.runs[0]) + 2) > width - FIELD_CELLS
+    names = [f"…{run[len(shared) :]}" if shared and is_wide else run for run in comparison.runs]
+    columns = [Column("", is_whole=True), *(Column(name) for name in names)]
     rows = [[row.field, *(_value(value) for value in row.values)] for row in comparison.rows]
     return table(columns, rows, width)
+
+
+def _common_beginning(names: Sequence[str]) -> str:
+    return "".join(column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*names, strict=False)))
 
 
 def _value(value: Any) -> str:
@@ -166,7 +178,7 @@ def fetch_lines(result: FetchResult, style: Style) -> list[str]:
 
 def _fetched(result: FetchResult) -> str:
     if not result.files:
-        return "no outputs"
+        return "nothing to fetch"
     new = (
         f"{size(result.downloaded_bytes)} of it new"
         if result.downloaded_files not in (0, result.files)
