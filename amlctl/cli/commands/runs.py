@@ -30,7 +30,6 @@ app = typer.Typer(
     epilog="Examples:\n\n  amlctl runs\n  amlctl runs show @last\n  amlctl runs compare @2 @last",
 )
 app.callback()(lambda: None)
-app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 
 
 @app.command("list", epilog="Examples:\n\n  amlctl runs\n  amlctl runs list --limit 5 --status Failed")
@@ -75,6 +74,9 @@ def compare(
     found = [operations.resolve_run(workspace, one) for one in run]
     comparison = operations.compare(call.app.store, workspace, found)
     call.result(comparison.to_json(), lambda style, width: text.compare_lines(comparison, width))
+
+
+app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 
 
 @app.command("open", epilog="Examples:\n\n  amlctl runs open @last")
