@@ -16,11 +16,15 @@ import csv
 import difflib
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+# Set before torch starts its threads: ones that spin while they wait starve each other on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
@@ -67,9 +71,7 @@ def main() -> None:
 
     model = build_model(config.channels).to(device)
     steps = config.epochs * -(-len(train.labels) // config.batch_size)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps)
     print(f"{sum(p.numel() for p in model.parameters())} weights, on {device}", flush=True)
 
