@@ -125,9 +125,9 @@ def _plan_mirror(entries: Sequence[FileEntry], head: Manifest) -> SyncPlan:
     to_send = []
     for entry in entries:
         before = was.pop(entry.path, None)
-        if not needs_no_bytes(entry) and (before is None or before.content_id != entry.content_id):
-            to_send.append(entry)
-        elif entry.path[-1:] != "/" and entry.size_bytes == 0 and (before is None or before.size_bytes):
+        # An empty file needs no bytes, but a mirror shows it.
+        is_file = not entry.path.endswith("/")
+        if is_file and (before is None or before.content_id != entry.content_id):
             to_send.append(entry)
     places = {entry.content_id: MIRROR for entry in entries if not needs_no_bytes(entry)}
     gone = [path for path in was if not path.endswith("/")]
