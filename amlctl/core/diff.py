@@ -105,10 +105,7 @@ def _settle_shapes(
             continue
         conflicts += [] if prefer else [folder]
         file_is_mine = folder in mine
-        if file_is_mine == (prefer != "theirs"):
-            losers = inside
-        else:
-            losers = [folder]
+        losers = inside if file_is_mine == (prefer != "theirs") else [folder]
         for path in losers:
             result.pop(path, None)
             taken.append(path)
