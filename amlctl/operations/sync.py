@@ -174,8 +174,8 @@ class _Sync:
             return unchanged
         if self._looked.head is None:
             ensure_format(self._store)
-        head = self._head()
         known = self._known()
+        head = self._head(known)
         with pack_sender(
             self._store, self._state.sync, self._options.pack_size, replace=self._options.repair
         ) as sender:
@@ -200,10 +200,11 @@ class _Sync:
         unchanged = self._nothing_to_do()
         if unchanged is not None:
             return unchanged
-        head = self._head()
+        known = self._known()
+        head = self._head(known)
         local, hashed = self._identify(None)
         entries, _ = self._merge(local, head)
-        plan = plan_sync(entries, head, self._layout, self._known())
+        plan = plan_sync(entries, head, self._layout, known)
         value = HeadValue(snapshot_id(entries), "", plan.layout)
         result = self._result(value, entries, head, plan, hashed)
         return replace(result, uploaded_bytes=plan.send_bytes)
@@ -231,13 +232,14 @@ class _Sync:
             manifest_key=head.manifest_key,
         )
 
-    def _head(self) -> Manifest:
+    def _head(self, known: KnownContents) -> Manifest:
         head = head_manifest(self._store, self._dataset, self._looked.head)
         if not self._options.repair:
             return head
         bad = damaged_contents(self._store, head, head.entries, self._sink)
         if bad:
             self._sink(Note(f"{self._dataset}: {len(bad)} damaged or missing contents are sent again"))
+        known.distrust(bad)
         return without(head, bad)
 
     def _known(self) -> KnownContents:

@@ -11,7 +11,7 @@ the mark, then makes sure that the reused values still exist. Whichever comes fi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.manifest import OBJECT, FileEntry, Place, object_key, pack_key, parse_head
@@ -35,7 +35,12 @@ class KnownContents:
         self._has_head = has_head
         self._max_workers = max_workers
         self._packed: dict[str, Place] | None = None
+        self._damaged: Collection[str] = ()
         self.pack_sizes: dict[str, int] = {}
+
+    def distrust(self, contents: Collection[str]) -> None:
+        """These content ids are not to be reused wherever they are: what is there was found damaged."""
+        self._damaged = contents
 
     def packed(self) -> Mapping[str, Place]:
         """Every content in a pack that is known and exists; read once."""
@@ -56,6 +61,7 @@ class KnownContents:
 
     def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, Place]:
         packed = self.packed()
+        entries = [entry for entry in entries if entry.content_id not in self._damaged]
         found = {entry.content_id: packed[entry.content_id] for entry in entries if entry.content_id in packed}
         large = [entry for entry in entries if entry.content_id not in found and not self._layout.is_small(entry)]
         if large:

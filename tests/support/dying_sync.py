@@ -1,0 +1,52 @@
+"""A program: syncs a dataset with a store that ends the process, without a word, at its N-th call.
+
+python -m tests.support.dying_sync PROJECT STORE DATASET N before|after
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from amlctl.core.events import null_sink
+from amlctl.localfs.project import Project
+from amlctl.operations.sync import SyncOptions, sync
+from amlctl.stores.directory import DirectoryStore
+
+OPTIONS = SyncOptions(pack_size=20_000, pack_below=4_000)
+DIED = 9
+
+
+class DyingStore(DirectoryStore):
+    """The real store; every method that changes or reads a value counts as a call."""
+
+    def __init__(self, root: Path, calls: int, *, is_after: bool) -> None:
+        super().__init__(root)
+        self._left = calls
+        self._is_after = is_after
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name not in ("get", "get_versioned", "put", "swap", "info", "list", "delete"):
+            return found
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self._left -= 1
+            is_last = self._left == 0
+            if is_last and not self._is_after:
+                os._exit(DIED)
+            try:
+                return found(*arguments, **named)
+            finally:
+                if is_last:
+                    os._exit(DIED)
+
+        return counted
+
+
+if __name__ == "__main__":
+    root, folder, dataset, calls, moment = sys.argv[1:]
+    store = DyingStore(Path(folder), int(calls), is_after=moment == "after")
+    sync(Project(Path(root)), store, dataset, OPTIONS, null_sink)
