@@ -190,7 +190,9 @@ def demosaic(light: np.ndarray) -> np.ndarray:
     every_fourth = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
     every_second = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
     kernels = (every_fourth, every_second, every_fourth)
-    return np.stack([ndimage.convolve(plane, kernel) for plane, kernel in zip(seen, kernels, strict=True)])
+    return np.stack(
+        [ndimage.convolve(plane, kernel, mode="mirror") for plane, kernel in zip(seen, kernels, strict=True)]
+    )
 
 
 if __name__ == "__main__":

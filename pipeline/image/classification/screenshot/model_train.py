@@ -239,7 +239,7 @@ def evaluate(model: nn.Module, patches: Patches) -> tuple[float, Tensor]:
     model.eval()
     device = next(model.parameters()).device
     loss_sum, predicted = 0.0, []
-    for images, labels in batches(patches, torch.arange(len(patches.labels)), 256, device):
+    for images, labels in batches(patches, torch.arange(len(patches.labels)), 64, device):
         logits = model(images)
         loss_sum += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
         predicted.append(logits.argmax(dim=1).cpu())
