@@ -52,10 +52,11 @@ def _stored(folder: Path, store: DirectoryStore) -> Tree | None:
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("is_first", [True, False])
 def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first: bool) -> None:
-    old = None if is_first else _tree(1)
-    new = {**_tree(1), **{f"d0/new{n}": b"%d" % n * 500 for n in range(40)}, "big": b"x" * 9_000}
+    old = None if is_first else _tree(1, 24)
+    new = {**_tree(1, 24), **{f"d0/new{n}": b"%d" % n * 500 for n in range(20)}, "big": b"x" * 9_000}
     deaths = 0
-    for calls in range(1, 60):
+    # Odd calls die before, even ones after: together every call is a last one.
+    for calls in range(1 if moment == "before" else 2, 60, 2):
         folder = tmp_path / str(calls)
         project, store = Project(folder / "p"), DirectoryStore(folder / "store")
         root = project.dataset_path(DATASET)
@@ -80,10 +81,10 @@ def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first
         assert head is not None
         named = {f"packs/{p[:2]}/{p}.zip" for p in read_manifest(store, head.manifest_key).pack_sizes}
         assert arrived <= named
-    assert deaths >= 8
+    assert deaths >= 4
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_sigkill_at_random_moments(tmp_path: Path, seed: int) -> None:
     """The installed command, killed again and again; whoever looks sees a whole snapshot or none."""
     rng = random.Random(seed)
