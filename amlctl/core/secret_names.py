@@ -35,7 +35,7 @@ def looks_secret(name: str, value: str = "") -> bool:
 
 
 def mask_command_line(words: Sequence[str], secrets: Collection[str]) -> list[str]:
-    """The command line with every occurrence of a secret value replaced by `***`."""
+    """The command line with `***` for every secret value, and for what `--token` and its like are followed by."""
     found = sorted((secret for secret in secrets if secret), key=len, reverse=True)
 
     def masked(word: str) -> str:
@@ -47,4 +47,15 @@ def mask_command_line(words: Sequence[str], secrets: Collection[str]) -> list[st
                 word = word[: len(word) - len(secret)] + MASK
         return word
 
-    return [masked(word) for word in words]
+    shown: list[str] = []
+    before = ""
+    for word in words:
+        name, separator, value = word.partition("=")
+        if separator and value and looks_secret(name, value):
+            shown.append(f"{name}={MASK}")
+        elif before.startswith("--") and "=" not in before and not word.startswith("-") and looks_secret(before):
+            shown.append(MASK)
+        else:
+            shown.append(masked(word))
+        before = word
+    return shown

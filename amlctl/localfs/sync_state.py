@@ -19,14 +19,18 @@ from typing import NamedTuple, Optional
 from amlctl.core.manifest import Place
 from amlctl.core.pack import Member
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Base(NamedTuple):
-    """Where local and store last agreed."""
+    """Where local and store last agreed: a snapshot of the store, or (`section`) entries that only this machine has.
+
+    `section` is written as in a manifest, without places.
+    """
 
     snapshot: str
     manifest_key: str
+    section: bytes = b""
 
 
 class KnownPack(NamedTuple):
@@ -54,8 +58,9 @@ class SyncState:
         if version != _VERSION:
             database.executescript(
                 f"""
-                CREATE TABLE IF NOT EXISTS base (store TEXT, dataset BLOB, snapshot TEXT, manifest_key TEXT,
-                                                 PRIMARY KEY (store, dataset)) WITHOUT ROWID;
+                DROP TABLE IF EXISTS base;
+                CREATE TABLE base (store TEXT, dataset BLOB, snapshot TEXT, manifest_key TEXT, section BLOB,
+                                   PRIMARY KEY (store, dataset)) WITHOUT ROWID;
                 CREATE TABLE IF NOT EXISTS pack (store TEXT, pack TEXT, size_bytes INTEGER, is_committed INTEGER,
                                                  members BLOB, PRIMARY KEY (store, pack));
                 PRAGMA user_version = {_VERSION};
@@ -68,7 +73,7 @@ class SyncState:
 
     def base(self, store: str, dataset: str) -> Optional[Base]:
         row = self._database.execute(
-            "SELECT snapshot, manifest_key FROM base WHERE store = ? AND dataset = ?",
+            "SELECT snapshot, manifest_key, section FROM base WHERE store = ? AND dataset = ?",
             (store, os.fsencode(dataset)),
         ).fetchone()
         return None if row is None else Base(*row)
@@ -76,12 +81,14 @@ class SyncState:
     def bases(self, store: str) -> dict[str, Base]:
         """Every dataset that was synced with the store from here."""
         rows = self._database.execute(
-            "SELECT dataset, snapshot, manifest_key FROM base WHERE store = ? ORDER BY dataset", (store,)
+            "SELECT dataset, snapshot, manifest_key, section FROM base WHERE store = ? ORDER BY dataset", (store,)
         )
         return {os.fsdecode(dataset): Base(*rest) for dataset, *rest in rows}
 
     def set_base(self, store: str, dataset: str, base: Base) -> None:
-        self._database.execute("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?)", (store, os.fsencode(dataset), *base))
+        self._database.execute(
+            "INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?)", (store, os.fsencode(dataset), *base)
+        )
 
     def remember_pack(self, store: str, pack: str, size_bytes: int, members: Sequence[Member]) -> None:
         self._database.execute(

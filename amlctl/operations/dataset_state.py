@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
-from amlctl.core.manifest import Manifest, empty_manifest
+from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
 from amlctl.errors import NotFound
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.locks import exclusive
@@ -122,6 +122,10 @@ def base_manifest(store: Store, looked: DatasetState, head: Manifest) -> Manifes
         return empty_manifest(looked.dataset)
     if looked.base.snapshot == head.snapshot:
         return head
+    if looked.base.section:
+        entries: list[FileEntry] = []
+        decode_section(looked.base.section, entries, {}, {})
+        return Manifest(looked.dataset, head.layout, entries, {}, {}, snapshot=looked.base.snapshot)
     try:
         return read_manifest(store, looked.base.manifest_key)
     except NotFound:

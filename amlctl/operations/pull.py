@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +140,13 @@ def _pull(
         downloaded_bytes=sum(entry.size_bytes for entry in to_write),
         hashed_bytes=hashed,
     )
+    hidden = [] if options.theirs else _hidden(looked.root, to_write, here)
+    if hidden:
+        raise Conflict(
+            f"{len(hidden)} files of {looked.dataset} stand here unsynced (ignored, or written just now)",
+            hint="move them away, or take the store's with --theirs",
+            details=hidden,
+        )
     if is_dry_run:
         return result
     _make_room(looked.root, changes.deleted, to_write)
@@ -161,6 +168,21 @@ def _would_be_lost(
     base = by_path(base_manifest(store, looked, wanted).entries)
     target = by_path(wanted.entries)
     return [e.path for e in local if base.get(e.path) != e and target.get(e.path) != e]
+
+
+def _hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEntry]) -> list[str]:
+    """Paths that would be overwritten although no snapshot, and no merge, has seen what stands there."""
+    folders = {part for path in here for part in _parents(path)}
+    return [
+        entry.path
+        for entry in to_write
+        if not entry.path.endswith("/")
+        and entry.path != ONE_FILE
+        and entry.path not in here
+        and entry.path not in folders
+        and f"{entry.path}/" not in here
+        and os.path.lexists(root / entry.path)
+    ]
 
 
 def find_snapshot(store: Store, dataset: str, beginning: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import object_key, pack_key, parse_head
-from amlctl.errors import IntegrityError, NotFound
+from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.known import GC_MARK
@@ -23,6 +23,8 @@ from amlctl.transfer.manifests import read_header, read_manifest
 
 KEPT_SNAPSHOTS = 10
 """Snapshots of a dataset, HEAD included, that stay restorable."""
+STALE_MARK_S = 3600
+"""Seconds after which the mark of a gc that was killed counts for nothing."""
 YOUNG_S = 24 * 3600
 """Seconds for which nothing is deleted: longer than any sync takes from its first byte to its HEAD."""
 
@@ -44,7 +46,12 @@ def gc(store: Store, *, delete: bool, now: datetime, sink: EventSink, young_s: f
     if not delete:
         return _dead(store, now, young_s, sink, is_deleted=False)
     mark = {"started_at": now.astimezone(UTC).isoformat(timespec="seconds")}
-    store.put(GC_MARK, (json.dumps(mark) + "\n").encode(), replace=True)
+    data = (json.dumps(mark) + "\n").encode()
+    if not store.put(GC_MARK, data):
+        present = store.info(GC_MARK)
+        if present is not None and now.timestamp() - present.modified_at < STALE_MARK_S:
+            raise Conflict("another gc of this store is under way", hint="run it again when that one has ended")
+        store.put(GC_MARK, data, replace=True)
     try:
         result = _dead(store, now, young_s, sink, is_deleted=True)
         for key in result.keys:
@@ -82,12 +89,14 @@ def _code_folders(key: str) -> Iterable[str]:
 
 def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> set[str]:
     live: set[str] = set()
+    heads: set[str] = set()
     kept: set[str] = set()
+    present = {entry.key for entry in entries}
     manifests: dict[str, list[Entry]] = {}
     for entry in entries:
         folder, _, name = entry.key.rpartition("/")
         if entry.key.startswith("datasets/") and name == "HEAD":
-            kept.add(parse_head(store.get(entry.key)).manifest_key)
+            heads.add(parse_head(store.get(entry.key)).manifest_key)
         elif entry.key.startswith("datasets/") and name.endswith(".gz") and not folder.endswith("/shards"):
             manifests.setdefault(folder, []).append(entry)
         elif entry.key.startswith("runs/") and name == "record.json":
@@ -104,13 +113,17 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
                 newest.append(snapshot)
             if snapshot in newest[:KEPT_SNAPSHOTS] or entry.modified_at >= young_after:
                 kept.add(entry.key)
-    for key in kept:
+    for key in heads | kept:
         live.add(key)
-        try:
-            live.update(_named_by_manifest(store, key))
-        except NotFound:
+        if key not in present and key not in heads:
             # A run may name a snapshot that was lost before; nothing of it is left to keep.
             continue
+        try:
+            live.update(_named_by_manifest(store, key))
+        except NotFound as error:
+            raise IntegrityError(
+                f"a part of {key} is missing: {error.message}", hint="amlctl sync --repair, then gc again"
+            ) from error
     return live
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from amlctl.core.diff import Changes, diff, merge
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
-from amlctl.core.manifest import FileEntry, HeadValue, Manifest, Place, needs_no_bytes, snapshot_id
+from amlctl.core.manifest import FileEntry, HeadValue, Manifest, Place, encode_section, needs_no_bytes, snapshot_id
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, Layout, SyncPlan, plan_sync
 from amlctl.errors import Conflict
@@ -317,7 +317,7 @@ class _Sync:
     ) -> SyncResult:
         store, dataset = self._store, self._dataset
         before = replace(head, pack_sizes={**known.pack_sizes, **head.pack_sizes})
-        places, pack_sizes = send_plan(
+        places, pack_sizes, was_there = send_plan(
             store,
             plan,
             self._looked.root,
@@ -330,7 +330,7 @@ class _Sync:
         )
         manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=head.shards)
         value = HeadValue(manifest.snapshot, write_manifest(store, manifest), manifest.layout)
-        sent_now = {**sender.places, **{entry.content_id: None for entry in plan.objects}}
+        sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
         foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
         ensure_kept(store, foreign, self._options.max_workers)
         try:
@@ -378,10 +378,9 @@ class _Sync:
                     f"`amlctl sync --pull data_blobs/{self._dataset}` brings them"
                 )
             )
-            places = {e.content_id: head.places[e.content_id] for e in local if e.content_id in head.places}
-            sizes = {p.pack: head.pack_sizes[p.pack] for p in places.values() if p.kind == "pack"}
-            ours = Manifest(self._dataset, "pack", local, places, sizes)
-            base = Base(ours.snapshot, write_manifest(self._store, ours))
+            # Kept here alone: the store has no snapshot that is just this, and needs none.
+            ours = Manifest(self._dataset, head.layout, local, {}, {})
+            base = Base(ours.snapshot, "", encode_section(local, ours))
         self._state.sync.set_base(self._store.url, self._dataset, base)
 
 

@@ -98,7 +98,7 @@ def ensure_kept(store: Store, places: Mapping[str, Place], max_workers: int) -> 
     if mark is not None:
         raise Conflict(
             f"a gc of the store is under way since {mark.get('started_at')}",
-            hint="run the sync again when it has ended; if it was killed, `amlctl store gc --yes` ends it",
+            hint="run the sync again when it has ended; if it was killed, `amlctl store gc --yes` after an hour",
         )
     with ThreadPoolExecutor(min(max_workers, len(keys))) as pool:
         if any(info is None for info in pool.map(store.info, keys)):

@@ -17,6 +17,7 @@ from amlctl.localfs.identify import identify
 from amlctl.localfs.scan import scan
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import read_head
+from amlctl.transfer.known import ensure_kept
 from amlctl.transfer.manifests import read_manifest, write_manifest
 from amlctl.transfer.send import pack_sender, send_plan
 
@@ -39,9 +40,12 @@ def publish(store: Store, root: Path, dataset: str, *, sink: EventSink = null_si
     entries = identify(scan(root), None, dataset, sink=sink, subject=dataset).entries
     plan = plan_sync(entries, before, layout, _nothing_else_known)
     with pack_sender(store, None, layout.pack_size) as sender:
-        places, pack_sizes = send_plan(store, plan, root, before, sender, dataset=dataset, max_workers=4, sink=sink)
+        places, pack_sizes, was_there = send_plan(
+            store, plan, root, before, sender, dataset=dataset, max_workers=4, sink=sink
+        )
     manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=before.shards)
     key = write_manifest(store, manifest)
+    ensure_kept(store, {content: places[content] for content in was_there}, 4)
     return Published(manifest.snapshot, key, len(entries), manifest.size_bytes)
 
 

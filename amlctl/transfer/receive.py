@@ -61,10 +61,12 @@ def receive(
     packs: dict[str, list[tuple[FileEntry, Place]]] = {}
     for entry in entries:
         place = manifest.places.get(entry.content_id)
-        if needs_no_bytes(entry) or place is None:
+        if needs_no_bytes(entry):
             if not entry.path.endswith("/"):
                 _write_file(_path(target, entry), b"", entry.is_executable, is_private)
             done.add(1, 0)
+        elif place is None:
+            raise damaged(entry.path, "the manifest names no place for it")
         elif place.kind == "pack":
             packs.setdefault(place.pack, []).append((entry, place))
         else:

@@ -5,7 +5,7 @@ Memory is bounded: one pack is being filled while at most `_PACKS_UNDER_WAY` are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +28,8 @@ _PACKS_UNDER_WAY = 1
 class PackSender:
     """Takes contents in order and sends each full pack in the background. Used from one thread.
 
-    `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned.
+    `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned. `was_there`
+    has the contents of packs that the store had already, unknown to us.
     """
 
     def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, replace: bool) -> None:
@@ -38,10 +39,11 @@ class PackSender:
         self._builder = PackBuilder(pack_size, fastest_compressor())
         self._replace = replace
         self._pool = ThreadPoolExecutor(1)
-        self._under_way: list[Future[bool]] = []
+        self._under_way: list[tuple[Pack, Future[bool]]] = []
         self._seen: set[str] = set()
         self.places: dict[str, Place] = {}
         self.pack_sizes: dict[str, int] = {}
+        self.was_there: set[str] = set()
 
     def add(self, entry: FileEntry, data: bytes) -> None:
         """Raises what sending an earlier pack has raised."""
@@ -68,13 +70,14 @@ class PackSender:
         for member in pack.members:
             self.places[member.content_id] = Place("pack", pack.id, member.offset, member.length, member.is_deflated)
         self._wait(_PACKS_UNDER_WAY - 1)
-        self._under_way.append(
-            self._pool.submit(self._store.put, pack_key(pack.id), pack.buffers, replace=self._replace)
-        )
+        sending = self._pool.submit(self._store.put, pack_key(pack.id), pack.buffers, replace=self._replace)
+        self._under_way.append((pack, sending))
 
     def _wait(self, at_most: int) -> None:
         while len(self._under_way) > at_most:
-            self._under_way.pop(0).result()
+            pack, sending = self._under_way.pop(0)
+            if not sending.result():
+                self.was_there.update(member.content_id for member in pack.members)
 
 
 @contextmanager
@@ -99,12 +102,14 @@ def send_plan(
     max_workers: int,
     replace: bool = False,
     sink: EventSink,
-) -> tuple[Mapping[str, Place], Mapping[str, int]]:
-    """Send what the plan names; the places of all its entries, and the sizes of their packs.
+) -> tuple[Mapping[str, Place], Mapping[str, int], Set[str]]:
+    """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
+    the store had although nobody knew (a gc may be about to take them).
 
     Raises Conflict where a file is not any more what it was when it was identified.
     """
     progress = _Progress(plan, dataset, sink)
+    was_there: set[str] = set()
     with ThreadPoolExecutor(max(1, min(max_workers, len(plan.objects) + len(plan.mirror_files)))) as pool:
         jobs = [
             pool.submit(_send_file, store, object_key(entry.content_id), root, entry, replace=replace)
@@ -121,7 +126,8 @@ def send_plan(
                     progress.sent(entry)
             sender.finish()
             for job, entry in zip(jobs, [*plan.objects, *plan.mirror_files]):
-                job.result()
+                if not job.result():
+                    was_there.add(entry.content_id)
                 progress.sent(entry)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -132,7 +138,7 @@ def send_plan(
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**head.pack_sizes, **sender.pack_sizes}
     named = {place.pack for place in places.values() if place.kind == "pack"}
-    return places, {pack: sizes[pack] for pack in named if pack in sizes}
+    return places, {pack: sizes[pack] for pack in named}, was_there | sender.was_there
 
 
 class _Progress:
@@ -170,8 +176,8 @@ def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: S
     raise changed(entry.path)
 
 
-def _send_file(store: Store, key: str, root: Path, entry: FileEntry, *, replace: bool) -> None:
-    store.put(key, FileBody(_local(root, entry), entry.size_bytes, entry.content_id), replace=replace)
+def _send_file(store: Store, key: str, root: Path, entry: FileEntry, *, replace: bool) -> bool:
+    return store.put(key, FileBody(_local(root, entry), entry.size_bytes, entry.content_id), replace=replace)
 
 
 def changed(path: str) -> Conflict:

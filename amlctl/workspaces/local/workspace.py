@@ -140,7 +140,8 @@ class LocalWorkspace:
                 data = file.read(_LOG_PART_BYTES)
                 is_end = file.tell() >= os.fstat(file.fileno()).st_size
         except FileNotFoundError:
-            data, is_end = self._stored_log(run, cursor), True
+            data = self._stored_log(run, cursor)
+            is_end = len(data) < _LOG_PART_BYTES
         return LogChunk(data, cursor + len(data), is_end and record.is_final)
 
     def wait(self, run: str, cursor: int, timeout_s: float) -> None:
