@@ -12,7 +12,7 @@ from typing import Any
 from amlctl.errors import SettingsError
 
 TEMPORARY_PREFIX = ".amlctl-tmp-"
-"""Begins every temporary name; whoever lists a folder skips these, and cleaning up removes old ones."""
+"""Begins every temporary name; whoever lists a folder skips these."""
 
 
 _counter = itertools.count()
