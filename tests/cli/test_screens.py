@@ -72,7 +72,9 @@ def test_tables_fit(with_run: Cli, columns: str) -> None:
             assert with_run("submit", "--from", "@last", "--", "x").code == 0
         answer = with_run(*command, variables={"COLUMNS": columns})
         assert answer.code == 0, answer
-        assert max(map(len, answer.out.splitlines())) <= int(columns), answer.out
+        # The line that names the store's folder is no table: a path is as long as it is, and is never cut.
+        lines = [line for line in answer.out.splitlines() if not line.startswith("store ")]
+        assert max(map(len, lines)) <= int(columns), answer.out
 
 
 def test_a_run_id_is_never_cut(with_run: Cli) -> None:
