@@ -159,6 +159,11 @@ class PackBuilder:
         return name
 
 
+def local_size(path: str, size_bytes: int) -> int:
+    """Bytes by which a member that is not deflated fills a pack: all but its line in the central directory."""
+    return size_bytes + _LOCAL.size + len(path.encode("utf-8", "surrogateescape"))
+
+
 def stored_size(path: str, size_bytes: int) -> int:
     """Bytes that a member takes in a pack where it is not deflated."""
     return size_bytes + _LOCAL_AND_CENTRAL + 2 * len(path.encode("utf-8", "surrogateescape"))

@@ -6,8 +6,8 @@
 2. New small files go into packs in canonical order; new large ones, and those of a dataset of only a few
    files, become objects. In the layout `mirror` every file is a plain file under its own path.
 3. Where more than a third of the bytes of a dataset's packs is dead, the live rest of the deadest packs is sent
-   again in new ones, but never more than the new bytes of this sync, so that no sync sends more than twice its
-   change.
+   again in packs of its own, but never more than the new bytes of this sync, so that no sync sends more than
+   twice its change. What is left of such a pack follows with the next syncs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 from amlctl.core.manifest import MIRROR, FileEntry, Manifest, Place, needs_no_bytes
-from amlctl.core.pack import MAX_MEMBERS, stored_size
+from amlctl.core.pack import MAX_MEMBERS, local_size, stored_size
 
 FEW_FILES = 8
 """A dataset with fewer small files than this is not packed: nothing would be won."""
@@ -57,8 +57,9 @@ class Layout:
 class SyncPlan:
     """`packs`: lists of contents, one list a pack. `objects`, `mirror_files`: single files to send.
 
-    `repacked` are contents that are there already and are sent again. Sizes are those of the content; what goes
-    over the wire may be less where members are deflated, and is a little more for the zips' own bytes.
+    `repacked` are contents that are there already and are sent again; they share no pack with new ones. Sizes are
+    those of the content; what goes over the wire may be less where members are deflated, and is a little more for
+    the zips' own bytes.
     """
 
     entries: Sequence[FileEntry]
@@ -92,8 +93,13 @@ Known = Callable[[Sequence[FileEntry]], Mapping[str, Place]]
 """Asked once with the entries whose content HEAD does not place; answers with what the store has besides."""
 
 
-def plan_sync(entries: Sequence[FileEntry], head: Manifest, layout: Layout, known: Known) -> SyncPlan:
-    """What has to be sent so that the store holds `entries` (canonical order)."""
+def plan_sync(
+    entries: Sequence[FileEntry], head: Manifest, layout: Layout, known: Known, *, sent_bytes: int = 0
+) -> SyncPlan:
+    """What has to be sent so that the store holds `entries` (canonical order).
+
+    `sent_bytes` of new content were sent already, before there was a plan; they count as change of this sync.
+    """
     if layout.name == "mirror":
         return _plan_mirror(entries, head)
     places = {content: place for content, place in head.places.items() if place.kind != "mirror"}
@@ -107,14 +113,13 @@ def plan_sync(entries: Sequence[FileEntry], head: Manifest, layout: Layout, know
     is_packed = layout.packs(entries)
     small = [entry for entry in to_send if is_packed and layout.is_small(entry)]
     objects = [entry for entry in to_send if not (is_packed and layout.is_small(entry))]
-    repacked = _repack(entries, head, sum(entry.size_bytes for entry in to_send))
-    small += repacked
+    repacked = _repack(entries, head, sent_bytes + sum(entry.size_bytes for entry in to_send))
     kept = {content: places[content] for content in {entry.content_id for entry in entries} if content in places}
     return SyncPlan(
         entries,
         layout.written_as,
         kept,
-        packs=split_packs(small, layout.pack_size),
+        packs=split_packs(small, layout.pack_size) + split_packs(repacked, layout.pack_size),
         objects=objects,
         repacked=frozenset(entry.content_id for entry in repacked),
     )
@@ -153,11 +158,10 @@ def _repack(entries: Sequence[FileEntry], head: Manifest, budget_bytes: int) -> 
     for pack in sorted(held, key=lambda pack: (held[pack] / max(1, sizes[pack]), pack)):
         if held[pack] >= (1 - DEAD_SHARE) * sizes[pack]:
             break
-        cost = sum(entry.size_bytes for entry in live[pack].values())
-        if cost > budget_bytes:
-            continue
-        budget_bytes -= cost
-        chosen += live[pack].values()
+        for entry in live[pack].values():
+            if entry.size_bytes <= budget_bytes:
+                budget_bytes -= entry.size_bytes
+                chosen.append(entry)
     return chosen
 
 
@@ -170,5 +174,5 @@ def split_packs(entries: Sequence[FileEntry], pack_size: int) -> list[list[FileE
             packs.append([])
             filled = 0
         packs[-1].append(entry)
-        filled += stored_size(entry.path, entry.size_bytes)
+        filled += local_size(entry.path, entry.size_bytes)
     return packs

@@ -182,7 +182,8 @@ class _Sync:
             local, hashed = self._identify(self._pack_early(head, known, sender))
             sender.finish()
             entries, taken = self._merge(local, head)
-            plan = plan_sync(entries, head, self._layout, _also(known, sender))
+            known_now = _also(known, sender)
+            plan = plan_sync(entries, head, self._layout, known_now, sent_bytes=sender.content_bytes)
             present = self._looked.head
             if present is not None and self._is_committed(present, entries, head, plan):
                 result = self._result(present.value, entries, head, plan, hashed)
@@ -341,8 +342,7 @@ class _Sync:
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
         result = self._result(value, entries, head, plan, hashed)
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
-        early = sum(e.size_bytes for e in _first_of_each(entries) if e.content_id in sender.places)
-        sent = early + sum(entry.size_bytes for entry in [*plan.objects, *plan.mirror_files])
+        sent = sender.content_bytes + sum(entry.size_bytes for entry in [*plan.objects, *plan.mirror_files])
         return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))
 
     def _result(
@@ -392,10 +392,6 @@ def _also(known: KnownContents, sender: PackSender) -> Known:
         return {**sender.places, **known(rest)} if rest else sender.places
 
     return look_up
-
-
-def _first_of_each(entries: Sequence[FileEntry]) -> Sequence[FileEntry]:
-    return list({entry.content_id: entry for entry in entries}.values())
 
 
 def _has_many_small(scanned: Scan, below: int) -> bool:

@@ -29,7 +29,8 @@ class PackSender:
     """Takes contents in order and sends each full pack in the background. Used from one thread.
 
     `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned. `was_there`
-    has the contents of packs that the store had already, unknown to us.
+    has the contents of packs that the store had already, unknown to us. `content_bytes` is the size of all that
+    was added, before deflating.
     """
 
     def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, replace: bool) -> None:
@@ -44,20 +45,26 @@ class PackSender:
         self.places: dict[str, Place] = {}
         self.pack_sizes: dict[str, int] = {}
         self.was_there: set[str] = set()
+        self.content_bytes = 0
 
     def add(self, entry: FileEntry, data: bytes) -> None:
         """Raises what sending an earlier pack has raised."""
         if entry.content_id in self._seen:
             return
         self._seen.add(entry.content_id)
+        self.content_bytes += len(data)
         self._builder.add(entry.content_id, entry.path, data)
         if self._builder.is_full:
             self._send(self._builder.finish())
 
-    def finish(self) -> None:
-        """Send what is left and wait until all has arrived."""
+    def flush(self) -> None:
+        """What follows goes to another pack."""
         if not self._builder.is_empty:
             self._send(self._builder.finish())
+
+    def finish(self) -> None:
+        """Send what is left and wait until all has arrived."""
+        self.flush()
         self._wait(0)
 
     def close(self) -> None:
@@ -121,6 +128,8 @@ def send_plan(
         ]
         try:
             for pack in plan.packs:
+                if pack[0].content_id in plan.repacked:
+                    sender.flush()
                 for entry in pack:
                     sender.add(entry, _content(store, root, head, entry, plan))
                     progress.sent(entry)

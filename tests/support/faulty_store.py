@@ -1,0 +1,105 @@
+"""A store that forwards everything and lets a test act at each call: raise, end the process, run something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+from amlctl.stores.contract import Body, Entry, Store, Traffic, Versioned
+
+
+class Call(NamedTuple):
+    """`number` counts from 1 over all threads; a call is reported twice: before it and (`is_done`) after it."""
+
+    number: int
+    method: str
+    key: str
+    is_done: bool
+
+
+class FaultyStore:
+    """Satisfies `Store`. `act` sees every call and may raise, or not return.
+
+    `is_remote`: no value can be opened as a local file, as with a store behind a network.
+    """
+
+    def __init__(self, store: Store, act: Callable[[Call], None], *, is_remote: bool = False) -> None:
+        self._store = store
+        self._act = act
+        self._is_remote = is_remote
+        self._lock = Lock()
+        self.calls: list[Call] = []
+
+    def _before(self, method: str, key: str) -> Call:
+        with self._lock:
+            call = Call(len(self.calls) + 1, method, key, False)
+            self.calls.append(call)
+        self._act(call)
+        return call
+
+    def _after(self, call: Call) -> None:
+        self._act(call._replace(is_done=True))
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._store.traffic
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        call = self._before("get", key)
+        data = self._store.get(key, start=start, length=length)
+        self._after(call)
+        return data
+
+    def get_versioned(self, key: str) -> Versioned | None:
+        call = self._before("get_versioned", key)
+        found = self._store.get_versioned(key)
+        self._after(call)
+        return found
+
+    def download(self, key: str, target: Path) -> int:
+        call = self._before("download", key)
+        size_bytes = self._store.download(key, target)
+        self._after(call)
+        return size_bytes
+
+    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+        call = self._before("put", key)
+        was_written = self._store.put(key, body, replace=replace)
+        self._after(call)
+        return was_written
+
+    def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
+        call = self._before("swap", key)
+        version = self._store.swap(key, data, expected=expected)
+        self._after(call)
+        return version
+
+    def info(self, key: str) -> Entry | None:
+        call = self._before("info", key)
+        found = self._store.info(key)
+        self._after(call)
+        return found
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """At once, not while it is being looked at: the oldest listing that the contract allows."""
+        call = self._before("list", prefix)
+        entries = [*self._store.list(prefix)]
+        self._after(call)
+        return iter(entries)
+
+    def delete(self, key: str) -> None:
+        call = self._before("delete", key)
+        self._store.delete(key)
+        self._after(call)
+
+    def local_path(self, key: str) -> Path | None:
+        call = self._before("local_path", key)
+        found = None if self._is_remote else self._store.local_path(key)
+        self._after(call)
+        return found
