@@ -1,126 +1,182 @@
-"""What gc keeps, and what it never does."""
+"""gc keeps what somebody needs or may need, and never takes what a sync is reusing, however they interleave."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from amlctl.core.events import null_sink
 from amlctl.errors import Conflict, IntegrityError
-from amlctl.localfs.project import Project
-from amlctl.operations.pull import pull
-from amlctl.operations.store_gc import gc
-from amlctl.operations.sync import SyncOptions, sync
-from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import read_head
+from amlctl.operations.store_gc import GcResult, gc
+from amlctl.operations.store_verify import verify
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import head_key
 from amlctl.transfer.known import GC_MARK
 from tests.support.clock import NOW, YEAR_LATER
-from tests.support.trees import Tree, read_tree, write_tree
-
-DATASET = "working/x"
-OPTIONS = SyncOptions()
-
-
-class Pair:
-    """Two clones and their store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store = DirectoryStore(folder / "store")
-        self.one, self.two = Project(folder / "one"), Project(folder / "two")
-        for project in (self.one, self.two):
-            project.dataset_path(DATASET).mkdir(parents=True)
-
-    def write(self, project: Project, tree: Tree) -> None:
-        write_tree(project.dataset_path(DATASET), tree)
-
-    def sync(self, project: Project) -> str:
-        return sync(project, self.store, DATASET, OPTIONS, null_sink).snapshot
-
-    def pulled(self, project: Project, snapshot: str | None = None) -> Tree:
-        pull(project, self.store, DATASET, SyncOptions(theirs=True), null_sink, snapshot=snapshot)
-        return read_tree(project.dataset_path(DATASET))
+from tests.support.clones import DATASET, Clone, Clones, random_tree
+from tests.support.faulty_store import Call, FaultyStore
+from tests.support.trees import Tree, age
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Pair:
-    return Pair(tmp_path)
+def clones(tmp_path: Path) -> Clones:
+    return Clones(tmp_path)
 
 
-def test_the_last_ten_snapshots_stay_and_older_ones_go(pair: Pair) -> None:
-    snapshots = []
-    for number in range(13):
-        pair.write(pair.one, {"file": b"%d" % number})
-        snapshots.append(pair.sync(pair.one))
-    assert gc(pair.store, delete=True, now=NOW, sink=null_sink).keys == []
-    listed = gc(pair.store, delete=False, now=YEAR_LATER, sink=null_sink)
-    assert gc(pair.store, delete=True, now=YEAR_LATER, sink=null_sink).keys == listed.keys
-    assert len([key for key in listed.keys if key.startswith("objects/")]) == 3
-    assert pair.pulled(pair.two, snapshots[3]) == {"file": b"3"}
-    assert [key for key in listed.keys if key.endswith("/HEAD")] == []
+@pytest.fixture
+def one(clones: Clones) -> Clone:
+    return clones["one"]
 
 
-def test_what_a_run_names_stays(pair: Pair) -> None:
-    pair.write(pair.one, {"file": b"of the run"})
-    first = pair.sync(pair.one)
-    head = read_head(pair.store, DATASET)
-    assert head is not None
-    record = {"run": "r", "code": "c" * 32, "manifests": {DATASET: head.manifest_key}}
-    pair.store.put("runs/r/record.json", json.dumps(record).encode())
-    for number in range(12):
-        pair.write(pair.one, {"file": b"%d" % number})
-        pair.sync(pair.one)
-    gc(pair.store, delete=True, now=YEAR_LATER, sink=null_sink)
-    assert pair.pulled(pair.two, first) == {"file": b"of the run"}
+def _collect(store: Store) -> GcResult:
+    return gc(store, delete=True, now=YEAR_LATER, sink=null_sink)
 
 
-def test_a_manifest_that_lost_a_part_stops_gc(pair: Pair) -> None:
-    pair.write(pair.one, {f"d/{number:05}": b"%d" % number for number in range(10_500)})
-    pair.sync(pair.one)
-    shard = next(entry.key for entry in pair.store.list("datasets/") if "/shards/" in entry.key)
-    pair.store.delete(shard)
-    with pytest.raises(IntegrityError, match="a part of"):
-        gc(pair.store, delete=True, now=YEAR_LATER, sink=null_sink)
-    assert list(pair.store.list("packs/"))
+def _snapshots(one: Clone, count: int) -> list[str]:
+    """Each of them with contents of its own."""
+    found = []
+    for number in range(count):
+        one.make(random_tree(number, 12))
+        found.append(one.sync().snapshot)
+    return found
 
 
-def test_a_sync_that_finds_old_bytes_by_luck_looks_out_for_gc(pair: Pair) -> None:
-    """The store has an object that nothing names; this sync did not know, and gc has begun to look."""
-    pair.write(pair.one, {"file": b"old bytes"})
-    pair.sync(pair.one)
-    pair.write(pair.one, {"file": b"newer bytes"})
-    pair.sync(pair.one)
-    pair.store.put(GC_MARK, b'{"started_at": "just now"}')
-    pair.write(pair.two, {"file": b"old bytes"})
-    with pytest.raises(Conflict, match="gc"):
-        sync(pair.two, pair.store, DATASET, SyncOptions(ours=True), null_sink)
+def test_the_last_ten_snapshots_are_kept(clones: Clones, one: Clone) -> None:
+    snapshots = _snapshots(one, 12)
+    listed = gc(clones.store, delete=False, now=YEAR_LATER, sink=null_sink)
+    before = clones.sizes()
+    assert not listed.is_deleted
+    assert listed.bytes == sum(before[key] for key in listed.keys) > 0
+    deleted = _collect(clones.store)
+    assert set(deleted.keys) == set(listed.keys) == before.keys() - clones.keys()
+    for number, snapshot in enumerate(snapshots[2:], 2):
+        clones["two"].pull(snapshot=snapshot, theirs=True)
+        assert clones["two"].tree == random_tree(number, 12)
+    assert not any(snapshot in key for snapshot in snapshots[:2] for key in clones.keys())
+    assert _collect(clones.store).keys == []
+
+
+def test_what_is_younger_than_a_day_is_kept(clones: Clones, one: Clone) -> None:
+    _snapshots(one, 12)
+    clones.store.put("packs/ab/" + "ab" * 16 + ".zip", b"on its way")
+    for hours, is_dead in ((0, False), (23, False), (25, True)):
+        found = gc(clones.store, delete=False, now=NOW + timedelta(hours=hours), sink=null_sink)
+        assert bool(found.keys) is is_dead
+
+
+def test_what_a_run_names_is_kept(clones: Clones, one: Clone) -> None:
+    one.make(random_tree(100, 12))
+    old = one.sync()
+    record = {"manifests": {DATASET: old.manifest_key}, "code": "c0de"}
+    clones.store.put("runs/r1/record.json", json.dumps(record).encode())
+    _snapshots(one, 12)
+    _collect(clones.store)
+    clones["two"].pull(snapshot=old.snapshot)
+    assert clones["two"].tree == random_tree(100, 12)
+    clones.store.delete("runs/r1/record.json")
+    _collect(clones.store)
+    assert old.manifest_key not in clones.keys()
+
+
+def test_nothing_is_deleted_where_head_cannot_be_followed(clones: Clones, one: Clone) -> None:
+    _snapshots(one, 12)
+    head = json.loads(clones.store.get(head_key(DATASET)))
+    clones.store.delete(head["manifest"])
+    before = clones.keys()
+    with pytest.raises(IntegrityError):
+        _collect(clones.store)
+    assert clones.keys() == before
+
+
+def test_the_mark_of_a_killed_gc_is_told(clones: Clones, one: Clone) -> None:
+    tree = random_tree(1, 12)
+    one.make(tree)
+    one.sync()
+    clones.store.put(GC_MARK, b'{"started_at": "2026-01-02T03:04:05+00:00"}\n')
+    # New bytes need nobody's leave; bytes that are reused do.
+    (one.root / "new").write_bytes(b"new")
+    one.sync()
+    two = clones["two"]
+    two.make(tree, "raw/copy")
+    with pytest.raises(Conflict, match="2026-01-02T03:04:05") as caught:
+        two.sync("raw/copy")
+    assert "store gc --yes" in caught.value.hint
     with pytest.raises(Conflict, match="another gc"):
-        gc(pair.store, delete=True, now=NOW, sink=null_sink)
-    gc(pair.store, delete=True, now=YEAR_LATER, sink=null_sink)
-    sync(pair.two, pair.store, DATASET, SyncOptions(ours=True), null_sink)
-    assert pair.pulled(pair.one) == {"file": b"old bytes"}
+        gc(clones.store, delete=True, now=NOW, sink=null_sink)
+    _collect(clones.store)
+    assert GC_MARK not in clones.keys()
+    two.sync("raw/copy")
 
 
-def test_a_merge_leaves_no_snapshot_of_one_side_in_the_store(pair: Pair) -> None:
-    pair.write(pair.one, {"a": b"1"})
-    pair.sync(pair.one)
-    pair.pulled(pair.two)
-    pair.write(pair.one, {"of one": b"1"})
-    pair.sync(pair.one)
-    pair.write(pair.two, {"of two": b"2"})
-    merged = pair.sync(pair.two)
-    before = {entry.key for entry in pair.store.list("datasets/")}
-    assert pair.sync(pair.two) == merged
-    assert {entry.key for entry in pair.store.list("datasets/")} == before
-    assert len([key for key in before if key.endswith(".gz")]) == 3
-    assert pair.pulled(pair.one) == {"a": b"1", "of one": b"1", "of two": b"2"}
+def _collect_old(store: Store) -> GcResult:
+    return gc(store, delete=True, now=datetime.now(UTC), sink=null_sink)
 
 
-def test_pull_spares_what_no_snapshot_has_seen(pair: Pair) -> None:
-    pair.write(pair.one, {"notes.tmp": b"theirs"})
-    pair.sync(pair.one)
-    pair.write(pair.two, {"notes.tmp": b"mine", ".amlctlignore": b"*.tmp\n"})
-    with pytest.raises(Conflict, match="unsynced"):
-        pull(pair.two, pair.store, DATASET, OPTIONS, null_sink)
-    assert read_tree(pair.two.dataset_path(DATASET))["notes.tmp"] == b"mine"
+def _prepare(folder: Path, tree: Tree, kind: str) -> tuple[Clones, Clone]:
+    """A store in which all bytes of `tree` are dead, and a clone that is about to sync them again."""
+    clones = Clones(folder)
+    one = clones["one"]
+    one.make(tree)
+    one.sync()
+    for number in range(10):
+        one.make({f"f{number}": b"%d" % number})
+        one.sync()
+    if kind == "unknown":
+        # Nobody remembers what was sent: the same packs and objects are met when they are sent again.
+        one = clones["two"]
+        one.make({"f9": b"9"})
+        one.sync()
+    # All of it is a week old; what a sync writes from now on is young.
+    age(Path(clones.store.url), 7 * 24 * 3600)
+    one.make(tree | {"extra": b"of its own" * 900})
+    return clones, one
+
+
+@pytest.mark.parametrize("kind", ["known", "unknown"])
+@pytest.mark.parametrize("who", ["sync inside gc", "gc inside sync"])
+@pytest.mark.parametrize("shape", ["packs and objects", "objects", "shards"])
+def test_a_sync_that_reuses_old_content_never_loses_it(
+    tmp_path: Path, kind: str, who: str, shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one runs whole at every single call of the other."""
+    if shape == "shards":
+        monkeypatch.setattr("amlctl.transfer.manifests.SHARD_FROM", 8)
+        monkeypatch.setattr("amlctl.transfer.manifests.SHARD_MEAN", 4)
+    tree = random_tree(1, 6 if shape == "objects" else 12)
+    met = 0
+    for at in range(1, 200):
+        clones, one = _prepare(tmp_path / f"{at}", tree, kind)
+        happened = False
+
+        def act(call: Call, at: int = at, clones: Clones = clones, one: Clone = one) -> None:
+            nonlocal happened
+            if call.number == at and not call.is_done and not happened:
+                happened = True
+                try:
+                    if who == "sync inside gc":
+                        one.sync()
+                    else:
+                        _collect_old(clones.store)
+                except Conflict:
+                    pass
+
+        faulty = FaultyStore(clones.store, act)
+        try:
+            if who == "sync inside gc":
+                _collect_old(faulty)
+            else:
+                one.store = faulty
+                one.sync()
+        except Conflict:
+            pass
+        if not happened:
+            break
+        met += 1
+        assert verify(clones.store, null_sink).damaged == [], (at, faulty.calls[at - 1])
+        one.store = clones.store
+        one.sync()
+        assert clones.stored() == one.tree
+    assert met > 10

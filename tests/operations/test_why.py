@@ -1,0 +1,88 @@
+"""Why a path is synced or not, and where its bytes are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amlctl.errors import NotFound
+from amlctl.operations.why import Why, why
+from tests.support.clones import DATASET, Clone, Clones
+
+TREE = {f"d/f{n}": b"%d" % n * 50 for n in range(10)} | {
+    "large": b"L" * 9_000,
+    "d/cache/x": b"c",
+    "d/a.tmp": b"t",
+    "d/keep.tmp": b"k",
+    ".amlctlignore": b"# scratch\n*.tmp\ncache/\n",
+    "d/.amlctlignore": b"!keep.tmp\n",
+}
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Clone:
+    clone = Clones(tmp_path)["one"]
+    clone.make(TREE)
+    return clone
+
+
+def _why(clone: Clone, path: str) -> Why:
+    return why(clone.project, clone.store, clone.root / path, ("*.bak",), clone.events.append)
+
+
+@pytest.mark.parametrize("is_synced", [False, True])
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("d/a.tmp", (True, "*.tmp", ".amlctlignore", 2)),
+        ("d/cache/x", (True, "cache/", ".amlctlignore", 3)),
+        ("d/keep.tmp", (False, "!keep.tmp", "d/.amlctlignore", 1)),
+        ("d/f1", (False, None, None, None)),
+    ],
+)
+def test_the_deciding_rule(one: Clone, is_synced: bool, path: str, expected: tuple[object, ...]) -> None:
+    if is_synced:
+        one.sync()
+    found = _why(one, path)
+    file = found.rule_file if found.rule_file is None else found.rule_file.removeprefix(f"{DATASET}/")
+    assert (found.is_ignored, found.rule, file, found.rule_line) == expected
+
+
+def test_a_rule_of_the_settings(one: Clone) -> None:
+    (one.root / "x.bak").write_bytes(b"1")
+    found = _why(one, "x.bak")
+    assert (found.is_ignored, found.rule, found.rule_file) == (True, "*.bak", ".amlctl.toml [sync] ignore")
+
+
+def test_where_the_bytes_are(one: Clone) -> None:
+    result = one.sync()
+    for path, folder in (("d/f1", "packs/"), ("large", "objects/")):
+        found = _why(one, path)
+        assert (found.dataset, found.snapshot) == (DATASET, result.snapshot)
+        assert found.place is not None
+        assert found.place.startswith(folder)
+        assert one.store.info(found.place) is not None
+
+
+def test_a_deleted_file_is_found_in_the_store(one: Clone) -> None:
+    one.sync()
+    (one.root / "d/f1").unlink()
+    assert _why(one, "d/f1").place is not None
+
+
+def test_a_folder_belongs_to_its_dataset(one: Clone) -> None:
+    result = one.sync()
+    for path in ("d", "."):
+        found = _why(one, path)
+        assert (found.is_ignored, found.dataset, found.snapshot, found.place) == (False, DATASET, result.snapshot, None)
+
+
+@pytest.mark.parametrize("is_synced", [False, True])
+def test_what_is_nowhere_is_not_found(one: Clone, is_synced: bool) -> None:
+    if is_synced:
+        one.sync()
+    with pytest.raises(NotFound):
+        _why(one, "no/such")
+    with pytest.raises(NotFound, match="pipeline/ and data_blobs/"):
+        why(one.project, one.store, one.project.root / "README", (), one.events.append)
