@@ -33,7 +33,17 @@ class App:
         workspace = self.settings.workspace()
         if workspace.store is None and workspace.compute != "local":
             raise _not_yet(f"workspace {workspace.name!r}", "its blob datastore")
-        return open_store(workspace.store or DEFAULT_LOCAL_STORE, self.project)
+        origin = self.settings.origins.get(f"workspaces.{workspace.name}.store", "")
+        if workspace.store and "sig=" in workspace.store and origin.endswith(".toml"):
+            raise SettingsError(
+                f"the store of workspace {workspace.name!r} in {origin} carries a SAS token, and that file is shared",
+                hint="leave the token out there, and set AZURE_STORAGE_SAS_TOKEN",
+            )
+        return self.open_store(workspace.store or DEFAULT_LOCAL_STORE)
+
+    def open_store(self, url: str) -> Store:
+        """See `open_store`."""
+        return open_store(url, self.project, self.variables)
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -59,11 +69,14 @@ def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | N
     return find_project(cwd / named if named else cwd)
 
 
-def open_store(url: str, project: Project) -> Store:
-    """A folder (a relative one is relative to the project's root) or a `file://` URL. Raises SettingsError."""
+def open_store(url: str, project: Project, variables: Mapping[str, str]) -> Store:
+    """A folder (a relative one is relative to the project's root), a `file://` URL, or the URL of a prefix in an
+    Azure Blob container. Raises SettingsError."""
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
-        raise _not_yet(f"store {url!r}", "a blob store")
+        from amlctl.stores.azure_blob.store import open_blob_store
+
+        return open_blob_store(url, variables)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise SettingsError(f"store {url!r} names the host {parts.netloc!r}", hint="file:///FOLDER")
@@ -103,6 +116,6 @@ def _user_file() -> Path:
 
 def _not_yet(what: str, kind: str) -> SettingsError:
     return SettingsError(
-        f"{what} needs {kind}, and this version of amlctl works with local workspaces and folder stores only",
-        hint="use --workspace local, or set a folder as the store",
+        f"{what} needs {kind}, and this version of amlctl works with local workspaces only",
+        hint="use --workspace local",
     )

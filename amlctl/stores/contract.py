@@ -4,7 +4,7 @@ Keys are relative POSIX paths: no empty part, no `.` or `..`, no NUL. Guarantees
 
 - A key shows either nothing or a whole value: no reader ever sees a part of a write.
 - What was written is there for the next reader, of any process, at once, and survives a crash of the writer.
-- `put` without `replace` is create-if-absent: an existing value is kept, nothing is sent, no error.
+- `put` without `replace` is create-if-absent: an existing value is kept, no error, and no large body is sent.
 - `swap` is the only conditional write; of two writers with the same expectation exactly one succeeds.
 - All methods may be called from several threads at once. Retries, where a service needs them, happen inside.
 
@@ -28,12 +28,14 @@ class FileBody:
     """Bytes of a local file, sent without being held in memory.
 
     Nothing appears in the store where the file turns out to have other bytes than `content_id` says, or
-    cannot be read any more: Conflict.
+    cannot be read any more: Conflict. `predecessor` is the key of an earlier version of the file: where a store
+    can, it sends only what differs.
     """
 
     path: Path
     size_bytes: int
     content_id: str
+    predecessor: Optional[str] = None
 
 
 Body = Union[bytes, Sequence[Buffer], FileBody]

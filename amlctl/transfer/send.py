@@ -116,10 +116,19 @@ def send_plan(
     Raises Conflict where a file is not any more what it was when it was identified.
     """
     progress = _Progress(plan, dataset, sink)
+    predecessors = _predecessors(plan, head)
     was_there: set[str] = set()
     with ThreadPoolExecutor(max(1, min(max_workers, len(plan.objects) + len(plan.mirror_files)))) as pool:
         jobs = [
-            pool.submit(_send_file, store, object_key(entry.content_id), root, entry, replace=replace)
+            pool.submit(
+                _send_file,
+                store,
+                object_key(entry.content_id),
+                root,
+                entry,
+                replace=replace,
+                predecessor=predecessors.get(entry.path),
+            )
             for entry in plan.objects
         ]
         jobs += [
@@ -185,8 +194,21 @@ def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: S
     raise changed(entry.path)
 
 
-def _send_file(store: Store, key: str, root: Path, entry: FileEntry, *, replace: bool) -> bool:
-    return store.put(key, FileBody(_local(root, entry), entry.size_bytes, entry.content_id), replace=replace)
+def _predecessors(plan: SyncPlan, head: Manifest) -> Mapping[str, str]:
+    """For the path of each large file to send: the key of the object that it was before."""
+    paths = {entry.path for entry in plan.objects}
+    return {
+        entry.path: object_key(entry.content_id)
+        for entry in head.entries
+        if entry.path in paths and head.places.get(entry.content_id) == OBJECT
+    }
+
+
+def _send_file(
+    store: Store, key: str, root: Path, entry: FileEntry, *, replace: bool, predecessor: str | None = None
+) -> bool:
+    body = FileBody(_local(root, entry), entry.size_bytes, entry.content_id, predecessor)
+    return store.put(key, body, replace=replace)
 
 
 def changed(path: str) -> Conflict:

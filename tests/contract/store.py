@@ -47,9 +47,13 @@ class StoreSuite:
 
     def test_put_keeps_what_is_there(self, store: Store) -> None:
         store.put("objects/ab/abcd", b"first")
-        sent = store.traffic.sent_bytes
         assert store.put("objects/ab/abcd", b"other") is False
         assert store.get("objects/ab/abcd") == b"first"
+
+    def test_what_is_large_and_there_is_not_sent(self, store: Store) -> None:
+        store.put("packs/ab/abcd.zip", bytes(3 << 20))
+        sent = store.traffic.sent_bytes
+        assert store.put("packs/ab/abcd.zip", bytes(3 << 20)) is False
         assert store.traffic.sent_bytes == sent
 
     def test_put_replaces_when_asked(self, store: Store) -> None:

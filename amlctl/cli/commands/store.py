@@ -14,7 +14,6 @@ from amlctl.operations.store_gc import gc as gc_operation
 from amlctl.operations.store_stats import stats as stats_operation
 from amlctl.operations.store_verify import verify as verify_operation
 from amlctl.stores.contract import Store
-from amlctl.wiring import open_store
 
 app = typer.Typer(
     add_completion=False,
@@ -61,4 +60,4 @@ def verify(ctx: typer.Context, store_url: Url = None) -> int:
 
 
 def _store(call: Invocation, url: str | None) -> Store:
-    return call.app.store if url is None else open_store(url, call.app.project)
+    return call.app.store if url is None else call.app.open_store(url)

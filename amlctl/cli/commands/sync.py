@@ -15,7 +15,7 @@ from amlctl.operations.pull import pull as pull_operation
 from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync import sync as sync_operation
 from amlctl.stores.contract import Store
-from amlctl.wiring import limit_bandwidth, open_store
+from amlctl.wiring import limit_bandwidth
 
 app = typer.Typer(add_completion=False)
 
@@ -109,7 +109,7 @@ def sync(
 
 
 def _store(call: Invocation, url: str | None, bwlimit: str | None) -> Store:
-    store = call.app.store if url is None else open_store(url, call.app.project)
+    store = call.app.store if url is None else call.app.open_store(url)
     if bwlimit is None:
         return store
     bytes_per_s = parse_size(bwlimit.removesuffix("/s"))

@@ -1,0 +1,134 @@
+"""One pool of kept-alive HTTP/1.1 connections to one host, used by all threads of a store.
+
+`HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` choose the way, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE` or `SSL_CERT_FILE`
+the certificates, as for requests and curl.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
+from urllib.parse import unquote, urlsplit
+
+from amlctl.errors import SettingsError
+
+_TIMEOUT_S = 60.0
+"""For connecting, and for each read or write: not for a whole transfer."""
+
+
+class Connections:
+    """Thread-safe. Keeps what is given back; a connection belongs to one request at a time."""
+
+    def __init__(self, host: str, port: int, *, is_https: bool, variables: Mapping[str, str]) -> None:
+        self._host = host
+        self._port = port
+        self._is_https = is_https
+        self._proxy = _proxy(host, port, is_https=is_https, variables=variables)
+        self._certificates = _certificates(variables) if is_https else None
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = Lock()
+
+    @property
+    def target_prefix(self) -> str:
+        """What stands before the path in a request line: a proxy for plain http wants the whole URL."""
+        return f"http://{self._host}:{self._port}" if self._proxy and not self._is_https else ""
+
+    @contextmanager
+    def borrow(self, *, fresh: bool) -> Iterator[tuple[http.client.HTTPConnection, bool]]:
+        """A connection, and whether it was used before. It is kept only if the block ends without an error."""
+        connection = None
+        if not fresh:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+        is_used = connection is not None
+        if connection is None:
+            connection = self._connect()
+        try:
+            yield connection, is_used
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._host, self._port
+        headers: dict[str, str] = {}
+        if self._proxy is not None:
+            host, port, headers = self._proxy
+        connection: http.client.HTTPConnection
+        if self._is_https:
+            assert self._certificates is not None
+            connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=self._certificates)
+            if self._proxy is not None:
+                connection.set_tunnel(self._host, self._port, headers)
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        connection.connect()
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+def _proxy(
+    host: str, port: int, *, is_https: bool, variables: Mapping[str, str]
+) -> tuple[str, int, dict[str, str]] | None:
+    """Host, port and the headers for it. Raises SettingsError."""
+    kind = "https" if is_https else "http"
+    # HTTP_PROXY in capitals is what a CGI client can set, but this is no CGI program.
+    found = next(
+        (variables[n] for n in (f"{kind}_proxy", f"{kind.upper()}_PROXY", "all_proxy") if variables.get(n)), ""
+    )
+    if not found or _is_direct(host, variables.get("no_proxy") or variables.get("NO_PROXY") or ""):
+        return None
+    parts = urlsplit(found if "://" in found else f"http://{found}")
+    try:
+        proxy_port = parts.port or 80
+    except ValueError as error:
+        raise SettingsError("the proxy variable names no valid port", hint="http://HOST:PORT") from error
+    if not parts.hostname or parts.scheme != "http":
+        raise SettingsError(
+            f"the proxy variable names a {parts.scheme!r} proxy, and only http ones are supported",
+            hint="HTTPS_PROXY=http://HOST:PORT",
+        )
+    headers: dict[str, str] = {}
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+    return parts.hostname, proxy_port, headers
+
+
+def _is_direct(host: str, exceptions: str) -> bool:
+    """Whether NO_PROXY names the host, or a domain that it is in."""
+    names = [name.strip().lower().lstrip(".") for name in exceptions.split(",")]
+    return "*" in names or any(name and (host == name or host.endswith(f".{name}")) for name in names)
+
+
+def _certificates(variables: Mapping[str, str]) -> ssl.SSLContext:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        bundle = variables.get(name, "")
+        if not bundle:
+            continue
+        try:
+            if os.path.isdir(bundle):
+                return ssl.create_default_context(capath=bundle)
+            return ssl.create_default_context(cafile=bundle)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(
+                f"{name} names {bundle}, which cannot be read as certificates",
+                hint=f"unset {name}, or name a PEM file",
+            ) from error
+    import certifi
+
+    return ssl.create_default_context(cafile=certifi.where())

@@ -1,0 +1,208 @@
+"""Who asks: an account key, a SAS token, or a token of DefaultAzureCredential, found as the az CLI finds them.
+
+Shared Key signatures follow https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key.
+No credential is ever part of a message, a repr or a URL that is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qs, parse_qsl, unquote
+
+from amlctl.errors import LoginError, SettingsError
+from amlctl.stores.azure_blob.address import BlobAddress
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+
+_SCOPE = "https://storage.azure.com/.default"
+_RENEW_BEFORE_S = 300
+_SIGNED_HEADERS = (
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-md5",
+    "content-type",
+    "date",
+    "if-modified-since",
+    "if-match",
+    "if-none-match",
+    "if-unmodified-since",
+    "range",
+)
+
+
+class Credential(Protocol):
+    """Makes a request one of ours."""
+
+    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
+        """Add what proves who asks to `headers` (lower-case names); returns what to append to the query.
+
+        Raises LoginError.
+        """
+        ...
+
+    def source_query(self) -> str:
+        """What a copy's source URL needs in its query."""
+        ...
+
+    def explain(self) -> str:
+        """In words, why the service may have refused us; empty where nothing is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class AccountKey:
+    """Shared Key."""
+
+    account: str
+    key: bytes = field(repr=False)
+
+    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
+        lines = [verb]
+        for name in _SIGNED_HEADERS:
+            value = headers.get(name, "")
+            lines.append("" if name == "content-length" and value == "0" else value)
+        lines += [f"{name}:{headers[name]}" for name in sorted(headers) if name.startswith("x-ms-")]
+        resource = f"/{self.account}{path}" + "".join(f"\n{name}:{query[name]}" for name in sorted(query))
+        text = "\n".join([*lines, resource])
+        signature = base64.b64encode(hmac.new(self.key, text.encode(), hashlib.sha256).digest()).decode()
+        headers["authorization"] = f"SharedKey {self.account}:{signature}"
+        return ""
+
+    def source_query(self) -> str:
+        return ""
+
+    def explain(self) -> str:
+        return f"the key in AZURE_STORAGE_KEY or the connection string is not one of account {self.account}"
+
+
+@dataclass(frozen=True)
+class SasToken:
+    """A shared access signature: the query string without `?`."""
+
+    token: str = field(repr=False)
+
+    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
+        return self.token
+
+    def source_query(self) -> str:
+        return self.token
+
+    def explain(self) -> str:
+        fields = dict(parse_qsl(self.token))
+        now = datetime.now(UTC)
+        for name, text in (("se", "expired at"), ("st", "is not valid before")):
+            moment = _moment(fields.get(name, ""))
+            if moment is not None and (moment < now if name == "se" else moment > now):
+                return f"the SAS token {text} {fields[name]}"
+        return f"the SAS token allows {fields.get('sp', 'nothing')!r} (needed: r, w, c, l, d)"
+
+
+class Token:
+    """Bearer tokens of a credential of azure-identity, which is imported with the first request."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self._credential: TokenCredential | None = None
+        self._token = ""
+        self._expires_at_s = 0.0
+        self._lock = Lock()
+
+    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
+        headers["authorization"] = f"Bearer {self._current()}"
+        return ""
+
+    def source_query(self) -> str:
+        return ""
+
+    def explain(self) -> str:
+        return "whoever is logged in lacks the role Storage Blob Data Contributor on the container or account"
+
+    def _current(self) -> str:
+        with self._lock:
+            if time.time() < self._expires_at_s - _RENEW_BEFORE_S:
+                return self._token
+            from azure.core.exceptions import AzureError
+            from azure.identity import DefaultAzureCredential
+
+            if self._credential is None:
+                self._credential = DefaultAzureCredential()
+            try:
+                token = self._credential.get_token(_SCOPE)
+            except AzureError as error:
+                raise LoginError(
+                    f"nobody is logged in to Azure: {str(error).splitlines()[0]}",
+                    hint="az login, or set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or "
+                    "AZURE_STORAGE_CONNECTION_STRING",
+                ) from error
+            self._token, self._expires_at_s = token.token, float(token.expires_on)
+            return self._token
+
+
+def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[str, str]) -> Credential:
+    """The first of: SAS in the URL, the connection string, the key, the SAS variable, DefaultAzureCredential.
+
+    Raises SettingsError for a variable that cannot be what it says.
+    """
+    if sas_in_url:
+        return SasToken(sas_in_url)
+    connection_string = variables.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    if connection_string:
+        parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+        if parts.get("UseDevelopmentStorage", "").lower() == "true":
+            parts = {"AccountName": "devstoreaccount1", "AccountKey": _DEVELOPMENT_KEY}
+        account = parts.get("AccountName", address.account)
+        if account == address.account:
+            if "AccountKey" in parts:
+                return AccountKey(account, _decoded(parts["AccountKey"], "AZURE_STORAGE_CONNECTION_STRING"))
+            if "SharedAccessSignature" in parts:
+                return _sas(parts["SharedAccessSignature"], "AZURE_STORAGE_CONNECTION_STRING")
+            raise SettingsError(
+                "AZURE_STORAGE_CONNECTION_STRING has neither AccountKey nor SharedAccessSignature",
+                hint="copy it anew: az storage account show-connection-string --name ACCOUNT",
+            )
+    if variables.get("AZURE_STORAGE_ACCOUNT", address.account) == address.account:
+        if key := variables.get("AZURE_STORAGE_KEY", ""):
+            return AccountKey(address.account, _decoded(key, "AZURE_STORAGE_KEY"))
+        if token := variables.get("AZURE_STORAGE_SAS_TOKEN", ""):
+            return _sas(token, "AZURE_STORAGE_SAS_TOKEN")
+    return Token(variables)
+
+
+_DEVELOPMENT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""Published for every emulator; `UseDevelopmentStorage=true` stands for it."""
+
+
+def _decoded(key: str, variable: str) -> bytes:
+    try:
+        return base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SettingsError(
+            f"{variable} holds no account key (it is not base64)",
+            hint="az storage account keys list --account-name ACCOUNT",
+        ) from error
+
+
+def _sas(token: str, variable: str) -> SasToken:
+    token = token.strip().lstrip("?")
+    if "sig" not in parse_qs(token):
+        raise SettingsError(f"{variable} holds no SAS token (it has no sig=)", hint="it looks like sv=…&se=…&sig=…")
+    return SasToken(token)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(unquote(text).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,348 @@
+"""The verbs of the Blob service (REST, version 2021-12-02), with retries and with errors in words.
+
+Source: https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api. All retries of the blob store
+happen here and nowhere else. A verb may be sent twice when an answer is lost; the callers' conditions make that safe.
+"""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import hashlib
+import http.client
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
+from amlctl.stores.azure_blob.address import BlobAddress
+from amlctl.stores.azure_blob.connections import Connections
+from amlctl.stores.azure_blob.credentials import Credential
+from amlctl.stores.contract import Traffic
+
+VERSION = "2021-12-02"
+_TRIES = 6
+_FIRST_WAIT_S = 0.4
+_LONGEST_WAIT_S = 30.0
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_CHUNK = 1 << 20
+_SKEW_S = 15 * 60
+"""The service refuses a signed date that is further from its own clock than this."""
+
+
+class Body:
+    """Parts that follow each other; small ones travel together."""
+
+    def __init__(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+        self._parts = parts
+        self.size_bytes = sum(memoryview(part).nbytes for part in parts)
+
+    def md5(self) -> bytes:
+        digest = hashlib.md5(usedforsecurity=False)
+        for part in self._parts:
+            digest.update(part)
+        return digest.digest()
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        waiting: list[bytes | bytearray | memoryview] = []
+        size = 0
+        for part in self._parts:
+            if memoryview(part).nbytes >= _CHUNK:
+                if waiting:
+                    yield b"".join(waiting)
+                    waiting, size = [], 0
+                yield memoryview(part)
+                continue
+            waiting.append(part)
+            size += len(part)
+            if size >= _CHUNK:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+        if waiting:
+            yield b"".join(waiting)
+
+
+_NO_BODY = Body(())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, headers (lower-case names) and the body's bytes; `was_repeated`: an earlier try may have acted."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+    was_repeated: bool
+
+    @property
+    def code(self) -> str:
+        """The service's own name of an error."""
+        return self.headers.get("x-ms-error-code", "")
+
+
+Sink = Callable[[http.client.HTTPResponse], int]
+"""Takes the body of a good answer; returns its bytes. May be called again after a broken transfer."""
+
+
+class BlobService:
+    """Thread-safe."""
+
+    def __init__(
+        self,
+        address: BlobAddress,
+        credential: Credential,
+        connections: Connections,
+        traffic: Traffic,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._address = address
+        self._credential = credential
+        self._connections = connections
+        self._traffic = traffic
+        self._sleep = sleep
+
+    def blob_url(self, key: str) -> str:
+        """URL of a value as a copy's source, credential included: never to be shown."""
+        url = self._address.account_url
+        if self._address.is_path_style:
+            url = url.removesuffix(f"/{self._address.account}")
+        query = self._credential.source_query()
+        return f"{url}{self._address.blob_path(key)}" + (f"?{query}" if query else "")
+
+    def blob(
+        self,
+        verb: str,
+        key: str,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body = _NO_BODY,
+        *,
+        accept: Iterable[int] = (),
+        sink: Sink | None = None,
+    ) -> Answer:
+        """One request about one value. Statuses of 400 and above are errors unless `accept` names them."""
+        return self._request(verb, self._address.blob_path(key), key, query, headers, body, accept, sink)
+
+    def container(self, verb: str, query: Mapping[str, str], *, accept: Iterable[int] = ()) -> Answer:
+        return self._request(
+            verb, self._address.container_path, "", {"restype": "container", **query}, None, _NO_BODY, accept, None
+        )
+
+    def create_container(self) -> None:
+        """Raises RightsError where it may not be made."""
+        try:
+            self.container("PUT", {}, accept=(409,))
+        except (RightsError, NotFound) as error:
+            raise RightsError(
+                f"the container {self._address.container} of account {self._address.account} does not exist, and it "
+                "may not be made with these rights",
+                hint=f"az storage container create --account-name {self._address.account} "
+                f"--name {self._address.container} --auth-mode login",
+            ) from error
+
+    def list_page(self, prefix: str, marker: str) -> tuple[list[tuple[str, int, float]], str]:
+        """Names below the store's prefix with sizes and times, and the marker of the next page (empty: none)."""
+        query = {"comp": "list", "prefix": self._address.prefix + prefix, "maxresults": "5000"}
+        if marker:
+            query["marker"] = marker
+        answer = self.container("GET", query, accept=(404,))
+        if answer.status == 404:
+            return [], ""
+        root = ElementTree.fromstring(answer.data)
+        found = []
+        for blob in root.iter("Blob"):
+            name = blob.findtext("Name", "")
+            size = int(blob.findtext("Properties/Content-Length", "0"))
+            modified = email.utils.parsedate_to_datetime(blob.findtext("Properties/Last-Modified", ""))
+            found.append((name[len(self._address.prefix) :], size, modified.timestamp()))
+        return found, root.findtext("NextMarker", "")
+
+    def _request(
+        self,
+        verb: str,
+        path: str,
+        key: str,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        body: Body,
+        accept: Iterable[int],
+        sink: Sink | None,
+    ) -> Answer:
+        failure: AmlctlError
+        was_repeated = False
+        for attempt in range(_TRIES):
+            wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
+            try:
+                answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated)
+            except (OSError, http.client.HTTPException) as error:
+                failure = self._unreachable(error)
+            else:
+                if answer.status < 400 or answer.status in accept:
+                    return answer
+                failure = self.error(answer, key)
+                if answer.status not in _AGAIN:
+                    raise failure
+                wait_s = max(wait_s, _retry_after_s(answer))
+            was_repeated = True
+            if attempt < _TRIES - 1:
+                self._sleep(wait_s)
+        raise failure
+
+    def _once(
+        self,
+        verb: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body,
+        sink: Sink | None,
+        was_repeated: bool,
+    ) -> Answer:
+        """Raises OSError, HTTPException. A kept connection that the service has closed meanwhile is no failure."""
+        fresh = False
+        while True:
+            sent = dict(headers)
+            sent["x-ms-version"] = VERSION
+            sent["x-ms-date"] = email.utils.formatdate(usegmt=True)
+            if verb == "PUT":
+                sent["content-length"] = str(body.size_bytes)
+            appended = self._credential.sign(verb, path, query, sent)
+            text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+            text = "&".join(part for part in (text, appended) if part)
+            target = self._connections.target_prefix + path + (f"?{text}" if text else "")
+            with self._connections.borrow(fresh=fresh) as (connection, is_used):
+                try:
+                    self._traffic.add()
+                    connection.request(verb, target, body.chunks() if body.size_bytes else None, sent)
+                    response = connection.getresponse()
+                except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+                    if not is_used:
+                        raise
+                    fresh = True
+                    connection.close()
+                    continue
+                self._traffic.add(requests=0, sent_bytes=body.size_bytes)
+                found = {name.lower(): value for name, value in response.getheaders()}
+                if sink is not None and response.status < 300:
+                    received, data = sink(response), b""
+                else:
+                    data = response.read()
+                    received = len(data)
+                if verb == "GET":
+                    self._traffic.add(requests=0, received_bytes=received)
+                if response.will_close:
+                    connection.close()
+            return Answer(response.status, found, data, was_repeated)
+
+    def _unreachable(self, error: Exception) -> AmlctlError:
+        host = self._address.host
+        if isinstance(error, socket.gaierror):
+            return ServiceUnavailable(
+                f"the host {host} is not known",
+                hint="check the name of the storage account in the store's URL, and the network",
+            )
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return ServiceUnavailable(
+                f"the certificate of {host} is not trusted: {error.verify_message}",
+                hint="behind a proxy that opens TLS: REQUESTS_CA_BUNDLE=/path/to/its.pem",
+            )
+        what = str(error) or type(error).__name__
+        return ServiceUnavailable(
+            f"{host} does not answer: {what}",
+            hint="check the network, then run the same command again; nothing is lost",
+        )
+
+    def error(self, answer: Answer, key: str) -> AmlctlError:
+        """An answer that is no success, in words."""
+        thing = f"{key} in {self._address.url}" if key else f"the store {self._address.url}"
+        status, code = answer.status, answer.code
+        if status == 404 and code in ("ContainerNotFound", "ContainerBeingDeleted"):
+            return ContainerNotFound(
+                f"there is no container {self._address.container} in account {self._address.account}",
+                hint="check the store's URL; the first sync makes the container",
+            )
+        if status == 404:
+            return NotFound(f"{thing} is not there")
+        if status in (409, 412):
+            return Conflict(f"{thing} was changed by someone else ({code or status})", hint="run the command again")
+        if status in (401, 403):
+            return self._refused(answer, thing)
+        if status == 400 and code == "ContainerBeingDeleted":
+            return ServiceUnavailable(f"{thing} is being deleted", hint="try again in a minute")
+        if status in _AGAIN:
+            return ServiceUnavailable(
+                f"the service failed {_TRIES} times at {thing}: {status} {code} {_request_id(answer)}".rstrip(),
+                hint="run the same command again; nothing that arrived is lost",
+            )
+        return ServiceUnavailable(
+            f"the service refused {thing}: {status} {code} {_message(answer)} {_request_id(answer)}".strip(),
+            hint="this is likely a fault of amlctl: report it with this line",
+        )
+
+    def _refused(self, answer: Answer, thing: str) -> AmlctlError:
+        skew_s = _clock_skew_s(answer)
+        if abs(skew_s) > _SKEW_S / 3 and answer.code in ("AuthenticationFailed", "InvalidAuthenticationInfo"):
+            return LoginError(
+                f"the service refused the request: this machine's clock is {abs(skew_s) / 60:.0f} minutes "
+                f"{'behind' if skew_s > 0 else 'ahead'}",
+                hint="set the clock (sudo timedatectl set-ntp true), then run it again",
+            )
+        why = self._credential.explain()
+        if answer.status == 401 or answer.code in ("AuthenticationFailed", "InvalidAuthenticationInfo"):
+            return LoginError(
+                f"the service does not accept who asks for {thing}: {why or answer.code}",
+                hint="a fresh SAS token, the right key, or az login; amlctl doctor tells which one is used",
+            )
+        return RightsError(
+            f"no right to use {thing} ({answer.code or answer.status}): {why}",
+            hint="ask for the role Storage Blob Data Contributor, and check the account's network rules",
+        )
+
+
+class ContainerNotFound(NotFound):
+    """The container itself is missing."""
+
+
+def _retry_after_s(answer: Answer) -> float:
+    text = answer.headers.get("retry-after", "")
+    milliseconds = answer.headers.get("x-ms-retry-after-ms", answer.headers.get("retry-after-ms", ""))
+    try:
+        if milliseconds:
+            return float(milliseconds) / 1000
+        if text.isdigit():
+            return float(text)
+        if text:
+            return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        pass
+    return 0.0
+
+
+def _clock_skew_s(answer: Answer) -> float:
+    """The service's clock less ours."""
+    try:
+        return email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp() - time.time()
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _message(answer: Answer) -> str:
+    try:
+        return (ElementTree.fromstring(answer.data).findtext("Message") or "").splitlines()[0]
+    except (ElementTree.ParseError, IndexError):
+        return ""
+
+
+def _request_id(answer: Answer) -> str:
+    found = answer.headers.get("x-ms-request-id", "")
+    return f"(request {found})" if found else ""
+
+
+def md5_header(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()

@@ -1,0 +1,231 @@
+"""The `Store` on a container of Azure Blob Storage: one block blob a key, conditions by ETag."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from amlctl.core.content_id import content_id
+from amlctl.errors import Conflict, SettingsError
+from amlctl.stores.azure_blob.address import BlobAddress, parse_address
+from amlctl.stores.azure_blob.connections import Connections
+from amlctl.stores.azure_blob.credentials import Credential, find_credential
+from amlctl.stores.azure_blob.service import Answer, BlobService, Body, ContainerNotFound, md5_header
+from amlctl.stores.azure_blob.upload import CONTENT_ID, Limits, Uploader
+from amlctl.stores.contract import Body as StoreBody
+from amlctl.stores.contract import Entry, FileBody, Traffic, Versioned, is_valid_key
+
+_ASK_FIRST = 1 << 20
+"""Bytes from which a request that asks is cheaper than sending what is there already."""
+_RANGE = 8 << 20
+_READ = 1 << 20
+_WORKERS = 16
+_T = TypeVar("_T")
+
+
+def open_blob_store(
+    url: str, variables: Mapping[str, str], *, workers: int = _WORKERS, limits: Limits | None = None
+) -> AzureBlobStore:
+    """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call."""
+    address, sas = parse_address(url)
+    return AzureBlobStore(address, find_credential(address, sas, variables), variables, workers, limits or Limits())
+
+
+class AzureBlobStore:
+    """Thread-safe. `traffic.requests` counts every HTTP request, also repeated ones.
+
+    Writes make the container where it is missing. Memory: `workers` blocks or pieces of ranges.
+    """
+
+    def __init__(
+        self,
+        address: BlobAddress,
+        credential: Credential,
+        variables: Mapping[str, str],
+        workers: int,
+        limits: Limits,
+    ) -> None:
+        self._address = address
+        self._traffic = Traffic()
+        self._connections = Connections(address.host, address.port, is_https=address.is_https, variables=variables)
+        self._service = BlobService(address, credential, self._connections, self._traffic)
+        self._limits = limits
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="amlctl-blob")
+        self._uploader = Uploader(self._service, limits, self._pool, workers)
+
+    def close(self) -> None:
+        """Let the connections go. The store may not be used afterwards."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._connections.close()
+
+    @property
+    def url(self) -> str:
+        return self._address.url
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._traffic
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        headers = {}
+        if start or length is not None:
+            if length == 0:
+                return b""
+            headers["range"] = f"bytes={start}-" + ("" if length is None else str(start + length - 1))
+        answer = self._service.blob("GET", _checked(key), headers=headers, accept=(416,))
+        return b"" if answer.status == 416 else answer.data
+
+    def get_versioned(self, key: str) -> Versioned | None:
+        answer = self._service.blob("GET", _checked(key), accept=(404,))
+        return None if answer.status == 404 else Versioned(answer.data, answer.headers["etag"])
+
+    def download(self, key: str, target: Path) -> int:
+        descriptor = os.open(target, os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
+        try:
+            first = self._get_range(_checked(key), descriptor, 0, None)
+            if first.status == 416:
+                return 0
+            size = int(first.headers["content-range"].rpartition("/")[2])
+            etag = first.headers["etag"]
+            starts = range(_RANGE, size, _RANGE)
+            jobs = [self._pool.submit(self._get_range, key, descriptor, start, etag) for start in starts]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                for job in jobs:
+                    job.cancel()
+                for job in jobs:
+                    if not job.cancelled():
+                        job.exception()  # none writes to the descriptor any more when it is closed
+                raise
+            return size
+        finally:
+            os.close(descriptor)
+
+    def put(self, key: str, body: StoreBody, *, replace: bool = False) -> bool:
+        _checked(key)
+        if isinstance(body, FileBody):
+            if body.size_bytes > self._limits.single_bytes:
+                with_md5 = key.startswith("mirror/")
+                return self._making_container(
+                    lambda: self._uploader.put_file(key, body, replace=replace, with_md5=with_md5)
+                )
+            sent, identity = Body([_read(body)]), body.content_id
+        else:
+            sent, identity = Body([body] if isinstance(body, bytes) else body), ""
+        if not replace and sent.size_bytes > _ASK_FIRST and self.info(key) is not None:
+            return False
+        return self._making_container(lambda: self._put_whole(key, sent, identity, replace=replace))
+
+    def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
+        _checked(key)
+        condition = {"if-none-match": "*"} if expected is None else {"if-match": expected}
+        answer = self._making_container(lambda: self._put_blob(key, Body([data]), condition))
+        if answer.status < 400:
+            return answer.headers["etag"]
+        if answer.was_repeated:
+            # The answer to our first try may have been lost: then the value is ours already.
+            present = self.get_versioned(key)
+            if present is not None and present.data == data:
+                return present.version
+        raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
+
+    def info(self, key: str) -> Entry | None:
+        answer = self._service.blob("HEAD", _checked(key), accept=(404,))
+        if answer.status == 404:
+            return None
+        if key.startswith("objects/") and answer.headers.get(CONTENT_ID, "") != key.rpartition("/")[2]:
+            return None
+        return Entry(key, int(answer.headers["content-length"]), _modified_at(answer))
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        marker = ""
+        while True:
+            page, marker = self._service.list_page(prefix, marker)
+            for key, size_bytes, modified_at in page:
+                yield Entry(key, size_bytes, modified_at)
+            if not marker:
+                return
+
+    def delete(self, key: str) -> None:
+        headers = {"x-ms-delete-snapshots": "include"}
+        self._service.blob("DELETE", _checked(key), headers=headers, accept=(404,))
+
+    def local_path(self, key: str) -> Path | None:
+        return None
+
+    def _put_whole(self, key: str, body: Body, identity: str, *, replace: bool) -> bool:
+        headers = {CONTENT_ID: identity} if identity else {}
+        answer = self._put_blob(key, body, headers if replace else {**headers, "if-none-match": "*"})
+        if answer.status < 400:
+            return True
+        if replace or answer.code not in ("BlobAlreadyExists", "ConditionNotMet"):
+            raise self._service.error(answer, key)
+        if key.startswith("objects/") and identity:
+            whole, etag = self._uploader.state(key)
+            if whole != identity and etag is not None:  # a copy that was never finished
+                return self._put_blob(key, body, {**headers, "if-match": etag}).status < 400
+        return False
+
+    def _put_blob(self, key: str, body: Body, headers: Mapping[str, str]) -> Answer:
+        sent = {
+            "x-ms-blob-type": "BlockBlob",
+            "content-type": "application/octet-stream",
+            "content-md5": md5_header(body.md5()),
+            **headers,
+        }
+        return self._service.blob("PUT", key, None, sent, body, accept=(409, 412))
+
+    def _get_range(self, key: str, descriptor: int, start: int, etag: str | None) -> Answer:
+        headers = {"range": f"bytes={start}-{start + _RANGE - 1}"}
+        if etag is not None:
+            headers["if-match"] = etag
+        accept = (416,) if etag is None else ()
+        return self._service.blob(
+            "GET", key, headers=headers, accept=accept, sink=lambda answer: _write_to(descriptor, start, answer)
+        )
+
+    def _making_container(self, act: Callable[[], _T]) -> _T:
+        try:
+            return act()
+        except ContainerNotFound:
+            self._service.create_container()
+        return act()
+
+
+def _checked(key: str) -> str:
+    if not is_valid_key(key):
+        raise SettingsError(f"{key!r} is no key of a store")
+    return key
+
+
+def _read(body: FileBody) -> bytes:
+    try:
+        data = body.path.read_bytes()
+    except OSError as error:
+        raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
+    if content_id(data) != body.content_id:
+        raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
+    return data
+
+
+def _write_to(descriptor: int, start: int, response: http.client.HTTPResponse) -> int:
+    at = start
+    while part := response.read(_READ):
+        view = memoryview(part)
+        while view:
+            written = os.pwrite(descriptor, view, at)
+            view = view[written:]
+            at += written
+    return at - start
+
+
+def _modified_at(answer: Answer) -> float:
+    from email.utils import parsedate_to_datetime
+
+    return parsedate_to_datetime(answer.headers["last-modified"]).timestamp()

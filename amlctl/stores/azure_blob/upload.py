@@ -1,0 +1,196 @@
+"""Large values: only the blocks that are not there yet are sent, then the list of all of them.
+
+A block counts as there when the service has it committed in an earlier version of the value, or uncommitted from
+an upload that was cut off. An object takes the blocks of its predecessor by a server-side copy, which keeps them
+with their ids; until its own list is committed it has no `content_id` in its metadata, and counts as missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Semaphore
+from xml.etree import ElementTree
+
+from amlctl.core.content_id import ContentHasher
+from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
+from amlctl.stores.azure_blob.blocks import MAX_BLOCKS, Block, block_id, block_size, cut
+from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
+from amlctl.stores.contract import FileBody
+
+CONTENT_ID = "x-ms-meta-content_id"
+_COPY_POLL_S = 0.1
+_COPY_LONGEST_S = 300.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes from which a value travels in blocks, smallest block, and blocks of one value at most."""
+
+    single_bytes: int = 8 << 20
+    block_bytes: int = 4 << 20
+    max_blocks: int = MAX_BLOCKS
+
+
+class Uploader:
+    """Sends blocks of all values of a store over one pool. Memory: at most `workers` + 1 blocks."""
+
+    def __init__(self, service: BlobService, limits: Limits, pool: ThreadPoolExecutor, workers: int) -> None:
+        self._service = service
+        self._limits = limits
+        self._pool = pool
+        self._room = Semaphore(workers + 1)
+
+    def put_file(self, key: str, body: FileBody, *, replace: bool, with_md5: bool) -> bool:
+        """A file of more than `single_bytes`. False where the whole value was there and is not replaced.
+
+        Raises Conflict where the file is not what `body` says; nothing appears under `key` then.
+        """
+        committed, waiting, etag = self._block_list(key)
+        is_there = etag is not None
+        if is_there and not replace:
+            whole, etag = self.state(key)
+            if whole == body.content_id:
+                return False
+        if not is_there and body.predecessor is not None:
+            committed, etag = self._copy(body.predecessor, key)
+        there = {block.id for block in committed} | {block.id for block in waiting}
+        blocks, md5 = self._send_file(key, body, committed, there, with_md5=with_md5)
+        headers = {CONTENT_ID: body.content_id}
+        if md5:
+            headers["x-ms-blob-content-md5"] = md5
+        if not replace:
+            headers.update({"if-match": etag} if etag else {"if-none-match": "*"})
+        return self._commit(key, blocks, headers, body.content_id)
+
+    def _block_list(self, key: str) -> tuple[list[Block], list[Block], str | None]:
+        """Committed and uncommitted blocks, and the ETag (None: there is no committed value)."""
+        answer = self._service.blob("GET", key, {"comp": "blocklist", "blocklisttype": "all"}, accept=(404,))
+        if answer.status == 404:
+            return [], [], None
+        root = ElementTree.fromstring(answer.data)
+        lists = []
+        for name in ("CommittedBlocks", "UncommittedBlocks"):
+            found = root.find(name)
+            lists.append(
+                [Block(b.findtext("Name", ""), int(b.findtext("Size", "0"))) for b in ([] if found is None else found)]
+            )
+        # Blocks that wait for a list of their own make no value yet: then there is no ETag of one.
+        is_value = "etag" in answer.headers and "last-modified" in answer.headers
+        return lists[0], lists[1], answer.headers["etag"] if is_value else None
+
+    def state(self, key: str) -> tuple[str, str | None]:
+        """`content_id` of a finished value (empty: unfinished) and its ETag."""
+        answer = self._service.blob("HEAD", key, accept=(404,))
+        if answer.status == 404:
+            return "", None
+        return answer.headers.get(CONTENT_ID, ""), answer.headers.get("etag")
+
+    def _copy(self, source: str, key: str) -> tuple[list[Block], str | None]:
+        """The blocks that the copy of `source` under `key` has, and its ETag; none where it cannot be had."""
+        headers = {
+            "x-ms-copy-source": self._service.blob_url(source),
+            "x-ms-meta-copied_from": source.rsplit("/", 1)[-1],
+            "if-none-match": "*",
+        }
+        try:
+            answer = self._service.blob("PUT", key, headers=headers, accept=(404, 409, 412))
+        except AmlctlError:
+            # A copy only saves bytes: without the right to read the source, all of them are sent.
+            return [], None
+        if answer.status >= 400:
+            return [], None
+        status, etag = answer.headers.get("x-ms-copy-status", ""), answer.headers.get("etag")
+        until = time.monotonic() + _COPY_LONGEST_S
+        while status == "pending" and time.monotonic() < until:
+            time.sleep(_COPY_POLL_S)
+            found = self._service.blob("HEAD", key)
+            status, etag = found.headers.get("x-ms-copy-status", ""), found.headers.get("etag")
+        if status not in ("success", ""):
+            raise ServiceUnavailable(f"the copy of {source} in the store ended as {status}", hint="run it again")
+        return self._block_list(key)[0], etag
+
+    def _send_file(
+        self, key: str, body: FileBody, old: list[Block], there: set[str], *, with_md5: bool
+    ) -> tuple[list[str], str]:
+        """Ids of all blocks in order, once those that were missing have arrived, and the MD5 of the file."""
+        hasher, md5 = ContentHasher(), hashlib.md5(usedforsecurity=False)
+        ids: list[str] = []
+        jobs: list[Future[None]] = []
+        try:
+            with body.path.open("rb") as file:
+                descriptor = file.fileno()
+
+                def read(offset: int, size: int) -> bytes:
+                    return os.pread(descriptor, size, offset)
+
+                at = 0
+                distance = block_size(body.size_bytes, smallest=self._limits.block_bytes)
+                for size in cut(read, body.size_bytes, old, distance=distance, max_blocks=self._limits.max_blocks):
+                    data = read(at, size)
+                    hasher.update(data)
+                    if with_md5:
+                        md5.update(data)
+                    at += len(data)
+                    ids.append(block_id(data))
+                    if len(data) != size:
+                        break
+                    if ids[-1] not in there:
+                        there.add(ids[-1])
+                        jobs.append(self._send_block(key, ids[-1], data))
+                        _raise_early(jobs)
+        except OSError as error:
+            _settle(jobs)
+            raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
+        except BaseException:
+            _settle(jobs)
+            raise
+        for job in jobs:
+            job.result()
+        if hasher.content_id() != body.content_id:
+            raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
+        return ids, md5_header(md5.digest()) if with_md5 else ""
+
+    def _send_block(self, key: str, identity: str, data: bytes) -> Future[None]:
+        self._room.acquire()
+
+        def send() -> None:
+            body = Body([data])
+            headers = {"content-md5": md5_header(body.md5())}
+            self._service.blob("PUT", key, {"comp": "block", "blockid": identity}, headers, body)
+
+        try:
+            job = self._pool.submit(send)
+        except BaseException:
+            self._room.release()
+            raise
+        job.add_done_callback(lambda _: self._room.release())
+        return job
+
+    def _commit(self, key: str, ids: list[str], headers: dict[str, str], content: str) -> bool:
+        listed = "".join(f"<Latest>{identity}</Latest>" for identity in ids)
+        data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()
+        body = Body([data])
+        sent = {"content-md5": md5_header(body.md5()), "content-type": "application/xml", **headers}
+        answer = self._service.blob("PUT", key, {"comp": "blocklist"}, sent, body, accept=(409, 412))
+        if answer.status < 400:
+            return True
+        whole, _ = self.state(key)
+        if whole == content:
+            # Someone else, or our own try whose answer was lost, has finished the same value.
+            return answer.was_repeated
+        raise Conflict(f"{key} in the store was changed by someone else", hint="run the same command again")
+
+
+def _raise_early(jobs: list[Future[None]]) -> None:
+    """What has failed already need not wait for the rest of the file."""
+    while jobs and jobs[0].done():
+        jobs.pop(0).result()
+
+
+def _settle(jobs: list[Future[None]]) -> None:
+    for job in jobs:
+        job.cancel()
