@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
-from amlctl.transfer.contents import checked, place_key, read_members
+from amlctl.transfer.contents import PackRange, checked, pack_ranges, place_key, read_range, stored_content_id
 
 
 def damaged_contents(
@@ -42,7 +40,8 @@ def damaged_contents(
     done_files = done_bytes = 0
     shown = time.monotonic()
     with ThreadPoolExecutor(max_workers) as pool:
-        jobs = [pool.submit(_bad_members, store, manifest, pack, wanted) for pack, wanted in packs.items()]
+        stretches = [stretch for pack, wanted in packs.items() for stretch in pack_ranges(pack, wanted)]
+        jobs = [pool.submit(_bad_members, store, stretch) for stretch in stretches]
         jobs += [pool.submit(_bad_large, store, manifest, entry, place) for entry, place in large]
         for job in jobs:
             checked_entries, found = job.result()
@@ -57,14 +56,12 @@ def damaged_contents(
     return bad
 
 
-def _bad_members(
-    store: Store, manifest: Manifest, pack: str, wanted: Sequence[tuple[FileEntry, Place]]
-) -> tuple[list[FileEntry], list[FileEntry]]:
-    remaining = {entry.content_id: entry for entry, _ in wanted}
+def _bad_members(store: Store, stretch: PackRange) -> tuple[list[FileEntry], list[FileEntry]]:
+    remaining = {entry.content_id: entry for entry, _ in stretch.members}
     entries = list(remaining.values())
     bad: list[FileEntry] = []
     try:
-        for entry, place, stored in read_members(store, pack, manifest.pack_sizes[pack], wanted):
+        for entry, place, stored in read_range(store, stretch):
             del remaining[entry.content_id]
             try:
                 checked(entry, stored, place)
@@ -80,10 +77,9 @@ def _bad_large(
     store: Store, manifest: Manifest, entry: FileEntry, place: Place
 ) -> tuple[list[FileEntry], list[FileEntry]]:
     key = place_key(manifest, entry, place)
-    local = store.local_path(key)
     try:
-        found = file_content_id(local) if local is not None else content_id(store.get(key))
-    except (NotFound, OSError):
+        found = stored_content_id(store, key, entry.size_bytes)
+    except NotFound:
         found = ""
     return [entry], [] if found == entry.content_id else [entry]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from amlctl.core.content_id import content_id
+from amlctl.core.content_id import ContentHasher, content_id
 from amlctl.core.manifest import FileEntry, Manifest, Place, mirror_key, object_key, pack_key
 from amlctl.core.pack import inflate
 from amlctl.errors import IntegrityError
@@ -13,6 +14,8 @@ from amlctl.stores.contract import Store
 
 _GAP_BYTES = 256 << 10
 """Members of a pack nearer than this come with one request: its round trip costs more than the bytes between."""
+_RANGE_BYTES = 8 << 20
+"""Read at once at most (but one member at least): bounds memory, and lets several requests share one pack."""
 
 
 def damaged(path: str, where: str) -> IntegrityError:
@@ -52,27 +55,48 @@ def checked(entry: FileEntry, stored: bytes | memoryview, place: Place) -> bytes
     return data
 
 
-def read_members(
-    store: Store, pack: str, pack_size: int, wanted: Sequence[tuple[FileEntry, Place]]
-) -> Iterator[tuple[FileEntry, Place, memoryview]]:
-    """Stored bytes of some members of one pack: from the local file, the whole pack, or ranges of it.
+def stored_content_id(store: Store, key: str, size_bytes: int) -> str:
+    """Content id of a value that should have `size_bytes`, read piece by piece. Raises NotFound."""
+    hasher = ContentHasher()
+    at = 0
+    while data := store.get(key, start=at, length=_RANGE_BYTES):
+        hasher.update(data)
+        at += len(data)
+        if len(data) < _RANGE_BYTES or at > size_bytes:
+            break
+    return hasher.content_id()
 
-    Raises NotFound, IntegrityError (the pack is shorter than it was).
-    """
-    key = pack_key(pack)
-    in_order = sorted(wanted, key=lambda item: item[1].offset)
-    local = store.local_path(key)
-    if local is not None:
-        # A plain read: as fast as a map on a cached file, and a pack that shrinks under it is no SIGBUS.
-        yield from _cut(local.read_bytes(), 0, in_order)
-        return
-    if 2 * sum(place.length for _, place in in_order) >= pack_size:
-        yield from _cut(store.get(key), 0, in_order)
-        return
-    for group in _near_groups(in_order):
-        start = group[0][1].offset
-        end = max(place.offset + place.length for _, place in group)
-        yield from _cut(store.get(key, start=start, length=end - start), start, group)
+
+class PackRange(NamedTuple):
+    """A stretch of one pack that is read at once: `length` bytes from `start`, with the members wanted of it."""
+
+    pack: str
+    start: int
+    length: int
+    members: Sequence[tuple[FileEntry, Place]]
+
+
+def pack_ranges(pack: str, wanted: Iterable[tuple[FileEntry, Place]]) -> Iterator[PackRange]:
+    """The stretches that hold some members of one pack: few enough requests, each short enough for memory."""
+    group: list[tuple[FileEntry, Place]] = []
+    start = end = 0
+    for entry, place in sorted(wanted, key=lambda item: item[1].offset):
+        place_end = place.offset + place.length
+        if group and (place.offset - end > _GAP_BYTES or place_end - start > _RANGE_BYTES):
+            yield PackRange(pack, start, end - start, group)
+            group = []
+        if not group:
+            start = place.offset
+        group.append((entry, place))
+        end = max(place_end, end) if len(group) > 1 else place_end
+    if group:
+        yield PackRange(pack, start, end - start, group)
+
+
+def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, Place, memoryview]]:
+    """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
+    data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length)
+    yield from _cut(data, wanted.start, wanted.members)
 
 
 def _cut(
@@ -84,17 +108,3 @@ def _cut(
         if at + place.length > len(data):
             raise damaged(entry.path, f"packs/{place.pack}")
         yield entry, place, view[at : at + place.length]
-
-
-def _near_groups(members: Sequence[tuple[FileEntry, Place]]) -> Iterator[list[tuple[FileEntry, Place]]]:
-    group: list[tuple[FileEntry, Place]] = []
-    end = 0
-    for member in members:
-        place = member[1]
-        if group and place.offset - end > _GAP_BYTES:
-            yield group
-            group = []
-        group.append(member)
-        end = place.offset + place.length
-    if group:
-        yield group

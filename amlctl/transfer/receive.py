@@ -22,7 +22,7 @@ from amlctl.errors import RightsError, ServiceUnavailable
 from amlctl.localfs.atomic import temporary_beside, temporary_name
 from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
-from amlctl.transfer.contents import checked, damaged, place_key, read_members
+from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range
 
 
 @dataclass
@@ -52,7 +52,8 @@ def receive(
 ) -> Received:
     """Write `entries` below `target`. `link_objects`: large objects become symlinks into the store's folder.
 
-    Memory is bounded by `max_workers` packs. Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
+    Memory is bounded by `max_workers` stretches of packs. Raises NotFound, IntegrityError, ServiceUnavailable (disk
+    full).
     """
     done = Received()
     total_bytes = sum(entry.size_bytes for entry in entries)
@@ -76,12 +77,10 @@ def receive(
                 )
             )
     for pack, wanted in packs.items():
-        size = manifest.pack_sizes[pack]
-        jobs.append(
-            lambda pack=pack, size=size, wanted=wanted: _receive_pack(  # type: ignore[misc]
-                store, pack, size, wanted, target, is_private, done
+        for stretch in pack_ranges(pack, wanted):
+            jobs.append(
+                lambda stretch=stretch: _receive_range(store, stretch, target, is_private, done)  # type: ignore[misc]
             )
-        )
     shown = 0.0
     if entries:
         sink(StageProgress(Stage.RECEIVE, manifest.dataset, 0, 0, len(entries), total_bytes))
@@ -124,17 +123,9 @@ def _make_folders(target: Path, entries: Sequence[FileEntry]) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def _receive_pack(
-    store: Store,
-    pack: str,
-    size: int,
-    wanted: Sequence[tuple[FileEntry, Place]],
-    target: Path,
-    is_private: bool,
-    done: Received,
-) -> None:
+def _receive_range(store: Store, stretch: PackRange, target: Path, is_private: bool, done: Received) -> None:
     files = size_bytes = 0
-    for entry, place, stored in read_members(store, pack, size, wanted):
+    for entry, place, stored in read_range(store, stretch):
         _write_file(_path(target, entry), checked(entry, stored, place), entry.is_executable, is_private)
         files += 1
         size_bytes += entry.size_bytes

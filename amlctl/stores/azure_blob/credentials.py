@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -135,6 +136,8 @@ class Token:
             from azure.core.exceptions import AzureError
             from azure.identity import DefaultAzureCredential
 
+            # Its page on every login that was tried would stand above our one line.
+            logging.getLogger("azure.identity").addHandler(logging.NullHandler())
             if self._credential is None:
                 self._credential = DefaultAzureCredential()
             try:
