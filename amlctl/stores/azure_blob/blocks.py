@@ -18,10 +18,9 @@ import xxhash
 
 MIB = 1 << 20
 MIN_BLOCK = 4 * MIB
-MAX_BLOCK = 4000 * MIB
 MAX_BLOCKS = 50_000
-"""Of one blob; with `MAX_BLOCK` what the service allows (Put Block List, Put Block)."""
-_USUAL_BLOCKS = 2_000
+"""Of one blob: what the service allows (Put Block List)."""
+_USUAL_BLOCKS = 20_000
 _ANCHOR = 32
 _ID_BYTES = 16 + _ANCHOR
 _LOOK_AHEAD = 4
@@ -50,7 +49,7 @@ def block_id(data: bytes) -> str:
 
 
 def block_size(size_bytes: int, *, smallest: int = MIN_BLOCK) -> int:
-    """The distance of borders for a file of that size: some thousand blocks at most, far from the limit."""
+    """The distance of borders for a file of that size: so that the number of blocks stays far from the limit."""
     size = smallest
     while size * _USUAL_BLOCKS < size_bytes:
         size *= 2

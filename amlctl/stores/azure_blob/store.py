@@ -55,7 +55,7 @@ class AzureBlobStore:
         self._service = BlobService(address, credential, self._connections, self._traffic)
         self._limits = limits
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="amlctl-blob")
-        self._uploader = Uploader(self._service, limits, self._pool, workers)
+        self._uploader = Uploader(self._service, limits, self._pool)
 
     def close(self) -> None:
         """Let the connections go. The store may not be used afterwards."""

@@ -12,7 +12,7 @@ import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Semaphore
+from threading import Condition
 from xml.etree import ElementTree
 
 from amlctl.core.content_id import ContentHasher
@@ -22,6 +22,7 @@ from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
 from amlctl.stores.contract import FileBody
 
 CONTENT_ID = "x-ms-meta-content_id"
+_IN_MEMORY = 72 << 20
 _COPY_POLL_S = 0.1
 _COPY_LONGEST_S = 300.0
 
@@ -35,14 +36,33 @@ class Limits:
     max_blocks: int = MAX_BLOCKS
 
 
-class Uploader:
-    """Sends blocks of all values of a store over one pool. Memory: at most `workers` + 1 blocks."""
+class _Room:
+    """Bytes that may be in memory at a time, over all files; one block is always let in."""
 
-    def __init__(self, service: BlobService, limits: Limits, pool: ThreadPoolExecutor, workers: int) -> None:
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._used = 0
+        self._changed = Condition()
+
+    def take(self, size_bytes: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + size_bytes <= self._size_bytes)
+            self._used += size_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        with self._changed:
+            self._used -= size_bytes
+            self._changed.notify_all()
+
+
+class Uploader:
+    """Sends blocks of all values of a store over one pool, with at most `_IN_MEMORY` bytes of them in memory."""
+
+    def __init__(self, service: BlobService, limits: Limits, pool: ThreadPoolExecutor) -> None:
         self._service = service
         self._limits = limits
         self._pool = pool
-        self._room = Semaphore(workers + 1)
+        self._room = _Room(_IN_MEMORY)
 
     def put_file(self, key: str, body: FileBody, *, replace: bool, with_md5: bool) -> bool:
         """A file of more than `single_bytes`. False where the whole value was there and is not replaced.
@@ -155,7 +175,7 @@ class Uploader:
         return ids, md5_header(md5.digest()) if with_md5 else ""
 
     def _send_block(self, key: str, identity: str, data: bytes) -> Future[None]:
-        self._room.acquire()
+        self._room.take(len(data))
 
         def send() -> None:
             body = Body([data])
@@ -165,9 +185,9 @@ class Uploader:
         try:
             job = self._pool.submit(send)
         except BaseException:
-            self._room.release()
+            self._room.give_back(len(data))
             raise
-        job.add_done_callback(lambda _: self._room.release())
+        job.add_done_callback(lambda _: self._room.give_back(len(data)))
         return job
 
     def _commit(self, key: str, ids: list[str], headers: dict[str, str], content: str) -> bool:
