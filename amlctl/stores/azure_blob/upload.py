@@ -175,20 +175,20 @@ class Uploader:
         return ids, md5_header(md5.digest()) if with_md5 else ""
 
     def _send_block(self, key: str, identity: str, data: bytes) -> Future[None]:
-        self._room.take(len(data))
-
-        def send() -> None:
-            body = Body([data])
-            headers = {"content-md5": md5_header(body.md5())}
-            self._service.blob("PUT", key, {"comp": "block", "blockid": identity}, headers, body)
-
+        size_bytes = len(data)
+        self._room.take(size_bytes)
         try:
-            job = self._pool.submit(send)
+            job = self._pool.submit(self._put_block, key, identity, data)
         except BaseException:
-            self._room.give_back(len(data))
+            self._room.give_back(size_bytes)
             raise
-        job.add_done_callback(lambda _: self._room.give_back(len(data)))
+        job.add_done_callback(lambda _: self._room.give_back(size_bytes))
         return job
+
+    def _put_block(self, key: str, identity: str, data: bytes) -> None:
+        body = Body([data])
+        headers = {"content-md5": md5_header(body.md5())}
+        self._service.blob("PUT", key, {"comp": "block", "blockid": identity}, headers, body)
 
     def _commit(self, key: str, ids: list[str], headers: dict[str, str], content: str) -> bool:
         listed = "".join(f"<Latest>{identity}</Latest>" for identity in ids)
