@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.azurite import Azurite, running_azurite
 
 _SCREEN_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
 _home = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    _keep_pip_settings()
+    _keep_package_settings()
     for name in list(os.environ):
         if name.startswith(("AMLCTL_", "AZURE_", "XDG_")) or name in _SCREEN_VARIABLES:
             del os.environ[name]
@@ -34,8 +37,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_home], ignore_errors=True)
 
 
-def _keep_pip_settings() -> None:
-    """Environments are made with the real pip: its index and its cache are the user's, wherever HOME points."""
+def _keep_package_settings() -> None:
+    """Packages are installed with the real pip and npm: their registries and caches are the user's, wherever HOME
+    points."""
     home = Path.home()
     config_home = Path(os.environ.get("XDG_CONFIG_HOME", home / ".config"))
     cache_home = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
@@ -48,3 +52,13 @@ def _keep_pip_settings() -> None:
             os.environ.setdefault("PIP_CONFIG_FILE", str(candidate))
             break
     os.environ.setdefault("PIP_CACHE_DIR", str(cache_home / "pip"))
+    os.environ.setdefault("NPM_CONFIG_USERCONFIG", str(home / ".npmrc"))
+    os.environ.setdefault("NPM_CONFIG_CACHE", str(home / ".npm"))
+    os.environ.setdefault("TESTS_CACHE", str(cache_home))
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """The blob service of this test process, started with the first test that wants it."""
+    with running_azurite() as service:
+        yield service

@@ -51,11 +51,11 @@ def test_the_last_ten_snapshots_are_kept(clones: Clones, one: Clone) -> None:
     assert not listed.is_deleted
     assert listed.bytes == sum(before[key] for key in listed.keys) > 0
     deleted = _collect(clones.store)
-    assert set(deleted.keys) == set(listed.keys) == before.keys() - clones.keys()
+    assert set(deleted.keys) == set(listed.keys) == before.keys() - clones.stored_keys()
     for number, snapshot in enumerate(snapshots[2:], 2):
         clones["two"].pull(snapshot=snapshot, theirs=True)
         assert clones["two"].tree == random_tree(number, 12)
-    assert not any(snapshot in key for snapshot in snapshots[:2] for key in clones.keys())
+    assert not any(snapshot in key for snapshot in snapshots[:2] for key in clones.stored_keys())
     assert _collect(clones.store).keys == []
 
 
@@ -78,17 +78,17 @@ def test_what_a_run_names_is_kept(clones: Clones, one: Clone) -> None:
     assert clones["two"].tree == random_tree(100, 12)
     clones.store.delete("runs/r1/record.json")
     _collect(clones.store)
-    assert old.manifest_key not in clones.keys()
+    assert old.manifest_key not in clones.stored_keys()
 
 
 def test_nothing_is_deleted_where_head_cannot_be_followed(clones: Clones, one: Clone) -> None:
     _snapshots(one, 12)
     head = json.loads(clones.store.get(head_key(DATASET)))
     clones.store.delete(head["manifest"])
-    before = clones.keys()
+    before = clones.stored_keys()
     with pytest.raises(IntegrityError):
         _collect(clones.store)
-    assert clones.keys() == before
+    assert clones.stored_keys() == before
 
 
 def test_the_mark_of_a_killed_gc_is_told(clones: Clones, one: Clone) -> None:
@@ -107,7 +107,7 @@ def test_the_mark_of_a_killed_gc_is_told(clones: Clones, one: Clone) -> None:
     with pytest.raises(Conflict, match="another gc"):
         gc(clones.store, delete=True, now=NOW, sink=null_sink)
     _collect(clones.store)
-    assert GC_MARK not in clones.keys()
+    assert GC_MARK not in clones.stored_keys()
     two.sync("raw/copy")
 
 

@@ -115,7 +115,7 @@ class Clones:
         assert head is not None
         return read_manifest(self.store, head.manifest_key)
 
-    def keys(self, prefix: str = "") -> set[str]:
+    def stored_keys(self, prefix: str = "") -> set[str]:
         return {entry.key for entry in self.store.list(prefix)}
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
