@@ -66,7 +66,7 @@ def test_a_first_sync_sends_everything_once(clones: Clones, one: Clone) -> None:
     assert (result.files, result.bytes, result.added) == (60, total, 60)
     assert (result.modified, result.deleted, result.unchanged) == (0, 0, 0)
     assert (result.previous, result.reused_bytes, result.hashed_bytes) == (None, 0, total)
-    assert result.uploaded_blobs == len(clones.keys("packs/")) + len(clones.keys("objects/")) > 2
+    assert result.uploaded_blobs == len(clones.stored_keys("packs/")) + len(clones.stored_keys("objects/")) > 2
     assert clones.stored() == tree
 
 
@@ -139,7 +139,7 @@ def test_the_same_content_is_sent_once(clones: Clones, one: Clone) -> None:
     small, large = random.Random(3).randbytes(900), random.Random(4).randbytes(9_000)
     one.make({f"small{n}": small for n in range(20)} | {f"large{n}": large for n in range(3)})
     result = _synced_as_foreseen(one)
-    assert (len(clones.keys("packs/")), len(clones.keys("objects/"))) == (1, 1)
+    assert (len(clones.stored_keys("packs/")), len(clones.stored_keys("objects/"))) == (1, 1)
     assert (result.uploaded_blobs, result.files) == (2, 23)
     assert result.reused_bytes == 19 * 900 + 2 * 9_000
 
@@ -151,7 +151,7 @@ def test_a_large_file_is_an_object_and_a_small_one_a_member(clones: Clones, one:
     kinds = {entry.path: manifest.places[entry.content_id].kind for entry in manifest.entries}
     assert kinds.pop("at the limit") == "object"
     assert set(kinds.values()) == {"pack"}
-    [key] = clones.keys("objects/")
+    [key] = clones.stored_keys("objects/")
     assert clones.path(key).read_bytes() == b"L" * 4_000
 
 
@@ -159,10 +159,10 @@ def test_a_dataset_of_few_files_is_not_packed(clones: Clones, one: Clone) -> Non
     one.make({f"f{n}": b"%d" % n for n in range(7)} | {"empty": b""})
     result = _synced_as_foreseen(one)
     assert (result.uploaded_blobs, result.layout) == (7, "pack")
-    assert (len(clones.keys("objects/")), len(clones.keys("packs/"))) == (7, 0)
+    assert (len(clones.stored_keys("objects/")), len(clones.stored_keys("packs/"))) == (7, 0)
     (one.root / "f7").write_bytes(b"one more makes a pack worth while")
     assert _synced_as_foreseen(one).uploaded_blobs == 1
-    assert len(clones.keys("packs/")) == 1
+    assert len(clones.stored_keys("packs/")) == 1
     assert clones.stored() == one.tree
 
 
