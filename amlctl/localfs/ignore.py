@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+import xxhash
+
 from amlctl.errors import RightsError
 from amlctl.localfs.wildmatch import any_of, byte_text, name_regex, path_regex
 
@@ -138,6 +140,28 @@ class IgnoreRules:
             for rule in _parse_line(line.decode("utf-8", "surrogateescape"), source, number, folder)
         ]
         return rules[::-1]
+
+
+class RulesBelow(IgnoreRules):
+    """Rules for a walk that starts at `top`, at or below `root`, and knows only paths relative to `top`.
+
+    `digest` changes with the ignore files above `top`, which the walk does not see.
+    """
+
+    def __init__(self, root: Path, file_names: Sequence[str], top: Path, extra: Sequence[str] = ()) -> None:
+        super().__init__(root, file_names, extra)
+        parts = top.relative_to(root).parts
+        self._top = "/".join(parts)
+        state = xxhash.xxh3_128("\n".join(extra).encode("utf-8", "surrogateescape"))
+        for depth in range(len(parts)):
+            folder = "/".join(parts[:depth])
+            super().enter(folder, [name for name in file_names if (root / folder / name).exists()])
+            for rule in self._chains[folder].rules:
+                state.update(f"\0{rule.source}:{rule.line}:{rule.pattern}".encode("utf-8", "surrogateescape"))
+        self.digest = state.digest()
+
+    def enter(self, folder: str, names: Collection[str]) -> FolderRules:
+        return super().enter(f"{self._top}/{folder}".strip("/"), names)
 
 
 def _parse_line(line: str, source: str, number: int, folder: str) -> Iterator[Rule]:

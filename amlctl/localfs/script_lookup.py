@@ -1,7 +1,7 @@
 """Finds what people type for SCRIPT and `--config`.
 
 Only files that are part of the code snapshot count as scripts: below `pipeline/` and not ignored. Ignored and
-hidden folders are never entered. `ignore` takes paths relative to `pipeline`, as `code_rules.CodeRules` does.
+hidden folders are never entered. `ignore` takes paths relative to `pipeline`, as `ignore_rules.code_rules` gives them.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
 from amlctl.errors import NotFound
-from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, scan
@@ -27,7 +27,6 @@ from amlctl.transfer.manifests import read_manifest
 
 LARGE_FROM = 20_000
 """Files from which a second process pays for a scan; as many as the last scan has found."""
-DATASET_IGNORE_FILES = (".amlctlignore",)
 
 
 @dataclass
@@ -93,7 +92,7 @@ def look_at(
     root = project.dataset_path(dataset)
     last = state.cache.last_scan(cache_key(dataset))
     is_large = last is not None and last.files >= LARGE_FROM
-    rules = IgnoreRules(root, DATASET_IGNORE_FILES, extra=ignore)
+    rules = dataset_rules(project, dataset, ignore)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(read_head, store, dataset)
         try:
@@ -101,7 +100,7 @@ def look_at(
         except FileNotFoundError:
             scanned = None
         head = asked.result()
-    digest = b"" if scanned is None else scanned.digest("\n".join(ignore).encode())
+    digest = b"" if scanned is None else scanned.digest(rules.digest)
     looked = DatasetState(dataset, root, scanned, digest, head, state.sync.base(store.url, dataset), None)
     if scanned is not None:
         for warning in scanned.warnings:

@@ -24,7 +24,7 @@ from amlctl.config.conda_file import read_environment
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, CheckFailed
-from amlctl.localfs.code_rules import CodeRules
+from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import walk_files
 from amlctl.stores.contract import Store
@@ -160,7 +160,7 @@ def _git_code(folder: Path, *arguments: str) -> int | None:
 def _code_message(project: Project) -> str:
     if not project.pipeline_dir.is_dir():
         return "no scripts yet"
-    files = list(walk_files(project.pipeline_dir, CodeRules(project.root, project.pipeline_dir)))
+    files = list(walk_files(project.pipeline_dir, code_rules(project)))
     sizes = {path.relative_to(project.root).as_posix(): path.stat().st_size for path in files}
     big = sorted((size, name) for name, size in sizes.items() if size > BIG_FILE_BYTES)
     if big:

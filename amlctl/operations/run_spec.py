@@ -22,7 +22,8 @@ from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.secret_names import looks_secret
 from amlctl.core.settings import Settings
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
-from amlctl.localfs.code_rules import CodeRules
+from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import check_target, default_target
@@ -116,7 +117,7 @@ def resolve(
     sink: EventSink,
 ) -> RunSpec:
     """`earlier` is the record of the run to repeat. Raises UsageError, SettingsError, NotFound."""
-    ignore = CodeRules(project.root, project.pipeline_dir)
+    ignore = code_rules(project)
     if not request.script and earlier is None:
         raise UsageError("no script named", hint="amlctl submit SCRIPT")
     is_repeat = earlier is not None and not request.script
@@ -181,7 +182,7 @@ def _read_script(path: Path, shown: str) -> str:
 
 
 def _config(
-    request: SubmitRequest, project: Project, script: Path, earlier: RunRecord | None, ignore: CodeRules
+    request: SubmitRequest, project: Project, script: Path, earlier: RunRecord | None, ignore: IgnoreRules
 ) -> tuple[str | None, Any]:
     """The config's path as shown, and what the record keeps of it."""
     if request.config is not None:

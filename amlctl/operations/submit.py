@@ -22,8 +22,8 @@ from amlctl.core.run_id import new_run_id
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, RunFailed
-from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.git_state import read_git_state
+from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
@@ -293,7 +293,7 @@ def _resolve(
 
 def _collect_code(project: Project, sink: EventSink) -> CodeFiles:
     with local_state(project, "amlctl submit", sink) as state:
-        rules = CodeRules(project.root, project.pipeline_dir)
+        rules = code_rules(project)
         return collect_code(project.pipeline_dir, rules, cache=state.cache, sink=sink)
 
 

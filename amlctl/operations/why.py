@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink
 from amlctl.core.manifest import ONE_FILE
 from amlctl.errors import NotFound
-from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.ignore import IgnoreRules, Rule
+from amlctl.localfs.ignore_rules import code_rules, dataset_rules
 from amlctl.localfs.project import Project
-from amlctl.operations.dataset_state import DATASET_IGNORE_FILES, local_state
+from amlctl.operations.dataset_state import local_state
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import place_key
 from amlctl.transfer.heads import read_head
@@ -43,45 +43,29 @@ def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink:
     """`path` is absolute. Raises NotFound: neither on this disk nor in a synced dataset, or outside of what is
     synced."""
     if path.is_relative_to(project.pipeline_dir):
-        rules = CodeRules(project.root, project.pipeline_dir)
-        is_ignored, rule = _decide(rules, project.pipeline_dir, path)
+        is_ignored, rule = _decide(code_rules(project), project.pipeline_dir, path)
         return _answer(project, path, is_ignored, rule)
     if not path.is_relative_to(project.data_blobs_dir):
-        raise NotFound(f"{path} is neither code nor data", hint="amlctl looks at pipeline/ and data_blobs/ only")
+        raise NotFound(f"{path} is outside of pipeline/ and data_blobs/", hint="nothing else is synced or sent")
     name = path.relative_to(project.data_blobs_dir).as_posix()
     with local_state(project, "amlctl why", sink) as state:
         synced = [d for d in state.sync.bases(store.url) if name == d or name.startswith(f"{d}/")]
-    dataset = max(synced, key=len, default=None)
-    if dataset is None:
-        is_ignored, rule = _decide(
-            IgnoreRules(project.data_blobs_dir, DATASET_IGNORE_FILES, extra=ignore), project.data_blobs_dir, path
-        )
-        if not path.exists():
-            raise NotFound(f"{path} does not exist, and no synced dataset has it", hint="amlctl status")
-        return _answer(project, path, is_ignored, rule)
-    root = project.dataset_path(dataset)
-    is_ignored, rule = _decide(IgnoreRules(root, DATASET_IGNORE_FILES, extra=ignore), root, path)
+    dataset = max(synced, key=len, default="")
+    root = project.dataset_path(dataset) if dataset else project.data_blobs_dir
+    is_ignored, rule = _decide(dataset_rules(project, dataset, ignore), root, path)
     answer = _answer(project, path, is_ignored, rule)
-    head = read_head(store, dataset)
-    if head is None:
-        return answer
-    manifest = read_manifest(store, head.manifest_key)
-    inside = ONE_FILE if name == dataset else name[len(dataset) + 1 :]
-    for entry in manifest.entries:
-        if entry.path == inside:
-            place = manifest.places.get(entry.content_id)
-            key = None if place is None else place_key(manifest, entry, place)
-            return Why(
-                answer.path,
-                answer.is_ignored,
-                answer.rule,
-                answer.rule_file,
-                answer.rule_line,
-                dataset,
-                head.snapshot,
-                entry.content_id,
-                key,
-            )
+    head = read_head(store, dataset) if dataset else None
+    if head is not None:
+        answer = replace(answer, dataset=dataset, snapshot=head.snapshot)
+        manifest = read_manifest(store, head.manifest_key)
+        inside = ONE_FILE if name == dataset else name[len(dataset) + 1 :]
+        for entry in manifest.entries:
+            if entry.path == inside:
+                place = manifest.places.get(entry.content_id)
+                key = None if place is None else place_key(manifest, entry, place)
+                return replace(answer, content_id=entry.content_id, place=key)
+    if not path.exists():
+        raise NotFound(f"{path} does not exist, and no synced dataset has it", hint="amlctl status")
     return answer
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import NotFound, UsageError
-from amlctl.localfs.code_rules import CodeRules
+from amlctl.localfs.ignore_rules import code_rules
+from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script, walk_files
 
 FILES = (
@@ -38,14 +39,14 @@ def root(tmp_path: Path) -> Path:
 
 def script(root: Path, text: str, cwd: str = ".") -> str:
     pipeline = root / "pipeline"
-    found = find_script(root, pipeline, text, cwd=root / cwd, ignore=CodeRules(root, pipeline))
+    found = find_script(root, pipeline, text, cwd=root / cwd, ignore=code_rules(Project(root)))
     return found.relative_to(root).as_posix()
 
 
 def config(root: Path, text: str, script_path: str = "pipeline/image/model_train.py", cwd: str = ".") -> str:
     pipeline = root / "pipeline"
     found = find_config(
-        root, pipeline, text, cwd=root / cwd, script=root / script_path, ignore=CodeRules(root, pipeline)
+        root, pipeline, text, cwd=root / cwd, script=root / script_path, ignore=code_rules(Project(root))
     )
     return found.relative_to(root).as_posix()
 
@@ -156,6 +157,6 @@ def test_an_ambiguous_config_lists_all(root: Path) -> None:
 
 def test_walking_is_in_order_of_path(root: Path) -> None:
     pipeline = root / "pipeline"
-    names = [path.relative_to(pipeline).as_posix() for path in walk_files(pipeline, CodeRules(root, pipeline))]
+    names = [path.relative_to(pipeline).as_posix() for path in walk_files(pipeline, code_rules(Project(root)))]
     assert len(names) == 9
     assert "wandb/ignored.py" not in names
