@@ -272,6 +272,11 @@ def dataset_folder(dataset: str) -> str:
     return "datasets/" + "/".join(parts)
 
 
+def dataset_of_folder(folder: str) -> str:
+    """The dataset whose `dataset_folder` it is."""
+    return unescape_path(folder.removeprefix("datasets/"))
+
+
 def pack_key(pack: str) -> str:
     return f"packs/{pack[:2]}/{pack}.zip"
 

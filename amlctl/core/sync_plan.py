@@ -132,7 +132,8 @@ def _plan_mirror(entries: Sequence[FileEntry], head: Manifest) -> SyncPlan:
         before = was.pop(entry.path, None)
         # An empty file needs no bytes, but a mirror shows it.
         is_file = not entry.path.endswith("/")
-        if is_file and (before is None or before.content_id != entry.content_id):
+        is_there = needs_no_bytes(entry) or entry.content_id in head.places
+        if is_file and (before is None or before.content_id != entry.content_id or not is_there):
             to_send.append(entry)
     places = {entry.content_id: MIRROR for entry in entries if not needs_no_bytes(entry)}
     gone = [path for path in was if not path.endswith("/")]

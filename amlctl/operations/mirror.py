@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import FileEntry, mirror_key
+from amlctl.core.manifest import FileEntry, dataset_folder, dataset_of_folder, mirror_key
 from amlctl.errors import CheckFailed
 from amlctl.stores.contract import Store
+from amlctl.transfer.heads import list_datasets
 
 _CAREFUL_ABOVE = 0.1
 """Share of a mirror's files above which deleting needs a word."""
@@ -18,7 +19,14 @@ def delete_leftovers(
 ) -> None:
     """List what goes, then delete it. Raises CheckFailed where it is more than a tenth and nobody is sure."""
     kept = {mirror_key(dataset, entry.path) for entry in entries}
-    present = [entry.key for entry in store.list(f"mirror/{dataset}/")]
+    # A dataset may stand inside this one, with files that this one does not have.
+    folder = f"{dataset_folder(dataset)}/"
+    inside = tuple(
+        f"mirror/{dataset_of_folder(other)}/" for other in list_datasets(store, folder) if other + "/" != folder
+    )
+    present = [
+        entry.key for entry in store.list(f"mirror/{dataset}/") if not f"{entry.key}/".startswith(inside or ("\0",))
+    ]
     gone = [key for key in present if key not in kept]
     for key in gone:
         sink(Note(f"no longer in {dataset}: {key}"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, dataset_folder
+from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, dataset_folder
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify
 from amlctl.localfs.project import Project
@@ -23,7 +23,7 @@ from amlctl.localfs.sync_state import Base
 from amlctl.operations.dataset_state import DatasetState, LocalState, base_manifest, local_state, look_at
 from amlctl.operations.sync import SyncOptions, SyncResult
 from amlctl.stores.contract import Store
-from amlctl.transfer.manifests import read_manifest
+from amlctl.transfer.manifests import read_header, read_manifest
 from amlctl.transfer.receive import receive
 
 
@@ -147,6 +147,8 @@ def _pull(
             hint="move them away, or take the store's with --theirs",
             details=hidden,
         )
+    if snapshot is not None:
+        _check_mirror(store, looked, wanted, to_write)
     if is_dry_run:
         return result
     _make_room(looked.root, changes.deleted, to_write)
@@ -195,7 +197,28 @@ def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
         raise NotFound(f"{dataset} has no snapshot {beginning}", hint="amlctl store stats lists the snapshots")
     if len(snapshots) > 1:
         raise UsageError(f"{len(snapshots)} snapshots of {dataset} begin with {beginning}", details=sorted(snapshots))
-    return max(found, key=lambda entry: entry.modified_at).key
+    newest_first = [e.key for e in sorted(found, key=lambda entry: entry.modified_at, reverse=True)]
+    if len(newest_first) > 1:
+        # One of a mirror is good only while the files are what they were then.
+        newest_first.sort(key=lambda key: read_header(store, key).layout == "mirror")
+    return newest_first[0]
+
+
+def _check_mirror(store: Store, looked: DatasetState, wanted: Manifest, to_write: Sequence[FileEntry]) -> None:
+    """Raises NotFound where a mirror has newer bytes now than an older snapshot needs."""
+    if looked.head is None or wanted.snapshot == looked.head.snapshot:
+        return
+    needed = [e for e in to_write if wanted.places.get(e.content_id, OBJECT).kind == "mirror"]
+    if not needed:
+        return
+    now = by_path(read_manifest(store, looked.head.manifest_key).entries)
+    gone = [e.path for e in needed if e.path not in now or now[e.path].content_id != e.content_id]
+    if gone:
+        raise NotFound(
+            f"{len(gone)} files of that snapshot are gone: a mirror keeps the newest bytes only",
+            hint="layout pack keeps older snapshots",
+            details=gone,
+        )
 
 
 def _make_room(root: Path, deleted: Sequence[str], to_write: Sequence[FileEntry]) -> None:

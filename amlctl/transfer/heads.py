@@ -67,6 +67,6 @@ def move_head(store: Store, dataset: str, manifest_key: str) -> None:
             continue
 
 
-def list_datasets(store: Store) -> list[str]:
+def list_datasets(store: Store, below: str = "datasets/") -> list[str]:
     """Keys of the folders of all datasets that have a HEAD, as `datasets/<escaped name>`."""
-    return sorted(entry.key[: -len("/HEAD")] for entry in store.list("datasets/") if entry.key.endswith("/HEAD"))
+    return sorted(entry.key[: -len("/HEAD")] for entry in store.list(below) if entry.key.endswith("/HEAD"))
