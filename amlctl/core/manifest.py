@@ -26,8 +26,8 @@ from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 1
 ONE_FILE = "."
-SHARD_FROM = 10_000
-"""Entries from which a manifest is written in shards."""
+SHARD_FROM = 32_768
+"""Entries from which a manifest is written in shards; below, one file of a megabyte costs fewer requests."""
 SHARD_MEAN = 2_048
 """Mean entries of a shard; a border stands where the hash of a path is divisible by it."""
 

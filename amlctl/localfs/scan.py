@@ -64,6 +64,10 @@ class Scan:
     warnings: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(fields[1] for folder in self.folders for fields in marshal.loads(folder.rows)[1])
+
     def digest(self, seed: bytes = b"") -> bytes:
         """16 bytes that change when any stat data changes. `seed` stands for settings that matter as well."""
         state = xxhash.xxh3_128(seed)

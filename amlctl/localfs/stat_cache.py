@@ -4,18 +4,24 @@ A row is trusted while its stat data (name, mode, size, mtime, inode, ctime) is 
 file that changed less than two seconds before it was hashed may change again within the clock tick of its file
 system: such a row is stored in a form that never matches, and the file is read again next time.
 
-The cache may be deleted at any time; a damaged one deletes itself. One writer at a time (see `locks.py`).
+The cache may be deleted at any time; a damaged one is (see `database.py`). One writer at a time (see `locks.py`).
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from amlctl.localfs.database import open_database
+
 _VERSION = 2
+_SCHEMA = """
+    CREATE TABLE folder (path BLOB PRIMARY KEY, rows BLOB NOT NULL, ids BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE scan (path BLOB PRIMARY KEY, digest BLOB NOT NULL, snapshot TEXT NOT NULL,
+                       files INTEGER NOT NULL, size_bytes INTEGER NOT NULL) WITHOUT ROWID;
+"""
 RACY_NS = 2_000_000_000
 
 
@@ -39,30 +45,8 @@ class StatCache:
     """Keys are folders as bytes, relative to the project. Not thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._database = self._open()
-        except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)
-            self._database = self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
         # Losing the cache in a power cut costs one more reading, so nobody waits for the disk.
-        database.execute("PRAGMA synchronous = OFF")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version != _VERSION:
-            database.executescript(
-                f"""
-                DROP TABLE IF EXISTS folder;
-                DROP TABLE IF EXISTS scan;
-                CREATE TABLE folder (path BLOB PRIMARY KEY, rows BLOB NOT NULL, ids BLOB NOT NULL) WITHOUT ROWID;
-                CREATE TABLE scan (path BLOB PRIMARY KEY, digest BLOB NOT NULL, snapshot TEXT NOT NULL,
-                                   files INTEGER NOT NULL, size_bytes INTEGER NOT NULL) WITHOUT ROWID;
-                PRAGMA user_version = {_VERSION};
-                """
-            )
-        return database
+        self._database = open_database(path, version=_VERSION, schema=_SCHEMA, synchronous="OFF")
 
     def close(self) -> None:
         self._database.close()

@@ -10,7 +10,6 @@ Losing the file loses no data: a sync then asks the store, and may send some byt
 from __future__ import annotations
 
 import os
-import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,8 +17,14 @@ from typing import NamedTuple, Optional
 
 from amlctl.core.manifest import Place
 from amlctl.core.pack import Member
+from amlctl.localfs.database import open_database
 
-_VERSION = 2
+_VERSION = 3
+_SCHEMA = """
+    CREATE TABLE base (store TEXT, dataset BLOB, snapshot TEXT, manifest_key TEXT, section BLOB,
+                       PRIMARY KEY (store, dataset)) WITHOUT ROWID;
+    CREATE TABLE pack (store TEXT, pack TEXT, size_bytes INTEGER, members BLOB, PRIMARY KEY (store, pack));
+"""
 
 
 class Base(NamedTuple):
@@ -34,39 +39,17 @@ class Base(NamedTuple):
 
 
 class KnownPack(NamedTuple):
-    """A pack that was sent, or was about to be; `is_committed`: a manifest that names it was committed."""
+    """A pack that was sent, or was about to be."""
 
     pack: str
     size_bytes: int
-    is_committed: bool
 
 
 class SyncState:
     """Not thread-safe; one writer at a time (see `locks.py`)."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._database = self._open(path)
-        except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)
-            self._database = self._open(path)
-
-    def _open(self, path: Path) -> sqlite3.Connection:
-        database = sqlite3.connect(path, timeout=60, isolation_level=None)
-        database.execute("PRAGMA synchronous = NORMAL")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version != _VERSION:
-            database.executescript(
-                f"""
-                DROP TABLE IF EXISTS base;
-                CREATE TABLE base (store TEXT, dataset BLOB, snapshot TEXT, manifest_key TEXT, section BLOB,
-                                   PRIMARY KEY (store, dataset)) WITHOUT ROWID;
-                CREATE TABLE IF NOT EXISTS pack (store TEXT, pack TEXT, size_bytes INTEGER, is_committed INTEGER,
-                                                 members BLOB, PRIMARY KEY (store, pack));
-                PRAGMA user_version = {_VERSION};
-                """
-            )
-        return database
+        self._database = open_database(path, version=_VERSION, schema=_SCHEMA, synchronous="NORMAL")
 
     def close(self) -> None:
         self._database.close()
@@ -92,17 +75,9 @@ class SyncState:
 
     def remember_pack(self, store: str, pack: str, size_bytes: int, members: Sequence[Member]) -> None:
         self._database.execute(
-            "INSERT OR IGNORE INTO pack VALUES (?, ?, ?, 0, ?)",
+            "INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?)",
             (store, pack, size_bytes, _pack_members(members)),
         )
-
-    def commit_packs(self, store: str, packs: Sequence[str]) -> None:
-        with self._database:
-            self._database.execute("BEGIN")
-            self._database.executemany(
-                "UPDATE pack SET is_committed = 1 WHERE store = ? AND pack = ?",
-                ((store, pack) for pack in packs),
-            )
 
     def forget_pack(self, store: str, pack: str) -> None:
         self._database.execute("DELETE FROM pack WHERE store = ? AND pack = ?", (store, pack))
@@ -110,11 +85,11 @@ class SyncState:
     def packs(self, store: str) -> Iterator[tuple[KnownPack, dict[str, Place]]]:
         """Every known pack with the places of its members, newest first."""
         rows = self._database.execute(
-            "SELECT pack, size_bytes, is_committed, members FROM pack WHERE store = ? ORDER BY rowid DESC",
+            "SELECT pack, size_bytes, members FROM pack WHERE store = ? ORDER BY rowid DESC",
             (store,),
         )
-        for pack, size, is_committed, members in rows:
-            yield KnownPack(pack, size, bool(is_committed)), _unpack_members(pack, members)
+        for pack, size, members in rows:
+            yield KnownPack(pack, size), _unpack_members(pack, members)
 
 
 _MEMBER = struct.Struct("<16sIIB")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
 from amlctl.errors import NotFound
+from amlctl.localfs.database import guarded_databases
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
@@ -68,21 +69,15 @@ class LocalState:
     cache: StatCache
     sync: SyncState
 
-    def close(self) -> None:
-        self.cache.close()
-        self.sync.close()
-
 
 @contextmanager
 def local_state(project: Project, purpose: str, sink: EventSink) -> Iterator[LocalState]:
     """One command at a time writes the local state; a second one waits and says for whom."""
     folder = project.ensure_state_dir()
     with exclusive(folder / "sync.lock", purpose, sink):
-        state = LocalState(StatCache(folder / "stat_cache.sqlite"), SyncState(folder / "sync_state.sqlite"))
-        try:
-            yield state
-        finally:
-            state.close()
+        paths = (folder / "stat_cache.sqlite", folder / "sync_state.sqlite")
+        with guarded_databases(paths), closing(StatCache(paths[0])) as cache, closing(SyncState(paths[1])) as known:
+            yield LocalState(cache, known)
 
 
 def look_at(

@@ -38,6 +38,7 @@ from amlctl.transfer.manifests import write_manifest
 from amlctl.transfer.send import PackSender, pack_sender, send_plan
 from amlctl.transfer.store_format import ensure_format
 
+_MUCH_BYTES = 16 << 20
 _TRIES = 8
 """Times that a sync plans anew because another writer has moved HEAD."""
 
@@ -174,8 +175,10 @@ class _Sync:
             return unchanged
         if self._looked.head is None:
             ensure_format(self._store)
-        known = self._known()
-        head = self._head(known)
+        head = head_manifest(self._store, self._dataset, self._looked.head)
+        known = self._known(head)
+        if self._options.repair:
+            head = self._distrust_damaged(head, known)
         with pack_sender(
             self._store, self._state.sync, self._options.pack_size, replace=self._options.repair
         ) as sender:
@@ -201,8 +204,10 @@ class _Sync:
         unchanged = self._nothing_to_do()
         if unchanged is not None:
             return unchanged
-        known = self._known()
-        head = self._head(known)
+        head = head_manifest(self._store, self._dataset, self._looked.head)
+        known = self._known(head)
+        if self._options.repair:
+            head = self._distrust_damaged(head, known)
         local, hashed = self._identify(None)
         entries, _ = self._merge(local, head)
         plan = plan_sync(entries, head, self._layout, known)
@@ -233,22 +238,21 @@ class _Sync:
             manifest_key=head.manifest_key,
         )
 
-    def _head(self, known: KnownContents) -> Manifest:
-        head = head_manifest(self._store, self._dataset, self._looked.head)
-        if not self._options.repair:
-            return head
+    def _distrust_damaged(self, head: Manifest, known: KnownContents) -> Manifest:
         bad = damaged_contents(self._store, head, head.entries, self._sink)
         if bad:
             self._sink(Note(f"{self._dataset}: {len(bad)} damaged or missing contents are sent again"))
         known.distrust(bad)
         return without(head, bad)
 
-    def _known(self) -> KnownContents:
+    def _known(self, head: Manifest) -> KnownContents:
+        # Other datasets cost a request each: they are asked where much has arrived that may be theirs.
+        has_grown = self._scanned.size_bytes - head.size_bytes >= _MUCH_BYTES
         return KnownContents(
             self._store,
             self._state.sync,
             self._layout,
-            has_head=self._looked.head is not None,
+            look_at_other_datasets=self._looked.head is None or has_grown,
             max_workers=self._options.max_workers,
         )
 
@@ -276,11 +280,11 @@ class _Sync:
             return None
         if self._layout.name == "auto" and not _has_many_small(self._scanned, self._layout.pack_below):
             return None
-        packed: Mapping[str, Place] = known.packed()
 
         def pack(entry: FileEntry, data: bytes) -> None:
-            is_new = entry.content_id not in head.places and entry.content_id not in packed
-            if is_new and self._layout.is_small(entry) and not needs_no_bytes(entry):
+            if entry.content_id in head.places or not self._layout.is_small(entry) or needs_no_bytes(entry):
+                return
+            if known.packed(entry.content_id) is None:
                 sender.add(entry, data)
 
         return pack
@@ -330,15 +334,15 @@ class _Sync:
             sink=self._sink,
         )
         manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=head.shards)
-        value = HeadValue(manifest.snapshot, write_manifest(store, manifest), manifest.layout)
+        written = write_manifest(store, manifest)
+        value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
         foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
-        ensure_kept(store, foreign, self._options.max_workers)
+        ensure_kept(store, foreign, written.found, self._options.max_workers)
         try:
             self._looked.head = swap_head(store, dataset, value, self._looked.head)
         except Conflict as error:
             raise _HeadMoved(error.message, hint=error.hint) from error
-        self._state.sync.commit_packs(store.url, list(pack_sizes))
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
         result = self._result(value, entries, head, plan, hashed)
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)

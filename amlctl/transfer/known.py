@@ -26,15 +26,22 @@ GC_MARK = "gc/running"
 
 
 class KnownContents:
-    """Looks contents up outside of HEAD; remembers the sizes of the packs that it names."""
+    """Looks contents up outside of HEAD; remembers the sizes of the packs that it names.
 
-    def __init__(self, store: Store, state: SyncState, layout: Layout, *, has_head: bool, max_workers: int) -> None:
+    A pack is asked for at most once, and only when one of its contents is wanted.
+    """
+
+    def __init__(
+        self, store: Store, state: SyncState, layout: Layout, *, look_at_other_datasets: bool, max_workers: int
+    ) -> None:
         self._store = store
         self._state = state
         self._layout = layout
-        self._has_head = has_head
+        self._look_at_other_datasets = look_at_other_datasets
         self._max_workers = max_workers
-        self._packed: dict[str, Place] | None = None
+        self._sent: dict[str, Place] | None = None
+        self._elsewhere: dict[str, Place] = {}
+        self._is_there: dict[str, bool] = {}
         self._damaged: Collection[str] = ()
         self.pack_sizes: dict[str, int] = {}
 
@@ -42,28 +49,26 @@ class KnownContents:
         """These content ids are not to be reused wherever they are: what is there was found damaged."""
         self._damaged = contents
 
-    def packed(self) -> Mapping[str, Place]:
-        """Every content in a pack that is known and exists; read once."""
-        if self._packed is None:
-            self._packed = {}
-            for known, places in self._state.packs(self._store.url):
-                if all(content in self._packed for content in places):
-                    continue
-                if self._store.info(pack_key(known.pack)) is None:
-                    self._state.forget_pack(self._store.url, known.pack)
-                    continue
-                self.pack_sizes[known.pack] = known.size_bytes
-                for content, place in places.items():
-                    self._packed.setdefault(content, place)
-            if not self._has_head:
-                self._learn_from_other_datasets(self._packed)
-        return self._packed
+    def packed(self, content: str) -> Place | None:
+        """Where a small content is in a pack that exists."""
+        if self._sent is None:
+            self._sent = self._load()
+        if content in self._damaged:
+            return None
+        place = self._sent.get(content)
+        if place is not None and self._has_pack(place.pack):
+            return place
+        return self._elsewhere.get(content)
 
     def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, Place]:
-        packed = self.packed()
-        entries = [entry for entry in entries if entry.content_id not in self._damaged]
-        found = {entry.content_id: packed[entry.content_id] for entry in entries if entry.content_id in packed}
-        large = [entry for entry in entries if entry.content_id not in found and not self._layout.is_small(entry)]
+        found: dict[str, Place] = {}
+        large: list[FileEntry] = []
+        for entry in entries:
+            place = self.packed(entry.content_id)
+            if place is not None:
+                found[entry.content_id] = place
+            elif not self._layout.is_small(entry) and entry.content_id not in self._damaged:
+                large.append(entry)
         if large:
             with ThreadPoolExecutor(min(self._max_workers, len(large))) as pool:
                 infos = pool.map(lambda entry: self._store.info(object_key(entry.content_id)), large)
@@ -72,7 +77,24 @@ class KnownContents:
                         found[entry.content_id] = OBJECT
         return found
 
-    def _learn_from_other_datasets(self, packed: dict[str, Place]) -> None:
+    def _load(self) -> dict[str, Place]:
+        sent: dict[str, Place] = {}
+        for known, places in self._state.packs(self._store.url):
+            self.pack_sizes[known.pack] = known.size_bytes
+            for content, place in places.items():
+                sent.setdefault(content, place)
+        if self._look_at_other_datasets:
+            self._learn_from_other_datasets(self._elsewhere)
+        return sent
+
+    def _has_pack(self, pack: str) -> bool:
+        if pack not in self._is_there:
+            self._is_there[pack] = self._store.info(pack_key(pack)) is not None
+            if not self._is_there[pack]:
+                self._state.forget_pack(self._store.url, pack)
+        return self._is_there[pack]
+
+    def _learn_from_other_datasets(self, found: dict[str, Place]) -> None:
         for folder in list_datasets(self._store):
             try:
                 head = parse_head(self._store.get(f"{folder}/HEAD"))
@@ -82,13 +104,17 @@ class KnownContents:
                 continue
             for content, place in manifest.places.items():
                 if place.kind != "mirror":
-                    packed.setdefault(content, place)
+                    found.setdefault(content, place)
             self.pack_sizes.update(manifest.pack_sizes)
 
 
-def ensure_kept(store: Store, places: Mapping[str, Place], max_workers: int) -> None:
-    """After the manifest was written, before HEAD moves: raises Conflict where gc may take what it reuses."""
+def ensure_kept(store: Store, places: Mapping[str, Place], found: Sequence[str], max_workers: int) -> None:
+    """After the manifest was written, before HEAD moves: raises Conflict where gc may take what it reuses.
+
+    `found` are keys of the manifest's own files that were in the store already.
+    """
     keys = {pack_key(p.pack) if p.kind == "pack" else object_key(c) for c, p in places.items() if p.kind != "mirror"}
+    keys.update(found)
     if not keys:
         return
     try:

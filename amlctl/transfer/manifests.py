@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from amlctl.core.content_id import content_id
@@ -23,24 +26,33 @@ from amlctl.core.manifest import (
 from amlctl.errors import IntegrityError
 from amlctl.stores.contract import Store
 
+_WORKERS = 8
 _LEVEL = 3
 """Content ids do not compress, paths do with any level; more effort gains some per cent at several times the cost."""
 
 
-def write_manifest(store: Store, manifest: Manifest) -> str:
-    """Write shards, then the manifest; returns its key. A shard that did not change is not sent again."""
+@dataclass(frozen=True)
+class Written:
+    """A manifest that the store holds; `found` are keys of its files that were there before, unknown to the writer."""
+
+    key: str
+    found: Sequence[str]
+
+
+def write_manifest(store: Store, manifest: Manifest) -> Written:
+    """Write shards, then the manifest. A shard that did not change is not sent again."""
     folder = dataset_folder(manifest.dataset)
     names: list[str] = []
     inline = b""
+    new: dict[str, bytes] = {}
     if len(manifest.entries) < SHARD_FROM:
         inline = encode_section(manifest.entries, manifest)
     else:
         for entries in shard_entries(manifest.entries, mean=SHARD_MEAN):
             section = encode_section(entries, manifest)
-            name = f"{content_id(section)}.gz"
-            names.append(name)
-            if name not in manifest.shards:
-                store.put(f"{folder}/shards/{name}", gzip.compress(section, _LEVEL, mtime=0))
+            names.append(f"{content_id(section)}.gz")
+            if names[-1] not in manifest.shards:
+                new[f"{folder}/shards/{names[-1]}"] = gzip.compress(section, _LEVEL, mtime=0)
     header = ManifestHeader(
         manifest.dataset,
         manifest.snapshot,
@@ -52,8 +64,11 @@ def write_manifest(store: Store, manifest: Manifest) -> str:
     )
     data = gzip.compress(header.encode() + inline, _LEVEL, mtime=0)
     key = f"{folder}/{manifest.snapshot}-{content_id(data)}.gz"
-    store.put(key, data)
-    return key
+    with ThreadPoolExecutor(max(1, min(_WORKERS, len(new)))) as pool:
+        found = [name for name, is_new in zip(new, pool.map(store.put, new, new.values())) if not is_new]
+    if not store.put(key, data):
+        found.append(key)
+    return Written(key, found)
 
 
 def read_manifest(store: Store, key: str) -> Manifest:
@@ -65,8 +80,11 @@ def read_manifest(store: Store, key: str) -> Manifest:
     pack_sizes: dict[str, int] = {}
     if not header.shards:
         decode_section(inline, entries, places, pack_sizes)
-    for name in header.shards:
-        decode_section(_unzip(store.get(f"{folder}/shards/{name}"), name), entries, places, pack_sizes)
+    with ThreadPoolExecutor(max(1, min(_WORKERS, len(header.shards)))) as pool:
+        for name, data in zip(
+            header.shards, pool.map(lambda name: store.get(f"{folder}/shards/{name}"), header.shards)
+        ):
+            decode_section(_unzip(data, name), entries, places, pack_sizes)
     manifest = Manifest(
         header.dataset,
         header.layout,

@@ -44,9 +44,9 @@ def publish(store: Store, root: Path, dataset: str, *, sink: EventSink = null_si
             store, plan, root, before, sender, dataset=dataset, max_workers=4, sink=sink
         )
     manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=before.shards)
-    key = write_manifest(store, manifest)
-    ensure_kept(store, {content: places[content] for content in was_there}, 4)
-    return Published(manifest.snapshot, key, len(entries), manifest.size_bytes)
+    written = write_manifest(store, manifest)
+    ensure_kept(store, {content: places[content] for content in was_there}, written.found, 4)
+    return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes)
 
 
 def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, Place]:

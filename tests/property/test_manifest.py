@@ -124,9 +124,9 @@ def test_dataset_folders_never_meet_what_amlctl_puts_there(dataset: str) -> None
 
 def test_a_large_manifest_is_written_in_shards_and_rewrites_one(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    entries = _sorted([FileEntry(f"d/{i:06}", 1, False, content_id(b"%d" % i)) for i in range(30_000)])
+    entries = _sorted([FileEntry(f"d/{i:06}", 1, False, content_id(b"%d" % i)) for i in range(40_000)])
     first = Manifest("d", "pack", entries, {entry.content_id: OBJECT for entry in entries}, {})
-    key = write_manifest(store, first)
+    key = write_manifest(store, first).key
     back = read_manifest(store, key)
     assert list(back.entries) == entries
     assert len(back.shards) > 3
@@ -142,7 +142,7 @@ def test_a_large_manifest_is_written_in_shards_and_rewrites_one(tmp_path: Path) 
 def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     entry = FileEntry("a", 1, False, content_id(b"a"))
-    key = write_manifest(store, Manifest("d", "pack", [entry], {entry.content_id: OBJECT}, {}))
+    key = write_manifest(store, Manifest("d", "pack", [entry], {entry.content_id: OBJECT}, {})).key
     data = store.get(key)
     for damaged in (data[: len(data) // 2], data[:-9] + b"x" + data[-8:], b"nonsense"):
         store.put(key, damaged, replace=True)
