@@ -6,6 +6,7 @@ Providers are imported here and nowhere else, each only when it is needed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from amlctl.config.load import load_settings
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings, WorkspaceSettings
-from amlctl.errors import SettingsError
+from amlctl.errors import RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
@@ -42,8 +43,9 @@ class App:
         return self.open_store(workspace.store or DEFAULT_LOCAL_STORE)
 
     def open_store(self, url: str) -> Store:
-        """See `open_store`."""
-        return open_store(url, self.project, self.variables)
+        """See `open_store`; what lies behind a network keeps copies of its manifests here."""
+        store = open_store(url, self.project, self.variables)
+        return _with_copies(store, self.project) if store.url.startswith("http") else store
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -88,6 +90,21 @@ def open_store(url: str, project: Project, variables: Mapping[str, str]) -> Stor
     from amlctl.stores.directory import DirectoryStore
 
     return DirectoryStore(project.root / folder)
+
+
+def _with_copies(store: Store, project: Project) -> Store:
+    from amlctl.stores.cached import CachedStore
+
+    with suppress(RightsError):  # where nothing can be written, nothing is kept
+        project.ensure_state_dir()
+    return CachedStore(store, project.state_dir / "cache" / "manifests")
+
+
+def without_copies(store: Store) -> Store:
+    """The store alone, for whoever wants to know what is really in it."""
+    from amlctl.stores.cached import CachedStore
+
+    return store.store if isinstance(store, CachedStore) else store
 
 
 def limit_bandwidth(store: Store, bytes_per_s: int) -> Store:

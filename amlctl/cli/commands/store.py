@@ -14,6 +14,7 @@ from amlctl.operations.store_gc import gc as gc_operation
 from amlctl.operations.store_stats import stats as stats_operation
 from amlctl.operations.store_verify import verify as verify_operation
 from amlctl.stores.contract import Store
+from amlctl.wiring import without_copies
 
 app = typer.Typer(
     add_completion=False,
@@ -54,7 +55,7 @@ def gc(
 def verify(ctx: typer.Context, store_url: Url = None) -> int:
     """Read back everything that the newest snapshots name. Exit code 1 if something is damaged or missing."""
     call = invocation(ctx)
-    result = verify_operation(_store(call, store_url), call.reporter)
+    result = verify_operation(without_copies(_store(call, store_url)), call.reporter)
     call.result(result.to_json(), lambda style, width: places.verify_lines(result, style))
     return 1 if result.damaged else 0
 

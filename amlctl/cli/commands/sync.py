@@ -15,7 +15,7 @@ from amlctl.operations.pull import pull as pull_operation
 from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync import sync as sync_operation
 from amlctl.stores.contract import Store
-from amlctl.wiring import limit_bandwidth
+from amlctl.wiring import limit_bandwidth, without_copies
 
 app = typer.Typer(add_completion=False)
 
@@ -89,7 +89,7 @@ def sync(
         yes=yes,
         jobs=jobs,
     )
-    store = _store(call, store_url, bwlimit)
+    store = _store(call, store_url, bwlimit, is_checked=verify or repair)
     project = call.app.project
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
     results: list[SyncResult] = []
@@ -108,8 +108,10 @@ def sync(
     )
 
 
-def _store(call: Invocation, url: str | None, bwlimit: str | None) -> Store:
+def _store(call: Invocation, url: str | None, bwlimit: str | None, *, is_checked: bool) -> Store:
     store = call.app.store if url is None else call.app.open_store(url)
+    if is_checked:
+        store = without_copies(store)
     if bwlimit is None:
         return store
     bytes_per_s = parse_size(bwlimit.removesuffix("/s"))
