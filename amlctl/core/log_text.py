@@ -59,12 +59,6 @@ class CarriageReturnCollapser:
         self._line += part
 
 
-def collapse(data: bytes) -> bytes:
-    """A whole log, collapsed."""
-    collapser = CarriageReturnCollapser()
-    return collapser.feed(data) + collapser.flush()
-
-
 def tail_lines(data: bytes, count: int) -> bytes:
     """The last `count` lines; a last line without a line feed counts as one."""
     if count <= 0:

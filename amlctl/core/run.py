@@ -46,6 +46,8 @@ class RunRecord:
 
     `variables` are the script's extra environment variables; a value that must stay secret is None here and
     travels beside the record. `manifests` names the manifest file (store key) of each dataset's snapshot.
+    `heads` has the manifest that HEAD of each dataset to be produced named at submit (None: there was no HEAD), and
+    `sync` how those are sent: `pack_below`, `pack_size` (bytes), `ignore` (patterns).
     `times` has the moment at which each state was first reached, in order.
     """
 
@@ -62,6 +64,8 @@ class RunRecord:
     manifests: dict[str, str] = field(default_factory=dict)
     produces: list[str] = field(default_factory=list)
     published: dict[str, str] = field(default_factory=dict)
+    heads: dict[str, Optional[str]] = field(default_factory=dict)
+    sync: dict[str, Any] = field(default_factory=dict)
     mode: str = "mount"
     environment: str = ""
     environment_content: Optional[str] = None

@@ -68,7 +68,6 @@ class SyncPlan:
     packs: Sequence[Sequence[FileEntry]] = ()
     objects: Sequence[FileEntry] = ()
     mirror_files: Sequence[FileEntry] = ()
-    mirror_deletions: Sequence[str] = ()
     repacked: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -129,15 +128,14 @@ def _plan_mirror(entries: Sequence[FileEntry], head: Manifest) -> SyncPlan:
     was = {entry.path: entry for entry in head.entries} if head.layout == "mirror" else {}
     to_send = []
     for entry in entries:
-        before = was.pop(entry.path, None)
+        before = was.get(entry.path)
         # An empty file needs no bytes, but a mirror shows it.
         is_file = not entry.path.endswith("/")
         is_there = needs_no_bytes(entry) or entry.content_id in head.places
         if is_file and (before is None or before.content_id != entry.content_id or not is_there):
             to_send.append(entry)
     places = {entry.content_id: MIRROR for entry in entries if not needs_no_bytes(entry)}
-    gone = [path for path in was if not path.endswith("/")]
-    return SyncPlan(entries, "mirror", places, mirror_files=to_send, mirror_deletions=gone)
+    return SyncPlan(entries, "mirror", places, mirror_files=to_send)
 
 
 def _repack(entries: Sequence[FileEntry], head: Manifest, budget_bytes: int) -> list[FileEntry]:

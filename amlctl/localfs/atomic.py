@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from amlctl.errors import SettingsError
 TEMPORARY_PREFIX = ".amlctl-tmp-"
 """Begins every temporary name; whoever lists a folder skips these."""
 
+
+STALE_S = 24 * 3600.0
+"""Older than this, a temporary file belongs to a writer that was killed."""
 
 _counter = itertools.count()
 
@@ -31,6 +36,19 @@ def temporary_name() -> str:
 @functools.lru_cache(maxsize=1)
 def _process_token(process: int) -> str:
     return os.urandom(8).hex()
+
+
+def remove_stale(folder: Path, older_than_s: float = STALE_S) -> int:
+    """Remove temporary files of killed writers from one folder; how many. A folder that is not there has none."""
+    removed = 0
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMPORARY_PREFIX):
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s:
+                        os.unlink(entry.path)
+                        removed += 1
+    return removed
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:

@@ -7,6 +7,7 @@ is a Conflict, unless `ours` or `theirs` decides. Nothing is deleted before ever
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, dataset_
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify
 from amlctl.localfs.project import Project
+from amlctl.localfs.scan import unpack_rows
 from amlctl.localfs.sync_state import Base
 from amlctl.operations.dataset_state import DatasetState, LocalState, base_manifest, local_state, look_at
 from amlctl.operations.sync import SyncOptions, SyncResult
@@ -152,11 +154,64 @@ def _pull(
     if is_dry_run:
         return result
     _make_room(looked.root, changes.deleted, to_write)
-    receive(store, wanted, to_write, looked.root, max_workers=options.jobs or 4, sink=sink)
-    _delete(looked.root, changes.deleted)
+    guard = _Guard(looked, options)
+    receive(
+        store,
+        wanted,
+        to_write,
+        looked.root,
+        may_replace=guard.is_as_seen,
+        max_workers=options.max_workers,
+        sink=sink,
+    )
+    _delete(looked.root, [path for path in changes.deleted if guard.is_path_as_seen(path)])
+    guard.raise_if_moved()
     if snapshot is not None and looked.head is not None and looked.head.snapshot != wanted.snapshot:
         sink(Note(f"{looked.dataset} is at an older snapshot now; `amlctl sync` would make it the newest"))
     return result
+
+
+class _Guard:
+    """Keeps what somebody has edited, made or removed here while the pull was under way."""
+
+    def __init__(self, looked: DatasetState, options: SyncOptions) -> None:
+        self._root = looked.root
+        self._dataset = looked.dataset
+        self._takes_all = options.theirs
+        self._moved: list[str] = []
+        self._seen: dict[str, tuple[int, int, int]] = {}
+        for folder in () if looked.scanned is None else looked.scanned.folders:
+            prefix = f"{folder.path}/" if folder.path else ""
+            for row in unpack_rows(folder.rows):
+                self._seen[prefix + row.name] = (row.size_bytes, row.mtime_ns, row.inode)
+
+    def is_as_seen(self, entry: FileEntry) -> bool:
+        return self.is_path_as_seen(entry.path)
+
+    def is_path_as_seen(self, path: str) -> bool:
+        if path.endswith("/"):
+            return True
+        seen = self._seen.get(path)
+        try:
+            found = os.stat(self._root if path == ONE_FILE else self._root / path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        if stat.S_ISDIR(found.st_mode):
+            return True
+        is_same = seen == (found.st_size, found.st_mtime_ns, found.st_ino)
+        if is_same or (seen is None and self._takes_all):
+            return True
+        self._moved.append(path)
+        return False
+
+    def raise_if_moved(self) -> None:
+        """Raises Conflict."""
+        if self._moved:
+            raise Conflict(
+                f"{len(self._moved)} files of {self._dataset} were changed here during the pull, and are left alone",
+                hint="run the same command again: all others are there",
+                details=sorted(self._moved),
+            )
 
 
 def _would_be_lost(

@@ -99,6 +99,8 @@ class RunSpec:
     timeout_s: float | None
     tags: Mapping[str, str]
     from_run: str | None
+    git: Mapping[str, Any] | None = None
+    """Of the code of the run that is repeated."""
 
     @property
     def command(self) -> list[str]:
@@ -169,6 +171,7 @@ def resolve(
         timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
         tags={**(earlier.tags if earlier else {}), **request.tags},
         from_run=earlier.run if earlier else None,
+        git=earlier.git if is_repeat and earlier else None,
     )
 
 

@@ -56,6 +56,7 @@ def gc(store: Store, *, delete: bool, now: datetime, sink: EventSink, young_s: f
         result = _dead(store, now, young_s, sink, is_deleted=True)
         for key in result.keys:
             store.delete(key)
+        store.sweep(young_s)
     finally:
         store.delete(GC_MARK)
     return result

@@ -13,7 +13,7 @@ import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
@@ -22,6 +22,7 @@ from amlctl.core.run_id import new_run_id
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, RunFailed
+from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
@@ -35,12 +36,10 @@ from amlctl.operations.runs import resolve_run
 from amlctl.operations.sync import SyncOptions, dry_run, sync
 from amlctl.runtime.run_keys import record_key
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import CodeFiles, collect_code, send_code
+from amlctl.transfer.code import CodeFiles, code_index_key, collect_code, send_code
+from amlctl.transfer.heads import read_head
+from amlctl.transfer.known import ensure_kept
 from amlctl.workspaces.contract import EnvironmentInfo, Workspace
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def random_hex() -> str:
@@ -166,6 +165,8 @@ def submit(
         return result(record)
     for dataset in record.published:
         sink(Note(f"{dataset} has a new snapshot; to have it here: amlctl sync --pull data_blobs/{dataset}"))
+    if record.status == RunState.COMPLETED.value and record.error is not None:
+        sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
     if not fetch_outputs:
         return result(record)
     try:
@@ -184,6 +185,8 @@ def _start(
     _save(store, record)
     sink(RunCreated(record.run))
     try:
+        # From now on gc keeps what the record names; one that looked before may be deleting it.
+        ensure_kept(store, {}, [code_index_key(record.code), *record.manifests.values()], 4)
         workspace.start(record, prepared.secrets)
     except AmlctlError as error:
         record.failed(error.kind, error.message, clock())
@@ -265,7 +268,14 @@ def prepare(
         workspace=workspace.name,
         timeout_s=spec.timeout_s,
         tags=dict(spec.tags),
-        git=read_git_state(project.root),
+        git=dict(spec.git) if spec.code and spec.git else None if spec.code else read_git_state(project.root),
+        heads={dataset: _head_key(store, dataset) for dataset in spec.produces},
+        sync={
+            "layout": settings.sync.layout,
+            "pack_below": settings.sync.pack_below,
+            "pack_size": settings.sync.pack_size,
+            "ignore": list(settings.sync.ignore),
+        },
         command_line=mask_command_line(request.command_line, spec.secrets.values()),
         user=_user(),
         host=platform.node(),
@@ -300,6 +310,11 @@ def _collect_code(project: Project, sink: EventSink) -> CodeFiles:
 def _sync_options(settings: Settings) -> SyncOptions:
     wanted = settings.sync
     return SyncOptions(wanted.layout, wanted.pack_below, wanted.pack_size, tuple(wanted.ignore))
+
+
+def _head_key(store: Store, dataset: str) -> str | None:
+    head = read_head(store, dataset)
+    return None if head is None else head.manifest_key
 
 
 def _user() -> str:

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from amlctl.core.run import RunRecord
+from amlctl.core.sync_plan import Layout
 from amlctl.errors import AmlctlError, NotFound, SettingsError
+from amlctl.localfs.ignore import RulesBelow
+from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
 from amlctl.runtime.node_rank import NodeRank
 from amlctl.runtime.once import once
 from amlctl.runtime.run_keys import attempt_key, outputs_index_key, outputs_prefix, published_key, record_key
@@ -143,11 +146,21 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
                 f"the script was to produce the dataset {dataset}, but wrote nothing to data_blobs/{dataset}",
                 hint="write below data_blobs_dir() of file_paths, or leave --produces out",
             )
-        result = publish(store, source, dataset)
+        result = publish(store, source, dataset, layout=_layout(record), rules=_rules(record, folders, source))
         published[dataset] = {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
         log(f"produced {dataset}: {result.files} files, snapshot {result.snapshot}")
     if published:
         store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
+
+
+def _layout(record: RunRecord) -> Layout:
+    sizes = {name: int(record.sync[name]) for name in ("pack_below", "pack_size") if name in record.sync}
+    return Layout(str(record.sync.get("layout", "auto")), **sizes)
+
+
+def _rules(record: RunRecord, folders: NodeFolders, source: Path) -> RulesBelow:
+    patterns = [str(pattern) for pattern in record.sync.get("ignore", ())]
+    return RulesBelow(folders.data_blobs_dir, DATASET_IGNORE_FILES, source, patterns)
 
 
 def _ignore(value: object) -> None:

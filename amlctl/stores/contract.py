@@ -121,6 +121,10 @@ class Store(Protocol):
         """Remove a value; one that is not there is no error."""
         ...
 
+    def sweep(self, older_than_s: float) -> int:
+        """Remove what killed writers have left behind under no key; how many. 0 where a service does that itself."""
+        ...
+
     def local_path(self, key: str) -> Optional[Path]:
         """Where this machine can open the value as a file, if it can. The file must not be changed."""
         ...

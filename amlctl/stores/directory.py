@@ -20,7 +20,7 @@ import xxhash
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside, write_bytes
+from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_stale, temporary_beside, write_bytes
 from amlctl.stores.contract import Body, Entry, FileBody, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
@@ -144,6 +144,10 @@ class DirectoryStore:
                     (self._root / parent).rmdir()
                 except OSError:
                     break
+
+    def sweep(self, older_than_s: float) -> int:
+        with self._translated(""):
+            return sum(remove_stale(Path(folder), older_than_s) for folder, _, _ in os.walk(self._root))
 
     def local_path(self, key: str) -> Optional[Path]:
         path = self._path(key)

@@ -81,6 +81,9 @@ class PacedStore:
     def delete(self, key: str) -> None:
         self._store.delete(key)
 
+    def sweep(self, older_than_s: float) -> int:
+        return self._store.sweep(older_than_s)
+
     def local_path(self, key: str) -> Optional[Path]:
         """None: a file that is opened directly would pass the limit by."""
         return None

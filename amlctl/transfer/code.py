@@ -24,7 +24,17 @@ from amlctl.transfer.store_format import ensure_format
 from amlctl.transfer.tree import TreeFile, encode_index
 
 PIPELINE = "pipeline"
-RUNTIME_MODULES = ("__init__.py", "errors.py", "core", "localfs", "stores", "transfer", "runtime")
+RUNTIME_MODULES = (
+    "__init__.py",
+    "errors.py",
+    "core",
+    "localfs",
+    "stores/__init__.py",
+    "stores/contract.py",
+    "stores/directory.py",
+    "transfer",
+    "runtime",
+)
 """Files and folders of the package that go to a node."""
 _MANY_FILES = 2_000
 _MANY_BYTES = 50 << 20
@@ -87,20 +97,29 @@ def collect_code(
 
 
 def send_code(store: Store, code: CodeFiles, *, max_workers: int = 8, sink: EventSink = null_sink) -> CodeSnapshot:
-    """Send what the store does not have. Raises Conflict where a file changed since it was collected."""
+    """Send what the store does not have, or has with another size: one listing tells. Raises Conflict where a file
+    changed since it was collected."""
     sent = 0
-    if store.info(code_index_key(code.id)) is None:
+    prefix = code_prefix(code.id)
+    there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
+    missing = [
+        (entry, source)
+        for entry, source in zip(code.entries, code.sources)
+        if there.get(entry.path) != entry.size_bytes
+    ]
+    if missing or store.info(code_index_key(code.id)) is None:
         ensure_format(store)
         with ThreadPoolExecutor(max_workers) as pool:
             jobs = [
                 pool.submit(
                     store.put,
-                    code_prefix(code.id) + entry.path,
+                    prefix + entry.path,
                     FileBody(source, entry.size_bytes, entry.content_id),
+                    replace=entry.path in there,
                 )
-                for entry, source in zip(code.entries, code.sources)
+                for entry, source in missing
             ]
-            for job, entry in zip(jobs, code.entries):
+            for job, (entry, _) in zip(jobs, missing):
                 sent += entry.size_bytes if job.result() else 0
         store.put(code_index_key(code.id), encode_index([TreeFile(*entry) for entry in code.entries]))
         sink(Note(f"code: {len(code.entries)} files, {sent / 1000:.0f} kB sent"))

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from amlctl.core.manifest import HeadValue, dataset_folder, encode_head, parse_head
-from amlctl.errors import Conflict
 from amlctl.stores.contract import Store
-from amlctl.transfer.manifests import read_header
 
 
 @dataclass(frozen=True)
@@ -47,24 +45,6 @@ def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[H
     """Raises Conflict where HEAD is not `expected` any more."""
     version = store.swap(head_key(dataset), encode_head(value), expected=None if expected is None else expected.version)
     return Head(value, version)
-
-
-def move_head(store: Store, dataset: str, manifest_key: str) -> None:
-    """Make HEAD name this manifest whatever it names now: what a run has produced is the new state.
-
-    Raises NotFound, IntegrityError where the manifest cannot be read.
-    """
-    header = read_header(store, manifest_key)
-    value = HeadValue(header.snapshot, manifest_key, header.layout)
-    while True:
-        head = read_head(store, dataset)
-        if head is not None and head.snapshot == value.snapshot:
-            return
-        try:
-            swap_head(store, dataset, value, head)
-            return
-        except Conflict:
-            continue
 
 
 def list_datasets(store: Store, below: str = "datasets/") -> list[str]:

@@ -7,13 +7,15 @@ moves it afterwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.manifest import FileEntry, Manifest, Place, empty_manifest
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.localfs.identify import identify
+from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import read_head
@@ -32,12 +34,25 @@ class Published:
     size_bytes: int
 
 
-def publish(store: Store, root: Path, dataset: str, *, sink: EventSink = null_sink) -> Published:
-    """Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError."""
+def publish(
+    store: Store,
+    root: Path,
+    dataset: str,
+    *,
+    layout: Optional[Layout] = None,
+    rules: Optional[IgnoreRules] = None,
+    sink: EventSink = null_sink,
+) -> Published:
+    """`layout` has the sizes, and the layout of a dataset that is new; `rules` say what is left out.
+
+    Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError.
+    """
     head = read_head(store, dataset)
     before = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
-    layout = Layout("mirror" if before.layout == "mirror" else "auto")
-    entries = identify(scan(root), None, dataset, sink=sink, subject=dataset).entries
+    layout = layout or Layout("auto")
+    if before.layout == "mirror":
+        layout = replace(layout, name="mirror")
+    entries = identify(scan(root, rules), None, dataset, sink=sink, subject=dataset).entries
     plan = plan_sync(entries, before, layout, _nothing_else_known)
     with pack_sender(store, None, layout.pack_size) as sender:
         places, pack_sizes, was_there = send_plan(

@@ -7,6 +7,7 @@ sees yet (`is_private`: a working container) files are written under their own n
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from threading import Lock
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
 from amlctl.errors import RightsError, ServiceUnavailable
-from amlctl.localfs.atomic import temporary_beside, temporary_name
+from amlctl.localfs.atomic import remove_stale, temporary_beside, temporary_name
 from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range
@@ -39,6 +40,14 @@ class Received:
             self.size_bytes += size_bytes
 
 
+MayReplace = Callable[[FileEntry], bool]
+"""Asked right before a file appears under its name; where it says no, what stands there is left alone."""
+
+
+def _always(entry: FileEntry) -> bool:
+    return True
+
+
 def receive(
     store: Store,
     manifest: Manifest,
@@ -46,6 +55,7 @@ def receive(
     target: Path,
     *,
     is_private: bool = False,
+    may_replace: MayReplace = _always,
     link_objects: bool = False,
     max_workers: int = 4,
     sink: EventSink,
@@ -55,35 +65,20 @@ def receive(
     Memory is bounded by `max_workers` stretches of packs. Raises NotFound, IntegrityError, ServiceUnavailable (disk
     full).
     """
-    done = Received()
+    receiver = _Receiver(store, manifest, target, is_private, may_replace, link_objects)
     total_bytes = sum(entry.size_bytes for entry in entries)
-    _make_folders(target, entries)
-    jobs: list[Callable[[], None]] = []
-    packs: dict[str, list[tuple[FileEntry, Place]]] = {}
-    for entry in entries:
-        place = manifest.places.get(entry.content_id)
-        if needs_no_bytes(entry):
-            if not entry.path.endswith("/"):
-                _write_file(_path(target, entry), b"", entry.is_executable, is_private)
-            done.add(1, 0)
-        elif place is None:
-            raise damaged(entry.path, "the manifest names no place for it")
-        elif place.kind == "pack":
-            packs.setdefault(place.pack, []).append((entry, place))
-        else:
-            jobs.append(
-                lambda entry=entry, place=place: _receive_large(  # type: ignore[misc]
-                    store, manifest, entry, place, target, link_objects, is_private, done
-                )
-            )
-    for pack, wanted in packs.items():
-        for stretch in pack_ranges(pack, wanted):
-            jobs.append(
-                lambda stretch=stretch: _receive_range(store, stretch, target, is_private, done)  # type: ignore[misc]
-            )
+    done = receiver.done
+
+    def tell(*, is_done: bool = False) -> None:
+        progress = (done.files, done.size_bytes, len(entries), total_bytes)
+        sink(StageProgress(Stage.RECEIVE, manifest.dataset, *progress, is_done=is_done))
+
+    if not entries:
+        return done
+    _make_folders(target, entries, is_private)
+    tell()
+    jobs = receiver.jobs(entries)
     shown = 0.0
-    if entries:
-        sink(StageProgress(Stage.RECEIVE, manifest.dataset, 0, 0, len(entries), total_bytes))
     with ThreadPoolExecutor(max(1, min(max_workers, len(jobs)))) as pool:
         waiting = [pool.submit(job) for job in jobs]
         try:
@@ -91,28 +86,108 @@ def receive(
                 future.result()
                 if time.monotonic() - shown > 0.1:
                     shown = time.monotonic()
-                    sink(
-                        StageProgress(
-                            Stage.RECEIVE, manifest.dataset, done.files, done.size_bytes, len(entries), total_bytes
-                        )
-                    )
+                    tell()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    if entries:
-        sink(
-            StageProgress(
-                Stage.RECEIVE, manifest.dataset, done.files, done.size_bytes, len(entries), total_bytes, is_done=True
-            )
-        )
+    tell(is_done=True)
     return done
+
+
+@dataclass(frozen=True)
+class _Receiver:
+    """What all files of one call have in common."""
+
+    store: Store
+    manifest: Manifest
+    target: Path
+    is_private: bool
+    may_replace: MayReplace
+    link_objects: bool
+    done: Received = field(default_factory=Received)
+
+    def jobs(self, entries: Sequence[FileEntry]) -> list[Callable[[], None]]:
+        """One for each large file and each stretch of a pack; files without bytes are written at once."""
+        jobs: list[Callable[[], None]] = []
+        packs: dict[str, list[tuple[FileEntry, Place]]] = {}
+        for entry in entries:
+            place = self.manifest.places.get(entry.content_id)
+            if needs_no_bytes(entry):
+                if not entry.path.endswith("/"):
+                    self._write(entry, b"")
+                self.done.add(1, 0)
+            elif place is None:
+                raise damaged(entry.path, "the manifest names no place for it")
+            elif place.kind == "pack":
+                packs.setdefault(place.pack, []).append((entry, place))
+            else:
+                jobs.append(functools.partial(self._receive_large, entry, place))
+        for pack, wanted in packs.items():
+            jobs += [functools.partial(self._receive_range, stretch) for stretch in pack_ranges(pack, wanted)]
+        return jobs
+
+    def _receive_range(self, stretch: PackRange) -> None:
+        files = size_bytes = 0
+        for entry, place, stored in read_range(self.store, stretch):
+            self._write(entry, checked(entry, stored, place))
+            files += 1
+            size_bytes += entry.size_bytes
+            if files == 256:
+                self.done.add(files, size_bytes)
+                files = size_bytes = 0
+        self.done.add(files, size_bytes)
+
+    def _receive_large(self, entry: FileEntry, place: Place) -> None:
+        key = place_key(self.manifest, entry, place)
+        path = Path(_path(self.target, entry))
+        source = self.store.local_path(key)
+        if self.link_objects and source is not None and place.kind == "object" and not entry.is_executable:
+            if path.is_symlink() or path.exists():
+                path.unlink()
+            path.symlink_to(source)
+            self.done.add(1, entry.size_bytes)
+            return
+        temporary = temporary_beside(path)
+        try:
+            with _disk_errors(path):
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(entry.is_executable)))
+                self.store.download(key, temporary)
+                if file_content_id(temporary) != entry.content_id:
+                    raise damaged(entry.path, key)
+                if self.may_replace(entry):
+                    temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.done.add(1, entry.size_bytes)
+
+    def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
+        """Raises ServiceUnavailable (disk full), OSError."""
+        path = _path(self.target, entry)
+        written_to = path if self.is_private else f"{path[: path.rfind('/') + 1]}{temporary_name()}"
+        try:
+            descriptor = os.open(written_to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(entry.is_executable))
+            try:
+                at = os.write(descriptor, data)
+                while at < len(data):
+                    at += os.write(descriptor, data[at:])
+            finally:
+                os.close(descriptor)
+            if not self.is_private:
+                if self.may_replace(entry):
+                    os.rename(written_to, path)
+                else:
+                    os.unlink(written_to)
+        except OSError as error:
+            if not self.is_private and os.path.lexists(written_to):
+                os.unlink(written_to)
+            raise _disk_error(error, path) from error
 
 
 def _path(target: Path, entry: FileEntry) -> str:
     return os.fspath(target) if entry.path == ONE_FILE else f"{os.fspath(target)}/{entry.path}"
 
 
-def _make_folders(target: Path, entries: Sequence[FileEntry]) -> None:
+def _make_folders(target: Path, entries: Sequence[FileEntry], is_private: bool) -> None:
     folders = {entry.path.rpartition("/")[0] for entry in entries if entry.path != ONE_FILE}
     is_one_file = len(entries) == 1 and entries[0].path == ONE_FILE
     (target.parent if is_one_file else target).mkdir(parents=True, exist_ok=True)
@@ -121,74 +196,12 @@ def _make_folders(target: Path, entries: Sequence[FileEntry]) -> None:
         if path.is_file():
             path.unlink()
         path.mkdir(parents=True, exist_ok=True)
-
-
-def _receive_range(store: Store, stretch: PackRange, target: Path, is_private: bool, done: Received) -> None:
-    files = size_bytes = 0
-    for entry, place, stored in read_range(store, stretch):
-        _write_file(_path(target, entry), checked(entry, stored, place), entry.is_executable, is_private)
-        files += 1
-        size_bytes += entry.size_bytes
-        if files == 256:
-            done.add(files, size_bytes)
-            files = size_bytes = 0
-    done.add(files, size_bytes)
-
-
-def _receive_large(
-    store: Store,
-    manifest: Manifest,
-    entry: FileEntry,
-    place: Place,
-    target: Path,
-    link_objects: bool,
-    is_private: bool,
-    done: Received,
-) -> None:
-    key = place_key(manifest, entry, place)
-    path = Path(_path(target, entry))
-    source = store.local_path(key)
-    if link_objects and source is not None and place.kind == "object" and not entry.is_executable:
-        if path.is_symlink() or path.exists():
-            path.unlink()
-        path.symlink_to(source)
-        done.add(1, entry.size_bytes)
-        return
-    temporary = temporary_beside(path)
-    try:
-        with _disk_errors(path):
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(entry.is_executable)))
-            store.download(key, temporary)
-            if file_content_id(temporary) != entry.content_id:
-                raise damaged(entry.path, key)
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    done.add(1, entry.size_bytes)
+        if not is_private:
+            remove_stale(path)
 
 
 def _mode(is_executable: bool) -> int:
     return 0o777 if is_executable else 0o666
-
-
-def _write_file(path: str, data: bytes | memoryview, is_executable: bool, is_private: bool) -> None:
-    """Raises ServiceUnavailable (disk full), OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    written_to = path if is_private else f"{path[: path.rfind('/') + 1]}{temporary_name()}"
-    try:
-        descriptor = os.open(written_to, flags, _mode(is_executable))
-        try:
-            at = os.write(descriptor, data)
-            while at < len(data):
-                at += os.write(descriptor, data[at:])
-        finally:
-            os.close(descriptor)
-        if not is_private:
-            os.rename(written_to, path)
-    except OSError as error:
-        if not is_private and os.path.lexists(written_to):
-            os.unlink(written_to)
-        raise _disk_error(error, path) from error
 
 
 def _disk_error(error: OSError, path: str) -> Exception:

@@ -1,7 +1,8 @@
 """Trees of plain files in a store, with an index of their content ids: what a run has put out.
 
-The index is written after its files, so whatever it names is there. A reader that meets a file newer than the
-index (the run goes on writing) reads the index again.
+The index is written after its files, so whatever it names is there. Before files of the index are replaced, an
+index names their new contents as `pending`: a reader takes the old bytes as well as the new ones, and never takes
+a run that is saving for a damaged one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,13 @@ from amlctl.core.manifest import check_path
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside
 from amlctl.stores.contract import FileBody, Store
+
+_WORKERS = 8
+_LOOKS = 5
+"""Times that a file which the run is just writing anew is looked for."""
+
+Stats = tuple[int, int, int]
+"""Size, mtime in nanoseconds, inode."""
 
 
 class TreeFile(NamedTuple):
@@ -54,7 +62,7 @@ class TreeSaver:
         saved = read_index(store, index_key)
         self._saved: dict[str, TreeFile] = {file.path: file for file in saved or []}
         self._has_index = saved is not None
-        self._stats: dict[str, tuple[int, int, int]] = {}
+        self._stats: dict[str, Stats] = {}
 
     def save(self) -> int:
         """Copy what is new or changed, write the index, remove what vanished; the number of files copied.
@@ -62,41 +70,56 @@ class TreeSaver:
         A file that changes under the copy keeps its earlier copy and is taken next time.
         """
         found: dict[str, TreeFile] = {}
-        copied = 0
+        changed: dict[str, TreeFile] = {}
+        stats: dict[str, Stats] = {}
         for path, seen in _walk(self._source):
-            if self._stats.get(path) == seen and path in self._saved:
-                found[path] = self._saved[path]
+            before = self._saved.get(path)
+            if before is not None and self._stats.get(path) == seen:
+                found[path] = before
                 continue
-            file = self._copy(path)
-            if file is None:
-                if path in self._saved:
-                    found[path] = self._saved[path]
+            try:
+                file = _tree_file(self._source / path, path)
+            except FileNotFoundError:
                 continue
-            copied += file != self._saved.get(path)
-            found[path] = file
-            self._stats[path] = seen
+            stats[path] = seen
+            if file == before:
+                found[path] = file
+            else:
+                changed[path] = file
+        if changed.keys() & self._saved.keys():
+            pending = [file for path, file in changed.items() if path in self._saved]
+            self._put_index(list(self._saved.values()), pending)
+        with ThreadPoolExecutor(max(1, min(_WORKERS, len(changed)))) as pool:
+            for file, is_copied in zip(changed.values(), pool.map(self._copy, changed.values())):
+                if is_copied:
+                    found[file.path] = file
+                else:
+                    stats.pop(file.path)
+                    if file.path in self._saved:
+                        found[file.path] = self._saved[file.path]
         gone = self._saved.keys() - found.keys()
-        if found != self._saved or not self._has_index:
-            self._store.put(self._index_key, encode_index(list(found.values())), replace=True)
+        if changed or gone or not self._has_index:
+            self._put_index(list(found.values()), ())
             self._has_index = True
             for path in gone:
                 self._store.delete(self._prefix + path)
+        self._stats.update(stats)
         self._saved = found
-        return copied
+        return sum(path in stats for path in changed)
 
-    def _copy(self, path: str) -> TreeFile | None:
-        source = self._source / path
+    def _copy(self, file: TreeFile) -> bool:
+        body = FileBody(self._source / file.path, file.size_bytes, file.content_id)
         try:
-            file = _tree_file(source, path)
-            if file != self._saved.get(path):
-                body = FileBody(source, file.size_bytes, file.content_id)
-                self._store.put(self._prefix + path, body, replace=True)
-        except (FileNotFoundError, Conflict):
-            return None
-        return file
+            self._store.put(self._prefix + file.path, body, replace=True)
+        except Conflict:
+            return False
+        return True
+
+    def _put_index(self, files: Sequence[TreeFile], pending: Sequence[TreeFile]) -> None:
+        self._store.put(self._index_key, encode_index(sorted(files), pending), replace=True)
 
 
-def _walk(root: Path) -> list[tuple[str, tuple[int, int, int]]]:
+def _walk(root: Path) -> list[tuple[str, Stats]]:
     """Regular files below `root` with size, mtime and inode, sorted; links are followed to files only."""
     found = []
     for folder, _, names in os.walk(root):
@@ -123,27 +146,29 @@ def _tree_file(source: Path, path: str) -> TreeFile:
     return TreeFile(path, size, bool(mode & 0o100), hasher.content_id())
 
 
-def scan_tree(root: Path) -> list[TreeFile]:
-    """Every regular file below `root`, read once."""
-    return [_tree_file(root / path, path) for path, _ in _walk(root)]
-
-
-def encode_index(files: Sequence[TreeFile]) -> bytes:
-    return (json.dumps({"files": [list(file) for file in files]}) + "\n").encode()
+def encode_index(files: Sequence[TreeFile], pending: Sequence[TreeFile] = ()) -> bytes:
+    document = {"files": [list(file) for file in files], **({"pending": [list(f) for f in pending]} if pending else {})}
+    return (json.dumps(document) + "\n").encode()
 
 
 def read_index(store: Store, index_key: str) -> list[TreeFile] | None:
     """None where nothing was saved yet. Raises IntegrityError."""
+    found = _read_whole_index(store, index_key)
+    return None if found is None else found[0]
+
+
+def _read_whole_index(store: Store, index_key: str) -> tuple[list[TreeFile], list[TreeFile]] | None:
+    """The files, and what is about to take the place of some of them."""
     try:
         document = json.loads(store.get(index_key))
-        files = [TreeFile(*file) for file in document["files"]]
-        for file in files:
+        files, pending = ([TreeFile(*file) for file in document.get(name, ())] for name in ("files", "pending"))
+        for file in [*files, *pending]:
             check_path(file.path)
     except NotFound:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"{index_key} in the store cannot be read: {error}") from error
-    return files
+    return files, pending
 
 
 def _everything(path: str) -> bool:
@@ -165,9 +190,11 @@ def restore_tree(
 
     Raises NotFound (no index), IntegrityError.
     """
-    index = read_index(store, index_key)
-    if index is None:
+    found = _read_whole_index(store, index_key)
+    if found is None:
         raise NotFound(f"{index_key} is not in the store {store.url}")
+    index, pending = found
+    newer = {file.path: file for file in pending}
     wanted = {file.path: file for file in index if include(file.path)}
     missing = [file for file in wanted.values() if not _is_there(target, file)]
     total_bytes = sum(file.size_bytes for file in missing)
@@ -175,7 +202,7 @@ def restore_tree(
     if missing:
         sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(missing), total_bytes))
     with ThreadPoolExecutor(max(1, min(max_workers, len(missing)))) as pool:
-        results = pool.map(lambda file: _fetch(store, prefix, index_key, target, file), missing)
+        results = pool.map(lambda file: _fetch(store, prefix, index_key, target, file, newer.get(file.path)), missing)
         for number, size in enumerate(results, 1):
             done_bytes += size
             is_done = number == len(missing)
@@ -193,24 +220,29 @@ def _is_there(target: Path, file: TreeFile) -> bool:
         return False
 
 
-def _fetch(store: Store, prefix: str, index_key: str, target: Path, file: TreeFile) -> int:
+def _fetch(store: Store, prefix: str, index_key: str, target: Path, file: TreeFile, pending: TreeFile | None) -> int:
+    """Bytes written; 0 for a file that the run has removed since the index was read."""
     path = target / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(5):
+    for _ in range(_LOOKS):
         temporary = temporary_beside(path)
         try:
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o777 if file.is_executable else 0o666))
-            store.download(prefix + file.path, temporary)
-            if _tree_file(temporary, file.path).content_id == file.content_id:
+            size = store.download(prefix + file.path, temporary)
+            if _tree_file(temporary, file.path).content_id in {f.content_id for f in (file, pending) if f is not None}:
                 temporary.replace(path)
-                return file.size_bytes
+                return size
         except NotFound:
             pass
         finally:
             temporary.unlink(missing_ok=True)
-        # The run has written it anew since the index was read.
-        newer: Mapping[str, TreeFile] = {found.path: found for found in read_index(store, index_key) or []}
-        if newer.get(file.path, file) == file:
+        # The run has gone on saving since the index was read.
+        files, newer = _read_whole_index(store, index_key) or ([], [])
+        again = next((found for found in files if found.path == file.path), None)
+        pending_again = next((found for found in newer if found.path == file.path), None)
+        if again is None:
+            return 0
+        if (again, pending_again) == (file, pending):
             break
-        file = newer[file.path]
+        file, pending = again, pending_again
     raise IntegrityError(f"the store's copy of {prefix}{file.path} is damaged", hint="run the script again")

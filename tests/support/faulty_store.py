@@ -98,6 +98,12 @@ class FaultyStore:
         self._store.delete(key)
         self._after(call)
 
+    def sweep(self, older_than_s: float) -> int:
+        call = self._before("sweep", "")
+        removed = self._store.sweep(older_than_s)
+        self._after(call)
+        return removed
+
     def local_path(self, key: str) -> Path | None:
         call = self._before("local_path", key)
         found = None if self._is_remote else self._store.local_path(key)

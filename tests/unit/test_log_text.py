@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amlctl.core.log_text import CarriageReturnCollapser, collapse, tail_lines
+from amlctl.core.log_text import CarriageReturnCollapser, tail_lines
+
+
+def collapse(data: bytes) -> bytes:
+    collapser = CarriageReturnCollapser()
+    return collapser.feed(data) + collapser.flush()
 
 
 @pytest.mark.parametrize(

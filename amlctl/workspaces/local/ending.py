@@ -10,16 +10,16 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from amlctl.core.run import RunRecord, RunState
-from amlctl.errors import AmlctlError, NotFound
+from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.runtime.run_keys import failure_key, outputs_index_key, outputs_prefix, published_key
 from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import move_head
+from amlctl.transfer.produced import make_newest
 from amlctl.transfer.tree import TreeSaver, read_index
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.places import RunPlaces
@@ -105,7 +105,7 @@ def finish(
     try:
         _keep_outputs(places, store)
         if ending.state is RunState.COMPLETED:
-            _move_heads(store, record)
+            ending = _move_heads(store, record, ending)
     except (AmlctlError, OSError) as error:
         is_kept = False
         told = f"what the run has left could not be kept: {error}"
@@ -137,12 +137,17 @@ def _keep_outputs(places: RunPlaces, store: Store) -> None:
         TreeSaver(store, places.outputs_dir, outputs_prefix(places.run), index_key).save()
 
 
-def _move_heads(store: Store, record: RunRecord) -> None:
+def _move_heads(store: Store, record: RunRecord, ending: Ending) -> Ending:
+    """The ending, with the reason where a produced snapshot could not become the newest one."""
     document = _read_json(store, published_key(record.run))
     published = document if isinstance(document, dict) else {}
     for dataset, place in published.items():
-        move_head(store, dataset, place["manifest_key"])
         record.published[dataset] = place["snapshot"]
+        try:
+            make_newest(store, dataset, place["manifest_key"], record.heads.get(dataset))
+        except Conflict as error:
+            ending = replace(ending, kind=error.kind, message=error.message, hint=error.hint)
+    return ending
 
 
 def _read_json(store: Store, key: str) -> Any:

@@ -15,7 +15,6 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from amlctl.config.conda_file import parse_environment
@@ -24,6 +23,7 @@ from amlctl.core.events import Event, Note
 from amlctl.core.run import RunRecord, RunState
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
+from amlctl.localfs.clock import utc_now
 from amlctl.runtime.wakeups import Wakeups
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local import records
@@ -67,7 +67,7 @@ class Supervisor:
             ending = failed(error)
         except OSError as error:
             ending = Ending(RunState.FAILED, 1, "unavailable", f"this machine failed the run: {error}")
-        finish(self._places, self._store, self._record, ending, _now, log=self._log)
+        finish(self._places, self._store, self._record, ending, utc_now, log=self._log)
 
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
@@ -100,7 +100,7 @@ class Supervisor:
             queue.leave(ticket)
         if slot.previous_run and slot.previous_run != self._record.run:
             # A run whose supervisor was killed may still be working in this slot.
-            recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, _now)
+            recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, utc_now)
         return slot
 
     def _start_runtime(self, spec: EnvironmentSpec, slot: Slot, log: int) -> subprocess.Popen[bytes]:
@@ -141,7 +141,8 @@ class Supervisor:
             if stopped is None:
                 if self._is_cancel_requested():
                     stopped = Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
-                    self._reached(RunState.CANCEL_REQUESTED)
+                    with contextlib.suppress(OSError):  # a full disk: the script has to end all the same
+                        self._reached(RunState.CANCEL_REQUESTED)
                 elif limit_s is not None and now >= started + limit_s:
                     stopped = Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
                 if stopped is not None:
@@ -170,7 +171,7 @@ class Supervisor:
             self._log.save()
 
     def _reached(self, state: RunState) -> None:
-        self._record.reached(state, _now())
+        self._record.reached(state, utc_now())
         trouble = records.save(self._places, self._store, self._record)
         if trouble is not None:
             say(self._places.log, f"the run's record could not be put into the store: {trouble.message}")
@@ -202,10 +203,6 @@ def environment_of(record: RunRecord) -> EnvironmentSpec:
     if record.environment_content is None:
         return EnvironmentSpec()
     return parse_environment(record.environment_content, f"the environment of run {record.run}")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def main(arguments: Sequence[str]) -> None:

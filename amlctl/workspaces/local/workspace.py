@@ -9,7 +9,6 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from amlctl.core.environment import EnvironmentSpec
@@ -18,6 +17,7 @@ from amlctl.core.run import RunRecord, RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.localfs.atomic import write_json
+from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_keys import log_key, run_prefix
 from amlctl.stores.contract import Store
@@ -34,10 +34,6 @@ _LOG_PART_BYTES = 1 << 20
 _LOOK_S = 0.05
 _ABANDONED_LOOK_S = 1.0
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class LocalWorkspace:

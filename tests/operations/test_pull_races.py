@@ -1,0 +1,86 @@
+"""What somebody does to a folder while a pull is under way is never overwritten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amlctl.errors import Conflict
+from tests.support.clones import Clone, Clones, random_tree
+from tests.support.faulty_store import Call, FaultyStore
+from tests.support.trees import write_tree
+
+Act = Callable[[Path], None]
+
+
+@pytest.fixture
+def clones(tmp_path: Path) -> Clones:
+    return Clones(tmp_path)
+
+
+def _pull_while(clones: Clones, act: Act) -> Clone:
+    """Clone two has snapshot 1 and pulls snapshot 2; `act` happens when its first bytes arrive."""
+    one, two = clones["one"], clones["two"]
+    before = random_tree(1, 20)
+    one.make(before)
+    one.sync()
+    two.pull()
+    after = {**before, "d1/f1": b"from one", "d2/new": b"new from one"}
+    del after["d3/f3"]
+    one.make(after)
+    one.sync()
+    happened = False
+
+    def act_once(call: Call) -> None:
+        nonlocal happened
+        if call.method in ("get", "download") and call.key.startswith(("packs/", "objects/")) and not happened:
+            happened = True
+            act(two.root)
+
+    two.store = FaultyStore(clones.store, act_once, is_remote=True)
+    with pytest.raises(Conflict) as caught:
+        two.pull()
+    assert happened
+    two.events.clear()
+    assert "again" in caught.value.hint
+    two.store = clones.store
+    return two
+
+
+def test_a_file_that_is_edited_during_the_pull_is_kept(clones: Clones) -> None:
+    two = _pull_while(clones, lambda root: write_tree(root, {"d1/f1": b"my edit"}))
+    assert two.tree["d1/f1"] == b"my edit"
+    assert two.tree["d2/new"] == b"new from one"
+    with pytest.raises(Conflict) as caught:
+        two.pull()
+    assert caught.value.details == ("d1/f1",)
+    two.pull(theirs=True)
+    assert two.tree["d1/f1"] == b"from one"
+
+
+def test_a_file_that_appears_during_the_pull_is_kept(clones: Clones) -> None:
+    two = _pull_while(clones, lambda root: write_tree(root, {"d2/new": b"mine"}))
+    assert two.tree["d2/new"] == b"mine"
+
+
+def test_a_file_that_was_to_go_and_is_edited_stays(clones: Clones) -> None:
+    two = _pull_while(clones, lambda root: write_tree(root, {"d3/f3": b"still needed"}))
+    assert two.tree["d3/f3"] == b"still needed"
+
+
+def test_what_a_killed_pull_left_goes_after_a_day(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make(random_tree(1, 20))
+    one.sync()
+    two.make({})
+    old, young = two.root / "d1/.amlctl-tmp-old-1", two.root / "d1/.amlctl-tmp-young-1"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    young.write_bytes(b"half")
+    two.pull()
+    assert not old.exists()
+    assert young.exists()
