@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from amlctl.core.manifest import OBJECT, FileEntry, Place, object_key, pack_key, parse_head
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key, parse_head
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.sync_state import SyncState
@@ -26,7 +26,7 @@ GC_MARK = "gc/running"
 
 
 class KnownContents:
-    """Looks contents up outside of HEAD; remembers the sizes of the packs that it names.
+    """Looks contents up outside of HEAD; remembers the sizes of the packs that it names. For one thread.
 
     A pack is asked for at most once, and only when one of its contents is wanted.
     """
@@ -51,18 +51,21 @@ class KnownContents:
 
     def packed(self, content: str) -> Place | None:
         """Where a small content is in a pack that exists."""
-        if self._sent is None:
-            self._sent = self._load()
         if content in self._damaged:
             return None
-        place = self._sent.get(content)
-        if place is not None and self._has_pack(place.pack):
-            return place
+        place = self._sent_places().get(content)
+        if place is not None:
+            self._look_for([place.pack])
+            if self._is_there[place.pack]:
+                return place
         return self._elsewhere.get(content)
 
     def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, Place]:
         found: dict[str, Place] = {}
         large: list[FileEntry] = []
+        sent = self._sent_places()
+        contents = {entry.content_id for entry in entries} - set(self._damaged)
+        self._look_for([sent[content].pack for content in contents & sent.keys()])
         for entry in entries:
             place = self.packed(entry.content_id)
             if place is not None:
@@ -77,35 +80,47 @@ class KnownContents:
                         found[entry.content_id] = OBJECT
         return found
 
-    def _load(self) -> dict[str, Place]:
-        sent: dict[str, Place] = {}
-        for known, places in self._state.packs(self._store.url):
-            self.pack_sizes[known.pack] = known.size_bytes
-            for content, place in places.items():
-                sent.setdefault(content, place)
-        if self._look_at_other_datasets:
-            self._learn_from_other_datasets(self._elsewhere)
-        return sent
+    def _sent_places(self) -> Mapping[str, Place]:
+        """What this machine knows of, whether it arrived or not; read when it is first wanted."""
+        if self._sent is None:
+            self._sent = {}
+            for known, places in self._state.packs(self._store.url):
+                self.pack_sizes[known.pack] = known.size_bytes
+                for content, place in places.items():
+                    self._sent.setdefault(content, place)
+            if self._look_at_other_datasets:
+                self._learn_from_other_datasets(self._elsewhere)
+        return self._sent
 
-    def _has_pack(self, pack: str) -> bool:
-        if pack not in self._is_there:
-            self._is_there[pack] = self._store.info(pack_key(pack)) is not None
+    def _look_for(self, packs: Sequence[str]) -> None:
+        new = [pack for pack in dict.fromkeys(packs) if pack not in self._is_there]
+        if not new:
+            return
+        with ThreadPoolExecutor(min(self._max_workers, len(new))) as pool:
+            infos = pool.map(self._store.info, map(pack_key, new))
+            self._is_there.update((pack, info is not None) for pack, info in zip(new, infos))
+        for pack in new:
             if not self._is_there[pack]:
                 self._state.forget_pack(self._store.url, pack)
-        return self._is_there[pack]
 
     def _learn_from_other_datasets(self, found: dict[str, Place]) -> None:
-        for folder in list_datasets(self._store):
-            try:
-                head = parse_head(self._store.get(f"{folder}/HEAD"))
-                manifest = read_manifest(self._store, head.manifest_key)
-            except (NotFound, IntegrityError):
-                # What cannot be read cannot be reused; `store verify` reports it.
-                continue
-            for content, place in manifest.places.items():
-                if place.kind != "mirror":
-                    found.setdefault(content, place)
-            self.pack_sizes.update(manifest.pack_sizes)
+        folders = list_datasets(self._store)
+        with ThreadPoolExecutor(max(1, min(self._max_workers, len(folders)))) as pool:
+            for manifest in pool.map(self._readable_manifest, folders):
+                if manifest is None:
+                    continue
+                for content, place in manifest.places.items():
+                    if place.kind != "mirror":
+                        found.setdefault(content, place)
+                self.pack_sizes.update(manifest.pack_sizes)
+
+    def _readable_manifest(self, folder: str) -> Manifest | None:
+        try:
+            head = parse_head(self._store.get(f"{folder}/HEAD"))
+            return read_manifest(self._store, head.manifest_key)
+        except (NotFound, IntegrityError):
+            # What cannot be read cannot be reused; `store verify` reports it.
+            return None
 
 
 def ensure_kept(store: Store, places: Mapping[str, Place], found: Sequence[str], max_workers: int) -> None:
