@@ -52,7 +52,16 @@ def running_azurite(options: Sequence[str] = ()) -> Iterator[Azurite]:
     """A service on a free port, with its data in memory."""
     node, package = _installed()
     script = package / "dist/src/blob/main.js"
-    command = [node, str(script), "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry", *options]
+    command = [
+        node,
+        str(script),
+        "--blobPort",
+        "0",
+        "--inMemoryPersistence",
+        "--skipApiVersionCheck",
+        "--disableTelemetry",
+        *options,
+    ]
     with tempfile.TemporaryDirectory(prefix="azurite-") as folder:
         process = subprocess.Popen(
             # The shell ends the service when nobody holds the other end of its standard input any more.

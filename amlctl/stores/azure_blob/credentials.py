@@ -57,7 +57,11 @@ class Credential(Protocol):
         ...
 
     def explain(self) -> str:
-        """In words, why the service may have refused us; empty where nothing is known."""
+        """In words, why the service may have refused us."""
+        ...
+
+    def is_out_of_time(self) -> bool:
+        """Whether nothing else can be the reason of a refusal."""
         ...
 
 
@@ -84,7 +88,13 @@ class AccountKey:
         return ""
 
     def explain(self) -> str:
-        return f"the key in AZURE_STORAGE_KEY or the connection string is not one of account {self.account}"
+        return (
+            f"the key in AZURE_STORAGE_KEY or the connection string is not one of account {self.account}, "
+            "or the account's network rules keep this machine out"
+        )
+
+    def is_out_of_time(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
@@ -100,13 +110,20 @@ class SasToken:
         return self.token
 
     def explain(self) -> str:
+        allowed = dict(parse_qsl(self.token)).get("sp", "nothing")
+        return self._out_of_time() or f"the SAS token allows {allowed!r} (needed: r, w, c, l, d)"
+
+    def is_out_of_time(self) -> bool:
+        return bool(self._out_of_time())
+
+    def _out_of_time(self) -> str:
         fields = dict(parse_qsl(self.token))
         now = datetime.now(UTC)
         for name, text in (("se", "expired at"), ("st", "is not valid before")):
             moment = _moment(fields.get(name, ""))
             if moment is not None and (moment < now if name == "se" else moment > now):
                 return f"the SAS token {text} {fields[name]}"
-        return f"the SAS token allows {fields.get('sp', 'nothing')!r} (needed: r, w, c, l, d)"
+        return ""
 
 
 class Token:
@@ -128,6 +145,9 @@ class Token:
 
     def explain(self) -> str:
         return "whoever is logged in lacks the role Storage Blob Data Contributor on the container or account"
+
+    def is_out_of_time(self) -> bool:
+        return False
 
     def _current(self) -> str:
         with self._lock:

@@ -224,7 +224,7 @@ class BlobService:
                 except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                     if not is_used:
                         raise
-                    fresh = True
+                    fresh = was_repeated = True
                     connection.close()
                     continue
                 self._traffic.add(requests=0, sent_bytes=body.size_bytes)
@@ -294,9 +294,10 @@ class BlobService:
                 hint="set the clock (sudo timedatectl set-ntp true), then run it again",
             )
         why = self._credential.explain()
-        if answer.status == 401 or answer.code in ("AuthenticationFailed", "InvalidAuthenticationInfo"):
+        is_login = answer.status == 401 or answer.code in ("AuthenticationFailed", "InvalidAuthenticationInfo")
+        if is_login or self._credential.is_out_of_time():
             return LoginError(
-                f"the service does not accept who asks for {thing}: {why or answer.code}",
+                f"the service does not accept who asks for {thing}: {why}",
                 hint="a fresh SAS token, the right key, or az login; amlctl doctor tells which one is used",
             )
         return RightsError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,11 +29,17 @@ _T = TypeVar("_T")
 
 
 def open_blob_store(
-    url: str, variables: Mapping[str, str], *, workers: int = _WORKERS, limits: Limits | None = None
+    url: str,
+    variables: Mapping[str, str],
+    *,
+    workers: int = _WORKERS,
+    limits: Limits | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> AzureBlobStore:
     """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call."""
     address, sas = parse_address(url)
-    return AzureBlobStore(address, find_credential(address, sas, variables), variables, workers, limits or Limits())
+    credential = find_credential(address, sas, variables)
+    return AzureBlobStore(address, credential, variables, workers, limits or Limits(), sleep)
 
 
 class AzureBlobStore:
@@ -48,11 +55,12 @@ class AzureBlobStore:
         variables: Mapping[str, str],
         workers: int,
         limits: Limits,
+        sleep: Callable[[float], None],
     ) -> None:
         self._address = address
         self._traffic = Traffic()
         self._connections = Connections(address.host, address.port, is_https=address.is_https, variables=variables)
-        self._service = BlobService(address, credential, self._connections, self._traffic)
+        self._service = BlobService(address, credential, self._connections, self._traffic, sleep=sleep)
         self._limits = limits
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)

@@ -1,0 +1,218 @@
+"""What networks and the Blob service do: throttle, fail, refuse, lose requests and answers, between us and Azurite."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+from amlctl.core.content_id import content_id
+from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.upload import Limits
+from amlctl.stores.contract import FileBody
+from tests.support.azurite import Azurite
+from tests.support.fault_proxy import FaultProxy, LoseAnswer, LoseRequest, Reply, Seen, fault_proxy
+
+SMALL = Limits(single_bytes=64 << 10, block_bytes=16 << 10)
+
+
+@pytest.fixture
+def proxy(azurite: Azurite) -> Iterator[FaultProxy]:
+    with fault_proxy(azurite.url) as running:
+        yield running
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def store(azurite: Azurite, proxy: FaultProxy, slept: list[float]) -> Iterator[AzureBlobStore]:
+    """Behind the proxy, in a container of its own, with short blocks; it does not wait, but notes for how long."""
+    variables = {"AZURE_STORAGE_KEY": azurite.key}
+    url = f"{proxy.url}/{azurite.new_container()}"
+    opened = open_blob_store(url, variables, workers=4, limits=SMALL, sleep=slept.append)
+    opened.put("there", b"bytes")
+    proxy.seen.clear()
+    yield opened
+    opened.close()
+
+
+def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Callable[[Seen], object]:
+    left = [reply] * times
+    return lambda seen: left.pop() if left else None
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_tried_again(
+    store: AzureBlobStore, proxy: FaultProxy, slept: list[float], status: int
+) -> None:
+    proxy.act = _once(Reply(status, {"x-ms-error-code": "ServerBusy"}), times=3)
+    assert store.get("there") == b"bytes"
+    assert len(proxy.seen) == 4
+    assert len(slept) == 3
+    assert slept[2] > slept[0]
+
+
+@pytest.mark.parametrize("fault", [LoseRequest(), LoseAnswer()])
+def test_a_broken_connection_is_tried_again(
+    store: AzureBlobStore, proxy: FaultProxy, fault: LoseRequest | LoseAnswer
+) -> None:
+    proxy.act = _once(fault, times=2)
+    assert store.get("there") == b"bytes"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [("Retry-After", "7"), ("x-ms-retry-after-ms", "7000"), ("Retry-After", "date")],
+)
+def test_retry_after_is_honoured(
+    store: AzureBlobStore, proxy: FaultProxy, slept: list[float], header: tuple[str, str]
+) -> None:
+    name, value = header
+    if value == "date":
+        value = email.utils.formatdate(time.time() + 9, usegmt=True)
+    proxy.act = _once(Reply(503, {name: value}))
+    store.get("there")
+    assert 6 < slept[0] < 10
+
+
+def test_a_service_that_stays_away_is_said(store: AzureBlobStore, proxy: FaultProxy, slept: list[float]) -> None:
+    proxy.act = lambda seen: Reply(503, {"x-ms-error-code": "ServerBusy", "x-ms-request-id": "abc"})
+    with pytest.raises(ServiceUnavailable, match=r"503 ServerBusy.*abc") as caught:
+        store.get("there")
+    assert len(proxy.seen) == 6
+    assert caught.value.exit_code == 6
+    assert "again" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(403, {"x-ms-error-code": "AuthorizationPermissionMismatch"}), RightsError),
+        (Reply(403, {"x-ms-error-code": "AuthenticationFailed"}), LoginError),
+        (Reply(401, {"x-ms-error-code": "NoAuthenticationInformation"}), LoginError),
+        (Reply(404, {"x-ms-error-code": "BlobNotFound"}), NotFound),
+        (Reply(409, {"x-ms-error-code": "LeaseIdMissing"}), Conflict),
+        (Reply(412, {"x-ms-error-code": "LeaseIdMissing"}), Conflict),
+        (Reply(400, {"x-ms-error-code": "InvalidHeaderValue"}), ServiceUnavailable),
+    ],
+)
+def test_what_will_not_pass_is_said_at_once(
+    store: AzureBlobStore, proxy: FaultProxy, slept: list[float], reply: Reply, error: type[AmlctlError]
+) -> None:
+    proxy.act = lambda seen: reply
+    with pytest.raises(error) as caught:
+        store.get("there")
+    assert len(proxy.seen) == 1
+    assert slept == []
+    assert caught.value.hint or error is NotFound
+
+
+def test_a_wrong_clock_is_explained(store: AzureBlobStore, proxy: FaultProxy) -> None:
+    theirs = email.utils.formatdate(time.time() + 3600, usegmt=True)
+    proxy.act = lambda seen: Reply(403, {"x-ms-error-code": "AuthenticationFailed", "Date": theirs})
+    with pytest.raises(LoginError, match="60 minutes behind") as caught:
+        store.get("there")
+    assert "clock" in caught.value.hint
+
+
+@pytest.mark.parametrize("ago", [True, False])
+def test_a_sas_out_of_its_time_is_explained(azurite: Azurite, ago: bool) -> None:
+    moment = datetime.now(UTC) + timedelta(hours=-2 if ago else 2)
+    token = generate_container_sas(
+        azurite.account,
+        "somewhere",
+        azurite.key,
+        permission=ContainerSasPermissions(read=True),
+        start=moment,
+        expiry=moment + timedelta(hours=1),
+    )
+    store = open_blob_store(f"{azurite.url}/somewhere", {"AZURE_STORAGE_SAS_TOKEN": token})
+    with pytest.raises(LoginError, match="expired at" if ago else "not valid before") as caught:
+        store.get("there")
+    store.close()
+    assert "sig=" not in caught.value.message + caught.value.hint
+
+
+def test_a_key_of_another_account_is_explained_and_not_shown(azurite: Azurite) -> None:
+    key = "bm90IHRoZSByaWdodCBrZXkgYXQgYWxs"
+    store = open_blob_store(f"{azurite.url}/somewhere", {"AZURE_STORAGE_KEY": key})
+    with pytest.raises(AmlctlError, match="not one of account devstoreaccount1") as caught:
+        store.put("a", b"1")
+    store.close()
+    assert caught.value.exit_code == 3
+    assert key not in repr(caught.value) + repr(store)
+
+
+def test_a_host_that_does_not_exist(slept: list[float]) -> None:
+    store = open_blob_store("https://no-such-account.invalid/data", {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
+    with pytest.raises(ServiceUnavailable, match="no-such-account"):
+        store.get("there")
+
+
+def test_a_service_that_does_not_listen(slept: list[float]) -> None:
+    store = open_blob_store("http://127.0.0.1:1/account/data", {"AZURE_STORAGE_KEY": "eA=="}, sleep=slept.append)
+    with pytest.raises(ServiceUnavailable, match="refused"):
+        store.get("there")
+    assert len(slept) == 5
+
+
+@pytest.mark.parametrize(
+    "variable", ["AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CONNECTION_STRING"]
+)
+def test_a_variable_that_is_no_credential_is_named(variable: str) -> None:
+    with pytest.raises(SettingsError, match=variable) as caught:
+        open_blob_store("https://a.blob.core.windows.net/data", {variable: "!secret!"})
+    assert "!secret!" not in caught.value.message
+
+
+def test_a_swap_whose_answer_was_lost_has_succeeded(store: AzureBlobStore, proxy: FaultProxy) -> None:
+    first = store.swap("HEAD", b"1", expected=None)
+    proxy.act = _once(LoseAnswer())
+    second = store.swap("HEAD", b"2", expected=first)
+    found = store.get_versioned("HEAD")
+    assert found is not None
+    assert (found.data, found.version) == (b"2", second)
+    proxy.act = _once(LoseAnswer())
+    with pytest.raises(Conflict):
+        store.swap("HEAD", b"3", expected=first)
+
+
+def test_a_put_whose_answer_was_lost_has_succeeded(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path) -> None:
+    proxy.act = _once(LoseAnswer())
+    store.put("packs/aa/a.zip", b"pack")
+    assert store.get("packs/aa/a.zip") == b"pack"
+    data = bytes(range(256)) * 1000
+    (tmp_path / "large").write_bytes(data)
+    key = f"objects/aa/{content_id(data)}"
+    lose = {"blocklist": True}
+    proxy.act = lambda seen: (
+        LoseAnswer() if "comp=blocklist" in seen.path and seen.verb == "PUT" and lose.pop("blocklist", False) else None
+    )
+    assert store.put(key, FileBody(tmp_path / "large", len(data), content_id(data)))
+    assert store.get(key) == data
+
+
+def test_bytes_that_changed_on_the_way_are_refused(store: AzureBlobStore, azurite: Azurite, proxy: FaultProxy) -> None:
+    """The checksum of each request is one that the service checks."""
+    store.put("packs/aa/a.zip", b"pack")
+    [seen] = [one for one in proxy.seen if one.verb == "PUT"]
+    headers = {name.lower(): value for name, value in seen.headers.items()}
+    assert headers["content-md5"]
+    assert headers["if-none-match"] == "*"
+
+
+def test_a_download_that_breaks_off_goes_on(store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path) -> None:
+    data = bytes(range(251)) * 100_000
+    store.put("packs/aa/large.zip", data)
+    proxy.act = _once(LoseAnswer(), times=3)
+    assert store.download("packs/aa/large.zip", tmp_path / "back") == len(data)
+    assert (tmp_path / "back").read_bytes() == data

@@ -1,0 +1,130 @@
+"""An HTTP proxy in front of a service: it counts, and does to single requests what networks and services do."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request; `number` counts from 1."""
+
+    number: int
+    verb: str
+    path: str
+    headers: Mapping[str, str]
+    size_bytes: int
+
+    @property
+    def is_block(self) -> bool:
+        return "comp=block&" in self.path
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Answered by the proxy itself; the service never sees the request."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class LoseAnswer:
+    """The service acts, and the connection ends before its answer."""
+
+
+class LoseRequest:
+    """The connection ends before the service has seen anything."""
+
+
+Act = Callable[[Seen], "Reply | LoseAnswer | LoseRequest | None"]
+
+
+@dataclass
+class FaultProxy:
+    """`url` stands for the service's. `act` decides for each request; None lets it pass."""
+
+    url: str
+    act: Act = lambda seen: None
+    seen: list[Seen] = field(default_factory=list)
+
+    @property
+    def sent_block_bytes(self) -> int:
+        return sum(one.size_bytes for one in self.seen if one.is_block)
+
+
+@contextmanager
+def fault_proxy(service_url: str) -> Iterator[FaultProxy]:
+    """In front of a service that speaks plain HTTP."""
+    service = urlsplit(service_url)
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass_on(self) -> None:
+            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            with lock:
+                one = Seen(len(proxy.seen) + 1, self.command, self.path, dict(self.headers.items()), len(data))
+                proxy.seen.append(one)
+            wanted = proxy.act(one)
+            if isinstance(wanted, LoseRequest):
+                self.close_connection = True
+                return
+            if isinstance(wanted, Reply):
+                self._answer(wanted.status, wanted.headers, wanted.body)
+                return
+            connection = http.client.HTTPConnection(service.hostname or "", service.port, timeout=30)
+            try:
+                connection.request(self.command, self.path, data or None, dict(self.headers.items()))
+                response = connection.getresponse()
+                body = response.read()
+                headers = {name: value for name, value in response.getheaders() if name.lower() not in _OWN}
+                if self.command == "HEAD":
+                    headers["Content-Length"] = response.getheader("Content-Length", "0")
+            finally:
+                connection.close()
+            if isinstance(wanted, LoseAnswer):
+                self.close_connection = True
+                return
+            self._answer(response.status, headers, body)
+
+        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+            self.send_response_only(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            if "Content-Length" not in headers:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _pass_on
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that was killed goes without a word."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    proxy = FaultProxy(f"http://127.0.0.1:{server.server_port}{service.path}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+_OWN = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
