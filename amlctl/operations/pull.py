@@ -6,23 +6,19 @@ is a Conflict, unless `ours` or `theirs` decides. Nothing is deleted before ever
 
 from __future__ import annotations
 
-import os
-import stat
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, dataset_folder
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify
 from amlctl.localfs.project import Project
-from amlctl.localfs.scan import unpack_rows
 from amlctl.localfs.sync_state import Base
 from amlctl.operations.dataset_state import DatasetState, LocalState, base_manifest, local_state, look_at
+from amlctl.operations.pull_target import PullTarget, hidden
 from amlctl.operations.sync import SyncOptions, SyncResult
 from amlctl.stores.contract import Store
 from amlctl.transfer.manifests import read_header, read_manifest
@@ -142,76 +138,32 @@ def _pull(
         downloaded_bytes=sum(entry.size_bytes for entry in to_write),
         hashed_bytes=hashed,
     )
-    hidden = [] if options.theirs else _hidden(looked.root, to_write, here)
-    if hidden:
+    unsynced = [] if options.theirs else hidden(looked.root, to_write, here)
+    if unsynced:
         raise Conflict(
-            f"{len(hidden)} files of {looked.dataset} stand here unsynced (ignored, or written just now)",
+            f"{len(unsynced)} files of {looked.dataset} stand here unsynced (ignored, or written just now)",
             hint="move them away, or take the store's with --theirs",
-            details=hidden,
+            details=unsynced,
         )
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)
     if is_dry_run:
         return result
-    _make_room(looked.root, changes.deleted, to_write)
-    guard = _Guard(looked, options)
+    folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
     receive(
         store,
         wanted,
-        to_write,
+        folder.make_room(changes.deleted, to_write),
         looked.root,
-        may_replace=guard.is_as_seen,
+        may_replace=folder.may_write,
         max_workers=options.max_workers,
         sink=sink,
     )
-    _delete(looked.root, [path for path in changes.deleted if guard.is_path_as_seen(path)])
-    guard.raise_if_moved()
+    folder.delete(changes.deleted)
+    folder.raise_if_moved()
     if snapshot is not None and looked.head is not None and looked.head.snapshot != wanted.snapshot:
         sink(Note(f"{looked.dataset} is at an older snapshot now; `amlctl sync` would make it the newest"))
     return result
-
-
-class _Guard:
-    """Keeps what somebody has edited, made or removed here while the pull was under way."""
-
-    def __init__(self, looked: DatasetState, options: SyncOptions) -> None:
-        self._root = looked.root
-        self._dataset = looked.dataset
-        self._takes_all = options.theirs
-        self._moved: list[str] = []
-        self._seen: dict[str, tuple[int, int, int]] = {}
-        for folder in () if looked.scanned is None else looked.scanned.folders:
-            prefix = f"{folder.path}/" if folder.path else ""
-            for row in unpack_rows(folder.rows):
-                self._seen[prefix + row.name] = (row.size_bytes, row.mtime_ns, row.inode)
-
-    def is_as_seen(self, entry: FileEntry) -> bool:
-        return self.is_path_as_seen(entry.path)
-
-    def is_path_as_seen(self, path: str) -> bool:
-        if path.endswith("/"):
-            return True
-        seen = self._seen.get(path)
-        try:
-            found = os.stat(self._root if path == ONE_FILE else self._root / path)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        if stat.S_ISDIR(found.st_mode):
-            return True
-        is_same = seen == (found.st_size, found.st_mtime_ns, found.st_ino)
-        if is_same or (seen is None and self._takes_all):
-            return True
-        self._moved.append(path)
-        return False
-
-    def raise_if_moved(self) -> None:
-        """Raises Conflict."""
-        if self._moved:
-            raise Conflict(
-                f"{len(self._moved)} files of {self._dataset} were changed here during the pull, and are left alone",
-                hint="run the same command again: all others are there",
-                details=sorted(self._moved),
-            )
 
 
 def _would_be_lost(
@@ -225,21 +177,6 @@ def _would_be_lost(
     base = by_path(base_manifest(store, looked, wanted).entries)
     target = by_path(wanted.entries)
     return [e.path for e in local if base.get(e.path) != e and target.get(e.path) != e]
-
-
-def _hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEntry]) -> list[str]:
-    """Paths that would be overwritten although no snapshot, and no merge, has seen what stands there."""
-    folders = {part for path in here for part in _parents(path)}
-    return [
-        entry.path
-        for entry in to_write
-        if not entry.path.endswith("/")
-        and entry.path != ONE_FILE
-        and entry.path not in here
-        and entry.path not in folders
-        and f"{entry.path}/" not in here
-        and os.path.lexists(root / entry.path)
-    ]
 
 
 def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
@@ -274,47 +211,3 @@ def _check_mirror(store: Store, looked: DatasetState, wanted: Manifest, to_write
             hint="layout pack keeps older snapshots",
             details=gone,
         )
-
-
-def _make_room(root: Path, deleted: Sequence[str], to_write: Sequence[FileEntry]) -> None:
-    """Remove folders where a file comes, and files where a folder comes; all else is deleted at the end."""
-    blocking = {part for entry in to_write for part in _parents(entry.path)}
-    for path in deleted:
-        if path in blocking:
-            (root / path).unlink(missing_ok=True)
-    for entry in to_write:
-        target = root if entry.path == ONE_FILE else root / entry.path.rstrip("/")
-        if target.is_dir() and not target.is_symlink() and not entry.path.endswith("/"):
-            _delete(root, [path for path in deleted if path.startswith(f"{entry.path}/") or entry.path == ONE_FILE])
-            _remove_empty(target)
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.rstrip("/").split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _delete(root: Path, paths: Sequence[str]) -> None:
-    """Remove files, then the folders that this leaves empty."""
-    folders: set[Path] = set()
-    for path in paths:
-        target = root if path == ONE_FILE else root / path.rstrip("/")
-        if path.endswith("/"):
-            _remove_empty(target)
-        elif not target.is_dir() or target.is_symlink():
-            # A folder stands there where the file has become one.
-            with suppress(FileNotFoundError, NotADirectoryError):
-                target.unlink()
-        if path != ONE_FILE:
-            folders.add(target.parent)
-    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-        while folder != root and _remove_empty(folder):
-            folder = folder.parent
-
-
-def _remove_empty(folder: Path) -> bool:
-    try:
-        os.rmdir(folder)
-    except OSError:
-        return False
-    return True

@@ -19,7 +19,7 @@ from threading import Lock
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
-from amlctl.errors import RightsError, ServiceUnavailable
+from amlctl.errors import Conflict, RightsError, ServiceUnavailable
 from amlctl.localfs.atomic import remove_stale, temporary_beside, temporary_name
 from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
@@ -193,9 +193,12 @@ def _make_folders(target: Path, entries: Sequence[FileEntry], is_private: bool) 
     (target.parent if is_one_file else target).mkdir(parents=True, exist_ok=True)
     for folder in sorted(folders):
         path = target / folder
-        if path.is_file():
-            path.unlink()
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise Conflict(
+                f"a file stands where the folder {path} has to be", hint="run the same command again"
+            ) from error
         if not is_private:
             remove_stale(path)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import Conflict
-from tests.support.clones import Clone, Clones, random_tree
+from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
-from tests.support.trees import write_tree
+from tests.support.trees import Tree, write_tree
 
 Act = Callable[[Path], None]
 
@@ -84,3 +84,63 @@ def test_what_a_killed_pull_left_goes_after_a_day(clones: Clones) -> None:
     two.pull()
     assert not old.exists()
     assert young.exists()
+
+
+def _pull_where(clones: Clones, before: Tree, after: Tree, act: Act) -> Clone:
+    """Clone two has `before` and pulls `after`; `act` happens after its files were looked at, before any is moved."""
+    one, two = clones["one"], clones["two"]
+    one.make(before)
+    one.sync()
+    two.pull()
+    base = clones.manifest().snapshot
+    one.make(after)
+    one.sync()
+    happened = False
+
+    def act_once(call: Call) -> None:
+        nonlocal happened
+        if call.method == "get" and f"/{base}-" in call.key and not happened:
+            happened = True
+            act(two.root)
+
+    two.store = FaultyStore(clones.store, act_once)
+    with pytest.raises(Conflict):
+        two.pull()
+    assert happened
+    two.store = clones.store
+    return two
+
+
+def test_an_edited_file_where_a_folder_was_to_come_stays(clones: Clones) -> None:
+    two = _pull_where(
+        clones,
+        {"d": b"file", "same": b"1"},
+        {"d/x": b"in a folder", "e/y": b"2", "same": b"1"},
+        lambda root: write_tree(root, {"d": b"my edit"}),
+    )
+    assert two.tree == {"d": b"my edit", "e/y": b"2", "same": b"1"}
+
+
+def test_an_edited_file_in_a_folder_that_was_to_be_a_file_stays(clones: Clones) -> None:
+    two = _pull_where(
+        clones,
+        {"d/x": b"in a folder", "d/y": b"1"},
+        {"d": b"file", "e/y": b"2"},
+        lambda root: write_tree(root, {"d/x": b"my edit"}),
+    )
+    assert two.tree == {"d/x": b"my edit", "e/y": b"2"}
+
+
+@pytest.mark.parametrize("ignored", ["a", "c/ignored"])
+def test_an_ignored_file_is_in_the_way(clones: Clones, ignored: str) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make({"x": b"1", "c/d": b"2"})
+    one.sync()
+    two.pull()
+    one.make({"x": b"1", "a/b": b"2", "c": b"3"})
+    one.sync()
+    write_tree(two.root, {ignored: b"mine"})
+    with pytest.raises(Conflict, match="unsynced") as caught:
+        two.pull(ignore=(f"/{DATASET}/a", "ignored"))
+    assert caught.value.details == (ignored,)
+    assert two.tree == {"x": b"1", "c/d": b"2", ignored: b"mine"}

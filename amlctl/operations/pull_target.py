@@ -1,0 +1,144 @@
+"""The folder that a pull writes to: room is made for what comes, and nothing goes that nobody has seen.
+
+Somebody may work in the folder while the pull is under way. What they edit, make or put in the way is left alone
+and named at the end; everything else arrives.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from amlctl.core.manifest import ONE_FILE, FileEntry
+from amlctl.errors import Conflict
+from amlctl.localfs.scan import Scan, unpack_rows
+
+
+class PullTarget:
+    """`scanned` is what the pull has planned with; `takes_all`: files that it has not seen (ignored ones) may go."""
+
+    def __init__(self, dataset: str, root: Path, scanned: Scan | None, *, takes_all: bool) -> None:
+        self._dataset = dataset
+        self._root = root
+        self._takes_all = takes_all
+        self._moved: set[str] = set()
+        self._seen: dict[str, tuple[int, int, int]] = {}
+        for folder in () if scanned is None else scanned.folders:
+            prefix = f"{folder.path}/" if folder.path else ""
+            for row in unpack_rows(folder.rows):
+                self._seen[prefix + row.name] = (row.size_bytes, row.mtime_ns, row.inode)
+
+    def may_write(self, entry: FileEntry) -> bool:
+        """Asked right before a file takes its name. Safe to call from several threads."""
+        return self._is_as_seen(entry.path, is_folder_fine=False)
+
+    def make_room(self, deleted: Sequence[str], to_write: Sequence[FileEntry]) -> Sequence[FileEntry]:
+        """Remove files where a folder comes, and folders where a file comes; those of `to_write` that have room."""
+        blocked: set[str] = set()
+        for folder in {part for entry in to_write for part in parents(entry.path)}:
+            path = self._root / folder
+            if os.path.lexists(path) and not path.is_dir():
+                if self._is_as_seen(folder):
+                    path.unlink()
+                else:
+                    blocked.add(folder)
+        for entry in to_write:
+            path = self._path(entry.path)
+            if entry.path.endswith("/") or path.is_symlink() or not path.is_dir():
+                continue
+            self.delete([p for p in deleted if p.startswith(f"{entry.path}/") or entry.path == ONE_FILE])
+            if path.is_dir() and not _remove_empty(path):
+                self._moved.add(entry.path)
+                blocked.add(entry.path)
+        return [e for e in to_write if blocked.isdisjoint((e.path, *parents(e.path)))] if blocked else to_write
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Remove files, then the folders that this leaves empty."""
+        folders: set[Path] = set()
+        for path in paths:
+            target = self._path(path)
+            if path.endswith("/"):
+                _remove_empty(target)
+            elif (not target.is_dir() or target.is_symlink()) and self._is_as_seen(path):
+                # A folder stands there where the file has become one.
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    target.unlink()
+            if path != ONE_FILE:
+                folders.add(target.parent)
+        for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+            while folder != self._root and _remove_empty(folder):
+                folder = folder.parent
+
+    def raise_if_moved(self) -> None:
+        """Raises Conflict."""
+        if self._moved:
+            raise Conflict(
+                f"{len(self._moved)} files of {self._dataset} were changed here during the pull, and are left alone",
+                hint="run the same command again: all others are there",
+                details=sorted(self._moved),
+            )
+
+    def _path(self, path: str) -> Path:
+        return self._root if path == ONE_FILE else self._root / path.rstrip("/")
+
+    def _is_as_seen(self, path: str, *, is_folder_fine: bool = True) -> bool:
+        """Nothing, or the file that was planned with; all else is left alone and remembered."""
+        if path.endswith("/") or not os.path.lexists(self._path(path)):
+            return True
+        seen = self._seen.get(path)
+        try:
+            found = os.stat(self._path(path))
+        except OSError:  # a link that leads nowhere: no file of the dataset
+            is_fine = self._takes_all
+        else:
+            if stat.S_ISDIR(found.st_mode):
+                is_fine = is_folder_fine
+            else:
+                is_same = seen == (found.st_size, found.st_mtime_ns, found.st_ino)
+                is_fine = is_same or (seen is None and self._takes_all)
+        if not is_fine:
+            self._moved.add(path)
+        return is_fine
+
+
+def hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEntry]) -> list[str]:
+    """Paths that would be overwritten, or are in the way, although no snapshot and no merge has seen them."""
+    folders = {part for path in here for part in parents(path)}
+    new_folders = {part for entry in to_write for part in parents(entry.path)} - folders
+    found = {
+        folder
+        for folder in new_folders
+        if folder not in here and os.path.lexists(root / folder) and not (root / folder).is_dir()
+    }
+    for entry in to_write:
+        if entry.path.endswith("/") or entry.path == ONE_FILE or entry.path in here:
+            continue
+        if entry.path in folders or f"{entry.path}/" in here:
+            found.update(_unknown_below(root, entry.path, here))
+        elif os.path.lexists(root / entry.path):
+            found.add(entry.path)
+    return sorted(found)
+
+
+def _unknown_below(root: Path, folder: str, here: Collection[str]) -> Iterator[str]:
+    for place, _, names in os.walk(root / folder):
+        for name in names:
+            path = Path(place, name).relative_to(root).as_posix()
+            if path not in here:
+                yield path
+
+
+def parents(path: str) -> list[str]:
+    parts = path.rstrip("/").split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _remove_empty(folder: Path) -> bool:
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
