@@ -131,7 +131,8 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
 def _named_by_run(store: Store, key: str) -> tuple[list[str], str]:
     try:
         record = json.loads(store.get(key))
-        return [str(name) for name in record["manifests"].values()], str(record["code"])
+        named = [*record["manifests"].values(), *record.get("heads", {}).values()]
+        return [str(name) for name in named if name], str(record["code"])
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise IntegrityError(f"{key} cannot be read: {error}", hint="delete that run, or mend its record") from error
 

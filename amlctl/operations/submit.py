@@ -269,7 +269,7 @@ def prepare(
         timeout_s=spec.timeout_s,
         tags=dict(spec.tags),
         git=dict(spec.git) if spec.code and spec.git else None if spec.code else read_git_state(project.root),
-        heads={dataset: _head_key(store, dataset) for dataset in spec.produces},
+        heads={dataset: _base_key(store, dataset, spec) for dataset in spec.produces},
         sync={
             "layout": settings.sync.layout,
             "pack_below": settings.sync.pack_below,
@@ -312,7 +312,10 @@ def _sync_options(settings: Settings) -> SyncOptions:
     return SyncOptions(wanted.layout, wanted.pack_below, wanted.pack_size, tuple(wanted.ignore))
 
 
-def _head_key(store: Store, dataset: str) -> str | None:
+def _base_key(store: Store, dataset: str, spec: RunSpec) -> str | None:
+    """The manifest that a produced dataset starts from: what the run reads of it, else HEAD."""
+    if dataset in spec.pinned and spec.from_run is None:
+        return spec.pinned[dataset].manifest_key
     head = read_head(store, dataset)
     return None if head is None else head.manifest_key
 

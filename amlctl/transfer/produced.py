@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Optional
 
 from amlctl.core.diff import merge
@@ -41,12 +42,9 @@ def _merged(store: Store, dataset: str, manifest_key: str, base_key: Optional[st
         base = empty_manifest(dataset)
     merged = merge(base.entries, ours.entries, theirs.entries)
     if merged.conflicts:
-        raise Conflict(
-            f"{dataset}: {len(merged.conflicts)} files were produced here and changed by somebody else meanwhile; "
-            f"snapshot {ours.snapshot} is kept, but is not the newest",
-            hint=f"amlctl sync --pull --snapshot {ours.snapshot[:12]} data_blobs/{dataset}",
-            details=merged.conflicts,
-        )
+        named = ", ".join(merged.conflicts[:3]) + (", …" if len(merged.conflicts) > 3 else "")
+        why = f"{len(merged.conflicts)} files were produced here and changed by somebody else meanwhile ({named})"
+        raise _not_newest(dataset, ours.snapshot, why, merged.conflicts)
     places = {**theirs.places, **ours.places}
     live = {entry.content_id for entry in merged.entries}
     places = {content: place for content, place in places.items() if content in live}
@@ -61,7 +59,17 @@ def _merged(store: Store, dataset: str, manifest_key: str, base_key: Optional[st
         shards=theirs.shards,
     )
     written = write_manifest(store, manifest)
-    ensure_kept(
-        store, {content: place for content, place in places.items() if content not in theirs.places}, written.found, 4
-    )
+    try:
+        # Their bytes are kept by HEAD, ours by the list of what the run has published.
+        ensure_kept(store, {}, written.found, 4)
+    except Conflict as error:
+        raise _not_newest(dataset, ours.snapshot, error.message) from error
     return HeadValue(manifest.snapshot, written.key, manifest.layout)
+
+
+def _not_newest(dataset: str, snapshot: str, why: str, details: Sequence[str] = ()) -> Conflict:
+    return Conflict(
+        f"{dataset}: {why}; snapshot {snapshot} is kept, but is not the newest",
+        hint=f"amlctl sync --pull --snapshot {snapshot[:12]} data_blobs/{dataset}",
+        details=details,
+    )

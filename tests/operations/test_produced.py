@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from amlctl.core.events import Warned, null_sink
 from amlctl.errors import Conflict
+from amlctl.operations.store_gc import gc
+from amlctl.operations.sync import sync
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.produced import make_newest
 from amlctl.transfer.publish import publish
-from tests.support.clones import DATASET, Clone, Clones, random_tree
-from tests.support.trees import Tree, write_tree
+from tests.support.bench import Bench, wait_for_state
+from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
+from tests.support.faulty_store import Call, FaultyStore
+from tests.support.trees import Tree, read_tree, write_tree
 
 
 @pytest.fixture
@@ -80,3 +88,103 @@ def test_the_same_file_changed_on_both_sides_leaves_head_alone(clones: Clones) -
     assert snapshot in caught.value.message
     clones["two"].pull(snapshot=snapshot)
     assert clones["two"].tree == ours
+
+
+def test_whoever_syncs_in_the_last_moment_loses_nothing(clones: Clones) -> None:
+    one = clones["one"]
+    before = random_tree(1, 20)
+    _synced(one, before)
+    base = _head_key(clones)
+    key = _publish(clones, {**before, "ours": b"ours"})
+    others = iter([{**before, "first": b"1"}, {**before, "first": b"1", "second": b"2"}])
+
+    def act(call: Call) -> None:
+        if call.method == "swap" and not call.is_done and (tree := next(others, None)) is not None:
+            _synced(one, tree)
+
+    make_newest(FaultyStore(clones.store, act), DATASET, key, base)
+    assert next(others, None) is None
+    assert clones.stored() == {**before, "ours": b"ours", "first": b"1", "second": b"2"}
+
+
+def test_doing_it_again_changes_nothing(clones: Clones) -> None:
+    before = random_tree(1, 20)
+    _synced(clones["one"], before)
+    base = _head_key(clones)
+    _synced(clones["one"], {**before, "theirs": b"1"})
+    key = _publish(clones, {**before, "ours": b"2"})
+    first = make_newest(clones.store, DATASET, key, base)
+    head = _head_key(clones)
+    assert make_newest(clones.store, DATASET, key, base) == first
+    assert _head_key(clones) == head
+
+
+PRODUCES = """
+    import os, pathlib, time
+    made = pathlib.Path(os.environ["AMLCTL_DATA_BLOBS_DIR"]) / "working/made"
+    made.mkdir(parents=True, exist_ok=True)
+    made.joinpath("file").write_text("by the run")
+    limit = time.monotonic() + 60
+    while not pathlib.Path(os.environ["GO"]).exists():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("theirs", ["file", "other"])
+def test_a_run_while_somebody_syncs_what_it_produces(bench: Bench, tmp_path: Path, theirs: str) -> None:
+    def synced(text: str, name: str) -> str:
+        bench.write(f"data_blobs/working/made/{name}", text)
+        return sync(bench.project, bench.store, "working/made", OPTIONS, null_sink).snapshot
+
+    synced("before", "file")
+    bench.script(PRODUCES)
+    variables = {"GO": str(tmp_path / "go")}
+    run = bench.submit("train.py", produces=("working/made",), variables=variables, is_detached=True).record.run
+    wait_for_state(bench, run, "Running")
+    moved = synced("by somebody", theirs)
+    (tmp_path / "go").touch()
+    record = wait_for_state(bench, run, "Completed", "Failed")
+    assert record.status == "Completed"
+    head = read_head(bench.store, "working/made")
+    assert head is not None
+    clone = Clone(tmp_path / "clone", bench.store)
+    made = clone.project.dataset_path("working/made")
+    if theirs == "other":
+        assert record.error is None
+        assert record.published == {"working/made": head.snapshot}
+        clone.pull("working/made")
+        assert read_tree(made) == {"file": b"by the run", "other": b"by somebody"}
+        return
+    assert head.snapshot == moved
+    assert record.published == {}
+    assert record.error is not None
+    assert "is kept, but is not the newest" in record.error["message"]
+    assert record.error["hint"].startswith("amlctl sync --pull --snapshot ")
+    assert record.error["hint"] in bench.workspace.read_log(run, 0).data.decode()
+    # It stays, however old it is and however many snapshots come after it.
+    for number in range(12):
+        synced(str(number), "other")
+    gc(bench.store, delete=True, now=datetime.now(UTC) + timedelta(days=9), sink=null_sink)
+    clone.pull("working/made", snapshot=record.error["hint"].split()[4])
+    assert read_tree(made) == {"file": b"by the run"}
+
+
+def test_a_submit_that_waits_says_what_is_not_the_newest(bench: Bench, tmp_path: Path) -> None:
+    """The script itself is the somebody else."""
+    bench.write("data_blobs/working/made/file", "before")
+    sync(bench.project, bench.store, "working/made", OPTIONS, null_sink)
+    bench.write("data_blobs/working/made/file", "by somebody")
+    bench.script(PRODUCES.replace("    limit =", "    os.system(os.environ['SYNC'])\n    limit ="))
+    amlctl = [sys.executable, "-m", "amlctl", "--quiet", "--project", str(bench.project.root)]
+    command = shlex.join(["env", "-i", f"HOME={tmp_path}", *amlctl, "sync", "data_blobs/working/made"])
+    (bench.project.root / ".amlctl.toml").touch()
+    (tmp_path / "go").touch()
+    variables = {"GO": str(tmp_path / "go"), "SYNC": command}
+    result = bench.submit("train.py", produces=("working/made",), variables=variables)
+    assert result.failure is None
+    told = [event.message for event in bench.told(Warned)]
+    assert any("amlctl sync --pull --snapshot" in message for message in told)
+    document = result.to_json()
+    assert document["status"] == "Completed"
+    assert document["error"]["kind"] == "conflict"

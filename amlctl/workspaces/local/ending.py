@@ -142,11 +142,13 @@ def _move_heads(store: Store, record: RunRecord, ending: Ending) -> Ending:
     document = _read_json(store, published_key(record.run))
     published = document if isinstance(document, dict) else {}
     for dataset, place in published.items():
-        record.published[dataset] = place["snapshot"]
         try:
-            make_newest(store, dataset, place["manifest_key"], record.heads.get(dataset))
+            key, base_key = place["manifest_key"], record.heads.get(dataset)
+            record.published[dataset] = make_newest(store, dataset, key, base_key)
         except Conflict as error:
-            ending = replace(ending, kind=error.kind, message=error.message, hint=error.hint)
+            message = f"{ending.message}; {error.message}".removeprefix("; ")
+            hint = f"{ending.hint}; {error.hint}".removeprefix("; ")
+            ending = replace(ending, kind=error.kind, message=message, hint=hint)
     return ending
 
 
