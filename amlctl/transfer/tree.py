@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside
+from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.stores.contract import FileBody, Store
 
 _WORKERS = 8
@@ -59,21 +61,27 @@ class TreeSaver:
         self._source = source
         self._prefix = prefix
         self._index_key = index_key
-        saved = read_index(store, index_key)
-        self._saved: dict[str, TreeFile] = {file.path: file for file in saved or []}
-        self._has_index = saved is not None
+        files, pending = _read_whole_index(store, index_key) or (None, [])
+        self._saved: dict[str, TreeFile] = {file.path: file for file in files or []}
+        self._has_index = files is not None
+        self._unsure: dict[str, set[TreeFile]] = {}
+        """What the store may have instead of what was saved: a save of it did not come to its end."""
+        for file in pending:
+            self._unsure.setdefault(file.path, set()).add(file)
         self._stats: dict[str, Stats] = {}
 
     def save(self) -> int:
         """Copy what is new or changed, write the index, remove what vanished; the number of files copied.
 
-        A file that changes under the copy keeps its earlier copy and is taken next time.
+        A file that changes under the copy keeps its earlier copy and is taken next time. After an error the next
+        save goes on.
         """
+        trusted_before_ns = time.time_ns() - RACY_NS
         found: dict[str, TreeFile] = {}
         changed: dict[str, TreeFile] = {}
         stats: dict[str, Stats] = {}
         for path, seen in _walk(self._source):
-            before = self._saved.get(path)
+            before = None if path in self._unsure else self._saved.get(path)
             if before is not None and self._stats.get(path) == seen:
                 found[path] = before
                 continue
@@ -81,41 +89,58 @@ class TreeSaver:
                 file = _tree_file(self._source / path, path)
             except FileNotFoundError:
                 continue
-            stats[path] = seen
+            if seen[1] < trusted_before_ns:
+                stats[path] = seen
             if file == before:
                 found[path] = file
             else:
                 changed[path] = file
-        if changed.keys() & self._saved.keys():
-            pending = [file for path, file in changed.items() if path in self._saved]
-            self._put_index(list(self._saved.values()), pending)
+        announced = self._announce(changed)
+        copied: list[TreeFile] = []
         with ThreadPoolExecutor(max(1, min(_WORKERS, len(changed)))) as pool:
             for file, is_copied in zip(changed.values(), pool.map(self._copy, changed.values())):
                 if is_copied:
+                    copied.append(file)
                     found[file.path] = file
-                else:
-                    stats.pop(file.path)
-                    if file.path in self._saved:
-                        found[file.path] = self._saved[file.path]
+                    continue
+                stats.pop(file.path, None)
+                if file.path in self._saved:
+                    found[file.path] = self._saved[file.path]
+                if file in announced:
+                    self._unsure[file.path].discard(file)
         gone = self._saved.keys() - found.keys()
+        settled = gone.union(file.path for file in copied)
+        unsure = {path: files for path, files in self._unsure.items() if files and path not in settled}
         if changed or gone or not self._has_index:
-            self._put_index(list(found.values()), ())
+            self._put_index(found.values(), unsure)
             self._has_index = True
-            for path in gone:
-                self._store.delete(self._prefix + path)
+        # Not before the index is there: until then any of the new files may have to be doubted again.
+        self._unsure, self._saved = unsure, found
         self._stats.update(stats)
-        self._saved = found
-        return sum(path in stats for path in changed)
+        for path in gone:
+            self._store.delete(self._prefix + path)
+        return len(copied)
+
+    def _announce(self, changed: Mapping[str, TreeFile]) -> set[TreeFile]:
+        """Before a saved file is replaced, readers are told by what; the files that they were not told of before."""
+        replaced = [file for path, file in changed.items() if path in self._saved]
+        new = {file for file in replaced if file not in self._unsure.get(file.path, ())}
+        for file in new:
+            self._unsure.setdefault(file.path, set()).add(file)
+        if new:
+            self._put_index(self._saved.values(), self._unsure)
+        return new
 
     def _copy(self, file: TreeFile) -> bool:
         body = FileBody(self._source / file.path, file.size_bytes, file.content_id)
         try:
             self._store.put(self._prefix + file.path, body, replace=True)
-        except Conflict:
+        except Conflict:  # it has changed meanwhile, and nothing of it was written
             return False
         return True
 
-    def _put_index(self, files: Sequence[TreeFile], pending: Sequence[TreeFile]) -> None:
+    def _put_index(self, files: Iterable[TreeFile], unsure: Mapping[str, set[TreeFile]]) -> None:
+        pending = sorted(file for doubtful in unsure.values() for file in doubtful)
         self._store.put(self._index_key, encode_index(sorted(files), pending), replace=True)
 
 
@@ -194,7 +219,6 @@ def restore_tree(
     if found is None:
         raise NotFound(f"{index_key} is not in the store {store.url}")
     index, pending = found
-    newer = {file.path: file for file in pending}
     wanted = {file.path: file for file in index if include(file.path)}
     missing = [file for file in wanted.values() if not _is_there(target, file)]
     total_bytes = sum(file.size_bytes for file in missing)
@@ -202,7 +226,7 @@ def restore_tree(
     if missing:
         sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(missing), total_bytes))
     with ThreadPoolExecutor(max(1, min(max_workers, len(missing)))) as pool:
-        results = pool.map(lambda file: _fetch(store, prefix, index_key, target, file, newer.get(file.path)), missing)
+        results = pool.map(lambda file: _fetch(store, prefix, index_key, target, file, pending), missing)
         for number, size in enumerate(results, 1):
             done_bytes += size
             is_done = number == len(missing)
@@ -220,16 +244,17 @@ def _is_there(target: Path, file: TreeFile) -> bool:
         return False
 
 
-def _fetch(store: Store, prefix: str, index_key: str, target: Path, file: TreeFile, pending: TreeFile | None) -> int:
+def _fetch(store: Store, prefix: str, index_key: str, target: Path, file: TreeFile, pending: Sequence[TreeFile]) -> int:
     """Bytes written; 0 for a file that the run has removed since the index was read."""
     path = target / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
+    named = _contents(file, pending)
     for _ in range(_LOOKS):
         temporary = temporary_beside(path)
         try:
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o777 if file.is_executable else 0o666))
             size = store.download(prefix + file.path, temporary)
-            if _tree_file(temporary, file.path).content_id in {f.content_id for f in (file, pending) if f is not None}:
+            if _tree_file(temporary, file.path).content_id in named:
                 temporary.replace(path)
                 return size
         except NotFound:
@@ -237,12 +262,16 @@ def _fetch(store: Store, prefix: str, index_key: str, target: Path, file: TreeFi
         finally:
             temporary.unlink(missing_ok=True)
         # The run has gone on saving since the index was read.
-        files, newer = _read_whole_index(store, index_key) or ([], [])
+        files, pending = _read_whole_index(store, index_key) or ([], [])
         again = next((found for found in files if found.path == file.path), None)
-        pending_again = next((found for found in newer if found.path == file.path), None)
         if again is None:
             return 0
-        if (again, pending_again) == (file, pending):
+        named_before, named = named, _contents(again, pending)
+        if named == named_before:
             break
-        file, pending = again, pending_again
     raise IntegrityError(f"the store's copy of {prefix}{file.path} is damaged", hint="run the script again")
+
+
+def _contents(file: TreeFile, pending: Sequence[TreeFile]) -> set[str]:
+    """Content ids that the store may have under the path of `file`."""
+    return {file.content_id, *(newer.content_id for newer in pending if newer.path == file.path)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 import pytest
 
-from amlctl.errors import IntegrityError
+from amlctl.errors import IntegrityError, ServiceUnavailable
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.tree import TreeSaver, read_index, restore_tree
 from tests.support.faulty_store import Call, FaultyStore
@@ -91,3 +92,84 @@ def test_damage_is_still_told(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError):
         _restored(store, tmp_path / "target")
     assert [file.path for file in read_index(store, INDEX) or []] == ["f"]
+
+
+@pytest.mark.parametrize("is_new_saver", [False, True])
+def test_a_file_that_goes_back_after_a_save_that_failed(tmp_path: Path, is_new_saver: bool) -> None:
+    store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
+    is_broken = False
+
+    def act(call: Call) -> None:
+        if is_broken and call.is_done and call.key == f"{PREFIX}state":
+            raise ServiceUnavailable("the network is gone")
+
+    write_tree(source, {"also": b"idle", "state": b"idle", "stays": b"x"})
+    saver = TreeSaver(FaultyStore(store, act), source, PREFIX, INDEX)
+    saver.save()
+    is_broken = True
+    for state in (b"busy", b"more", b"idle"):
+        write_tree(source, {"also": state, "state": state})
+        with pytest.raises(ServiceUnavailable):
+            saver.save()
+        assert _restored(store, tmp_path / "target") == {"also": state, "state": state, "stays": b"x"}
+    write_tree(source, {"also": b"busy", "state": b"busy"})
+    with pytest.raises(ServiceUnavailable):
+        saver.save()
+    write_tree(source, {"also": b"idle", "state": b"idle"})
+    is_broken = False
+    if is_new_saver:
+        saver = TreeSaver(store, source, PREFIX, INDEX)
+    saver.save()
+    assert _restored(store, tmp_path / "target") == {"also": b"idle", "state": b"idle", "stays": b"x"}
+    assert b"pending" not in store.get(INDEX)
+
+
+def test_a_change_that_the_clock_does_not_show_is_saved(tmp_path: Path) -> None:
+    store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
+    write_tree(source, {"f": b"one"})
+    saver = TreeSaver(store, source, PREFIX, INDEX)
+    saver.save()
+    seen = (source / "f").stat()
+    write_tree(source, {"f": b"two"})
+    os.utime(source / "f", ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert (source / "f").stat().st_ino == seen.st_ino
+    saver.save()
+    assert _restored(store, tmp_path / "target") == {"f": b"two"}
+
+
+def test_a_file_that_is_written_all_the_time_is_not_in_doubt(tmp_path: Path) -> None:
+    store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
+    write_tree(source, {"log": b"line\n"})
+    TreeSaver(store, source, PREFIX, INDEX).save()
+
+    def go_on(call: Call) -> None:
+        if call.key == f"{PREFIX}log" and not call.is_done:
+            with (source / "log").open("ab") as file:
+                file.write(b"line\n")
+
+    saver = TreeSaver(FaultyStore(store, go_on), source, PREFIX, INDEX)
+    write_tree(source, {"log": b"line\nline\n"})
+    for _ in range(3):
+        assert saver.save() == 0
+        assert b"pending" not in store.get(INDEX)
+        assert _restored(store, tmp_path / "target") == {"log": b"line\n"}
+
+
+def test_a_file_that_comes_back_after_its_removal_is_sent_again(tmp_path: Path) -> None:
+    store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
+    is_broken = True
+
+    def act(call: Call) -> None:
+        if is_broken and call.is_done and call.method == "delete":
+            raise ServiceUnavailable("the network is gone")
+
+    write_tree(source, {"one": b"1", "two": b"2"})
+    saver = TreeSaver(FaultyStore(store, act), source, PREFIX, INDEX)
+    saver.save()
+    (source / "one").unlink()
+    with pytest.raises(ServiceUnavailable):
+        saver.save()
+    is_broken = False
+    write_tree(source, {"one": b"1"})
+    saver.save()
+    assert _restored(store, tmp_path / "target") == {"one": b"1", "two": b"2"}
