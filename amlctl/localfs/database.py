@@ -1,73 +1,125 @@
-"""amlctl's own SQLite files: they may be lost without losing data, so a damaged one is thrown away and said so."""
+"""amlctl's own SQLite files: they may be lost without losing data.
+
+A damaged one is noticed wherever it is met, removed, said, and made anew: for the caller it is empty from then on.
+SQLite sees damage to its own structure only, so every row carries a check of its values as its last column. A file
+that cannot be used now (locked, read-only, disk full) is left alone.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Callable, Union
 
-from amlctl.errors import IntegrityError, ServiceUnavailable
+import xxhash
+
+from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
+
+Value = Union[bytes, str, int]
+
+_DAMAGE_WORDS = ("no such ", "table ", "Could not decode")
+"""How SQLite begins an OperationalError that is about what the file holds: its schema or its text is gone."""
 
 
-def open_database(path: Path, *, version: int, schema: str, synchronous: str) -> sqlite3.Connection:
-    """The database at `path`, made by `schema` where it is missing, of another version, or no database.
+class Database:
+    """One file, for one process at a time. Not thread-safe.
 
-    `synchronous` as SQLite's pragma. Raises sqlite3.Error, which `guarded_databases` puts in words.
+    Every method raises ServiceUnavailable (locked, disk full) and RightsError. `on_damage` gets a sentence.
     """
-    try:
-        return _open(path, version, schema, synchronous)
-    except sqlite3.OperationalError:
-        raise  # locked, read-only, disk full: nothing is wrong with the file
-    except sqlite3.DatabaseError:
-        _remove(path)
-        return _open(path, version, schema, synchronous)
+
+    def __init__(
+        self, path: Path, *, version: int, schema: str, synchronous: str, on_damage: Callable[[str], None]
+    ) -> None:
+        """`schema` is used where the file is missing or of another version; `synchronous` as SQLite's pragma."""
+        self._path = path
+        self._version = version
+        self._schema = schema
+        self._synchronous = synchronous
+        self._on_damage = on_damage
+        try:
+            self._database = self._open()
+        except sqlite3.DatabaseError as error:
+            self._make_anew(error)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def rows(self, query: str, values: Sequence[Value] = (), *, key: int) -> list[tuple[Any, ...]]:
+        """All rows, without their check. Their first `key` columns are the key."""
+        try:
+            found = self._database.execute(query, values).fetchall()
+            if all(row[-1] == check_of(row[:-1]) for row in found):
+                return [row[key:-1] for row in found]
+            error = sqlite3.DatabaseError("a row is not what was written")
+        except sqlite3.DatabaseError as raised:
+            error = raised
+        self._make_anew(error)
+        return []
+
+    def write(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
+        """Each row through the statement, all of them or none."""
+        try:
+            self._write(statement, rows)
+        except sqlite3.DatabaseError as error:
+            self._make_anew(error)
+            try:
+                self._write(statement, rows)
+            except sqlite3.DatabaseError as again:
+                raise _unusable(self._path, again) from again
+
+    def _write(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany(statement, rows)
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+        try:
+            database.execute(f"PRAGMA synchronous = {self._synchronous}")
+            (found,) = database.execute("PRAGMA user_version").fetchone()
+            if found != self._version:
+                for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    database.execute(f'DROP TABLE "{table}"')
+                database.executescript(f"{self._schema};PRAGMA user_version = {self._version};")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _make_anew(self, error: sqlite3.DatabaseError) -> None:
+        """Raises what the error is, unless it is damage."""
+        if isinstance(error, sqlite3.ProgrammingError):
+            raise error  # a fault of ours
+        if isinstance(error, sqlite3.OperationalError) and not str(error).startswith(_DAMAGE_WORDS):
+            raise _unusable(self._path, error) from error
+        if hasattr(self, "_database"):
+            self._database.close()
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self._on_damage(f"{self._path} was damaged ({error}) and is made anew")
+        try:
+            self._database = self._open()
+        except sqlite3.DatabaseError as again:
+            raise _unusable(self._path, again) from again
 
 
-def _open(path: Path, version: int, schema: str, synchronous: str) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=60, isolation_level=None)
-    try:
-        database.execute(f"PRAGMA synchronous = {synchronous}")
-        (found,) = database.execute("PRAGMA user_version").fetchone()
-        if found != version:
-            for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                database.execute(f'DROP TABLE "{table}"')
-            database.executescript(f"{schema};PRAGMA user_version = {version};")
-    except BaseException:
-        database.close()
-        raise
-    return database
+def check_of(values: Sequence[Any]) -> bytes:
+    """The last column of a row: 8 bytes that change with any value, its type and its length."""
+    hasher = xxhash.xxh3_64()
+    for value in values:
+        data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+        hasher.update(f"{type(value).__name__} {len(data)} ".encode())
+        hasher.update(data)
+    return hasher.digest()
 
 
-@contextmanager
-def guarded_databases(paths: Sequence[Path]) -> Iterator[None]:
-    """Raises IntegrityError where one of them turned out to be damaged (it is gone then), and ServiceUnavailable
-    where it cannot be used now."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise ServiceUnavailable(
-            f"{paths[0].parent} cannot be used: {error}", hint="check its rights and the free space of its disk"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        bad = [path for path in paths if not _is_sound(path)] or list(paths)
-        for path in bad:
-            _remove(path)
-        raise IntegrityError(
-            f"{' and '.join(path.name for path in bad)} in {paths[0].parent} was damaged ({error}) and is removed",
-            hint="run the same command again: it reads the files and asks the store instead",
-        ) from error
-
-
-def _is_sound(path: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(path)) as database:
-            found = database.execute("PRAGMA integrity_check(1)").fetchone()
-    except sqlite3.DatabaseError:
-        return False
-    return bool(found == ("ok",))
-
-
-def _remove(path: Path) -> None:
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> AmlctlError:
+    told = str(error)
+    if "readonly" in told or "unable to open" in told:
+        return RightsError(f"{path}: {told}", hint="check the rights of that file and its folder")
+    if "full" in told:
+        return ServiceUnavailable(f"{path}: no space left on the disk", hint="make room, then run it again")
+    if "locked" in told:
+        return ServiceUnavailable(f"{path}: {told}", hint="end the program that uses it, then run it again")
+    return ServiceUnavailable(f"{path} cannot be used: {told}", hint="check its disk, then run it again")

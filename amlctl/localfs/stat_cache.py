@@ -4,7 +4,8 @@ A row is trusted while its stat data (name, mode, size, mtime, inode, ctime) is 
 file that changed less than two seconds before it was hashed may change again within the clock tick of its file
 system: such a row is stored in a form that never matches, and the file is read again next time.
 
-The cache may be deleted at any time; a damaged one is (see `database.py`). One writer at a time (see `locks.py`).
+The cache may be deleted at any time; a damaged one is made anew (see `database.py`). One writer at a time (see
+`locks.py`).
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
-from amlctl.localfs.database import open_database
+from amlctl.localfs.database import Database, check_of
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
-    CREATE TABLE folder (path BLOB PRIMARY KEY, rows BLOB NOT NULL, ids BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE folder (path BLOB PRIMARY KEY, rows BLOB NOT NULL, ids BLOB NOT NULL,
+                         row_check BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE scan (path BLOB PRIMARY KEY, digest BLOB NOT NULL, snapshot TEXT NOT NULL,
-                       files INTEGER NOT NULL, size_bytes INTEGER NOT NULL) WITHOUT ROWID;
+                       files INTEGER NOT NULL, size_bytes INTEGER NOT NULL, row_check BLOB NOT NULL) WITHOUT ROWID;
 """
 RACY_NS = 2_000_000_000
 
@@ -44,31 +46,34 @@ class CachedScan(NamedTuple):
 class StatCache:
     """Keys are folders as bytes, relative to the project. Not thread-safe."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_damage: Callable[[str], None]) -> None:
         # Losing the cache in a power cut costs one more reading, so nobody waits for the disk.
-        self._database = open_database(path, version=_VERSION, schema=_SCHEMA, synchronous="OFF")
+        self._database = Database(
+            path,
+            version=_VERSION,
+            schema=_SCHEMA,
+            synchronous="OFF",
+            on_damage=lambda told: on_damage(f"{told}; files are read again once"),
+        )
 
     def close(self) -> None:
         self._database.close()
 
     def folder(self, path: str) -> Optional[CachedFolder]:
-        row = self._database.execute("SELECT rows, ids FROM folder WHERE path = ?", (os.fsencode(path),)).fetchone()
-        return None if row is None else CachedFolder(*row)
+        rows = self._database.rows("SELECT * FROM folder WHERE path = ?", [os.fsencode(path)], key=1)
+        return CachedFolder(*rows[0]) if rows else None
 
     def last_scan(self, path: str) -> Optional[CachedScan]:
-        row = self._database.execute(
-            "SELECT digest, snapshot, files, size_bytes FROM scan WHERE path = ?", (os.fsencode(path),)
-        ).fetchone()
-        return None if row is None else CachedScan(*row)
+        rows = self._database.rows("SELECT * FROM scan WHERE path = ?", [os.fsencode(path)], key=1)
+        return CachedScan(*rows[0]) if rows else None
 
     def remember_folders(self, folders: Iterable[tuple[str, CachedFolder]]) -> None:
-        with self._database:
-            self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany(
-                "INSERT OR REPLACE INTO folder VALUES (?, ?, ?)",
-                ((os.fsencode(path), cached.rows, cached.ids) for path, cached in folders),
+        rows = [(os.fsencode(path), *cached) for path, cached in folders]
+        if rows:
+            self._database.write(
+                "INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?)", [(*row, check_of(row)) for row in rows]
             )
 
     def remember_scan(self, path: str, scan: CachedScan) -> None:
-        with self._database:
-            self._database.execute("INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?)", (os.fsencode(path), *scan))
+        row = (os.fsencode(path), *scan)
+        self._database.write("INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?, ?)", [(*row, check_of(row))])

@@ -4,7 +4,8 @@
 - The members of packs, written before a pack is sent: after a kill a pack that had arrived is found by its
   name and used, and a renamed folder finds its bytes under the old name.
 
-Losing the file loses no data: a sync then asks the store, and may send some bytes a second time.
+Losing the file loses no data: a sync then asks the store, and may send some bytes a second time. A damaged one is
+made anew (see `database.py`).
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from amlctl.core.manifest import Place
 from amlctl.core.pack import Member
-from amlctl.localfs.database import open_database
+from amlctl.localfs.database import Database, check_of
 
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = """
-    CREATE TABLE base (store TEXT, dataset BLOB, snapshot TEXT, manifest_key TEXT, section BLOB,
+    CREATE TABLE base (store TEXT, dataset BLOB, snapshot TEXT, manifest_key TEXT, section BLOB, row_check BLOB,
                        PRIMARY KEY (store, dataset)) WITHOUT ROWID;
-    CREATE TABLE pack (store TEXT, pack TEXT, size_bytes INTEGER, members BLOB, PRIMARY KEY (store, pack));
+    CREATE TABLE pack (store TEXT, pack TEXT, size_bytes INTEGER, members BLOB, row_check BLOB,
+                       PRIMARY KEY (store, pack));
 """
+_MEANING = (
+    "what was agreed with the stores is forgotten, so the next syncs work as in a fresh clone: a file that differs "
+    "here and there is a conflict, one that was deleted on one side only is on both again"
+)
 
 
 class Base(NamedTuple):
@@ -48,47 +54,45 @@ class KnownPack(NamedTuple):
 class SyncState:
     """Not thread-safe; one writer at a time (see `locks.py`)."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = open_database(path, version=_VERSION, schema=_SCHEMA, synchronous="NORMAL")
+    def __init__(self, path: Path, on_damage: Callable[[str], None]) -> None:
+        self._database = Database(
+            path,
+            version=_VERSION,
+            schema=_SCHEMA,
+            synchronous="NORMAL",
+            on_damage=lambda told: on_damage(f"{told}; {_MEANING}"),
+        )
 
     def close(self) -> None:
         self._database.close()
 
     def base(self, store: str, dataset: str) -> Optional[Base]:
-        row = self._database.execute(
-            "SELECT snapshot, manifest_key, section FROM base WHERE store = ? AND dataset = ?",
-            (store, os.fsencode(dataset)),
-        ).fetchone()
-        return None if row is None else Base(*row)
+        rows = self._database.rows(
+            "SELECT * FROM base WHERE store = ? AND dataset = ?", [store, os.fsencode(dataset)], key=2
+        )
+        return Base(*rows[0]) if rows else None
 
     def bases(self, store: str) -> dict[str, Base]:
         """Every dataset that was synced with the store from here."""
-        rows = self._database.execute(
-            "SELECT dataset, snapshot, manifest_key, section FROM base WHERE store = ? ORDER BY dataset", (store,)
-        )
+        rows = self._database.rows("SELECT * FROM base WHERE store = ? ORDER BY dataset", [store], key=1)
         return {os.fsdecode(dataset): Base(*rest) for dataset, *rest in rows}
 
     def set_base(self, store: str, dataset: str, base: Base) -> None:
-        self._database.execute(
-            "INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?)", (store, os.fsencode(dataset), *base)
-        )
+        row = (store, os.fsencode(dataset), *base)
+        self._database.write("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?, ?)", [(*row, check_of(row))])
 
     def remember_pack(self, store: str, pack: str, size_bytes: int, members: Sequence[Member]) -> None:
-        self._database.execute(
-            "INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?)",
-            (store, pack, size_bytes, _pack_members(members)),
-        )
+        row = (store, pack, size_bytes, _pack_members(members))
+        self._database.write("INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?, ?)", [(*row, check_of(row))])
 
     def forget_pack(self, store: str, pack: str) -> None:
-        self._database.execute("DELETE FROM pack WHERE store = ? AND pack = ?", (store, pack))
+        self._database.write("DELETE FROM pack WHERE store = ? AND pack = ?", [(store, pack)])
 
     def packs(self, store: str) -> Iterator[tuple[KnownPack, dict[str, Place]]]:
         """Every known pack with the places of its members, newest first."""
-        rows = self._database.execute(
-            "SELECT pack, size_bytes, members FROM pack WHERE store = ? ORDER BY rowid DESC",
-            (store,),
-        )
-        for pack, size, members in rows:
+        for pack, size, members in self._database.rows(
+            "SELECT * FROM pack WHERE store = ? ORDER BY rowid DESC", [store], key=1
+        ):
             yield KnownPack(pack, size), _unpack_members(pack, members)
 
 

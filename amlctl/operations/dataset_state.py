@@ -15,7 +15,6 @@ from pathlib import Path
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
 from amlctl.errors import NotFound
-from amlctl.localfs.database import guarded_databases
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
@@ -75,8 +74,14 @@ def local_state(project: Project, purpose: str, sink: EventSink) -> Iterator[Loc
     """One command at a time writes the local state; a second one waits and says for whom."""
     folder = project.ensure_state_dir()
     with exclusive(folder / "sync.lock", purpose, sink):
-        paths = (folder / "stat_cache.sqlite", folder / "sync_state.sqlite")
-        with guarded_databases(paths), closing(StatCache(paths[0])) as cache, closing(SyncState(paths[1])) as known:
+
+        def warn(told: str) -> None:
+            sink(Warned(told))
+
+        with (
+            closing(StatCache(folder / "stat_cache.sqlite", warn)) as cache,
+            closing(SyncState(folder / "sync_state.sqlite", warn)) as known,
+        ):
             yield LocalState(cache, known)
 
 
