@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from amlctl import __version__
+from amlctl.core.secret_names import mask_command_line
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -66,7 +67,7 @@ def internal_fault(error: BaseException, arguments: Sequence[str], folder: Path 
 
 
 def without_values(arguments: Sequence[str]) -> str:
-    """The command line without the values of `--env`, which may be secrets, and without the script's own."""
+    """The command line without the values of `--env`, without secrets, and without the script's own words."""
     shown: list[str] = []
     for argument in arguments:
         if argument == "--":
@@ -77,7 +78,7 @@ def without_values(arguments: Sequence[str]) -> str:
         elif argument.startswith("--env="):
             argument = "=".join(argument.split("=")[:2]) + "=…"
         shown.append(argument)
-    return " ".join(["amlctl", *shown])
+    return " ".join(["amlctl", *mask_command_line(shown, ())])
 
 
 def _write_report(report: str, folder: Path | None) -> Path | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from amlctl.core.config_overrides import apply_overrides
+from amlctl.core.config_overrides import Hide, apply_overrides
 from amlctl.errors import RightsError, SettingsError
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -40,16 +40,16 @@ def parse_config(text: str, name: str) -> Any:
         ) from error
 
 
-def record_content(text: str, name: str, overrides: Sequence[str]) -> Any:
+def record_content(text: str, name: str, overrides: Sequence[str], hide: Hide) -> Any:
     """What the record keeps of a config, with `overrides` applied. Raises SettingsError, UsageError."""
     document = parse_config(text, name)
     if not name.lower().endswith(YAML_SUFFIXES):
-        return apply_overrides(document, overrides)
+        return apply_overrides(document, overrides, hide)
     if not overrides:
         return text
     import yaml
 
-    return yaml.safe_dump(apply_overrides(document, overrides), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(apply_overrides(document, overrides, hide), sort_keys=False, allow_unicode=True)
 
 
 def _parse_yaml(text: str, name: str) -> Any:

@@ -10,29 +10,36 @@ import copy
 import difflib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Callable
 
 from amlctl.errors import UsageError
 
+Hide = Callable[[str, Any, Any], Any]
+"""What stands in the document instead of a value, from its key, itself and the old one."""
 
-def apply_overrides(document: Any, overrides: Sequence[str]) -> Any:
+
+def _as_it_is(key: str, value: Any, old: Any) -> Any:
+    return value
+
+
+def apply_overrides(document: Any, overrides: Sequence[str], hide: Hide = _as_it_is) -> Any:
     """A copy of `document` (what JSON can hold) with the changes made in order. Raises UsageError."""
     result = copy.deepcopy(document)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
             raise UsageError(f"--set {override!r} is not key=value", hint="for example --set training.epochs=3")
-        _set(result, key.strip(), text)
+        _set(result, key.strip(), text, hide)
     return result
 
 
-def _set(document: Any, key: str, text: str) -> None:
+def _set(document: Any, key: str, text: str, hide: Hide) -> None:
     *parents, last = key.split(".")
     place = document
     for position, part in enumerate(parents):
         place = place[_step(place, part, key, parents[:position])]
     step = _step(place, last, key, parents)
-    place[step] = _typed(key, text, place[step])
+    place[step] = hide(key, _typed(key, text, place[step]), place[step])
 
 
 def _step(place: Any, part: str, key: str, above: Sequence[str]) -> Any:

@@ -17,21 +17,39 @@ _ANYWHERE = (
     "CONNECTION_STRING",
     "APIKEY",
 )
+_TOKENIZER = re.compile(r"TOKENI[SZ][A-Z]*")
+"""Of language models; no secret."""
 _PARTS = frozenset({"KEY", "KEYS", "SAS", "SIG", "PWD", "AUTH", "CONNSTR"})
 _SIGNED_VALUE = re.compile(r"(?i)[?&;]?\b(sig|AccountKey|SharedAccessKey|SharedAccessSignature)=[^&;\s]")
+_PLAIN_VALUE = re.compile(r"(?i)[-+]?[0-9.]+(e[-+]?[0-9]+)?|true|false|null|none|on|off|yes|no")
 _URL_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 def looks_secret(name: str, value: str = "") -> bool:
     """True if the name has a part such as KEY or TOKEN, or the value carries a signature or a password."""
-    split = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
-    upper = re.sub(r"[^A-Z0-9]+", "_", split.upper())
+    upper = _upper(name)
     return (
-        any(word in upper or word in name.upper() for word in _ANYWHERE)
+        any(word in upper or word in name.upper() for word in _ANYWHERE if word != "TOKEN")
+        or "TOKEN" in _TOKENIZER.sub("", name.upper())
         or not _PARTS.isdisjoint(upper.split("_"))
         or _SIGNED_VALUE.search(value) is not None
         or _URL_PASSWORD.search(value) is not None
     )
+
+
+def is_secret(name: str, value: str) -> bool:
+    """As `looks_secret`, for arguments and settings of a script: the names of models (`max_tokens`, `num_key_heads`)
+    count for a number, a switch or nothing only where they end as those of one secret do."""
+    if not looks_secret(name, value) or not value:
+        return False
+    last = _upper(name).strip("_").rpartition("_")[2]
+    is_plain = _PLAIN_VALUE.fullmatch(value) is not None
+    return not is_plain or last in _PARTS - {"KEYS"} or last.endswith(_ANYWHERE)
+
+
+def _upper(name: str) -> str:
+    """`apiKey` and `api-key` as `API_KEY`."""
+    return re.sub(r"[^A-Z0-9]+", "_", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).upper())
 
 
 def mask_command_line(words: Sequence[str], secrets: Collection[str]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 from amlctl.config.script_config import read_config, record_content
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
+from amlctl.core.hidden_values import VARIABLE_PREFIX, Hider, hidden_in
 from amlctl.core.run import RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.secret_names import looks_secret
@@ -135,11 +136,15 @@ def resolve(
         path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=ignore)
         script = path.relative_to(project.root).as_posix()
         needs = read_script_block(_read_script(path, script), script)
-    config, content = _config(request, project, path, earlier, ignore)
+    variables, secrets = _variables(request, earlier)
+    hider = Hider(secrets)
+    config, content = _config(request, project, path, earlier, ignore, hider)
+    arguments = hider.arguments(request.arguments) if request.arguments else earlier.arguments if earlier else []
+    secrets = {**secrets, **_still_hidden(request, earlier, [content, arguments], hider), **hider.variables}
+    variables = {**variables, **dict.fromkeys(secrets)}
     produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
     to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, sink)
     spec, environment_content = _environment(request, project, earlier, sink)
-    variables, secrets = _variables(request, earlier)
     is_local = settings.workspace(workspace_name).compute == "local"
     compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
     if compute is None and not is_local:
@@ -156,7 +161,7 @@ def resolve(
         name=request.name or (earlier.name if earlier else "") or Path(script).stem,
         config=config,
         config_content=content,
-        arguments=request.arguments or tuple(earlier.arguments if earlier else ()),
+        arguments=tuple(arguments),
         to_sync=to_sync,
         pinned=pinned,
         produces=produces,
@@ -185,7 +190,12 @@ def _read_script(path: Path, shown: str) -> str:
 
 
 def _config(
-    request: SubmitRequest, project: Project, script: Path, earlier: RunRecord | None, ignore: IgnoreRules
+    request: SubmitRequest,
+    project: Project,
+    script: Path,
+    earlier: RunRecord | None,
+    ignore: IgnoreRules,
+    hider: Hider,
 ) -> tuple[str | None, Any]:
     """The config's path as shown, and what the record keeps of it."""
     if request.config is not None:
@@ -194,12 +204,12 @@ def _config(
         )
         is_inside = path.is_relative_to(project.root)
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
-        content = record_content(read_config(path, shown), shown, request.overrides)
+        content = record_content(read_config(path, shown), shown, request.overrides, hider.setting)
         return (shown if is_inside else path.name), content
     if earlier is not None and earlier.config is not None:
         kept = earlier.config_content
         text = kept if isinstance(kept, str) else json.dumps(kept)
-        return earlier.config, record_content(text, earlier.config, request.overrides)
+        return earlier.config, record_content(text, earlier.config, request.overrides, hider.setting)
     if request.overrides:
         raise UsageError("--set changes a config, and there is none", hint="name it with --config FILE")
     return None, None
@@ -295,19 +305,40 @@ def _variables(request: SubmitRequest, earlier: RunRecord | None) -> tuple[dict[
     """Those for the record (None: secret), and the secret ones with their values."""
     recorded: dict[str, str | None] = {}
     secrets: dict[str, str] = {}
-    wanted: dict[str, str | None] = {**(earlier.variables if earlier else {}), **request.variables}
+    kept = {name: value for name, value in _earlier_variables(earlier).items() if not name.startswith(VARIABLE_PREFIX)}
+    wanted: dict[str, str | None] = {**kept, **request.variables}
     for name, typed in wanted.items():
         if not name or "=" in name or "\0" in name:
             raise UsageError(f"{name!r} is no name of a variable", hint="--env NAME=VALUE")
-        value = request.caller_variables.get(name) if typed is None else typed
-        if value is None:
-            raise UsageError(
-                f"the variable {name} has no value here",
-                hint=f"give it with --env {name}=…, or set it in your shell",
-            )
+        value = _value(request, name, typed)
         if typed is None or looks_secret(name, value):
             recorded[name] = None
             secrets[name] = value
         else:
             recorded[name] = value
     return recorded, secrets
+
+
+def _earlier_variables(earlier: RunRecord | None) -> Mapping[str, str | None]:
+    return earlier.variables if earlier else {}
+
+
+def _value(request: SubmitRequest, name: str, typed: str | None) -> str:
+    value = request.caller_variables.get(name) if typed is None else typed
+    if value is None:
+        raise UsageError(
+            f"the variable {name} has no value here",
+            hint=f"give it with --env {name}=…, or set it in your shell",
+        )
+    return value
+
+
+def _still_hidden(
+    request: SubmitRequest, earlier: RunRecord | None, recorded: Sequence[Any], hider: Hider
+) -> dict[str, str]:
+    """Secrets in the arguments and the config of the run that is repeated; their values have to be given again."""
+    hidden = {name for name, value in _earlier_variables(earlier).items() if value is None}
+    wanted = {name for value in recorded for name in hidden_in(value)} & hidden
+    return {
+        name: _value(request, name, request.variables.get(name)) for name in sorted(wanted - hider.variables.keys())
+    }

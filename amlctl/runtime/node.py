@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FrameType
 
+from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.runtime.node_data import (
@@ -88,14 +89,17 @@ class Node:
         if attempt > 1:
             log(f"attempt {attempt}")
         place_datasets(self.store, record, self.folders, log)
-        config = write_config(record, self.folders)
+        hidden = {name for name, value in record.variables.items() if value is None}
+        secrets = {name: value for name, value in self.variables.items() if name in hidden}
+        arguments = filled(record.arguments, secrets)
+        config = write_config(record, self.folders, secrets)
         restore_outputs(self.save_store, run, self.rank, self.folders)
         saver = OutputsSaver(self.save_store, run, self.rank, self.folders, self.timing.save_interval_s, log)
         if self.rank.is_first_process:
             saver.save()  # so that a fetch finds a list, if an empty one, from the first second on
         variables = script_variables(record, self.folders, script, attempt, self.variables)
         with Wakeups() as wakeups:
-            process = start_script(script_command(script, config, record.arguments), self.folders, variables)
+            process = start_script(script_command(script, config, arguments), self.folders, variables)
             if self.rank.is_first_process:
                 saver.start()
             end = wait_for_script(process, wakeups, self.timing.grace_s)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from amlctl.core.hidden_values import filled, filled_yaml, hidden_in
 from amlctl.core.run import RunRecord
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import AmlctlError, NotFound, SettingsError
@@ -54,7 +55,7 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
             ) from error
 
 
-def write_config(record: RunRecord, folders: NodeFolders) -> Path | None:
+def write_config(record: RunRecord, folders: NodeFolders, secrets: Mapping[str, str]) -> Path | None:
     """The run's config, merged as it was submitted, under its own name; None for a run without one.
 
     The record holds a JSON config as a document and a YAML one as its text.
@@ -63,9 +64,14 @@ def write_config(record: RunRecord, folders: NodeFolders) -> Path | None:
         return None
     content = record.config_content
     is_text = isinstance(content, str) and not record.config.endswith(".json")
-    text = content if is_text else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    if is_text:
+        text = filled_yaml(content, secrets)
+    else:
+        text = json.dumps(filled(content, secrets), indent=2, ensure_ascii=False) + "\n"
     path = folders.config_dir / Path(record.config).name
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600 if hidden_in(content) else 0o666)
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.secret_names import looks_secret, mask_command_line
+from amlctl.core.secret_names import is_secret, looks_secret, mask_command_line
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_names_of_secrets(name: str) -> None:
     assert looks_secret(name)
 
 
-@pytest.mark.parametrize("name", ["MONKEY", "EPOCHS", "SIGMA", "SASHA", "KEYBOARD", "SIGNAL"])
+@pytest.mark.parametrize("name", ["MONKEY", "EPOCHS", "SIGMA", "SASHA", "TOKENIZERS_PARALLELISM", "KEYBOARD", "SIGNAL"])
 def test_names_that_only_look_alike(name: str) -> None:
     assert not looks_secret(name, "plain")
 
@@ -40,3 +40,21 @@ def test_masking_leaves_the_rest_of_the_command_line() -> None:
     assert mask_command_line(words, {"s3cret-value", "7"}) == [
         "amlctl", "submit", "x.py", "--env", "TOKEN=***", "--env=PIN_KEY=***", "--", "--epochs", "17",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("--api-key", "abc", True),
+        ("--api-key", "123456", True),
+        ("model.apiToken", "abc", True),
+        ("--max-tokens", "512", False),
+        ("num_key_value_heads", "8", False),
+        ("--use-auth-flow", "true", False),
+        ("tokenizer", "bert", False),
+        ("--tokens", "hf_abc", True),
+        ("--api-key", "", False),
+    ],
+)
+def test_secrets_of_a_script(name: str, value: str, expected: bool) -> None:
+    assert is_secret(name, value) is expected

@@ -1,0 +1,132 @@
+"""Secrets among a script's arguments and config: the record has `<secret:NAME>` where their value belongs.
+
+The value travels beside the record, as the variable NAME, as those of `--env` do; the runtime puts it in again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable
+
+from amlctl.core.secret_names import is_secret, looks_secret
+from amlctl.errors import SettingsError, UsageError
+
+VARIABLE_PREFIX = "AMLCTL_SECRET_"
+"""Begins the variables that are made for such values."""
+
+_PLACE = re.compile(r"<secret:([A-Za-z_][A-Za-z0-9_]*)>")
+_SHORT = 6
+"""A value with fewer characters stands in many words by accident."""
+
+
+class Hider:
+    """Takes secrets out of what was typed; `variables` has their values. `known` are secret variables of the run."""
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self._known = {value: name for name, value in known.items() if len(value) >= _SHORT and _is_name(name)}
+        self.variables: dict[str, str] = {}
+
+    def arguments(self, words: Sequence[str]) -> list[str]:
+        """The script's arguments: `--token X`, `--token=X`, `token=X`, signed URLs, and values of `known`."""
+        hidden: list[str] = []
+        before = ""
+        for number, word in enumerate(words, 1):
+            name, equals, value = word.partition("=")
+            if equals and value and is_secret(name, value):
+                hidden.append(f"{name}={self._hide('ARG', name, value)}")
+            elif before.startswith("-") and not word.startswith("-") and "=" not in before and is_secret(before, word):
+                hidden.append(self._hide("ARG", before, word))
+            elif looks_secret("", word):
+                hidden.append(self._hide("ARG", str(number), word))
+            else:
+                hidden.append(self._without_known(word))
+            before = word
+        return hidden
+
+    def setting(self, key: str, value: Any, old: Any) -> Any:
+        """What `--set` puts in the place of `old`. Raises UsageError for a secret that is no text."""
+        if isinstance(value, str):
+            # The whole value: in YAML a part of one could not be put in again.
+            is_hidden = is_secret(key, value) or self._without_known(value) != value
+            return self._hide("SET", key, value) if is_hidden else value
+        if isinstance(value, list):
+            return [self.setting(key, one, "") for one in value]
+        if isinstance(value, dict):
+            return {name: self.setting(f"{key}.{name}", one, "") for name, one in value.items()}
+        if old is None and isinstance(value, (int, float)) and is_secret(key, json.dumps(value)):
+            raise UsageError(
+                f"--set {key}: a secret has to be text, or it would stand in the run's record",
+                hint=f"--set '{key}=\"{value}\"', or hand it to the script with --env NAME=VALUE",
+            )
+        return value
+
+    def _hide(self, kind: str, name: str, value: str) -> str:
+        if _PLACE.fullmatch(value):
+            return value
+        for text, known in self._known.items():
+            if text == value:
+                return f"<secret:{known}>"
+        variable = f"{VARIABLE_PREFIX}{kind}_" + re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
+        number, first = 1, variable
+        while self.variables.get(variable, value) != value:
+            number += 1
+            variable = f"{first}_{number}"
+        self.variables[variable] = value
+        return f"<secret:{variable}>"
+
+    def _without_known(self, word: str) -> str:
+        for value in sorted(self._known, key=len, reverse=True):
+            word = word.replace(value, f"<secret:{self._known[value]}>")
+        return word
+
+
+def hidden_in(value: Any) -> set[str]:
+    """Names of the variables that a recorded value has places for."""
+    return {name for text in _texts(value) for name in _PLACE.findall(text)}
+
+
+def filled(value: Any, variables: Mapping[str, str]) -> Any:
+    """A recorded value (what JSON can hold) with its secrets. Raises SettingsError: one was not handed over."""
+    if isinstance(value, str):
+        return _PLACE.sub(_filler(variables, lambda secret: secret), value)
+    if isinstance(value, list):
+        return [filled(one, variables) for one in value]
+    if isinstance(value, dict):
+        return {name: filled(one, variables) for name, one in value.items()}
+    return value
+
+
+def filled_yaml(text: str, variables: Mapping[str, str]) -> str:
+    """The same for YAML as text: a place that is a whole value becomes a quoted one."""
+
+    def quote(secret: str) -> str:
+        return json.dumps(secret, ensure_ascii=False)
+
+    whole = re.compile(rf"(?<=[:-] ){_PLACE.pattern}(?=\s*$)", re.MULTILINE)
+    return whole.sub(_filler(variables, quote), text)
+
+
+def _filler(variables: Mapping[str, str], shape: Callable[[str], str]) -> Callable[[re.Match[str]], str]:
+    def fill(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name in variables:
+            return shape(variables[name])
+        if name.startswith(VARIABLE_PREFIX):
+            raise SettingsError(f"the secret {name} was not handed over to the run", hint="submit it again")
+        return match.group(0)
+
+    return fill
+
+
+def _is_name(name: str) -> bool:
+    return _PLACE.fullmatch(f"<secret:{name}>") is not None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
