@@ -69,7 +69,7 @@ def internal_fault(error: BaseException, arguments: Sequence[str], folder: Path 
 def without_values(arguments: Sequence[str]) -> str:
     """The command line without the values of `--env`, without secrets, and without the script's own words."""
     shown: list[str] = []
-    for argument in arguments:
+    for argument in mask_command_line(arguments, ()):
         if argument == "--":
             shown.append("-- …")
             break
@@ -78,7 +78,7 @@ def without_values(arguments: Sequence[str]) -> str:
         elif argument.startswith("--env="):
             argument = "=".join(argument.split("=")[:2]) + "=…"
         shown.append(argument)
-    return " ".join(["amlctl", *mask_command_line(shown, ())])
+    return " ".join(["amlctl", *shown])
 
 
 def _write_report(report: str, folder: Path | None) -> Path | None:

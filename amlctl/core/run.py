@@ -45,7 +45,8 @@ class RunRecord:
     """All that is known of one run. Times are ISO 8601 in UTC; durations are seconds.
 
     `variables` are the script's extra environment variables; a value that must stay secret is None here and
-    travels beside the record; `arguments` and `config_content` name it as `<secret:NAME>`. `manifests` names the manifest file (store key) of each dataset's snapshot.
+    travels beside the record; in `arguments` and `config_content` stands `<secret:NAME>` for it.
+    `manifests` names the manifest file (store key) of each dataset's snapshot.
     `heads` has the manifest that HEAD of each dataset to be produced named at submit (None: there was no HEAD), and
     `sync` how those are sent: `pack_below`, `pack_size` (bytes), `ignore` (patterns).
     `times` has the moment at which each state was first reached, in order.

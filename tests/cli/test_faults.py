@@ -72,8 +72,10 @@ def test_verbose_shows_where(project: Cli) -> None:
 
 
 def test_no_secret_in_the_report() -> None:
-    typed = ["submit", "a.py", "--env", "TOKEN=s3cret", "--env=KEY=s3cret", "--", "--password", "s3cret"]
-    assert without_values(typed) == "amlctl submit a.py --env TOKEN=… --env=KEY=… -- …"
+    typed = ["submit", "a.py", "--env", "TOKEN=s3cret", "--env=KEY=s3cret", "--set", "a.api_key=s3cret"]
+    assert without_values([*typed, "--", "--password", "s3cret"]) == (
+        "amlctl submit a.py --env TOKEN=… --env=KEY=… --set a.api_key=*** -- …"
+    )
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
