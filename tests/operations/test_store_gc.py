@@ -10,6 +10,7 @@ import pytest
 
 from amlctl.core.events import null_sink
 from amlctl.errors import Conflict, IntegrityError
+from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.operations.store_gc import GcResult, gc
 from amlctl.operations.store_verify import verify
 from amlctl.stores.contract import Store
@@ -65,6 +66,21 @@ def test_what_is_younger_than_a_day_is_kept(clones: Clones, one: Clone) -> None:
     for hours, is_dead in ((0, False), (23, False), (25, True)):
         found = gc(clones.store, delete=False, now=NOW + timedelta(hours=hours), sink=null_sink)
         assert bool(found.keys) is is_dead
+
+
+def test_what_a_killed_writer_has_left_goes_after_a_day(clones: Clones, one: Clone) -> None:
+    _snapshots(one, 1)
+    folder = clones.folder / "store/packs/ab"
+    folder.mkdir(parents=True, exist_ok=True)
+    old, young = folder / f"{TEMPORARY_PREFIX}old-1", folder / f"{TEMPORARY_PREFIX}young-1"
+    old.write_bytes(b"half a pack")
+    age(folder, 25 * 3600)
+    young.write_bytes(b"half a pack")
+    gc(clones.store, delete=False, now=NOW, sink=null_sink)
+    assert old.exists()
+    gc(clones.store, delete=True, now=NOW, sink=null_sink)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_what_a_run_names_is_kept(clones: Clones, one: Clone) -> None:

@@ -49,6 +49,27 @@ def test_the_deciding_rule(one: Clone, is_synced: bool, path: str, expected: tup
     assert (found.is_ignored, found.rule, file, found.rule_line) == expected
 
 
+@pytest.mark.parametrize("is_synced", [False, True])
+def test_sync_and_why_agree_on_ignore_files_above_the_dataset(one: Clone, is_synced: bool) -> None:
+    one.project.data_blobs_dir.joinpath(".amlctlignore").write_text("large\nworking/x/d/f1\n/d/f2\n")
+    one.project.data_blobs_dir.joinpath("working/.amlctlignore").write_text("f[34]\n!f4\n")
+    expected = {
+        "large": (True, "large", ".amlctlignore", 1),
+        "d/f1": (True, "working/x/d/f1", ".amlctlignore", 2),
+        "d/f2": (False, None, None, None),
+        "d/f3": (True, "f[34]", "working/.amlctlignore", 1),
+        "d/f4": (False, "!f4", "working/.amlctlignore", 2),
+    }
+    if is_synced:
+        one.sync()
+    told = {path: _why(one, path) for path in expected}
+    assert {path: (w.is_ignored, w.rule, w.rule_file, w.rule_line) for path, w in told.items()} == expected
+    one.sync()
+    stored = Clones(one.project.root.parent).stored()
+    assert stored is not None
+    assert {path for path in expected if path in stored} == {path for path, w in told.items() if not w.is_ignored}
+
+
 def test_a_rule_of_the_settings(one: Clone) -> None:
     (one.root / "x.bak").write_bytes(b"1")
     found = _why(one, "x.bak")
