@@ -48,7 +48,8 @@ class RunRecord:
     travels beside the record; in `arguments` and `config_content` stands `<secret:NAME>` for it.
     `manifests` names the manifest file (store key) of each dataset's snapshot.
     `heads` has the manifest that HEAD of each dataset to be produced named at submit (None: there was no HEAD), and
-    `sync` how those are sent: `pack_below`, `pack_size` (bytes), `ignore` (patterns).
+    `sync` how those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by
+    path below `data_blobs/`).
     `times` has the moment at which each state was first reached, in order.
     """
 

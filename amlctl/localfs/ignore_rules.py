@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.project import Project
@@ -22,3 +22,20 @@ def dataset_rules(project: Project, dataset: str, ignore: Sequence[str]) -> Rule
     """`dataset` may be empty: the rules of `data_blobs/` itself."""
     top = project.dataset_path(dataset) if dataset else project.data_blobs_dir
     return RulesBelow(project.data_blobs_dir, DATASET_IGNORE_FILES, top, ignore)
+
+
+def ignore_files_above(project: Project, datasets: Iterable[str]) -> dict[str, str]:
+    """The text of each ignore file above the datasets, by its path below `data_blobs/`: a node does not have them.
+
+    Bytes that are no UTF-8 are surrogate escapes. Raises OSError.
+    """
+    found: dict[str, str] = {}
+    for dataset in datasets:
+        folder = project.dataset_path(dataset)
+        while folder != project.data_blobs_dir:
+            folder = folder.parent
+            for path in (folder / name for name in DATASET_IGNORE_FILES):
+                if path.is_file():
+                    text = path.read_bytes().decode("utf-8", "surrogateescape")
+                    found[path.relative_to(project.data_blobs_dir).as_posix()] = text
+    return found

@@ -24,7 +24,7 @@ from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, RunFailed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
-from amlctl.localfs.ignore_rules import code_rules
+from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
 from amlctl.localfs.project import Project
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
@@ -275,6 +275,7 @@ def prepare(
             "pack_below": settings.sync.pack_below,
             "pack_size": settings.sync.pack_size,
             "ignore": list(settings.sync.ignore),
+            "ignore_files": ignore_files_above(project, spec.produces),
         },
         command_line=mask_command_line(request.command_line, spec.secrets.values()),
         user=_user(),

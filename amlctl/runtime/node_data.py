@@ -144,6 +144,7 @@ class OutputsSaver:
 
 def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
     """Bytes and manifest of every dataset that the run was to produce. Raises NotFound, Conflict, RightsError."""
+    _place_ignore_files(record, folders)
     published: dict[str, dict[str, object]] = {}
     for dataset in record.produces:
         source = folders.data_blobs_dir / dataset
@@ -157,6 +158,15 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
         log(f"produced {dataset}: {result.files} files, snapshot {result.snapshot}")
     if published:
         store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
+
+
+def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
+    """Those above the datasets count here as on the machine that has submitted the run."""
+    for name, text in record.sync.get("ignore_files", {}).items():
+        path = folders.data_blobs_dir / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(str(text).encode("utf-8", "surrogateescape"))
 
 
 def _layout(record: RunRecord) -> Layout:

@@ -15,7 +15,8 @@ from pathlib import Path
 import amlctl
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
-from amlctl.localfs.identify import identify
+from amlctl.errors import NotFound
+from amlctl.localfs.identify import file_content_id, identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
@@ -97,17 +98,21 @@ def collect_code(
 
 
 def send_code(store: Store, code: CodeFiles, *, max_workers: int = 8, sink: EventSink = null_sink) -> CodeSnapshot:
-    """Send what the store does not have, or has with another size: one listing tells. Raises Conflict where a file
-    changed since it was collected."""
+    """Send what the store does not have, or has damaged. Raises Conflict where a file changed since it was collected.
+
+    One listing tells what is missing or has another size; in a folder the bytes are looked at as well. Whoever uses
+    the snapshot makes sure with `ensure_kept` that no gc took it meanwhile.
+    """
     sent = 0
-    prefix = code_prefix(code.id)
+    prefix, index_key = code_prefix(code.id), code_index_key(code.id)
+    index = encode_index([TreeFile(*entry) for entry in code.entries])
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
-    missing = [
+    to_send = [
         (entry, source)
         for entry, source in zip(code.entries, code.sources)
-        if there.get(entry.path) != entry.size_bytes
+        if there.get(entry.path) != entry.size_bytes or _is_damaged(store, prefix, entry)
     ]
-    if missing or store.info(code_index_key(code.id)) is None:
+    if to_send or not _holds(store, index_key, index):
         ensure_format(store)
         with ThreadPoolExecutor(max_workers) as pool:
             jobs = [
@@ -117,10 +122,22 @@ def send_code(store: Store, code: CodeFiles, *, max_workers: int = 8, sink: Even
                     FileBody(source, entry.size_bytes, entry.content_id),
                     replace=entry.path in there,
                 )
-                for entry, source in missing
+                for entry, source in to_send
             ]
-            for job, (entry, _) in zip(jobs, missing):
+            for job, (entry, _) in zip(jobs, to_send):
                 sent += entry.size_bytes if job.result() else 0
-        store.put(code_index_key(code.id), encode_index([TreeFile(*entry) for entry in code.entries]))
+        store.put(index_key, index, replace=True)
         sink(Note(f"code: {len(code.entries)} files, {sent / 1000:.0f} kB sent"))
     return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
+
+
+def _is_damaged(store: Store, prefix: str, entry: FileEntry) -> bool:
+    path = store.local_path(prefix + entry.path)
+    return path is not None and file_content_id(path) != entry.content_id
+
+
+def _holds(store: Store, key: str, data: bytes) -> bool:
+    try:
+        return store.get(key) == data
+    except NotFound:
+        return False

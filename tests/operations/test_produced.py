@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 
 from amlctl.core.events import Warned, null_sink
 from amlctl.errors import Conflict
+from amlctl.operations.pull import pull
 from amlctl.operations.store_gc import gc
-from amlctl.operations.sync import sync
+from amlctl.operations.sync import SyncOptions, sync
 from amlctl.transfer.heads import read_head
+from amlctl.transfer.manifests import read_manifest
 from amlctl.transfer.produced import make_newest
 from amlctl.transfer.publish import publish
 from tests.support.bench import Bench, wait_for_state
@@ -188,3 +191,35 @@ def test_a_submit_that_waits_says_what_is_not_the_newest(bench: Bench, tmp_path:
     document = result.to_json()
     assert document["status"] == "Completed"
     assert document["error"]["kind"] == "conflict"
+
+
+def test_a_produced_dataset_is_what_a_sync_would_make_of_it(bench: Bench) -> None:
+    script = """
+        import os, pathlib
+        root = pathlib.Path(os.environ["AMLCTL_DATA_BLOBS_DIR"], "working/new")
+        root.mkdir(parents=True)
+        for number in range(12):
+            root.joinpath(f"{number}.txt").write_bytes(os.urandom(900))
+            root.joinpath(f"{number}.tmp").write_bytes(b"x")
+        root.joinpath("a.bak").write_bytes(b"x")
+        root.joinpath("large").write_bytes(os.urandom(2_000))
+        root.joinpath("scratch").mkdir()
+        root.joinpath("scratch/x").write_bytes(b"x")
+    """
+    bench.write("data_blobs/.amlctlignore", "*.tmp\n")
+    bench.write("data_blobs/working/.amlctlignore", "scratch/\n")
+    sizes = replace(bench.settings.sync, pack_below=1_000, pack_size=3_000, ignore=("*.bak",))
+    bench = bench.with_settings(sync=sizes)
+    bench.script(script)
+    record = bench.submit("train.py", produces=("working/new",)).record
+    assert record.status == "Completed"
+    head = read_head(bench.store, "working/new")
+    assert head is not None
+    manifest = read_manifest(bench.store, head.manifest_key)
+    assert {entry.path for entry in manifest.entries} == {"large", *(f"{number}.txt" for number in range(12))}
+    assert len(manifest.pack_sizes) == 3
+    assert {place.kind for place in manifest.places.values()} == {"pack", "object"}
+    options = SyncOptions("auto", sizes.pack_below, sizes.pack_size, sizes.ignore)
+    pull(bench.project, bench.store, "working/new", options, null_sink)
+    again = sync(bench.project, bench.store, "working/new", replace(options, checksum=True), null_sink)
+    assert (again.snapshot, again.uploaded_blobs) == (head.snapshot, 0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 
 from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warned
 from amlctl.core.run import RunRecord
-from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
+from amlctl.errors import Conflict, NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
 from amlctl.operations.submit import plan
 from tests.support.bench import Bench, wait_for_state, wait_until
+from tests.support.faulty_store import Call, FaultyStore
 
 SHOW_ALL = """
     import json, os, pathlib, sys
@@ -284,6 +286,65 @@ def test_from_repeats_a_run_exactly(bench: Bench) -> None:
     assert varied.config_content == {"a": 5}
     assert varied.arguments == ["--n", "2"]
     assert varied.datasets == first.datasets
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "overwritten", "index"])
+def test_damaged_code_is_sent_again(bench: Bench, damage: str) -> None:
+    bench.script("print('whole')")
+    code = bench.submit("train.py").record.code
+    path = bench.store.local_path(f"code/{code}.json" if damage == "index" else f"code/{code}/pipeline/train.py")
+    assert path is not None
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(data[:5] if damage == "cut" else data[::-1])
+    again = bench.submit("train.py").record
+    assert (again.status, again.code) == ("Completed", code)
+    assert path.read_bytes() == data
+
+
+def test_code_that_a_gc_takes_meanwhile_is_a_conflict(bench: Bench) -> None:
+    bench.script("print(1)")
+    code = bench.submit("train.py").record.code
+    took: list[str] = []
+
+    def collect(call: Call) -> None:
+        # After the code was found there, before the run that names it is recorded.
+        if call.is_done or call.method != "put" or not call.key.endswith("/record.json") or took:
+            return
+        took.append(call.key)
+        for entry in list(bench.store.list(f"code/{code}/")):
+            bench.store.delete(entry.key)
+        bench.store.delete(f"code/{code}.json")
+
+    store = FaultyStore(bench.store, collect)
+    with pytest.raises(Conflict, match="gc"):
+        replace(bench, store=store).submit("train.py")  # type: ignore[arg-type]
+    assert took
+    assert bench.submit("train.py").record.status == "Completed"
+
+
+def test_from_has_the_commit_of_the_code_that_it_repeats(bench: Bench) -> None:
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(bench.project.root)]
+    subprocess.run([*git, "init", "-q", "."], check=True)
+    bench.script("print(1)")
+
+    def commit() -> None:
+        subprocess.run([*git, "add", "pipeline"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+
+    commit()
+    first = bench.submit("train.py").record
+    bench.script("print(2)")
+    commit()
+    bench.script("print(3)")
+    again = bench.submit(from_run=first.run).record
+    assert first.git is not None
+    assert again.git == first.git
+    present = bench.submit("train.py", from_run=first.run, env_from_current=True).record
+    assert present.git is not None
+    assert present.git["commit"] != first.git["commit"]
+    assert present.git["dirty"] is True
 
 
 def test_from_tells_what_is_gone(bench: Bench) -> None:
