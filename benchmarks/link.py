@@ -64,6 +64,10 @@ class Link:
     def counts(self) -> Counts:
         return self._ask("read")
 
+    def shape(self, round_trip_s: float, bits_per_second: float | None = None) -> None:
+        """Become another line, at a moment when nothing is on its way."""
+        self._ask(f"shape:{round_trip_s}:{bits_per_second or 0}")
+
     def _ask(self, what: str) -> Counts:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -147,9 +151,9 @@ class RequestCounter:
 class _Lane:
     """One direction of the link; what is on its way arrives in the order in which it left."""
 
-    def __init__(self, delay_s: float, bytes_per_second: float | None) -> None:
-        self.delay_s = delay_s
-        self.bytes_per_second = bytes_per_second
+    def __init__(self) -> None:
+        self.delay_s = 0.0
+        self.bytes_per_second: float | None = None
         self.free_at = 0.0
         self.travelling: deque[tuple[float, _Flow, bytes]] = deque()
         self.waiting: deque[_Flow] = deque()
@@ -189,12 +193,9 @@ class _Flow:
 class _Proxy:
     def __init__(self, host: str, port: int, round_trip_s: float, bytes_per_second: float | None) -> None:
         self._service = (host, port)
-        self._round_trip_s = round_trip_s
-        self._is_direct = round_trip_s == 0 and bytes_per_second is None
-        self._read_at_once = _BUFFER if bytes_per_second is None else _LINE_BUFFER
         self._counts = Counts()
-        self._up = _Lane(round_trip_s / 2, bytes_per_second)
-        self._down = _Lane(round_trip_s / 2, bytes_per_second)
+        self._up, self._down = _Lane(), _Lane()
+        self._shape(round_trip_s, bytes_per_second)
         self._handshakes: deque[tuple[float, _Flow]] = deque()
         self._epoll = select.epoll()
         self._flows: dict[int, tuple[_Flow, _Flow]] = {}
@@ -238,10 +239,21 @@ class _Proxy:
         asked = os.read(0, 4096)
         for what in asked.split():
             os.write(1, json.dumps(asdict(self._counts)).encode() + b"\n")
-            if what == b"reset":
+            verb, *values = what.split(b":")
+            if verb == b"shape":
+                self._shape(float(values[0]), float(values[1]) / 8 or None)
+            elif verb == b"reset":
                 for name, value in asdict(Counts()).items():
                     setattr(self._counts, name, value)
         return bool(asked)
+
+    def _shape(self, round_trip_s: float, bytes_per_second: float | None) -> None:
+        self._round_trip_s = round_trip_s
+        self._is_direct = round_trip_s == 0 and bytes_per_second is None
+        self._read_at_once = _BUFFER if bytes_per_second is None else _LINE_BUFFER
+        for lane in (self._up, self._down):
+            lane.delay_s = round_trip_s / 2
+            lane.bytes_per_second = bytes_per_second
 
     def _accept(self) -> None:
         while True:

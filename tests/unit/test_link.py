@@ -127,6 +127,21 @@ def test_all_connections_share_the_line(service: int, verb: str) -> None:
     assert seconds == pytest.approx(size * count * 8 / 50e6, rel=0.15)
 
 
+def test_the_line_can_become_another(service: int) -> None:
+    with running_link("127.0.0.1", service) as link:
+        connection = _connection(link.port)
+        _asked(connection, "GET", "/10")
+        link.shape(0.06)
+        started = time.perf_counter()
+        _asked(connection, "GET", "/10")
+        assert time.perf_counter() - started >= 0.06
+        link.shape(0.0)
+        started = time.perf_counter()
+        _asked(connection, "GET", "/10")
+        assert time.perf_counter() - started < 0.05
+        connection.close()
+
+
 def test_a_side_that_ends_is_passed_on(service: int) -> None:
     with running_link("127.0.0.1", service, round_trip_s=0.002) as link:
         with socket.create_connection(("127.0.0.1", link.port), timeout=30) as client:
