@@ -231,6 +231,35 @@ def test_a_store_that_vanishes_fails_the_run_and_keeps_the_container(tmp_path: P
     assert (places.outputs_dir / "last.txt").read_text() == "kept"
 
 
+@pytest.mark.parametrize("is_canceled", [False, True])
+def test_a_record_that_cannot_be_written_is_written_later(tmp_path: Path, is_canceled: bool) -> None:
+    bench = local_bench(tmp_path)
+    go = tmp_path / "go"
+    run = bench.start(f"""
+        import os, time
+        print("pids", os.getpid())
+        print("ready")
+        while not os.path.exists({str(go)!r}):
+            time.sleep(0.02)
+    """)
+    [script] = pids_of(bench, run)
+    supervisor = supervisor_of(bench, run)
+    places = RunPlaces(bench.project.state_dir, run)
+    kept = places.record_dir.rename(tmp_path / "kept")
+    places.record_dir.write_text("in the way")
+    if is_canceled:
+        places.cancel_request.touch()
+    else:
+        go.touch()
+    wait_until(lambda: not is_running(script), what="the script's end")
+    assert is_running(supervisor)
+    places.record_dir.unlink()
+    kept.rename(places.record_dir)
+    record = bench.finished(run)
+    assert record.status == ("Canceled" if is_canceled else "Completed")
+    assert json.loads(bench.store.get(f"runs/{run}/record.json"))["status"] == record.status
+
+
 def test_a_number_that_belongs_to_somebody_else_is_left_alone() -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     try:

@@ -42,6 +42,9 @@ from amlctl.workspaces.local.supervisor_settings import SupervisorSettings
 
 SAVE_LIMIT_S = 600.0
 """What the runtime gets, beyond the script's grace, to save outputs after it was asked to end; then it is killed."""
+RECORD_LIMIT_S = 600.0
+"""So long the end of a run is written again and again where this disk does not take it."""
+_AGAIN_S = 0.5
 
 
 class Supervisor:
@@ -56,6 +59,7 @@ class Supervisor:
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._log = SavedLog(self._store, run, self._places.log, self._places.collapsed_log)
         self._is_stop_signalled = False
+        self._is_record_behind = False
 
     def run(self) -> None:
         """From Queued to the final record."""
@@ -67,7 +71,19 @@ class Supervisor:
             ending = failed(error)
         except OSError as error:
             ending = Ending(RunState.FAILED, 1, "unavailable", f"this machine failed the run: {error}")
-        finish(self._places, self._store, self._record, ending, utc_now, log=self._log)
+        self._finish(ending)
+
+    def _finish(self, ending: Ending) -> None:
+        """On a full disk it waits for room: a run whose end is not written would count as one that was killed."""
+        deadline = time.monotonic() + RECORD_LIMIT_S
+        while True:
+            try:
+                finish(self._places, self._store, self._record, ending, utc_now, log=self._log)
+                return
+            except OSError:
+                if time.monotonic() >= deadline:
+                    raise
+            self._wakeups.wait(_AGAIN_S)
 
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
@@ -86,7 +102,12 @@ class Supervisor:
         self._reached(RunState.RUNNING)
         with self._places.log.open("ab") as log:
             process = self._start_runtime(spec, slot, log.fileno())
-        return self._watch(process)
+        try:
+            return self._watch(process)
+        finally:
+            # Whatever goes wrong here: the script never outlives its run.
+            if process.poll() is None:
+                self._end_leftovers()
 
     def _wait_for_slot(self) -> Slot:
         folder = queue_folder(self._places.state_dir, self._record.compute)
@@ -141,8 +162,7 @@ class Supervisor:
             if stopped is None:
                 if self._is_cancel_requested():
                     stopped = Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
-                    with contextlib.suppress(OSError):  # a full disk: the script has to end all the same
-                        self._reached(RunState.CANCEL_REQUESTED)
+                    self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
                 elif limit_s is not None and now >= started + limit_s:
                     stopped = Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
                 if stopped is not None:
@@ -153,6 +173,8 @@ class Supervisor:
             if now >= next_save:
                 next_save = now + self._settings.timing.save_interval_s
                 self._save_log()
+                if self._is_record_behind:
+                    self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
         self._end_leftovers()
         return_code = process.returncode
         if stopped is None:
@@ -176,6 +198,14 @@ class Supervisor:
         if trouble is not None:
             say(self._places.log, f"the run's record could not be put into the store: {trouble.message}")
 
+    def _try_to_reach(self, state: RunState) -> bool:
+        """Whether it is written: on a full disk the script is watched, and ended, all the same."""
+        try:
+            self._reached(state)
+        except OSError:
+            return False
+        return True
+
     def _tell(self, event: Event) -> None:
         if isinstance(event, Note):
             say(self._places.log, event.message)
@@ -185,7 +215,7 @@ class Supervisor:
             self._is_stop_signalled = True
 
     def _is_cancel_requested(self) -> bool:
-        return self._is_stop_signalled or self._places.cancel_request.exists()
+        return self._is_stop_signalled or os.path.exists(self._places.cancel_request)
 
     def _check_canceled(self, wait_s: float = 0.0) -> None:
         """Raises Interrupted once the run shall end."""
