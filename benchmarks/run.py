@@ -1,6 +1,7 @@
 """Measure amlctl against its peers: `python benchmarks/run.py [NAME…]` with the Python that amlctl is installed in.
 
 Prints a table for each benchmark. A run of all of them at full scale also writes benchmarks/RESULTS.md.
+`python benchmarks/run.py transfer` measures transfers to Blob Storage over simulated links (`--help` says how).
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["transfer"]:
+        from cases import transfer  # needs the packages of the tests
+
+        return transfer.main(sys.argv[2:])
     options = _options()
     names = options.names or list(BENCHMARKS)
     results: list[Result] = []
