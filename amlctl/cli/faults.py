@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import sys
@@ -15,12 +14,8 @@ from typing import ClassVar
 
 from amlctl import __version__
 from amlctl.core.secret_names import mask_command_line
-from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_SQLITE_FULL = frozenset({"SQLITE_FULL"})
-_SQLITE_FORBIDDEN = frozenset({"SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"})
+from amlctl.errors import AmlctlError
+from amlctl.localfs.disk_errors import disk_error
 
 
 class InternalFault(AmlctlError):
@@ -32,18 +27,10 @@ class InternalFault(AmlctlError):
 
 def explained(error: Exception) -> AmlctlError | None:
     """The user's error behind a failure of the operating system, if it is one of theirs to mend."""
-    sqlite_name = getattr(error, "sqlite_errorname", "")
-    if not isinstance(error, OSError) and not sqlite_name:
+    if not isinstance(error, OSError):
         return None
-    number = getattr(error, "errno", None)
-    place = getattr(error, "filename", None)
-    where = f": {os.fsdecode(place)}" if isinstance(place, (str, bytes)) else ""
-    if number in _FULL or sqlite_name in _SQLITE_FULL:
-        return ServiceUnavailable(f"no space left on the disk{where}", hint="make room, then run it again")
-    if number in _FORBIDDEN or sqlite_name in _SQLITE_FORBIDDEN:
-        reason = os.strerror(number).lower() if number else str(error)
-        return RightsError(f"{reason}{where or ': .amlctl/'}", hint="check the rights of that file and its folder")
-    return None
+    place = error.filename
+    return disk_error(error, os.fsdecode(place) if isinstance(place, (str, bytes)) else "")
 
 
 def internal_fault(error: BaseException, arguments: Sequence[str], folder: Path | None) -> InternalFault:

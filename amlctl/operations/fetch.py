@@ -6,7 +6,6 @@ Works while the run is going: the store holds what the runtime saved last.
 
 from __future__ import annotations
 
-import errno
 import filecmp
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Warned, null_sink
-from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, UsageError
+from amlctl.errors import RightsError, UsageError
 from amlctl.localfs.atomic import temporary_beside
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.project import Project
 from amlctl.operations.logs import collapsed_log
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
@@ -68,7 +68,9 @@ def fetch(
         if with_logs:
             counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:
-        raise _not_written(target, error) from error
+        hint = "choose another folder with --to"
+        told = disk_error(error, str(target), rights_hint=hint)
+        raise told or RightsError(f"{target} cannot be written: {error.strerror or error}", hint=hint) from error
     files, size, new_files, new_bytes = counts
     if include and not files:
         sink(Warned(f"run {run} has no output that matches {', '.join(include)}"))
@@ -100,13 +102,6 @@ def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
         )
 
     return matches
-
-
-def _not_written(target: Path, error: OSError) -> AmlctlError:
-    message = f"cannot write to {target}: {error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ServiceUnavailable(message, hint="free some space, then fetch again: what has arrived stays")
-    return RightsError(message, hint="choose another folder with --to")
 
 
 Counts = tuple[int, int, int, int]

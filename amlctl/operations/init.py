@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from amlctl.errors import RightsError, ServiceUnavailable, UsageError
+from amlctl.errors import RightsError, UsageError
+from amlctl.localfs.disk_errors import disk_error
 
 _FOLDERS = ("pipeline", "data_blobs/raw", "data_blobs/working", "outputs", "compute")
 _TEMPLATES = {
@@ -32,7 +32,7 @@ class InitResult:
 
 
 def init(folder: Path) -> InitResult:
-    """Raises UsageError (a file stands where a folder is needed), RightsError, ServiceUnavailable (disk full)."""
+    """Raises UsageError (a file stands where a folder is needed), RightsError (disk full)."""
     result = InitResult([], [])
     templates = files("amlctl.operations") / "templates"
     path = folder
@@ -50,10 +50,9 @@ def init(folder: Path) -> InitResult:
         message = f"{error.filename} is a file, and init needs a folder there"
         raise UsageError(message, hint="choose another folder, or move the file away") from error
     except OSError as error:
-        message = f"cannot make {path}: {error.strerror}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ServiceUnavailable(message, hint="make room on the disk, then amlctl init again") from error
-        raise RightsError(message, hint=f"check who may write in {folder}") from error
+        hint = f"check who may write in {folder}"
+        told = disk_error(error, str(path), rights_hint=hint)
+        raise told or RightsError(f"cannot make {path}: {error.strerror}", hint=hint) from error
     return result
 
 

@@ -19,8 +19,9 @@ from typing import IO, Optional
 import xxhash
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_stale, temporary_beside, write_bytes
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.stores.contract import Body, Entry, FileBody, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
@@ -229,15 +230,11 @@ def _appear(temporary: Path, path: Path, replace: bool) -> bool:
 def _translate(error: OSError, key: str, url: str) -> AmlctlError:
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         return NotFound(f"{key} is not in the store {url}")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ServiceUnavailable(
-            f"the disk of the store {url} is full", hint="free some space and run it again; nothing is lost"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return RightsError(
-            f"no right to use {key or 'the folder'} in the store {url}: {error.strerror}",
-            hint=f"check the owner and the rights of {url}",
-        )
+    told = disk_error(
+        error, f"{key or 'the folder'} of the store {url}", rights_hint=f"check the owner and the rights of {url}"
+    )
+    if told is not None:
+        return told
     if isinstance(error, (NotADirectoryError, FileExistsError)):
         return SettingsError(
             f"the store {url} cannot hold {key}: a file stands where a folder is needed",

@@ -6,7 +6,6 @@ sees yet (`is_private`: a working container) files are written under their own n
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import time
@@ -19,8 +18,9 @@ from threading import Lock
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
-from amlctl.errors import Conflict, RightsError, ServiceUnavailable
+from amlctl.errors import Conflict
 from amlctl.localfs.atomic import remove_stale, temporary_beside, temporary_name
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range
@@ -180,7 +180,10 @@ class _Receiver:
         except OSError as error:
             if not self.is_private and os.path.lexists(written_to):
                 os.unlink(written_to)
-            raise _disk_error(error, path) from error
+            told = disk_error(error, path)
+            if told is None:
+                raise
+            raise told from error
 
 
 def _path(target: Path, entry: FileEntry) -> str:
@@ -207,19 +210,12 @@ def _mode(is_executable: bool) -> int:
     return 0o777 if is_executable else 0o666
 
 
-def _disk_error(error: OSError, path: str) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ServiceUnavailable(
-            f"the disk is full: {path} was not written", hint="free some space and run it again; nothing is lost"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return RightsError(f"{path} cannot be written: {error.strerror}", hint="check the rights of its folder")
-    return error
-
-
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _disk_error(error, str(path)) from error
+        told = disk_error(error, str(path))
+        if told is None:
+            raise
+        raise told from error
