@@ -35,7 +35,7 @@ def parse_config(text: str, name: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise SettingsError(
-            f"{name}, line {error.lineno}, column {error.colno}: no JSON: {error.msg}",
+            f"{name}:{error.lineno}:{error.colno}: no JSON: {error.msg}",
             hint="mend the file; a config is JSON (.json) or YAML (.yaml)",
         ) from error
 
@@ -59,7 +59,7 @@ def _parse_yaml(text: str, name: str) -> Any:
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise SettingsError(f"{name}{place}: no YAML: {error.problem or error}", hint="mend the file") from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{name}: no YAML: {error}", hint="mend the file") from error

@@ -42,7 +42,7 @@ def parse_toml(text: str, source: str) -> TomlDocument:
         found = _PLACE.search(str(error))
         at_end = max(1, len(text.splitlines()))
         line = int(found[1]) if found and found[1] else at_end
-        column = f", column {found[2]}" if found and found[2] else ""
+        column = f":{found[2]}" if found and found[2] else ""
         raise SettingsError(
             f"{source}:{line}{column}: no TOML: {_PLACE.sub('', str(error))}",
             hint="TOML is: key = value, with texts in double quotes, below a [section]",

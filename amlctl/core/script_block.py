@@ -48,11 +48,11 @@ def read_script_block(source: str, file: str) -> ScriptNeeds:
         return ScriptNeeds()
     if not blocks:
         raise SettingsError(
-            f"{file}, line {openings[0]}: the inline block is not closed",
+            f"{file}:{openings[0]}: the inline block is not closed",
             hint="end it with a line '# ///'; every line between begins with '# '",
         )
     if len(blocks) > 1:
-        raise SettingsError(f"{file}, line {_line_of(source, blocks[1].start())}: a second inline block 'script'")
+        raise SettingsError(f"{file}:{_line_of(source, blocks[1].start())}: a second inline block 'script'")
     content = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines())
     return _needs(content, file, _line_of(source, blocks[0].start()))
 
@@ -67,17 +67,17 @@ def _needs(content: str, file: str, opening_line: int) -> ScriptNeeds:
     except tomllib.TOMLDecodeError as error:
         text, place = str(error), _TOML_PLACE.search(str(error))
         line = opening_line + (int(place[1]) if place else content.count("\n") + 1)
-        column = f", column {int(place[2]) + 2}" if place else ""
-        raise SettingsError(f"{file}, line {line}{column}: {_TOML_PLACE.sub('', text)}") from error
+        column = f":{int(place[2]) + 2}" if place else ""
+        raise SettingsError(f"{file}:{line}{column}: {_TOML_PLACE.sub('', text)}") from error
     table = document.get("tool", {}).get("amlctl", {}) if isinstance(document.get("tool", {}), dict) else {}
     if not isinstance(table, dict):
-        raise SettingsError(f"{file}, line {opening_line}: tool.amlctl is no table")
+        raise SettingsError(f"{file}:{opening_line}: tool.amlctl is no table")
 
     def place_of(key: str) -> str:
         for number, line in enumerate(content.splitlines(), start=1):
             if re.match(rf"\s*[\"']?(?:tool\.amlctl\.)?{re.escape(key)}[\"']?\s*=", line):
-                return f"{file}, line {opening_line + number}"
-        return f"{file}, line {opening_line}"
+                return f"{file}:{opening_line + number}"
+        return f"{file}:{opening_line}"
 
     for key in table:
         if key not in _KEYS:

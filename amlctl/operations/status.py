@@ -12,7 +12,7 @@ from amlctl.errors import NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.project import Project
 from amlctl.operations.dataset_state import LocalState, base_manifest, head_manifest, local_state, look_at
-from amlctl.operations.sync import SyncOptions
+from amlctl.operations.sync_result import SyncOptions
 from amlctl.stores.contract import Store
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from amlctl.core.diff import Changes, diff, merge
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
 from amlctl.core.manifest import FileEntry, HeadValue, Manifest, Place, encode_section, needs_no_bytes, snapshot_id
 from amlctl.core.names import colliding_names
-from amlctl.core.sync_plan import FEW_FILES, Known, Layout, SyncPlan, plan_sync
+from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
 from amlctl.errors import Conflict
 from amlctl.localfs.identify import OnContent, identify
 from amlctl.localfs.project import Project
@@ -30,6 +29,8 @@ from amlctl.operations.dataset_state import (
     look_at,
 )
 from amlctl.operations.mirror import delete_leftovers
+from amlctl.operations.sync_result import SyncOptions as SyncOptions
+from amlctl.operations.sync_result import SyncResult as SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import Head, swap_head
@@ -41,70 +42,6 @@ from amlctl.transfer.store_format import ensure_format
 _MUCH_BYTES = 16 << 20
 _TRIES = 8
 """Times that a sync plans anew because another writer has moved HEAD."""
-
-
-@dataclass(frozen=True)
-class SyncOptions:
-    """Sizes in bytes; `bwlimit` in bytes a second; `jobs` files at a time."""
-
-    layout: str = "auto"
-    pack_below: int = 1 << 20
-    pack_size: int = 64 << 20
-    ignore: tuple[str, ...] = ()
-    checksum: bool = False
-    verify: bool = False
-    repair: bool = False
-    ours: bool = False
-    theirs: bool = False
-    delete: bool = False
-    yes: bool = False
-    jobs: int | None = None
-
-    @property
-    def max_workers(self) -> int:
-        return self.jobs or 8
-
-    @property
-    def prefer(self) -> str:
-        return "ours" if self.ours else "theirs" if self.theirs else ""
-
-    def layout_rules(self, present: str | None) -> Layout:
-        """`auto` stays with `mirror` where a dataset has that layout already."""
-        name = "mirror" if self.layout == "auto" and present == "mirror" else self.layout
-        return Layout(name, self.pack_below, self.pack_size)
-
-
-@dataclass(frozen=True)
-class SyncResult:
-    """What a sync or pull did; counts are files, `…_bytes` bytes. `requests` counts calls of the store."""
-
-    dataset: str
-    snapshot: str
-    previous: str | None
-    layout: str
-    files: int
-    bytes: int
-    added: int = 0
-    modified: int = 0
-    deleted: int = 0
-    unchanged: int = 0
-    uploaded_blobs: int = 0
-    uploaded_bytes: int = 0
-    reused_bytes: int = 0
-    downloaded_files: int = 0
-    downloaded_bytes: int = 0
-    requests: int = 0
-    hashed_bytes: int = 0
-    seconds: float = 0.0
-    dry_run: bool = False
-    manifest_key: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        document = asdict(self)
-        del document["manifest_key"]
-        if not self.dry_run:
-            del document["dry_run"]
-        return document
 
 
 def sync(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> SyncResult:

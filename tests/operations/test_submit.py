@@ -226,7 +226,7 @@ def test_a_yaml_config_arrives_as_it_was_written(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("path", "text", "words"),
     [
-        ("pipeline/bad.json", '{"a": 1,\n "b": }', ["pipeline/bad.json", "line 2", "column 7"]),
+        ("pipeline/bad.json", '{"a": 1,\n "b": }', ["pipeline/bad.json:2:7: "]),
         ("pipeline/bad.yaml", "a: 1\nb: [", ["pipeline/bad.yaml", "line"]),
     ],
 )

@@ -30,12 +30,12 @@ def test_a_script_may_say_nothing(source: str) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (block("[tool.amlctl]", 'dataset = ["raw/a"]'), ["x.py, line 6", "'dataset'", "'datasets'"]),
-        (block("[tool.amlctl]", "", 'datasets = "raw/a"'), ["x.py, line 7", "list"]),
-        (block("[tool.amlctl]", "compute = 3"), ["x.py, line 6", "compute"]),
-        (block("[tool.amlctl]", "datasets = [oops]"), ["x.py, line 6, column 15"]),
-        (block("[tool.amlctl]", "datasets = ["), ["x.py, line 6"]),
-        (HEAD + "# /// script\n# [tool.amlctl]\nprint(1)\n", ["x.py, line 4", "not closed"]),
+        (block("[tool.amlctl]", 'dataset = ["raw/a"]'), ["x.py:6", "'dataset'", "'datasets'"]),
+        (block("[tool.amlctl]", "", 'datasets = "raw/a"'), ["x.py:7", "list"]),
+        (block("[tool.amlctl]", "compute = 3"), ["x.py:6", "compute"]),
+        (block("[tool.amlctl]", "datasets = [oops]"), ["x.py:6:15"]),
+        (block("[tool.amlctl]", "datasets = ["), ["x.py:6"]),
+        (HEAD + "# /// script\n# [tool.amlctl]\nprint(1)\n", ["x.py:4", "not closed"]),
         (block("x = 1") + "\n" + block("x = 1"), ["second"]),
     ],
 )

@@ -121,7 +121,7 @@ def test_the_rule_that_ignores_a_script_is_named(root: Path) -> None:
     with pytest.raises(UsageError) as caught:
         script(root, "pipeline/wandb/ignored.py")
     assert "wandb/" in caught.value.hint
-    assert ".gitignore, line 1" in caught.value.hint
+    assert ".gitignore:1" in caught.value.hint
 
 
 @pytest.mark.parametrize(

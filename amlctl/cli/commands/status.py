@@ -9,7 +9,7 @@ import typer
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.text import data
 from amlctl.operations.status import status as operation
-from amlctl.operations.sync import SyncOptions
+from amlctl.operations.sync_result import SyncOptions
 
 app = typer.Typer(add_completion=False)
 

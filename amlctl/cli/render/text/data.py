@@ -11,7 +11,7 @@ from amlctl.cli.render.tables import fields, printable
 
 if TYPE_CHECKING:
     from amlctl.operations.status import DatasetStatus
-    from amlctl.operations.sync import SyncResult
+    from amlctl.operations.sync_result import SyncResult
     from amlctl.operations.why import Why
 
 ID_CELLS = 12

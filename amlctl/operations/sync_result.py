@@ -1,0 +1,72 @@
+"""What a sync or a pull is asked for, and what it tells."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from amlctl.core.sync_plan import Layout
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """Sizes in bytes; `bwlimit` in bytes a second; `jobs` files at a time."""
+
+    layout: str = "auto"
+    pack_below: int = 1 << 20
+    pack_size: int = 64 << 20
+    ignore: tuple[str, ...] = ()
+    checksum: bool = False
+    verify: bool = False
+    repair: bool = False
+    ours: bool = False
+    theirs: bool = False
+    delete: bool = False
+    yes: bool = False
+    jobs: int | None = None
+
+    @property
+    def max_workers(self) -> int:
+        return self.jobs or 8
+
+    @property
+    def prefer(self) -> str:
+        return "ours" if self.ours else "theirs" if self.theirs else ""
+
+    def layout_rules(self, present: str | None) -> Layout:
+        """`auto` stays with `mirror` where a dataset has that layout already."""
+        name = "mirror" if self.layout == "auto" and present == "mirror" else self.layout
+        return Layout(name, self.pack_below, self.pack_size)
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a sync or pull did; counts are files, `…_bytes` bytes. `requests` counts calls of the store."""
+
+    dataset: str
+    snapshot: str
+    previous: str | None
+    layout: str
+    files: int
+    bytes: int
+    added: int = 0
+    modified: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    uploaded_blobs: int = 0
+    uploaded_bytes: int = 0
+    reused_bytes: int = 0
+    downloaded_files: int = 0
+    downloaded_bytes: int = 0
+    requests: int = 0
+    hashed_bytes: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    manifest_key: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        del document["manifest_key"]
+        if not self.dry_run:
+            del document["dry_run"]
+        return document
