@@ -179,7 +179,7 @@ def test_every_variable_of_the_list_works(tmp_path: Path) -> None:
 def test_an_error_says_where(tmp_path: Path, text: str, line: int, message: str, hint: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, text)
-    assert caught.value.message.startswith((f".amlctl.toml:{line}: ", f".amlctl.toml:{line}, column "))
+    assert caught.value.message.startswith(f".amlctl.toml:{line}:")
     assert message in caught.value.message
     assert hint in caught.value.hint
 

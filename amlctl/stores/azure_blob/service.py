@@ -263,7 +263,7 @@ class BlobService:
         thing = f"{key} in {self._address.url}" if key else f"the store {self._address.url}"
         status, code = answer.status, answer.code
         if status == 404 and code in ("ContainerNotFound", "ContainerBeingDeleted"):
-            return ContainerNotFound(
+            return NotFound(
                 f"there is no container {self._address.container} in account {self._address.account}",
                 hint="check the store's URL; the first sync makes the container",
             )
@@ -304,10 +304,6 @@ class BlobService:
             f"no right to use {thing} ({answer.code or answer.status}): {why}",
             hint="ask for the role Storage Blob Data Contributor, and check the account's network rules",
         )
-
-
-class ContainerNotFound(NotFound):
-    """The container itself is missing."""
 
 
 def _retry_after_s(answer: Answer) -> float:

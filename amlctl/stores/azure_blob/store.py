@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from amlctl.core.content_id import content_id
-from amlctl.errors import Conflict, SettingsError
+from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
-from amlctl.stores.azure_blob.service import Answer, BlobService, Body, ContainerNotFound, md5_header
+from amlctl.stores.azure_blob.service import Answer, BlobService, Body, md5_header
 from amlctl.stores.azure_blob.upload import CONTENT_ID, Limits, Uploader
 from amlctl.stores.contract import Body as StoreBody
 from amlctl.stores.contract import Entry, FileBody, Traffic, Versioned, is_valid_key
@@ -204,7 +204,7 @@ class AzureBlobStore:
     def _making_container(self, act: Callable[[], _T]) -> _T:
         try:
             return act()
-        except ContainerNotFound:
+        except NotFound:  # a value that is written needs nothing but its container
             self._service.create_container()
         return act()
 
