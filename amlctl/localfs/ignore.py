@@ -65,7 +65,20 @@ class FolderRules:
         self._chain = chain
         self._prefix = byte_text(f"{folder}/") if folder else ""
         self.is_empty = not chain.rules
-        self.concerns_files = any(not rule.is_folder_only for rule in chain.rules)
+
+    def are_those_of(self, other: FolderRules) -> bool:
+        """Whether no ignore file stands between the two folders, of which one is below the other."""
+        return self._chain is other._chain
+
+    def screen(self) -> Optional[tuple[frozenset[str], tuple[str, ...]]]:
+        """Whole names and endings: a file with none of them is kept. None where a name alone does not tell."""
+        rules = [rule for rule in self._chain.rules if not rule.is_folder_only]
+        whole = frozenset(rule.body for rule in rules if _IS_PLAIN.fullmatch(rule.body))
+        endings = tuple(rule.body[1:] for rule in rules if _IS_SUFFIX.fullmatch(rule.body))
+        is_told_by_name = all(rule.is_for_names and rule.body.isascii() for rule in rules)
+        return (
+            (whole, endings) if is_told_by_name and len(whole) + len(endings) >= len({r.body for r in rules}) else None
+        )
 
     def match(self, name: str, is_dir: bool) -> Optional[Rule]:
         """The rule by which `name` is ignored; None where it is kept."""

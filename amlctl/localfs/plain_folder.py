@@ -20,21 +20,35 @@ _ONLY_FILES = {_REGULAR}
 _ORDINARY = {_REGULAR, _FOLDER}
 
 
-def read_plain_folder(path: str, careful_names: tuple[str, ...]) -> tuple[bytes, list[str]] | None:
+Careful = tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]
+"""Names that make a folder not ordinary: beginnings (each with a dot in front), whole names, endings."""
+
+
+def read_plain_folder(path: str, careful: Careful) -> tuple[bytes, list[str]] | None:
     """Marshalled (names, stat fields) of the files in it, and the names of the folders; None: it is not ordinary.
 
-    `careful_names` are names, or beginnings of names, that make a folder not ordinary. Raises OSError.
+    Raises OSError.
     """
-    with os.scandir(path) as found:
-        entries = list(found)
+    beginnings, whole, endings = careful
+    # By descriptor the system looks up one name a file, not the whole path: a fifth of the time on a deep one.
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        with os.scandir(descriptor) as found:
+            entries = list(found)
         stats = [_FIELDS(entry.stat(follow_symlinks=False)) for entry in entries]
     except FileNotFoundError:
         return None
+    finally:
+        os.close(descriptor)
     names = [entry.name for entry in entries]
     folders: list[str] = []
     kinds = {fields[0] & _KIND for fields in stats}
-    if not kinds <= _ORDINARY or any(name.startswith(careful_names) for name in names if name[0] == "."):
+    if (
+        not kinds <= _ORDINARY
+        or any(name.startswith(beginnings) for name in names if name[0] == ".")
+        or not whole.isdisjoint(names)
+        or (endings and any(name.endswith(endings) for name in names))
+    ):
         return None
     if not kinds <= _ONLY_FILES:
         folders = [name for name, fields in zip(names, stats) if fields[0] & _KIND == _FOLDER]
@@ -46,9 +60,9 @@ def read_plain_folder(path: str, careful_names: tuple[str, ...]) -> tuple[bytes,
     return marshal.dumps((names, stats), 2), folders
 
 
-def _answer(path: str, careful_names: tuple[str, ...]) -> tuple[bytes, list[str]] | None:
+def _answer(path: str, careful: Careful) -> tuple[bytes, list[str]] | None:
     try:
-        return read_plain_folder(path, careful_names)
+        return read_plain_folder(path, careful)
     except OSError:
         return None
 
@@ -57,10 +71,10 @@ def _serve() -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
-            careful_names, paths = marshal.load(requests)
+            careful, paths = marshal.load(requests)
         except EOFError:
             return
-        marshal.dump([_answer(path, careful_names) for path in paths], answers, 2)
+        marshal.dump([_answer(path, careful) for path in paths], answers, 2)
         answers.flush()
 
 

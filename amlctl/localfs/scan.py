@@ -102,7 +102,7 @@ def scan(root: Path, rules: Optional[IgnoreRules] = None, *, is_large: bool = Fa
     gc.disable()
     try:
         if is_large:
-            with scan_helper(walk.careful_names) as helper:
+            with scan_helper(walk.careful) as helper:
                 walk.run(helper)
         else:
             walk.run(None)
@@ -122,9 +122,11 @@ class _Walk:
         self._top = top
         self._plain: list[tuple[str, str]] = []
         self._careful: list[tuple[str, str, frozenset[tuple[int, int]]]] = []
-        self.careful_names = (TEMPORARY_PREFIX, *(rules.file_names if rules is not None else ()))
-        # Rules that look at folders alone leave the files' fast way open.
-        self._has_file_rules = rules is not None and rules.enter("", ()).concerns_files
+        self._top_rules = _rules_here(rules, "", os.fspath(result.root))
+        screen = self._top_rules.screen() if self._top_rules is not None else (frozenset(), ())
+        self._are_all_careful = screen is None
+        whole, endings = screen or (frozenset(), ())
+        self.careful = ((TEMPORARY_PREFIX, *(rules.file_names if rules is not None else ())), whole, endings)
 
     def run(self, helper: Optional[ScanHelper]) -> None:
         self._plain.append(("", os.fspath(self._result.root)))
@@ -132,7 +134,7 @@ class _Walk:
             if helper is not None:
                 for (path, full), answer in helper.answers(wait=not (self._plain or self._careful)):
                     self._take(path, full, answer)
-                if helper.is_idle and len(self._plain) > 1 and not self._has_file_rules:
+                if helper.is_idle and len(self._plain) > 1 and not self._are_all_careful:
                     helper.ask(self._plain)
             if self._careful:
                 self._read_carefully(*self._careful.pop())
@@ -141,10 +143,10 @@ class _Walk:
                 self._take(path, full, self._try_plain(full))
 
     def _try_plain(self, full: str) -> FolderAnswer:
-        if self._has_file_rules:
+        if self._are_all_careful:
             return None
         try:
-            return read_plain_folder(full, self.careful_names)
+            return read_plain_folder(full, self.careful)
         except OSError:
             return None
 
@@ -165,24 +167,32 @@ class _Walk:
     def _read_carefully(self, path: str, full: str, above: frozenset[tuple[int, int]]) -> None:
         """One folder, and everything below it, with rules and links looked at."""
         try:
-            folder, below = _scan_folder(self._result, path, full, above, self._rules)
+            rules = _rules_here(self._rules, path, full)
+            folder, below = _scan_folder(self._result, path, full, above, rules)
         except (FileNotFoundError, NotADirectoryError):
             return
         except PermissionError:
             self._result.unreadable.append(path or ".")
             return
         self._result.folders.append(folder)
-        self._careful += reversed(below)
+        has_own_rules = rules is not None and self._top_rules is not None and not rules.are_those_of(self._top_rules)
+        for inner_path, inner_full, above_it in reversed(below):
+            # Below a link a folder can come round again; below an ignore file its rules hold.
+            if has_own_rules or self._are_all_careful or len(above_it) > 1:
+                self._careful.append((inner_path, inner_full, above_it))
+            else:
+                self._plain.append((inner_path, inner_full))
 
 
 def _scan_folder(
-    result: Scan, path: str, full: str, above: frozenset[tuple[int, int]], rules: Optional[IgnoreRules]
+    result: Scan, path: str, full: str, above: frozenset[tuple[int, int]], rules: Optional[FolderRules]
 ) -> tuple[Folder, list[tuple[str, str, frozenset[tuple[int, int]]]]]:
+    """The folder, and the folders in it with those above them."""
+    active = None if rules is None or rules.is_empty else rules
     rows: list[FileRow] = []
     below: list[tuple[str, str, frozenset[tuple[int, int]]]] = []
     prefix = f"{path}/" if path else ""
     with os.scandir(full) as entries:
-        active = _rules_here(rules, path, full)
         for entry in entries:
             try:
                 found = entry.stat(follow_symlinks=False)
@@ -234,9 +244,7 @@ def _ancestors(known: frozenset[tuple[int, int]], root: Path, path: str) -> froz
 
 
 def _rules_here(rules: Optional[IgnoreRules], path: str, full: str) -> Optional[FolderRules]:
-    """The rules that can match in this folder; None where none can, which is the fast way."""
+    """The rules that hold in this folder, its own ignore files included."""
     if rules is None:
         return None
-    names = [name for name in rules.file_names if os.path.lexists(f"{full}/{name}")]
-    here = rules.enter(path, names)
-    return None if here.is_empty else here
+    return rules.enter(path, [name for name in rules.file_names if os.path.lexists(f"{full}/{name}")])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 from amlctl.localfs import plain_folder
+from amlctl.localfs.plain_folder import Careful
 
 FolderAnswer = Optional[tuple[bytes, list[str]]]
 _BATCH = 8
@@ -24,9 +25,9 @@ _BATCH = 8
 class ScanHelper:
     """One batch of folders is under way at a time. Not thread-safe."""
 
-    def __init__(self, process: subprocess.Popen[bytes], careful_names: tuple[str, ...]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], careful: Careful) -> None:
         self._process = process
-        self._careful_names = careful_names
+        self._careful = careful
         self._asked: list[tuple[str, str]] = []
 
     @property
@@ -38,7 +39,7 @@ class ScanHelper:
         self._asked = pending[:_BATCH]
         del pending[:_BATCH]
         assert self._process.stdin is not None
-        self._process.stdin.write(marshal.dumps((self._careful_names, [full for _, full in self._asked]), 2))
+        self._process.stdin.write(marshal.dumps((self._careful, [full for _, full in self._asked]), 2))
         self._process.stdin.flush()
 
     def answers(self, *, wait: bool) -> Sequence[tuple[tuple[str, str], FolderAnswer]]:
@@ -52,11 +53,11 @@ class ScanHelper:
 
 
 @contextmanager
-def scan_helper(careful_names: tuple[str, ...]) -> Iterator[ScanHelper]:
+def scan_helper(careful: Careful) -> Iterator[ScanHelper]:
     """Starts the helper; it ends with the block, or with this process."""
     program = [sys.executable, "-I", "-S", str(Path(plain_folder.__file__))]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            yield ScanHelper(process, careful_names)
+            yield ScanHelper(process, careful)
         finally:
             process.kill()
