@@ -11,14 +11,13 @@ made anew (see `database.py`).
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
-from amlctl.core.manifest import Place
 from amlctl.core.pack import Member
 from amlctl.localfs.database import Database, check_of
+from amlctl.localfs.known_packs import KnownPack, KnownPacks, member_rows
 
 _VERSION = 4
 _SCHEMA = """
@@ -42,13 +41,6 @@ class Base(NamedTuple):
     snapshot: str
     manifest_key: str
     section: bytes = b""
-
-
-class KnownPack(NamedTuple):
-    """A pack that was sent, or was about to be."""
-
-    pack: str
-    size_bytes: int
 
 
 class SyncState:
@@ -82,32 +74,13 @@ class SyncState:
         self._database.write("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?, ?)", [(*row, check_of(row))])
 
     def remember_pack(self, store: str, pack: str, size_bytes: int, members: Sequence[Member]) -> None:
-        row = (store, pack, size_bytes, _pack_members(members))
+        row = (store, pack, size_bytes, member_rows(members))
         self._database.write("INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?, ?)", [(*row, check_of(row))])
 
     def forget_pack(self, store: str, pack: str) -> None:
         self._database.write("DELETE FROM pack WHERE store = ? AND pack = ?", [(store, pack)])
 
-    def packs(self, store: str) -> Iterator[tuple[KnownPack, dict[str, Place]]]:
-        """Every known pack with the places of its members, newest first."""
-        for pack, size, members in self._database.rows(
-            "SELECT * FROM pack WHERE store = ? ORDER BY rowid DESC", [store], key=1
-        ):
-            yield KnownPack(pack, size), _unpack_members(pack, members)
-
-
-_MEMBER = struct.Struct("<16sIIB")
-
-
-def _pack_members(members: Sequence[Member]) -> bytes:
-    return b"".join(
-        _MEMBER.pack(bytes.fromhex(member.content_id), member.offset, member.length, member.is_deflated)
-        for member in members
-    )
-
-
-def _unpack_members(pack: str, data: bytes) -> dict[str, Place]:
-    return {
-        content.hex(): Place("pack", pack, offset, length, bool(is_deflated))
-        for content, offset, length, is_deflated in _MEMBER.iter_unpack(data)
-    }
+    def packs(self, store: str) -> KnownPacks:
+        """Every pack that was sent to the store from here, or was about to be; newest first."""
+        rows = self._database.rows("SELECT * FROM pack WHERE store = ? ORDER BY rowid DESC", [store], key=1)
+        return KnownPacks([KnownPack(*row) for row in rows])

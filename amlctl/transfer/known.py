@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key, parse_head
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.localfs.known_packs import KnownPacks
 from amlctl.localfs.sync_state import SyncState
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import list_datasets
@@ -39,7 +40,7 @@ class KnownContents:
         self._layout = layout
         self._look_at_other_datasets = look_at_other_datasets
         self._max_workers = max_workers
-        self._sent: dict[str, Place] | None = None
+        self._sent: KnownPacks | None = None
         self._elsewhere: dict[str, Place] = {}
         self._is_there: dict[str, bool] = {}
         self._damaged: Collection[str] = ()
@@ -53,7 +54,7 @@ class KnownContents:
         """Where a small content is in a pack that exists."""
         if content in self._damaged:
             return None
-        place = self._sent_places().get(content)
+        place = self._sent_place(content)
         if place is not None:
             self._look_for([place.pack])
             if self._is_there[place.pack]:
@@ -63,9 +64,9 @@ class KnownContents:
     def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, Place]:
         found: dict[str, Place] = {}
         large: list[FileEntry] = []
-        sent = self._sent_places()
         contents = {entry.content_id for entry in entries} - set(self._damaged)
-        self._look_for([sent[content].pack for content in contents & sent.keys()])
+        sent = [self._sent_place(content) for content in contents]
+        self._look_for([place.pack for place in sent if place is not None])
         for entry in entries:
             place = self.packed(entry.content_id)
             if place is not None:
@@ -80,17 +81,14 @@ class KnownContents:
                         found[entry.content_id] = OBJECT
         return found
 
-    def _sent_places(self) -> Mapping[str, Place]:
-        """What this machine knows of, whether it arrived or not; read when it is first wanted."""
+    def _sent_place(self, content: str) -> Place | None:
+        """Where this machine has put it, whether it arrived or not; what was sent is read when it is first wanted."""
         if self._sent is None:
-            self._sent = {}
-            for known, places in self._state.packs(self._store.url):
-                self.pack_sizes[known.pack] = known.size_bytes
-                for content, place in places.items():
-                    self._sent.setdefault(content, place)
+            self._sent = self._state.packs(self._store.url)
+            self.pack_sizes.update((known.pack, known.size_bytes) for known in self._sent.packs)
             if self._look_at_other_datasets:
                 self._learn_from_other_datasets(self._elsewhere)
-        return self._sent
+        return self._sent.place(content)
 
     def _look_for(self, packs: Sequence[str]) -> None:
         new = [pack for pack in dict.fromkeys(packs) if pack not in self._is_there]
