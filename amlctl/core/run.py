@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Optional
 
+from amlctl.core.distribution import Distribution
 from amlctl.errors import NotFound, SettingsError, UsageError
 
 
@@ -50,6 +51,8 @@ class RunRecord:
     `heads` has the manifest that HEAD of each dataset to be produced named at submit (None: there was no HEAD), and
     `sync` how those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by
     path below `data_blobs/`).
+    `distribution` is None for a plain single process, else one of `core.distribution.DISTRIBUTIONS`; `processes` counts
+    those on each of the `instances` (nodes).
     `times` has the moment at which each state was first reached, in order.
     """
 
@@ -74,6 +77,9 @@ class RunRecord:
     variables: dict[str, Optional[str]] = field(default_factory=dict)
     compute: str = "local"
     workspace: str = "local"
+    distribution: Optional[str] = None
+    processes: int = 1
+    instances: int = 1
     timeout_s: Optional[float] = None
     tags: dict[str, str] = field(default_factory=dict)
     git: Optional[dict[str, Any]] = None
@@ -91,6 +97,11 @@ class RunRecord:
     @property
     def is_final(self) -> bool:
         return is_final(self.status)
+
+    @property
+    def layout(self) -> Distribution:
+        """Which processes the run consists of."""
+        return Distribution(self.distribution, self.processes, self.instances)
 
     def reached(self, state: RunState, now: datetime) -> None:
         """Move to `state`. A final state is never left: what comes after it is ignored."""

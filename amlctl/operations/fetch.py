@@ -58,13 +58,15 @@ def fetch(
     Raises NotFound (no such run), UsageError (`to` is a file), RightsError, IntegrityError.
     """
     started = time.monotonic()
-    workspace.read(run)
+    instances = workspace.read(run).instances
     target = to if to is not None else project.outputs_dir / run
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is not a folder", hint="choose another one with --to")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        counts = _fetch_outputs(store, run, target, path_filter(include), sink)
+        counts = (0, 0, 0, 0)
+        for node in range(instances):
+            counts = _add(counts, _fetch_outputs(store, run, node, target, path_filter(include), sink))
         if with_logs:
             counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:
@@ -107,11 +109,22 @@ def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
 Counts = tuple[int, int, int, int]
 
 
-def _fetch_outputs(store: Store, run: str, target: Path, include: Callable[[str], bool], sink: EventSink) -> Counts:
-    if store.info(outputs_index_key(run)) is None:
+def _fetch_outputs(
+    store: Store, run: str, node: int, target: Path, include: Callable[[str], bool], sink: EventSink
+) -> Counts:
+    prefix, index_key = outputs_prefix(run, node), outputs_index_key(run, node)
+    if store.info(index_key) is None:
         return (0, 0, 0, 0)  # nothing was saved yet, or the run never began
+    # As in the store: those of the first node, and beside them a folder for each other one.
+    folder = prefix.removeprefix(outputs_prefix(run))
     done = restore_tree(
-        store, outputs_prefix(run), outputs_index_key(run), target, include=include, subject=run, sink=sink
+        store,
+        prefix,
+        index_key,
+        target / folder,
+        include=lambda path: include(folder + path),
+        subject=run,
+        sink=sink,
     )
     return (done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
 

@@ -68,7 +68,7 @@ def follow(
                 continue
             if not until_final:
                 return record
-            workspace.wait(run, cursor, WAIT_S)
+            workspace.wait(run, cursor, WAIT_S, name=name)
         except KeyboardInterrupt:
             if is_cancelling:
                 return record

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.script_config import read_config, record_content
+from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import VARIABLE_PREFIX, Hider, hidden_in
@@ -28,6 +29,7 @@ from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import check_target, default_target
+from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key
@@ -57,6 +59,9 @@ class SubmitRequest:
     overrides: tuple[str, ...] = ()
     from_run: str | None = None
     env_from_current: bool = False
+    distribution: str | None = None
+    processes: int | None = None
+    instances: int | None = None
     timeout_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     name: str | None = None
@@ -97,6 +102,7 @@ class RunSpec:
     compute: str
     mode: str
     experiment: str
+    distribution: Distribution
     timeout_s: float | None
     tags: Mapping[str, str]
     from_run: str | None
@@ -156,6 +162,7 @@ def resolve(
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
     if request.timeout_s is not None and not request.timeout_s > 0:
         raise UsageError("--timeout must be more than nothing", hint="for example 90s, 15m or 2h")
+    distribution = choose_distribution(request.distribution, request.processes, request.instances, earlier)
     return RunSpec(
         script=script,
         name=request.name or (earlier.name if earlier else "") or Path(script).stem,
@@ -173,6 +180,7 @@ def resolve(
         compute=compute,
         mode=mode,
         experiment=request.experiment or (earlier.experiment if earlier else settings.experiment),
+        distribution=distribution,
         timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
         tags={**(earlier.tags if earlier else {}), **request.tags},
         from_run=earlier.run if earlier else None,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amlctl.runtime.node import Node, Timing
-from amlctl.runtime.node_rank import node_rank
+from amlctl.runtime.node_rank import NodeRank, node_rank
 from amlctl.runtime.script import NodeFolders
 from amlctl.stores.directory import DirectoryStore
 
@@ -23,6 +23,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--outputs", type=Path, help="what the script's outputs_dir() is (default: outputs/ there)")
     parser.add_argument("--save-interval", type=float, default=Timing.save_interval_s, metavar="SECONDS")
     parser.add_argument("--grace", type=float, default=Timing.grace_s, metavar="SECONDS")
+    parser.add_argument(
+        "--rank",
+        type=int,
+        nargs=2,
+        metavar=("NODE", "LOCAL"),
+        help="which node, and which process on it, from 0 (default: what the launcher's variables say)",
+    )
     options = parser.parse_args(arguments)
     container = options.container.absolute()
     store = DirectoryStore(options.store)
@@ -30,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         store=store,
         save_store=DirectoryStore(options.save) if options.save else store,
         folders=NodeFolders(container, (options.outputs or container / "outputs").absolute()),
-        rank=node_rank(os.environ),
+        rank=NodeRank(*options.rank) if options.rank else node_rank(os.environ),
         variables=os.environ,
         timing=Timing(options.save_interval, options.grace),
     )

@@ -1,7 +1,8 @@
 """One run on one node, from the record in the store to the script's exit code.
 
 In order: read the record, datasets, config, outputs of an earlier attempt, the script (its outputs saved now
-and then), the outputs once more, the datasets that it produced.
+and then), the outputs once more, the datasets that it produced. Of several processes of a node the first does what
+is done once per node, and keeps the outputs when the last of them has ended.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from amlctl.runtime.node_data import (
     restore_outputs,
     write_config,
 )
+from amlctl.runtime.node_processes import OwnProcess, own_process, wait_for_others
 from amlctl.runtime.node_rank import NodeRank
 from amlctl.runtime.run_keys import failure_key
 from amlctl.runtime.script import (
@@ -80,12 +82,17 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
         record = read_run(self.store, run)
+        with own_process(self.folders.state_dir, self.rank.local) as own:
+            return self._run_process(record, own)
+
+    def _run_process(self, record: RunRecord, own: OwnProcess) -> int:
+        run = record.run
         script = find_script(self.folders, record.script)
         attempt = count_attempt(self.save_store, run, self.rank)
-        self.folders.state_dir.mkdir(parents=True, exist_ok=True)
         if self.rank.is_first_process:
             self.folders.saved_marker.unlink(missing_ok=True)
-            self.save_store.delete(failure_key(run))
+            if attempt > 1 and self.rank.node == 0:
+                self.save_store.delete(failure_key(run))
         if attempt > 1:
             log(f"attempt {attempt}")
         place_datasets(self.store, record, self.folders, log)
@@ -103,14 +110,24 @@ class Node:
             if self.rank.is_first_process:
                 saver.start()
             end = wait_for_script(process, wakeups, self.timing.grace_s)
+            own.tell_end(end.exit_code)
             if self.rank.is_first_process:
-                self._keep(record, saver, end)
+                has_succeeded = self._wait_for_others(record, end, wakeups)
+                self._keep(record, saver, has_succeeded)
         return end.exit_code
 
-    def _keep(self, record: RunRecord, saver: OutputsSaver, end: ScriptEnd) -> None:
+    def _wait_for_others(self, record: RunRecord, end: ScriptEnd, wakeups: Wakeups) -> bool:
+        """Whether the scripts of all processes of this node came to their end by themselves, and well."""
+        is_ending = end.exit_code != 0 or end.was_stopped
+        others = wait_for_others(
+            self.folders.state_dir, record.processes, wakeups, self.timing.grace_s, is_ending=is_ending
+        )
+        return others and not is_ending
+
+    def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         saver.finish()
         self.folders.saved_marker.touch()
-        if end.exit_code == 0 and not end.was_stopped and self.rank.node == 0:
+        if has_succeeded and self.rank.node == 0:
             publish_produced(self.save_store, record, self.folders, log)
 
     def _tell(self, run: str, failure: AmlctlError) -> None:

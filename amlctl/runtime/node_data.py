@@ -69,10 +69,14 @@ def write_config(record: RunRecord, folders: NodeFolders, secrets: Mapping[str, 
     else:
         text = json.dumps(filled(content, secrets), indent=2, ensure_ascii=False) + "\n"
     path = folders.config_dir / Path(record.config).name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600 if hidden_in(content) else 0o666)
-    path.write_text(text, encoding="utf-8")
+
+    def write() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600 if hidden_in(content) else 0o666)
+        path.write_text(text, encoding="utf-8")
+
+    once(folders.state_dir, "config", record.run, write)
     return path
 
 

@@ -15,9 +15,9 @@ def record_key(run: str) -> str:
     return f"runs/{run}/record.json"
 
 
-def log_key(run: str) -> str:
-    """The log with its progress bars collapsed."""
-    return f"runs/{run}/logs/std_log.txt"
+def log_key(run: str, name: str) -> str:
+    """The log of one process (`core.distribution.log_names`) with its progress bars collapsed."""
+    return f"runs/{run}/logs/{name}"
 
 
 def failure_key(run: str) -> str:

@@ -70,8 +70,8 @@ class Workspace(Protocol):
         """What was written since `cursor` (0: from the beginning), possibly nothing."""
         ...
 
-    def wait(self, run: str, cursor: int, timeout_s: float) -> None:
-        """Return when the run's state or log may have changed, at the latest after `timeout_s`."""
+    def wait(self, run: str, cursor: int, timeout_s: float, *, name: Optional[str] = None) -> None:
+        """Return when the run's state or that log may have changed, at the latest after `timeout_s`."""
         ...
 
     def cancel(self, run: str) -> None:

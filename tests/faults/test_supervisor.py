@@ -228,7 +228,7 @@ def test_a_store_that_vanishes_fails_the_run_and_keeps_the_container(tmp_path: P
     assert record.error is not None
     assert "could not be kept" in record.error["message"]
     places = RunPlaces(bench.project.state_dir, run)
-    assert (places.outputs_dir / "last.txt").read_text() == "kept"
+    assert (places.node_folders(0).outputs_dir / "last.txt").read_text() == "kept"
 
 
 @pytest.mark.parametrize("is_canceled", [False, True])

@@ -49,6 +49,7 @@ Examples:
   amlctl submit model_train.py --config baseline.json --set training.epochs=3
   amlctl submit model_train.py --detach, then amlctl logs @last -f
   amlctl submit preprocess.py -- --limit 100
+  amlctl submit model_train.py --processes 2, then amlctl logs @last --file std_log_process_1.txt
   amlctl submit --from @last
 
 What a script needs can stand in the script: datasets, produces, compute in a # /// script block.
@@ -91,6 +92,16 @@ def submit(
     mode: Annotated[
         str | None, typer.Option(metavar="mount|download", help="Link datasets into the run, or copy them.")
     ] = None,
+    distribution: Annotated[
+        str | None,
+        typer.Option(metavar="pytorch|mpi|tensorflow", help="How several processes find each other, as in Azure ML."),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="Start the script N times on each instance (as pytorch).")
+    ] = None,
+    instances: Annotated[
+        int | None, typer.Option(metavar="N", help="Nodes; on this machine each has a folder of its own.")
+    ] = None,
     env_from: Annotated[
         str | None, typer.Option(metavar="current", help="Run in the interpreter that amlctl runs in.")
     ] = None,
@@ -125,6 +136,9 @@ def submit(
         experiment=experiment or old_experiment,
         compute=compute,
         mode=mode,
+        distribution=distribution,
+        processes=processes,
+        instances=instances,
         sync=is_syncing and _said_yes(old_syncing),
         produces=tuple(produces) if produces else None,
         variables=_variables(variables or ()),

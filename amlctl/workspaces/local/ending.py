@@ -17,14 +17,13 @@ from typing import Any
 from amlctl.core.run import RunRecord, RunState
 from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.runtime.run_keys import failure_key, outputs_index_key, outputs_prefix, published_key
-from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
 from amlctl.transfer.produced import make_newest
 from amlctl.transfer.tree import TreeSaver, read_index
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.run_log import say
-from amlctl.workspaces.local.saved_log import SavedLog
+from amlctl.workspaces.local.saved_log import SavedLogs
 
 Clock = Callable[[], datetime]
 
@@ -56,8 +55,8 @@ def failed(error: AmlctlError, *, kind: str = "") -> Ending:
     return Ending(RunState.FAILED, error.exit_code, kind or error.kind, error.message, error.hint)
 
 
-def ending_of(return_code: int, failure: Mapping[str, Any] | None) -> Ending:
-    """What the runtime's end means; `failure` is what it told of itself."""
+def ending_of(return_code: int, failure: Mapping[str, Any] | None, *, who: str = "the script") -> Ending:
+    """What the runtime's end means; `failure` is what it told of itself, `who` the script of which rank it was."""
     if failure is not None:
         kind, message, hint = (str(failure.get(key, "")) for key in ("kind", "message", "hint"))
         return Ending(RunState.FAILED, return_code, kind, message, hint, is_told=True)
@@ -67,7 +66,7 @@ def ending_of(return_code: int, failure: Mapping[str, Any] | None) -> Ending:
         told = f"the run's processes were killed by {_signal_name(-return_code)}"
         return Ending(RunState.FAILED, 128 - return_code, "killed", told)
     name = _signal_name(return_code - 128)
-    told = f"the script was killed by {name}" if name else f"the script ended with exit code {return_code}"
+    told = f"{who} was killed by {name}" if name else f"{who} ended with exit code {return_code}"
     return Ending(RunState.FAILED, return_code, "script", told, is_told=True)
 
 
@@ -93,7 +92,7 @@ def finish(
     ending: Ending,
     clock: Clock,
     *,
-    log: SavedLog | None = None,
+    logs: SavedLogs | None = None,
 ) -> RunRecord:
     """Keep what the run has left and make its record final. None of its processes may be alive any more.
 
@@ -103,7 +102,8 @@ def finish(
     records.save(places, store, record)
     is_kept = True
     try:
-        _keep_outputs(places, store)
+        for node in range(record.instances):
+            _keep_outputs(places, store, node)
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(store, record, ending)
     except (AmlctlError, OSError) as error:
@@ -115,7 +115,7 @@ def finish(
         hint = f" ({ending.hint})" if ending.hint else ""
         say(places.log, f"{ending.state.value}: {ending.message}{hint}")
     try:
-        (log or SavedLog(store, record.run, places.log, places.collapsed_log)).save()
+        (logs or SavedLogs(store, places, record)).save()
     except (AmlctlError, OSError) as error:
         say(places.log, f"the log could not be put into the store: {error}")
     record.exit_code = ending.exit_code
@@ -124,17 +124,19 @@ def finish(
     records.save(places, store, record)
     if is_kept:
         # Everything that matters is in the store; the container would only fill the disk.
-        shutil.rmtree(places.container, ignore_errors=True)
+        for node in range(record.instances):
+            shutil.rmtree(places.container_of(node), ignore_errors=True)
     return record
 
 
-def _keep_outputs(places: RunPlaces, store: Store) -> None:
+def _keep_outputs(places: RunPlaces, store: Store, node: int) -> None:
     """What the runtime does itself, unless it was killed or the store failed it; the list is there in any case."""
-    index_key = outputs_index_key(places.run)
-    if NodeFolders(places.container, places.outputs_dir).saved_marker.exists():
+    index_key = outputs_index_key(places.run, node)
+    folders = places.node_folders(node)
+    if folders.saved_marker.exists():
         return
-    if places.outputs_dir.is_dir() or read_index(store, index_key) is None:
-        TreeSaver(store, places.outputs_dir, outputs_prefix(places.run), index_key).save()
+    if folders.outputs_dir.is_dir() or read_index(store, index_key) is None:
+        TreeSaver(store, folders.outputs_dir, outputs_prefix(places.run, node), index_key).save()
 
 
 def _move_heads(store: Store, record: RunRecord, ending: Ending) -> Ending:

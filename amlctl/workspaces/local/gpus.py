@@ -1,4 +1,4 @@
-"""One GPU a slot, where this machine has NVIDIA's."""
+"""One GPU a process, where this machine has NVIDIA's: the slots share them, and a run uses of its slot's share."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def list_gpus(variables: Mapping[str, str]) -> Sequence[str]:
     return [line.strip() for line in result.stdout.splitlines() if line.strip()]
 
 
-def gpu_variables(gpus: Sequence[str], slot: int) -> dict[str, str]:
-    """What the run in `slot` gets; where there are more slots than GPUs they share them in turn."""
-    return {VISIBLE: gpus[slot % len(gpus)]} if gpus else {}
+def gpu_variables(gpus: Sequence[str], slot: int, slots: int, *, node: int = 0, processes: int = 1) -> dict[str, str]:
+    """What every process on `node` of the run in `slot` sees: a GPU for each, which it chooses by its local rank.
+
+    Where there are more slots than GPUs they share them in turn; so do the processes of one run.
+    """
+    if not gpus:
+        return {}
+    share = gpus[slot::slots] or [gpus[slot % len(gpus)]]
+    wanted = [share[number % len(share)] for number in range(node * processes, (node + 1) * processes)]
+    return {VISIBLE: ",".join(dict.fromkeys(wanted))}

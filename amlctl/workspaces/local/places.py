@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from amlctl.runtime.script import NodeFolders
+
 
 @dataclass(frozen=True)
 class RunPlaces:
@@ -42,20 +44,26 @@ class RunPlaces:
 
     @property
     def log(self) -> Path:
-        """Everything that the run's processes write, byte for byte, in order."""
-        return self.folder / "log"
+        """Everything that the run's first process writes, byte for byte, in order; and what we have to say."""
+        return self.log_of(0)
 
-    @property
-    def collapsed_log(self) -> Path:
-        return self.folder / "std_log.txt"
+    def log_of(self, rank: int) -> Path:
+        return self.folder / (f"log-{rank}" if rank else "log")
+
+    def collapsed_log_of(self, rank: int) -> Path:
+        return self.folder / (f"std_log-{rank}.txt" if rank else "std_log.txt")
 
     @property
     def container(self) -> Path:
-        return self.folder / "container"
+        """Of the first node."""
+        return self.container_of(0)
 
-    @property
-    def outputs_dir(self) -> Path:
-        return self.container / "outputs"
+    def container_of(self, node: int) -> Path:
+        return self.folder / (f"container-{node}" if node else "container")
+
+    def node_folders(self, node: int) -> NodeFolders:
+        container = self.container_of(node)
+        return NodeFolders(container, container / "outputs")
 
 
 def queue_folder(state_dir: Path, compute: str) -> Path:

@@ -1,24 +1,43 @@
-"""The run's log as the store keeps it: progress bars collapsed, brought up to date while the run works."""
+"""A run's logs as the store keeps them: progress bars collapsed, brought up to date while the run works."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from amlctl.core.content_id import ContentHasher
+from amlctl.core.distribution import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
+from amlctl.core.run import RunRecord
 from amlctl.runtime.run_keys import log_key
 from amlctl.stores.contract import FileBody, Store
+from amlctl.workspaces.local.places import RunPlaces
 
 _PART_BYTES = 1 << 20
+
+
+class SavedLogs:
+    """Those of all processes of a run. Not thread-safe."""
+
+    def __init__(self, store: Store, places: RunPlaces, record: RunRecord) -> None:
+        names = log_names(record.layout.world_size)
+        self._logs = [
+            SavedLog(store, log_key(record.run, name), places.log_of(rank), places.collapsed_log_of(rank))
+            for rank, name in enumerate(names)
+        ]
+
+    def save(self) -> None:
+        """Raises OSError, RightsError, ServiceUnavailable."""
+        for log in self._logs:
+            log.save()
 
 
 class SavedLog:
     """Reads only what the raw log has gained since the last time. Not thread-safe."""
 
-    def __init__(self, store: Store, run: str, raw: Path, collapsed: Path) -> None:
+    def __init__(self, store: Store, key: str, raw: Path, collapsed: Path) -> None:
         """`collapsed` is written anew: a local file of what goes to the store."""
         self._store = store
-        self._key = log_key(run)
+        self._key = key
         self._raw = raw
         self._collapsed = collapsed
         self._collapser = CarriageReturnCollapser()

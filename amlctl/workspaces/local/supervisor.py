@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import subprocess
 import sys
 import time
 import traceback
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amlctl.config.conda_file import parse_environment
+from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note
 from amlctl.core.run import RunRecord, RunState
@@ -34,9 +34,10 @@ from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.gpus import gpu_variables, list_gpus
 from amlctl.workspaces.local.places import RunPlaces, queue_folder
 from amlctl.workspaces.local.processes import end_session, identity_of
+from amlctl.workspaces.local.rank_processes import HOST, RankFailure, RankProcesses, free_ports
 from amlctl.workspaces.local.recovery import recover
 from amlctl.workspaces.local.run_log import say
-from amlctl.workspaces.local.saved_log import SavedLog
+from amlctl.workspaces.local.saved_log import SavedLogs
 from amlctl.workspaces.local.slots import Slot, SlotQueue, Ticket
 from amlctl.workspaces.local.supervisor_settings import SupervisorSettings
 
@@ -57,7 +58,7 @@ class Supervisor:
         self._record = record
         self._wakeups = wakeups
         self._environments = Environments(Path(settings.environments_dir), os.environ)
-        self._log = SavedLog(self._store, run, self._places.log, self._places.collapsed_log)
+        self._logs = SavedLogs(self._store, self._places, record)
         self._is_stop_signalled = False
         self._is_record_behind = False
 
@@ -78,7 +79,7 @@ class Supervisor:
         deadline = time.monotonic() + RECORD_LIMIT_S
         while True:
             try:
-                finish(self._places, self._store, self._record, ending, utc_now, log=self._log)
+                finish(self._places, self._store, self._record, ending, utc_now, logs=self._logs)
                 return
             except OSError:
                 if time.monotonic() >= deadline:
@@ -97,16 +98,17 @@ class Supervisor:
             for line in error.details:
                 say(self._places.log, line)
             return failed(error, kind="environment")
-        make_container(self._store, self._record.code, self._places.container)
-        self._check_canceled()
+        for node in range(self._record.instances):
+            make_container(self._store, self._record.code, self._places.container_of(node))
+            self._check_canceled()
         self._reached(RunState.RUNNING)
-        with self._places.log.open("ab") as log:
-            process = self._start_runtime(spec, slot, log.fileno())
+        processes = RankProcesses(self._places)
         try:
-            return self._watch(process)
+            self._start_processes(processes, spec, slot)
+            return self._watch(processes)
         finally:
             # Whatever goes wrong here: the script never outlives its run.
-            if process.poll() is None:
+            if not processes.are_gone():
                 self._end_leftovers()
 
     def _wait_for_slot(self) -> Slot:
@@ -124,39 +126,39 @@ class Supervisor:
             recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, utc_now)
         return slot
 
-    def _start_runtime(self, spec: EnvironmentSpec, slot: Slot, log: int) -> subprocess.Popen[bytes]:
-        container = self._places.container
-        variables = self._environments.script_variables(spec)
-        variables.update(gpu_variables(list_gpus(os.environ)[: self._settings.gpus], slot.index))
-        paths = [str(runtime_folder(container)), variables.get("PYTHONPATH", "")]
-        variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        command = [str(self._environments.python(spec)), "-m", "amlctl.runtime"]
-        command += ["--store", self._settings.store, "--run", self._record.run, "--container", str(container)]
-        command += [
-            "--save-interval",
-            str(self._settings.timing.save_interval_s),
-            "--grace",
-            str(self._settings.timing.grace_s),
-        ]
-        # The log is handed on as it is, without a pipe: the script goes on writing whatever becomes of us.
-        return subprocess.Popen(
-            command,
-            cwd=container,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            process_group=0,
-        )
+    def _start_processes(self, processes: RankProcesses, spec: EnvironmentSpec, slot: Slot) -> None:
+        settings, layout = self._settings, self._record.layout
+        gpus = list_gpus(os.environ)[: settings.gpus]
+        ports = free_ports(layout.ports_wanted())
+        for rank in layout.ranks:
+            container = self._places.container_of(rank.node)
+            variables = self._environments.script_variables(spec)
+            variables.update(
+                gpu_variables(gpus, slot.index, settings.slots, node=rank.node, processes=layout.processes)
+            )
+            variables.update(rank_variables(layout, rank, HOST, ports))
+            paths = [str(runtime_folder(container)), variables.get("PYTHONPATH", "")]
+            variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+            processes.start(rank, self._command(spec, rank, container), variables)
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> Ending:
-        """Until the runtime ends, by itself, at the timeout or because the run is canceled."""
+    def _command(self, spec: EnvironmentSpec, rank: Rank, container: Path) -> list[str]:
+        timing = self._settings.timing
+        return [
+            *(str(self._environments.python(spec)), "-m", "amlctl.runtime"),
+            *("--store", self._settings.store, "--run", self._record.run, "--container", str(container)),
+            *("--rank", str(rank.node), str(rank.local)),
+            *("--save-interval", str(timing.save_interval_s), "--grace", str(timing.grace_s)),
+        ]
+
+    def _watch(self, processes: RankProcesses) -> Ending:
+        """Until all have ended: by themselves, because one has failed, at the timeout, or as the run is canceled."""
         started = time.monotonic()
         limit_s = self._record.timeout_s
         kill_at = float("inf")
         stopped: Ending | None = None
+        failure: RankFailure | None = None
         next_save = started + self._settings.timing.save_interval_s
-        while process.poll() is None:
+        while not processes.are_gone():
             self._look_for_signals(self._settings.timing.poll_s)
             now = time.monotonic()
             if stopped is None:
@@ -166,21 +168,36 @@ class Supervisor:
                 elif limit_s is not None and now >= started + limit_s:
                     stopped = Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
                 if stopped is not None:
-                    process.terminate()
+                    processes.terminate()
+                    kill_at = now + self._settings.timing.grace_s + SAVE_LIMIT_S
+                elif failure is None and (failure := processes.first_failure()) is not None:
+                    self._tell_failure(failure)
+                    processes.terminate(but=failure)
                     kill_at = now + self._settings.timing.grace_s + SAVE_LIMIT_S
             if now >= kill_at:
-                process.kill()
+                processes.kill(but=None if stopped else failure)
             if now >= next_save:
                 next_save = now + self._settings.timing.save_interval_s
                 self._save_log()
                 if self._is_record_behind:
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
         self._end_leftovers()
-        return_code = process.returncode
+        failure = failure or processes.first_failure()
+        return_code = 0 if failure is None else failure.return_code
         if stopped is None:
-            return ending_of(return_code, read_failure(self._store, self._record.run))
+            is_one_of_several = failure is not None and self._record.layout.world_size > 1
+            who = f"the script of rank {failure.rank.number}" if failure and is_one_of_several else "the script"
+            return ending_of(return_code, read_failure(self._store, self._record.run), who=who)
         exit_code = 128 - return_code if return_code < 0 else return_code
         return dataclasses.replace(stopped, exit_code=exit_code)
+
+    def _tell_failure(self, failure: RankFailure) -> None:
+        """In the log that is shown by default, where the others' ends would be a riddle."""
+        names = log_names(self._record.layout.world_size)
+        if len(names) > 1:
+            rank = failure.rank.number
+            what = f"rank {rank} has failed and the others are ended"
+            say(self._places.log, f"{what}; its log: amlctl logs {self._record.run} --file {names[rank]}")
 
     def _end_leftovers(self) -> None:
         """Whatever the script left behind in the background; after a killed runtime also the script itself."""
@@ -190,7 +207,7 @@ class Supervisor:
 
     def _save_log(self) -> None:
         with contextlib.suppress(AmlctlError, OSError):  # said at the end, if it fails then too
-            self._log.save()
+            self._logs.save()
 
     def _reached(self, state: RunState) -> None:
         self._record.reached(state, utc_now())

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
 from amlctl.core.run import RunRecord, RunState
@@ -29,7 +30,6 @@ from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.supervisor_settings import DEFAULT_TIMING, LocalTiming
 
-LOG_NAME = "std_log.txt"
 _LOG_PART_BYTES = 1 << 20
 _LOOK_S = 0.05
 _ABANDONED_LOOK_S = 1.0
@@ -122,32 +122,32 @@ class LocalWorkspace:
         return sorted(found, key=lambda record: (record.created_at, record.run), reverse=True)
 
     def log_names(self, run: str) -> Sequence[str]:
-        self.read(run)
-        return [LOG_NAME]
+        return log_names(self.read(run).layout.world_size)
 
     def read_log(self, run: str, cursor: int, *, name: str | None = None) -> LogChunk:
         # The record first: when it is final, the log has been written to its end.
         record = self.read(run)
-        if name not in (None, LOG_NAME):
-            raise NotFound(f"run {run} has no log {name!r}", hint=f"it has: {LOG_NAME}")
+        names = log_names(record.layout.world_size)
+        rank = _rank_of(run, names, name)
         try:
-            with self._places(run).log.open("rb") as file:
+            with self._places(run).log_of(rank).open("rb") as file:
                 file.seek(cursor)
                 data = file.read(_LOG_PART_BYTES)
                 is_end = file.tell() >= os.fstat(file.fileno()).st_size
         except FileNotFoundError:
-            data = self._stored_log(run, cursor)
+            data = self._stored_log(run, names[rank], cursor)
             is_end = len(data) < _LOG_PART_BYTES
         return LogChunk(data, cursor + len(data), is_end and record.is_final)
 
-    def wait(self, run: str, cursor: int, timeout_s: float) -> None:
+    def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
         """See the contract. What changed between the last `read` and this call counts as well."""
         places = self._places(run)
         seen = self._seen.get(run, _mtime_ns(places.record))
+        log = places.log if name is None else places.log_of(_rank_of(run, self.log_names(run), name))
         now = time.monotonic()
         deadline, next_look = now + timeout_s, now + _ABANDONED_LOOK_S
         while now < deadline:
-            if _mtime_ns(places.record) != seen or _size(places.log) > cursor:
+            if _mtime_ns(places.record) != seen or _size(log) > cursor:
                 return
             if now >= next_look:
                 next_look = now + _ABANDONED_LOOK_S
@@ -190,11 +190,20 @@ class LocalWorkspace:
             raise NotFound(f"no run {run!r}", hint="amlctl runs")
         return RunPlaces(self._project.state_dir, run)
 
-    def _stored_log(self, run: str, cursor: int) -> bytes:
+    def _stored_log(self, run: str, name: str, cursor: int) -> bytes:
         try:
-            return self._store.get(log_key(run), start=cursor, length=_LOG_PART_BYTES)
+            return self._store.get(log_key(run, name), start=cursor, length=_LOG_PART_BYTES)
         except NotFound:
             return b""
+
+
+def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
+    """Whose log it is. Raises NotFound."""
+    if name is None:
+        return 0
+    if name not in names:
+        raise NotFound(f"run {run} has no log {name!r}", hint=f"it has: {', '.join(names)}")
+    return names.index(name)
 
 
 def _wait_for_supervisor(places: RunPlaces) -> None:
