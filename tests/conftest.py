@@ -7,10 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.azurite import Azurite, running_azurite
+
+if TYPE_CHECKING:
+    from tests.support.azureml_service import AzureMLService
 
 _SCREEN_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
 _home = pytest.StashKey[Path]()
@@ -61,4 +65,13 @@ def _keep_package_settings() -> None:
 def azurite() -> Iterator[Azurite]:
     """The blob service of this test process, started with the first test that wants it."""
     with running_azurite() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def azureml(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLService]:
+    """The Azure ML of this test process. Who sets a fault does it within `azureml.faults.while_testing()`."""
+    from tests.support.azureml_service import AzureMLService  # imports the SDK of blobs, which few tests need
+
+    with AzureMLService(tmp_path_factory.mktemp("azureml"), azurite) as service:
         yield service
