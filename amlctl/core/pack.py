@@ -152,7 +152,9 @@ class PackBuilder:
     def _name(self, path: str, content_id: ContentId) -> bytes:
         """A name that every unzip takes: no escape out of the folder, valid UTF-8, not there twice."""
         text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "_")
-        name = "".join(c if c.isprintable() else "_" for c in text).encode()
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else "_" for c in text)
+        name = text.encode()
         if name in self._names or len(name) > 1000:
             name = name[:900].decode("utf-8", "ignore").encode() + b"~" + content_id.encode()
         self._names.add(name)

@@ -136,6 +136,12 @@ def _read(path: str, seen: FileRow) -> tuple[FileRow, bytes, bytes]:
     # Never wait for the other end of a pipe that took the place of a file.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
+        if seen.size_bytes <= READ_AT_ONCE:
+            data = os.read(descriptor, seen.size_bytes + 1)
+            after = os.fstat(descriptor)
+            if len(data) == seen.size_bytes and _row(seen.name, after) == seen:
+                return seen, xxhash.xxh3_128_digest(data), data
+            os.lseek(descriptor, 0, os.SEEK_SET)
         before = os.fstat(descriptor)
         for _ in range(_TRIES):
             if before.st_size <= READ_AT_ONCE:
@@ -146,8 +152,7 @@ def _read(path: str, seen: FileRow) -> tuple[FileRow, bytes, bytes]:
                 size, identity = _hash_large(descriptor)
             after = os.fstat(descriptor)
             if size == after.st_size and _same(before, after):
-                row = FileRow(seen.name, after.st_mode, size, after.st_mtime_ns, after.st_ino, after.st_ctime_ns)
-                return row, identity, data
+                return _row(seen.name, after), identity, data
             os.lseek(descriptor, 0, os.SEEK_SET)
             before = after
     finally:
@@ -169,6 +174,10 @@ def file_content_id(path: Path) -> str:
         return _hash_large(descriptor)[1].hex()
     finally:
         os.close(descriptor)
+
+
+def _row(name: str, at: os.stat_result) -> FileRow:
+    return FileRow(name, at.st_mode, at.st_size, at.st_mtime_ns, at.st_ino, at.st_ctime_ns)
 
 
 def _same(one: os.stat_result, two: os.stat_result) -> bool:

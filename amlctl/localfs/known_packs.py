@@ -43,6 +43,8 @@ class KnownPacks:
         self._sorted: list[bytes] = []
 
     def place(self, content: str) -> Optional[Place]:
+        if not self.packs:
+            return None
         wanted = bytes.fromhex(content)
         if self._searches < _FEW_SEARCHES:
             # Reading through everything is faster than sorting it, for a few.
