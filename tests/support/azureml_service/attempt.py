@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import processes
 from .faults import Faults
-from .folders import OutputFolder, bring_input, delete_folder, output_place
+from .folders import OutputFolder, bring_input, output_place
 from .job import Job
 from .log_pump import LogPump
 from .place import Place, asset_of
@@ -50,6 +50,7 @@ class Attempt:
         self._ranks = ranks_of(job.asked.get("distribution"), job.instance_count)
         self._values: list[dict[str, str]] = []
         self._stopping = threading.Event()
+        self._carrier_error: Exception | None = None
         self._carrier = threading.Thread(target=self._carry, name=f"carrier-{job.name}", daemon=True)
         for index in range(job.instance_count):
             self._make_node(folder / f"node-{index}", code_uri, interpreter)
@@ -76,17 +77,20 @@ class Attempt:
         return failed[0] if failed else None if None in codes else 0
 
     def finish(self, grace_s: float, *, has_succeeded: bool) -> None:
-        """End what still runs, and give back outputs and logs; `last_lines` may remain."""
+        """End what still runs, and give back outputs and logs, except for last lines that are held."""
         processes.end_all(self._running, grace_s)
         for one in self._running:
             one.release()
         self._stopping.set()
         self._carrier.join()
+        if self._carrier_error is not None:
+            raise self._carrier_error
         for output in self._outputs + (self._uploads if has_succeeded else []):
             output.sync()
         self._push_logs()
 
     def kill(self) -> None:
+        self._stopping.set()
         for one in self._running:
             one.release()
 
@@ -100,9 +104,6 @@ class Attempt:
             if one.process.returncode:
                 return one.log.read_bytes()[-2000:].decode(errors="replace")
         return ""
-
-    def delete(self) -> None:
-        delete_folder(self._folder)
 
     def _make_node(self, node: Path, code_uri: Callable[[str, str], str | None], interpreter: Path) -> None:
         job, storage = self._job, self._storage
@@ -161,12 +162,15 @@ class Attempt:
 
     def _carry(self) -> None:
         next_outputs_s = 0.0
-        while not self._stopping.wait(_LOGS_EVERY_S):
-            self._push_logs()
-            if time.monotonic() >= next_outputs_s:
-                for output in self._outputs:
-                    output.sync()
-                next_outputs_s = time.monotonic() + _OUTPUTS_EVERY_S
+        try:
+            while not self._stopping.wait(_LOGS_EVERY_S):
+                self._push_logs()
+                if time.monotonic() >= next_outputs_s:
+                    for output in self._outputs:
+                        output.sync()
+                    next_outputs_s = time.monotonic() + _OUTPUTS_EVERY_S
+        except Exception as error:  # noqa: BLE001 - the other thread raises it
+            self._carrier_error = error
 
     def _push_logs(self) -> None:
         for pump in self._pumps:

@@ -16,12 +16,12 @@ from .codes import Codes
 from .computes import Computes
 from .environments import Environments
 from .faults import Faults
+from .folders import delete_folder
 from .job import Job
 from .place import Place, last_name, now
 from .storage import ARTIFACTS, MissingDataError, Storage
 
 _POLL_S = 0.01
-_CANCEL_GRACE_S = 30.0
 _FAILURE_GRACE_S = 5.0
 
 
@@ -45,8 +45,9 @@ class Executions:
         computes: Computes,
         environments: Environments,
         codes: Codes,
+        interpreter: Path,
     ) -> None:
-        self.interpreter = Path(sys.executable)
+        self.interpreter = interpreter
         self._folder = folder
         self._place = place
         self._storage = storage
@@ -115,22 +116,22 @@ class Executions:
 
     def _try_once(self, job: Job) -> bool:
         """False when the nodes were taken away: it has to be tried again."""
-        self._wait_for_nodes(job)
         compute = last_name(job.asked.get("computeId") or "")
         try:
+            self._wait_for_nodes(job, compute)
             return self._attempt(job)
         finally:
             if compute:
                 self._computes.give_back(compute, job.name)
 
-    def _wait_for_nodes(self, job: Job) -> None:
+    def _wait_for_nodes(self, job: Job, compute: str) -> None:
         self._enter(job, "Queued")
         status = {"AllocationState": "steady", "PreparingNodeCount": 0, "RunningNodeCount": 0, "CurrentNodeCount": 0}
         with job.lock:
             job.tags["_aml_system_ComputeTargetStatus"] = json.dumps(status)
-        compute = last_name(job.asked.get("computeId") or "")
         while self._faults.holds_queue or (compute and not self._computes.take(compute, job.name, job.instance_count)):
             self._pause(job, _POLL_S)
+        self._pause(job, self._faults.node_start_s)
 
     def _attempt(self, job: Job) -> bool:
         job.attempt += 1
@@ -147,7 +148,7 @@ class Executions:
         finally:
             if attempt is not None:
                 attempt.kill()
-                attempt.delete()
+            delete_folder(folder)
 
     def _watch(self, job: Job, attempt: Attempt) -> bool:
         limit_s = _seconds(str((job.asked.get("limits") or {}).get("timeout") or ""))
@@ -161,14 +162,14 @@ class Executions:
                 attempt.kill()
                 raise _CanceledError
             if is_late or job.cancel.is_set():
-                attempt.finish(_CANCEL_GRACE_S, has_succeeded=False)
+                attempt.finish(self._faults.cancel_grace_s, has_succeeded=False)
                 self._end(job, attempt, "Canceled", self._late_error(limit_s) if is_late else None)
                 return True
             time.sleep(_POLL_S)
         if code == 0 and job.enter("Finalizing"):
             attempt.finish(0.0, has_succeeded=True)
-            self._pause(job, self._faults.state_s)
-            self._end(job, attempt, "Completed", None)
+            self._closing.wait(self._faults.state_s)
+            self._end(job, attempt, "Canceled" if job.cancel.is_set() else "Completed", None)
             return True
         attempt.finish(_FAILURE_GRACE_S, has_succeeded=code == 0)
         if job.cancel.is_set():
@@ -181,6 +182,7 @@ class Executions:
         return _error("UserError", f"The run was canceled: it exceeded its time limit of {limit_s:g} seconds.")
 
     def _end(self, job: Job, attempt: Attempt, status: str, error: dict[str, Any] | None) -> None:
+        self._computes.give_back(last_name(job.asked.get("computeId") or ""), job.name)
         job.end(status, error)
         self._closing.wait(self._faults.last_lines_after_s)
         attempt.push_last_lines()

@@ -42,6 +42,10 @@ class Faults:
     last_lines_after_s: float = 0.0
     """The last three lines of a log can be read only so long after the run's end."""
     log_after_preemption: Literal["rewritten", "continued"] = "rewritten"
+    node_start_s: float = 0.0
+    """How long nodes take to come, with the job still Queued."""
+    cancel_grace_s: float = 30.0
+    """Between SIGTERM and SIGKILL."""
     image_build_s: float = 0.0
     image_build_fails: bool = False
     """For environments that no job has used yet."""

@@ -34,10 +34,10 @@ class Running:
             return
 
     def release(self) -> None:
-        """End whatever the command left behind."""
-        self.signal(signal.SIGKILL)
-        self.process.wait()
+        """End whatever the command left behind; once is enough."""
         if self.pipe >= 0:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
             os.close(self.pipe)
             self.pipe = -1
 

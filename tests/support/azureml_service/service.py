@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -27,20 +28,22 @@ from .place import Place
 from .routes import Routes
 from .server import Call, Server
 from .storage import Storage
+from .storage_front import BLOB_HOSTS, StorageFront
 from .workspaces import Workspaces
 
 
 class AzureMLService:
-    """One workspace on loopback, as a context manager. `folder` is for certificates and nodes.
+    """One workspace on loopback, as a context manager. `folder` is for certificates and nodes, `interpreter` what jobs
+    find as `python`; without one it is that of the tests.
 
     `variables` make the unmodified DefaultAzureCredential and MLClient of a process work with it, and give the
     key to its storage; `login_variables` are without the key. `faults` has the switches, `calls` what was asked.
     """
 
-    def __init__(self, folder: Path, azurite: Azurite) -> None:
+    def __init__(self, folder: Path, azurite: Azurite, *, interpreter: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.faults = Faults()
-        certificate = make_certificate(folder)
+        certificate = make_certificate(folder, f"*.{BLOB_HOSTS}")
         self._bundle = folder / "trusted.pem"
         # The bundle stands for the usual one in the whole process, which may also talk to the world.
         self._bundle.write_text(Path(certifi.where()).read_text() + certificate.authority.read_text())
@@ -55,6 +58,7 @@ class AzureMLService:
             tenant_id=TENANT,
         )
         self.storage = Storage(azurite, f"azureml-blobstore-{workspace_id}")
+        self._front = StorageFront(certificate, azurite)
         self.operations = Operations(self.place, self.faults)
         self.workspaces = Workspaces(self.place, azurite.account)
         self.datastores = Datastores(self.place, self.storage, self.faults)
@@ -69,6 +73,7 @@ class AzureMLService:
             self.computes,
             self.environments,
             self.codes,
+            interpreter or Path(sys.executable),
         )
         self.jobs = Jobs(
             self.place,
@@ -102,6 +107,7 @@ class AzureMLService:
             "REQUESTS_CA_BUNDLE": str(self._bundle),
         }
         self._server.start()
+        self._front.start()
         return self
 
     def __exit__(
@@ -109,6 +115,7 @@ class AzureMLService:
     ) -> None:
         self.executions.close()
         self._server.close()
+        self._front.close()
         self._identity.__exit__(None, None, None)
         self.storage.close()
 
@@ -116,6 +123,11 @@ class AzureMLService:
     def variables(self) -> dict[str, str]:
         azurite = self.storage.azurite
         return {**self.login_variables, "AZURE_STORAGE_CONNECTION_STRING": azurite.connection_string}
+
+    @property
+    def stock_variables(self) -> dict[str, str]:
+        """With them the SDK's own transfers work, which know blobs only as https://ACCOUNT.blob.core.windows.net."""
+        return {**self.variables, "HTTPS_PROXY": self._front.url, "NO_PROXY": "127.0.0.1"}
 
     @property
     def endpoint(self) -> str:
