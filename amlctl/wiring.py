@@ -31,6 +31,11 @@ class App:
     @cached_property
     def store(self) -> Store:
         """The store of the workspace in use. Raises SettingsError."""
+        return self.open_store(self.store_url)
+
+    @property
+    def store_url(self) -> str:
+        """Where the store of the workspace in use is. Raises SettingsError."""
         workspace = self.settings.workspace()
         if workspace.store is None and workspace.compute != "local":
             raise _not_yet(f"workspace {workspace.name!r}", "its blob datastore")
@@ -40,11 +45,11 @@ class App:
                 f"the store of workspace {workspace.name!r} in {origin} carries a SAS token, and that file is shared",
                 hint="leave the token out there, and set AZURE_STORAGE_SAS_TOKEN",
             )
-        return self.open_store(workspace.store or DEFAULT_LOCAL_STORE)
+        return workspace.store or DEFAULT_LOCAL_STORE
 
-    def open_store(self, url: str) -> Store:
+    def open_store(self, url: str, *, workers: int | None = None) -> Store:
         """See `open_store`; what lies behind a network keeps copies of its manifests here."""
-        store = open_store(url, self.project, self.variables)
+        store = open_store(url, self.project, self.variables, workers=workers)
         return _with_copies(store, self.project) if store.url.startswith("http") else store
 
     @cached_property
@@ -71,14 +76,14 @@ def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | N
     return find_project(cwd / named if named else cwd)
 
 
-def open_store(url: str, project: Project, variables: Mapping[str, str]) -> Store:
+def open_store(url: str, project: Project, variables: Mapping[str, str], *, workers: int | None = None) -> Store:
     """A folder (a relative one is relative to the project's root), a `file://` URL, or the URL of a prefix in an
-    Azure Blob container. Raises SettingsError."""
+    Azure Blob container, which `workers` requests at a time go to. Raises SettingsError."""
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
         from amlctl.stores.azure_blob.store import open_blob_store
 
-        return open_blob_store(url, variables)
+        return open_blob_store(url, variables, workers=workers)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise SettingsError(f"store {url!r} names the host {parts.netloc!r}", hint="file:///FOLDER")

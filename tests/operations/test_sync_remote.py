@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Event, Lock
 
 import pytest
 
+from amlctl.errors import Conflict
 from amlctl.operations.sync import SyncResult, sync
-from amlctl.stores.azure_blob.store import AzureBlobStore
+from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.cached import CachedStore
 from amlctl.stores.directory import DirectoryStore
 from amlctl.wiring import App, open_app, without_copies
 from tests.support.azurite import Azurite
-from tests.support.clones import DATASET, OPTIONS, random_tree
+from tests.support.clones import DATASET, OPTIONS, Clone, random_tree
+from tests.support.fault_proxy import FaultProxy, Seen, fault_proxy
 from tests.support.trees import write_tree
 
 
@@ -49,3 +54,97 @@ def test_who_checks_a_store_sees_no_copies(app: App) -> None:
 def test_a_folder_needs_no_copies(tmp_path: Path) -> None:
     (tmp_path / ".amlctl.toml").write_text("")
     assert isinstance(open_app(tmp_path, {}).store, DirectoryStore)
+
+
+@pytest.fixture
+def two(tmp_path: Path, azurite: Azurite) -> Iterator[tuple[Clone, Clone, FaultProxy]]:
+    """Clones that share a container and have the same files; the first reaches it through the proxy."""
+    with fault_proxy(azurite.url) as proxy, ExitStack() as stack:
+        container = azurite.new_container()
+        clones = []
+        for number, url in enumerate((proxy.url, azurite.url)):
+            store = open_blob_store(f"{url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+            stack.callback(store.close)
+            clones.append(Clone(tmp_path / str(number), store))
+        one, other = clones
+        one.make({"a": b"a", "b": b"b", "c": b"c"})
+        one.sync()
+        other.pull()
+        yield one, other, proxy
+
+
+def _between(proxy: FaultProxy, act: Callable[[], object]) -> None:
+    """Once, right before the proxy lets a HEAD be written."""
+    waiting = [act]
+
+    def look(seen: Seen) -> None:
+        if seen.verb == "PUT" and seen.path.split("?")[0].endswith("/HEAD") and waiting:
+            waiting.pop()()
+
+    proxy.act = look
+
+
+def test_who_loses_the_race_for_head_plans_anew_and_merges(two: tuple[Clone, Clone, FaultProxy]) -> None:
+    one, other, proxy = two
+    (one.root / "a").write_bytes(b"from one")
+    (other.root / "b").write_bytes(b"from the other")
+    _between(proxy, other.sync)
+    one.sync()
+    expected = {"a": b"from one", "b": b"from the other", "c": b"c"}
+    for clone in two[:2]:
+        clone.pull()
+        assert clone.tree == expected
+
+
+def test_who_loses_the_race_for_head_with_the_same_file_is_told(two: tuple[Clone, Clone, FaultProxy]) -> None:
+    one, other, proxy = two
+    (one.root / "a").write_bytes(b"from one")
+    (other.root / "a").write_bytes(b"from the other")
+    _between(proxy, other.sync)
+    with pytest.raises(Conflict) as caught:
+        one.sync()
+    assert any("a" in line for line in caught.value.details)
+    assert one.tree["a"] == b"from one"
+    other.pull()
+    assert other.tree["a"] == b"from the other"
+
+
+def test_many_machines_at_once_lose_nothing(tmp_path: Path, azurite: Azurite) -> None:
+    container = azurite.new_container()
+    with ExitStack() as stack:
+        clones = []
+        for number in range(4):
+            store = open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+            stack.callback(store.close)
+            clone = Clone(tmp_path / str(number), store)
+            clone.make({f"{number}/{file}": b"%d" % file for file in range(5)})
+            clones.append(clone)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda clone: clone.sync(), clones))
+        clones[0].pull()
+        assert clones[0].tree == {f"{number}/{file}": b"%d" % file for number in range(4) for file in range(5)}
+
+
+@pytest.mark.parametrize(("jobs", "most"), [(1, 1), (3, 3)])
+def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, jobs: int, most: int) -> None:
+    under_way, seen_at_most = [0], [0]
+    lock = Lock()
+    with fault_proxy(azurite.url) as proxy:
+
+        def look(seen: Seen) -> None:
+            with lock:
+                under_way[0] += 1
+                seen_at_most[0] = max(seen_at_most[0], under_way[0])
+            Event().wait(0.02)  # long enough that others would come
+            with lock:
+                under_way[0] -= 1
+
+        proxy.act = look
+        store = open_blob_store(
+            f"{proxy.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}, workers=jobs
+        )
+        clone = Clone(tmp_path, store)
+        clone.make(random_tree(2, 12, most=90_000))
+        clone.sync(layout="mirror", jobs=jobs)
+        store.close()
+    assert seen_at_most[0] == most

@@ -89,7 +89,7 @@ def sync(
         yes=yes,
         jobs=jobs,
     )
-    store = _store(call, store_url, bwlimit, is_checked=verify or repair)
+    store = _store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
     project = call.app.project
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
     results: list[SyncResult] = []
@@ -108,8 +108,8 @@ def sync(
     )
 
 
-def _store(call: Invocation, url: str | None, bwlimit: str | None, *, is_checked: bool) -> Store:
-    store = call.app.store if url is None else call.app.open_store(url)
+def _store(call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool) -> Store:
+    store = call.app.open_store(call.app.store_url if url is None else url, workers=workers)
     if is_checked:
         store = without_copies(store)
     if bwlimit is None:

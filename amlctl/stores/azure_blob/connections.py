@@ -39,6 +39,11 @@ class Connections:
         """What stands before the path in a request line: a proxy for plain http wants the whole URL."""
         return f"http://{self._host}:{self._port}" if self._proxy and not self._is_https else ""
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What each request tells a proxy for plain http; a tunnel is told once, when it is made."""
+        return self._proxy[2] if self._proxy and not self._is_https else {}
+
     @contextmanager
     def borrow(self, *, fresh: bool) -> Iterator[tuple[http.client.HTTPConnection, bool]]:
         """A connection, and whether it was used before. It is kept only if the block ends without an error."""

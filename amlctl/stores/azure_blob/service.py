@@ -182,6 +182,8 @@ class BlobService:
                 answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated)
             except (OSError, http.client.HTTPException) as error:
                 failure = self._unreachable(error)
+                if isinstance(error, ssl.SSLCertVerificationError) or " 407 " in str(error):
+                    raise failure from error  # neither passes by waiting
             else:
                 if answer.status < 400 or answer.status in accept:
                     return answer
@@ -219,7 +221,8 @@ class BlobService:
             with self._connections.borrow(fresh=fresh) as (connection, is_used):
                 try:
                     self._traffic.add()
-                    connection.request(verb, target, body.chunks() if body.size_bytes else None, sent)
+                    parts = body.chunks() if body.size_bytes else None
+                    connection.request(verb, target, parts, {**sent, **self._connections.headers})
                     response = connection.getresponse()
                 except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                     if not is_used:
@@ -253,6 +256,8 @@ class BlobService:
                 hint="behind a proxy that opens TLS: REQUESTS_CA_BUNDLE=/path/to/its.pem",
             )
         what = str(error) or type(error).__name__
+        if "Tunnel connection failed" in what:
+            return _refused_by_proxy(host, what.removeprefix("Tunnel connection failed: "))
         return ServiceUnavailable(
             f"{host} does not answer: {what}",
             hint="check the network, then run the same command again; nothing is lost",
@@ -275,6 +280,8 @@ class BlobService:
             return self._refused(answer, thing)
         if status == 400 and code == "ContainerBeingDeleted":
             return ServiceUnavailable(f"{thing} is being deleted", hint="try again in a minute")
+        if status == 407:
+            return _refused_by_proxy(self._address.host, "407 Proxy Authentication Required")
         if status in _AGAIN:
             return ServiceUnavailable(
                 f"the service failed {_TRIES} times at {thing}: {status} {code} {_request_id(answer)}".rstrip(),
@@ -304,6 +311,13 @@ class BlobService:
             f"no right to use {thing} ({answer.code or answer.status}): {why}",
             hint="ask for the role Storage Blob Data Contributor, and check the account's network rules",
         )
+
+
+def _refused_by_proxy(host: str, why: str) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"the proxy does not let us through to {host}: {why}",
+        hint="check HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or name the host in NO_PROXY",
+    )
 
 
 def _retry_after_s(answer: Answer) -> float:

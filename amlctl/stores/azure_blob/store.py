@@ -32,14 +32,14 @@ def open_blob_store(
     url: str,
     variables: Mapping[str, str],
     *,
-    workers: int = _WORKERS,
+    workers: int | None = None,
     limits: Limits | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> AzureBlobStore:
     """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call."""
     address, sas = parse_address(url)
     credential = find_credential(address, sas, variables)
-    return AzureBlobStore(address, credential, variables, workers, limits or Limits(), sleep)
+    return AzureBlobStore(address, credential, variables, workers or _WORKERS, limits or Limits(), sleep)
 
 
 class AzureBlobStore:
