@@ -80,6 +80,21 @@ def test_dry_run_sends_and_runs_nothing(project: Cli) -> None:
     assert project.json("store", "stats")["datasets"] == []
 
 
+def test_several_processes(project: Cli) -> None:
+    project.write("pipeline/ranks.py", "import os; print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'])")
+    assert project("submit", "ranks.py", *CURRENT, "--processes", "2").out.splitlines()[0] == "rank 0 of 2"
+    assert project("logs", "@last", "--file", "std_log_process_1.txt").out == "rank 1 of 2\n"
+    assert "distribution  pytorch, 2 processes\n" in project("runs", "show", "@last").out
+    assert "distribution  mpi, 1 process on each of 3 instances\n" in (
+        project("submit", "ranks.py", *CURRENT, "--dry-run", "--distribution", "mpi", "--instances", "3").out
+    )
+    wrong = project("submit", "ranks.py", *CURRENT, "--distribution", "ring")
+    assert (wrong.code, wrong.err) == (
+        2,
+        "error: --distribution 'ring' is unknown\nhint: one of pytorch, mpi, tensorflow\n",
+    )
+
+
 def test_tail(project: Cli) -> None:
     project.write("pipeline/lines.py", "for i in range(10): print(f'line {i}')")
     assert project("submit", "lines.py", *CURRENT).code == 0
