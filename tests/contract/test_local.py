@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,24 +14,32 @@ import pytest
 
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.sync_plan import Layout
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import write_json
+from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
+from amlctl.transfer.publish import publish
 from amlctl.workspaces.contract import Workspace
+from amlctl.workspaces.local.node_store import node_store
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
+from tests.support.azurite import Azurite
 from tests.support.runs import make_project, wait_until
 
 QUICK = LocalTiming(save_interval_s=0.2, grace_s=5.0, poll_s=0.02)
 
 
-def local_bench(root: Path, *, slots: int = 2, variables: dict[str, str] | None = None) -> Bench:
+def local_bench(
+    root: Path, *, slots: int = 2, variables: dict[str, str] | None = None, store: Store | None = None
+) -> Bench:
     project = make_project(root / "project")
     project.compute_dir.mkdir()
     (project.compute_dir / "local.yaml").write_text(f"type: local\nname: local\nslots: {slots}\n")
-    store = DirectoryStore(root / "store")
-    settings = WorkspaceSettings("local", compute="local", store=str(root / "store"))
+    store = store or DirectoryStore(root / "store")
+    settings = WorkspaceSettings("local", compute="local", store=store.url)
     environment = {**os.environ, **(variables or {})}
     workspace = LocalWorkspace(project, settings, store, variables=environment, timing=QUICK)
     return Bench(project, store, workspace, {"compute": "local", "environment": "current"})
@@ -40,6 +49,37 @@ class TestLocalWorkspace(WorkspaceSuite):
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Bench:
         return local_bench(tmp_path)
+
+
+class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
+    """The store is a container: what a run reads is brought to this machine, what it leaves goes back."""
+
+    @pytest.fixture
+    def bench(self, tmp_path: Path, azurite: Azurite) -> Iterator[Bench]:
+        variables = {"AZURE_STORAGE_KEY": azurite.key}
+        store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables)
+        store.put("made", b"")
+        yield local_bench(tmp_path, variables=variables, store=store)
+        store.close()
+
+    def test_what_is_here_already_is_not_brought_again(self, bench: Bench) -> None:
+        data = bench.project.dataset_path("working/x")
+        data.mkdir(parents=True)
+        (data / "small").write_bytes(b"small" * 1000)
+        (data / "large").write_bytes(b"large" * 500_000)
+        published = publish(bench.store, data, "working/x", layout=Layout("pack"))
+        fields = {"datasets": {"working/x": published.snapshot}, "manifests": {"working/x": published.manifest_key}}
+        script = "import os; print(sorted(os.listdir(os.environ['AMLCTL_DATA_BLOBS_DIR'] + '/working/x')))"
+        logs = []
+        for _ in range(2):
+            run = bench.start(script, **fields)
+            assert bench.finished(run).status == "Completed"
+            logs.append(bench.log(run).decode())
+        assert all("['large', 'small']" in log for log in logs)
+        assert "brought working/x: 3 MB" in logs[0]
+        assert "brings" not in logs[1]
+        node = node_store(bench.store, bench.project.state_dir)
+        wait_until(lambda: not list(node.list("runs/")))  # removed after the final record
 
 
 def test_satisfies_the_protocol(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from amlctl.core.run import RunRecord, RunState
 from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.runtime.run_keys import failure_key, outputs_index_key, outputs_prefix, published_key
 from amlctl.stores.contract import Store
+from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.produced import make_newest
 from amlctl.transfer.tree import TreeSaver, read_index
 from amlctl.workspaces.local import records
+from amlctl.workspaces.local.node_store import forget_run, give_back, is_folder, node_store
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.run_log import say
 from amlctl.workspaces.local.saved_log import SavedLogs
@@ -98,6 +100,7 @@ def finish(
 
     Only the holder of the run's lock may call it; doing it again after a kill does no harm.
     """
+    node_folder = node_store(store, places.state_dir)
     record.reached(RunState.FINALIZING, clock())
     records.save(places, store, record)
     is_kept = True
@@ -105,7 +108,7 @@ def finish(
         for node in range(record.instances):
             _keep_outputs(places, store, node)
         if ending.state is RunState.COMPLETED:
-            ending = _move_heads(store, record, ending)
+            ending = _move_heads(store, node_folder, record, ending)
     except (AmlctlError, OSError) as error:
         is_kept = False
         told = f"what the run has left could not be kept: {error}"
@@ -126,26 +129,36 @@ def finish(
         # Everything that matters is in the store; the container would only fill the disk.
         for node in range(record.instances):
             shutil.rmtree(places.container_of(node), ignore_errors=True)
+        if not is_folder(store):
+            forget_run(node_folder, record.run)
     return record
 
 
+def save_outputs(places: RunPlaces, store: Store, node: int) -> None:
+    """Raises RightsError, ServiceUnavailable."""
+    folders, prefix = places.node_folders(node), outputs_prefix(places.run, node)
+    TreeSaver(store, folders.outputs_dir, prefix, outputs_index_key(places.run, node)).save()
+
+
 def _keep_outputs(places: RunPlaces, store: Store, node: int) -> None:
-    """What the runtime does itself, unless it was killed or the store failed it; the list is there in any case."""
-    index_key = outputs_index_key(places.run, node)
+    """What the runtime does itself, unless it was killed, the store failed it, or its store is a stand-in; the list
+    is there in any case."""
     folders = places.node_folders(node)
-    if folders.saved_marker.exists():
+    if folders.saved_marker.exists() and is_folder(store):
         return
-    if folders.outputs_dir.is_dir() or read_index(store, index_key) is None:
-        TreeSaver(store, folders.outputs_dir, outputs_prefix(places.run, node), index_key).save()
+    if folders.outputs_dir.is_dir() or read_index(store, outputs_index_key(places.run, node)) is None:
+        save_outputs(places, store, node)
 
 
-def _move_heads(store: Store, record: RunRecord, ending: Ending) -> Ending:
+def _move_heads(store: Store, node: DirectoryStore, record: RunRecord, ending: Ending) -> Ending:
     """The ending, with the reason where a produced snapshot could not become the newest one."""
-    document = _read_json(store, published_key(record.run))
+    document = _read_json(node, published_key(record.run))
     published = document if isinstance(document, dict) else {}
     for dataset, place in published.items():
         try:
             key, base_key = place["manifest_key"], record.heads.get(dataset)
+            if not is_folder(store):
+                give_back(node, store, dataset, key)
             record.published[dataset] = make_newest(store, dataset, key, base_key)
         except Conflict as error:
             message = f"{ending.message}; {error.message}".removeprefix("; ")

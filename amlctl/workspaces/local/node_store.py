@@ -1,22 +1,180 @@
-"""The store as the folder that a node sees: on this machine it is the store itself.
+"""The store as the folder that a node sees. On this machine a folder store is it itself; a blob store gets a folder
+under `.amlctl/` that is filled with what a run reads and gives back what it has produced. It stays as a cache.
 
-A store without a folder (blobs) needs one on this disk that holds what a run reads, and takes what it writes;
-this is the one place that would make it.
+`<state>/node-stores/<hash of the URL>/` has the store's format. Of `runs/` it holds only what goes between the
+supervisor and the runtime of a run that is going.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from amlctl.errors import SettingsError
-from amlctl.stores.contract import Store
+from amlctl.core.content_id import content_id
+from amlctl.core.manifest import Manifest, mirror_key, needs_no_bytes, object_key, pack_key, parse_head
+from amlctl.core.run import RunRecord
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.atomic import TEMPORARY_PREFIX
+from amlctl.localfs.identify import file_content_id
+from amlctl.runtime.run_keys import record_key, run_prefix
+from amlctl.stores.contract import FileBody, Store
+from amlctl.stores.directory import DirectoryStore
+from amlctl.transfer.heads import head_key
+from amlctl.transfer.manifests import read_header, read_manifest
+
+_DOWNLOADS = 4
+"""Values at a time; large ones come in parallel parts besides."""
+_TELL_EVERY_S = 5.0
+
+Tell = Callable[[str], None]
+Check = Callable[[], None]
 
 
-def node_store_folder(store: Store) -> Path:
-    """Raises SettingsError where the store is no folder."""
-    if not store.url.startswith("/"):
-        raise SettingsError(
-            f"the local workspace needs a folder as its store, and {store.url} is none",
-            hint='set store = ".amlctl/store" in its section of .amlctl.toml',
-        )
-    return Path(store.url)
+def is_folder(store: Store) -> bool:
+    return store.url.startswith("/")
+
+
+def node_store(store: Store, state_dir: Path) -> DirectoryStore:
+    """The folder that stands for `store` on this machine."""
+    if is_folder(store):
+        return DirectoryStore(Path(store.url))
+    return DirectoryStore(state_dir / "node-stores" / content_id(store.url.encode())[:16])
+
+
+def open_run_store(url: str, variables: Mapping[str, str]) -> Store:
+    """The store of a run, by its `url`, for its supervisor. Raises SettingsError."""
+    if url.startswith("/"):
+        return DirectoryStore(Path(url))
+    from amlctl.stores.azure_blob.store import open_blob_store  # not at the top: a list of runs needs none of it
+
+    return open_blob_store(url, variables)
+
+
+def credential_in(url: str | None) -> dict[str, str]:
+    """The variable that stands for a token in a store's URL: `Store.url` does not have it."""
+    token = urlsplit(url or "").query
+    return {"AZURE_STORAGE_SAS_TOKEN": token} if token else {}
+
+
+def bring(store: Store, node: DirectoryStore, record: RunRecord, tell: Tell, check: Check) -> None:
+    """Everything that the runtime reads of `store`, into the node's folder; `check` is called between values.
+
+    Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
+    """
+    for dataset, key in record.manifests.items():
+        _copy_manifest(store, node, key)
+        _bring_contents(store, node, dataset, read_manifest(node, key), tell, check)
+    for dataset in record.produces:
+        _bring_head(store, node, dataset)
+    node.put(record_key(record.run), json.dumps(record.to_json()).encode(), replace=True)
+
+
+def give_back(node: DirectoryStore, store: Store, dataset: str, manifest_key: str) -> None:
+    """A produced snapshot: its bytes, then its manifest. HEAD is the caller's matter. Raises ServiceUnavailable."""
+    manifest = read_manifest(node, manifest_key)
+    for key, identity in _values(manifest, dataset).items():
+        path = node.local_path(key)
+        if path is not None:  # else it is an old one, which the store has
+            body = FileBody(path, path.stat().st_size, identity)
+            store.put(key, body, replace=key.startswith("mirror/"))
+    _copy_manifest(node, store, manifest_key)
+
+
+def forget_run(node: DirectoryStore, run: str) -> None:
+    """What went between supervisor and runtime; the store has all that matters."""
+    for entry in list(node.list(run_prefix(run))):
+        node.delete(entry.key)
+
+
+def _values(manifest: Manifest, dataset: str) -> dict[str, str]:
+    """Keys of all values that hold bytes of the snapshot, with the content id of each."""
+    found: dict[str, str] = {}
+    for entry in manifest.entries:
+        if needs_no_bytes(entry):
+            continue
+        place = manifest.places[entry.content_id]
+        if place.kind == "pack":
+            found[pack_key(place.pack)] = place.pack
+        elif place.kind == "mirror":
+            found[mirror_key(dataset, entry.path)] = entry.content_id
+        else:
+            found[object_key(entry.content_id)] = entry.content_id
+    return found
+
+
+def _bring_contents(
+    store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, tell: Tell, check: Check
+) -> None:
+    values = {key: identity for key, identity in _values(manifest, dataset).items() if not _has(node, key, identity)}
+    if not values:
+        return
+    tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
+    received, told_at = 0, time.monotonic()
+    with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        jobs = [pool.submit(_bring_value, store, node, key, identity) for key, identity in values.items()]
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                received += job.result()
+                check()
+                if time.monotonic() - told_at > _TELL_EVERY_S:
+                    told_at = time.monotonic()
+                    tell(f"brings {dataset}: {done} of {len(values)} blobs, {received / 1e6:.0f} MB")
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    tell(f"brought {dataset}: {received / 1e6:.0f} MB")
+
+
+def _has(node: DirectoryStore, key: str, identity: str) -> bool:
+    path = node.local_path(key)
+    if path is None:
+        return False
+    # Packs and objects are never written twice; a mirrored file is what the last snapshot made of it.
+    return not key.startswith("mirror/") or file_content_id(path) == identity
+
+
+def _bring_value(store: Store, node: DirectoryStore, key: str, identity: str) -> int:
+    Path(node.url).mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=node.url, prefix=TEMPORARY_PREFIX)
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        size = store.download(key, path)
+        if file_content_id(path) != identity:
+            raise IntegrityError(f"{key} in {store.url} is damaged", hint="amlctl sync --repair of its dataset")
+        node.put(key, FileBody(path, size, identity), replace=True)
+    finally:
+        path.unlink(missing_ok=True)
+    return size
+
+
+def _bring_head(store: Store, node: DirectoryStore, dataset: str) -> None:
+    """What a dataset was before, so that producing it anew adds only what is new."""
+    key = head_key(dataset)
+    found = store.get_versioned(key)
+    if found is None:
+        node.delete(key)
+        return
+    node.put(key, found.data, replace=True)
+    _copy_manifest(store, node, parse_head(found.data).manifest_key)
+
+
+def _copy_manifest(source: Store, target: Store, key: str) -> None:
+    """Its shards first: a manifest that is there is whole."""
+    if target.info(key) is not None:
+        return
+    folder = key.rsplit("/", 1)[0]
+    shards: Sequence[str] = read_header(source, key).shards
+    keys = [f"{folder}/shards/{name}" for name in shards]
+    with ThreadPoolExecutor(max(1, min(_DOWNLOADS, len(keys)))) as pool:
+        list(pool.map(lambda shard: target.put(shard, source.get(shard)), keys))
+    try:
+        target.put(key, source.get(key))
+    except NotFound as error:
+        raise NotFound(f"a snapshot that the run needs has gone: {error.message}", hint="submit again") from error

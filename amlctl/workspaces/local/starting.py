@@ -17,7 +17,6 @@ from amlctl.localfs.project import Project
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local import detach, records
 from amlctl.workspaces.local.ending import Clock
-from amlctl.workspaces.local.node_store import node_store_folder
 from amlctl.workspaces.local.places import RunPlaces, queue_folder
 from amlctl.workspaces.local.slots import SlotQueue
 from amlctl.workspaces.local.supervisor_settings import SUPERVISOR_MODULE, LocalTiming, SupervisorSettings
@@ -37,9 +36,8 @@ class Starter:
     def start(self, places: RunPlaces, record: RunRecord, secrets: Mapping[str, str], lock: int) -> None:
         """Record the run as Queued and start its supervisor, which takes the held lock of the run over.
 
-        Raises SettingsError (store or compute target cannot be used), RightsError, ServiceUnavailable.
+        Raises SettingsError (compute target cannot be used), RightsError, ServiceUnavailable.
         """
-        store_folder = node_store_folder(self.store)
         target = self._target(record.compute)
         record.reached(RunState.QUEUED, self.clock())
         trouble = records.save(places, self.store, record)
@@ -48,7 +46,7 @@ class Starter:
         ticket = SlotQueue(queue_folder(self.project.state_dir, record.compute)).take_ticket(record.run)
         settings = SupervisorSettings(
             state_dir=str(self.project.state_dir),
-            store=str(store_folder),
+            store=self.store.url,
             environments_dir=str(self.environments_dir),
             slots=target.slots,
             gpus=target.gpus,

@@ -25,13 +25,13 @@ from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
 from amlctl.runtime.wakeups import Wakeups
-from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.container import make_container, runtime_folder
-from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, read_failure
+from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, read_failure, save_outputs
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.gpus import gpu_variables, list_gpus
+from amlctl.workspaces.local.node_store import bring, is_folder, node_store, open_run_store
 from amlctl.workspaces.local.places import RunPlaces, queue_folder
 from amlctl.workspaces.local.processes import end_session, identity_of
 from amlctl.workspaces.local.rank_processes import HOST, RankFailure, RankProcesses, free_ports
@@ -54,7 +54,8 @@ class Supervisor:
     def __init__(self, settings: SupervisorSettings, run: str, record: RunRecord, wakeups: Wakeups) -> None:
         self._settings = settings
         self._places = RunPlaces(Path(settings.state_dir), run)
-        self._store = DirectoryStore(Path(settings.store))
+        self._store = open_run_store(settings.store, os.environ)
+        self._node = node_store(self._store, self._places.state_dir)
         self._record = record
         self._wakeups = wakeups
         self._environments = Environments(Path(settings.environments_dir), os.environ)
@@ -98,6 +99,8 @@ class Supervisor:
             for line in error.details:
                 say(self._places.log, line)
             return failed(error, kind="environment")
+        if not is_folder(self._store):
+            bring(self._store, self._node, self._record, lambda line: say(self._places.log, line), self._check_canceled)
         for node in range(self._record.instances):
             make_container(self._store, self._record.code, self._places.container_of(node))
             self._check_canceled()
@@ -145,7 +148,7 @@ class Supervisor:
         timing = self._settings.timing
         return [
             *(str(self._environments.python(spec)), "-m", "amlctl.runtime"),
-            *("--store", self._settings.store, "--run", self._record.run, "--container", str(container)),
+            *("--store", self._node.url, "--run", self._record.run, "--container", str(container)),
             *("--rank", str(rank.node), str(rank.local)),
             *("--save-interval", str(timing.save_interval_s), "--grace", str(timing.grace_s)),
         ]
@@ -179,6 +182,7 @@ class Supervisor:
             if now >= next_save:
                 next_save = now + self._settings.timing.save_interval_s
                 self._save_log()
+                self._save_outputs()
                 if self._is_record_behind:
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
         self._end_leftovers()
@@ -187,7 +191,7 @@ class Supervisor:
         if stopped is None:
             is_one_of_several = failure is not None and self._record.layout.world_size > 1
             who = f"the script of rank {failure.rank.number}" if failure and is_one_of_several else "the script"
-            return ending_of(return_code, read_failure(self._store, self._record.run), who=who)
+            return ending_of(return_code, read_failure(self._node, self._record.run), who=who)
         exit_code = 128 - return_code if return_code < 0 else return_code
         return dataclasses.replace(stopped, exit_code=exit_code)
 
@@ -208,6 +212,14 @@ class Supervisor:
     def _save_log(self) -> None:
         with contextlib.suppress(AmlctlError, OSError):  # said at the end, if it fails then too
             self._logs.save()
+
+    def _save_outputs(self) -> None:
+        """The runtime saves them into the node's folder; where the store is another one, they go there from here."""
+        if is_folder(self._store):
+            return
+        for node in range(self._record.instances):
+            with contextlib.suppress(AmlctlError, OSError):  # as above
+                save_outputs(self._places, self._store, node)
 
     def _reached(self, state: RunState) -> None:
         self._record.reached(state, utc_now())

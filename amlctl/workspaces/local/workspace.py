@@ -26,6 +26,7 @@ from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.ending import Clock
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
+from amlctl.workspaces.local.node_store import credential_in
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.supervisor_settings import DEFAULT_TIMING, LocalTiming
@@ -54,7 +55,7 @@ class LocalWorkspace:
         self._name = settings.name
         self._store = store
         self._clock = clock
-        self._variables = dict(os.environ if variables is None else variables)
+        self._variables = {**(os.environ if variables is None else variables), **credential_in(settings.store)}
         self._timing = timing
         folder = self._variables.get(FOLDER_VARIABLE)
         self._environments = Environments(
