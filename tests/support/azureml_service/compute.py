@@ -100,6 +100,7 @@ class Compute:
             "location": self.location,
             "tags": self.tags,
         }
+        del document["systemData"]
         if self.provisioning_state != "Creating":
             properties["computeLocation"] = self.location
             document["tags"] = self.tags or {}

@@ -120,8 +120,16 @@ class History:
 
     def _run(self, job: Job) -> dict[str, Any]:
         with job.lock:
-            person = {"userObjectId": "00000000-0000-0000-0000-000000000001", "userName": "Test Person"}
-            person["userTenantId"] = self._place.tenant_id
+            person = {
+                "userObjectId": "00000000-0000-0000-0000-000000000001",
+                "userPuId": None,
+                "userIdp": None,
+                "userAltSecId": None,
+                "userIss": f"https://sts.windows.net/{self._place.tenant_id}/",
+                "userTenantId": self._place.tenant_id,
+                "userName": "Test Person",
+                "upn": None,
+            }
             cancel = f"{self._place.endpoint}/studioservice/apiv2{self._place.id}/runs/{job.name}/Cancel"
             has_outputs = job.status == "Completed" and bool(job.named_outputs())
             return {

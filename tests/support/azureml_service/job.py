@@ -133,7 +133,7 @@ class Job:
             "codeId": asked.get("codeId"),
             "command": asked.get("command"),
             "environmentId": asked.get("environmentId"),
-            "inputs": {name: {"description": None, **one} for name, one in (asked.get("inputs") or {}).items()},
+            "inputs": self._inputs(),
             "outputs": self._outputs(),
             "distribution": asked.get("distribution"),
             "autologgerSettings": None,
@@ -143,10 +143,19 @@ class Job:
         }
         if asked.get("queueSettings"):
             properties["queueSettings"] = {"priority": None, **asked["queueSettings"]}
-        return place.resource("jobs", self.name, properties, self.created, self.ended or self.created)
+        document = place.resource("jobs", self.name, properties, self.created, self.created)
+        times = document["systemData"]
+        return {**document, "systemData": {key: times[key] for key in times if key.startswith("created")}}
 
     def named_outputs(self) -> Mapping[str, Mapping[str, Any]]:
         return {name: one for name, one in (self.asked.get("outputs") or {}).items() if name != "default"}
+
+    def _inputs(self) -> dict[str, Any]:
+        given = {}
+        for name, one in (self.asked.get("inputs") or {}).items():
+            mode = {} if one.get("jobInputType") == "literal" else {"mode": "ReadOnlyMount"}
+            given[name] = {"description": None, **mode, **{key: one[key] for key in one if one[key] is not None}}
+        return given
 
     def _outputs(self) -> dict[str, Any]:
         common = {"description": None, "uri": None, "assetName": None, "assetVersion": None, "mode": "ReadWriteMount"}

@@ -101,7 +101,12 @@ class Workspaces:
                 "imageBuildCompute": None,
                 "provisioningState": "Succeeded",
                 "containerRegistry": None,
-                "notebookInfo": None,
+                "notebookInfo": {
+                    "resourceId": place.workspace_id.replace("-", ""),
+                    "fqdn": f"ml-{place.workspace_name}.{place.region}.notebooks.azure.net",
+                    "isPrivateLinkEnabled": False,
+                    "notebookPreparationError": None,
+                },
                 "storageHnsEnabled": False,
                 "workspaceId": place.workspace_id,
                 "linkedModelInventoryArmId": None,
