@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -20,9 +22,6 @@ from azure.core.rest import HttpRequest, HttpResponse
 from azure.identity import DefaultAzureCredential
 
 from tests.support.azureml_service import AzureMLService, Faults
-
-# Making its classes, the SDK uses what its own dependencies have deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore::Warning:marshmallow", "ignore::Warning:azure")
 
 RECORDED = Path(__file__).parents[3] / "shared/azureml/recorded"
 SHAPES: Mapping[str, tuple[str, int]] = {
@@ -51,6 +50,7 @@ _FREE = ("tags", "properties.tags", "properties.properties", "properties.environ
 _NAMED = ("properties.inputs", "properties.outputs")
 _IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04"
 Send = Callable[..., HttpResponse]
+Client = PipelineClient[HttpRequest, HttpResponse]
 
 
 def _fields(value: Any, at: str = "") -> set[str]:
@@ -93,7 +93,8 @@ def send(azureml: AzureMLService) -> Iterator[Send]:
     """One request to the workspace, or to a path from the root; azure-core repeats what it repeats."""
     with DefaultAzureCredential() as credential:
         policies = [BearerTokenCredentialPolicy(credential, "https://management.azure.com/.default")]
-        with PipelineClient(azureml.endpoint, per_retry_policies=policies, retry_total=0) as client:
+        client: Client = PipelineClient(azureml.endpoint, per_retry_policies=policies, retry_total=0)
+        with client:
 
             def send_one(method: str, path: str, body: Any = None, *, version: str = "2024-10-01") -> HttpResponse:
                 whole = (
@@ -152,6 +153,12 @@ def _artifact(service: AzureMLService, job: str, path: str) -> str:
 
 def _log(service: AzureMLService, job: str, log: str = "std_log.txt") -> str:
     return _artifact(service, job, f"user_logs/{log}")
+
+
+def _without_login(url: str) -> HttpResponse:
+    client: Client = PipelineClient(url, policies=[])
+    with client:
+        return client.send_request(HttpRequest("GET", url))
 
 
 def _eventually(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
@@ -221,6 +228,7 @@ def _cluster(**inner: Any) -> dict[str, Any]:
     return {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": properties}}
 
 
+@pytest.mark.filterwarnings("ignore::marshmallow.warnings.RemovedInMarshmallow4Warning")  # by importing the SDK
 class TestStockClient:
     """`azure-ai-ml` as it is."""
 
@@ -304,9 +312,7 @@ class TestStockClient:
 
 class TestWire:
     def test_login_and_api_version_are_wanted(self, azureml: AzureMLService, send: Send) -> None:
-        with PipelineClient(azureml.endpoint, policies=[]) as client:
-            address = f"{azureml.endpoint}{azureml.place.id}?api-version=1"
-            refused = client.send_request(HttpRequest("GET", address))
+        refused = _without_login(f"{azureml.endpoint}{azureml.place.id}?api-version=1")
         assert refused.status_code == 401
         assert "Bearer" in refused.headers["WWW-Authenticate"]
         assert send("GET", "", version="").status_code == 400
@@ -399,6 +405,20 @@ class TestWire:
         assert "Standard_DS3_v2" in {one["name"] for one in sizes}
         usages = send("GET", f"{azureml.place.location_id}/usages").json()["value"]
         assert {one["name"]["value"] for one in usages} == {one["family"] for one in sizes}
+
+    def test_another_default_datastore(
+        self, azureml: AzureMLService, send: Send, submit: Callable[..., str], name: str
+    ) -> None:
+        azureml.datastores.add(name, f"{name}-container")
+        azureml.storage.default_datastore = name
+        try:
+            (default,) = send("GET", "/datastores?isDefault=true").json()["value"]
+            assert (default["name"], default["properties"]["containerName"]) == (name, f"{name}-container")
+            job = submit("echo > ${{outputs.m}}/m", outputs={"m": {"jobOutputType": "uri_folder"}})
+            assert azureml.job(job).wait() == "Completed"
+            assert azureml.storage.blob(f"{name}-container", f"azureml/{job}/m/m").exists()
+        finally:
+            azureml.storage.default_datastore = "workspaceblobstore"
 
 
 class TestRunning:
@@ -562,6 +582,28 @@ def _log_or_nothing(service: AzureMLService, job: str) -> str:
         return ""
 
 
+def test_a_process_ends_with_its_service(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, sys\n"
+        "from tests.support.azureml_service.processes import start\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "print(start('sleep 60 & wait', folder, dict(os.environ), folder / 'log').process.pid, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=root, capture_output=True, text=True, check=True
+    )
+    _eventually(lambda: not _alive_in(done.stdout.strip()))
+
+
+def _alive_in(group: str) -> list[str]:
+    """Processes of the group that have not ended."""
+    shown = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    found = [line.split(None, 2) for line in shown.splitlines()]
+    return [" ".join(rest) for pgid, stat, *rest in found if pgid == group and not stat.startswith("Z")]
+
+
 class TestFaults:
     def test_answers_given_instead(self, send: Send, faults: Faults) -> None:
         faults.answer(429, "GET .*/datastores$", times=2, retry_after_s=1)
@@ -645,14 +687,16 @@ class TestFaults:
     def test_logs_listed_late_and_last_lines_later_still(
         self, send: Send, faults: Faults, submit: Callable[..., str], azureml: AzureMLService
     ) -> None:
-        faults.logs_listed_after_s, faults.last_lines_after_s = 1.0, 1.5
+        faults.logs_listed_after_s = faults.last_lines_after_s = 3600.0
         job = submit("seq 10")
         details = f"/history/v1.0{azureml.place.id}/runs/{job}/details"
         azureml.job(job).wait_for("Running")
         assert send("GET", details).json()["logFiles"] == {}
-        _eventually(lambda: "user_logs/std_log.txt" in send("GET", details).json()["logFiles"])
         azureml.job(job).wait_for("Completed")
+        faults.logs_listed_after_s = 0.0
+        assert "user_logs/std_log.txt" in send("GET", details).json()["logFiles"]
         assert _log(azureml, job).splitlines()[-1] == "7"
+        faults.last_lines_after_s = 0.0
         azureml.job(job).wait()
         assert _log(azureml, job).splitlines()[-1] == "10"
 
@@ -662,11 +706,10 @@ class TestFaults:
         job = submit("echo hello")
         azureml.job(job).wait()
         read = []
-        with PipelineClient(azureml.account_url, policies=[]) as client:
-            for faults.signed_for_s in (600.0, -60.0):
-                details = send("GET", f"/history/v1.0{azureml.place.id}/runs/{job}/details").json()
-                answer = client.send_request(HttpRequest("GET", details["logFiles"]["user_logs/std_log.txt"]))
-                read.append((answer.status_code, "hello\n" in answer.text()))
+        for faults.signed_for_s in (600.0, -60.0):
+            details = send("GET", f"/history/v1.0{azureml.place.id}/runs/{job}/details").json()
+            answer = _without_login(details["logFiles"]["user_logs/std_log.txt"])
+            read.append((answer.status_code, "hello\n" in answer.text()))
         assert read == [(200, True), (403, False)]
 
     @pytest.mark.parametrize(("way", "expected"), [("rewritten", "two\n"), ("continued", "one\ntwo\n")])

@@ -46,8 +46,7 @@ class Computes:
         if compute is None:
             return False
         with self._lock:
-            if self._faults.quota == "nodes":
-                compute.errors = [{"error": QUOTA_ERROR}]
+            compute.errors = [{"error": QUOTA_ERROR}] if self._faults.quota == "nodes" else None
             if compute.errors or not compute.is_usable or compute.busy_nodes + nodes > compute.max_nodes:
                 return False
             compute.jobs[job] = nodes

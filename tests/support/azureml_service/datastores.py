@@ -11,14 +11,11 @@ from .storage import ARTIFACTS, Storage
 
 
 class Datastores:
-    """`default` is the name of the default datastore; it can be set to another one."""
-
     def __init__(self, place: Place, storage: Storage, faults: Faults) -> None:
         self._place = place
         self._storage = storage
         self._faults = faults
         self._created = now()
-        self.default = "workspaceblobstore"
         shares = {"fileShareName": f"code-{place.workspace_id}"}
         self._targets: dict[str, dict[str, str]] = {
             "workspaceblobstore": {"containerName": storage.default_container},
@@ -41,7 +38,7 @@ class Datastores:
 
     def _list(self, request: Request) -> Reply:
         only_default = request.query.get("isDefault", "").lower() == "true"
-        names = [name for name in self._targets if not only_default or name == self.default]
+        names = [name for name in self._targets if not only_default or name == self._storage.default_datastore]
         return Reply(200, {"value": [self._document(name) for name in names]})
 
     def _get(self, request: Request) -> Reply:
@@ -76,7 +73,7 @@ class Datastores:
             "description": None,
             "tags": None,
             "properties": None,
-            "isDefault": name == self.default,
+            "isDefault": name == self._storage.default_datastore,
             "credentials": {"credentialsType": credentials},
             "datastoreType": "AzureBlob" if "containerName" in target else "AzureFile",
             "accountName": self._storage.azurite.account,

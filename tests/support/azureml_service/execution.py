@@ -184,7 +184,9 @@ class Executions:
     def _end(self, job: Job, attempt: Attempt, status: str, error: dict[str, Any] | None) -> None:
         self._computes.give_back(last_name(job.asked.get("computeId") or ""), job.name)
         job.end(status, error)
-        self._closing.wait(self._faults.last_lines_after_s)
+        ended_at_s = time.monotonic()
+        while time.monotonic() < ended_at_s + self._faults.last_lines_after_s and not self._closing.is_set():
+            time.sleep(_POLL_S)
         attempt.push_last_lines()
 
 

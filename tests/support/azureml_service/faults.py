@@ -52,7 +52,7 @@ class Faults:
     holds_queue: bool = False
     """Jobs stay Queued until it is False again."""
     quota: Literal["", "refused", "operation", "nodes"] = ""
-    """No cores for a new cluster: said at create, by the failed operation, or by nodes that never come."""
+    """No cores: a new cluster is refused, its operation fails, or nodes never come while jobs stay Queued."""
     cancel_after_end: Literal[200, 400] = 400
     page_size: int = 50
     has_empty_page: bool = False

@@ -113,7 +113,7 @@ class History:
             job = self._job(owner)
             uri = (
                 job.named_outputs()[name].get("uri")
-                or f"azureml://datastores/workspaceblobstore/paths/azureml/{job.name}/{name}/"
+                or f"azureml://datastores/{self._storage.default_datastore}/paths/azureml/{job.name}/{name}/"
             )
             found[asset] = {"uri": uri.replace("azureml://", f"{workspace}/", 1), "type": "uri_folder"}
         return Reply(200, {"values": found})

@@ -40,7 +40,6 @@ def ranks_of(distribution: Mapping[str, Any] | None, instance_count: int) -> lis
                 "RANK": str(rank),
                 "LOCAL_RANK": str(local),
                 "WORLD_SIZE": str(world),
-                "LOCAL_WORLD_SIZE": str(each),
                 "NODE_RANK": str(node),
             }
         elif kind == "mpi":

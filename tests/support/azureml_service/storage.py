@@ -31,15 +31,19 @@ class MissingDataError(Exception):
 
 
 class Storage:
-    """Thread-safe. An address is a pair of container and path."""
+    """Thread-safe. An address is a pair of container and path; `default_datastore` can be set to another one."""
 
     def __init__(self, azurite: Azurite, default_container: str) -> None:
         self.azurite = azurite
-        self.default_container = default_container
+        self.default_datastore = "workspaceblobstore"
         self._client = BlobServiceClient(azurite.url, credential=azurite.key)
         self._datastores = {"workspaceblobstore": default_container, "workspaceartifactstore": ARTIFACTS}
         for container in (default_container, ARTIFACTS):
             self.make_container(container)
+
+    @property
+    def default_container(self) -> str:
+        return self._datastores[self.default_datastore.lower()]
 
     def close(self) -> None:
         self._client.close()
