@@ -27,7 +27,7 @@ from amlctl.runtime.node_data import (
     restore_outputs,
     write_config,
 )
-from amlctl.runtime.node_processes import OwnProcess, own_process, wait_for_others
+from amlctl.runtime.node_processes import OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.node_rank import NodeRank
 from amlctl.runtime.run_keys import failure_key
 from amlctl.runtime.script import (
@@ -88,7 +88,7 @@ class Node:
     def _run_process(self, record: RunRecord, own: OwnProcess) -> int:
         run = record.run
         script = find_script(self.folders, record.script)
-        attempt = count_attempt(self.save_store, run, self.rank)
+        attempt = self._attempt(record, own)
         if self.rank.is_first_process:
             self.folders.saved_marker.unlink(missing_ok=True)
             if attempt > 1 and self.rank.node == 0:
@@ -112,15 +112,24 @@ class Node:
             end = wait_for_script(process, wakeups, self.timing.grace_s)
             own.tell_end(end.exit_code)
             if self.rank.is_first_process:
-                has_succeeded = self._wait_for_others(record, end, wakeups)
+                has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
                 self._keep(record, saver, has_succeeded)
         return end.exit_code
 
-    def _wait_for_others(self, record: RunRecord, end: ScriptEnd, wakeups: Wakeups) -> bool:
+    def _attempt(self, record: RunRecord, own: OwnProcess) -> int:
+        """Which start of this node it is, from 1, the same for all of its processes."""
+        told = None
+        if not self.rank.is_first_process and record.processes > 1:
+            told = attempt_of_first(self.folders.state_dir)
+        attempt = told or count_attempt(self.save_store, record.run, self.rank)
+        own.tell_attempt(attempt)
+        return attempt
+
+    def _wait_for_others(self, record: RunRecord, attempt: int, end: ScriptEnd, wakeups: Wakeups) -> bool:
         """Whether the scripts of all processes of this node came to their end by themselves, and well."""
         is_ending = end.exit_code != 0 or end.was_stopped
         others = wait_for_others(
-            self.folders.state_dir, record.processes, wakeups, self.timing.grace_s, is_ending=is_ending
+            self.folders.state_dir, attempt, record.processes, wakeups, self.timing.grace_s, is_ending=is_ending
         )
         return others and not is_ending
 

@@ -1,9 +1,10 @@
-"""The processes of a run on one node: each tells how its script ended, and the first waits for the others.
+"""The processes of a run on one node: what each tells the others and whoever has started them.
 
-Each holds the lock of its file while it lives and writes into it how its script has ended. Whoever starts the
-processes learns from these files who failed first, before the first process has saved what there is.
+Each holds the lock of its file while it lives and writes into it which start of the node it belongs to and how its
+script has ended. The others take the number of the start from the first process, and the first waits for the others
+to end. Whoever starts them learns from these files who failed first, before the first has saved what there is.
 
-    <state>/processes/<local rank>     {"exit_code", "ended_ns"}, empty while the script works
+    <state>/processes/<local rank>     {"attempt"}, with "exit_code" and "ended_ns" once the script has ended
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from amlctl.runtime.wakeups import Wakeups
 
 _LOOK_S = 0.05
+_FIRST_LIMIT_S = 60.0
+"""So long the other processes of a node wait for the first one to begin."""
 _STOP_MARGIN_S = 5.0
 """Processes that are asked to end together with the first one are gone so long after their grace at the latest."""
 
@@ -37,10 +40,22 @@ class ProcessEnd:
 def read_end(state_dir: Path, local: int) -> Optional[ProcessEnd]:
     """None while the script works, or if its process was killed before it could tell."""
     try:
-        document = json.loads(_path(state_dir, local).read_bytes())
+        document = _read(state_dir, local)
         return ProcessEnd(int(document["exit_code"]), int(document["ended_ns"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def attempt_of_first(state_dir: Path) -> Optional[int]:
+    """Which start of the node this is, from the first process, which may come later; None if it does not come."""
+    deadline = time.monotonic() + _FIRST_LIMIT_S
+    while time.monotonic() < deadline:
+        # What the first process of an earlier start has left does not count: nobody holds its lock any more.
+        attempt = _attempt(state_dir, 0) if _is_held(_path(state_dir, 0)) else None
+        if attempt is not None:
+            return attempt
+        time.sleep(_LOOK_S)
+    return None
 
 
 class OwnProcess:
@@ -48,12 +63,21 @@ class OwnProcess:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._document: dict[str, int] = {}
+
+    def tell_attempt(self, attempt: int) -> None:
+        """Raises OSError."""
+        self._tell(attempt=attempt)
 
     def tell_end(self, exit_code: int) -> None:
         """What cannot be written is learned from the exit of the process, if later."""
-        document = json.dumps(asdict(ProcessEnd(exit_code, time.time_ns())))
         with contextlib.suppress(OSError):
-            os.pwrite(self._descriptor, document.encode(), 0)
+            self._tell(exit_code=exit_code, ended_ns=time.time_ns())
+
+    def _tell(self, **more: int) -> None:
+        self._document.update(more)
+        # Only ever longer: a reader finds no document or a whole one.
+        os.pwrite(self._descriptor, json.dumps(self._document).encode(), 0)
 
 
 @contextmanager
@@ -69,7 +93,9 @@ def own_process(state_dir: Path, local: int) -> Iterator[OwnProcess]:
         os.close(descriptor)
 
 
-def wait_for_others(state_dir: Path, processes: int, wakeups: Wakeups, grace_s: float, *, is_ending: bool) -> bool:
+def wait_for_others(
+    state_dir: Path, attempt: int, processes: int, wakeups: Wakeups, grace_s: float, *, is_ending: bool
+) -> bool:
     """For the first process, whose script has ended: until the others of the node are gone.
 
     With `is_ending`, or once a stop signal comes, not much longer than `grace_s`. Whether all have succeeded, and no
@@ -80,7 +106,7 @@ def wait_for_others(state_dir: Path, processes: int, wakeups: Wakeups, grace_s: 
     deadline = time.monotonic() + limit_s if is_ending else float("inf")
     was_stopped = False
     while True:
-        left = {local for local in left if not _is_gone(_path(state_dir, local))}
+        left = {local for local in left if not _is_gone(state_dir, local, attempt)}
         if not left or time.monotonic() >= deadline:
             break
         if wakeups.wait(_LOOK_S) and not was_stopped:
@@ -94,8 +120,23 @@ def _path(state_dir: Path, local: int) -> Path:
     return state_dir / "processes" / str(local)
 
 
-def _is_gone(path: Path) -> bool:
-    """False also for a process that has not come yet."""
+def _read(state_dir: Path, local: int) -> Any:
+    return json.loads(_path(state_dir, local).read_bytes())
+
+
+def _attempt(state_dir: Path, local: int) -> Optional[int]:
+    try:
+        return int(_read(state_dir, local)["attempt"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_gone(state_dir: Path, local: int, attempt: int) -> bool:
+    """False for a process that is still to come: its file is not there, or was left by an earlier start."""
+    return not _is_held(_path(state_dir, local)) and _attempt(state_dir, local) == attempt
+
+
+def _is_held(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -103,8 +144,8 @@ def _is_gone(path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    else:
         return True
+    else:
+        return False
     finally:
         os.close(descriptor)

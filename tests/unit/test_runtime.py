@@ -269,6 +269,20 @@ def test_restart_gets_the_outputs_back(node: Node) -> None:
     assert node.output(record, "epochs/log.txt") == b"attempt 1\nattempt 2\n"
 
 
+def test_processes_of_a_node_agree_on_the_attempt(node: Node) -> None:
+    """Whichever of them comes first; what an earlier start has left in the container does not count."""
+    record = node.record("import os; print(os.environ['AMLCTL_ATTEMPT'])", processes=2)
+    for attempt in ("1", "2", "3"):
+        second = node.start(record, "--rank", "0", "1")
+        wait_until((node.container / ".amlctl-node" / "processes" / "1").exists)
+        first = node.start(record, "--rank", "0", "0")
+        for process in (first, second):
+            text, _ = process.communicate(timeout=60)
+            assert text.splitlines()[-1] == attempt
+        if attempt == "2":
+            shutil.rmtree(node.container)
+
+
 def test_produced_dataset_is_published_without_head(node: Node) -> None:
     script = """
         import os
