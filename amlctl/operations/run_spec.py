@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,43 +31,12 @@ from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment
+from amlctl.operations.submit_request import SubmitRequest
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key
 from amlctl.transfer.heads import read_head
 
 MODES = ("mount", "download")
-
-
-@dataclass(frozen=True)
-class SubmitRequest:
-    """What was typed. None and empty mean: not given.
-
-    `variables` are those of `--env`; None as a value takes it from `caller_variables`. `command_line` is kept
-    in the record, with secrets masked. `cwd` is what relative paths are relative to.
-    """
-
-    script: str = ""
-    config: str | None = None
-    datasets: tuple[str, ...] | None = None
-    arguments: tuple[str, ...] = ()
-    experiment: str | None = None
-    compute: str | None = None
-    mode: str | None = None
-    sync: bool = True
-    produces: tuple[str, ...] | None = None
-    variables: Mapping[str, str | None] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
-    from_run: str | None = None
-    env_from_current: bool = False
-    distribution: str | None = None
-    processes: int | None = None
-    instances: int | None = None
-    timeout_s: float | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    name: str | None = None
-    command_line: tuple[str, ...] = ()
-    cwd: Path = field(default_factory=Path.cwd)
-    caller_variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
 @dataclass(frozen=True)

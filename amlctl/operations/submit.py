@@ -31,8 +31,8 @@ from amlctl.operations.fetch import FetchResult, fetch
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
-from amlctl.operations.run_spec import SubmitRequest as SubmitRequest
 from amlctl.operations.runs import resolve_run
+from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
 from amlctl.operations.sync import SyncOptions, dry_run, sync
 from amlctl.runtime.run_keys import record_key
 from amlctl.stores.contract import Store
