@@ -228,7 +228,7 @@ def _cluster(**inner: Any) -> dict[str, Any]:
     return {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": properties}}
 
 
-@pytest.mark.filterwarnings("ignore::marshmallow.warnings.RemovedInMarshmallow4Warning")  # by importing the SDK
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:marshmallow", "ignore::DeprecationWarning:azure")
 class TestStockClient:
     """`azure-ai-ml` as it is."""
 
