@@ -1,0 +1,17 @@
+"""Azure ML as a workspace.
+
+    workspace.py     the `Workspace`: runs are command jobs, watched through run history
+    job.py           pure: a record as a job, and a job's document as a record
+    code.py          code snapshots as code versions
+    environment.py   environments by the hash of their content
+    logs.py          logs by offset
+    ending.py        what is done once about a run that has ended
+    datastore.py     the default blob datastore as the store
+    connection.py    ARM and run history, with errors in words
+    exchange.py      HTTP requests, repeated where that is safe
+    login.py         tokens of DefaultAzureCredential
+    place.py         pure: which cloud, which workspace
+    memory.py        what never changes is asked for once
+
+Everything is spoken over `http.client`: `azure.ai.ml` takes seconds to import, and asks again for what is known here.
+"""

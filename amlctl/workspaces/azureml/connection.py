@@ -1,0 +1,234 @@
+"""ARM and run history of one workspace: addresses, login, pages of lists, and refusals in words."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from amlctl import __version__
+from amlctl.core.settings import WorkspaceSettings
+from amlctl.errors import (
+    AmlctlError,
+    Conflict,
+    LoginError,
+    NotFound,
+    RightsError,
+    ServiceUnavailable,
+    UsageError,
+)
+from amlctl.localfs.project import Project
+from amlctl.workspaces.azureml.exchange import Answer, Exchange
+from amlctl.workspaces.azureml.login import Login
+from amlctl.workspaces.azureml.memory import Memory
+from amlctl.workspaces.azureml.place import Place, place_of
+
+WORKSPACE_VERSION = "2024-10-01-preview"
+_CLAIMS = re.compile(r'claims="([^"]+)"')
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What does not change while a workspace exists. `history` is the address of run history."""
+
+    history: str
+    location: str
+    tenant_id: str
+    workspace_id: str
+
+
+class Connection:
+    """Thread-safe but for `memory`. Nothing is sent, and nobody logged in, before the first call."""
+
+    def __init__(
+        self,
+        settings: WorkspaceSettings,
+        project: Project,
+        variables: Mapping[str, str],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Raises SettingsError."""
+        self.place: Place = place_of(settings)
+        self.memory = Memory(project, f"{self.place.cloud.resource_manager}{self.place.id}")
+        self.login = Login(self.place)
+        self.exchange = Exchange(variables, sleep=sleep)
+        self.variables = variables
+
+    def close(self) -> None:
+        """Let the connections go; the next request makes new ones."""
+        self.exchange.close()
+
+    def workspace(
+        self,
+        verb: str,
+        path: str,
+        version: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+        is_repeatable: bool = True,
+    ) -> Answer:
+        """One request below the workspace's own address; `path` begins with `/`, or is empty.
+
+        Statuses of 400 and above are errors unless `accept` names them. What is not repeatable (`is_repeatable`) goes
+        out again only where it cannot have been acted on.
+        """
+        url = self.url(self.place.id + quote(path), version, query)
+        return self._checked(verb, url, body, accept, is_repeatable)
+
+    def subscription(self, verb: str, path: str, version: str, *, accept: Collection[int] = ()) -> Answer:
+        """One request below the subscription: sizes and quotas of a location."""
+        base = f"/subscriptions/{quote(self.place.subscription_id, safe='')}"
+        return self._checked(verb, self.url(base + quote(path), version), None, accept, True)
+
+    def history(self, verb: str, path: str, body: Any = None, *, accept: Collection[int] = ()) -> Answer:
+        """One request to run history; `path` is below the workspace, such as `/runs/ID/details`."""
+        url = f"{self.facts.history}/history/v1.0{self.place.id}{quote(path)}"
+        return self._checked(verb, url, body, accept, True)
+
+    def follow(self, verb: str, url: str, *, accept: Collection[int] = ()) -> Answer:
+        """One request to an address that the service has given: the next page, the state of an operation."""
+        if urlsplit(url)[:2] != urlsplit(self.place.cloud.resource_manager)[:2]:
+            raise ServiceUnavailable(
+                f"Azure ML points to {urlsplit(url).netloc}, which does not get our login",
+                hint="check the endpoint of the workspace in .amlctl.toml",
+            )
+        return self._checked(verb, url, None, accept, True)
+
+    def pages(self, path: str, version: str, query: Mapping[str, str] | None = None) -> Iterator[list[Any]]:
+        """The pages of a list; an empty one may have another behind it."""
+        answer = self.workspace("GET", path, version, query=query)
+        while True:
+            document = answer.document if isinstance(answer.document, dict) else {}
+            yield document.get("value") or []
+            following = document.get("nextLink")
+            if not following:
+                return
+            answer = self.follow("GET", str(following))
+
+    def values(self, path: str, version: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
+        """Everything in a list."""
+        for page in self.pages(path, version, query):
+            yield from page
+
+    def url(self, path: str, version: str, query: Mapping[str, str] | None = None) -> str:
+        text = urlencode({**(query or {}), "api-version": version}, quote_via=quote, safe="$")
+        return f"{self.place.cloud.resource_manager}{path}?{text}"
+
+    @property
+    def facts(self) -> Facts:
+        """Asked for once, then remembered from command to command."""
+        known = self.memory.get("facts")
+        try:
+            return Facts(**known)
+        except TypeError:
+            pass
+        document = self.workspace("GET", "", WORKSPACE_VERSION).document or {}
+        properties = document.get("properties") or {}
+        hosts = self.exchange.send("GET", str(properties.get("discoveryUrl") or ""), _headers()).document or {}
+        history = str(hosts.get("api") or hosts.get("history") or "").rstrip("/")
+        if not history.startswith("https://"):
+            raise ServiceUnavailable(
+                f"the workspace {self.place.shown} does not tell where its run history is",
+                hint="try again; amlctl doctor checks the workspace",
+            )
+        found = {
+            "history": history,
+            "location": str(document.get("location") or ""),
+            "tenant_id": str(properties.get("tenantId") or ""),
+            "workspace_id": str(properties.get("workspaceId") or ""),
+        }
+        self.memory.set(facts=found)
+        return Facts(**found)
+
+    def _checked(self, verb: str, url: str, body: Any, accept: Collection[int], is_repeatable: bool) -> Answer:
+        answer = self._authorized(verb, url, body, is_repeatable)
+        if answer.status < 400 or answer.status in accept:
+            return answer
+        raise self.error(answer, verb, url)
+
+    def _authorized(self, verb: str, url: str, body: Any, is_repeatable: bool) -> Answer:
+        data = None if body is None else json.dumps(body).encode()
+        audience = self.place.cloud.audience
+        headers = _headers() if data is None else {**_headers(), "content-type": "application/json"}
+        if data is None and verb in ("POST", "PUT", "PATCH"):
+            headers["content-length"] = "0"
+        token = self.login.token(audience)
+        answer = self.exchange.send(
+            verb, url, {**headers, "authorization": f"Bearer {token}"}, data, is_repeatable=is_repeatable
+        )
+        if answer.status != 401:
+            return answer
+        # Revoked meanwhile, or a new one is wanted with more claims: once.
+        token = self.login.token(audience, claims=_claims(answer), is_fresh=True)
+        return self.exchange.send(
+            verb, url, {**headers, "authorization": f"Bearer {token}"}, data, is_repeatable=is_repeatable
+        )
+
+    def error(self, answer: Answer, verb: str, url: str) -> AmlctlError:
+        """A refusal in words, with what to do now."""
+        place, code, status = self.place, answer.code, answer.status
+        thing = _thing(url, place)
+        name = ", ".join(
+            part for part in (code, answer.correlation_id and f"correlation {answer.correlation_id}") if part
+        )
+        told = f"{answer.message or f'status {status}'} ({name})" if name else answer.message or f"status {status}"
+        if status == 401:
+            return LoginError(f"Azure does not accept the login for {place.shown}: {told}", hint="az login")
+        if status == 403:
+            return RightsError(
+                f"no right to {_verb(verb)} {thing}: {told}",
+                hint=f"ask for the role AzureML Data Scientist on the workspace {place.workspace_name}, "
+                "then az login anew",
+            )
+        if status == 404 and code in ("SubscriptionNotFound", "ResourceGroupNotFound", "ResourceNotFound"):
+            return NotFound(
+                f"Azure finds no {thing}: {told}",
+                hint=f"check [workspaces.{place.name}] in .amlctl.toml: az ml workspace list -o table",
+            )
+        if status == 404:
+            return NotFound(f"there is no {thing}: {told}")
+        if status in (409, 412):
+            return Conflict(f"{thing} stands in the way: {told}", hint="look at it in Studio, then run it again")
+        if status == 429:
+            return ServiceUnavailable(f"Azure ML is asked too often just now: {told}", hint="try again in a minute")
+        if status >= 500 or status == 408:
+            return ServiceUnavailable(f"Azure ML failed at {thing}: {told}", hint="try again in a minute")
+        return UsageError(f"Azure ML refused {thing}: {told}")
+
+
+def _headers() -> dict[str, str]:
+    return {"user-agent": f"amlctl/{__version__}", "accept": "application/json"}
+
+
+def _claims(answer: Answer) -> str:
+    found = _CLAIMS.search(answer.headers.get("www-authenticate", ""))
+    if found is None:
+        return ""
+    try:
+        return base64.urlsafe_b64decode(found[1] + "=" * (-len(found[1]) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _thing(url: str, place: Place) -> str:
+    """`job train-1`, `environment amlctl-env version 1a2b`, or the workspace."""
+    path = urlsplit(url).path
+    at = path.lower().find(place.id.lower())
+    parts = [part for part in path[at + len(place.id) :].split("/") if part] if at >= 0 else []
+    if not parts:
+        return f"workspace {place.shown}" if at >= 0 else path.rpartition("/")[2]
+    pairs = zip(parts[::2], [*parts[1::2], ""], strict=False)
+    return " ".join(f"{kind.removesuffix('s')} {name}".strip() for kind, name in pairs if name or len(parts) == 1)
+
+
+def _verb(verb: str) -> str:
+    return {"GET": "read", "PUT": "write", "PATCH": "change", "DELETE": "delete"}.get(verb, "act on")

@@ -1,0 +1,127 @@
+"""Which cloud, which workspace: hosts, scopes of tokens, resource ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from amlctl.core.settings import WorkspaceSettings, did_you_mean
+from amlctl.errors import SettingsError
+
+PROVIDER = "Microsoft.MachineLearningServices"
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Addresses of one of Azure's clouds, without a slash at the end; `audience` is whom tokens are for."""
+
+    name: str
+    resource_manager: str
+    audience: str
+    authority: str
+    storage_suffix: str
+    studio: str
+
+
+_PUBLIC = Cloud(
+    "AzureCloud",
+    "https://management.azure.com",
+    "https://management.azure.com",
+    "https://login.microsoftonline.com",
+    "core.windows.net",
+    "https://ml.azure.com",
+)
+_CLOUDS = {
+    cloud.name.lower(): cloud
+    for cloud in (
+        _PUBLIC,
+        Cloud(
+            "AzureUSGovernment",
+            "https://management.usgovcloudapi.net",
+            "https://management.usgovcloudapi.net",
+            "https://login.microsoftonline.us",
+            "core.usgovcloudapi.net",
+            "https://ml.azure.us",
+        ),
+        Cloud(
+            "AzureChinaCloud",
+            "https://management.chinacloudapi.cn",
+            "https://management.chinacloudapi.cn",
+            "https://login.chinacloudapi.cn",
+            "core.chinacloudapi.cn",
+            "https://studio.ml.azure.cn",
+        ),
+    )
+}
+_CLOUDS["azurepubliccloud"] = _PUBLIC
+
+
+@dataclass(frozen=True)
+class Place:
+    """One workspace. `tenant_id` is empty where the login chooses."""
+
+    name: str
+    cloud: Cloud
+    subscription_id: str
+    resource_group: str
+    workspace_name: str
+    tenant_id: str = ""
+
+    @property
+    def id(self) -> str:
+        """The resource id, percent-encoded for a path."""
+        names = (self.subscription_id, self.resource_group, self.workspace_name)
+        subscription, group, workspace = (quote(name, safe="") for name in names)
+        return f"/subscriptions/{subscription}/resourceGroups/{group}/providers/{PROVIDER}/workspaces/{workspace}"
+
+    @property
+    def shown(self) -> str:
+        return f"{self.workspace_name} in {self.resource_group}"
+
+    def studio_url(self, run: str, tenant_id: str = "") -> str:
+        """The page of a run."""
+        group = self.id.partition("/providers/")[0].replace("/resourceGroups/", "/resourcegroups/")
+        tenant = f"&tid={tenant_id}" if tenant_id else ""
+        return f"{self.cloud.studio}/runs/{run}?wsid={group}/workspaces/{quote(self.workspace_name, safe='')}{tenant}"
+
+
+def place_of(settings: WorkspaceSettings) -> Place:
+    """Raises SettingsError for a cloud that is not known, an endpoint that is no https address, a missing name."""
+    for key in ("subscription_id", "resource_group", "workspace_name"):
+        if not getattr(settings, key):
+            raise SettingsError(f"[workspaces.{settings.name}] has no {key}", hint="az ml workspace show tells it")
+    return Place(
+        settings.name,
+        _cloud(settings),
+        settings.subscription_id or "",
+        settings.resource_group or "",
+        settings.workspace_name or "",
+        settings.tenant_id or "",
+    )
+
+
+def _cloud(settings: WorkspaceSettings) -> Cloud:
+    name = settings.cloud or _PUBLIC.name
+    cloud = _CLOUDS.get(name.lower())
+    if cloud is None:
+        known = sorted({cloud.name for cloud in _CLOUDS.values()})
+        raise SettingsError(
+            f"[workspaces.{settings.name}] names the cloud {name!r}, which is not known",
+            hint=did_you_mean(name, _CLOUDS) or f"one of {', '.join(known)}",
+        )
+    if not settings.endpoint:
+        return cloud
+    parts = urlsplit(settings.endpoint)
+    if parts.scheme != "https" or not parts.hostname:
+        raise SettingsError(
+            f"[workspaces.{settings.name}] endpoint {settings.endpoint!r} is no https address",
+            hint=f"for example {cloud.resource_manager}",
+        )
+    return Cloud(
+        cloud.name,
+        settings.endpoint.rstrip("/"),
+        cloud.audience,
+        cloud.authority,
+        cloud.storage_suffix,
+        cloud.studio,
+    )
