@@ -36,6 +36,29 @@ WAITS_FOR_A_SIGNAL = """
     time.sleep(600)
 """
 
+MEETS_THE_OTHER = """
+    import os, socket, time
+    rank, address = os.environ["RANK"], (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    deadline = time.monotonic() + 30
+    if rank == "0":
+        with socket.create_server(address) as server:
+            server.settimeout(30)
+            other = server.accept()[0]
+    else:
+        while True:
+            try:
+                other = socket.create_connection(address)
+                break
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+    other.sendall(rank.encode())
+    met = other.recv(1).decode()
+    open(os.path.join(os.environ["AMLCTL_OUTPUTS_DIR"], rank + ".txt"), "w").write(met)
+    print(rank, "met", met)
+"""
+
 
 @dataclass
 class Bench:
@@ -262,6 +285,29 @@ class WorkspaceSuite(ABC):
         assert record.status == "Failed"
         assert record.error is not None
         assert record.error["kind"] == "timeout"
+
+    def test_two_processes_meet_and_have_a_log_each(self, bench: Bench, tmp_path: Path) -> None:
+        record = bench.run(MEETS_THE_OTHER, distribution="pytorch", processes=2)
+        assert (record.status, record.exit_code) == ("Completed", 0)
+        names = bench.workspace.log_names(record.run)
+        logs = [bench.workspace.read_log(record.run, 0, name=name).data.splitlines() for name in names]
+        assert [lines[-1] for lines in logs] == [b"0 met 1", b"1 met 0"]
+        assert bench.log(record.run).splitlines()[-1] == b"0 met 1"
+        kept = bench.outputs(record.run, tmp_path / "o")
+        assert sorted(path.name for path in kept.iterdir()) == ["0.txt", "1.txt"]
+
+    def test_one_failing_process_ends_the_run(self, bench: Bench) -> None:
+        record = bench.run(
+            """
+            import os, sys, time
+            if os.environ["RANK"] == "1":
+                sys.exit(7)
+            time.sleep(600)
+            """,
+            distribution="pytorch",
+            processes=2,
+        )
+        assert (record.status, record.exit_code) == ("Failed", 7)
 
     def test_start_with_the_same_id_starts_nothing_twice(self, bench: Bench) -> None:
         record = bench.record("print('once')")
