@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -632,6 +633,11 @@ class TestFaults:
         began = time.monotonic()
         send("GET", "")
         assert time.monotonic() - began >= 0.3
+
+    def test_clock(self, send: Send, faults: Faults) -> None:
+        faults.clock_ahead_s = 3600.0
+        date = parsedate_to_datetime(send("GET", "").headers["Date"])
+        assert 3500 < date.timestamp() - time.time() < 3700
 
     @pytest.mark.parametrize("way", ["refused", "operation", "nodes"])
     def test_quota(self, send: Send, faults: Faults, azureml: AzureMLService, name: str, way: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,14 +17,14 @@ from .place import Place, asset_of
 from .ranks import Rank, ranks_of
 from .storage import ARTIFACTS, Storage
 
-_LOGS_EVERY_S = 0.2
+_LOGS_EVERY_S = 0.15
 _OUTPUTS_EVERY_S = 0.5
 _REFERENCE = re.compile(r"\$\{\{\s*(inputs|outputs)\.([\w.-]+)\s*\}\}")
 _OPTIONAL = re.compile(r"\$\[\[(.*?)\]\]", re.DOTALL)
 
 
 class Attempt:
-    """Made on one thread, which also polls and ends it; a second thread carries logs and outputs."""
+    """Made on one thread, which also polls and ends it; two more carry logs and outputs to storage."""
 
     def __init__(
         self,
@@ -51,7 +50,10 @@ class Attempt:
         self._values: list[dict[str, str]] = []
         self._stopping = threading.Event()
         self._carrier_error: Exception | None = None
-        self._carrier = threading.Thread(target=self._carry, name=f"carrier-{job.name}", daemon=True)
+        self._carriers = [
+            threading.Thread(target=self._carry, args=args, name=f"carrier-{job.name}", daemon=True)
+            for args in ((_LOGS_EVERY_S, self._push_logs), (_OUTPUTS_EVERY_S, self._sync_outputs))
+        ]
         for index in range(job.instance_count):
             self._make_node(folder / f"node-{index}", code_uri, interpreter)
 
@@ -68,7 +70,8 @@ class Attempt:
             self._pumps.append(LogPump(log, self._storage, blob, continues=continues))
         text = f"attempt {job.attempt} with {len(self._ranks)} processes\n"
         self._storage.send_text(text, ARTIFACTS, f"{job.artifacts}system_logs/lifecycler/lifecycler.log")
-        self._carrier.start()
+        for carrier in self._carriers:
+            carrier.start()
 
     def exit_code(self) -> int | None:
         """None while it runs; the first code that is not 0, when one has failed."""
@@ -82,7 +85,8 @@ class Attempt:
         for one in self._running:
             one.release()
         self._stopping.set()
-        self._carrier.join()
+        for carrier in self._carriers:
+            carrier.join()
         if self._carrier_error is not None:
             raise self._carrier_error
         for output in self._outputs + (self._uploads if has_succeeded else []):
@@ -160,17 +164,16 @@ class Attempt:
             **rank.variables,
         }
 
-    def _carry(self) -> None:
-        next_outputs_s = 0.0
+    def _carry(self, every_s: float, act: Callable[[], None]) -> None:
         try:
-            while not self._stopping.wait(_LOGS_EVERY_S):
-                self._push_logs()
-                if time.monotonic() >= next_outputs_s:
-                    for output in self._outputs:
-                        output.sync()
-                    next_outputs_s = time.monotonic() + _OUTPUTS_EVERY_S
-        except Exception as error:  # noqa: BLE001 - the other thread raises it
+            while not self._stopping.wait(every_s):
+                act()
+        except Exception as error:  # noqa: BLE001 - the thread that ends the attempt raises it
             self._carrier_error = error
+
+    def _sync_outputs(self) -> None:
+        for output in self._outputs:
+            output.sync()
 
     def _push_logs(self) -> None:
         for pump in self._pumps:

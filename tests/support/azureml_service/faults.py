@@ -26,6 +26,8 @@ class Faults:
 
     latency_s: float = 0.0
     """Added to each request."""
+    clock_ahead_s: float = 0.0
+    """How much later the service's clock is, as its Date headers tell."""
     state_s: float = 0.02
     """How long a job stays in each state that is only passed through."""
     operation_s: float = 0.05

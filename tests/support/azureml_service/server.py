@@ -41,7 +41,7 @@ class Server:
 
     def __init__(self, certificate: Certificate, faults: Faults, answer: Callable[[Request], Reply]) -> None:
         self.calls: list[Call] = []
-        self._faults = faults
+        self.faults = faults
         self._answer = answer
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.certificate, certificate.key)
@@ -71,9 +71,9 @@ class Server:
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         if path.startswith("/metadata/"):
             return self._handled(Request(method, path, query, {}))
-        if self._faults.latency_s:
-            time.sleep(self._faults.latency_s)
-        reply, is_lost = self._faults.next_for(method, path)
+        if self.faults.latency_s:
+            time.sleep(self.faults.latency_s)
+        reply, is_lost = self.faults.next_for(method, path)
         if reply is None:
             reply = self._checked(method, path, query, headers, data)
         status = 0 if is_lost else reply.status
@@ -166,6 +166,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(sent)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _serve
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        ahead_s = self.server_side.faults.clock_ahead_s
+        return super().date_time_string((time.time() if timestamp is None else timestamp) + ahead_s)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
