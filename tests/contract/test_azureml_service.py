@@ -21,8 +21,11 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, Serv
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest, HttpResponse
 from azure.identity import DefaultAzureCredential
+from azure.storage.blob import BlobServiceClient
 
 from tests.support.azureml_service import AzureMLService, Faults
+from tests.support.azurite import running_azurite
+from tests.support.throwaway_ca import make_certificate
 
 RECORDED = Path(__file__).parents[3] / "shared/azureml/recorded"
 SHAPES: Mapping[str, tuple[str, int]] = {
@@ -603,6 +606,23 @@ def _alive_in(group: str) -> list[str]:
     shown = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     found = [line.split(None, 2) for line in shown.splitlines()]
     return [" ".join(rest) for pgid, stat, *rest in found if pgid == group and not stat.startswith("Z")]
+
+
+def test_datastores_of_those_who_log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_certificate(tmp_path)
+    options = ["--cert", str(made.certificate), "--key", str(made.key), "--oauth", "basic"]
+    with (
+        running_azurite(options) as azurite,
+        AzureMLService(tmp_path / "service", azurite, storage_authority=made.authority) as service,
+    ):
+        service.faults.has_identity_datastores = True
+        for name, value in service.stock_variables.items():
+            monkeypatch.setenv(name, value)
+        with DefaultAzureCredential() as credential:
+            for account_url in (service.account_url, f"https://{azurite.account}.blob.core.windows.net"):
+                with BlobServiceClient(account_url, credential=credential) as client:
+                    names = {one.name for one in client.list_containers()}
+                assert names == {service.default_container, "azureml"}
 
 
 class TestFaults:

@@ -34,19 +34,28 @@ from .workspaces import Workspaces
 
 class AzureMLService:
     """One workspace on loopback, as a context manager. `folder` is for certificates and nodes, `interpreter` what jobs
-    find as `python`; without one it is that of the tests.
+    find as `python`; without one it is that of the tests. `storage_authority` signed the certificate of an Azurite over
+    https, which alone can be logged in to (`--oauth basic`).
 
     `variables` make the unmodified DefaultAzureCredential and MLClient of a process work with it, and give the
     key to its storage; `login_variables` are without the key. `faults` has the switches, `calls` what was asked.
     """
 
-    def __init__(self, folder: Path, azurite: Azurite, *, interpreter: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        azurite: Azurite,
+        *,
+        interpreter: Path | None = None,
+        storage_authority: Path | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.faults = Faults()
         certificate = make_certificate(folder, f"*.{BLOB_HOSTS}")
         self._bundle = folder / "trusted.pem"
         # The bundle stands for the usual one in the whole process, which may also talk to the world.
-        self._bundle.write_text(Path(certifi.where()).read_text() + certificate.authority.read_text())
+        trusted = [Path(certifi.where()), certificate.authority, *([storage_authority] if storage_authority else [])]
+        self._bundle.write_text("".join(path.read_text() for path in trusted))
         self._server = Server(certificate, self.faults, lambda request: self._routes.answer(request))
         workspace_id = str(uuid.uuid4())
         self.place = Place(
@@ -57,8 +66,8 @@ class AzureMLService:
             workspace_id=workspace_id,
             tenant_id=TENANT,
         )
-        self.storage = Storage(azurite, f"azureml-blobstore-{workspace_id}")
-        self._front = StorageFront(certificate, azurite)
+        self.storage = Storage(azurite, f"azureml-blobstore-{workspace_id}", storage_authority)
+        self._front = StorageFront(certificate, azurite, storage_authority)
         self.operations = Operations(self.place, self.faults)
         self.workspaces = Workspaces(self.place, azurite.account)
         self.datastores = Datastores(self.place, self.storage, self.faults)

@@ -33,10 +33,13 @@ class MissingDataError(Exception):
 class Storage:
     """Thread-safe. An address is a pair of container and path; `default_datastore` can be set to another one."""
 
-    def __init__(self, azurite: Azurite, default_container: str) -> None:
+    def __init__(self, azurite: Azurite, default_container: str, authority: Path | None) -> None:
+        """`authority` is whom to trust with an https Azurite."""
         self.azurite = azurite
         self.default_datastore = "workspaceblobstore"
-        self._client = BlobServiceClient(azurite.url, credential=azurite.key)
+        self._client = BlobServiceClient(
+            azurite.url, credential=azurite.key, connection_verify=str(authority) if authority else True
+        )
         self._datastores = {"workspaceblobstore": default_container, "workspaceartifactstore": ARTIFACTS}
         for container in (default_container, ARTIFACTS):
             self.make_container(container)
