@@ -47,9 +47,9 @@ class App:
             )
         return workspace.store or DEFAULT_LOCAL_STORE
 
-    def open_store(self, url: str, *, workers: int | None = None) -> Store:
+    def open_store(self, url: str, *, workers: int | None = None, bytes_per_s: int | None = None) -> Store:
         """See `open_store`; what lies behind a network keeps copies of its manifests here."""
-        store = open_store(url, self.project, self.variables, workers=workers)
+        store = open_store(url, self.project, self.variables, workers=workers, bytes_per_s=bytes_per_s)
         return _with_copies(store, self.project) if store.url.startswith("http") else store
 
     @cached_property
@@ -76,14 +76,27 @@ def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | N
     return find_project(cwd / named if named else cwd)
 
 
-def open_store(url: str, project: Project, variables: Mapping[str, str], *, workers: int | None = None) -> Store:
+def open_store(
+    url: str,
+    project: Project,
+    variables: Mapping[str, str],
+    *,
+    workers: int | None = None,
+    bytes_per_s: int | None = None,
+) -> Store:
     """A folder (a relative one is relative to the project's root), a `file://` URL, or the URL of a prefix in an
-    Azure Blob container, which `workers` requests at a time go to. Raises SettingsError."""
+    Azure Blob container, which `workers` requests at a time go to. `bytes_per_s` bounds both ways together.
+
+    Raises SettingsError.
+    """
+    from amlctl.stores.pace import Pace
+
+    pace = Pace(bytes_per_s) if bytes_per_s else None
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
         from amlctl.stores.azure_blob.store import open_blob_store
 
-        return open_blob_store(url, variables, workers=workers)
+        return open_blob_store(url, variables, workers=workers, pace=pace)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise SettingsError(f"store {url!r} names the host {parts.netloc!r}", hint="file:///FOLDER")
@@ -94,7 +107,12 @@ def open_store(url: str, project: Project, variables: Mapping[str, str], *, work
         folder = Path(url).expanduser()
     from amlctl.stores.directory import DirectoryStore
 
-    return DirectoryStore(project.root / folder)
+    store = DirectoryStore(project.root / folder)
+    if pace is None:
+        return store
+    from amlctl.stores.paced import PacedStore
+
+    return PacedStore(store, pace)
 
 
 def _with_copies(store: Store, project: Project) -> Store:
@@ -110,13 +128,6 @@ def without_copies(store: Store) -> Store:
     from amlctl.stores.cached import CachedStore
 
     return store.store if isinstance(store, CachedStore) else store
-
-
-def limit_bandwidth(store: Store, bytes_per_s: int) -> Store:
-    """The same store, reached at that rate at most, both ways together."""
-    from amlctl.stores.paced import PacedStore
-
-    return PacedStore(store, bytes_per_s)
 
 
 def open_workspace(

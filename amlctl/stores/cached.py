@@ -11,7 +11,7 @@ from typing import Optional
 
 from amlctl.core.content_id import content_id
 from amlctl.localfs.bounded_folder import BoundedFolder
-from amlctl.stores.contract import Body, Entry, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Entry, Parts, Store, Traffic, Versioned
 
 _LIMIT_BYTES = 64 << 20
 _MANIFEST = re.compile(r"datasets/.+/(?:[0-9a-f]{32}-|shards/)[0-9a-f]{32}\.gz")
@@ -49,8 +49,8 @@ class CachedStore:
     def get_versioned(self, key: str) -> Optional[Versioned]:
         return self.store.get_versioned(key)
 
-    def download(self, key: str, target: Path) -> int:
-        return self.store.download(key, target)
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
+        return self.store.download(key, target, parts)
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
         was_written = self.store.put(key, body, replace=replace)

@@ -75,6 +75,16 @@ class Traffic:
             self.received_bytes += received_bytes
 
 
+class Parts(Protocol):
+    """Which stretches of a value a file has, from `start` on, in bytes. Called from several threads."""
+
+    def has(self, start: int, length: int) -> bool: ...
+
+    def arrived(self, start: int, length: int) -> None:
+        """The bytes are in the file."""
+        ...
+
+
 class Store(Protocol):
     """See the module's docstring for the guarantees."""
 
@@ -94,8 +104,11 @@ class Store(Protocol):
         """The value and its version; None where there is none."""
         ...
 
-    def download(self, key: str, target: Path) -> int:
-        """Write the value to the file `target`, whose mode is kept; returns its size in bytes. Raises NotFound."""
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
+        """Write the value to the file `target`, whose mode is kept; returns its size in bytes. Raises NotFound.
+
+        With `parts`, what `target` has of the value already need not be asked for again.
+        """
         ...
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:

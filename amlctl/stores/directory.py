@@ -22,7 +22,7 @@ from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_stale, temporary_beside, write_bytes
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.stores.contract import Body, Entry, FileBody, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import Body, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
 _READ_ONLY_PREFIXES = ("packs/", "objects/")
@@ -62,7 +62,7 @@ class DirectoryStore:
             return None
         return Versioned(data, _version(data))
 
-    def download(self, key: str, target: Path) -> int:
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
         with self._translated(key):
             source = self._path(key)
             if not source.is_file():
@@ -70,6 +70,8 @@ class DirectoryStore:
             shutil.copyfile(source, target)
             size = target.stat().st_size
         self._traffic.add(received_bytes=size)
+        if parts is not None:
+            parts.arrived(0, size)
         return size
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:

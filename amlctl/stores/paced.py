@@ -1,43 +1,24 @@
-"""A store behind a limit of bandwidth: each transfer waits for its turn, so that the average keeps the rate."""
+"""A folder store behind a limit of bandwidth: each transfer waits for its turn, so that the average keeps the rate.
+
+A store that speaks to a network itself keeps a `Pace` while it sends; this is for one that does not.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Lock
 from typing import Optional
 
-from amlctl.stores.contract import Body, Entry, FileBody, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Entry, FileBody, Parts, Store, Traffic, Versioned
+from amlctl.stores.pace import Pace
 
 
 class PacedStore:
-    """Satisfies `Store`. `bytes_per_s` holds for both directions together, over all threads."""
+    """Satisfies `Store`."""
 
-    def __init__(
-        self,
-        store: Store,
-        bytes_per_s: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, store: Store, pace: Pace) -> None:
         self._store = store
-        self._bytes_per_s = bytes_per_s
-        self._clock = clock
-        self._sleep = sleep
-        self._lock = Lock()
-        self._free_at_s = 0.0
-
-    def _pace(self, size_bytes: int) -> None:
-        """Take the line for as long as `size_bytes` need, after those who took it before."""
-        with self._lock:
-            now_s = self._clock()
-            start_s = max(now_s, self._free_at_s)
-            self._free_at_s = start_s + size_bytes / self._bytes_per_s
-            wait_s = self._free_at_s - now_s
-        if wait_s > 0:
-            self._sleep(wait_s)
+        self._pace = pace.take
 
     @property
     def url(self) -> str:
@@ -57,8 +38,8 @@ class PacedStore:
         self._pace(len(found.data) if found else 0)
         return found
 
-    def download(self, key: str, target: Path) -> int:
-        size_bytes = self._store.download(key, target)
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
+        size_bytes = self._store.download(key, target, parts)
         self._pace(size_bytes)
         return size_bytes
 

@@ -10,7 +10,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,14 @@ from threading import Lock
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
 from amlctl.errors import Conflict
-from amlctl.localfs.atomic import remove_stale, temporary_beside, temporary_name
+from amlctl.localfs.atomic import remove_stale, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.identify import file_content_id
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range
+from amlctl.transfer.partial import downloaded
+
+_TELL_EVERY_S = 0.1
 
 
 @dataclass
@@ -82,9 +85,13 @@ def receive(
     with ThreadPoolExecutor(max(1, min(max_workers, len(jobs)))) as pool:
         waiting = [pool.submit(job) for job in jobs]
         try:
-            for future in as_completed(waiting):
-                future.result()
-                if time.monotonic() - shown > 0.1:
+            left = set(waiting)
+            while left:
+                # Also while one large file takes all the time.
+                ended, left = wait(left, timeout=_TELL_EVERY_S, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    future.result()
+                if time.monotonic() - shown > _TELL_EVERY_S:
                     shown = time.monotonic()
                     tell()
         except BaseException:
@@ -147,18 +154,21 @@ class _Receiver:
             path.symlink_to(source)
             self.done.add(1, entry.size_bytes)
             return
-        temporary = temporary_beside(path)
-        try:
-            with _disk_errors(path):
-                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(entry.is_executable)))
-                self.store.download(key, temporary)
-                if file_content_id(temporary) != entry.content_id:
-                    raise damaged(entry.path, key)
-                if self.may_replace(entry):
-                    temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        self.done.add(1, entry.size_bytes)
+        arriving = downloaded(
+            self.store,
+            key,
+            entry.content_id,
+            entry.size_bytes,
+            path,
+            mode=_mode(entry.is_executable),
+            on_bytes=lambda size_bytes: self.done.add(0, size_bytes),
+        )
+        with _disk_errors(path), arriving as temporary:
+            if file_content_id(temporary) != entry.content_id:
+                raise damaged(entry.path, key)
+            if self.may_replace(entry):
+                temporary.replace(path)
+        self.done.add(1, 0)
 
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
         """Raises ServiceUnavailable (disk full), OSError."""

@@ -21,9 +21,10 @@ from amlctl.core.content_id import ContentHasher
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.errors import Conflict, IntegrityError, NotFound
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside
+from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.stores.contract import FileBody, Store
+from amlctl.transfer.partial import downloaded
 
 _WORKERS = 8
 _LOOKS = 5
@@ -250,17 +251,15 @@ def _fetch(store: Store, prefix: str, index_key: str, target: Path, file: TreeFi
     path.parent.mkdir(parents=True, exist_ok=True)
     named = _contents(file, pending)
     for _ in range(_LOOKS):
-        temporary = temporary_beside(path)
+        mode = 0o777 if file.is_executable else 0o666
         try:
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o777 if file.is_executable else 0o666))
-            size = store.download(prefix + file.path, temporary)
-            if _tree_file(temporary, file.path).content_id in named:
-                temporary.replace(path)
-                return size
+            with downloaded(store, prefix + file.path, file.content_id, file.size_bytes, path, mode=mode) as temporary:
+                size = temporary.stat().st_size
+                if _tree_file(temporary, file.path).content_id in named:
+                    temporary.replace(path)
+                    return size
         except NotFound:
             pass
-        finally:
-            temporary.unlink(missing_ok=True)
         # The run has gone on saving since the index was read.
         files, pending = _read_whole_index(store, index_key) or ([], [])
         again = next((found for found in files if found.path == file.path), None)

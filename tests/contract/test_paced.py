@@ -10,6 +10,7 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
+from amlctl.stores.pace import Pace
 from amlctl.stores.paced import PacedStore
 from tests.contract.store import StoreSuite
 
@@ -17,11 +18,11 @@ from tests.contract.store import StoreSuite
 class TestPacedStore(StoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
-        return PacedStore(DirectoryStore(tmp_path / "store"), 1e12)
+        return PacedStore(DirectoryStore(tmp_path / "store"), Pace(1e12))
 
     @pytest.fixture
     def reopened(self, tmp_path: Path) -> Callable[[], Store]:
-        return lambda: PacedStore(DirectoryStore(tmp_path / "store"), 1e12)
+        return lambda: PacedStore(DirectoryStore(tmp_path / "store"), Pace(1e12))
 
 
 class Time:
@@ -39,7 +40,7 @@ class Time:
 
 def test_the_average_keeps_the_rate(tmp_path: Path) -> None:
     time = Time()
-    store = PacedStore(DirectoryStore(tmp_path / "store"), 1000, clock=time.clock, sleep=time.sleep)
+    store = PacedStore(DirectoryStore(tmp_path / "store"), Pace(1000, clock=time.clock, sleep=time.sleep))
     (tmp_path / "file").write_bytes(b"x" * 2000)
     store.put("objects/aa/one", b"x" * 1000)
     store.put("objects/aa/two", FileBody(tmp_path / "file", 2000, content_id(b"x" * 2000)))
@@ -52,7 +53,7 @@ def test_the_average_keeps_the_rate(tmp_path: Path) -> None:
 
 def test_what_was_there_already_costs_nothing(tmp_path: Path) -> None:
     time = Time()
-    store = PacedStore(DirectoryStore(tmp_path / "store"), 1000, clock=time.clock, sleep=time.sleep)
+    store = PacedStore(DirectoryStore(tmp_path / "store"), Pace(1000, clock=time.clock, sleep=time.sleep))
     store.put("objects/aa/one", b"x" * 1000)
     store.put("objects/aa/one", b"x" * 1000)
     assert time.now_s == pytest.approx(101.0)

@@ -43,7 +43,14 @@ class LoseRequest:
     """The connection ends before the service has seen anything."""
 
 
-Act = Callable[[Seen], "Reply | LoseAnswer | LoseRequest | None"]
+@dataclass(frozen=True)
+class CutAnswer:
+    """The connection ends after so many bytes of the answer's body."""
+
+    size_bytes: int
+
+
+Act = Callable[[Seen], "Reply | LoseAnswer | LoseRequest | CutAnswer | None"]
 
 
 @dataclass
@@ -91,6 +98,10 @@ def fault_proxy(service_url: str) -> Iterator[FaultProxy]:
             finally:
                 connection.close()
             if isinstance(wanted, LoseAnswer):
+                self.close_connection = True
+                return
+            if isinstance(wanted, CutAnswer):
+                self._answer(response.status, {**headers, "Content-Length": str(len(body))}, body[: wanted.size_bytes])
                 self.close_connection = True
                 return
             self._answer(response.status, headers, body)

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from amlctl.stores.contract import Body, Entry, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Entry, Parts, Store, Traffic, Versioned
 
 
 class Call(NamedTuple):
@@ -62,9 +62,9 @@ class FaultyStore:
         self._after(call)
         return found
 
-    def download(self, key: str, target: Path) -> int:
+    def download(self, key: str, target: Path, parts: Parts | None = None) -> int:
         call = self._before("download", key)
-        size_bytes = self._store.download(key, target)
+        size_bytes = self._store.download(key, target, parts)
         self._after(call)
         return size_bytes
 

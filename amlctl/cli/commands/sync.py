@@ -15,7 +15,7 @@ from amlctl.operations.pull import pull as pull_operation
 from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync import sync as sync_operation
 from amlctl.stores.contract import Store
-from amlctl.wiring import limit_bandwidth, without_copies
+from amlctl.wiring import without_copies
 
 app = typer.Typer(add_completion=False)
 
@@ -109,12 +109,9 @@ def sync(
 
 
 def _store(call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool) -> Store:
-    store = call.app.open_store(call.app.store_url if url is None else url, workers=workers)
-    if is_checked:
-        store = without_copies(store)
-    if bwlimit is None:
-        return store
-    bytes_per_s = parse_size(bwlimit.removesuffix("/s"))
-    if bytes_per_s <= 0:
+    bytes_per_s = None if bwlimit is None else parse_size(bwlimit.removesuffix("/s"))
+    if bytes_per_s is not None and bytes_per_s <= 0:
         raise UsageError(f"--bwlimit {bwlimit!r} lets nothing through", hint="for example --bwlimit 10MiB")
-    return limit_bandwidth(store, bytes_per_s)
+    url = call.app.store_url if url is None else url
+    store = call.app.open_store(url, workers=workers, bytes_per_s=bytes_per_s)
+    return without_copies(store) if is_checked else store

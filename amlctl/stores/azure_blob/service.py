@@ -24,6 +24,7 @@ from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential
 from amlctl.stores.contract import Traffic
+from amlctl.stores.pace import Pace
 
 VERSION = "2021-12-02"
 _TRIES = 6
@@ -31,6 +32,8 @@ _FIRST_WAIT_S = 0.4
 _LONGEST_WAIT_S = 30.0
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _CHUNK = 1 << 20
+_PACED_BYTES = 64 << 10
+"""What goes at once where the bandwidth is limited: the rate is kept inside a request, too."""
 _SKEW_S = 15 * 60
 """The service refuses a signed date that is further from its own clock than this."""
 
@@ -85,7 +88,9 @@ class Answer:
         return self.headers.get("x-ms-error-code", "")
 
 
-Sink = Callable[[http.client.HTTPResponse], int]
+Read = Callable[[int], bytes]
+"""The next bytes of an answer's body, so many at most; empty at its end."""
+Sink = Callable[[Read], int]
 """Takes the body of a good answer; returns its bytes. May be called again after a broken transfer."""
 
 
@@ -98,6 +103,7 @@ class BlobService:
         credential: Credential,
         connections: Connections,
         traffic: Traffic,
+        pace: Pace | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -105,6 +111,7 @@ class BlobService:
         self._credential = credential
         self._connections = connections
         self._traffic = traffic
+        self._pace = pace
         self._sleep = sleep
 
     def blob_url(self, key: str) -> str:
@@ -221,7 +228,7 @@ class BlobService:
             with self._connections.borrow(fresh=fresh) as (connection, is_used):
                 try:
                     self._traffic.add()
-                    parts = body.chunks() if body.size_bytes else None
+                    parts = self._paced(body.chunks()) if body.size_bytes else None
                     connection.request(verb, target, parts, {**sent, **self._connections.headers})
                     response = connection.getresponse()
                 except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
@@ -232,16 +239,41 @@ class BlobService:
                     continue
                 self._traffic.add(requests=0, sent_bytes=body.size_bytes)
                 found = {name.lower(): value for name, value in response.getheaders()}
+                read = self._paced_read(response)
                 if sink is not None and response.status < 300:
-                    received, data = sink(response), b""
+                    received, data = sink(read), b""
                 else:
-                    data = response.read()
+                    data = _all_of(read)
                     received = len(data)
                 if verb == "GET":
                     self._traffic.add(requests=0, received_bytes=received)
+                    if received < int(found.get("content-length", received)):
+                        raise http.client.IncompleteRead(b"", int(found["content-length"]) - received)
                 if response.will_close:
                     connection.close()
             return Answer(response.status, found, data, was_repeated)
+
+    def _paced(self, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        if self._pace is None:
+            yield from chunks
+            return
+        for chunk in chunks:
+            for at in range(0, len(chunk), _PACED_BYTES):
+                part = chunk[at : at + _PACED_BYTES]
+                self._pace.take(len(part))
+                yield part
+
+    def _paced_read(self, response: http.client.HTTPResponse) -> Read:
+        pace = self._pace
+        if pace is None:
+            return response.read
+
+        def read(most: int) -> bytes:
+            data = response.read(min(most, _PACED_BYTES))
+            pace.take(len(data))
+            return data
+
+        return read
 
     def _unreachable(self, error: Exception) -> AmlctlError:
         host = self._address.host
@@ -311,6 +343,10 @@ class BlobService:
             f"no right to use {thing} ({answer.code or answer.status}): {why}",
             hint="ask for the role Storage Blob Data Contributor, and check the account's network rules",
         )
+
+
+def _all_of(read: Read) -> bytes:
+    return b"".join(iter(lambda: read(_CHUNK), b""))
 
 
 def _refused_by_proxy(host: str, why: str) -> ServiceUnavailable:

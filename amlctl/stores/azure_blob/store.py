@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +14,11 @@ from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
-from amlctl.stores.azure_blob.service import Answer, BlobService, Body, md5_header
+from amlctl.stores.azure_blob.service import Answer, BlobService, Body, Read, md5_header
 from amlctl.stores.azure_blob.upload import CONTENT_ID, Limits, Uploader
 from amlctl.stores.contract import Body as StoreBody
-from amlctl.stores.contract import Entry, FileBody, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.pace import Pace
 
 _ASK_FIRST = 1 << 20
 """Bytes from which a request that asks is cheaper than sending what is there already."""
@@ -34,12 +34,13 @@ def open_blob_store(
     *,
     workers: int | None = None,
     limits: Limits | None = None,
+    pace: Pace | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> AzureBlobStore:
     """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call."""
     address, sas = parse_address(url)
     credential = find_credential(address, sas, variables)
-    return AzureBlobStore(address, credential, variables, workers or _WORKERS, limits or Limits(), sleep)
+    return AzureBlobStore(address, credential, variables, workers or _WORKERS, limits or Limits(), pace, sleep)
 
 
 class AzureBlobStore:
@@ -55,12 +56,13 @@ class AzureBlobStore:
         variables: Mapping[str, str],
         workers: int,
         limits: Limits,
+        pace: Pace | None,
         sleep: Callable[[float], None],
     ) -> None:
         self._address = address
         self._traffic = Traffic()
         self._connections = Connections(address.host, address.port, is_https=address.is_https, variables=variables)
-        self._service = BlobService(address, credential, self._connections, self._traffic, sleep=sleep)
+        self._service = BlobService(address, credential, self._connections, self._traffic, pace, sleep=sleep)
         self._limits = limits
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
@@ -91,16 +93,22 @@ class AzureBlobStore:
         answer = self._service.blob("GET", _checked(key), accept=(404,))
         return None if answer.status == 404 else Versioned(answer.data, answer.headers["etag"])
 
-    def download(self, key: str, target: Path) -> int:
-        descriptor = os.open(target, os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
+    def download(self, key: str, target: Path, parts: Parts | None = None) -> int:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if parts is None else 0))
+        parts = parts or _NoParts()
         try:
-            first = self._get_range(_checked(key), descriptor, 0, None)
-            if first.status == 416:
-                return 0
-            size = int(first.headers["content-range"].rpartition("/")[2])
+            if parts.has(0, 1):
+                first = self._service.blob("HEAD", _checked(key))
+                size = int(first.headers["content-length"])
+            else:
+                first = self._get_range(_checked(key), descriptor, 0, None, parts)
+                if first.status == 416:
+                    os.ftruncate(descriptor, 0)
+                    return 0
+                size = int(first.headers["content-range"].rpartition("/")[2])
             etag = first.headers["etag"]
-            starts = range(_RANGE, size, _RANGE)
-            jobs = [self._pool.submit(self._get_range, key, descriptor, start, etag) for start in starts]
+            starts = [start for start in range(_RANGE, size, _RANGE) if not parts.has(start, 1)]
+            jobs = [self._pool.submit(self._get_range, key, descriptor, start, etag, parts) for start in starts]
             try:
                 for job in jobs:
                     job.result()
@@ -111,6 +119,7 @@ class AzureBlobStore:
                     if not job.cancelled():
                         job.exception()  # none writes to the descriptor any more when it is closed
                 raise
+            os.ftruncate(descriptor, size)  # what an earlier value had beyond
             return size
         finally:
             os.close(descriptor)
@@ -192,14 +201,21 @@ class AzureBlobStore:
         }
         return self._service.blob("PUT", key, None, sent, body, accept=(409, 412))
 
-    def _get_range(self, key: str, descriptor: int, start: int, etag: str | None) -> Answer:
+    def _get_range(self, key: str, descriptor: int, start: int, etag: str | None, parts: Parts) -> Answer:
         headers = {"range": f"bytes={start}-{start + _RANGE - 1}"}
         if etag is not None:
             headers["if-match"] = etag
         accept = (416,) if etag is None else ()
-        return self._service.blob(
-            "GET", key, headers=headers, accept=accept, sink=lambda answer: _write_to(descriptor, start, answer)
-        )
+        received = [0]
+
+        def take(read: Read) -> int:
+            received[0] = _write_to(descriptor, start, read)
+            return received[0]
+
+        answer = self._service.blob("GET", key, headers=headers, accept=accept, sink=take)
+        if received[0]:
+            parts.arrived(start, received[0])
+        return answer
 
     def _making_container(self, act: Callable[[], _T]) -> _T:
         try:
@@ -225,9 +241,19 @@ def _read(body: FileBody) -> bytes:
     return data
 
 
-def _write_to(descriptor: int, start: int, response: http.client.HTTPResponse) -> int:
+class _NoParts:
+    """A file that has nothing yet, and nobody who asks."""
+
+    def has(self, start: int, length: int) -> bool:
+        return False
+
+    def arrived(self, start: int, length: int) -> None:
+        """Nobody asks."""
+
+
+def _write_to(descriptor: int, start: int, read: Read) -> int:
     at = start
-    while part := response.read(_READ):
+    while part := read(_READ):
         view = memoryview(part)
         while view:
             written = os.pwrite(descriptor, view, at)
