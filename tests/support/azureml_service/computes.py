@@ -58,10 +58,6 @@ class Computes:
             with self._lock:
                 compute.jobs.pop(job, None)
 
-    def is_low_priority(self, name: str) -> bool:
-        compute = self._find(name)
-        return compute is not None and compute.inner.get("vmPriority") == "LowPriority"
-
     def _find(self, name: str) -> Compute | None:
         with self._lock:
             compute = self._computes.get(name.lower())

@@ -175,7 +175,7 @@ class Executions:
         if job.cancel.is_set():
             self._end(job, attempt, "Canceled", None)
         else:
-            self._end(job, attempt, "Failed", _exit_error(job, code, attempt.last_output()))
+            self._end(job, attempt, "Failed", _exit_error(code, attempt.last_output()))
         return True
 
     def _late_error(self, limit_s: float) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class Executions:
         attempt.push_last_lines()
 
 
-def _exit_error(job: Job, code: int, output: str) -> dict[str, Any]:
+def _exit_error(code: int, output: str) -> dict[str, Any]:
     """The message is a JSON text, as the service's often is."""
     text = (
         f"Execution failed. User process '/bin/bash' exited with status code {code}. Please check log file "
