@@ -15,7 +15,6 @@ import pytest
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sync_plan import Layout
-from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import write_json
 from amlctl.stores.azure_blob.store import open_blob_store
 from amlctl.stores.contract import Store
@@ -193,23 +192,6 @@ def test_run_of_another_clone_is_read_from_the_store(tmp_path: Path) -> None:
     clone = LocalWorkspace(project, WorkspaceSettings("local"), bench.store, timing=QUICK)
     assert clone.read(record.run) == record
     assert clone.read_log(record.run, 0).data == b"there\n"
-
-
-def test_a_store_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    bench = local_bench(tmp_path)
-
-    class Elsewhere(DirectoryStore):
-        @property
-        def url(self) -> str:
-            return "https://account.example/container"
-
-    store = Elsewhere(tmp_path / "store")
-    workspace = LocalWorkspace(bench.project, WorkspaceSettings("local"), store, timing=QUICK)
-    record = bench.record("pass")
-    with pytest.raises(SettingsError, match=r"https://account\.example/container"):
-        workspace.start(record, {})
-    (listed,) = workspace.list_runs()
-    assert (listed.run, listed.status) == (record.run, "Failed")
 
 
 def test_listing_looks_at_small_files_only(tmp_path: Path) -> None:
