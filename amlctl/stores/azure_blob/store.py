@@ -35,11 +35,15 @@ def open_blob_store(
     workers: int | None = None,
     limits: Limits | None = None,
     pace: Pace | None = None,
+    credential: Credential | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> AzureBlobStore:
-    """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call."""
+    """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call.
+
+    Without a `credential` it is the one that the URL, the variables or the login give.
+    """
     address, sas = parse_address(url)
-    credential = find_credential(address, sas, variables)
+    credential = credential or find_credential(address, sas, variables)
     return AzureBlobStore(address, credential, variables, workers or _WORKERS, limits or Limits(), pace, sleep)
 
 

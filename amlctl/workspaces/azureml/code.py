@@ -1,0 +1,61 @@
+"""Code snapshots as code versions: the folder that our own sync has filled, registered under its id."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+from amlctl.errors import NotFound
+from amlctl.stores.azure_blob.address import BlobAddress
+from amlctl.stores.contract import Store
+from amlctl.transfer.code import code_index_key, code_prefix
+from amlctl.transfer.tree import read_index
+from amlctl.workspaces.azureml.connection import Connection
+
+VERSION = "2023-04-01"
+NAME = "amlctl"
+_MEMORY = "codes"
+_WORKERS = 8
+
+
+def ensure_code(connection: Connection, code: str, root: BlobAddress) -> str:
+    """The resource id of the snapshot, which lies below `root`: one call, or none where this machine has made it.
+
+    A version cannot be given another folder: should the datastore have become another one, it gets one more version.
+    """
+    uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(code)}".rstrip("/")
+    known = connection.memory.value(_MEMORY, uri)
+    if known is None:
+        known = code
+        if not _register(connection, known, code, uri):
+            known = f"{code}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+            _register(connection, known, code, uri, must=True)
+        connection.memory.add(_MEMORY, uri, known)
+    return f"{connection.place.id}/codes/{NAME}/versions/{known}"
+
+
+def _register(connection: Connection, version: str, code: str, uri: str, *, must: bool = False) -> bool:
+    """False where the version has another folder."""
+    body = {"properties": {"codeUri": uri, "isAnonymous": False, "properties": {"amlctl.tree": code}}}
+    path = f"/codes/{NAME}/versions/{version}"
+    answer = connection.workspace("PUT", path, VERSION, body, accept=() if must else (400, 409))
+    return answer.status < 400
+
+
+def copy_code(source: Store, target: Store, code: str) -> None:
+    """For a store of its own: the snapshot also into the workspace's datastore. Raises NotFound."""
+    index_key = code_index_key(code)
+    if target.info(index_key) is not None:
+        return
+    files = read_index(source, index_key)
+    if files is None:
+        raise NotFound(f"the code {code} is not in the store {source.url}", hint="submit it again")
+    prefix = code_prefix(code)
+
+    def copy(path: str) -> None:
+        target.put(prefix + path, source.get(prefix + path))
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for _ in pool.map(copy, [file.path for file in files if not file.path.endswith("/")]):
+            pass
+    target.put(index_key, source.get(index_key), replace=True)

@@ -1,0 +1,161 @@
+"""How a run ended, in the record's words, and what is done once about it: HEAD, and the store's copies."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from amlctl.core.content_id import ContentHasher
+from amlctl.core.log_text import CarriageReturnCollapser
+from amlctl.core.run import RunRecord, RunState
+from amlctl.errors import Conflict, NotFound
+from amlctl.runtime.run_keys import failure_key, log_key, published_key
+from amlctl.stores.contract import FileBody, Store
+from amlctl.transfer.produced import make_newest
+from amlctl.workspaces.azureml.job import entered, moment
+
+_EXIT_CODE = re.compile(r"(?:exit(?:ed with)?|status)\s+code:?\s+(\d+)", re.IGNORECASE)
+_TIME_LIMIT = re.compile(r"time limit|timed out|time-?out|max(?:imum)?\s*run\s*duration", re.IGNORECASE)
+_LONGEST_LOG_BYTES = 256 << 20
+_LONGEST_REASON = 600
+
+
+def ended(record: RunRecord, run: Mapping[str, Any], failure: Mapping[str, Any] | None, now: datetime) -> RunRecord:
+    """The final record. `run` is the document of run history, `failure` what the runtime told of itself."""
+    state = RunState(str(run["status"]))
+    at = moment(run.get("endTimeUtc")) or now
+    told = _message(run.get("error"))
+    code, error = _reason(record, run, state, told, failure)
+    if error is not None and error["kind"] == "timeout":
+        state = RunState.FAILED
+    return replace(
+        record,
+        status=state.value,
+        exit_code=code,
+        error=error,
+        times=entered(record.times, state.value, at),
+    )
+
+
+def _reason(
+    record: RunRecord, run: Mapping[str, Any], state: RunState, told: str, failure: Mapping[str, Any] | None
+) -> tuple[int | None, dict[str, str] | None]:
+    if state is RunState.COMPLETED:
+        return 0, None
+    was_asked = RunState.CANCEL_REQUESTED.value in record.times
+    if record.timeout_s is not None and not was_asked and (_TIME_LIMIT.search(told) or _was_long(record, run)):
+        return None, {"kind": "timeout", "message": f"the run took longer than its limit of {record.timeout_s:g} s"}
+    if state is RunState.CANCELED:
+        return None, {"kind": "canceled", "message": told or "canceled"}
+    found = _EXIT_CODE.search(told)
+    code = int(found[1]) if found else None
+    if failure is not None:
+        texts = {key: str(failure.get(key) or "") for key in ("kind", "message", "hint")}
+        return code, {key: text for key, text in texts.items() if text}
+    if code is not None:
+        return code, {"kind": "script", "message": _script_end(code)}
+    message = told or "Azure ML gives no reason; its system logs may: amlctl runs open"
+    return None, {"kind": "service", "message": message}
+
+
+def _was_long(record: RunRecord, run: Mapping[str, Any]) -> bool:
+    """Whether it ended as late as only a time limit ends a run that nobody has canceled."""
+    begin, end = moment(run.get("startTimeUtc")), moment(run.get("endTimeUtc"))
+    if run.get("status") != RunState.CANCELED.value or begin is None or end is None or record.timeout_s is None:
+        return False
+    return (end - begin).total_seconds() >= record.timeout_s
+
+
+def _script_end(code: int) -> str:
+    try:
+        number = signal.Signals(code - 128)
+    except ValueError:
+        return f"the script ended with exit code {code}"
+    out = "; perhaps the node ran out of memory" if number == signal.SIGKILL else ""
+    return f"the script was killed by signal {number.value} ({number.name}){out}"
+
+
+def _message(error: Any) -> str:
+    """The service's reason on one line; its message is often itself JSON."""
+    inner = (error or {}).get("error") or {} if isinstance(error, Mapping) else {}
+    text = str(inner.get("message") or "")
+    for _ in range(3):
+        try:
+            document = json.loads(text)
+        except ValueError:
+            break
+        texts = [value for value in _leaves(document) if isinstance(value, str)]
+        if not texts:
+            break
+        text = max(texts, key=len)
+    return " ".join(text.split())[:_LONGEST_REASON]
+
+
+def _leaves(document: Any) -> Iterator[Any]:
+    if isinstance(document, Mapping):
+        for value in document.values():
+            yield from _leaves(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _leaves(value)
+    else:
+        yield document
+
+
+def read_failure(store: Store, run: str) -> Mapping[str, Any] | None:
+    """What the runtime told of its own failure, if it did."""
+    document = _read_json(store, failure_key(run))
+    return document if isinstance(document, dict) else None
+
+
+def publish(store: Store, record: RunRecord) -> RunRecord:
+    """Make what a completed run has produced the newest; a conflict is told in `error`, and nothing is lost."""
+    document = _read_json(store, published_key(record.run))
+    published, errors = dict(record.published), []
+    for dataset, place in (document if isinstance(document, dict) else {}).items():
+        try:
+            published[dataset] = make_newest(store, dataset, place["manifest_key"], record.heads.get(dataset))
+        except Conflict as error:
+            errors.append(error)
+    if not errors:
+        return replace(record, published=published)
+    told = {
+        "kind": errors[-1].kind,
+        "message": "; ".join(error.message for error in errors),
+        "hint": "; ".join(error.hint for error in errors),
+    }
+    return replace(record, published=published, error=told)
+
+
+def save_log(store: Store, run: str, name: str, parts: Iterable[bytes]) -> None:
+    """The log as a terminal would show it in the end. One that is very long stays where Azure ML keeps it."""
+    collapser, hasher, size = CarriageReturnCollapser(), ContentHasher(), 0
+    with tempfile.TemporaryDirectory(prefix="amlctl-log-") as folder:
+        path = Path(folder) / "log"
+        with path.open("wb") as file:
+            for part in parts:
+                size += _write(file.write, hasher, collapser.feed(part))
+                if size > _LONGEST_LOG_BYTES:
+                    return
+            size += _write(file.write, hasher, collapser.flush())
+        store.put(log_key(run, name), FileBody(path, size, hasher.content_id()), replace=True)
+
+
+def _write(write: Callable[[bytes], Any], hasher: ContentHasher, data: bytes) -> int:
+    write(data)
+    hasher.update(data)
+    return len(data)
+
+
+def _read_json(store: Store, key: str) -> Any:
+    try:
+        return json.loads(store.get(key))
+    except (NotFound, ValueError):
+        return None

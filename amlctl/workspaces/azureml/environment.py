@@ -1,0 +1,109 @@
+"""Environments by the hash of their content: `amlctl-env/versions/<id>`, made where they are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from typing import Any
+
+from amlctl.config.conda_file import parse_environment
+from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
+from amlctl.core.run import RunRecord
+from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.contract import EnvironmentInfo
+
+VERSION = "2023-04-01-preview"
+NAME = "amlctl-env"
+_MEMORY = "environments"
+
+
+class Environments:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
+        """Without making it. The interpreter's own packages count as ready: they are listed when a run needs them."""
+        version = version_of(spec)
+        is_there = self._connection.memory.has(_MEMORY, version) or self._exists(version)
+        location = environment_id(self._connection, version) if is_there else ""
+        return EnvironmentInfo(spec.id, is_there or spec.is_current, location, "azureml")
+
+    def ensure(self, spec: EnvironmentSpec) -> EnvironmentInfo:
+        """Make it unless it is there: one call where this machine does not know, none where it does."""
+        version = version_of(spec)
+        if not self._connection.memory.has(_MEMORY, version):
+            if not self._exists(version):
+                self._make(spec, version)
+            self._connection.memory.add(_MEMORY, version)
+        return EnvironmentInfo(spec.id, True, environment_id(self._connection, version), "azureml")
+
+    def _exists(self, version: str) -> bool:
+        answer = self._connection.workspace("GET", _path(version), VERSION, accept=(404,))
+        return answer.status != 404
+
+    def _make(self, spec: EnvironmentSpec, version: str) -> None:
+        properties = {
+            "image": spec.image,
+            "condaFile": json.dumps(conda_document(spec), indent=2),
+            "osType": "Linux",
+            "isAnonymous": False,
+            "isArchived": False,
+            "tags": {},
+            "properties": {},
+        }
+        # 409: somebody else was faster, with the same content.
+        self._connection.workspace("PUT", _path(version), VERSION, {"properties": properties}, accept=(409,))
+
+
+def environment_of(record: RunRecord) -> EnvironmentSpec:
+    """Raises SettingsError."""
+    if record.environment == EnvironmentSpec(is_current=True).id:
+        return EnvironmentSpec(is_current=True)
+    if record.environment_content is None:
+        return EnvironmentSpec()
+    return parse_environment(record.environment_content, f"the environment of run {record.run}")
+
+
+def environment_id(connection: Connection, version: str) -> str:
+    return f"{connection.place.id}{_path(version)}"
+
+
+def version_of(spec: EnvironmentSpec) -> str:
+    """32 hex digits of the content."""
+    if not spec.is_current:
+        return spec.id
+    text = json.dumps([DEFAULT_IMAGE, conda_document(spec)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
+    """A conda file that stands for the specification; JSON is YAML too."""
+    if spec.is_current:
+        major, minor, _ = platform.python_version_tuple()
+        spec = EnvironmentSpec(python=f"{major}.{minor}", pip=installed_packages())
+    wanted = spec.normalised()
+    python = str(wanted["python"])
+    # A version alone means any of its patches; what has operators of its own is taken as written.
+    shown = f"python={python}" if python[:1].isdigit() else f"python{python}"
+    return {
+        "name": NAME,
+        "channels": list(wanted["channels"]) or ["conda-forge"],
+        "dependencies": [shown, "pip", *(one for one in wanted["conda"] if one != "pip"), {"pip": list(wanted["pip"])}],
+    }
+
+
+def installed_packages() -> tuple[str, ...]:
+    """Those of this interpreter that come from an index, at their versions."""
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        # What was installed from a folder, a file or a repository is in no index.
+        if name and distribution.read_text("direct_url.json") is None:
+            found.setdefault(name.lower().replace("_", "-"), f"{name}=={distribution.version}")
+    return tuple(found[name] for name in sorted(found))
+
+
+def _path(version: str) -> str:
+    return f"/environments/{NAME}/versions/{version}"

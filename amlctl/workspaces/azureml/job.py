@@ -1,0 +1,200 @@
+"""Pure: from a run's record to the job that Azure ML is asked for, and from its documents back to records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from amlctl.core.run import RunRecord, RunState, is_final
+
+SERVERLESS = "serverless"
+_KINDS = {"pytorch": "PyTorch", "mpi": "Mpi", "tensorflow": "TensorFlow"}
+_STATES = {state.value for state in RunState}
+_PROPERTY = "amlctl."
+
+
+@dataclass(frozen=True)
+class JobParts:
+    """Resource ids, and addresses of the store that end with a slash. `compute_id` is None for serverless.
+
+    `saves_uri` is where the run may write: its own folder, or the whole store where it produces datasets.
+    """
+
+    code_id: str
+    environment_id: str
+    compute_id: str | None
+    store_uri: str
+    saves_uri: str
+    is_identity_based: bool = False
+
+
+def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> dict[str, Any]:
+    """What is PUT. Only secrets are variables of the job: all others stand in the record."""
+    properties: dict[str, Any] = {
+        "jobType": "Command",
+        "displayName": record.run,
+        "experimentName": record.experiment or "Default",
+        "description": " ".join([record.script, *record.arguments]),
+        "command": _command(record),
+        "codeId": parts.code_id,
+        "environmentId": parts.environment_id,
+        "inputs": {"store": {"jobInputType": "uri_folder", "mode": "ReadOnlyMount", "uri": parts.store_uri}},
+        "outputs": {"saves": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": parts.saves_uri}},
+        "resources": {"instanceCount": record.instances},
+        "environmentVariables": dict(secrets),
+        "tags": dict(record.tags),
+        "properties": _properties(record),
+        "isArchived": False,
+    }
+    if parts.compute_id is not None:
+        properties["computeId"] = parts.compute_id
+    else:
+        properties["queueSettings"] = {"jobTier": "Standard"}
+    if record.timeout_s is not None:
+        properties["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{math.ceil(record.timeout_s)}S"}
+    if record.distribution is not None:
+        properties["distribution"] = _distribution(record)
+    if parts.is_identity_based:
+        properties["identity"] = {"identityType": "UserIdentity"}
+    return {"properties": properties}
+
+
+def _command(record: RunRecord) -> str:
+    saves, prepare = "${{outputs.saves}}", ""
+    if not record.produces:
+        # Only the run's own folder can be written to; the runtime sees it at its place in a store. Of several
+        # processes on a node one makes the link.
+        saves, link = ".amlctl-saves", f".amlctl-saves/runs/{record.run}"
+        make = f'ln -s "${{{{outputs.saves}}}}" {link}'
+        prepare = f"mkdir -p .amlctl-saves/runs && (test -L {link} || {make} || test -L {link}) && "
+    return (
+        f"{prepare}python -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
+        f"--run {record.run} --container ."
+    )
+
+
+def _distribution(record: RunRecord) -> dict[str, Any]:
+    kind = _KINDS[record.distribution or ""]
+    if record.distribution == "tensorflow":
+        return {"distributionType": kind, "workerCount": record.layout.world_size, "parameterServerCount": 0}
+    return {"distributionType": kind, "processCountPerInstance": record.processes}
+
+
+def _properties(record: RunRecord) -> dict[str, str]:
+    """What a list of runs shows, so that it need not read a record for each."""
+    facts = {
+        "script": record.script,
+        "config": record.config,
+        "name": record.name,
+        "code": record.code,
+        "environment": record.environment,
+        "compute": record.compute,
+        "user": record.user,
+        "created_at": record.created_at,
+    }
+    return {_PROPERTY + name: value for name, value in facts.items() if value}
+
+
+def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunRecord:
+    """The record with the state that run history tells; a final one is left to `ending`."""
+    times = dict(record.times)
+    status = str(run.get("status") or record.status)
+    started = moment(run.get("startTimeUtc"))
+    if started is not None and RunState.RUNNING.value not in times:
+        times = entered(times, RunState.RUNNING.value, started)
+    if is_final(status):
+        return replace(record, times=times)
+    if status in _STATES and status not in times:
+        last = max(times.values(), default="")
+        times[status] = max(iso(now), last)
+    return replace(record, status=status, times=times)
+
+
+def entered(times: Mapping[str, str], state: str, at: datetime) -> dict[str, str]:
+    """`times` with the state at the moment that the service tells; what our own clock has put later is moved there."""
+    text = iso(at)
+    return {**{name: min(time, text) for name, time in times.items() if name != state}, state: text}
+
+
+def record_of_job(document: Mapping[str, Any], workspace: str) -> RunRecord:
+    """What the job alone tells, of a run that was submitted elsewhere, by whatever tool."""
+    properties = document.get("properties") or {}
+    created = (document.get("systemData") or {}).get("createdAt")
+    return _foreign(
+        str(document.get("name") or ""),
+        workspace,
+        properties,
+        experiment=str(properties.get("experimentName") or ""),
+        created=created,
+        user=str((document.get("systemData") or {}).get("createdBy") or ""),
+        compute=str(properties.get("computeId") or SERVERLESS).rpartition("/")[2],
+        instances=int((properties.get("resources") or {}).get("instanceCount") or 1),
+    )
+
+
+def record_of_run(run: Mapping[str, Any], workspace: str) -> RunRecord:
+    """The same from run history."""
+    return _foreign(
+        str(run.get("runId") or ""),
+        workspace,
+        run,
+        experiment=str(run.get("name") or ""),
+        created=run.get("createdUtc"),
+        user=str((run.get("createdBy") or {}).get("userName") or ""),
+        compute=str(run.get("target") or SERVERLESS),
+        instances=1,
+    )
+
+
+def _foreign(
+    run: str,
+    workspace: str,
+    document: Mapping[str, Any],
+    *,
+    experiment: str,
+    created: Any,
+    user: str,
+    compute: str,
+    instances: int,
+) -> RunRecord:
+    properties = document.get("properties") or {}
+    facts = {key.removeprefix(_PROPERTY): str(value) for key, value in properties.items() if key.startswith(_PROPERTY)}
+    tags = {
+        key: str(value)
+        for key, value in (document.get("tags") or {}).items()
+        if not key.startswith(("_aml_system_", "azureml."))
+    }
+    at = moment(created)
+    return RunRecord(
+        run=run,
+        script=facts.get("script", ""),
+        name=facts.get("name") or str(document.get("displayName") or ""),
+        status=str(document.get("status") or RunState.NOT_STARTED.value),
+        experiment=experiment,
+        config=facts.get("config"),
+        code=facts.get("code", ""),
+        environment=facts.get("environment", ""),
+        compute=facts.get("compute") or compute,
+        workspace=workspace,
+        instances=instances,
+        tags=tags,
+        user=facts.get("user") or user,
+        created_at=facts.get("created_at") or (iso(at) if at else ""),
+    )
+
+
+def iso(at: datetime) -> str:
+    """As records have times."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def moment(text: Any) -> datetime | None:
+    """Of a time that the service has written; without a zone it is UTC."""
+    try:
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

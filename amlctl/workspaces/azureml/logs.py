@@ -1,0 +1,179 @@
+"""Logs by offset, from the signed addresses of run details: one range for what is new.
+
+The main log is that of rank 0. As long as there is none, and the image is being built, the builder's log stands in for
+it, and whoever has begun to read then goes on in the main log without a gap.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from amlctl.core.distribution import log_names
+from amlctl.core.run import RunRecord
+from amlctl.errors import NotFound, ServiceUnavailable
+from amlctl.workspaces.azureml.exchange import Answer, Exchange
+from amlctl.workspaces.azureml.looks import Look, Looks
+from amlctl.workspaces.azureml.timing import AzureMLTiming
+from amlctl.workspaces.contract import LogChunk
+
+USER_LOGS = "user_logs/"
+_BUILD_LOG = re.compile(r"azureml-logs/\d*_?image_build_log\.txt")
+_SHOWN = re.compile(r"user_logs/.+|azureml-logs/.+\.txt")
+_MAIN = re.compile(r"user_logs/std_log.*\.txt")
+_OLD_MAIN = re.compile(r"azureml-logs/\d+_driver_log.*\.txt")
+_PART_BYTES = 1 << 20
+
+
+def names_of(record: RunRecord, files: Mapping[str, str]) -> list[str]:
+    """The main log first, then further ranks, then all else. What a run will have is named before it is there."""
+    shown = sorted((key for key in files if _SHOWN.fullmatch(key)), key=_order)
+    mains = [key for key in shown if _MAIN.fullmatch(key) or _OLD_MAIN.fullmatch(key)]
+    expected = [] if mains else [USER_LOGS + name for name in log_names(record.layout.world_size)]
+    if record.is_final and not mains and shown:
+        expected = []  # it never came to run
+    return [key.removeprefix(USER_LOGS) for key in dict.fromkeys([*mains, *expected, *shown])]
+
+
+def _order(key: str) -> tuple[bool, list[int], str]:
+    return (_MAIN.fullmatch(key) is None, [int(number) for number in re.findall(r"\d+", key)], key)
+
+
+@dataclass
+class _Stream:
+    """What one reader's offsets mean: `before` stands before the file, whose first byte has the offset `base`."""
+
+    before: bytes = b""
+    base: int = 0
+    is_building: bool = False
+
+
+class Logs:
+    """Not thread-safe."""
+
+    def __init__(
+        self, exchange: Exchange, looks: Looks, timing: AzureMLTiming, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._exchange = exchange
+        self._looks = looks
+        self._timing = timing
+        self._sleep = sleep
+        self._streams: dict[tuple[str, str | None], _Stream] = {}
+        self._ahead: dict[tuple[str, str | None], tuple[int, bytes]] = {}
+        self._settled: set[tuple[str, str]] = set()
+
+    def read(self, record: RunRecord, look: Look, name: str | None, cursor: int, *, is_settled: bool) -> LogChunk:
+        """What came after `cursor`. Of an ended run it is final once nothing more has come for a while.
+
+        `is_settled`: the run ended so long ago that nothing will. Raises NotFound (no log of that name).
+        """
+        stream = self._streams.setdefault((record.run, name), _Stream())
+        data = self._next(record, look, name, stream, cursor)
+        if data or not record.is_final:
+            return LogChunk(data, cursor + len(data), False)
+        key = (record.run, self._key(record, look, name, stream))
+        if not (is_settled or key in self._settled):
+            self._sleep(self._timing.settle_s)
+            data = self._next(record, self._looks.at(record.run) or look, name, stream, cursor)
+            if data:
+                return LogChunk(data, cursor + len(data), False)
+            self._settled.add(key)
+        return LogChunk(b"", cursor, True)
+
+    def has_more(self, record: RunRecord, look: Look, name: str | None, cursor: int) -> bool:
+        """Whether `read` would bring something; that is kept for it."""
+        stream = self._streams.setdefault((record.run, name), _Stream())
+        data = self._next(record, look, name, stream, cursor)
+        if data:
+            self._ahead[record.run, name] = (cursor, data)
+        return bool(data)
+
+    def forget(self, run: str) -> None:
+        for kept in (self._streams, self._ahead):
+            for key in [key for key in kept if key[0] == run]:
+                del kept[key]
+
+    def _next(self, record: RunRecord, look: Look, name: str | None, stream: _Stream, cursor: int) -> bytes:
+        ahead = self._ahead.pop((record.run, name), None)
+        if ahead is not None and ahead[0] == cursor:
+            return ahead[1]
+        key = self._key(record, look, name, stream)
+        if cursor < len(stream.before):
+            return stream.before[cursor : cursor + _PART_BYTES]
+        if cursor < stream.base:
+            stream.base = len(stream.before)  # what was there before it was written anew is gone
+        url = look.log_files.get(key)
+        if url is None:
+            return b""
+        data, size = self._range(record.run, key, url, cursor - stream.base)
+        if size < cursor - stream.base and not stream.is_building:
+            stream.base = cursor  # written anew: from its beginning
+            data, _ = self._range(record.run, key, url, 0)
+        return data
+
+    def _key(self, record: RunRecord, look: Look, name: str | None, stream: _Stream) -> str:
+        """Which file it is now; the switch from the builder's log to the main one happens here. Raises NotFound."""
+        files = look.log_files
+        names = names_of(record, files)
+        if name is not None:
+            if name not in names:
+                raise NotFound(f"run {record.run} has no log {name!r}", hint=f"it has: {', '.join(names)}")
+            return _key_of(name, files)
+        main = _key_of(names[0], files)
+        if main in files or record.is_final:
+            if stream.is_building:
+                stream.before = self._whole(record.run, _build_log(files) or "", files)
+                stream.base, stream.is_building = len(stream.before), False
+            return main
+        build = _build_log(files)
+        if build is None:
+            return main
+        stream.is_building = True
+        return build
+
+    def _whole(self, run: str, key: str, files: Mapping[str, str]) -> bytes:
+        data = b""
+        while key in files:
+            part, _ = self._range(run, key, files[key], len(data))
+            if not part:
+                break
+            data += part
+        return data
+
+    def _range(self, run: str, key: str, url: str, start: int) -> tuple[bytes, int]:
+        """Bytes from `start` on, and the size of the whole; past its end there are none."""
+        for is_again in (False, True):
+            headers = {"range": f"bytes={start}-{start + _PART_BYTES - 1}", "x-ms-version": "2021-12-02"}
+            answer = self._exchange.send("GET", url, headers)
+            if answer.status == 403 and not is_again:  # the address is old: they live some hours
+                look = self._looks.at(run)
+                url = look.log_files.get(key, url) if look is not None else url
+                continue
+            break
+        if answer.status == 206:
+            return answer.data, _total(answer, start + len(answer.data))
+        if answer.status == 200:
+            return answer.data[start : start + _PART_BYTES], len(answer.data)
+        if answer.status == 416:
+            return b"", _total(answer, start)
+        if answer.status == 404:
+            return b"", start
+        raise ServiceUnavailable(
+            f"the log {key} of run {run} cannot be read: status {answer.status} {answer.correlation_id}".rstrip(),
+            hint="try again; Studio shows it too: amlctl runs open",
+        )
+
+
+def _key_of(name: str, files: Mapping[str, str]) -> str:
+    return name if name in files and not name.startswith(USER_LOGS) else USER_LOGS + name
+
+
+def _build_log(files: Mapping[str, str]) -> str | None:
+    return next((key for key in sorted(files) if _BUILD_LOG.fullmatch(key)), None)
+
+
+def _total(answer: Answer, default: int) -> int:
+    text = answer.headers.get("content-range", "").rpartition("/")[2]
+    return int(text) if text.isdigit() else default

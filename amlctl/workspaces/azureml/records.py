@@ -1,0 +1,61 @@
+"""Records of runs: what this machine has seen last, and the store's copy for everybody else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from amlctl.core.run import RunRecord
+from amlctl.errors import NotFound, SettingsError
+from amlctl.localfs.atomic import read_json, write_json
+from amlctl.localfs.project import Project
+from amlctl.runtime.run_keys import record_key
+from amlctl.stores.contract import Store
+
+
+class Records:
+    """Of the runs of one workspace."""
+
+    def __init__(self, project: Project, workspace: str) -> None:
+        self._project = project
+        self._workspace = workspace
+        self._folder: Path = project.state_dir / "runs"
+
+    def load(self, run: str) -> RunRecord | None:
+        """What was seen last; None where nothing was."""
+        try:
+            record = RunRecord.from_json(read_json(self._folder / run / "record.json"))
+        except (FileNotFoundError, NotADirectoryError, SettingsError):
+            return None
+        return record if record.workspace == self._workspace else None
+
+    def load_all(self) -> dict[str, RunRecord]:
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except FileNotFoundError:
+            return {}
+        return {name: record for name in names if (record := self.load(name)) is not None}
+
+    def save(self, record: RunRecord) -> None:
+        self._project.ensure_state_dir()
+        path = self._folder / record.run / "record.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, record.to_json())
+
+    def forget(self, run: str) -> None:
+        shutil.rmtree(self._folder / run, ignore_errors=True)
+
+
+def load_stored(store: Store, run: str) -> RunRecord | None:
+    """None where the store has none. Raises SettingsError."""
+    try:
+        return RunRecord.from_json(json.loads(store.get(record_key(run))))
+    except NotFound:
+        return None
+    except ValueError as error:
+        raise SettingsError(f"the record of run {run} in the store {store.url} is no JSON: {error}") from error
+
+
+def save_stored(store: Store, record: RunRecord) -> None:
+    store.put(record_key(record.run), (json.dumps(record.to_json(), indent=2) + "\n").encode(), replace=True)

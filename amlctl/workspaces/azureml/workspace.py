@@ -1,0 +1,294 @@
+"""`Workspace` on Azure ML: runs are command jobs; what is known of them here is a record, and a look at run history."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+from amlctl.core.distribution import log_names
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import EventSink, Note
+from amlctl.core.run import RunRecord, RunState, is_final
+from amlctl.errors import Conflict, NotFound, ServiceUnavailable
+from amlctl.localfs.clock import utc_now
+from amlctl.localfs.project import Project
+from amlctl.runtime.run_keys import run_prefix
+from amlctl.stores.contract import Store
+from amlctl.workspaces.azureml import ending
+from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.job import moment, record_of_job, record_of_run, watched
+from amlctl.workspaces.azureml.logs import Logs, names_of
+from amlctl.workspaces.azureml.looks import Look, Looks
+from amlctl.workspaces.azureml.records import Records, load_stored, save_stored
+from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
+from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
+_CANCEL_VERSION = "2023-04-01-preview"
+_LIST_VERSION = "2024-01-01-preview"
+_LISTED = 200
+_LOOKED_AT = 2000
+"""Jobs that a list shows, and those that it looks through for them: the service cannot be asked for an experiment."""
+_STARTING_S = 600.0
+"""After that a run which was recorded, and that Azure ML has not got, will not come any more."""
+
+
+class AzureMLWorkspace:
+    """Not thread-safe; any number of processes may use the same project."""
+
+    def __init__(
+        self,
+        name: str,
+        connection: Connection,
+        project: Project,
+        store: Store,
+        *,
+        experiment: str,
+        open_store: Callable[[str], Store],
+        timing: AzureMLTiming = DEFAULT_TIMING,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """`experiment` is the one whose runs are listed, whoever has made them. `open_store` opens another store."""
+        self._name = name
+        self._connection = connection
+        self._store = store
+        self._experiment = experiment
+        self._open_store = open_store
+        self._timing = timing
+        self._clock = clock
+        self._records = Records(project, name)
+        self._looks = Looks(connection)
+        self._logs = Logs(connection.exchange, self._looks, timing)
+        self._poll_s: dict[str, float] = {}
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
+        from amlctl.workspaces.azureml.environment import Environments  # reads YAML, which watching a run need not
+
+        return Environments(self._connection).find(spec)
+
+    def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
+        from amlctl.workspaces.azureml.environment import Environments
+
+        info = Environments(self._connection).ensure(spec)
+        sink(Note(f"the image of environment {info.id} is built with the first run that needs it"))
+        return info
+
+    def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
+        """See the contract. Raises SettingsError (store), NotFound (compute target), UsageError (refused)."""
+        from amlctl.workspaces.azureml.starting import Starter
+
+        _check(record.run)
+        if self._records.load(record.run) is not None:
+            return
+        record = replace(record, workspace=self._name)
+        try:
+            job = Starter(self._connection, self._store, self._open_store).start(record, secrets)
+        except ServiceUnavailable:
+            self._records.save(record)  # it may have come to be all the same: whoever looks will see
+            raise
+        services = (job.get("properties") or {}).get("services") or {}
+        page = str((services.get("Studio") or {}).get("endpoint") or "")
+        tenant = (self._connection.memory.get("facts") or {}).get("tenant_id", "")
+        if page and tenant and "tid=" not in page:
+            page += f"&tid={tenant}"
+        self._records.save(replace(record, studio_url=page or self._studio_url(record.run)))
+        self._looks.forget(record.run)
+
+    def read(self, run: str) -> RunRecord:
+        _check(run)
+        known = self._records.load(run)
+        if known is None:
+            known = load_stored(self._store, run)
+            if known is not None and known.is_final:
+                self._records.save(known)
+        if known is not None and known.is_final:
+            return known
+        look = self._looks.at(run, max_age_s=self._timing.fresh_s)
+        if look is None:
+            return self._missing(run, known)
+        if look.is_archived:
+            raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint="amlctl runs")
+        if known is None:
+            return self._foreign(run, look)
+        record = watched(known, look.document, self._clock())
+        if is_final(look.status):
+            return self._finish(record, look)
+        if record != known:
+            self._records.save(record)
+        return record
+
+    def list_runs(self) -> list[RunRecord]:
+        own = self._records.load_all()
+        found: dict[str, RunRecord] = {}
+        looked_at, is_whole = 0, True
+        for page in self._connection.pages(
+            "/jobs", _LIST_VERSION, {"listViewType": "ActiveOnly", "jobType": "Command"}
+        ):
+            if looked_at >= _LOOKED_AT or len(found) >= _LISTED:
+                is_whole = False
+                break
+            looked_at += len(page)
+            for job in page:
+                properties = job.get("properties") or {}
+                run = str(job.get("name") or "")
+                if run in own or properties.get("experimentName") == self._experiment:
+                    with suppress(NotFound):  # deleted since
+                        found[run] = self._listed(run, own.get(run), job)
+        for run, record in own.items():
+            if run not in found and (not is_whole or not record.is_final):
+                with suppress(NotFound):
+                    found[run] = self.read(run)
+        return sorted(found.values(), key=lambda record: (record.created_at, record.run), reverse=True)
+
+    def log_names(self, run: str) -> Sequence[str]:
+        record, look = self._record_and_look(run)
+        return names_of(record, {} if look is None else look.log_files)
+
+    def read_log(self, run: str, cursor: int, *, name: str | None = None) -> LogChunk:
+        record, look = self._record_and_look(run)
+        if look is None:
+            if name is not None and name not in names_of(record, {}):
+                raise NotFound(f"run {run} has no log {name!r}", hint="it has none yet")
+            return LogChunk(b"", cursor, record.is_final)
+        return self._logs.read(record, look, name, cursor, is_settled=self._is_settled(look))
+
+    def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
+        """See the contract. The log is looked at more often than the state, which costs the service more."""
+        record, look = self._record_and_look(run)
+        deadline = time.monotonic() + timeout_s
+        while not record.is_final and time.monotonic() < deadline:
+            poll_s = self._poll_s.get(run, self._timing.first_poll_s)
+            due = (look.at_s if look is not None else time.monotonic()) + poll_s
+            next_look = max(0.0, min(due, deadline) - time.monotonic())
+            time.sleep(min(next_look, self._timing.log_poll_s))
+            if look is not None and self._logs.has_more(record, look, name, cursor):
+                self._poll_s.pop(run, None)
+                return
+            if time.monotonic() < due:
+                continue
+            before, look = look, self._looks.at(run)
+            if look is None or before is None or _changed(before, look):
+                self._poll_s.pop(run, None)
+                return
+            self._poll_s[run] = min(poll_s * 1.5, self._timing.longest_poll_s)
+
+    def cancel(self, run: str) -> None:
+        record = self.read(run)
+        if record.is_final:
+            return
+        answer = self._connection.workspace("POST", f"/jobs/{run}/cancel", _CANCEL_VERSION, accept=(400, 404, 409))
+        self._looks.forget(run)
+        if answer.status == 404:  # recorded, and never handed over
+            record.error = {"kind": "canceled", "message": "canceled before it was started"}
+            record.reached(RunState.CANCELED, self._clock())
+            self._keep(record)
+        elif answer.status >= 400:
+            if not self.read(run).is_final:
+                raise self._connection.error(answer, "POST", self._connection.place.id + f"/jobs/{run}")
+        elif self._records.load(run) is not None or load_stored(self._store, run) is not None:
+            record.reached(RunState.CANCEL_REQUESTED, self._clock())
+            self._records.save(record)
+
+    def delete(self, run: str) -> None:
+        record = self.read(run)
+        if not record.is_final:
+            raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
+        experiment = record.experiment or "Default"
+        self._connection.history("PATCH", f"/experiments/{experiment}/runs/{run}", {"hidden": True}, accept=(404,))
+        for entry in list(self._store.list(run_prefix(run))):
+            self._store.delete(entry.key)
+        self._records.forget(run)
+        self._looks.forget(run)
+        self._logs.forget(run)
+
+    def _record_and_look(self, run: str) -> tuple[RunRecord, Look | None]:
+        """The look is one that was made for the record, where there was one."""
+        record = self.read(run)
+        look = self._looks.last(run)
+        if look is None or (record.is_final and not is_final(look.status)):
+            look = self._looks.at(run)
+        return record, look
+
+    def _missing(self, run: str, known: RunRecord | None) -> RunRecord:
+        """Azure ML has no such job: it is on its way, or it never will be."""
+        if known is None:
+            raise NotFound(f"no run {run!r}", hint="amlctl runs")
+        created = moment(known.created_at)
+        if created is None or (self._clock() - created).total_seconds() > _STARTING_S:
+            known.failed("lost", "it was recorded, but never reached Azure ML", self._clock())
+            self._keep(known)
+        return known
+
+    def _foreign(self, run: str, look: Look) -> RunRecord:
+        """A run that no amlctl has recorded here; nothing is kept of it."""
+        record = watched(record_of_run(look.document, self._name), look.document, self._clock())
+        if is_final(look.status):
+            record = ending.ended(record, look.document, None, self._clock())
+        return replace(record, studio_url=self._studio_url(run))
+
+    def _listed(self, run: str, own: RunRecord | None, job: Mapping[str, object]) -> RunRecord:
+        if own is None:
+            return replace(record_of_job(job, self._name), studio_url=self._studio_url(run))
+        if own.is_final:
+            return own
+        properties = job.get("properties")
+        status = str(properties.get("status") if isinstance(properties, Mapping) else "")
+        # The list has no times and no reason; who has ended is looked at once more, and then never again.
+        return self.read(run) if is_final(status) else watched(own, {"status": status}, self._clock())
+
+    def _finish(self, record: RunRecord, look: Look) -> RunRecord:
+        """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
+        stored = load_stored(self._store, record.run)
+        if stored is not None and stored.is_final and stored.workspace == self._name:
+            self._records.save(stored)
+            return stored
+        failure = ending.read_failure(self._store, record.run) if look.status == RunState.FAILED.value else None
+        record = ending.ended(record, look.document, failure, self._clock())
+        if record.status == RunState.COMPLETED.value and record.produces:
+            record = ending.publish(self._store, record)
+        for name in names_of(record, look.log_files):
+            if name in log_names(record.layout.world_size):
+                ending.save_log(self._store, record.run, name, self._whole_log(record, name))
+        self._keep(record)
+        return record
+
+    def _whole_log(self, record: RunRecord, name: str) -> Iterator[bytes]:
+        cursor = 0
+        while True:
+            look = self._looks.last(record.run) or self._looks.at(record.run)
+            if look is None:
+                return
+            chunk = self._logs.read(record, look, name, cursor, is_settled=self._is_settled(look))
+            if chunk.is_final:
+                return
+            yield chunk.data
+            cursor = chunk.cursor
+
+    def _is_settled(self, look: Look) -> bool:
+        at = moment(look.document.get("endTimeUtc"))
+        return at is not None and (self._clock() - at).total_seconds() > self._timing.settled_after_s
+
+    def _keep(self, record: RunRecord) -> None:
+        save_stored(self._store, record)
+        self._records.save(record)
+
+    def _studio_url(self, run: str) -> str:
+        tenant = (self._connection.memory.get("facts") or {}).get("tenant_id", "")
+        return self._connection.place.studio_url(run, tenant)
+
+
+def _changed(before: Look, now: Look) -> bool:
+    return (before.status, before.log_files.keys()) != (now.status, now.log_files.keys())
+
+
+def _check(run: str) -> None:
+    if _RUN_ID.fullmatch(run) is None:
+        raise NotFound(f"no run {run!r}", hint="amlctl runs")
