@@ -1,7 +1,8 @@
 """Measure amlctl against its peers: `python benchmarks/run.py [NAME…]` with the Python that amlctl is installed in.
 
 Prints a table for each benchmark. A run of all of them at full scale also writes benchmarks/RESULTS.md.
-`python benchmarks/run.py transfer` measures transfers to Blob Storage over simulated links (`--help` says how).
+`python benchmarks/run.py transfer` measures transfers to Blob Storage over simulated links, `… scale` a million files
+and one file of 10 GB (`--help` says how).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def main() -> int:
         from cases import transfer  # needs the packages of the tests
 
         return transfer.main(sys.argv[2:])
+    if sys.argv[1:2] == ["scale"]:
+        from cases import scale
+
+        return scale.main(sys.argv[2:])
     options = _options()
     names = options.names or list(BENCHMARKS)
     results: list[Result] = []

@@ -48,8 +48,8 @@ class Azurite:
 
 
 @contextmanager
-def running_azurite(options: Sequence[str] = ()) -> Iterator[Azurite]:
-    """A service on a free port, with its data in memory."""
+def running_azurite(options: Sequence[str] = (), *, folder: Path | None = None) -> Iterator[Azurite]:
+    """A service on a free port, with its data in memory, or in `folder`."""
     node, package = _installed()
     script = package / "dist/src/blob/main.js"
     command = [
@@ -57,16 +57,16 @@ def running_azurite(options: Sequence[str] = ()) -> Iterator[Azurite]:
         str(script),
         "--blobPort",
         "0",
-        "--inMemoryPersistence",
+        *(["--location", str(folder)] if folder else ["--inMemoryPersistence"]),
         "--skipApiVersionCheck",
         "--disableTelemetry",
         *options,
     ]
-    with tempfile.TemporaryDirectory(prefix="azurite-") as folder:
+    with tempfile.TemporaryDirectory(prefix="azurite-") as cwd:
         process = subprocess.Popen(
             # The shell ends the service when nobody holds the other end of its standard input any more.
-            ["sh", "-c", '"$@" 0</dev/null & service=$!; cat >/dev/null; kill "$service"', "azurite", *command],
-            cwd=folder,
+            ["sh", "-c", '"$@" 0</dev/null & service=$!; cat >/dev/null; kill "$service"; wait "$service"', "azurite", *command],
+            cwd=cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
