@@ -24,6 +24,7 @@ ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The emulator's published account key."""
 
+_UNTIL_NOBODY_HOLDS_STDIN = '"$@" 0</dev/null & service=$!; cat >/dev/null; kill "$service"; wait "$service"'
 _LISTENS = re.compile(r"listens on (https?://\S+?):(\d+)")
 
 
@@ -64,8 +65,7 @@ def running_azurite(options: Sequence[str] = (), *, folder: Path | None = None) 
     ]
     with tempfile.TemporaryDirectory(prefix="azurite-") as cwd:
         process = subprocess.Popen(
-            # The shell ends the service when nobody holds the other end of its standard input any more.
-            ["sh", "-c", '"$@" 0</dev/null & service=$!; cat >/dev/null; kill "$service"; wait "$service"', "azurite", *command],
+            ["sh", "-c", _UNTIL_NOBODY_HOLDS_STDIN, "azurite", *command],
             cwd=cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
