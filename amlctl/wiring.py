@@ -10,14 +10,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.load import load_settings
-from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings, WorkspaceSettings
+from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
 from amlctl.errors import RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
+
+if TYPE_CHECKING:
+    from amlctl.stores.azure_blob.credentials import Credential
+    from amlctl.workspaces.azureml.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -37,25 +42,61 @@ class App:
     def store_url(self) -> str:
         """Where the store of the workspace in use is. Raises SettingsError."""
         workspace = self.settings.workspace()
-        if workspace.store is None and workspace.compute != "local":
-            raise _not_yet(f"workspace {workspace.name!r}", "its blob datastore")
+        if workspace.store is None and workspace.compute == "azureml":
+            from amlctl.workspaces.azureml.datastore import default_datastore
+
+            return default_datastore(self.connection).url
         origin = self.settings.origins.get(f"workspaces.{workspace.name}.store", "")
         if workspace.store and "sig=" in workspace.store and origin.endswith(".toml"):
             raise SettingsError(
                 f"the store of workspace {workspace.name!r} in {origin} carries a SAS token, and that file is shared",
                 hint="leave the token out there, and set AZURE_STORAGE_SAS_TOKEN",
             )
+        if workspace.store and workspace.compute == "azureml" and not _is_remote(workspace.store):
+            raise SettingsError(
+                f"the store of workspace {workspace.name!r} is the folder {workspace.store}, which no node of Azure ML "
+                "can mount",
+                hint=f"leave store out of [workspaces.{workspace.name}]: then it is the workspace's own blob datastore",
+            )
         return workspace.store or DEFAULT_LOCAL_STORE
 
     def open_store(self, url: str, *, workers: int | None = None, bytes_per_s: int | None = None) -> Store:
         """See `open_store`; what lies behind a network keeps copies of its manifests here."""
-        store = open_store(url, self.project, self.variables, workers=workers, bytes_per_s=bytes_per_s)
+        credential = None
+        if self.settings.workspace().compute == "azureml" and _is_remote(url):
+            from amlctl.workspaces.azureml.datastore import credential_for
+
+            credential = credential_for(self.connection, url, self.variables)
+        store = open_store(
+            url, self.project, self.variables, workers=workers, bytes_per_s=bytes_per_s, credential=credential
+        )
         return _with_copies(store, self.project) if store.url.startswith("http") else store
 
     @cached_property
     def workspace(self) -> Workspace:
         """The workspace in use. Raises SettingsError."""
-        return open_workspace(self.settings.workspace(), self.project, self.store, self.variables)
+        settings = self.settings.workspace()
+        if settings.compute == "local":
+            from amlctl.workspaces.local.workspace import LocalWorkspace
+
+            return LocalWorkspace(self.project, settings, self.store, variables=self.variables)
+        from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
+
+        return AzureMLWorkspace(
+            settings.name,
+            self.connection,
+            self.project,
+            self.store,
+            experiment=self.settings.experiment,
+            open_store=self.open_store,
+        )
+
+    @cached_property
+    def connection(self) -> Connection:
+        """To the Azure ML workspace in use. Raises SettingsError."""
+        from amlctl.workspaces.azureml.connection import Connection
+
+        return Connection(self.settings.workspace(), self.project, self.variables)
 
 
 def open_app(
@@ -83,9 +124,11 @@ def open_store(
     *,
     workers: int | None = None,
     bytes_per_s: int | None = None,
+    credential: Credential | None = None,
 ) -> Store:
     """A folder (a relative one is relative to the project's root), a `file://` URL, or the URL of a prefix in an
-    Azure Blob container, which `workers` requests at a time go to. `bytes_per_s` bounds both ways together.
+    Azure Blob container, which `workers` requests at a time go to. `bytes_per_s` bounds both ways together;
+    `credential` is for a container, where it is not the one that the URL, the variables or the login give.
 
     Raises SettingsError.
     """
@@ -93,10 +136,10 @@ def open_store(
 
     pace = Pace(bytes_per_s) if bytes_per_s else None
     parts = urlsplit(url)
-    if parts.scheme in ("http", "https"):
+    if _is_remote(url):
         from amlctl.stores.azure_blob.store import open_blob_store
 
-        return open_blob_store(url, variables, workers=workers, pace=pace)
+        return open_blob_store(url, variables, workers=workers, pace=pace, credential=credential)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise SettingsError(f"store {url!r} names the host {parts.netloc!r}", hint="file:///FOLDER")
@@ -130,25 +173,11 @@ def without_copies(store: Store) -> Store:
     return store.store if isinstance(store, CachedStore) else store
 
 
-def open_workspace(
-    settings: WorkspaceSettings, project: Project, store: Store, variables: Mapping[str, str]
-) -> Workspace:
-    """The workspace that `settings` describe, with runs and code in `store`. Raises SettingsError."""
-    if settings.compute != "local":
-        raise _not_yet(f"workspace {settings.name!r}", "Azure ML")
-    from amlctl.workspaces.local.workspace import LocalWorkspace
-
-    return LocalWorkspace(project, settings, store, variables=variables)
-
-
 def _user_file() -> Path:
     from platformdirs import user_config_path
 
     return user_config_path("amlctl") / "config.toml"
 
 
-def _not_yet(what: str, kind: str) -> SettingsError:
-    return SettingsError(
-        f"{what} needs {kind}, and this version of amlctl works with local workspaces only",
-        hint="use --workspace local",
-    )
+def _is_remote(url: str) -> bool:
+    return url.startswith(("http://", "https://"))

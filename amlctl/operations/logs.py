@@ -12,7 +12,7 @@ from amlctl.core.run import RunRecord, is_final
 from amlctl.errors import NotFound
 from amlctl.workspaces.contract import Workspace
 
-WAIT_S = 1.0
+WAIT_S = 10.0
 """Longest pause between two looks at a run; a workspace returns earlier when something happens."""
 
 

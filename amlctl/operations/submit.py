@@ -160,6 +160,8 @@ def submit(
 
     prepared = prepare(request, project, settings, workspace, store, sink, clock=clock)
     run = prepared.record.run
+    if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
+        sink(Warned(f"{', '.join(sorted(prepared.secrets))}: whoever can read the workspace's jobs can read it"))
     _start(prepared, workspace, store, sink, clock)
     if is_detached:
         return result(workspace.read(run))

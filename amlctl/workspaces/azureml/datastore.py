@@ -125,6 +125,13 @@ def datastore_credential(connection: Connection, datastore: Datastore, variables
     return DatastoreCredential(connection, datastore) if isinstance(found, Token) else found
 
 
+def credential_for(connection: Connection, url: str, variables: Mapping[str, str]) -> Credential | None:
+    """Of a store that lies in a datastore of the workspace; None for any other. Raises as `datastore_credential`."""
+    address, sas = parse_address(url)
+    datastore = None if sas else datastore_of(connection, address)
+    return None if datastore is None else datastore_credential(connection, datastore, variables)
+
+
 class DatastoreCredential:
     """Satisfies `Credential`: what listSecrets gives, renewed in time, else the login. Thread-safe."""
 
