@@ -31,6 +31,7 @@ OnContent = Callable[[FileEntry, bytes], None]
 READ_AT_ONCE = 1 << 20
 """Bytes up to which a file is read in one piece."""
 _TRIES = 3
+_TELL_EVERY_S = 0.1
 _NO_ID = b"\0" * 16
 
 
@@ -85,11 +86,19 @@ def identify(
     hashed = 0
     shown = 0.0
     root = os.fspath(scanned.root)
-    for done, item in enumerate(to_read):
+    done = 0
+
+    def tell(further_bytes: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > _TELL_EVERY_S:
+            shown = time.monotonic()
+            sink(StageProgress(Stage.HASH, subject, done, hashed + further_bytes, len(to_read), total_bytes))
+
+    for done, item in enumerate(to_read):  # noqa: B007 - `tell` reads it
         full = root if scanned.is_one_file else f"{root}/{item.path}"
         rows, ids, _ = tables[item.folder]
         try:
-            row, identity, data = _read(full, rows[item.position])
+            row, identity, data = _read(full, rows[item.position], tell)
         except FileNotFoundError:
             vanished.add((item.folder, item.position))
             continue
@@ -100,9 +109,7 @@ def identify(
         hashed += row.size_bytes
         if on_content is not None and data:
             on_content(_entry(item.path, row, identity), data)
-        if time.monotonic() - shown > 0.1:
-            shown = time.monotonic()
-            sink(StageProgress(Stage.HASH, subject, done, hashed, len(to_read), total_bytes))
+        tell(0)
     if to_read:
         sink(StageProgress(Stage.HASH, subject, len(to_read), hashed, len(to_read), hashed, is_done=True))
     if unreadable:
@@ -131,8 +138,11 @@ def _known_ids(folder: Folder, rows: Sequence[FileRow], cached: Optional[CachedF
     return [before.get(row, _NO_ID) for row in rows], True
 
 
-def _read(path: str, seen: FileRow) -> tuple[FileRow, bytes, bytes]:
-    """The row and id of what was read, and the bytes where the file is small. Raises OSError, Conflict."""
+def _read(path: str, seen: FileRow, on_bytes: Callable[[int], None]) -> tuple[FileRow, bytes, bytes]:
+    """The row and id of what was read, and the bytes where the file is small. Raises OSError, Conflict.
+
+    `on_bytes` is told how much of a large file has been read.
+    """
     # Never wait for the other end of a pipe that took the place of a file.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -149,7 +159,7 @@ def _read(path: str, seen: FileRow) -> tuple[FileRow, bytes, bytes]:
                 size, identity = len(data), xxhash.xxh3_128_digest(data)
             else:
                 data = b""
-                size, identity = _hash_large(descriptor)
+                size, identity = _hash_large(descriptor, on_bytes)
             after = os.fstat(descriptor)
             if size == after.st_size and _same(before, after):
                 return _row(seen.name, after), identity, data
@@ -171,7 +181,7 @@ def file_content_id(path: Path) -> str:
     """Content id of a whole file, read in parts; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        return _hash_large(descriptor)[1].hex()
+        return _hash_large(descriptor, lambda size_bytes: None)[1].hex()
     finally:
         os.close(descriptor)
 
@@ -184,12 +194,13 @@ def _same(one: os.stat_result, two: os.stat_result) -> bool:
     return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (two.st_size, two.st_mtime_ns, two.st_ctime_ns)
 
 
-def _hash_large(descriptor: int) -> tuple[int, bytes]:
+def _hash_large(descriptor: int, on_bytes: Callable[[int], None]) -> tuple[int, bytes]:
     state = xxhash.xxh3_128()
     size = 0
     while part := os.read(descriptor, 1 << 22):
         state.update(part)
         size += len(part)
+        on_bytes(size)
     return size, state.digest()
 
 

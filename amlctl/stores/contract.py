@@ -18,9 +18,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Optional, Protocol, Union
+from typing import Callable, Optional, Protocol, Union
 
 Buffer = Union[bytes, bytearray, memoryview]
+
+
+def _nobody(size_bytes: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,15 @@ class FileBody:
 
     Nothing appears in the store where the file turns out to have other bytes than `content_id` says, or
     cannot be read any more: Conflict. `predecessor` is the key of an earlier version of the file: where a store
-    can, it sends only what differs.
+    can, it sends only what differs. `on_bytes` is told of bytes that are done, sent or not; from any thread, and
+    perhaps of fewer than all.
     """
 
     path: Path
     size_bytes: int
     content_id: str
     predecessor: Optional[str] = None
+    on_bytes: Callable[[int], None] = field(default=_nobody, compare=False)
 
 
 Body = Union[bytes, Sequence[Buffer], FileBody]

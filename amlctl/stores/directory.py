@@ -209,6 +209,7 @@ def _copy_checked(body: FileBody, target: IO[bytes]) -> None:
         while part := source.read(1 << 20):
             hasher.update(part)
             target.write(part)
+            body.on_bytes(len(part))
     if hasher.content_id() != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
 

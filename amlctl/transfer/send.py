@@ -5,10 +5,13 @@ Memory is bounded: one pack is being filled while at most `_PACKS_UNDER_WAY` are
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Stage, StageProgress
@@ -23,6 +26,7 @@ from amlctl.stores.contract import FileBody, Store
 from amlctl.transfer.contents import read_content
 
 _PACKS_UNDER_WAY = 1
+_TELL_EVERY_S = 0.1
 
 
 class PackSender:
@@ -126,13 +130,14 @@ def send_plan(
                 object_key(entry.content_id),
                 root,
                 entry,
+                progress,
                 replace=replace,
                 predecessor=predecessors.get(entry.path),
             )
             for entry in plan.objects
         ]
         jobs += [
-            pool.submit(_send_file, store, mirror_key(dataset, entry.path), root, entry, replace=True)
+            pool.submit(_send_file, store, mirror_key(dataset, entry.path), root, entry, progress, replace=True)
             for entry in plan.mirror_files
         ]
         try:
@@ -146,7 +151,6 @@ def send_plan(
             for job, entry in zip(jobs, [*plan.objects, *plan.mirror_files]):
                 if not job.result():
                     was_there.add(entry.content_id)
-                progress.sent(entry)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -160,24 +164,42 @@ def send_plan(
 
 
 class _Progress:
+    """Thread-safe: large files tell of their parts while they are sent."""
+
     def __init__(self, plan: SyncPlan, dataset: str, sink: EventSink) -> None:
         self._total = (plan.send_files, plan.send_bytes)
         self._dataset = dataset
         self._sink = sink
+        self._lock = Lock()
+        self._parts: dict[FileEntry, int] = {}
         self._files = 0
         self._bytes = 0
+        self._told_at = time.monotonic()
         if plan.send_files:  # said at once: the first large file may take long
             sink(StageProgress(Stage.SEND, dataset, 0, 0, *self._total))
 
+    def part(self, entry: FileEntry, size_bytes: int) -> None:
+        with self._lock:
+            before = self._parts.get(entry, 0)
+            # A store that begins a file anew tells of the same bytes again.
+            self._parts[entry] = min(entry.size_bytes, before + size_bytes)
+            self._bytes += self._parts[entry] - before
+            self._tell()
+
     def sent(self, entry: FileEntry) -> None:
-        self._files += 1
-        self._bytes += entry.size_bytes
-        if self._files % 64 == 0 or entry.size_bytes > 1 << 20:
-            self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total))
+        with self._lock:
+            self._files += 1
+            self._bytes += entry.size_bytes - self._parts.pop(entry, 0)
+            self._tell()
 
     def finish(self) -> None:
         if self._total[0]:
             self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total, is_done=True))
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told_at > _TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total))
 
 
 def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: SyncPlan) -> bytes:
@@ -205,10 +227,19 @@ def _predecessors(plan: SyncPlan, head: Manifest) -> Mapping[str, str]:
 
 
 def _send_file(
-    store: Store, key: str, root: Path, entry: FileEntry, *, replace: bool, predecessor: str | None = None
+    store: Store,
+    key: str,
+    root: Path,
+    entry: FileEntry,
+    progress: _Progress,
+    *,
+    replace: bool,
+    predecessor: str | None = None,
 ) -> bool:
-    body = FileBody(_local(root, entry), entry.size_bytes, entry.content_id, predecessor)
-    return store.put(key, body, replace=replace)
+    path, on_bytes = _local(root, entry), functools.partial(progress.part, entry)
+    was_new = store.put(key, FileBody(path, entry.size_bytes, entry.content_id, predecessor, on_bytes), replace=replace)
+    progress.sent(entry)
+    return was_new
 
 
 def changed(path: str) -> Conflict:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Condition
@@ -158,10 +159,12 @@ class Uploader:
                     ids.append(block_id(data))
                     if len(data) != size:
                         break
-                    if ids[-1] not in there:
-                        there.add(ids[-1])
-                        jobs.append(self._send_block(key, ids[-1], data))
-                        _raise_early(jobs)
+                    if ids[-1] in there:
+                        body.on_bytes(size)
+                        continue
+                    there.add(ids[-1])
+                    jobs.append(self._send_block(key, ids[-1], data, body.on_bytes))
+                    _raise_early(jobs)
         except OSError as error:
             _settle(jobs)
             raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
@@ -174,21 +177,22 @@ class Uploader:
             raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
         return ids, md5_header(md5.digest()) if with_md5 else ""
 
-    def _send_block(self, key: str, identity: str, data: bytes) -> Future[None]:
+    def _send_block(self, key: str, identity: str, data: bytes, on_bytes: Callable[[int], None]) -> Future[None]:
         size_bytes = len(data)
         self._room.take(size_bytes)
         try:
-            job = self._pool.submit(self._put_block, key, identity, data)
+            job = self._pool.submit(self._put_block, key, identity, data, on_bytes)
         except BaseException:
             self._room.give_back(size_bytes)
             raise
         job.add_done_callback(lambda _: self._room.give_back(size_bytes))
         return job
 
-    def _put_block(self, key: str, identity: str, data: bytes) -> None:
+    def _put_block(self, key: str, identity: str, data: bytes, on_bytes: Callable[[int], None]) -> None:
         body = Body([data])
         headers = {"content-md5": md5_header(body.md5())}
         self._service.blob("PUT", key, {"comp": "block", "blockid": identity}, headers, body)
+        on_bytes(len(data))
 
     def _commit(self, key: str, ids: list[str], headers: dict[str, str], content: str) -> bool:
         listed = "".join(f"<Latest>{identity}</Latest>" for identity in ids)

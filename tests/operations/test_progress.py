@@ -1,0 +1,61 @@
+"""Progress tells of the inside of a large file, and ends at what was really done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from amlctl.core.events import Stage, StageProgress
+from amlctl.stores.azure_blob.store import open_blob_store
+from amlctl.stores.azure_blob.upload import Limits
+from amlctl.stores.contract import Store
+from amlctl.stores.directory import DirectoryStore
+from tests.support.azurite import Azurite
+from tests.support.clones import Clone
+from tests.support.fault_proxy import FaultProxy, fault_proxy
+
+SIZE = 40 << 20
+
+
+@pytest.fixture
+def slow(azurite: Azurite) -> Iterator[Store]:
+    """Every request takes longer than the pause between two tellings."""
+    with fault_proxy(azurite.url) as proxy:
+        proxy.act = lambda seen: Event().wait(0.12) and None
+        yield from _opened(proxy, azurite)
+
+
+def _opened(proxy: FaultProxy, azurite: Azurite) -> Iterator[Store]:
+    limits = Limits(single_bytes=1 << 20, block_bytes=4 << 20)
+    url = f"{proxy.url}/{azurite.new_container()}"
+    store = open_blob_store(url, {"AZURE_STORAGE_KEY": azurite.key}, workers=2, limits=limits)
+    yield store
+    store.close()
+
+
+def _told(clone: Clone, stage: Stage) -> list[StageProgress]:
+    return [event for event in clone.events if isinstance(event, StageProgress) and event.stage is stage]
+
+
+def test_a_large_file_moves_on_while_it_is_sent_and_received(slow: Store, tmp_path: Path) -> None:
+    one, other = Clone(tmp_path / "one", slow), Clone(tmp_path / "other", slow)
+    one.make({"large": b"".join(n.to_bytes(4, "big") for n in range(SIZE // 4))})
+    one.sync(pack_below=1000)
+    other.pull(pack_below=1000)
+    for clone, stage in ((one, Stage.SEND), (other, Stage.RECEIVE)):
+        told = _told(clone, stage)
+        assert len({event.done_bytes for event in told if 0 < event.done_bytes < SIZE}) >= 2
+        assert all(early.done_bytes <= late.done_bytes for early, late in pairwise(told))
+        assert (told[-1].done_files, told[-1].done_bytes, told[-1].is_done) == (1, SIZE, True)
+
+
+def test_a_folder_store_ends_at_the_same_figures(tmp_path: Path) -> None:
+    clone = Clone(tmp_path / "one", DirectoryStore(tmp_path / "store"))
+    clone.make({"large": b"x" * SIZE, "small": b"y" * 5000})
+    clone.sync()
+    for stage in (Stage.HASH, Stage.SEND):
+        assert _told(clone, stage)[-1].done_bytes == SIZE + 5000
