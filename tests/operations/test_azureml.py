@@ -1,0 +1,173 @@
+"""`amlctl --workspace cloud` from the command line on the loopback Azure ML: what it does, and what it asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.azureml_service import AzureMLService, Call
+from tests.support.runs import wait_until
+
+_PROGRAM = """
+import sys
+from amlctl.cli.app import run
+code = run(sys.argv[1:])
+print("LOADED", *sorted(sys.modules), sep="\\n", file=sys.stderr)
+sys.exit(code)
+"""
+_SCRIPT = """\
+# /// script
+# [tool.amlctl]
+# datasets = ["raw"]
+# ///
+import os, sys
+from file_paths import outputs_dir, raw_dir
+print("text:", open(os.path.join(raw_dir(), "a.txt")).read())
+open(os.path.join(outputs_dir(), "model.bin"), "wb").write(bytes(1000))
+"""
+_SETTINGS = """\
+default_workspace = "cloud"
+experiment = "{experiment}"
+
+[workspaces.cloud]
+compute = "azureml"
+subscription_id = "{service.subscription_id}"
+resource_group = "{service.resource_group}"
+workspace_name = "{service.workspace_name}"
+endpoint = "{service.endpoint}"
+default_compute = "serverless"
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command has said, the modules that it loaded, and what it asked of the control plane."""
+
+    code: int
+    out: str
+    err: str
+    loaded: frozenset[str]
+    calls: Sequence[Call]
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Amlctl = Callable[..., Done]
+
+
+@pytest.fixture
+def service(azureml: AzureMLService) -> Iterator[AzureMLService]:
+    before, name = azureml.storage.default_datastore, f"d{uuid.uuid4().hex[:12]}"
+    azureml.datastores.add(name, name)
+    azureml.storage.default_datastore = name
+    with azureml.faults.while_testing():
+        yield azureml
+    azureml.storage.default_datastore = before
+
+
+@pytest.fixture
+def project(service: AzureMLService, tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    subprocess.run([sys.executable, "-m", "amlctl", "init"], cwd=root, capture_output=True, check=True)
+    (root / ".amlctl.toml").write_text(_SETTINGS.format(experiment=f"e{uuid.uuid4().hex[:8]}", service=service))
+    (root / "pipeline/train.py").write_text(_SCRIPT)
+    (root / "data_blobs/raw/a.txt").write_text("hello")
+    return root
+
+
+@pytest.fixture
+def amlctl(service: AzureMLService, project: Path) -> Amlctl:
+    """Runs a command in the project, logged in without a key to the storage."""
+
+    def run(*arguments: str) -> Done:
+        variables = {name: value for name, value in service.stock_variables.items() if "STORAGE" not in name}
+        before = len(service.calls)
+        done = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, *arguments],
+            cwd=project,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told, _, loaded = done.stderr.partition("LOADED\n")
+        return Done(done.returncode, done.stdout, told, frozenset(loaded.split()), service.calls[before:])
+
+    return run
+
+
+def test_the_whole_way(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    done = amlctl("--json", "submit", "train.py")
+    assert done.code == 0, done.err
+    document = done.document
+    run = document["run"]
+    assert (document["status"], document["exit_code"], document["workspace"]) == ("Completed", 0, "cloud")
+    assert "text: hello" in done.err
+    assert (project / "outputs" / run / "model.bin").read_bytes() == bytes(1000)
+    assert run in document["studio_url"]
+    artifacts = service.job(run).artifacts
+    assert any(one.name == f"{artifacts}outputs/model.bin" for one in service.storage.under("azureml", artifacts))
+    assert [one["run"] for one in amlctl("--json", "runs").document["runs"]] == [run]
+    assert "text: hello" in amlctl("logs", "@last").out
+    (project / "outputs" / run / "model.bin").unlink()
+    fetched = amlctl("--json", "fetch", "@last", "--logs").document
+    assert (fetched["downloaded_bytes"] >= 1000, (project / "outputs" / run / "logs/std_log.txt").is_file()) == (
+        True,
+        True,
+    )
+
+
+def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
+    """Calls of the control plane, and no SDK loaded where nothing is made."""
+    assert amlctl("submit", "train.py").code == 0
+    service.faults.holds_queue = True
+    again = amlctl("--json", "submit", "train.py", "--detach")
+    run = again.document["run"]
+    put = next(at for at, call in enumerate(again.calls) if call.method == "PUT")
+    assert again.calls[put].path.endswith(f"/jobs/{run}")
+    assert [call.path.rpartition("/")[2] for call in again.calls[: put + 1]] == ["listSecrets", run]
+    assert len(again.calls) <= 4
+
+    status = amlctl("--json", "runs", "show", run)
+    assert status.document["status"] in ("Starting", "Preparing", "Queued")
+    assert [call.path.rpartition("/")[2] for call in status.calls] == ["details"]
+    listed = amlctl("--json", "runs")
+    assert [one["run"] for one in listed.document["runs"]][0] == run
+    assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs"]
+    service.faults.holds_queue = False
+    service.job(run).wait()
+
+    logs = amlctl("logs", run)
+    assert "text: hello" in logs.out
+    for done in (status, listed, logs, again, amlctl("fetch", run), amlctl("sync", "data_blobs/raw"), amlctl("--help")):
+        assert not [name for name in done.loaded if name.startswith(("azure.ai", "azure.mgmt", "azure.storage"))]
+
+
+def test_cancel(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    (project / "pipeline/wait.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
+    run = amlctl("--json", "submit", "wait.py", "--detach").document["run"]
+    service.job(run).wait_for("Running")
+    wait_until(lambda: "ready" in amlctl("logs", run).out, what="the first line")
+    assert amlctl("--json", "cancel", run).document["was_ended"] is False
+    service.job(run).wait()
+    shown = amlctl("--json", "runs", "show", run).document
+    assert (shown["status"], "CancelRequested" in shown["times"]) == ("Canceled", True)
+
+
+def test_a_folder_is_no_store_for_nodes(amlctl: Amlctl, project: Path) -> None:
+    path = project / ".amlctl.toml"
+    path.write_text(path.read_text() + 'store = ".amlctl/store"\n')
+    done = amlctl("submit", "train.py")
+    assert (done.code, "can mount" in done.err) == (3, True)
