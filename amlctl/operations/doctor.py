@@ -14,13 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import amlctl
 from amlctl.config.compute_file import list_compute_files
 from amlctl.config.conda_file import read_environment
+from amlctl.core.check import Check
+from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, CheckFailed
@@ -42,19 +42,6 @@ CLOCK_LIMIT_S = 60.0
 _GIT_LIMIT_S = 10.0
 
 
-@dataclass(frozen=True)
-class Check:
-    """One finding; `hint` is what to type or do, and empty where all is well."""
-
-    name: str
-    ok: bool
-    message: str
-    hint: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def run_checks(
     find_project: Callable[[], Project],
     load_settings: Callable[[], Settings],
@@ -69,6 +56,9 @@ def run_checks(
         found.append(_tried("settings", lambda: _settings_message(load_settings())))
         found += _project_checks(project)
         if found_failed(found, "settings"):
+            return found
+        found += _workspace_checks(project, load_settings, open_workspace)
+        if found_failed(found, "login") or found_failed(found, "workspace"):
             return found
         found += _store_checks(open_store)
         found += _environment_checks(project, open_workspace)
@@ -181,6 +171,17 @@ def _disk(folder: Path) -> Check:
 def _compute_message(project: Project) -> str:
     names = [target.name for target in list_compute_files(project)]
     return f"compute/ has {', '.join(names)}" if names else "no files in compute/: one local slot"
+
+
+def _workspace_checks(
+    project: Project, load_settings: Callable[[], Settings], open_workspace: Callable[[], Workspace]
+) -> Iterator[Check]:
+    wanted = load_settings().workspace().default_compute
+    target = next((one for one in list_compute_files(project) if one.name == wanted), None)
+    try:
+        yield from open_workspace().checks(target if isinstance(target, ClusterTarget) else None)
+    except AmlctlError as error:
+        yield _failed("workspace", error)
 
 
 def _store_checks(open_store: Callable[[], Store]) -> Iterator[Check]:

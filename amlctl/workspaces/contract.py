@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
+from amlctl.core.check import Check
+from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
 from amlctl.core.run import RunRecord
@@ -80,4 +82,8 @@ class Workspace(Protocol):
 
     def delete(self, run: str) -> None:
         """Forget an ended run: record, logs, outputs. Raises Conflict while it is going."""
+        ...
+
+    def checks(self, target: Optional[ClusterTarget]) -> Iterator[Check]:
+        """What can be wrong with the workspace, tried out; nothing is changed. `target` is the one that runs use."""
         ...

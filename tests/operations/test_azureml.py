@@ -144,7 +144,7 @@ def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
     assert status.document["status"] in ("Starting", "Preparing", "Queued")
     assert [call.path.rpartition("/")[2] for call in status.calls] == ["details"]
     listed = amlctl("--json", "runs")
-    assert [one["run"] for one in listed.document["runs"]][0] == run
+    assert listed.document["runs"][0]["run"] == run
     assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs"]
     service.faults.holds_queue = False
     service.job(run).wait()

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from amlctl.core.check import Check
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
-from amlctl.operations.doctor import BIG_FILE_BYTES, Check, run_checks
+from amlctl.operations.doctor import BIG_FILE_BYTES, run_checks
 from tests.support.bench import Bench
 
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+from amlctl.core.check import Check
+from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
@@ -68,6 +70,11 @@ class AzureMLWorkspace:
     @property
     def name(self) -> str:
         return self._name
+
+    def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
+        from amlctl.workspaces.azureml.checks import checks
+
+        return checks(self._connection, target)
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.environment import Environments  # reads YAML, which watching a run need not

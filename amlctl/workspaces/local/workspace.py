@@ -8,9 +8,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from amlctl.core.check import Check
+from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
@@ -185,6 +187,10 @@ class LocalWorkspace:
         shutil.rmtree(places.folder, ignore_errors=True)
         shutil.rmtree(places.record_dir, ignore_errors=True)
         self._seen.pop(run, None)
+
+    def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
+        """This machine has none of its own: tools, folders and store are checked for every workspace."""
+        return iter(())
 
     def _places(self, run: str) -> RunPlaces:
         if _RUN_ID.fullmatch(run) is None:

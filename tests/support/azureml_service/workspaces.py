@@ -17,13 +17,14 @@ _SIZES: dict[str, tuple[str, int, int, float]] = {
 
 
 class Workspaces:
-    """`quotas` are cores by family; what is not in it has 100."""
+    """`quotas` are cores by family; what is not in it has 100. `not_actions` are taken back from whoever asks."""
 
     def __init__(self, place: Place, account: str) -> None:
         self._place = place
         self._account = account
         self._created = now()
         self.quotas: dict[str, int] = {}
+        self.not_actions: list[str] = []
 
     def routes(self) -> list[tuple[str, str, Handler]]:
         location = f"/subscriptions/[^/]+/providers/{PROVIDER}/locations/[^/]+"
@@ -34,6 +35,12 @@ class Workspaces:
                 "GET",
                 f"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/{PROVIDER}/workspaces/(?P<name>[^/]+)",
                 self._get,
+            ),
+            (
+                "GET",
+                f"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/{PROVIDER}/workspaces/[^/]+"
+                "/providers/Microsoft.Authorization/permissions",
+                self._permissions,
             ),
             ("GET", f"{location}/vmSizes", self._vm_sizes),
             ("GET", f"{location}/usages", self._usages),
@@ -124,6 +131,10 @@ class Workspaces:
             },
             "sku": {"name": "Basic", "tier": "Basic"},
         }
+
+    def _permissions(self, request: Request) -> Reply:
+        grant = {"actions": ["*"], "notActions": self.not_actions, "dataActions": [], "notDataActions": []}
+        return Reply(200, {"value": [grant]})
 
     def _vm_sizes(self, request: Request) -> Reply:
         sizes = [

@@ -14,9 +14,9 @@ from amlctl.cli.render.text.data import ID_CELLS
 from amlctl.core.compute import LocalTarget
 
 if TYPE_CHECKING:
+    from amlctl.core.check import Check
     from amlctl.core.compute import ComputeTarget
     from amlctl.operations.compute import ComputeView, CreateResult
-    from amlctl.operations.doctor import Check
     from amlctl.operations.environment import EnvironmentView
     from amlctl.operations.init import InitResult
     from amlctl.operations.store_gc import GcResult

@@ -1,0 +1,162 @@
+"""What `doctor` tries out of an Azure ML workspace: login, tenant, workspace, clock, rights, quota. Nothing is changed.
+
+Rights are read from ARM's list of what the login may do at a scope (Microsoft.Authorization, permissions, 2022-04-01);
+quotas and families of sizes from the location of the workspace (2023-08-01-preview).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import email.utils
+import fnmatch
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from amlctl.core.check import Check
+from amlctl.core.compute import ClusterTarget
+from amlctl.errors import AmlctlError, ServiceUnavailable
+from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection, Facts
+from amlctl.workspaces.azureml.datastore import default_datastore
+
+_PERMISSIONS_VERSION = "2022-04-01"
+_SIZES_VERSION = "2023-08-01-preview"
+_CLOCK_LIMIT_S = 240.0
+"""Tokens and signatures are refused at five minutes."""
+_PREFIX = "Microsoft.MachineLearningServices/workspaces"
+_NEEDED = {
+    "submit runs": f"{_PREFIX}/jobs/write",
+    "register code": f"{_PREFIX}/codes/versions/write",
+    "register environments": f"{_PREFIX}/environments/versions/write",
+}
+_USEFUL = {"make clusters": f"{_PREFIX}/computes/write", "delete clusters": f"{_PREFIX}/computes/delete"}
+
+
+def checks(connection: Connection, target: ClusterTarget | None) -> Iterator[Check]:
+    """In order; one without which nothing further can be tried ends it. `target` is the one that runs use."""
+    place = connection.place
+    try:
+        yield _login(connection)
+        answer = connection.workspace("GET", "", WORKSPACE_VERSION)
+        facts = connection.facts
+    except AmlctlError as error:
+        yield Check("login" if error.kind == "login" else "workspace", False, error.message, error.hint)
+        return
+    yield Check("workspace", True, f"{place.shown} in {facts.location}")
+    yield _clock(answer.headers)
+    for name, action in (("rights", _rights), ("datastore", _datastore), ("quota", lambda c: _quota(c, facts, target))):
+        try:
+            yield action(connection)
+        except AmlctlError as error:
+            yield Check(name, False, error.message, error.hint)
+
+
+def _login(connection: Connection) -> Check:
+    """Raises LoginError."""
+    place = connection.place
+    said = _claims(connection.login.token(place.cloud.audience))
+    who = next((str(said[name]) for name in ("upn", "unique_name", "appid", "oid") if said.get(name)), "somebody")
+    tenant = str(said.get("tid") or "")
+    if place.tenant_id and tenant and tenant != place.tenant_id:
+        told = f"{who} is logged in to tenant {tenant}, and the settings name {place.tenant_id}"
+        return Check("login", False, told, f"az login --tenant {place.tenant_id}")
+    return Check("login", True, f"{who}" + (f", tenant {tenant}" if tenant else ""))
+
+
+def _clock(headers: Mapping[str, str]) -> Check:
+    name = "cloud clock"
+    try:
+        ahead_s = time.time() - email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (TypeError, ValueError):
+        return Check(name, True, "the service does not tell its time")
+    if abs(ahead_s) <= _CLOCK_LIMIT_S:
+        return Check(name, True, "this machine's clock agrees with Azure's")
+    told = f"this machine's clock is {abs(ahead_s) / 60:.0f} minutes {'ahead of' if ahead_s > 0 else 'behind'} Azure's"
+    return Check(name, False, told, "set the clock: sudo timedatectl set-ntp true")
+
+
+def _rights(connection: Connection) -> Check:
+    """Raises ServiceUnavailable and the like."""
+    path = "/providers/Microsoft.Authorization/permissions"
+    answer = connection.workspace("GET", path, _PERMISSIONS_VERSION, accept=(403, 404))
+    if answer.status >= 400:
+        return Check("rights", True, "the workspace can be read; what else is allowed is not told")
+    granted = (answer.document or {}).get("value") or []
+    missing = [what for what, action in _NEEDED.items() if not _may(granted, action)]
+    if missing:
+        return Check(
+            "rights",
+            False,
+            f"no right to {', '.join(missing)} in {connection.place.workspace_name}",
+            "ask for the role AzureML Data Scientist on the workspace",
+        )
+    without = [what for what, action in _USEFUL.items() if not _may(granted, action)]
+    return Check("rights", True, "may submit runs" + (f"; may not {' or '.join(without)}" if without else ""))
+
+
+def _may(granted: list[Any], action: str) -> bool:
+    """As ARM decides: some grant names the action and does not take it back."""
+    return any(
+        _names(grant.get("actions"), action) and not _names(grant.get("notActions"), action) for grant in granted
+    )
+
+
+def _names(patterns: Any, action: str) -> bool:
+    return any(fnmatch.fnmatchcase(action.lower(), str(pattern).lower()) for pattern in patterns or ())
+
+
+def _datastore(connection: Connection) -> Check:
+    found = default_datastore(connection)
+    kind = "by login" if found.is_identity_based else "by key"
+    return Check("datastore", True, f"{found.name}: container {found.container} of {found.account}, {kind}")
+
+
+def _quota(connection: Connection, facts: Facts, target: ClusterTarget | None) -> Check:
+    """Cores of the size's family that are left, for the most nodes that the target may have."""
+    if target is None or not target.size:
+        return Check("quota", True, "no cluster is named as default_compute")
+    base = f"/providers/Microsoft.MachineLearningServices/locations/{target.location or facts.location}"
+    sizes = connection.subscription("GET", f"{base}/vmSizes", _SIZES_VERSION).document or {}
+    size = next((one for one in sizes.get("value") or () if _is(one.get("name"), target.size)), None)
+    if size is None:
+        return Check(
+            "quota",
+            False,
+            f"{facts.location} has no size {target.size}, which compute target {target.name} wants",
+            f"az ml compute list-sizes --location {facts.location} -o table",
+        )
+    usages = connection.subscription("GET", f"{base}/usages", _SIZES_VERSION).document or {}
+    usage = next((one for one in usages.get("value") or () if _is(_family(one), size.get("family"))), None)
+    if usage is None:
+        return Check("quota", True, f"{target.size}: the location tells no quota of {size.get('family')}")
+    if not isinstance(usage.get("limit"), int) or not isinstance(size.get("vCPUs"), int):
+        raise ServiceUnavailable("the quotas of the location cannot be read", hint="try again in a minute")
+    free, each = int(usage["limit"]) - int(usage.get("currentValue") or 0), int(size["vCPUs"])
+    nodes = target.max_instances or 1
+    told = f"{target.size}: {free} of {usage['limit']} cores of {size.get('family')} are free, a node takes {each}"
+    if free >= each * nodes:
+        return Check("quota", True, told)
+    hint = "Azure portal, Quotas, Machine learning: ask for more"
+    if free >= each:
+        return Check("quota", True, f"{told}: {free // each} of the {nodes} nodes of {target.name}")
+    return Check("quota", False, told, hint)
+
+
+def _is(one: Any, other: Any) -> bool:
+    return str(one or "").lower() == str(other or "").lower()
+
+
+def _family(usage: Mapping[str, Any]) -> Any:
+    return (usage.get("name") or {}).get("value")
+
+
+def _claims(token: str) -> Mapping[str, Any]:
+    """What a token says of its owner; nothing where it is opaque. It is not verified: that is the service's matter."""
+    try:
+        middle = token.split(".")[1]
+        found = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+    except (IndexError, binascii.Error, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
