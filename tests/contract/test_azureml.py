@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.stores.azure_blob.store import open_blob_store
-from amlctl.stores.contract import Store
+from amlctl.errors import LoginError, NotFound, RightsError
+from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastore import datastore_credential, default_datastore
+from amlctl.workspaces.azureml.datastore import credential_for, default_datastore
+from amlctl.workspaces.azureml.records import save_stored
 from amlctl.workspaces.azureml.timing import AzureMLTiming
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
-from tests.contract.workspace import Bench, WorkspaceSuite
+from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
 from tests.support.azureml_service import AzureMLService
-from tests.support.runs import make_project
+from tests.support.runs import make_project, wait_until
 
 QUICK = AzureMLTiming(
     first_poll_s=0.05, longest_poll_s=0.2, log_poll_s=0.05, fresh_s=0.02, settle_s=0.3, settled_after_s=60.0
@@ -50,18 +52,17 @@ def settings_for(azureml: AzureMLService) -> WorkspaceSettings:
     )
 
 
-@pytest.fixture
-def bench(azureml: AzureMLService, tmp_path: Path) -> Iterator[Bench]:
-    project = make_project(tmp_path / "project")
+@contextmanager
+def opened_bench(azureml: AzureMLService, folder: Path, *, experiment: str = "") -> Iterator[Bench]:
+    project = make_project(folder / "project")
     variables: Mapping[str, str] = os.environ
     connection = Connection(settings_for(azureml), project, variables)
-    datastore = default_datastore(connection)
 
-    def open_store(url: str) -> Store:
-        return open_blob_store(url, variables, credential=datastore_credential(connection, datastore, variables))
+    def open_store(url: str) -> AzureBlobStore:
+        return open_blob_store(url, variables, credential=credential_for(connection, url, variables))
 
-    store = open_blob_store(datastore.url, variables, credential=datastore_credential(connection, datastore, variables))
-    experiment = f"e{uuid.uuid4().hex[:8]}"
+    store = open_store(default_datastore(connection).url)
+    experiment = experiment or f"e{uuid.uuid4().hex[:8]}"
     workspace = AzureMLWorkspace(
         "cloud", connection, project, store, experiment=experiment, open_store=open_store, timing=QUICK
     )
@@ -70,7 +71,197 @@ def bench(azureml: AzureMLService, tmp_path: Path) -> Iterator[Bench]:
     connection.close()
 
 
+@pytest.fixture
+def bench(azureml: AzureMLService, tmp_path: Path) -> Iterator[Bench]:
+    with opened_bench(azureml, tmp_path) as opened:
+        yield opened
+
+
 class TestAzureMLWorkspace(WorkspaceSuite):
     @pytest.fixture
     def bench(self, bench: Bench) -> Bench:
         return bench
+
+
+LINES = "import time\nfor n in range(40):\n    print('line', n, flush=True)\n    time.sleep(0.02)\n"
+
+
+def expected_log(lines: int = 40) -> bytes:
+    return b"".join(b"line %d\n" % number for number in range(lines))
+
+
+def followed(bench: Bench, run: str) -> bytes:
+    """The log as a follower gets it, until it is final."""
+    data = b""
+
+    def is_at_end() -> bool:
+        nonlocal data
+        chunk = bench.workspace.read_log(run, len(data))
+        data += chunk.data
+        assert chunk.cursor == len(data)
+        if not chunk.data and not chunk.is_final:
+            bench.workspace.wait(run, len(data), 5.0)
+        return chunk.is_final
+
+    wait_until(is_at_end, what="the end of the log")
+    return data
+
+
+@pytest.mark.parametrize("pattern", ["PUT .*/jobs/", "PUT .*/codes/", "PUT .*/environments/"])
+def test_a_lost_answer_makes_no_second_job(bench: Bench, azureml: AzureMLService, pattern: str) -> None:
+    azureml.faults.lose_answer(pattern)
+    record = bench.run("print('once')")
+    assert record.status == "Completed"
+    assert len([call for call in azureml.calls_like(f"PUT .*/jobs/{record.run}$") if call.status in (201, 200)]) <= 1
+
+
+def test_an_error_after_the_job_was_made_is_looked_into(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.faults.answer(500, "PUT .*/jobs/", times=2)
+    assert bench.run("pass").status == "Completed"
+
+
+def test_throttling_is_waited_for(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.faults.answer(429, "PUT .*/jobs/", retry_after_s=1)
+    azureml.faults.answer(429, "GET .*/details", times=2, retry_after_s=0)
+    assert bench.run("pass").status == "Completed"
+
+
+def test_last_lines_that_come_late(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.faults.last_lines_after_s = 0.2
+    run = bench.start(LINES)
+    assert followed(bench, run).endswith(expected_log())
+
+
+def test_logs_that_are_listed_late(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.faults.logs_listed_after_s = 0.5
+    assert followed(bench, bench.start(LINES)).endswith(expected_log())
+
+
+def test_an_address_of_a_log_that_is_old_is_asked_for_again(bench: Bench, azureml: AzureMLService) -> None:
+    run = bench.start(WAITS_FOR_A_SIGNAL)
+    bench.wait_for_log(run, b"ready")
+    azureml.faults.signed_for_s = -60.0
+    bench.workspace.wait(run, 0, 0.5)
+    azureml.faults.signed_for_s = 3600.0
+    assert b"ready" in bench.log_so_far(run)
+    bench.workspace.cancel(run)
+    bench.finished(run)
+
+
+def test_image_build_comes_before_the_log(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.environments.built.clear()
+    azureml.faults.image_build_s = 1.0
+    run = bench.start(LINES)
+    data = followed(bench, run)
+    assert data.startswith(b"Building the image")
+    assert data.endswith(b"Image was built\n" + expected_log())
+    assert bench.log(run) == data
+    assert bench.workspace.log_names(run)[0] == "std_log.txt"
+    assert bench.store.get(f"runs/{run}/logs/std_log.txt") == expected_log()
+
+
+def test_image_that_cannot_be_built(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.environments.built.clear()
+    azureml.faults.image_build_fails = True
+    run = bench.start(LINES)
+    record = bench.finished(run)
+    assert (record.status, record.exit_code) == ("Failed", None)
+    assert record.error is not None
+    assert "Image build failed" in record.error["message"]
+    assert b"Pip failed" in bench.log(run)
+
+
+@pytest.mark.parametrize("how", ["rewritten", "continued"])
+def test_preempted(bench: Bench, azureml: AzureMLService, how: str) -> None:
+    azureml.faults.log_after_preemption = how
+    script = """
+        import os, time
+        attempt = os.environ["AMLCTL_ATTEMPT"]
+        path = os.path.join(os.environ["AMLCTL_OUTPUTS_DIR"], "kept.txt")
+        print("attempt", attempt, flush=True)
+        if attempt == "1":
+            open(path, "w").write("from the first")
+            time.sleep(600)
+        print("found", open(path).read(), flush=True)
+    """
+    run = bench.start(script)
+    bench.wait_for_log(run, b"attempt 1")
+    azureml.preempt(run, grace_s=10.0)
+    data = followed(bench, run)
+    record = bench.workspace.read(run)
+    assert (record.status, record.exit_code) == ("Completed", 0), record.error
+    assert b"attempt 2" in data
+    assert b"found from the first" in data
+
+
+@pytest.mark.parametrize("way", ["key", "sas", "denied", "identity"])
+def test_ways_to_the_storage(
+    azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
+    azureml.faults.has_identity_datastores = way == "identity"
+    if way != "identity":
+        azureml.faults.secrets = way  # type: ignore[assignment]
+    with opened_bench(azureml, tmp_path) as bench:
+        if way in ("denied", "identity"):
+            # Azurite over plain http takes no login; what is asked of it is one.
+            with pytest.raises((LoginError, RightsError)):
+                bench.store.put("a", b"1")
+            return
+        bench.store.put("a", b"1")
+        assert bench.store.get("a") == b"1"
+        assert len(azureml.calls_like(f"POST .*/datastores/{azureml.storage.default_datastore}/listSecrets")) == 1
+
+
+def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -> None:
+    """One that another tool has made in the same experiment: listed, read, its log followed."""
+    own = bench.run("pass")
+    workspace = bench.workspace
+    assert isinstance(workspace, AzureMLWorkspace)
+    environment = azureml.job(own.run).asked["environmentId"]
+    name = f"plain{uuid.uuid4().hex[:8]}"
+    asked = {
+        "jobType": "Command",
+        "command": "echo hello; exit 3",
+        "environmentId": environment,
+        "experimentName": bench.fields["experiment"],
+    }
+    connection = workspace._connection
+    connection.workspace("PUT", f"/jobs/{name}", "2025-01-01-preview", {"properties": asked})
+    record = bench.finished(name)
+    assert (record.status, record.exit_code, record.compute) == ("Failed", 3, "serverless")
+    assert bench.log(name) == b"hello\n"
+    assert [one.run for one in workspace.list_runs()] == [name, own.run]
+    with pytest.raises(NotFound):
+        bench.store.get(f"runs/{name}/record.json")
+
+
+def test_a_compute_target_that_is_not_there(bench: Bench) -> None:
+    record = bench.record("pass", compute="gpu")
+    with pytest.raises(NotFound, match="gpu") as caught:
+        bench.workspace.start(record, {})
+    assert "compute create gpu" in caught.value.hint
+
+
+def test_another_machine_sees_the_run(azureml: AzureMLService, bench: Bench, tmp_path: Path) -> None:
+    run = bench.start(WAITS_FOR_A_SIGNAL)
+    with opened_bench(azureml, tmp_path / "other", experiment=bench.fields["experiment"]) as other:
+        other.wait_for_log(run, b"ready")
+        assert [one.run for one in other.workspace.list_runs()] == [run]
+        other.workspace.cancel(run)
+        ended = other.finished(run)
+    assert ended.status == "Canceled"
+    assert bench.workspace.read(run) == ended
+
+
+def test_a_run_that_never_arrived(bench: Bench) -> None:
+    """It was recorded, and the machine that was to hand it over is gone."""
+    record = bench.record("pass", created_at="2026-01-01T00:00:00+00:00")
+    save_stored(bench.store, record)
+    lost = bench.workspace.read(record.run)
+    assert (lost.status, lost.error and lost.error["kind"]) == ("Failed", "lost")
+    fresh = bench.record("pass")
+    save_stored(bench.store, fresh)
+    assert bench.workspace.read(fresh.run).status == "NotStarted"
+    bench.workspace.cancel(fresh.run)
+    assert bench.workspace.read(fresh.run).status == "Canceled"

@@ -43,7 +43,9 @@ def _order(key: str) -> tuple[bool, list[int], str]:
 
 @dataclass
 class _Stream:
-    """What one reader's offsets mean: `before` stands before the file, whose first byte has the offset `base`."""
+    """What one reader's offsets mean: the file's first byte has the offset `base`, and `before` is what was shown of
+    the builder's log.
+    """
 
     before: bytes = b""
     base: int = 0
@@ -101,16 +103,24 @@ class Logs:
             return ahead[1]
         key = self._key(record, look, name, stream)
         if cursor < len(stream.before):
-            return stream.before[cursor : cursor + _PART_BYTES]
+            # A reader that begins anew gets what it may get at once, and not the builder's words alone.
+            start = stream.before[cursor:]
+            return start if stream.is_building else start + self._new(record.run, look, key, stream, len(stream.before))
+        data = self._new(record.run, look, key, stream, cursor)
+        if stream.is_building and cursor == len(stream.before):
+            stream.before += data
+        return data
+
+    def _new(self, run: str, look: Look, key: str, stream: _Stream, cursor: int) -> bytes:
         if cursor < stream.base:
             stream.base = len(stream.before)  # what was there before it was written anew is gone
         url = look.log_files.get(key)
         if url is None:
             return b""
-        data, size = self._range(record.run, key, url, cursor - stream.base)
-        if size < cursor - stream.base and not stream.is_building:
+        data, size = self._range(run, key, url, cursor - stream.base)
+        if size < cursor - stream.base:
             stream.base = cursor  # written anew: from its beginning
-            data, _ = self._range(record.run, key, url, 0)
+            data, _ = self._range(run, key, url, 0)
         return data
 
     def _key(self, record: RunRecord, look: Look, name: str | None, stream: _Stream) -> str:
@@ -121,13 +131,14 @@ class Logs:
             if name not in names:
                 raise NotFound(f"run {record.run} has no log {name!r}", hint=f"it has: {', '.join(names)}")
             return _key_of(name, files)
-        main = _key_of(names[0], files)
+        main, build = _key_of(names[0], files), _build_log(files)
         if main in files or record.is_final:
-            if stream.is_building:
-                stream.before = self._whole(record.run, _build_log(files) or "", files)
+            if stream.is_building and main != build:
+                shown = stream.before[stream.base :]
+                whole = self._whole(record.run, build or "", files)
+                stream.before += whole[len(shown) :] if whole.startswith(shown) else whole
                 stream.base, stream.is_building = len(stream.before), False
             return main
-        build = _build_log(files)
         if build is None:
             return main
         stream.is_building = True
