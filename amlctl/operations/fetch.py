@@ -1,7 +1,8 @@
 """`fetch`: a run's outputs, from the store into `outputs/<run-id>/`.
 
 Only what is missing or different is brought; amlctl owns the folder, so a file that differs there is replaced.
-Works while the run is going: the store holds what the runtime saved last.
+Works while the run is going: the store holds what the runtime saved last. What the store does not have, the workspace
+may have kept itself: so also the files of plain Azure ML jobs come.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import filecmp
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,7 +25,9 @@ from amlctl.operations.logs import collapsed_log
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
 from amlctl.stores.contract import Store
 from amlctl.transfer.tree import restore_tree
-from amlctl.workspaces.contract import Workspace
+from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
+
+_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def fetch(
         counts = (0, 0, 0, 0)
         for node in range(instances):
             counts = _add(counts, _fetch_outputs(store, run, node, target, path_filter(include), sink))
+        if not counts[0] and isinstance(workspace, KeepsFiles):
+            counts = _fetch_files(workspace.run_files(run), target, path_filter(include))
         if with_logs:
             counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:
@@ -127,6 +133,37 @@ def _fetch_outputs(
         sink=sink,
     )
     return (done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
+
+
+def _fetch_files(run_files: RunFiles, target: Path, include: Callable[[str], bool]) -> Counts:
+    """What the workspace keeps itself has no content ids: size and time tell what is here already."""
+    files = [file for file in run_files.files() if include(file.path)]
+    missing = [file for file in files if not _is_here(target / file.path, file)]
+
+    def bring(file: RunFile) -> None:
+        path = target / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(path)
+        try:
+            temporary.touch()
+            run_files.download(file, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for _ in pool.map(bring, missing):
+            pass
+    sizes = [sum(file.size_bytes for file in some) for some in (files, missing)]
+    return (len(files), sizes[0], len(missing), sizes[1])
+
+
+def _is_here(path: Path, file: RunFile) -> bool:
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    return stat.st_size == file.size_bytes and int(stat.st_mtime) == int(file.modified_at)
 
 
 def _add(first: Counts, second: Counts) -> Counts:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional, Protocol
+from pathlib import Path
+from typing import Optional, Protocol, runtime_checkable
 
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
@@ -36,6 +37,34 @@ class EnvironmentInfo:
     is_ready: bool
     location: str
     tool: str
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A file that a run has left outside of the store; `modified_at` in seconds since 1970 UTC."""
+
+    path: str
+    size_bytes: int
+    modified_at: float
+
+
+class RunFiles(Protocol):
+    """Those of one run. Thread-safe once `files` has returned."""
+
+    def files(self) -> Sequence[RunFile]: ...
+
+    def download(self, file: RunFile, target: Path) -> None:
+        """Write the file to `target`, which then has its size and time."""
+        ...
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A workspace that keeps what runs leave behind by itself, also of those that know nothing of amlctl."""
+
+    def run_files(self, run: str) -> RunFiles:
+        """Raises NotFound."""
+        ...
 
 
 class Workspace(Protocol):

@@ -12,6 +12,7 @@ import pytest
 
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import LoginError, NotFound, RightsError
+from amlctl.operations.fetch import fetch
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import credential_for, default_datastore
@@ -53,21 +54,27 @@ def settings_for(azureml: AzureMLService) -> WorkspaceSettings:
 
 
 @contextmanager
-def opened_bench(azureml: AzureMLService, folder: Path, *, experiment: str = "") -> Iterator[Bench]:
+def opened_bench(
+    azureml: AzureMLService, folder: Path, *, experiment: str = "", store_url: str = ""
+) -> Iterator[Bench]:
     project = make_project(folder / "project")
     variables: Mapping[str, str] = os.environ
     connection = Connection(settings_for(azureml), project, variables)
 
-    def open_store(url: str) -> AzureBlobStore:
-        return open_blob_store(url, variables, credential=credential_for(connection, url, variables))
+    opened: list[AzureBlobStore] = []
 
-    store = open_store(default_datastore(connection).url)
+    def open_store(url: str) -> AzureBlobStore:
+        opened.append(open_blob_store(url, variables, credential=credential_for(connection, url, variables)))
+        return opened[-1]
+
+    store = open_store(store_url or default_datastore(connection).url)
     experiment = experiment or f"e{uuid.uuid4().hex[:8]}"
     workspace = AzureMLWorkspace(
         "cloud", connection, project, store, experiment=experiment, open_store=open_store, timing=QUICK
     )
     yield Bench(project, store, workspace, {"compute": "serverless", "experiment": experiment})
-    store.close()
+    for one in opened:
+        one.close()
     connection.close()
 
 
@@ -222,7 +229,9 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     name = f"plain{uuid.uuid4().hex[:8]}"
     asked = {
         "jobType": "Command",
-        "command": "echo hello; exit 3",
+        "command": "mkdir -p outputs/graphs && echo 1 >outputs/graphs/a.txt && echo 2 >${{outputs.model}}/b.txt; "
+        "echo hello; exit 3",
+        "outputs": {"model": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount"}},
         "environmentId": environment,
         "experimentName": bench.fields["experiment"],
     }
@@ -232,6 +241,12 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     assert (record.status, record.exit_code, record.compute) == ("Failed", 3, "serverless")
     assert bench.log(name) == b"hello\n"
     assert [one.run for one in workspace.list_runs()] == [name, own.run]
+    target = bench.project.outputs_dir / name
+    for files in (2, 0):
+        fetched = fetch(bench.project, bench.store, workspace, name, include=["*"])
+        assert (fetched.files, fetched.downloaded_files) == (2, files)
+    assert (target / "graphs/a.txt").read_text() == "1\n"
+    assert (target / "model/b.txt").read_text() == "2\n"
     with pytest.raises(NotFound):
         bench.store.get(f"runs/{name}/record.json")
 
@@ -265,3 +280,23 @@ def test_a_run_that_never_arrived(bench: Bench) -> None:
     assert bench.workspace.read(fresh.run).status == "NotStarted"
     bench.workspace.cancel(fresh.run)
     assert bench.workspace.read(fresh.run).status == "Canceled"
+
+
+def test_a_store_of_its_own(azureml: AzureMLService, tmp_path: Path) -> None:
+    """In another datastore of the workspace, which nodes mount by its name; code goes to the default one."""
+    name = f"own{uuid.uuid4().hex[:8]}"
+    azureml.datastores.add(name, name)
+    url = f"https://{azureml.storage.azurite.account}.blob.core.windows.net/{name}/some/where"
+    with opened_bench(azureml, tmp_path, store_url=url) as bench:
+        record = bench.run("print('here')", produces=[])
+        assert record.status == "Completed", record.error
+        assert bench.store.url == url
+        assert azureml.job(record.run).asked["inputs"]["store"]["uri"].startswith(f"azureml://datastores/{name}/paths/")
+        code = azureml.codes.uri("amlctl", record.code) or ""
+        assert f"/{azureml.default_container}/amlctl/code/" in code
+
+
+def test_the_run_can_write_to_its_own_folder_only(bench: Bench, azureml: AzureMLService) -> None:
+    record = bench.run("pass")
+    outputs = azureml.job(record.run).asked["outputs"]
+    assert outputs["saves"]["uri"].endswith(f"/amlctl/runs/{record.run}/")

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs
 
-from amlctl.errors import RightsError, ServiceUnavailable, SettingsError
+from amlctl.errors import NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.azure_blob.address import DEFAULT_PREFIX, BlobAddress, parse_address
 from amlctl.stores.azure_blob.credentials import AccountKey, Credential, SasToken, Token, find_credential
 from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection
@@ -36,6 +36,10 @@ class Datastore:
     container: str
     account_url: str
     is_identity_based: bool
+
+    @property
+    def container_url(self) -> str:
+        return f"{self.account_url}/{self.container}"
 
     @property
     def url(self) -> str:
@@ -65,6 +69,20 @@ def default_datastore(connection: Connection) -> Datastore:
         f"the default datastore of {connection.place.shown} is no blob container",
         hint=f"name a container: store = … in [workspaces.{connection.place.name}]",
     )
+
+
+def named_datastore(connection: Connection, name: str) -> Datastore:
+    """Raises NotFound where it is not there, or holds no blobs."""
+    known = connection.memory.value("named_datastores", name)
+    with suppress(TypeError):
+        return Datastore(**known)
+    found = _blob_datastore(connection.workspace("GET", f"/datastores/{name}", WORKSPACE_VERSION).document or {})
+    if found is None:
+        raise NotFound(f"the datastore {name} of {connection.place.shown} holds no blobs")
+    connection.memory.add("named_datastores", name, asdict(found))
+    # So that it is found again by its address, which is how its credential is looked for.
+    connection.memory.add("datastores", f"{found.account}/{found.container}", asdict(found))
+    return found
 
 
 def datastore_of(connection: Connection, address: BlobAddress) -> Datastore | None:

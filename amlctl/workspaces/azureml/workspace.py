@@ -27,7 +27,7 @@ from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.records import Records, load_stored, save_stored
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
-from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
+from amlctl.workspaces.contract import EnvironmentInfo, LogChunk, RunFiles
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
@@ -215,6 +215,14 @@ class AzureMLWorkspace:
         self._records.forget(run)
         self._looks.forget(run)
         self._logs.forget(run)
+
+    def run_files(self, run: str) -> RunFiles:
+        from amlctl.workspaces.azureml.artifacts import Artifacts
+
+        self.read(run)
+        look = self._looks.last(run) or self._looks.at(run)
+        container = str((look.document.get("dataContainerId") if look is not None else "") or f"dcid.{run}")
+        return Artifacts(self._connection, self._open_store, run, container)
 
     def _record_and_look(self, run: str) -> tuple[RunRecord, Look | None]:
         """The look is one that was made for the record, where there was one."""

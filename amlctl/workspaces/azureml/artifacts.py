@@ -1,0 +1,81 @@
+"""What a run has left with Azure ML itself: files of `./outputs`, and named outputs. Plain jobs have nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amlctl.errors import NotFound
+from amlctl.stores.contract import Store, is_valid_key
+from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.datastore import default_datastore, named_datastore
+from amlctl.workspaces.contract import RunFile
+
+ARTIFACT_STORE = "workspaceartifactstore"
+VERSION = "2024-01-01-preview"
+_URI = re.compile(r"azureml:/.*?/?datastores/([^/]+)/(?:paths/)?(.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Blobs below a prefix, which ends with a slash, and where their files belong below the run's folder."""
+
+    container_url: str
+    prefix: str
+    target: str
+
+
+class Artifacts:
+    """Of one run. `open_store` opens the store of a URL."""
+
+    def __init__(self, connection: Connection, open_store: Callable[[str], Store], run: str, container: str) -> None:
+        """`container` is the run's folder among the artifacts, such as `dcid.<run>`."""
+        self._connection = connection
+        self._open_store = open_store
+        self._run = run
+        self._container = container
+        self._places: dict[str, tuple[Store, str]] = {}
+
+    def files(self) -> list[RunFile]:
+        """Raises RightsError, ServiceUnavailable."""
+        found: dict[str, RunFile] = {}
+        for folder in self._folders():
+            store = self._open_store(f"{folder.container_url}/{folder.prefix}")
+            entries = [entry for entry in store.list("") if is_valid_key(entry.key)]
+            # A blob of the name of a folder is a mark for it, and no file.
+            parents = {entry.key[:at] for entry in entries for at, sign in enumerate(entry.key) if sign == "/"}
+            for entry in entries:
+                path = folder.target + entry.key
+                if entry.key not in parents and path not in found:
+                    self._places[path] = store, entry.key
+                    found[path] = RunFile(path, entry.size_bytes, entry.modified_at)
+        return list(found.values())
+
+    def download(self, file: RunFile, target: Path) -> None:
+        """To a file that exists; it gets the blob's time, by which it is known again."""
+        store, key = self._places[file.path]
+        store.download(key, target)
+        os.utime(target, (file.modified_at, file.modified_at))
+
+    def _folders(self) -> Iterator[_Folder]:
+        artifacts = named_datastore(self._connection, ARTIFACT_STORE)
+        yield _Folder(artifacts.container_url, f"ExperimentRun/{self._container}/outputs/", "")
+        answer = self._connection.workspace("GET", f"/jobs/{self._run}", VERSION, accept=(404,))
+        outputs: dict[str, Any] = ((answer.document or {}).get("properties") or {}).get("outputs") or {}
+        for name, output in outputs.items():
+            if name in ("default", "saves"):  # the folder above, and what our own runtime keeps in the store
+                continue
+            if not output.get("uri"):
+                container_url = default_datastore(self._connection).container_url
+                yield _Folder(container_url, f"azureml/{self._run}/{name}/", f"{name}/")
+                continue
+            match = _URI.fullmatch(str(output["uri"]))
+            with suppress(NotFound):
+                if match is not None and is_valid_key(match[2].rstrip("/")):
+                    datastore = named_datastore(self._connection, match[1])
+                    yield _Folder(datastore.container_url, match[2].rstrip("/") + "/", f"{name}/")
