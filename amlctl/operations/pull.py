@@ -157,6 +157,7 @@ def _pull(
         looked.root,
         may_replace=folder.may_write,
         max_workers=options.max_workers,
+        file_workers=options.file_workers(store),
         sink=sink,
     )
     folder.delete(changes.deleted)

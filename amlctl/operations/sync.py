@@ -266,7 +266,7 @@ class _Sync:
             before,
             sender,
             dataset=dataset,
-            max_workers=self._options.max_workers,
+            max_workers=self._options.file_workers(self._store),
             replace=self._options.repair,
             sink=self._sink,
         )

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amlctl.core.sync_plan import Layout
+from amlctl.stores.contract import Store
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class SyncOptions:
     @property
     def max_workers(self) -> int:
         return self.jobs or 8
+
+    def file_workers(self, store: Store) -> int:
+        """Files that travel at a time on their own."""
+        return self.jobs or store.concurrency
 
     @property
     def prefer(self) -> str:

@@ -36,6 +36,10 @@ class CachedStore:
     def traffic(self) -> Traffic:
         return self.store.traffic
 
+    @property
+    def concurrency(self) -> int:
+        return self.store.concurrency
+
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         if start or length is not None or not _MANIFEST.fullmatch(key):
             return self.store.get(key, start=start, length=length)

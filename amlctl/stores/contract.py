@@ -102,6 +102,11 @@ class Store(Protocol):
     @property
     def traffic(self) -> Traffic: ...
 
+    @property
+    def concurrency(self) -> int:
+        """So many small values are worth being asked for, or sent, at a time."""
+        ...
+
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         """The value, or `length` bytes of it from `start`. Raises NotFound."""
         ...

@@ -43,6 +43,10 @@ class DirectoryStore:
     def traffic(self) -> Traffic:
         return self._traffic
 
+    @property
+    def concurrency(self) -> int:
+        return 8
+
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         with self._translated(key):
             if start == 0 and length is None:

@@ -28,6 +28,10 @@ class PacedStore:
     def traffic(self) -> Traffic:
         return self._store.traffic
 
+    @property
+    def concurrency(self) -> int:
+        return self._store.concurrency
+
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         data = self._store.get(key, start=start, length=length)
         self._pace(len(data))

@@ -97,7 +97,7 @@ def collect_code(
     return CodeFiles(snapshot_id(entries), entries, [source for _, source in found])
 
 
-def send_code(store: Store, code: CodeFiles, *, max_workers: int = 8, sink: EventSink = null_sink) -> CodeSnapshot:
+def send_code(store: Store, code: CodeFiles, *, sink: EventSink = null_sink) -> CodeSnapshot:
     """Send what the store does not have, or has damaged. Raises Conflict where a file changed since it was collected.
 
     One listing tells what is missing or has another size; in a folder the bytes are looked at as well. Whoever uses
@@ -114,7 +114,7 @@ def send_code(store: Store, code: CodeFiles, *, max_workers: int = 8, sink: Even
     ]
     if to_send or not _holds(store, index_key, index):
         ensure_format(store)
-        with ThreadPoolExecutor(max_workers) as pool:
+        with ThreadPoolExecutor(store.concurrency) as pool:
             jobs = [
                 pool.submit(
                     store.put,

@@ -10,10 +10,11 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from threading import Lock
 
 from amlctl.core.events import EventSink, Stage, StageProgress
@@ -61,12 +62,14 @@ def receive(
     may_replace: MayReplace = _always,
     link_objects: bool = False,
     max_workers: int = 4,
+    file_workers: int = 4,
     sink: EventSink,
 ) -> Received:
     """Write `entries` below `target`. `link_objects`: large objects become symlinks into the store's folder.
 
-    Memory is bounded by `max_workers` stretches of packs. Raises NotFound, IntegrityError, ServiceUnavailable (disk
-    full).
+    Memory is bounded by `max_workers` stretches of packs; `file_workers` other files arrive at a time.
+
+    Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
     receiver = _Receiver(store, manifest, target, is_private, may_replace, link_objects)
     total_bytes = sum(entry.size_bytes for entry in entries)
@@ -80,25 +83,35 @@ def receive(
         return done
     _make_folders(target, entries, is_private)
     tell()
-    jobs = receiver.jobs(entries)
-    shown = 0.0
-    with ThreadPoolExecutor(max(1, min(max_workers, len(jobs)))) as pool:
-        waiting = [pool.submit(job) for job in jobs]
+    stretches, files = receiver.jobs(entries)
+    ended: SimpleQueue[Future[None]] = SimpleQueue()
+    with (
+        ThreadPoolExecutor(max(1, min(max_workers, len(stretches)))) as few,
+        ThreadPoolExecutor(max(1, min(file_workers, len(files)))) as many,
+    ):
+        waiting = [few.submit(job) for job in stretches] + [many.submit(job) for job in files]
+        for future in waiting:
+            future.add_done_callback(ended.put)
         try:
-            left = set(waiting)
-            while left:
-                # Also while one large file takes all the time.
-                ended, left = wait(left, timeout=_TELL_EVERY_S, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    future.result()
-                if time.monotonic() - shown > _TELL_EVERY_S:
-                    shown = time.monotonic()
-                    tell()
+            _watch(ended, len(waiting), tell)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            few.shutdown(wait=False, cancel_futures=True)
+            many.shutdown(wait=False, cancel_futures=True)
             raise
     tell(is_done=True)
     return done
+
+
+def _watch(ended: SimpleQueue[Future[None]], count: int, tell: Callable[[], None]) -> None:
+    """Until all have ended; also while one large file takes all the time, `tell` is called."""
+    told_at = 0.0
+    while count:
+        with suppress(Empty):
+            ended.get(timeout=_TELL_EVERY_S).result()
+            count -= 1
+        if time.monotonic() - told_at > _TELL_EVERY_S:
+            told_at = time.monotonic()
+            tell()
 
 
 @dataclass(frozen=True)
@@ -113,9 +126,9 @@ class _Receiver:
     link_objects: bool
     done: Received = field(default_factory=Received)
 
-    def jobs(self, entries: Sequence[FileEntry]) -> list[Callable[[], None]]:
-        """One for each large file and each stretch of a pack; files without bytes are written at once."""
-        jobs: list[Callable[[], None]] = []
+    def jobs(self, entries: Sequence[FileEntry]) -> tuple[list[Callable[[], None]], list[Callable[[], None]]]:
+        """One for each stretch of a pack, and for each other file; files without bytes are written at once."""
+        files: list[Callable[[], None]] = []
         packs: dict[str, list[tuple[FileEntry, Place]]] = {}
         for entry in entries:
             place = self.manifest.places.get(entry.content_id)
@@ -128,10 +141,9 @@ class _Receiver:
             elif place.kind == "pack":
                 packs.setdefault(place.pack, []).append((entry, place))
             else:
-                jobs.append(functools.partial(self._receive_large, entry, place))
-        for pack, wanted in packs.items():
-            jobs += [functools.partial(self._receive_range, stretch) for stretch in pack_ranges(pack, wanted)]
-        return jobs
+                files.append(functools.partial(self._receive_large, entry, place))
+        stretches = [stretch for pack, wanted in packs.items() for stretch in pack_ranges(pack, wanted)]
+        return [functools.partial(self._receive_range, stretch) for stretch in stretches], files
 
     def _receive_range(self, stretch: PackRange) -> None:
         files = size_bytes = 0

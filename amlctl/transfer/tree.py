@@ -26,7 +26,6 @@ from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.stores.contract import FileBody, Store
 from amlctl.transfer.partial import downloaded
 
-_WORKERS = 8
 _LOOKS = 5
 """Times that a file which the run is just writing anew is looked for."""
 
@@ -98,7 +97,7 @@ class TreeSaver:
                 changed[path] = file
         announced = self._announce(changed)
         copied: list[TreeFile] = []
-        with ThreadPoolExecutor(max(1, min(_WORKERS, len(changed)))) as pool:
+        with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(changed)))) as pool:
             for file, is_copied in zip(changed.values(), pool.map(self._copy, changed.values())):
                 if is_copied:
                     copied.append(file)
@@ -208,7 +207,6 @@ def restore_tree(
     target: Path,
     *,
     include: Callable[[str], bool] = _everything,
-    max_workers: int = 8,
     subject: str = "",
     sink: EventSink = null_sink,
 ) -> Restored:
@@ -226,7 +224,7 @@ def restore_tree(
     done_bytes = 0
     if missing:
         sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(missing), total_bytes))
-    with ThreadPoolExecutor(max(1, min(max_workers, len(missing)))) as pool:
+    with ThreadPoolExecutor(max(1, min(store.concurrency, len(missing)))) as pool:
         results = pool.map(lambda file: _fetch(store, prefix, index_key, target, file, pending), missing)
         for number, size in enumerate(results, 1):
             done_bytes += size

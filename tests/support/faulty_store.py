@@ -50,6 +50,10 @@ class FaultyStore:
     def traffic(self) -> Traffic:
         return self._store.traffic
 
+    @property
+    def concurrency(self) -> int:
+        return self._store.concurrency
+
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         call = self._before("get", key)
         data = self._store.get(key, start=start, length=length)

@@ -25,6 +25,9 @@ _ASK_FIRST = 1 << 20
 _RANGE = 8 << 20
 _READ = 1 << 20
 _WORKERS = 16
+"""Blocks and ranges under way, which need memory."""
+_CONCURRENCY = 48
+"""Small values under way, which wait for the network most of the time."""
 _T = TypeVar("_T")
 
 
@@ -44,7 +47,7 @@ def open_blob_store(
     """
     address, sas = parse_address(url)
     credential = credential or find_credential(address, sas, variables)
-    return AzureBlobStore(address, credential, variables, workers or _WORKERS, limits or Limits(), pace, sleep)
+    return AzureBlobStore(address, credential, variables, workers, limits or Limits(), pace, sleep)
 
 
 class AzureBlobStore:
@@ -58,7 +61,7 @@ class AzureBlobStore:
         address: BlobAddress,
         credential: Credential,
         variables: Mapping[str, str],
-        workers: int,
+        workers: int | None,
         limits: Limits,
         pace: Pace | None,
         sleep: Callable[[float], None],
@@ -68,7 +71,8 @@ class AzureBlobStore:
         self._connections = Connections(address.host, address.port, is_https=address.is_https, variables=variables)
         self._service = BlobService(address, credential, self._connections, self._traffic, pace, sleep=sleep)
         self._limits = limits
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="amlctl-blob")
+        self._concurrency = workers or _CONCURRENCY
+        self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
 
     def close(self) -> None:
@@ -83,6 +87,10 @@ class AzureBlobStore:
     @property
     def traffic(self) -> Traffic:
         return self._traffic
+
+    @property
+    def concurrency(self) -> int:
+        return self._concurrency
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         headers = {}
@@ -136,9 +144,11 @@ class AzureBlobStore:
                 return self._making_container(
                     lambda: self._uploader.put_file(key, body, replace=replace, with_md5=with_md5)
                 )
-            sent, identity = Body([_read(body)]), body.content_id
-        else:
-            sent, identity = Body([body] if isinstance(body, bytes) else body), ""
+            with self._uploader.room.taken(body.size_bytes):
+                return self._put_small(key, Body([_read(body)]), body.content_id, replace=replace)
+        return self._put_small(key, Body([body] if isinstance(body, bytes) else body), "", replace=replace)
+
+    def _put_small(self, key: str, sent: Body, identity: str, *, replace: bool) -> bool:
         if not replace and sent.size_bytes > _ASK_FIRST and self.info(key) is not None:
             return False
         return self._making_container(lambda: self._put_whole(key, sent, identity, replace=replace))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 from xml.etree import ElementTree
@@ -37,7 +38,7 @@ class Limits:
     max_blocks: int = MAX_BLOCKS
 
 
-class _Room:
+class Room:
     """Bytes that may be in memory at a time, over all files; one block is always let in."""
 
     def __init__(self, size_bytes: int) -> None:
@@ -49,6 +50,14 @@ class _Room:
         with self._changed:
             self._changed.wait_for(lambda: self._used == 0 or self._used + size_bytes <= self._size_bytes)
             self._used += size_bytes
+
+    @contextmanager
+    def taken(self, size_bytes: int) -> Iterator[None]:
+        self.take(size_bytes)
+        try:
+            yield
+        finally:
+            self.give_back(size_bytes)
 
     def give_back(self, size_bytes: int) -> None:
         with self._changed:
@@ -63,7 +72,7 @@ class Uploader:
         self._service = service
         self._limits = limits
         self._pool = pool
-        self._room = _Room(_IN_MEMORY)
+        self.room = Room(_IN_MEMORY)
 
     def put_file(self, key: str, body: FileBody, *, replace: bool, with_md5: bool) -> bool:
         """A file of more than `single_bytes`. False where the whole value was there and is not replaced.
@@ -179,13 +188,13 @@ class Uploader:
 
     def _send_block(self, key: str, identity: str, data: bytes, on_bytes: Callable[[int], None]) -> Future[None]:
         size_bytes = len(data)
-        self._room.take(size_bytes)
+        self.room.take(size_bytes)
         try:
             job = self._pool.submit(self._put_block, key, identity, data, on_bytes)
         except BaseException:
-            self._room.give_back(size_bytes)
+            self.room.give_back(size_bytes)
             raise
-        job.add_done_callback(lambda _: self._room.give_back(size_bytes))
+        job.add_done_callback(lambda _: self.room.give_back(size_bytes))
         return job
 
     def _put_block(self, key: str, identity: str, data: bytes, on_bytes: Callable[[int], None]) -> None:
