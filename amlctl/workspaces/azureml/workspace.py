@@ -103,7 +103,7 @@ class AzureMLWorkspace:
             raise
         services = (job.get("properties") or {}).get("services") or {}
         page = str((services.get("Studio") or {}).get("endpoint") or "")
-        tenant = (self._connection.memory.get("facts") or {}).get("tenant_id", "")
+        tenant = self._connection.facts.tenant_id  # remembered, and the first look at the run needs them anyway
         if page and tenant and "tid=" not in page:
             page += f"&tid={tenant}"
         self._records.save(replace(record, studio_url=page or self._studio_url(record.run)))
@@ -165,7 +165,9 @@ class AzureMLWorkspace:
             if name is not None and name not in names_of(record, {}):
                 raise NotFound(f"run {run} has no log {name!r}", hint="it has none yet")
             return LogChunk(b"", cursor, record.is_final)
-        return self._logs.read(record, look, name, cursor, is_settled=self._is_settled(look))
+        # Whose final record is kept here had its log read to the very end for it.
+        is_settled = self._records.load(run) is not None or self._is_settled(look)
+        return self._logs.read(record, look, name, cursor, is_settled=is_settled)
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
         """See the contract. The log is looked at more often than the state, which costs the service more."""
