@@ -12,6 +12,10 @@
     login.py         tokens of DefaultAzureCredential
     place.py         pure: which cloud, which workspace
     memory.py        what never changes is asked for once
+    looks.py         one look at a run: state, error, addresses of logs
+    records.py       records here and in the store
+    starting.py      the one PUT that makes a run, never lost or doubled
+    artifacts.py     what a run has left with Azure ML itself
 
 Everything is spoken over `http.client`: `azure.ai.ml` takes seconds to import, and asks again for what is known here.
 """
