@@ -17,6 +17,7 @@ from threading import Lock
 from urllib.parse import unquote, urlsplit
 
 from amlctl.errors import SettingsError
+from amlctl.stores.azure_blob.response import Response
 
 _TIMEOUT_S = 60.0
 """For connecting, and for each read or write: not for a whole transfer."""
@@ -82,6 +83,7 @@ class Connections:
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
         connection.connect()
+        connection.response_class = Response  # not before: an answer to CONNECT is read by http.client itself
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 

@@ -23,6 +23,7 @@ from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsErr
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential
+from amlctl.stores.azure_blob.response import answer_of
 from amlctl.stores.contract import Traffic
 from amlctl.stores.pace import Pace
 
@@ -230,7 +231,7 @@ class BlobService:
                     self._traffic.add()
                     parts = self._paced(body.chunks()) if body.size_bytes else None
                     connection.request(verb, target, parts, {**sent, **self._connections.headers})
-                    response = connection.getresponse()
+                    response = answer_of(connection)
                 except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                     if not is_used:
                         raise
@@ -238,7 +239,7 @@ class BlobService:
                     connection.close()
                     continue
                 self._traffic.add(requests=0, sent_bytes=body.size_bytes)
-                found = {name.lower(): value for name, value in response.getheaders()}
+                found = response.fields
                 read = self._paced_read(response)
                 if sink is not None and response.status < 300:
                     received, data = sink(read), b""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from amlctl.errors import ServiceUnavailable
 from amlctl.stores.azure_blob.connections import Connections
+from amlctl.stores.azure_blob.response import answer_of
 
 _TRIES = 5
 _FIRST_WAIT_S = 0.4
@@ -145,7 +146,7 @@ class Exchange:
                     was_sent = True
                     try:
                         connection.request(verb, target, body, {**headers, **connections.headers})
-                        response = connection.getresponse()
+                        response = answer_of(connection)
                     except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                         if not is_used:
                             raise
@@ -153,7 +154,7 @@ class Exchange:
                         connection.close()
                         continue
                     data = response.read()
-                    found = {name.lower(): value for name, value in response.getheaders()}
+                    found = response.fields
                     if response.will_close:
                         connection.close()
                 return Answer(response.status, found, data, was_repeated)

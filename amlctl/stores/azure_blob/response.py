@@ -1,0 +1,67 @@
+"""An HTTP/1.1 answer whose headers are read into a plain dict.
+
+`http.client` reads them with the parser of e-mails: a good part of the processor time that a small request costs
+(measured: a Put Blob of 20 kB 0.53 ms with it and 0.43 ms with this, a Get Blob 0.96 and 0.52 ms). Framing is that
+of RFC 9112, 6.3.
+"""
+
+from __future__ import annotations
+
+import http.client
+
+_MOST_LINES = 200
+_LONGEST_LINE = 65_536
+
+
+class Response(http.client.HTTPResponse):
+    """`fields` are the headers by their lower-case names; of several alike the last counts."""
+
+    fields: dict[str, str]
+
+    def begin(self) -> None:
+        """Raises HTTPException where it is no answer of HTTP."""
+        if self.headers is not None:
+            return
+        while True:
+            version, status, reason = self._read_status()
+            self.fields = self._read_fields()
+            if status != http.client.CONTINUE:
+                break
+        self.code = self.status = status
+        self.reason = reason.strip()
+        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
+        self.headers = self.msg = http.client.HTTPMessage()  # nobody asks: see `fields`
+        self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        connection = self.fields.get("connection", "").lower()
+        self.will_close = "close" in connection or (self.version == 10 and "keep-alive" not in connection)
+        length = self.fields.get("content-length", "")
+        self.length = int(length) if length.isdigit() and not self.chunked else None
+        if (
+            status in (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
+            or 100 <= status < 200
+            or self._method == "HEAD"
+        ):
+            self.length = 0
+        if not self.will_close and not self.chunked and self.length is None:
+            self.will_close = True
+
+    def _read_fields(self) -> dict[str, str]:
+        fields: dict[str, str] = {}
+        for _ in range(_MOST_LINES):
+            line = self.fp.readline(_LONGEST_LINE + 1)
+            if len(line) > _LONGEST_LINE:
+                raise http.client.LineTooLong("header line")
+            if line in (b"\r\n", b"\n", b""):
+                return fields
+            name, separator, value = line.decode("iso-8859-1").partition(":")
+            if separator:
+                fields[name.strip().lower()] = value.strip()
+        raise http.client.HTTPException(f"more than {_MOST_LINES} headers")
+
+
+def answer_of(connection: http.client.HTTPConnection) -> Response:
+    """The answer to the request that was sent last. Raises OSError, HTTPException."""
+    response = connection.getresponse()
+    assert isinstance(response, Response)
+    return response

@@ -1,0 +1,100 @@
+"""Answers are framed as RFC 9112 has it, whatever their headers look like."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from amlctl.stores.azure_blob.response import Response, answer_of
+
+
+@pytest.fixture
+def ask() -> Callable[..., tuple[Response, bytes, bool]]:
+    """Sends a request to a peer that says `said`; the answer, its body, and whether the connection goes on."""
+
+    def send(said: bytes, verb: str = "GET") -> tuple[Response, bytes, bool]:
+        one, other = socket.socketpair()
+
+        def serve() -> None:
+            other.recv(1 << 16)
+            other.sendall(said)
+            other.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        connection = http.client.HTTPConnection("peer")
+        connection.response_class = Response
+        connection.sock = one
+        try:
+            connection.request(verb, "/")
+            response = answer_of(connection)
+            body = response.read()
+            return response, body, not response.will_close
+        finally:
+            thread.join()
+            connection.close()
+            one.close()
+
+    return send
+
+
+def test_headers_are_found_in_any_case_and_spacing(ask: Callable[..., tuple[Response, bytes, bool]]) -> None:
+    said = b'HTTP/1.1 200 OK\r\nETag:  "a:b" \r\nX-Ms-Meta-A:\r\nContent-LENGTH: 4\r\nno header\r\n\r\nbody'
+    response, body, goes_on = ask(said)
+    assert response.fields == {"etag": '"a:b"', "x-ms-meta-a": "", "content-length": "4"}
+    assert (response.status, response.reason, body, goes_on) == (200, "OK", b"body", True)
+
+
+def test_chunks(ask: Callable[..., tuple[Response, bytes, bool]]) -> None:
+    said = b"HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+    response, body, goes_on = ask(said)
+    assert (response.status, body, goes_on) == (206, b"abcde", True)
+
+
+@pytest.mark.parametrize(
+    ("head", "verb"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "HEAD"),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", "GET"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "GET"),
+    ],
+)
+def test_answers_without_a_body(ask: Callable[..., tuple[Response, bytes, bool]], head: bytes, verb: str) -> None:
+    _, body, goes_on = ask(head, verb)
+    assert (body, goes_on) == (b"", True)
+
+
+def test_continue_is_passed_over(ask: Callable[..., tuple[Response, bytes, bool]]) -> None:
+    said = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
+    assert ask(said)[0].status == 201
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 4\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+)
+def test_a_connection_that_ends_is_not_kept(ask: Callable[..., tuple[Response, bytes, bool]], head: bytes) -> None:
+    _, body, goes_on = ask(head + b"body")
+    assert (body, goes_on) == (b"body", False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 300 + b"\r\n",
+    ],
+)
+def test_what_is_no_answer_is_an_error_of_http(ask: Callable[..., tuple[Response, bytes, bool]], said: bytes) -> None:
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        ask(said)
