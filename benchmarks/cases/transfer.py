@@ -34,6 +34,8 @@ sys.path.append(str(Path(__file__).parents[2]))
 from tests.support.azurite import KEY, running_azurite
 
 _SAMPLE_S = 0.05
+_LONGEST_S = 900.0
+"""A client that takes longer than this hangs, and has failed."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,10 @@ def _run(call: Call) -> tuple[float, int, float]:
         peaks = [0]
         sampler = threading.Thread(target=_sample, args=(process.pid, ended, peaks))
         sampler.start()
+        killer = threading.Timer(_LONGEST_S, process.kill)
+        killer.start()
         _, status, usage = os.wait4(process.pid, 0)
+        killer.cancel()
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         ended.set()
