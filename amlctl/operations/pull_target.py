@@ -23,6 +23,7 @@ class PullTarget:
     def __init__(self, dataset: str, root: Path, scanned: Scan | None, *, takes_all: bool) -> None:
         self._dataset = dataset
         self._root = root
+        self._text = os.fspath(root)
         self._takes_all = takes_all
         self._moved: set[str] = set()
         self._seen: dict[str, tuple[int, int, int]] = {}
@@ -45,9 +46,12 @@ class PullTarget:
                     path.unlink()
                 else:
                     blocked.add(folder)
+        is_there = _Folders(self._root)
         for entry in to_write:
+            if entry.path.endswith("/") or not is_there.above(entry.path):
+                continue
             path = self._path(entry.path)
-            if entry.path.endswith("/") or path.is_symlink() or not path.is_dir():
+            if not path.is_dir() or path.is_symlink():
                 continue
             self.delete([p for p in deleted if p.startswith(f"{entry.path}/") or entry.path == ONE_FILE])
             if path.is_dir() and not _remove_empty(path):
@@ -86,7 +90,7 @@ class PullTarget:
 
     def _is_as_seen(self, path: str, *, is_folder_fine: bool = True) -> bool:
         """Nothing, or the file that was planned with; all else is left alone and remembered."""
-        if path.endswith("/") or not os.path.lexists(self._path(path)):
+        if path.endswith("/") or not os.path.lexists(self._text if path == ONE_FILE else f"{self._text}/{path}"):
             return True
         seen = self._seen.get(path)
         try:
@@ -113,14 +117,31 @@ def hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEnt
         for folder in new_folders
         if folder not in here and os.path.lexists(root / folder) and not (root / folder).is_dir()
     }
+    text, is_there = os.fspath(root), _Folders(root)
     for entry in to_write:
-        if entry.path.endswith("/") or entry.path == ONE_FILE or entry.path in here:
+        if entry.path.endswith("/") or entry.path == ONE_FILE or entry.path in here or not is_there.above(entry.path):
             continue
         if entry.path in folders or f"{entry.path}/" in here:
             found.update(_unknown_below(root, entry.path, here))
-        elif os.path.lexists(root / entry.path):
+        elif os.path.lexists(f"{text}/{entry.path}"):
             found.add(entry.path)
     return sorted(found)
+
+
+class _Folders:
+    """Which folders exist, each looked at once: below one that does not, nothing need be looked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.fspath(root)
+        self._known: dict[str, bool] = {}
+
+    def above(self, path: str) -> bool:
+        """Whether the folder that holds `path` (relative to the root) is there."""
+        folder = path.rpartition("/")[0]
+        found = self._known.get(folder)
+        if found is None:
+            found = self._known[folder] = os.path.lexists(f"{self._root}/{folder}")
+        return found
 
 
 def _unknown_below(root: Path, folder: str, here: Collection[str]) -> Iterator[str]:
