@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.load import load_settings
+from amlctl.core.run import find_run
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
-from amlctl.errors import RightsError, SettingsError
+from amlctl.errors import NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
+from amlctl.localfs.run_records import load_all
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
@@ -90,6 +92,23 @@ class App:
             experiment=self.settings.experiment,
             open_store=self.open_store,
         )
+
+    def in_workspace(self, name: str) -> App:
+        """The same with another workspace in use."""
+        return App(self.project, replace(self.settings, default_workspace=name), self.variables)
+
+    def holding(self, reference: str) -> tuple[App, str]:
+        """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
+        looked up there: the whole id, or RUN as it was. Raises UsageError."""
+        recorded = load_all(self.project.state_dir)
+        try:
+            run = find_run(reference, [record.run for record in recorded])
+        except NotFound:
+            return self, reference
+        workspace = next(record.workspace for record in recorded if record.run == run)
+        if workspace == self.settings.workspace().name or workspace not in self.settings.workspaces:
+            return self, run
+        return self.in_workspace(workspace), run
 
     @cached_property
     def connection(self) -> Connection:

@@ -41,6 +41,10 @@ class Invocation:
 
         return open_app(self.cwd, os.environ, project=self.options.project, workspace=self.options.workspace)
 
+    def app_of(self, run: str) -> tuple[App, str]:
+        """The app whose workspace has RUN, and its id, or what to look up there. `--workspace` has the last word."""
+        return (self.app, run) if self.options.workspace is not None else self.app.holding(run)
+
     @property
     def log_folder(self) -> Path | None:
         """Where a report of a fault belongs; None as long as no project was opened."""

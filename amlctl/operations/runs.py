@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from amlctl.config.script_config import parse_config
+from amlctl.core.events import EventSink, Warned
 from amlctl.core.run import RunRecord, find_run
-from amlctl.errors import Conflict, NotFound, UsageError
+from amlctl.errors import AmlctlError, Conflict, NotFound, UsageError
 from amlctl.localfs.project import Project
+from amlctl.localfs.run_records import load_all, newest_first
 from amlctl.runtime.run_keys import outputs_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
@@ -27,9 +29,29 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
     return find_run(reference, [record.run for record in workspace.list_runs()])
 
 
-def list_runs(workspace: Workspace, *, limit: int | None = None) -> list[RunRecord]:
-    """Newest first."""
-    return workspace.list_runs()[:limit]
+def list_runs(
+    workspace: Workspace, project: Project, open_workspace: Callable[[str], Workspace], sink: EventSink
+) -> list[RunRecord]:
+    """Newest first: those of the workspace in use, and those of other workspaces that were seen from here.
+
+    Of the others only those are looked at again that were not at their end; where that cannot be done, the sink is
+    told, and the record is as it was.
+    """
+    found = workspace.list_runs()
+    unreachable: set[str] = set()
+    for record in load_all(project.state_dir):
+        if record.workspace == workspace.name:
+            continue
+        if not record.is_final and record.workspace not in unreachable:
+            try:
+                record = open_workspace(record.workspace).read(record.run)
+            except NotFound:
+                continue
+            except AmlctlError as error:
+                unreachable.add(record.workspace)
+                sink(Warned(f"workspace {record.workspace}: {error.message}; its runs are shown as they were"))
+        found.append(record)
+    return newest_first(found)
 
 
 def show(workspace: Workspace, run: str) -> RunRecord:

@@ -171,3 +171,33 @@ def test_a_folder_is_no_store_for_nodes(amlctl: Amlctl, project: Path) -> None:
     path.write_text(path.read_text() + 'store = ".amlctl/store"\n')
     done = amlctl("submit", "train.py")
     assert (done.code, "can mount" in done.err) == (3, True)
+
+
+def test_local_and_remote_runs_are_one_list(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    """And RUN is found in the workspace that has it, whichever is in use."""
+    remote = amlctl("--json", "submit", "train.py", "--no-fetch").document["run"]
+    (project / "pipeline/here.py").write_text("print('was here')")
+    local = amlctl("--workspace", "local", "--json", "submit", "here.py", "--env-from", "current").document["run"]
+    for options in ([], ["--workspace", "local"], ["--workspace", "cloud"]):
+        assert [run["run"] for run in amlctl(*options, "--json", "runs").document["runs"]] == [local, remote]
+    settings = (project / ".amlctl.toml").read_text()
+    (project / ".amlctl.toml").write_text(settings.replace('"cloud"', '"local"', 1))
+    assert "text: hello" in amlctl("logs", remote).out
+    assert "was here" in amlctl("logs", "@last").out
+    assert amlctl("--json", "runs", "show", "@2").document["workspace"] == "cloud"
+    assert amlctl("--json", "fetch", "@2").document["downloaded_files"] == 1
+    assert amlctl("--workspace", "local", "logs", remote).code == 4
+
+
+def test_a_run_of_a_workspace_that_does_not_answer_is_shown_as_it_was(
+    amlctl: Amlctl, project: Path, service: AzureMLService
+) -> None:
+    (project / "pipeline/long.py").write_text("import time; time.sleep(600)")
+    run = amlctl("--json", "submit", "long.py", "--detach").document["run"]
+    service.faults.deny("/runs/", "runs/read")
+    done = amlctl("--workspace", "local", "--json", "runs")
+    [listed] = done.document["runs"]
+    assert listed["run"] == run
+    assert "workspace cloud:" in done.err
+    service.faults.reset()
+    amlctl("cancel", run)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from amlctl.core.events import null_sink
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.operations import runs
+from amlctl.workspaces.contract import Workspace
 from tests.support.bench import Bench, wait_for_state
 
 METRICS = """
@@ -19,8 +21,12 @@ def test_runs_are_listed_newest_first_and_found_by_reference(bench: Bench) -> No
     bench.script("print(1)")
     first = bench.submit("train.py", name="first").record.run
     second = bench.submit("train.py", name="second").record.run
-    assert [record.run for record in runs.list_runs(bench.workspace)] == [second, first]
-    assert [record.run for record in runs.list_runs(bench.workspace, limit=1)] == [second]
+
+    def another(name: str) -> Workspace:
+        raise AssertionError(f"nobody has runs of {name}")
+
+    listed = runs.list_runs(bench.workspace, bench.project, another, null_sink)
+    assert [record.run for record in listed] == [second, first]
     assert runs.resolve_run(bench.workspace, "@last") == second
     assert runs.resolve_run(bench.workspace, "@2") == first
     assert runs.resolve_run(bench.workspace, "fir") == first

@@ -28,6 +28,6 @@ def cancel(
 ) -> None:
     """End a run. Its outputs so far are kept."""
     call = invocation(ctx)
-    workspace = call.app.workspace
-    result = operation(workspace, resolve_run(workspace, run))
+    app_, reference = call.app_of(run)
+    result = operation(app_.workspace, resolve_run(app_.workspace, reference))
     call.result(result.to_json(), lambda style, width: runs.cancel_lines(result))

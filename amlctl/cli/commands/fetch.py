@@ -37,12 +37,12 @@ def fetch(
 ) -> None:
     """Bring a run's outputs here; only what is missing travels. Also while the run is going."""
     call = invocation(ctx)
-    app_ = call.app
+    app_, reference = call.app_of(run)
     result = operation(
         app_.project,
         app_.store,
         app_.workspace,
-        resolve_run(app_.workspace, run),
+        resolve_run(app_.workspace, reference),
         to=call.cwd / to if to is not None else None,
         include=include or (),
         with_logs=with_logs,

@@ -36,8 +36,9 @@ def logs(
 ) -> None:
     """Show a run's log, live or afterwards."""
     call = invocation(ctx)
-    workspace = call.app.workspace
-    run_id = resolve_run(workspace, run)
+    app_, reference = call.app_of(run)
+    workspace = app_.workspace
+    run_id = resolve_run(workspace, reference)
     if not is_following:
         text = read_log_text(workspace, run_id, tail=tail, name=name)
         if call.is_json:

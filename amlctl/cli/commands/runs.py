@@ -13,6 +13,7 @@ from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.render.text import runs as text
 from amlctl.errors import UsageError
 from amlctl.operations import runs as operations
+from amlctl.workspaces.contract import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, @last or @2.")]
 
@@ -45,7 +46,9 @@ def list_(
     call = invocation(ctx)
     records = [
         record
-        for record in operations.list_runs(call.app.workspace)
+        for record in operations.list_runs(
+            call.app.workspace, call.app.project, lambda name: call.app.in_workspace(name).workspace, call.reporter
+        )
         if experiment in (None, record.experiment) and (status is None or status.lower() == record.status.lower())
     ][:limit]
     call.result(
@@ -58,8 +61,8 @@ def list_(
 def show(ctx: typer.Context, run: Run) -> None:
     """Show everything that is recorded of a run."""
     call = invocation(ctx)
-    workspace = call.app.workspace
-    record = operations.show(workspace, operations.resolve_run(workspace, run))
+    app_, reference = call.app_of(run)
+    record = operations.show(app_.workspace, operations.resolve_run(app_.workspace, reference))
     call.result(record.to_json(), lambda style, width: text.show_lines(record, style))
 
 
@@ -83,9 +86,9 @@ app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 def open_(ctx: typer.Context, run: Run) -> None:
     """Open a run's page in Studio, or the folder of its fetched outputs; prints where that is."""
     call = invocation(ctx)
-    workspace = call.app.workspace
-    run_id = operations.resolve_run(workspace, run)
-    place = operations.open_run(call.app.project, workspace, run_id)
+    app_, reference = call.app_of(run)
+    run_id = operations.resolve_run(app_.workspace, reference)
+    place = operations.open_run(app_.project, app_.workspace, run_id)
     if call.output.out_is_terminal and not call.is_json:
         typer.launch(place)
     call.result({"run": run_id, "place": place}, lambda style, width: [place])
@@ -99,14 +102,17 @@ def delete(
 ) -> int:
     """Forget ended runs: record, logs and stored outputs. What was fetched stays."""
     call = invocation(ctx)
-    workspace = call.app.workspace
-    found = list(dict.fromkeys(operations.resolve_run(workspace, one) for one in run))
+    workspaces: dict[str, Workspace] = {}
+    for one in run:
+        app_, reference = call.app_of(one)
+        workspaces.setdefault(operations.resolve_run(app_.workspace, reference), app_.workspace)
+    found = list(workspaces)
     if not yes:
         if not call.output.can_ask:
             raise UsageError("nobody is there to be asked", hint=f"amlctl runs delete {' '.join(found)} --yes")
         if not confirm(f"Delete {', '.join(found)}: record, logs and stored outputs?", call.output):
             return 1
     for run_id in found:
-        operations.delete(workspace, run_id)
+        operations.delete(workspaces[run_id], run_id)
     call.result({"deleted": found}, lambda style, width: [f"deleted {run_id}" for run_id in found])
     return 0

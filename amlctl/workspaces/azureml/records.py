@@ -10,6 +10,7 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.project import Project
+from amlctl.localfs.run_records import load_all
 from amlctl.runtime.run_keys import record_key
 from amlctl.stores.contract import Store
 
@@ -31,11 +32,8 @@ class Records:
         return record if record.workspace == self._workspace else None
 
     def load_all(self) -> dict[str, RunRecord]:
-        try:
-            names = [path.name for path in self._folder.iterdir()]
-        except FileNotFoundError:
-            return {}
-        return {name: record for name in names if (record := self.load(name)) is not None}
+        records = load_all(self._project.state_dir)
+        return {record.run: record for record in records if record.workspace == self._workspace}
 
     def save(self, record: RunRecord) -> None:
         self._project.ensure_state_dir()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError, NotFound, SettingsError
@@ -20,20 +18,6 @@ def load(places: RunPlaces) -> RunRecord | None:
         return RunRecord.from_json(read_json(places.record))
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def load_all(state_dir: Path) -> list[RunRecord]:
-    """Every record, in no order; a folder without a whole record is passed over."""
-    records = []
-    # Plain strings: with a thousand runs, making Path objects takes as long as reading the files.
-    folder = str(state_dir / "runs")
-    for run in _names(folder):
-        try:
-            with open(f"{folder}/{run}/record.json", "rb") as file:
-                records.append(RunRecord.from_json(json.loads(file.read())))
-        except (OSError, ValueError, SettingsError):
-            continue
-    return records
 
 
 def load_stored(store: Store, run: str) -> RunRecord:
@@ -54,10 +38,3 @@ def save(places: RunPlaces, store: Store, record: RunRecord) -> AmlctlError | No
     except AmlctlError as error:
         return error
     return None
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []

@@ -22,6 +22,7 @@ from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
+from amlctl.localfs.run_records import load_all
 from amlctl.runtime.run_keys import log_key, run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
@@ -110,6 +111,10 @@ class LocalWorkspace:
     def read(self, run: str) -> RunRecord:
         places = self._places(run)
         self._seen[run] = _mtime_ns(places.record)
+        known = records.load(places)
+        if known is not None and known.workspace != self._name:
+            hint = f"amlctl --workspace {known.workspace} runs show {run}"
+            raise NotFound(f"run {run} is one of workspace {known.workspace}", hint=hint)
         record = recover(places, self._store, self._clock)
         if record is None:
             return records.load_stored(self._store, run)
@@ -118,11 +123,8 @@ class LocalWorkspace:
         return record
 
     def list_runs(self) -> list[RunRecord]:
-        found = []
-        for record in records.load_all(self._project.state_dir):
-            if record.workspace == self._name:
-                found.append(record if record.is_final else self.read(record.run))
-        return sorted(found, key=lambda record: (record.created_at, record.run), reverse=True)
+        found = [record for record in load_all(self._project.state_dir) if record.workspace == self._name]
+        return [record if record.is_final else self.read(record.run) for record in found]
 
     def log_names(self, run: str) -> Sequence[str]:
         return log_names(self.read(run).layout.world_size)
