@@ -31,10 +31,17 @@ def load_stored(store: Store, run: str) -> RunRecord:
 
 
 def save(places: RunPlaces, store: Store, record: RunRecord) -> AmlctlError | None:
-    """Write both copies. What keeps the store from taking its copy is returned, since the run goes on without."""
-    write_json(places.record, record.to_json())
+    """Write both copies. What keeps the store from taking its copy is returned, since the run goes on without.
+
+    A final state is in the store before anybody can see it here.
+    """
+    if not record.is_final:
+        write_json(places.record, record.to_json())
+    trouble = None
     try:
         store.put(record_key(record.run), (json.dumps(record.to_json(), indent=2) + "\n").encode(), replace=True)
     except AmlctlError as error:
-        return error
-    return None
+        trouble = error
+    if record.is_final:
+        write_json(places.record, record.to_json())
+    return trouble
