@@ -24,7 +24,7 @@ from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
 from amlctl.stores.contract import FileBody
 
 CONTENT_ID = "x-ms-meta-content_id"
-_IN_MEMORY = 72 << 20
+_IN_MEMORY = 52 << 20
 _COPY_POLL_S = 0.1
 _COPY_LONGEST_S = 300.0
 
