@@ -2,7 +2,7 @@
 
 Prints a table for each benchmark. A run of all of them at full scale also writes benchmarks/RESULTS.md.
 `python benchmarks/run.py transfer` measures transfers to Blob Storage over simulated links, `… scale` a million files
-and one file of 10 GB (`--help` says how).
+and one file of 10 GB, `… azureml` Azure ML beside its own SDK (`--help` says how).
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ def main() -> int:
         from cases import scale
 
         return scale.main(sys.argv[2:])
+    if sys.argv[1:2] == ["azureml"]:
+        from cases import azureml
+
+        return azureml.main(sys.argv[2:])
     options = _options()
     names = options.names or list(BENCHMARKS)
     results: list[Result] = []
