@@ -1,4 +1,4 @@
-"""Azure ML as its SDK means it to be used, and as `az ml` uses it: a script a task, started by benchmarks/cases/azureml.py.
+"""Azure ML as its SDK means it to be used, and as `az ml` uses it: one task a process.
 
 Which workspace it is stands in SUBSCRIPTION_ID, RESOURCE_GROUP and WORKSPACE_NAME.
 """
