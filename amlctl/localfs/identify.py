@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
@@ -122,6 +122,45 @@ def identify(
     if cache is not None:
         _remember(cache, cache_root, scanned, tables, vanished, entries, digest, trusted_before)
     return Identified(entries, hashed)
+
+
+class Written(NamedTuple):
+    """A file of known content right after it was written."""
+
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    content_id: str
+
+
+def remember_written(
+    scanned: Scan, cache: StatCache, cache_root: str, written: Mapping[str, Written], now_ns: int
+) -> None:
+    """Spare the next command reading what this one has written (by path), as far as it stands there untouched.
+
+    What was written in the last two seconds is not trusted: a change in the same moment would not be seen.
+    """
+    trusted_before = now_ns - RACY_NS
+    changed: list[tuple[str, CachedFolder]] = []
+    for folder in scanned.folders:
+        rows, key = unpack_rows(folder.rows), _cache_key(cache_root, folder.path)
+        ids, is_fresh = _known_ids(folder, rows, cache.folder(key))
+        if not is_fresh:
+            continue
+        prefix = f"{folder.path}/" if folder.path else ""
+        kept: list[FileRow] = []
+        identities: list[bytes] = []
+        for row, identity in zip(rows, ids):
+            one = written.get(prefix + row.name)
+            if one is not None and one[:3] == (row.size_bytes, row.mtime_ns, row.inode):
+                if max(row.mtime_ns, row.ctime_ns) < trusted_before:
+                    kept.append(row)
+                    identities.append(bytes.fromhex(one.content_id))
+            elif identity is not _NO_ID:
+                kept.append(row)
+                identities.append(identity)
+        changed.append((key, CachedFolder(pack_rows(kept), b"".join(identities))))
+    cache.remember_folders(changed)
 
 
 def _cache_key(cache_root: str, folder: str) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder
 from amlctl.errors import Conflict, NotFound, UsageError
-from amlctl.localfs.identify import identify
+from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.project import Project
+from amlctl.localfs.scan import scan
 from amlctl.localfs.sync_state import Base
 from amlctl.operations.dataset_state import DatasetState, LocalState, base_manifest, local_state, look_at
 from amlctl.operations.pull_target import PullTarget, hidden
@@ -150,7 +152,7 @@ def _pull(
     if is_dry_run:
         return result
     folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
-    receive(
+    received = receive(
         store,
         wanted,
         folder.make_room(changes.deleted, to_write),
@@ -158,9 +160,14 @@ def _pull(
         may_replace=folder.may_write,
         max_workers=options.max_workers,
         file_workers=options.file_workers(store),
+        is_noted=True,
         sink=sink,
     )
     folder.delete(changes.deleted)
+    if received.written:
+        with suppress(FileNotFoundError):  # somebody has removed the folder meanwhile
+            now_ns = time.time_ns()
+            remember_written(scan(looked.root), state.cache, looked.cache_key, received.written, now_ns)
     folder.raise_if_moved()
     if snapshot is not None and looked.head is not None and looked.head.snapshot != wanted.snapshot:
         sink(Note(f"{looked.dataset} is at an older snapshot now; `amlctl sync` would make it the newest"))

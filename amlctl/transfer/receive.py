@@ -22,21 +22,30 @@ from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_
 from amlctl.errors import Conflict
 from amlctl.localfs.atomic import remove_stale, temporary_name
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.identify import file_content_id
+from amlctl.localfs.identify import Written, file_content_id
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range
 from amlctl.transfer.partial import downloaded
 
 _TELL_EVERY_S = 0.1
+_MOST_NOTED = 300_000
+"""Files whose state after writing is kept: some 300 bytes each."""
 
 
 @dataclass
 class Received:
-    """Files and bytes written, absolute; safe to update from several threads."""
+    """Files and bytes written, absolute; safe to update from several threads. `written`, if wanted, has by path what
+    each file was right after it was written."""
 
     files: int = 0
     size_bytes: int = 0
+    written: dict[str, Written] | None = None
     _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def note(self, entry: FileEntry, found: os.stat_result) -> None:
+        if self.written is not None:
+            row = Written(found.st_size, found.st_mtime_ns, found.st_ino, entry.content_id)
+            self.written[entry.path] = row
 
     def add(self, files: int, size_bytes: int) -> None:
         with self._lock:
@@ -63,17 +72,19 @@ def receive(
     link_objects: bool = False,
     max_workers: int = 4,
     file_workers: int = 4,
+    is_noted: bool = False,
     sink: EventSink,
 ) -> Received:
     """Write `entries` below `target`. `link_objects`: large objects become symlinks into the store's folder.
 
     Memory is bounded by `max_workers` stretches of packs; `file_workers` other files arrive at a time.
+    `is_noted`: the result says what was written.
 
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
-    receiver = _Receiver(store, manifest, target, is_private, may_replace, link_objects)
+    done = Received(written={} if is_noted and len(entries) <= _MOST_NOTED else None)
+    receiver = _Receiver(store, manifest, target, is_private, may_replace, link_objects, done)
     total_bytes = sum(entry.size_bytes for entry in entries)
-    done = receiver.done
 
     def tell(*, is_done: bool = False) -> None:
         progress = (done.files, done.size_bytes, len(entries), total_bytes)
@@ -124,7 +135,7 @@ class _Receiver:
     is_private: bool
     may_replace: MayReplace
     link_objects: bool
-    done: Received = field(default_factory=Received)
+    done: Received
 
     def jobs(self, entries: Sequence[FileEntry]) -> tuple[list[Callable[[], None]], list[Callable[[], None]]]:
         """One for each stretch of a pack, and for each other file; files without bytes are written at once."""
@@ -179,7 +190,9 @@ class _Receiver:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(entry.path, key)
             if self.may_replace(entry):
+                found = temporary.stat()
                 temporary.replace(path)
+                self.done.note(entry, found)
         self.done.add(1, 0)
 
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
@@ -192,11 +205,13 @@ class _Receiver:
                 at = os.write(descriptor, data)
                 while at < len(data):
                     at += os.write(descriptor, data[at:])
+                found = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
             if not self.is_private:
                 if self.may_replace(entry):
                     os.rename(written_to, path)
+                    self.done.note(entry, found)
                 else:
                     os.unlink(written_to)
         except OSError as error:
