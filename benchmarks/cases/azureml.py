@@ -104,8 +104,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 @contextmanager
 def _running_round(sandbox: Sandbox, size: Size, number: int, cells: Cells) -> Iterator[_Round]:
     with running_azurite() as azurite, running_link("127.0.0.1", urlsplit(azurite.url).port or 0) as link:
-        behind_link = replace(azurite, url=azurite.url.replace(f":{urlsplit(azurite.url).port}/", f":{link.port}/"))
-        with AzureMLService(sandbox.folder / "service", behind_link) as service:
+        outside = replace(azurite, url=azurite.url.replace(f":{urlsplit(azurite.url).port}/", f":{link.port}/"))
+        with AzureMLService(sandbox.folder / "service", azurite, azurite_outside=outside) as service:
             yield _Round(sandbox, service, link, size, number, cells)
 
 

@@ -35,7 +35,8 @@ from .workspaces import Workspaces
 class AzureMLService:
     """One workspace on loopback, as a context manager. `folder` is for certificates and nodes, `interpreter` what jobs
     find as `python`; without one it is that of the tests. `storage_authority` signed the certificate of an Azurite over
-    https, which alone can be logged in to (`--oauth basic`).
+    https, which alone can be logged in to (`--oauth basic`). `azurite_outside` is the same Azurite as clients reach it,
+    where that is another address.
 
     `variables` make the unmodified DefaultAzureCredential and MLClient of a process work with it, and give the
     key to its storage; `login_variables` are without the key. `faults` has the switches, `calls` what was asked.
@@ -48,6 +49,7 @@ class AzureMLService:
         *,
         interpreter: Path | None = None,
         storage_authority: Path | None = None,
+        azurite_outside: Azurite | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.faults = Faults()
@@ -67,7 +69,8 @@ class AzureMLService:
             tenant_id=TENANT,
         )
         self.storage = Storage(azurite, f"azureml-blobstore-{workspace_id}", storage_authority)
-        self._front = StorageFront(certificate, azurite, storage_authority)
+        self.storage.azurite = azurite_outside or azurite
+        self._front = StorageFront(certificate, self.storage.azurite, storage_authority)
         self.operations = Operations(self.place, self.faults)
         self.workspaces = Workspaces(self.place, azurite.account)
         self.datastores = Datastores(self.place, self.storage, self.faults)
