@@ -1,8 +1,12 @@
-"""`pptdaml.yaml`: a conda environment file, as `conda env create -f` takes it."""
+"""`pptdaml.yaml`: a conda environment file, as `conda env create -f` takes it.
+
+Where a run's environment is not that of the project, its text is an environment of Azure ML: `image` and `conda_file`.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
-from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
 from amlctl.core.settings import did_you_mean
 
 _KEYS = ("name", "channels", "dependencies", "prefix")
@@ -30,6 +34,14 @@ def parse_environment(text: str, source: str) -> EnvironmentSpec:
     `name` and `prefix` say where conda would put it, and are left out.
     """
     file = parse_yaml(text, source)
+    if isinstance(file.value, dict) and "conda_file" in file.value:
+        image = _text(file, file.value.get("image") or DEFAULT_IMAGE, ("image",))
+        return replace(conda_environment(file.below("conda_file")), image=image)
+    return conda_environment(file)
+
+
+def conda_environment(file: YamlDocument) -> EnvironmentSpec:
+    """The environment of a conda file that was read already. Raises SettingsError."""
     document = {} if file.value is None else file.value
     if not isinstance(document, dict):
         raise file.error("no conda environment file", hint="it needs a list named dependencies")
@@ -48,7 +60,7 @@ def parse_environment(text: str, source: str) -> EnvironmentSpec:
         channels=tuple(_text(file, item, ("channels", at)) for at, item in enumerate(channels)),
         conda=tuple(found.conda),
         pip=tuple(found.pip),
-        source=source,
+        source=file.source,
     )
 
 

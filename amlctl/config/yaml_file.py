@@ -29,6 +29,14 @@ class YamlDocument:
             place = place[:-1]
         return SettingsError(f"{self.source}:{self.lines.get(place, 1)}: {message}", hint=hint)
 
+    def below(self, *place: str | int) -> YamlDocument:
+        """The value there as a document of its own, with its lines. Raises KeyError."""
+        value, depth = self.value, len(place)
+        for key in place:
+            value = value[key]
+        lines = {at[depth:]: line for at, line in self.lines.items() if at[:depth] == place}
+        return YamlDocument(self.source, value, lines)
+
 
 def parse_yaml(text: str, source: str) -> YamlDocument:
     """Raises SettingsError naming `source` and the line: no YAML, a key that stands twice or is no text."""

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Optional
 
 from amlctl.core.distribution import Distribution
+from amlctl.core.job import JobCommand
 from amlctl.errors import NotFound, SettingsError, UsageError
 
 
@@ -53,6 +54,8 @@ class RunRecord:
     path below `data_blobs/`).
     `distribution` is None for a plain single process, else one of `core.distribution.DISTRIBUTIONS`; `processes` counts
     those on each of the `instances` (nodes).
+    `command` is that of a job file, which `script` then names; `inputs` and `named_outputs` stand for its places (see
+    `core.job.JobCommand`). None: `script` is run.
     `times` has the moment at which each state was first reached, in order.
     """
 
@@ -64,6 +67,10 @@ class RunRecord:
     arguments: list[str] = field(default_factory=list)
     config: Optional[str] = None
     config_content: Any = None
+    command: Optional[str] = None
+    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    named_outputs: dict[str, str] = field(default_factory=dict)
+    description: str = ""
     code: str = ""
     datasets: dict[str, str] = field(default_factory=dict)
     manifests: dict[str, str] = field(default_factory=dict)
@@ -102,6 +109,11 @@ class RunRecord:
     def layout(self) -> Distribution:
         """Which processes the run consists of."""
         return Distribution(self.distribution, self.processes, self.instances)
+
+    @property
+    def job(self) -> Optional[JobCommand]:
+        """What is run instead of a script."""
+        return None if self.command is None else JobCommand(self.command, self.inputs, self.named_outputs)
 
     def reached(self, state: RunState, now: datetime) -> None:
         """Move to `state`. A final state is never left: what comes after it is ignored."""

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.job_file import is_job_file
 from amlctl.config.script_config import read_config, record_content
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import VARIABLE_PREFIX, Hider, hidden_in
+from amlctl.core.job import JobCommand
 from amlctl.core.run import RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.secret_names import looks_secret
@@ -31,6 +33,7 @@ from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment
+from amlctl.operations.job_request import hide_command, read_job_request
 from amlctl.operations.submit_request import SubmitRequest
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key
@@ -75,12 +78,19 @@ class RunSpec:
     timeout_s: float | None
     tags: Mapping[str, str]
     from_run: str | None
+    job: JobCommand | None = None
+    """What is run instead of a script; `script` is the job file then."""
+    code_dir: Path | None = None
+    """Sent in the place of `pipeline/`."""
+    description: str = ""
     git: Mapping[str, Any] | None = None
     """Of the code of the run that is repeated."""
 
     @property
     def command(self) -> list[str]:
         """What the runtime will start, relative to the working container."""
+        if self.job is not None:
+            return ["bash", "-c", self.job.text]
         config = ["--config", f"config/{Path(self.config).name}"] if self.config else []
         return ["python", self.script, *config, *self.arguments]
 
@@ -96,6 +106,10 @@ def resolve(
 ) -> RunSpec:
     """`earlier` is the record of the run to repeat. Raises UsageError, SettingsError, NotFound."""
     ignore = code_rules(project)
+    is_local = settings.workspace(workspace_name).compute == "local"
+    plan = None
+    if is_job_file(request.script):
+        request, plan = read_job_request(request, project, sink, is_local=is_local)
     if not request.script and earlier is None:
         raise UsageError("no script named", hint="amlctl submit SCRIPT")
     is_repeat = earlier is not None and not request.script
@@ -107,6 +121,8 @@ def resolve(
                 f"the code of run {earlier.run} is not in the store any more",
                 hint=f"amlctl submit {Path(script).name} sends the present code",
             )
+    elif plan is not None:
+        path, script, needs = project.root, plan.source, ScriptNeeds(compute=plan.compute)
     else:
         path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=ignore)
         script = path.relative_to(project.root).as_posix()
@@ -115,12 +131,14 @@ def resolve(
     hider = Hider(secrets)
     config, content = _config(request, project, path, earlier, ignore, hider)
     arguments = hider.arguments(request.arguments) if request.arguments else earlier.arguments if earlier else []
-    secrets = {**secrets, **_still_hidden(request, earlier, [content, arguments], hider), **hider.variables}
+    job = hide_command(plan.command, hider) if plan else earlier.job if is_repeat and earlier else None
+    recorded = [content, arguments, *([job.text, job.inputs] if job else [])]
+    secrets = {**secrets, **_still_hidden(request, earlier, recorded, hider), **hider.variables}
     variables = {**variables, **dict.fromkeys(secrets)}
     produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
     to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, sink)
-    spec, environment_content = _environment(request, project, earlier, sink)
-    is_local = settings.workspace(workspace_name).compute == "local"
+    own = plan.environment if plan else None
+    spec, environment_content = own or _environment(request, project, earlier, sink)
     compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
     if compute is None and not is_local:
         compute = needs.compute
@@ -153,6 +171,9 @@ def resolve(
         timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
         tags={**(earlier.tags if earlier else {}), **request.tags},
         from_run=earlier.run if earlier else None,
+        job=job,
+        code_dir=plan.code_dir if plan else None,
+        description=plan.description if plan else earlier.description if is_repeat and earlier else "",
         git=earlier.git if is_repeat and earlier else None,
     )
 

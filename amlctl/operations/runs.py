@@ -149,6 +149,8 @@ def _inputs(record: RunRecord) -> dict[str, Any]:
         "config": record.config,
         **_flat("config.", _config_document(record)),
         "arguments": " ".join(record.arguments),
+        "command": record.command,
+        **{f"input {name}": next(iter(one.values()), None) for name, one in record.inputs.items()},
         "code": record.code,
         **{f"dataset {name}": snapshot for name, snapshot in record.datasets.items()},
         "environment": record.environment,

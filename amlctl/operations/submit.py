@@ -28,6 +28,7 @@ from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
 from amlctl.localfs.project import Project
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
+from amlctl.operations.job_request import code_rules_of
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
@@ -221,7 +222,7 @@ def plan(
         dataset: dry_run(project, store, dataset, options, sink).to_json() for dataset in spec.to_sync
     }
     datasets.update({dataset: {"snapshot": pinned.snapshot} for dataset, pinned in spec.pinned.items()})
-    code = _collect_code(project, sink) if spec.code is None else None
+    code = _collect_code(project, spec, sink) if spec.code is None else None
     return SubmitPlan(
         spec,
         datasets,
@@ -250,7 +251,7 @@ def prepare(
     for dataset in spec.to_sync:
         done = sync(project, store, dataset, _sync_options(settings), sink)
         snapshots[dataset] = Pinned(done.snapshot, done.manifest_key)
-    code = spec.code or send_code(store, _collect_code(project, sink), sink=sink).id
+    code = spec.code or send_code(store, _collect_code(project, spec, sink), sink=sink).id
     now = clock()
     run = new_run_id(spec.name, now, random())
     record = RunRecord(
@@ -261,6 +262,10 @@ def prepare(
         arguments=list(spec.arguments),
         config=spec.config,
         config_content=spec.config_content,
+        command=None if spec.job is None else spec.job.text,
+        inputs={} if spec.job is None else {name: dict(one) for name, one in spec.job.inputs.items()},
+        named_outputs={} if spec.job is None else dict(spec.job.outputs),
+        description=spec.description,
         code=code,
         datasets={dataset: pinned.snapshot for dataset, pinned in snapshots.items()},
         manifests={dataset: pinned.manifest_key for dataset, pinned in snapshots.items()},
@@ -310,7 +315,9 @@ def _resolve(
     return resolve(request, project, settings, workspace.name, store, earlier, sink)
 
 
-def _collect_code(project: Project, sink: EventSink) -> CodeFiles:
+def _collect_code(project: Project, spec: RunSpec, sink: EventSink) -> CodeFiles:
+    if spec.code_dir is not None:
+        return collect_code(spec.code_dir, code_rules_of(project, spec.code_dir), sink=sink)
     with local_state(project, "amlctl submit", sink) as state:
         rules = code_rules(project)
         return collect_code(project.pipeline_dir, rules, cache=state.cache, sink=sink)

@@ -18,6 +18,7 @@ from types import FrameType
 from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError, ServiceUnavailable
+from amlctl.runtime.job import prepare_job
 from amlctl.runtime.node_data import (
     OutputsSaver,
     count_attempt,
@@ -87,7 +88,7 @@ class Node:
 
     def _run_process(self, record: RunRecord, own: OwnProcess) -> int:
         run = record.run
-        script = find_script(self.folders, record.script)
+        script = None if record.job is not None else find_script(self.folders, record.script)
         attempt = self._attempt(record, own)
         if self.rank.is_first_process:
             self.folders.saved_marker.unlink(missing_ok=True)
@@ -105,8 +106,13 @@ class Node:
         if self.rank.is_first_process:
             saver.save()  # so that a fetch finds a list, if an empty one, from the first second on
         variables = script_variables(record, self.folders, script, attempt, self.variables)
+        if script is None:
+            job = prepare_job(record, self.folders, variables, secrets)
+            command, folder, variables = job.command, self.folders.pipeline_dir, job.variables
+        else:
+            command, folder = script_command(script, config, arguments), self.folders.container
         with Wakeups() as wakeups:
-            process = start_script(script_command(script, config, arguments), self.folders, variables)
+            process = start_script(command, folder, variables)
             if self.rank.is_first_process:
                 saver.start()
             end = wait_for_script(process, wakeups, self.timing.grace_s)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 import amlctl
 from amlctl.core.run import RunRecord
@@ -67,9 +68,12 @@ def find_script(folders: NodeFolders, script: str) -> Path:
 
 
 def script_variables(
-    record: RunRecord, folders: NodeFolders, script: Path, attempt: int, inherited: Mapping[str, str]
+    record: RunRecord, folders: NodeFolders, script: Optional[Path], attempt: int, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """The script's environment. A variable without a value in the record is a secret and is inherited."""
+    """The script's environment. A variable without a value in the record is a secret and is inherited.
+
+    A job's command (`script` is None) is left to find its modules by itself, as on Azure ML.
+    """
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
     variables = dict(inherited)
     variables.update({name: value for name, value in record.variables.items() if value is not None})
@@ -77,6 +81,7 @@ def script_variables(
     before = [
         path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path and os.path.realpath(path) != shipped
     ]
+    paths = [] if script is None else [str(folders.pipeline_dir), str(script.parent)]
     variables.update(
         {
             "AMLCTL_PIPELINE_DIR": str(folders.pipeline_dir),
@@ -85,17 +90,17 @@ def script_variables(
             "AMLCTL_RUN_ID": record.run,
             "AMLCTL_ATTEMPT": str(attempt),
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(dict.fromkeys([str(folders.pipeline_dir), str(script.parent), *before])),
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys([*paths, *before])),
         }
     )
     return variables
 
 
-def start_script(command: Sequence[str], folders: NodeFolders, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start_script(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start it in a process group of its own, so that its children get the signals too. Raises OSError."""
     return subprocess.Popen(
         list(command),
-        cwd=folders.container,
+        cwd=folder,
         env=dict(variables),
         stdin=subprocess.DEVNULL,
         preexec_fn=os.setpgrp,  # no other thread runs yet; `process_group=` came with Python 3.11 only

@@ -50,9 +50,11 @@ Examples:
   amlctl submit model_train.py --detach, then amlctl logs @last -f
   amlctl submit preprocess.py -- --limit 100
   amlctl submit model_train.py --processes 2, then amlctl logs @last --file std_log_process_1.txt
+  amlctl submit jobs/train.yml
   amlctl submit --from @last
 
 What a script needs can stand in the script: datasets, produces, compute in a # /// script block.
+A job file is one of Azure ML's (az ml job create); what of it cannot be done is said, with its line.
 Exit code 0 only if the run Completed; 1 if it failed or was cancelled.
 """
 
@@ -66,7 +68,10 @@ def submit(
     ctx: typer.Context,
     script: Annotated[
         str | None,
-        typer.Argument(metavar="SCRIPT", help="A script under pipeline/, or a name that is unique there."),
+        typer.Argument(
+            metavar="SCRIPT",
+            help="A script under pipeline/, a name that is unique there, or an Azure ML command job: job.yml.",
+        ),
     ] = None,
     config: Annotated[
         str | None, typer.Option(metavar="FILE", help="A JSON or YAML file; the script receives --config PATH.")

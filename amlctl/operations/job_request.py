@@ -1,0 +1,222 @@
+"""`submit job.yml`: what a job file asks for, as if it had been typed, and what it runs instead of a script."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from amlctl.config.conda_file import parse_environment
+from amlctl.config.job_file import read_job
+from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import EventSink, Note, Warned
+from amlctl.core.hidden_values import Hider
+from amlctl.core.job import CommandJob, JobCommand, JobInput
+from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.ignore import RulesBelow
+from amlctl.localfs.project import Project
+from amlctl.operations.submit_request import SubmitRequest
+
+_IGNORE_FILES = (".amlctlignore", ".amlignore", ".gitignore")
+_STORE_FOLDERS = re.compile(r"(?:.*/)?(?:mirror|data_blobs)/")
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """`source` is the file as shown, `code_dir` the folder that becomes the run's `pipeline/`.
+
+    `environment` is None for the project's own. `compute` is a wish, as that of a script's inline block.
+    """
+
+    source: str
+    command: JobCommand
+    code_dir: Path
+    environment: tuple[EnvironmentSpec, str] | None
+    compute: str | None
+    description: str
+
+
+def read_job_request(
+    request: SubmitRequest, project: Project, sink: EventSink, *, is_local: bool
+) -> tuple[SubmitRequest, JobPlan]:
+    """The request with what the file says and nobody has typed. Raises UsageError, NotFound, SettingsError."""
+    for given, option in ((request.config, "--config"), (request.overrides, "--set"), (request.arguments, "-- ARGS")):
+        if given:
+            raise UsageError(
+                f"{option} goes to a script, and a job file has its whole command", hint="edit the command"
+            )
+    path = _find(request, project)
+    source = path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else path.name
+    job = read_job(path, source)
+    _tell_node_only(job, sink, is_local=is_local)
+    datasets = {
+        name: _dataset(job, name, one, path.parent, project, sink)
+        for name, one in job.inputs.items()
+        if one.value is None
+    }
+    inputs = {
+        name: {"value": one.value} if one.value is not None else {"dataset": datasets[name]}
+        for name, one in job.inputs.items()
+    }
+    plan = JobPlan(
+        source,
+        JobCommand(job.command, inputs, job.outputs),
+        _code_dir(job, path.parent, project),
+        _environment(job, request, source, sink, is_local=is_local),
+        job.compute,
+        job.description,
+    )
+    if is_local and job.compute not in (None, "local") and request.compute is None:
+        sink(Note(f"compute {job.compute} is of Azure ML; the run is made here"))
+    named = [str(project.dataset_path(dataset)) for dataset in datasets.values()]
+    filled = replace(
+        request,
+        script=source,
+        datasets=tuple(dict.fromkeys([*(request.datasets or ()), *named])),
+        experiment=request.experiment or job.experiment,
+        mode=request.mode or _mode(job, sink),
+        distribution=request.distribution or job.distribution,
+        processes=request.processes or job.processes,
+        instances=request.instances or job.instances,
+        timeout_s=request.timeout_s or job.timeout_s,
+        variables={**job.variables, **request.variables},
+        tags={**job.tags, **request.tags},
+        name=request.name or job.display_name,
+    )
+    return filled, plan
+
+
+def code_rules_of(project: Project, code_dir: Path) -> RulesBelow:
+    """What stays out of a job's code: what its ignore files name, and what a project keeps beside its code."""
+    root = project.root if code_dir.is_relative_to(project.root) else code_dir
+    apart = [code_dir / "outputs", project.data_blobs_dir, project.outputs_dir, project.state_dir]
+    patterns = [
+        "/" + re.sub(r"([*?\[\\])", r"\\\1", folder.relative_to(root).as_posix()) + "/"
+        for folder in apart
+        if folder.is_relative_to(code_dir)
+    ]
+    return RulesBelow(root, _IGNORE_FILES, code_dir, [".git/", *patterns])
+
+
+def hide_command(command: JobCommand, hider: Hider) -> JobCommand:
+    """The command for the record; its secrets stand beside it."""
+    parts = re.split(r"(\s+)", command.text)
+    words = iter(hider.arguments(parts[::2]))
+    text = "".join(next(words) if at % 2 == 0 else part for at, part in enumerate(parts))
+    inputs = {
+        name: {kind: hider.setting(name, value, "") if kind == "value" else value for kind, value in one.items()}
+        for name, one in command.inputs.items()
+    }
+    return JobCommand(text, inputs, command.outputs)
+
+
+def _find(request: SubmitRequest, project: Project) -> Path:
+    for base in (request.cwd, project.root, project.pipeline_dir):
+        path = Path(os.path.abspath(base / os.path.expanduser(request.script)))
+        if path.is_file():
+            return path
+    raise NotFound(f"there is no job file {request.script}", hint="a path from here, or from the project's folder")
+
+
+def _tell_node_only(job: CommandJob, sink: EventSink, *, is_local: bool) -> None:
+    for place in job.node_only:
+        if not is_local:
+            where, _, key = place.rpartition(": ")
+            raise SettingsError(
+                f"{where}: {key} is not supported", hint="leave it out, or set it on the compute target"
+            )
+        sink(Warned(f"{place} speaks of Azure ML's nodes, and means nothing on this machine"))
+
+
+def _code_dir(job: CommandJob, folder: Path, project: Project) -> Path:
+    if job.code is None:
+        return project.pipeline_dir
+    path = Path(os.path.abspath(folder / os.path.expanduser(job.code)))
+    if not path.is_dir():
+        what = "is a file; a folder is needed" if path.exists() else "is not there"
+        raise _at(job, "code", NotFound if not path.exists() else UsageError)(f"code {job.code} {what}")
+    return path
+
+
+def _environment(
+    job: CommandJob, request: SubmitRequest, source: str, sink: EventSink, *, is_local: bool
+) -> tuple[EnvironmentSpec, str] | None:
+    if request.env_from_current:
+        return None
+    if job.environment_name is not None:
+        raise SettingsError(
+            f"{job.places.get('environment', source)}: the environment {job.environment_name} is registered in Azure "
+            "ML, and amlctl makes its own from conda files",
+            hint="write environment with image and conda_file, or type --env-from current",
+        )
+    if job.environment is None:
+        return None
+    spec = parse_environment(job.environment, source)
+    if is_local:
+        sink(Note(f"the image {spec.image} is not used on this machine; the conda file is"))
+    return replace(spec, source=source), job.environment
+
+
+def _dataset(job: CommandJob, name: str, one: JobInput, folder: Path, project: Project, sink: EventSink) -> str:
+    """The dataset that an input's path means."""
+    place = f"inputs.{name}"
+    if one.path.startswith("azureml:"):
+        dataset = _named_dataset(job, place, one.path)
+        sink(Note(f"input {name}: {one.path} is taken as data_blobs/{dataset}"))
+        path = project.dataset_path(dataset)
+    else:
+        if "://" in one.path and not one.path.startswith("file://"):
+            raise _at(job, place, SettingsError)(
+                f"the address {one.path} is not supported", hint="bring it below data_blobs/, and name that"
+            )
+        path = Path(os.path.abspath(folder / os.path.expanduser(one.path.removeprefix("file://"))))
+        try:
+            dataset = project.dataset_name(str(path), folder)
+        except UsageError as error:
+            raise _at(job, place, UsageError)(
+                f"{one.path} does not lie below data_blobs/, from where a run gets its data", hint=error.hint
+            ) from error
+    is_file = one.type == "uri_file"
+    if path.exists() and path.is_file() != is_file and one.type in ("uri_file", "uri_folder"):
+        raise _at(job, place, UsageError)(f"{one.path} is no {'file' if is_file else 'folder'}", hint="see its type")
+    return dataset
+
+
+def _named_dataset(job: CommandJob, place: str, path: str) -> str:
+    """`working/x` of `azureml://datastores/NAME/paths/working/x`, `…/mirror/working/x`, and `azureml:NAME@latest`."""
+    error = _at(job, place, SettingsError)
+    if path.startswith("azureml://"):
+        before, found, below = path.partition("/paths/")
+        dataset = _STORE_FOLDERS.sub("", below, count=1).strip("/")
+        if not found or "/datastores/" not in before or not dataset or ".." in dataset.split("/"):
+            raise error(f"{path} is not supported", hint="azureml://datastores/NAME/paths/FOLDER of data_blobs/")
+        return dataset
+    name, version = path.removeprefix("azureml:"), ""
+    for separator in (":", "@"):
+        name, _, version = name.partition(separator) if separator in name else (name, "", version)
+    if version not in ("", "latest") or "/" in name or not name:
+        raise error(
+            f"{path} is not supported: a data asset's version says nothing here",
+            hint=f"azureml:{name}@latest for data_blobs/{name}, or its path",
+        )
+    return name
+
+
+def _mode(job: CommandJob, sink: EventSink) -> str | None:
+    modes = {one.mode for one in job.inputs.values() if one.value is None}
+    if "download" in modes and len(modes) > 1:
+        sink(Note("one input is to be downloaded: so are all of them"))
+    return "download" if "download" in modes else "mount" if "ro_mount" in modes else None
+
+
+def _at(
+    job: CommandJob, place: str, kind: type[SettingsError] | type[UsageError] | type[NotFound]
+) -> Callable[..., SettingsError | UsageError | NotFound]:
+    """Makes errors that begin with the line of `place`."""
+
+    def error(message: str, *, hint: str = "") -> SettingsError | UsageError | NotFound:
+        return kind(f"{job.places.get(place, '')}: {message}", hint=hint)
+
+    return error

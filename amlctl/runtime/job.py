@@ -1,0 +1,58 @@
+"""The command of a job file on its node: in the folder of its code, with inputs and outputs in their places."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from amlctl.core.hidden_values import filled
+from amlctl.core.job import command_line, filled_in
+from amlctl.core.run import RunRecord
+from amlctl.errors import SettingsError
+from amlctl.runtime.script import NodeFolders
+
+_SHELLS = ("/bin/bash", "/bin/sh")
+
+
+@dataclass(frozen=True)
+class ReadyJob:
+    """What is started, and with which variables."""
+
+    command: list[str]
+    variables: dict[str, str]
+
+
+def prepare_job(
+    record: RunRecord, folders: NodeFolders, variables: Mapping[str, str], secrets: Mapping[str, str]
+) -> ReadyJob:
+    """Makes the folders of its outputs, and `./outputs`, where a job on Azure ML finds it.
+
+    Raises SettingsError, OSError.
+    """
+    values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in record.inputs.items() if "value" in one}
+    paths = {
+        f"inputs.{name}": str(folders.data_blobs_dir / one["dataset"])
+        for name, one in record.inputs.items()
+        if "dataset" in one
+    }
+    for name, kind in record.named_outputs.items():
+        path = folders.outputs_dir / name
+        if kind == "uri_folder":
+            path.mkdir(parents=True, exist_ok=True)
+        paths[f"outputs.{name}"] = str(path)
+    folders.pipeline_dir.mkdir(exist_ok=True)
+    link = folders.pipeline_dir / "outputs"
+    with suppress(FileExistsError):  # another process of the node, or an earlier attempt
+        link.symlink_to(folders.outputs_dir, target_is_directory=True)
+    if not link.is_symlink():
+        raise SettingsError("the job's code has an outputs folder of its own", hint="name outputs/ in .amlignore")
+    own = {name: filled_in(value, values, paths) for name, value in record.variables.items() if value is not None}
+    # `python` is that of the environment, also where it is the one that amlctl runs in.
+    programs = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
+    shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
+    text = command_line(filled(record.command, secrets), values, paths)
+    return ReadyJob([shell, "-c", text], {**variables, **own, "PATH": programs})

@@ -1,0 +1,232 @@
+"""`submit job.yml`: a command job of Azure ML, run here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amlctl.core.events import LogText, Note, Warned
+from amlctl.core.settings import WorkspaceSettings
+from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.operations.submit import plan
+from tests.support.bench import Bench
+
+TRAIN = """
+    import json, os, pathlib, sys
+    import helper
+    data, lr, model, report = sys.argv[1:5]
+    pathlib.Path(model, "model.bin").write_text("weights")
+    pathlib.Path(report).write_text("done")
+    pathlib.Path("outputs/plain.txt").write_text("plain")
+    files = sorted(p.relative_to(data).as_posix() for p in pathlib.Path(data).rglob("*") if p.is_file())
+    names = ("RATE", "RANK", "API_TOKEN")
+    seen = {"files": files, "lr": lr, "cwd": os.listdir("."), **{name: os.environ.get(name) for name in names}}
+    pathlib.Path("outputs", f"seen-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(seen))
+"""
+JOB = """\
+$schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
+command: |
+  python train.py "${{inputs.data}}" ${{inputs.lr}} ${{outputs.model}} ${{outputs.report}}
+  echo "it is ${{inputs.lr}}"
+code: ../src
+inputs:
+  data: {type: uri_folder, path: ../data_blobs/working/a b}
+  lr: 0.01
+outputs:
+  model: {type: uri_folder}
+  report: {type: uri_file}
+environment_variables: {RATE: "${{inputs.lr}}", API_TOKEN: very-secret-value}
+display_name: first-try
+experiment_name: trials
+tags: {team: a}
+"""
+
+
+@pytest.fixture(autouse=True)
+def files(bench: Bench) -> None:
+    bench.write("src/train.py", TRAIN)
+    bench.write("src/helper.py")
+    bench.write("src/left.out")
+    bench.write("src/.amlignore", "*.out\n")
+    bench.write("src/outputs/old.txt", "from a run on this machine")
+    bench.write("data_blobs/working/a b/x.txt", "1")
+    bench.write("jobs/train.yml", JOB)
+
+
+def seen(bench: Bench, run: str, rank: int = 0) -> Any:
+    return json.loads((bench.project.outputs_dir / run / f"seen-{rank}.json").read_text())
+
+
+def test_a_job_runs_here(bench: Bench) -> None:
+    result = bench.submit("jobs/train.yml")
+    record = result.record
+    assert result.failure is None, record.error
+    outputs = bench.project.outputs_dir / record.run
+    found = seen(bench, record.run)
+    assert (found["files"], found["lr"], found["RATE"]) == (["x.txt"], "0.01", "0.01")
+    assert {"train.py", "helper.py", "outputs"} <= set(found["cwd"])
+    assert "left.out" not in found["cwd"]
+    assert (outputs / "model/model.bin").read_text() == "weights"
+    assert (outputs / "report").read_text() == "done"
+    assert (outputs / "plain.txt").read_text() == "plain"
+    assert not (outputs / "old.txt").exists()
+    assert "it is 0.01" in "".join(event.text for event in bench.told(LogText))
+    assert (record.script, record.experiment, record.tags) == ("jobs/train.yml", "trials", {"team": "a"})
+    assert record.run.startswith("first-try-")
+    assert list(record.datasets) == ["working/a b"]
+    assert record.inputs == {"data": {"dataset": "working/a b"}, "lr": {"value": "0.01"}}
+    assert "${{inputs.data}}" in (record.command or "")
+
+
+def test_a_secret_of_a_job_is_nowhere_on_disk(bench: Bench) -> None:
+    bench.write(
+        "jobs/s.yml",
+        "command: test $(echo ${{inputs.api_key}}$API_TOKEN | rev) = enim-fo-nek0tenim-fo-y3k && "
+        "test --password=pa55word = --password=pa55word\n"
+        "inputs: {api_key: k3y-of-mine}\nenvironment_variables: {API_TOKEN: t0ken-of-mine}\n",
+    )
+    result = bench.submit("jobs/s.yml")
+    assert result.failure is None, result.record.error
+    for path in bench.project.root.rglob("*"):
+        if path.is_file() and path.name != "s.yml":
+            for secret in (b"k3y-of-mine", b"t0ken-of-mine", b"pa55word"):
+                assert secret not in path.read_bytes(), path
+
+
+def test_what_is_typed_wins(bench: Bench) -> None:
+    result = bench.submit("train.yml", cwd=bench.project.root / "jobs", experiment="mine", tags={"team": "b"}, name="n")
+    assert (result.record.experiment, result.record.tags) == ("mine", {"team": "b"})
+    assert result.record.run.startswith("n-")
+
+
+def test_a_job_of_two_processes(bench: Bench) -> None:
+    bench.write("jobs/two.yml", JOB + "distribution: {type: pytorch, process_count_per_instance: 2}\n")
+    record = bench.submit("jobs/two.yml").record
+    assert record.status == "Completed", record.error
+    assert [seen(bench, record.run, rank)["RANK"] for rank in (0, 1)] == ["0", "1"]
+
+
+def test_a_job_is_repeated_exactly(bench: Bench) -> None:
+    first = bench.submit("jobs/train.yml").record
+    bench.write("jobs/train.yml", "command: exit 1\n")
+    bench.write("src/train.py", "raise SystemExit(1)")
+    secret = {"API_TOKEN": "very-secret-value"}
+    again = bench.submit(from_run=first.run, env_from_current=True, variables=secret).record
+    assert again.status == "Completed", again.error
+    assert (again.command, again.code, again.inputs) == (first.command, first.code, first.inputs)
+    assert seen(bench, again.run)["API_TOKEN"] == "very-secret-value"
+
+
+def test_a_command_that_fails(bench: Bench) -> None:
+    bench.write("jobs/bad.yml", "command: echo o > outputs/o; exit 5\n")
+    record = bench.submit("jobs/bad.yml").record
+    assert (record.status, record.exit_code) == ("Failed", 5)
+    assert (bench.project.outputs_dir / record.run / "o").read_text() == "o\n"
+
+
+def test_without_code_it_runs_in_pipeline(bench: Bench) -> None:
+    bench.script("print('from pipeline')")
+    bench.write("jobs/own.yml", "command: python train.py && python -c 'import sys; print(sys.prefix)'\n")
+    assert bench.submit("jobs/own.yml").record.status == "Completed"
+    assert "from pipeline" in "".join(event.text for event in bench.told(LogText))
+
+
+def test_the_whole_project_as_code_leaves_its_data_out(bench: Bench) -> None:
+    bench.script("print(1)")
+    bench.write("job.yml", "command: ls -a > outputs/ls\ncode: .\n")
+    record = bench.submit("job.yml").record
+    names = (bench.project.outputs_dir / record.run / "ls").read_text().split()
+    assert {"src", "jobs", "pipeline", "job.yml"} <= set(names)
+    assert not {"data_blobs", ".amlctl"} & set(names)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "azureml://datastores/workspaceblobstore/paths/working/a b/",
+        "azureml://datastores/d/paths/amlctl/mirror/working/a b",
+        "azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/d/paths/data_blobs/working/a b",
+    ],
+)
+def test_an_address_of_the_cloud_that_lies_here(bench: Bench, path: str) -> None:
+    bench.write("jobs/a.yml", f"command: ls '${{{{inputs.d}}}}' > outputs/ls\ninputs:\n  d: {{path: '{path}'}}\n")
+    record = bench.submit("jobs/a.yml").record
+    assert (bench.project.outputs_dir / record.run / "ls").read_text() == "x.txt\n"
+    assert any("data_blobs/working/a b" in event.message for event in bench.told(Note))
+
+
+def test_a_data_asset_by_its_name(bench: Bench) -> None:
+    bench.write("data_blobs/titanic/t.csv", "1")
+    for name, file in (("azureml:titanic@latest", "one"), ("azureml:titanic", "two")):
+        bench.write(f"jobs/{file}.yml", f"command: ls ${{{{inputs.d}}}}\ninputs:\n  d: {{path: '{name}'}}\n")
+        assert bench.submit(f"jobs/{file}.yml").record.datasets.keys() == {"titanic"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "line", "message"),
+    [
+        ("command: x\ncode: ../none\n", NotFound, 2, "../none"),
+        ("command: x\ninputs:\n  d: {path: ../elsewhere}\n", UsageError, 3, "data_blobs"),
+        ("command: x\ninputs:\n  d: {path: 'https://example.org/x'}\n", SettingsError, 3, "address"),
+        ("command: x\ninputs:\n  d: {path: 'azureml:titanic:3'}\n", SettingsError, 3, "version"),
+        ("command: x\ninputs:\n  d: {path: 'azureml://registries/r/data/d'}\n", SettingsError, 3, "registries"),
+        ("command: x\ninputs:\n  d: {type: uri_file, path: ../data_blobs/working}\n", UsageError, 3, "no file"),
+    ],
+)
+def test_what_cannot_be_run_here_is_named(
+    bench: Bench, text: str, kind: type[Exception], line: int, message: str
+) -> None:
+    bench.write("jobs/b.yml", text)
+    with pytest.raises(kind) as caught:
+        bench.submit("jobs/b.yml")
+    assert str(caught.value).startswith(f"jobs/b.yml:{line}: ")
+    assert message in str(caught.value)
+
+
+def test_a_registered_environment(bench: Bench) -> None:
+    bench.write("jobs/e.yml", "command: echo ran\nenvironment: azureml:sklearn@latest\n")
+    with pytest.raises(SettingsError) as caught:
+        bench.submit("jobs/e.yml", env_from_current=False)
+    assert "jobs/e.yml:2: " in caught.value.message
+    assert "--env-from current" in caught.value.hint
+    assert bench.submit("jobs/e.yml").record.status == "Completed"
+
+
+def test_what_only_nodes_have_is_told(bench: Bench) -> None:
+    bench.write("jobs/n.yml", "command: echo ran\nresources:\n  shm_size: 8g\ncompute: azureml:gpu\n")
+    assert bench.submit("jobs/n.yml").record.compute == "local"
+    assert any("jobs/n.yml:3: resources.shm_size" in event.message for event in bench.told(Warned))
+    assert any("compute gpu" in event.message for event in bench.told(Note))
+    cloud = WorkspaceSettings("local", compute="azureml", default_compute="serverless")
+    there = bench.with_settings(workspaces={"local": cloud})
+    with pytest.raises(SettingsError, match=r"jobs/n\.yml:3: resources\.shm_size is not supported"):
+        plan(there.request("jobs/n.yml"), there.project, there.settings, there.workspace, there.store, print)
+
+
+@pytest.mark.parametrize("more", [{"config": "a.json"}, {"overrides": ("a=1",)}, {"arguments": ("--x",)}])
+def test_what_goes_to_scripts(bench: Bench, more: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="job file"):
+        bench.submit("jobs/train.yml", **more)
+
+
+def test_there_is_no_such_file(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"none\.yml"):
+        bench.submit("none.yml")
+
+
+def test_what_would_be_run(bench: Bench) -> None:
+    bench.write("jobs/p.yml", "command: ls\ncode: ../src\nenvironment: {conda_file: {dependencies: [python=3.11]}}\n")
+    shown = plan(
+        bench.request("jobs/p.yml", env_from_current=False),
+        bench.project,
+        bench.settings,
+        bench.workspace,
+        bench.store,
+        bench.events.append,
+    ).to_json()
+    assert shown["command"] == ["bash", "-c", "ls"]
+    assert shown["script"] == "jobs/p.yml"
+    assert any("image" in event.message for event in bench.told(Note))

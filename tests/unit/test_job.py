@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+
+from amlctl.core.job import command_line, filled_in, places_in
+from amlctl.errors import SettingsError
+
+NASTY = '/a b/it\'s "here"/$HOME/`x`\\n'
+
+
+@pytest.mark.parametrize("written", ["${{inputs.p}}", '"${{inputs.p}}"', "'${{ inputs.p }}'", '--x="${{inputs.p}}"'])
+@pytest.mark.parametrize("path", [NASTY, "/plain/path", "/a b"])
+def test_a_path_is_one_word_in_whatever_quotes(written: str, path: str) -> None:
+    line = command_line(f"printf '%s|' it\\'s {written} \"after\"", {}, {"inputs.p": path})
+    shown = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
+    assert shown == f"it's|{'--x=' if '--x' in written else ''}{path}|after|"
+
+
+def test_values_are_text_as_in_azure_ml() -> None:
+    line = command_line("x ${{inputs.a}} ${{inputs.a}}", {"inputs.a": "--b 1"}, {})
+    assert shlex.split(line) == ["x", "--b", "1", "--b", "1"]
+    assert filled_in("${{inputs.a}}:${{outputs.o}}", {"inputs.a": "v"}, {"outputs.o": "/a b"}) == "v:/a b"
+
+
+def test_what_can_stand_for_nothing() -> None:
+    assert places_in("a ${{inputs.x}} ${{ outputs.y }}") == ["inputs.x", "outputs.y"]
+    for text in ("${{inputs}}", "${{parent.inputs.x}}", "${{inputs.a-b}}", "${{}}"):
+        with pytest.raises(SettingsError):
+            places_in(text)
