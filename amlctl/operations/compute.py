@@ -1,7 +1,7 @@
 """`compute`: the targets that the files of `compute/` describe, and which of them a run may use.
 
 For the local workspace everything is in the files: a local target is always there and has nothing to start or
-stop. Cluster files are shown, with a note to whom they belong.
+stop. A workspace that `ManagesCompute` makes its clusters from the files, and may have others besides.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.compute_file import list_compute_files, read_compute
-from amlctl.core.compute import ComputeTarget, FieldDifference, LocalTarget, differences
-from amlctl.core.events import EventSink, Note, null_sink
+from amlctl.core.compute import ClusterTarget, ComputeTarget, FieldDifference, LocalTarget, differences
+from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.settings import Settings
-from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.errors import Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
+from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
 
+HOURS_A_MONTH = 730
 LOCAL = "local"
 """The target that is there without any file: one slot."""
 
@@ -49,26 +51,59 @@ class CreateResult:
         return {"name": self.name, "is_reused": self.is_reused, "changes": changes}
 
 
-def list_targets(project: Project) -> list[ComputeView]:
-    """All files of `compute/` by name, and `local` in any case. Raises SettingsError (broken file)."""
+def list_targets(project: Project, workspace: Workspace) -> list[ComputeView]:
+    """All files of `compute/` and what the workspace has besides, by name; `local` in any case.
+
+    Raises SettingsError (broken file), and what asking the workspace raises.
+    """
     targets = {target.name: target for target in list_compute_files(project)}
     targets.setdefault(LOCAL, LocalTarget(LOCAL))
-    return [_view(targets[name]) for name in sorted(targets)]
+    views = {name: _view(target) for name, target in targets.items()}
+    if isinstance(workspace, ManagesCompute):
+        there = {one.target.name: one for one in workspace.computes.list()}
+        for name, target in targets.items():
+            if isinstance(target, ClusterTarget):
+                views[name] = _present_view(there.get(name), target)
+        views |= {
+            name: ComputeView(one.target, one.state, one.note) for name, one in there.items() if name not in views
+        }
+    return [views[name] for name in sorted(views)]
 
 
-def show(project: Project, name: str) -> ComputeView:
+def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
     """Raises NotFound with the nearest name, SettingsError."""
-    return _view(find_target(project, name))
+    if not isinstance(workspace, ManagesCompute):
+        return _view(find_target(project, name))
+    there = workspace.computes.find(name)
+    if there is not None:
+        return ComputeView(there.target, there.state, there.note)
+    target = find_target(project, name)
+    return _present_view(None, target) if isinstance(target, ClusterTarget) else _view(target)
 
 
-def create(project: Project, source: str, *, cwd: Path, sink: EventSink = null_sink) -> CreateResult:
-    """Make the target of a file, or of a name that stands in `compute/`. A local one is checked and reused.
+def create(
+    project: Project,
+    workspace: Workspace,
+    source: str,
+    *,
+    cwd: Path,
+    is_update: bool = False,
+    sink: EventSink = null_sink,
+) -> CreateResult:
+    """Make the target of a file, or of a name that stands in `compute/`; an equal one is reused.
 
-    Raises NotFound, SettingsError (broken file, or a target of an azureml workspace).
+    Raises NotFound, SettingsError (broken file), UsageError (not for this workspace, or refused), Conflict (a different
+    one is there, and `is_update` was not asked for), ServiceUnavailable (quota, failure).
     """
     path = cwd / source
     wanted = read_compute(path) if path.is_file() else find_target(project, source)
-    _check_is_local(wanted)
+    if isinstance(wanted, ClusterTarget):
+        return ensure_cluster(_computes(workspace, wanted), wanted, is_update=is_update, sink=sink)
+    if isinstance(workspace, ManagesCompute):
+        raise UsageError(
+            f"{wanted.name} is this machine, and workspace {workspace.name} is in Azure ML",
+            hint="amlctl --workspace local compute create",
+        )
     known = {target.name: target for target in list_compute_files(project)}
     changes = differences(known.get(wanted.name, wanted), wanted)
     if changes:
@@ -81,19 +116,48 @@ def create(project: Project, source: str, *, cwd: Path, sink: EventSink = null_s
     return CreateResult(wanted.name, is_reused=True)
 
 
-def start(project: Project, name: str) -> None:
-    """Raises UsageError: a local target has nothing to start."""
-    _refuse(project, name, "started: it is this machine, and it is always there")
+def ensure_cluster(
+    computes: ComputeTargets, wanted: ClusterTarget, *, is_update: bool, sink: EventSink
+) -> CreateResult:
+    """See `create`."""
+    present = computes.find(wanted.name)
+    changes = () if present is None else tuple(differences(present.target, wanted))
+    if present is not None and not changes:
+        sink(Note(f"{wanted.name} is there already, and equal"))
+        return CreateResult(wanted.name, is_reused=True)
+    if changes and not is_update:
+        raise Conflict(
+            f"{wanted.name} is there already, and differs in " + ", ".join(change.field for change in changes),
+            hint=f"amlctl compute create {wanted.name} --update changes it; some fields only a new one can have",
+            details=[f"{change.field}: {change.present} there, {change.wanted} wanted" for change in changes],
+        )
+    if wanted.min_instances:
+        hours = wanted.min_instances * HOURS_A_MONTH
+        sink(Warned(f"{wanted.name} keeps {wanted.min_instances} nodes day and night: {hours:,} node hours a month"))
+    computes.create(wanted, sink)
+    return CreateResult(wanted.name, is_reused=False, changes=changes)
 
 
-def stop(project: Project, name: str) -> None:
-    """Raises UsageError: a local target has nothing to stop."""
-    _refuse(project, name, "stopped: it is this machine")
+def start(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
+    """Its state then. Raises UsageError: a local target has nothing to start."""
+    if isinstance(workspace, ManagesCompute):
+        return workspace.computes.start(name, sink).state
+    raise _refusal(project, name, "started: it is this machine, and it is always there")
 
 
-def delete(project: Project, name: str) -> None:
-    """Raises UsageError: a local target is only its file."""
-    _refuse(project, name, "deleted: it is this machine; remove its file in compute/ instead")
+def stop(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
+    """Its state then. Raises UsageError: a local target has nothing to stop."""
+    if isinstance(workspace, ManagesCompute):
+        return workspace.computes.stop(name, sink).state
+    raise _refusal(project, name, "stopped: it is this machine")
+
+
+def delete(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
+    """Raises UsageError: a local target is only its file. Raises Conflict where runs use it."""
+    if isinstance(workspace, ManagesCompute):
+        workspace.computes.delete(name)
+        return "deleted"
+    raise _refusal(project, name, "deleted: it is this machine; remove its file in compute/ instead")
 
 
 def find_target(project: Project, name: str) -> ComputeTarget:
@@ -145,15 +209,31 @@ def _view(target: ComputeTarget) -> ComputeView:
     return ComputeView(target, "unknown", "made by an azureml workspace: amlctl --workspace NAME compute show")
 
 
-def _check_is_local(target: ComputeTarget) -> None:
-    if not isinstance(target, LocalTarget):
-        raise UsageError(
-            f"{target.name} is a target of an azureml workspace, and this one is local",
-            hint=f"amlctl --workspace NAME compute create {target.name}",
-        )
+def _present_view(present: PresentTarget | None, target: ClusterTarget) -> ComputeView:
+    """Of a file: what is there of it."""
+    if present is None:
+        return ComputeView(target, "not made", f"amlctl compute create {target.name}")
+    changes = differences(present.target, target)
+    differs = "differs from its file in " + ", ".join(change.field for change in changes) if changes else ""
+    return ComputeView(present.target, present.state, "; ".join(part for part in (present.note, differs) if part))
 
 
-def _refuse(project: Project, name: str, why: str) -> None:
+def _computes(workspace: Workspace, target: ClusterTarget) -> ComputeTargets:
+    """Raises UsageError where the workspace makes none."""
+    if isinstance(workspace, ManagesCompute):
+        return workspace.computes
+    raise UsageError(
+        f"{target.name} is a target of an azureml workspace, and this one is local",
+        hint=f"amlctl --workspace NAME compute create {target.name}",
+    )
+
+
+def _refusal(project: Project, name: str, why: str) -> UsageError:
+    """Raises NotFound."""
     target = find_target(project, name)
-    _check_is_local(target)
-    raise UsageError(f"{name} cannot be {why}", hint="amlctl compute list")
+    if isinstance(target, ClusterTarget):
+        return UsageError(
+            f"{name} is a target of an azureml workspace, and this one is local",
+            hint=f"amlctl --workspace NAME compute show {name}",
+        )
+    return UsageError(f"{name} cannot be {why}", hint="amlctl compute list")

@@ -67,6 +67,49 @@ class KeepsFiles(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class PresentTarget:
+    """A compute target as it is there now: `state` is a word, `note` more of it or empty."""
+
+    target: ClusterTarget
+    state: str
+    note: str = ""
+
+
+class ComputeTargets(Protocol):
+    """Those of a workspace that makes them. What is waited for may take minutes."""
+
+    def list(self) -> Sequence[PresentTarget]:
+        """By name."""
+        ...
+
+    def find(self, name: str) -> Optional[PresentTarget]: ...
+
+    def create(self, target: ClusterTarget, sink: EventSink) -> PresentTarget:
+        """Make it, or change the one of that name. Raises ServiceUnavailable (quota, failure), UsageError (refused)."""
+        ...
+
+    def start(self, name: str, sink: EventSink) -> PresentTarget:
+        """Raises NotFound."""
+        ...
+
+    def stop(self, name: str, sink: EventSink) -> PresentTarget:
+        """Raises NotFound."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Raises NotFound, Conflict (in use)."""
+        ...
+
+
+@runtime_checkable
+class ManagesCompute(Protocol):
+    """A workspace whose compute targets are made and deleted."""
+
+    @property
+    def computes(self) -> ComputeTargets: ...
+
+
 class Workspace(Protocol):
     """One place where runs are made."""
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from amlctl.core.events import null_sink
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import NotFound, UsageError
 from amlctl.operations import compute
@@ -24,7 +25,7 @@ def targets(bench: Bench) -> None:
 
 
 def test_targets_are_listed_from_their_files(bench: Bench) -> None:
-    views = compute.list_targets(bench.project)
+    views = compute.list_targets(bench.project, bench.workspace)
     assert [view.target.name for view in views] == ["gpu", "local"]
     assert "azureml" in views[0].note
     assert views[1].to_json()["slots"] == 2
@@ -33,33 +34,33 @@ def test_targets_are_listed_from_their_files(bench: Bench) -> None:
 
 def test_the_local_target_needs_no_file(bench: Bench) -> None:
     (bench.project.compute_dir / "local.yaml").unlink()
-    assert compute.show(bench.project, "local").state == "ready"
+    assert compute.show(bench.project, bench.workspace, "local").state == "ready"
 
 
 def test_creating_a_local_target_is_idempotent(bench: Bench) -> None:
     for _ in range(2):
-        result = compute.create(bench.project, "local", cwd=bench.project.root)
+        result = compute.create(bench.project, bench.workspace, "local", cwd=bench.project.root)
         assert (result.name, result.is_reused) == ("local", True)
-    assert compute.create(bench.project, "compute/local.yaml", cwd=bench.project.root).is_reused
+    assert compute.create(bench.project, bench.workspace, "compute/local.yaml", cwd=bench.project.root).is_reused
 
 
 def test_a_different_local_target_is_told_apart(bench: Bench) -> None:
     bench.write("other.yaml", "name: local\ntype: local\nslots: 5\n")
     with pytest.raises(UsageError, match="slots"):
-        compute.create(bench.project, "other.yaml", cwd=bench.project.root)
+        compute.create(bench.project, bench.workspace, "other.yaml", cwd=bench.project.root)
 
 
 @pytest.mark.parametrize("verb", [compute.start, compute.stop, compute.delete])
 @pytest.mark.parametrize("name", ["local", "gpu"])
 def test_a_local_workspace_has_nothing_to_start_or_stop(bench: Bench, verb: object, name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        verb(bench.project, name)  # type: ignore[operator]
+        verb(bench.project, bench.workspace, name, null_sink)  # type: ignore[operator]
     assert name in caught.value.message
 
 
 def test_an_unknown_target_shows_the_nearest(bench: Bench) -> None:
     with pytest.raises(NotFound) as caught:
-        compute.show(bench.project, "gpus")
+        compute.show(bench.project, bench.workspace, "gpus")
     assert "gpu" in caught.value.hint
 
 

@@ -10,8 +10,10 @@ import typer
 from amlctl.cli.invocation import invocation
 from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.render.text import places
+from amlctl.core.events import EventSink
 from amlctl.localfs.project import Project
 from amlctl.operations import compute as operations
+from amlctl.workspaces.contract import Workspace
 
 app = typer.Typer(
     add_completion=False,
@@ -29,7 +31,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A target of compute/.
 def list_(ctx: typer.Context) -> None:
     """List the targets that a run may use."""
     call = invocation(ctx)
-    views = operations.list_targets(call.app.project)
+    views = operations.list_targets(call.app.project, call.app.workspace)
     call.result(
         {"compute": [view.to_json() for view in views]},
         lambda style, width: places.target_table_lines(views, width),
@@ -40,7 +42,7 @@ def list_(ctx: typer.Context) -> None:
 def show(ctx: typer.Context, name: Name) -> None:
     """Show a target's settings and state."""
     call = invocation(ctx)
-    view = operations.show(call.app.project, name)
+    view = operations.show(call.app.project, call.app.workspace, name)
     call.result(view.to_json(), lambda style, width: places.target_lines(view))
 
 
@@ -48,32 +50,36 @@ def show(ctx: typer.Context, name: Name) -> None:
 def create(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A target of compute/, or its file.")],
+    is_update: Annotated[bool, typer.Option("--update", help="Change a target that differs from its file.")] = False,
 ) -> None:
     """Make a target; an equal one is used as it is."""
     call = invocation(ctx)
-    result = operations.create(call.app.project, source, cwd=call.cwd, sink=call.reporter)
+    app_ = call.app
+    result = operations.create(
+        app_.project, app_.workspace, source, cwd=call.cwd, is_update=is_update, sink=call.reporter
+    )
     call.result(result.to_json(), lambda style, width: places.created_lines(result))
 
 
 @app.command(epilog="Examples:\n\n  amlctl compute start gpu")
 def start(ctx: typer.Context, name: Name) -> None:
-    """Start a target that can be stopped."""
-    _act(ctx, name, operations.start, "started")
+    """Start a compute instance; a cluster keeps a node ready."""
+    _act(ctx, name, operations.start)
 
 
 @app.command(epilog="Examples:\n\n  amlctl compute stop gpu")
 def stop(ctx: typer.Context, name: Name) -> None:
     """Stop a target, so that it costs nothing."""
-    _act(ctx, name, operations.stop, "stopped")
+    _act(ctx, name, operations.stop)
 
 
 @app.command(epilog="Examples:\n\n  amlctl compute delete gpu")
 def delete(ctx: typer.Context, name: Name) -> None:
     """Delete a target; its file stays."""
-    _act(ctx, name, operations.delete, "deleted")
+    _act(ctx, name, operations.delete)
 
 
-def _act(ctx: typer.Context, name: str, operation: Callable[[Project, str], None], done: str) -> None:
+def _act(ctx: typer.Context, name: str, operation: Callable[[Project, Workspace, str, EventSink], str]) -> None:
     call = invocation(ctx)
-    operation(call.app.project, name)
-    call.result({"name": name, "state": done}, lambda style, width: [f"{name}  {done}"])
+    state = operation(call.app.project, call.app.workspace, name, call.reporter)
+    call.result({"name": name, "state": state}, lambda style, width: [f"{name}  {state}"])

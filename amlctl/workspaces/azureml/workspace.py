@@ -27,7 +27,7 @@ from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.records import Records, load_stored, save_stored
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
-from amlctl.workspaces.contract import EnvironmentInfo, LogChunk, RunFiles
+from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, RunFiles
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
@@ -70,6 +70,12 @@ class AzureMLWorkspace:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def computes(self) -> ComputeTargets:
+        from amlctl.workspaces.azureml.compute import Computes
+
+        return Computes(self._connection)
 
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
         from amlctl.workspaces.azureml.checks import checks

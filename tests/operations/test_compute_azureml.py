@@ -1,0 +1,182 @@
+"""Compute targets of Azure ML, made by the real SDK on the loopback service."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amlctl.core.events import Event, Note, Warned
+from amlctl.core.settings import WorkspaceSettings
+from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
+from amlctl.localfs.project import Project
+from amlctl.operations import compute
+from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
+from tests.support.azureml_service import AzureMLService
+from tests.support.runs import make_project
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:marshmallow", "ignore::DeprecationWarning:azure")
+
+CLUSTER = """\
+$schema: https://azuremlschemas.azureedge.net/latest/amlCompute.schema.json
+name: {name}
+type: amlcompute
+size: Standard_NC6s_v3
+tier: low_priority
+min_instances: {least}
+max_instances: 4
+idle_time_before_scale_down: 100
+tags:
+  team: vision
+"""
+
+
+class Bench:
+    """A project whose workspace is the service, with a target's file in `compute/`."""
+
+    def __init__(self, project: Project, workspace: AzureMLWorkspace) -> None:
+        self.project = project
+        self.workspace = workspace
+        self.name = f"gpu-{uuid.uuid4().hex[:8]}"
+        self.events: list[Event] = []
+        self.write()
+
+    def write(self, *, least: int = 0, text: str = CLUSTER) -> None:
+        self.project.compute_dir.mkdir(exist_ok=True)
+        (self.project.compute_dir / "gpu.yaml").write_text(text.format(name=self.name, least=least))
+
+    def create(self, *, is_update: bool = False) -> compute.CreateResult:
+        root = self.project.root
+        return compute.create(
+            self.project, self.workspace, self.name, cwd=root, is_update=is_update, sink=self.events.append
+        )
+
+    def show(self) -> compute.ComputeView:
+        return compute.show(self.project, self.workspace, self.name)
+
+    @property
+    def messages(self) -> str:
+        return "\n".join(event.message for event in self.events if isinstance(event, (Note, Warned)))
+
+
+@pytest.fixture
+def bench(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    for name, value in azureml.variables.items():
+        monkeypatch.setenv(name, value)
+    project = make_project(tmp_path / "project")
+    settings = WorkspaceSettings(
+        "cloud",
+        "azureml",
+        subscription_id=azureml.subscription_id,
+        resource_group=azureml.resource_group,
+        workspace_name=azureml.workspace_name,
+        endpoint=azureml.endpoint,
+    )
+    connection = Connection(settings, project, os.environ)
+    store = DirectoryStore(tmp_path / "unused")
+    workspace = AzureMLWorkspace(
+        "cloud", connection, project, store, experiment="e", open_store=lambda url: DirectoryStore(Path(url))
+    )
+    with azureml.faults.while_testing():
+        yield Bench(project, workspace)
+    connection.close()
+    os.environ.pop("AZUREML_CURRENT_CLOUD", None)  # MLClient writes it
+
+
+def test_a_cluster_is_made_as_its_file_says(bench: Bench, azureml: AzureMLService) -> None:
+    assert bench.show().state == "not made"
+    result = bench.create()
+    assert (result.name, result.is_reused, result.changes) == (bench.name, False, ())
+    view = bench.show()
+    assert view.state == "ready"
+    assert view.note == "0 of 4 nodes"
+    target = view.target
+    assert (target.size.lower(), target.tier) == ("standard_nc6s_v3", "low_priority")
+    assert (target.min_instances, target.max_instances, target.idle_time_before_scale_down) == (0, 4, 100)
+    assert target.rest == {"tags": {"team": "vision"}}
+    listed = {one.target.name: one.state for one in compute.list_targets(bench.project, bench.workspace)}
+    assert listed[bench.name] == "ready"
+    assert listed["local"] == "ready"
+
+
+def test_what_the_file_leaves_open_costs_least(bench: Bench) -> None:
+    bench.write(text="name: {name}\ntype: amlcompute\nsize: Standard_DS3_v2\n")
+    bench.create()
+    target = bench.show().target
+    assert (target.min_instances, target.idle_time_before_scale_down, target.tier) == (0, 120, "dedicated")
+
+
+def test_an_equal_one_is_reused(bench: Bench, azureml: AzureMLService) -> None:
+    bench.create()
+    before = len(azureml.calls_like(f"PUT .*/computes/{bench.name}"))
+    assert bench.create().is_reused
+    assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == before
+
+
+def test_a_different_one_is_told_apart_and_changed_when_asked(bench: Bench) -> None:
+    bench.create()
+    bench.write(least=2)
+    assert "differs from its file in min_instances" in bench.show().note
+    with pytest.raises(Conflict) as caught:
+        bench.create()
+    assert caught.value.details == ("min_instances: 0 there, 2 wanted",)
+    assert "--update" in caught.value.hint
+    result = bench.create(is_update=True)
+    assert [change.field for change in result.changes] == ["min_instances"]
+    assert bench.show().target.min_instances == 2
+    assert "1,460 node hours a month" in bench.messages
+
+
+def test_what_never_changes_is_refused_in_words(bench: Bench) -> None:
+    bench.create()
+    bench.write(text=CLUSTER.replace("Standard_NC6s_v3", "Standard_DS3_v2"))
+    with pytest.raises(UsageError, match="vmSize"):
+        bench.create(is_update=True)
+
+
+def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:
+    bench.create()
+    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    compute.start(*arguments)
+    assert bench.show().target.min_instances == 1
+    compute.stop(*arguments)
+    assert bench.show().target.min_instances == 0
+    assert compute.delete(*arguments) == "deleted"
+    assert bench.show().state == "not made"
+    with pytest.raises(NotFound):
+        compute.start(*arguments)
+
+
+def test_an_instance_is_really_started_and_stopped(bench: Bench) -> None:
+    bench.write(text="name: {name}\ntype: computeinstance\nsize: Standard_DS3_v2\n")
+    bench.create()
+    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    assert compute.stop(*arguments) == "Stopped"
+    assert compute.start(*arguments) == "Running"
+
+
+@pytest.mark.parametrize("quota", ["refused", "operation", "nodes"])
+def test_a_quota_that_is_used_up_is_said(bench: Bench, azureml: AzureMLService, quota: str) -> None:
+    azureml.faults.quota = quota  # type: ignore[assignment]
+    with pytest.raises(ServiceUnavailable) as caught:
+        bench.create()
+    assert caught.value.message.startswith(f"no quota for {bench.name}: ")
+    assert "Quotas" in caught.value.hint
+
+
+def test_no_right_is_said(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.faults.deny("PUT .*/computes/", "Microsoft.MachineLearningServices/workspaces/computes/write")
+    with pytest.raises(RightsError) as caught:
+        bench.create()
+    assert "Compute Operator" in caught.value.hint
+
+
+def test_the_local_target_is_none_of_the_workspace(bench: Bench) -> None:
+    (bench.project.compute_dir / "local.yaml").write_text("name: local\ntype: local\n")
+    with pytest.raises(AmlctlError, match="this machine"):
+        compute.create(bench.project, bench.workspace, "local", cwd=bench.project.root)
