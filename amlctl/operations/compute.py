@@ -75,10 +75,11 @@ def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
     if not isinstance(workspace, ManagesCompute):
         return _view(find_target(project, name))
     there = workspace.computes.find(name)
-    if there is not None:
+    own = next((target for target in list_compute_files(project) if target.name == name), None)
+    if there is not None and not isinstance(own, ClusterTarget):
         return ComputeView(there.target, there.state, there.note)
-    target = find_target(project, name)
-    return _present_view(None, target) if isinstance(target, ClusterTarget) else _view(target)
+    target = own or find_target(project, name)
+    return _present_view(there, target) if isinstance(target, ClusterTarget) else _view(target)
 
 
 def create(
