@@ -20,6 +20,7 @@ from amlctl.localfs.project import Project
 from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
 
 HOURS_A_MONTH = 730
+SERVERLESS = "serverless"
 LOCAL = "local"
 """The target that is there without any file: one slot."""
 
@@ -31,10 +32,14 @@ class ComputeView:
     target: ComputeTarget
     state: str
     note: str = ""
+    present: PresentTarget | None = None
 
     def to_json(self) -> dict[str, Any]:
         facts = asdict(self.target)
         facts.update(dict(facts.pop("rest", ())))  # what Azure ML's schema has and amlctl only hands on
+        if self.present is not None:
+            there = self.present
+            facts.update(nodes=there.nodes, busy_nodes=there.busy_nodes, errors=list(there.errors))
         return {**facts, "state": self.state, "note": self.note}
 
 
@@ -99,7 +104,7 @@ def create(
     path = cwd / source
     wanted = read_compute(path) if path.is_file() else find_target(project, source)
     if isinstance(wanted, ClusterTarget):
-        return ensure_cluster(_computes(workspace, wanted), wanted, is_update=is_update, sink=sink)
+        return _ensure_cluster(_computes(workspace, wanted), wanted, is_update=is_update, sink=sink)
     if isinstance(workspace, ManagesCompute):
         raise UsageError(
             f"{wanted.name} is this machine, and workspace {workspace.name} is in Azure ML",
@@ -117,14 +122,31 @@ def create(
     return CreateResult(wanted.name, is_reused=True)
 
 
-def ensure_cluster(
+def prepare_target(project: Project, workspace: Workspace, name: str, sink: EventSink) -> None:
+    """Before a run: a target that has a file and is not there is made; one that differs is used as it is, and said.
+
+    Raises NotFound (neither a file nor there), ServiceUnavailable (quota, failure), RightsError.
+    """
+    if not isinstance(workspace, ManagesCompute) or name == SERVERLESS:
+        return
+    own = next((target for target in list_compute_files(project) if target.name == name), None)
+    if not isinstance(own, ClusterTarget):
+        if workspace.computes.find(name) is None:
+            find_target(project, name)
+        return
+    try:
+        _ensure_cluster(workspace.computes, own, is_update=False, sink=sink)
+    except Conflict as error:
+        sink(Warned(f"{error.message}; the run takes it as it is ({error.hint})"))
+
+
+def _ensure_cluster(
     computes: ComputeTargets, wanted: ClusterTarget, *, is_update: bool, sink: EventSink
 ) -> CreateResult:
     """See `create`."""
     present = computes.find(wanted.name)
     changes = () if present is None else tuple(differences(present.target, wanted))
     if present is not None and not changes:
-        sink(Note(f"{wanted.name} is there already, and equal"))
         return CreateResult(wanted.name, is_reused=True)
     if changes and not is_update:
         raise Conflict(
@@ -192,8 +214,8 @@ def default_target(project: Project, settings: Settings, workspace: str) -> str:
 def check_target(project: Project, settings: Settings, workspace: str, name: str) -> None:
     """Raises NotFound, or UsageError where the target is not for this workspace."""
     is_local = settings.workspace(workspace).compute == "local"
-    if not is_local and name == "serverless":
-        return
+    if not is_local and (name == SERVERLESS or name not in {one.name for one in list_compute_files(project)}):
+        return  # it may be there without a file: `prepare_target` looks
     target = find_target(project, name)
     if isinstance(target, LocalTarget) == is_local:
         return

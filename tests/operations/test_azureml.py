@@ -201,3 +201,30 @@ def test_a_run_of_a_workspace_that_does_not_answer_is_shown_as_it_was(
     assert "workspace cloud:" in done.err
     service.faults.reset()
     amlctl("cancel", run)
+
+
+def test_a_cluster_is_made_with_the_first_run_and_found_with_the_next(
+    amlctl: Amlctl, project: Path, service: AzureMLService
+) -> None:
+    name = f"c{uuid.uuid4().hex[:8]}"
+    (project / f"compute/{name}.yaml").write_text(
+        f"name: {name}\ntype: amlcompute\nsize: Standard_DS3_v2\nmax_instances: 2\n"
+    )
+    first = amlctl("--json", "submit", "train.py", "--compute", name)
+    assert first.document["status"] == "Completed", first.err
+    assert first.document["compute"] == name
+    assert len([call for call in first.calls if call.method == "PUT" and call.path.endswith(name)]) == 1
+    again = amlctl("--json", "submit", "train.py", "--compute", name, "--detach")
+    assert again.code == 0
+    before_the_job = [call for call in again.calls if call.method != "GET" or "/jobs/" not in call.path]
+    assert len(before_the_job) <= 4, before_the_job
+    assert not [call for call in again.calls if call.method == "PUT" and "/computes/" in call.path]
+    amlctl("cancel", again.document["run"])
+
+
+def test_a_target_that_is_nowhere_is_said_before_anything_goes_up(
+    amlctl: Amlctl, project: Path, service: AzureMLService
+) -> None:
+    done = amlctl("submit", "train.py", "--compute", "nowhere")
+    assert done.code == 4
+    assert "nowhere" in done.err
