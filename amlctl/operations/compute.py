@@ -32,14 +32,10 @@ class ComputeView:
     target: ComputeTarget
     state: str
     note: str = ""
-    present: PresentTarget | None = None
 
     def to_json(self) -> dict[str, Any]:
         facts = asdict(self.target)
         facts.update(dict(facts.pop("rest", ())))  # what Azure ML's schema has and amlctl only hands on
-        if self.present is not None:
-            there = self.present
-            facts.update(nodes=there.nodes, busy_nodes=there.busy_nodes, errors=list(there.errors))
         return {**facts, "state": self.state, "note": self.note}
 
 

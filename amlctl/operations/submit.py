@@ -36,13 +36,12 @@ from amlctl.operations.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.runs import resolve_run
 from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
 from amlctl.operations.sync import SyncOptions, dry_run, sync
-from amlctl.operations.targets import ensure
 from amlctl.runtime.run_keys import record_key
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import CodeFiles, code_index_key, collect_code, send_code
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.known import ensure_kept
-from amlctl.workspaces.contract import EnvironmentInfo, Targets, Workspace
+from amlctl.workspaces.contract import EnvironmentInfo, Workspace
 
 
 def random_hex() -> str:
@@ -150,12 +149,9 @@ def submit(
     is_detached: bool = False,
     fetch_outputs: bool = True,
     on_interrupt: Callable[[], InterruptChoice],
-    targets: Targets | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> SubmitResult:
     """Make the run and, unless detached, follow it to its end and bring its outputs, however it ended.
-
-    `targets` are those of a workspace with machines of its own: the run's is made where it is not there yet.
 
     Raises what `plan` raises before there is a run; afterwards only what keeps it from being started or read.
     """
@@ -164,7 +160,7 @@ def submit(
     def result(record: RunRecord, **more: Any) -> SubmitResult:
         return SubmitResult(record, round(time.monotonic() - started, 3), **more)
 
-    prepared = prepare(request, project, settings, workspace, store, sink, targets=targets, clock=clock)
+    prepared = prepare(request, project, settings, workspace, store, sink, clock=clock)
     run = prepared.record.run
     if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
         sink(Warned(f"{', '.join(sorted(prepared.secrets))}: whoever can read the workspace's jobs can read it"))
@@ -247,15 +243,12 @@ def prepare(
     store: Store,
     sink: EventSink,
     *,
-    targets: Targets | None = None,
     clock: Callable[[], datetime] = utc_now,
     random: Callable[[], str] = random_hex,
 ) -> PreparedRun:
     """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
     spec = _resolve(request, project, settings, workspace, store, sink)
     prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
-    if targets is not None:
-        ensure(project, targets, spec.compute, sink)
     snapshots = dict(spec.pinned)
     for dataset in spec.to_sync:
         done = sync(project, store, dataset, _sync_options(settings), sink)
