@@ -216,8 +216,8 @@ def test_a_cluster_is_made_with_the_first_run_and_found_with_the_next(
     assert len([call for call in first.calls if call.method == "PUT" and call.path.endswith(name)]) == 1
     again = amlctl("--json", "submit", "train.py", "--compute", name, "--detach")
     assert again.code == 0
-    before_the_job = [call for call in again.calls if call.method != "GET" or "/jobs/" not in call.path]
-    assert len(before_the_job) <= 4, before_the_job
+    made = next(number for number, call in enumerate(again.calls, 1) if call.method == "PUT" and "/jobs/" in call.path)
+    assert made <= 4, again.calls
     assert not [call for call in again.calls if call.method == "PUT" and "/computes/" in call.path]
     amlctl("cancel", again.document["run"])
 
