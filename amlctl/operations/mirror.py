@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import FileEntry, dataset_folder, dataset_of_folder, mirror_key
@@ -36,5 +37,6 @@ def delete_leftovers(
             hint="add --yes if that is meant",
             details=gone,
         )
-    for key in gone:
-        store.delete(key)
+    if gone:
+        with ThreadPoolExecutor(min(store.concurrency, len(gone))) as pool:
+            list(pool.map(store.delete, gone))
