@@ -54,7 +54,7 @@ def gc(store: Store, *, delete: bool, now: datetime, sink: EventSink, young_s: f
         store.put(GC_MARK, data, replace=True)
     try:
         result = _dead(store, now, young_s, sink, is_deleted=True)
-        for key in result.keys:
+        for key in sorted(result.keys, key=_is_code_index, reverse=True):
             store.delete(key)
         store.sweep(young_s)
     finally:
@@ -83,6 +83,11 @@ def _is_collectable(key: str) -> bool:
     return key.startswith("datasets/") and not key.endswith("/HEAD")
 
 
+def _is_code_index(key: str) -> bool:
+    """Those go first: an index that is there has its files."""
+    return key.startswith("code/") and key.count("/") == 1
+
+
 def _code_folders(key: str) -> Iterable[str]:
     if key.startswith("code/") and key.count("/") >= 2:
         yield key[: key.index("/", len("code/")) + 1]
@@ -96,7 +101,9 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
     manifests: dict[str, list[Entry]] = {}
     for entry in entries:
         folder, _, name = entry.key.rpartition("/")
-        if entry.key.startswith("datasets/") and name == "HEAD":
+        if _is_code_index(entry.key) and entry.modified_at >= young_after:
+            live.add(entry.key.removesuffix(".json") + "/")  # sent again not long ago: what it names is older
+        elif entry.key.startswith("datasets/") and name == "HEAD":
             heads.add(parse_head(store.get(entry.key)).manifest_key)
         elif entry.key.startswith("datasets/") and name.endswith(".gz") and not folder.endswith("/shards"):
             manifests.setdefault(folder, []).append(entry)

@@ -100,19 +100,22 @@ def collect_code(
 def send_code(store: Store, code: CodeFiles, *, sink: EventSink = null_sink) -> CodeSnapshot:
     """Send what the store does not have, or has damaged. Raises Conflict where a file changed since it was collected.
 
-    One listing tells what is missing or has another size; in a folder the bytes are looked at as well. Whoever uses
-    the snapshot makes sure with `ensure_kept` that no gc took it meanwhile.
+    A service that has the index has its files: they came before it, and go after it. In a folder the bytes are looked
+    at as well. Whoever uses the snapshot makes sure with `ensure_kept` that no gc took it meanwhile.
     """
     sent = 0
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
     index = encode_index([TreeFile(*entry) for entry in code.entries])
+    is_whole = _holds(store, index_key, index)
+    if is_whole and store.local_path(index_key) is None:
+        return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
     to_send = [
         (entry, source)
         for entry, source in zip(code.entries, code.sources)
         if there.get(entry.path) != entry.size_bytes or _is_damaged(store, prefix, entry)
     ]
-    if to_send or not _holds(store, index_key, index):
+    if to_send or not is_whole:
         ensure_format(store)
         with ThreadPoolExecutor(store.concurrency) as pool:
             jobs = [

@@ -97,6 +97,22 @@ def test_what_a_run_names_is_kept(clones: Clones, one: Clone) -> None:
     assert old.manifest_key not in clones.stored_keys()
 
 
+def test_an_index_of_code_that_is_there_has_its_files(clones: Clones) -> None:
+    """One that was sent again keeps what is older than itself; of dead code it goes before the files."""
+    for code in ("dead", "again"):
+        for key in (f"code/{code}/pipeline/a.py", f"code/{code}/zz.py", f"code/{code}.json"):
+            clones.store.put(key, b"x")
+    age(clones.folder / "store/code", 48 * 3600)
+    clones.store.put("code/again.json", b"x", replace=True)
+    kept = {key for key in clones.stored_keys() if "/again" in key}
+    faulty = FaultyStore(clones.store, lambda call: None)
+    gc(faulty, delete=True, now=NOW, sink=null_sink)
+    assert {key for key in clones.stored_keys() if key.startswith("code/")} == kept
+    deleted = [call.key for call in faulty.calls if call.method == "delete" and not call.is_done]
+    assert deleted[0] == "code/dead.json"
+    assert len(deleted) == 4  # and the mark
+
+
 def test_nothing_is_deleted_where_head_cannot_be_followed(clones: Clones, one: Clone) -> None:
     _snapshots(one, 12)
     head = json.loads(clones.store.get(head_key(DATASET)))
