@@ -7,20 +7,31 @@ stop. A workspace that `ManagesCompute` makes its clusters from the files, and m
 from __future__ import annotations
 
 import difflib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from amlctl.config.compute_file import list_compute_files, read_compute
-from amlctl.core.compute import ClusterTarget, ComputeTarget, FieldDifference, LocalTarget, differences
+from amlctl.core.compute import (
+    ClusterTarget,
+    ComputeTarget,
+    FieldDifference,
+    LocalTarget,
+    differences,
+    merged,
+    with_defaults,
+)
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.settings import Settings
 from amlctl.errors import Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
 
-HOURS_A_MONTH = 730
 SERVERLESS = "serverless"
+_FAILED = ("Failed", "Canceled", "SetupFailed", "CreateFailed")
+_CHANGEABLE = ("min_instances", "max_instances", "idle_time_before_scale_down", "description", "tags", "identity")
+"""Of a cluster. All else is settled when it is made; of an instance everything is."""
 LOCAL = "local"
 """The target that is there without any file: one slot."""
 
@@ -65,9 +76,7 @@ def list_targets(project: Project, workspace: Workspace) -> list[ComputeView]:
         for name, target in targets.items():
             if isinstance(target, ClusterTarget):
                 views[name] = _present_view(there.get(name), target)
-        views |= {
-            name: ComputeView(one.target, one.state, one.note) for name, one in there.items() if name not in views
-        }
+        views |= {name: _there(one) for name, one in there.items() if name not in views}
     return [views[name] for name in sorted(views)]
 
 
@@ -78,7 +87,7 @@ def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
     there = workspace.computes.find(name)
     own = next((target for target in list_compute_files(project) if target.name == name), None)
     if there is not None and not isinstance(own, ClusterTarget):
-        return ComputeView(there.target, there.state, there.note)
+        return _there(there)
     target = own or find_target(project, name)
     return _present_view(there, target) if isinstance(target, ClusterTarget) else _view(target)
 
@@ -100,7 +109,12 @@ def create(
     path = cwd / source
     wanted = read_compute(path) if path.is_file() else find_target(project, source)
     if isinstance(wanted, ClusterTarget):
-        return _ensure_cluster(_computes(workspace, wanted), wanted, is_update=is_update, sink=sink)
+        computes = _computes(workspace, wanted)
+        there = computes.find(wanted.name)
+        untold = sorted(wanted.rest.keys() - there.target.rest.keys()) if there is not None else []
+        if untold:
+            sink(Note(f"the service does not tell {', '.join(untold)} of {wanted.name}: not compared"))
+        return _ensure_cluster(computes, wanted, there, is_update=is_update, sink=sink)
     if isinstance(workspace, ManagesCompute):
         raise UsageError(
             f"{wanted.name} is this machine, and workspace {workspace.name} is in Azure ML",
@@ -130,31 +144,61 @@ def prepare_target(project: Project, workspace: Workspace, name: str, sink: Even
         if workspace.computes.find(name) is None:
             find_target(project, name)
         return
+    there = workspace.computes.find(name)
+    if there is not None and there.target.type == "computeinstance" and there.state in ("Stopped", "Stopping"):
+        raise UsageError(f"the instance {name} is {there.state}", hint=f"amlctl compute start {name}")
     try:
-        _ensure_cluster(workspace.computes, own, is_update=False, sink=sink)
+        _ensure_cluster(workspace.computes, own, there, is_update=False, sink=sink)
     except Conflict as error:
         sink(Warned(f"{error.message}; the run takes it as it is ({error.hint})"))
 
 
 def _ensure_cluster(
-    computes: ComputeTargets, wanted: ClusterTarget, *, is_update: bool, sink: EventSink
+    computes: ComputeTargets,
+    wanted: ClusterTarget,
+    there: PresentTarget | None,
+    *,
+    is_update: bool,
+    sink: EventSink,
 ) -> CreateResult:
     """See `create`."""
-    present = computes.find(wanted.name)
-    changes = () if present is None else tuple(differences(present.target, wanted))
-    if present is not None and not changes:
+    if there is None:
+        made = with_defaults(wanted)
+        _warn_of_idle_nodes(made, sink)
+        computes.create(made, sink)
+        return CreateResult(made.name, is_reused=False)
+    again = f"amlctl compute delete {wanted.name}; amlctl compute create {wanted.name}"
+    if there.state in _FAILED:
+        raise UsageError(f"{wanted.name} is {there.state}" + (f": {there.note}" if there.note else ""), hint=again)
+    changes = _changes(there, wanted)
+    if not changes:
         return CreateResult(wanted.name, is_reused=True)
-    if changes and not is_update:
-        raise Conflict(
-            f"{wanted.name} is there already, and differs in " + ", ".join(change.field for change in changes),
-            hint=f"amlctl compute create {wanted.name} --update changes it; some fields only a new one can have",
-            details=[f"{change.field}: {change.present} there, {change.wanted} wanted" for change in changes],
+    told = [f"{change.field}: {_text(change.present)} there, {_text(change.wanted)} wanted" for change in changes]
+    is_fixed = not wanted.is_cluster or any(change.field.partition(".")[0] not in _CHANGEABLE for change in changes)
+    if is_update and is_fixed:
+        raise UsageError(
+            f"{wanted.name} cannot be changed in what is settled when it is made: {_fields(changes)}",
+            hint=again,
+            details=told,
         )
-    if wanted.min_instances:
-        hours = wanted.min_instances * HOURS_A_MONTH
-        sink(Warned(f"{wanted.name} keeps {wanted.min_instances} nodes day and night: {hours:,} node hours a month"))
-    computes.create(wanted, sink)
-    return CreateResult(wanted.name, is_reused=False, changes=changes)
+    if not is_update:
+        change_it = f"amlctl compute create {wanted.name} --update changes it"
+        raise Conflict(
+            f"{wanted.name} is there already, and differs in {_fields(changes)}",
+            hint=f"only a new one can have that: {again}" if is_fixed else change_it,
+            details=told,
+        )
+    target = merged(there.target, wanted)
+    _warn_of_idle_nodes(target, sink)
+    computes.create(target, sink)
+    return CreateResult(wanted.name, is_reused=False, changes=tuple(changes))
+
+
+def _warn_of_idle_nodes(target: ClusterTarget, sink: EventSink) -> None:
+    if target.min_instances:
+        nodes = "one node" if target.min_instances == 1 else f"{target.min_instances} nodes"
+        hours = target.node_hours_a_month
+        sink(Warned(f"{target.name} keeps {nodes} day and night: {hours:,} node hours a month"))
 
 
 def start(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
@@ -232,9 +276,30 @@ def _present_view(present: PresentTarget | None, target: ClusterTarget) -> Compu
     """Of a file: what is there of it."""
     if present is None:
         return ComputeView(target, "not made", f"amlctl compute create {target.name}")
-    changes = differences(present.target, target)
-    differs = "differs from its file in " + ", ".join(change.field for change in changes) if changes else ""
-    return ComputeView(present.target, present.state, "; ".join(part for part in (present.note, differs) if part))
+    changes = _changes(present, target)
+    differs = f"differs from its file in {_fields(changes)}" if changes else ""
+    return _there(present, differs)
+
+
+def _there(present: PresentTarget, differs: str = "") -> ComputeView:
+    """Without the fields that are empty there."""
+    told = {name: value for name, value in present.target.rest.items() if value not in (None, {}, [])}
+    note = "; ".join(part for part in (present.note, differs) if part)
+    return ComputeView(replace(present.target, rest=told), present.state, note)
+
+
+def _changes(present: PresentTarget, wanted: ClusterTarget) -> list[FieldDifference]:
+    """What the service does not tell cannot be compared."""
+    told = {name: value for name, value in wanted.rest.items() if name in present.target.rest}
+    return differences(present.target, replace(wanted, rest=told))
+
+
+def _fields(changes: Sequence[FieldDifference]) -> str:
+    return ", ".join(change.field for change in changes)
+
+
+def _text(value: object) -> str:
+    return "nothing" if value in (None, "", {}, []) else str(value)
 
 
 def _computes(workspace: Workspace, target: ClusterTarget) -> ComputeTargets:

@@ -68,6 +68,7 @@ class Bench:
 def bench(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for name, value in azureml.variables.items():
         monkeypatch.setenv(name, value)
+    cloud = os.environ.get("AZUREML_CURRENT_CLOUD")
     project = make_project(tmp_path / "project")
     settings = WorkspaceSettings(
         "cloud",
@@ -85,7 +86,7 @@ def bench(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with azureml.faults.while_testing():
         yield Bench(project, workspace)
     connection.close()
-    os.environ.pop("AZUREML_CURRENT_CLOUD", None)  # MLClient writes it
+    assert os.environ.get("AZUREML_CURRENT_CLOUD") == cloud  # MLClient writes it
 
 
 def test_a_cluster_is_made_as_its_file_says(bench: Bench, azureml: AzureMLService) -> None:
@@ -98,7 +99,7 @@ def test_a_cluster_is_made_as_its_file_says(bench: Bench, azureml: AzureMLServic
     target = view.target
     assert (target.size.lower(), target.tier) == ("standard_nc6s_v3", "low_priority")
     assert (target.min_instances, target.max_instances, target.idle_time_before_scale_down) == (0, 4, 100)
-    assert target.rest == {"tags": {"team": "vision"}}
+    assert target.rest["tags"] == {"team": "vision"}
     listed = {one.target.name: one.state for one in compute.list_targets(bench.project, bench.workspace)}
     assert listed[bench.name] == "ready"
     assert listed["local"] == "ready"
@@ -132,11 +133,75 @@ def test_a_different_one_is_told_apart_and_changed_when_asked(bench: Bench) -> N
     assert "1,460 node hours a month" in bench.messages
 
 
-def test_what_never_changes_is_refused_in_words(bench: Bench) -> None:
+def test_what_never_changes_is_refused_in_words(bench: Bench, azureml: AzureMLService) -> None:
     bench.create()
     bench.write(text=CLUSTER.replace("Standard_NC6s_v3", "Standard_DS3_v2"))
-    with pytest.raises(UsageError, match="vmSize"):
+    before = len(azureml.calls_like(f"PUT .*/computes/{bench.name}"))
+    with pytest.raises(UsageError, match="size") as caught:
         bench.create(is_update=True)
+    assert f"compute delete {bench.name}" in caught.value.hint
+    assert caught.value.details == ("size: STANDARD_NC6S_V3 there, Standard_DS3_v2 wanted",)
+    assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == before
+
+
+NETWORK = """\
+network_settings:
+  vnet_name: net
+  subnet: inner
+ssh_public_access_enabled: false
+enable_node_public_ip: false
+description: for training
+"""
+
+
+def test_all_that_the_service_tells_is_compared(bench: Bench) -> None:
+    bench.write(text=CLUSTER + NETWORK)
+    bench.create()
+    assert bench.create().is_reused
+    target = bench.show().target
+    assert target.rest["network_settings"]["vnet_name"] == "net"
+    assert target.rest["network_settings"]["subnet"].endswith("/virtualNetworks/net/subnets/inner")
+    bench.write(text=CLUSTER + NETWORK.replace("inner", "other").replace("for training", "for all"))
+    with pytest.raises(Conflict) as caught:
+        bench.create()
+    assert [line.partition(":")[0] for line in caught.value.details] == ["description", "network_settings.subnet"]
+
+
+def test_a_change_leaves_the_rest_alone(bench: Bench, azureml: AzureMLService) -> None:
+    bench.write(text=CLUSTER + NETWORK)
+    bench.create()
+    bench.write(text="name: {name}\ntype: amlcompute\nmax_instances: 6\ntags: {{owner: me}}\n")
+    bench.create(is_update=True)
+    compute.start(bench.project, bench.workspace, bench.name, bench.events.append)
+    assert "730 node hours a month" in bench.messages
+    target = bench.show().target
+    assert (target.min_instances, target.max_instances, target.idle_time_before_scale_down) == (1, 6, 100)
+    assert (target.size.lower(), target.tier) == ("standard_nc6s_v3", "low_priority")
+    assert target.rest["tags"] == {"team": "vision", "owner": "me"}
+    assert target.rest["network_settings"]["subnet"].endswith("/subnets/inner")
+    assert target.rest["ssh_public_access_enabled"] is False
+
+
+def test_what_the_service_does_not_tell_is_said(bench: Bench) -> None:
+    text = "name: {name}\ntype: computeinstance\nsize: Standard_DS3_v2\nsetup_scripts: {{}}\n"
+    bench.write(text=text)
+    bench.create()
+    assert bench.create().is_reused
+    assert "does not tell setup_scripts" in bench.messages
+
+
+def test_one_that_failed_is_not_reused(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.faults.quota = "operation"
+    with pytest.raises(ServiceUnavailable):
+        bench.create()
+    azureml.faults.quota = ""
+    assert bench.show().state == "Failed"
+    assert "quota" in bench.show().note
+    with pytest.raises(UsageError, match="is Failed") as caught:
+        bench.create()
+    assert "compute delete" in caught.value.hint
+    compute.delete(bench.project, bench.workspace, bench.name, bench.events.append)
+    assert not bench.create().is_reused
 
 
 def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:
@@ -155,8 +220,12 @@ def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:
 def test_an_instance_is_really_started_and_stopped(bench: Bench) -> None:
     bench.write(text="name: {name}\ntype: computeinstance\nsize: Standard_DS3_v2\n")
     bench.create()
+    assert bench.show().target.rest["idle_time_before_shutdown_minutes"] == 60
     arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
     assert compute.stop(*arguments) == "Stopped"
+    with pytest.raises(UsageError, match="is Stopped") as caught:
+        compute.prepare_target(bench.project, bench.workspace, bench.name, bench.events.append)
+    assert "compute start" in caught.value.hint
     assert compute.start(*arguments) == "Running"
 
 

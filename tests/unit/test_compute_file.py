@@ -6,9 +6,18 @@ import pytest
 
 from amlctl.config import compute_file
 from amlctl.config.compute_file import list_compute_files, read_compute
-from amlctl.core.compute import ClusterTarget, FieldDifference, LocalTarget, differences
+from amlctl.core.compute import (
+    ClusterTarget,
+    FieldDifference,
+    LocalTarget,
+    differences,
+    duration_s,
+    merged,
+    with_defaults,
+)
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
+from amlctl.workspaces.azureml.compute_document import present
 
 CLUSTER = """\
 $schema: https://azuremlschemas.azureedge.net/latest/amlCompute.schema.json
@@ -140,6 +149,50 @@ def test_differences_are_field_by_field() -> None:
         FieldDifference("tags.team", "a", "A"),
         FieldDifference("enable_node_public_ip", True, False),
     ]
+
+
+def test_values_are_compared_as_the_service_does() -> None:
+    document = {
+        "name": "gpu",
+        "identity": {"type": "UserAssigned", "userAssignedIdentities": {"/subscriptions/X": {"clientId": "c"}}},
+        "properties": {
+            "computeType": "AmlCompute",
+            "provisioningState": "Succeeded",
+            "properties": {"subnet": {"id": "/subscriptions/s/virtualNetworks/net/subnets/Inner"}},
+        },
+    }
+    there = present(document).target
+    users = [{"resource_id": "/subscriptions/x"}]
+    same = ClusterTarget(
+        "gpu",
+        "amlcompute",
+        rest={
+            "identity": {"type": "user_assigned", "user_assigned_identities": users},
+            "network_settings": {"subnet": "inner"},
+        },
+    )
+    assert differences(there, same) == []
+    other = ClusterTarget("gpu", "amlcompute", rest={"identity": {"type": "system_assigned"}})
+    assert [change.field for change in differences(there, other)] == ["identity.type"]
+    for text, seconds in (("PT1M40S", 100), ("PT2H", 7200), ("P1DT1S", 86401), ("PT", None), ("", None), ("1m", None)):
+        assert duration_s(text) == seconds
+
+
+def test_what_a_file_leaves_open() -> None:
+    made = with_defaults(ClusterTarget("gpu", "amlcompute", min_instances=6))
+    assert (made.min_instances, made.max_instances, made.idle_time_before_scale_down) == (6, 6, 120)
+    assert made.node_hours_a_month == 6 * 730
+    said = ClusterTarget("desk", "computeinstance", rest={"idle_time_before_shutdown": "PT3H"})
+    assert with_defaults(said) == said
+    assert with_defaults(ClusterTarget("desk", "computeinstance")).rest == {"idle_time_before_shutdown_minutes": 60}
+
+
+def test_a_change_is_laid_over_what_is_there() -> None:
+    there = ClusterTarget("gpu", "amlcompute", size="A", min_instances=2, rest={"tags": {"a": "1", "b": "2"}})
+    wanted = ClusterTarget("gpu", "amlcompute", min_instances=0, rest={"tags": {"b": "3"}})
+    assert merged(there, wanted) == ClusterTarget(
+        "gpu", "amlcompute", size="A", min_instances=0, rest={"tags": {"a": "1", "b": "3"}}
+    )
 
 
 def test_zero_and_false_are_wanted_values() -> None:

@@ -16,6 +16,9 @@
     records.py       records here and in the store
     starting.py      the one PUT that makes a run, never lost or doubled
     artifacts.py     what a run has left with Azure ML itself
+    compute.py       clusters and instances; the only one that imports `azure.ai.ml`, to make and change them
+    compute_document.py  pure: a target's document as the YAML that describes one
+    checks.py        what doctor tries out
 
-Everything is spoken over `http.client`: `azure.ai.ml` takes seconds to import, and asks again for what is known here.
+All else is spoken over `http.client`: `azure.ai.ml` takes seconds to import, and asks again for what is known here.
 """

@@ -1,91 +1,146 @@
-"""Compute targets of an Azure ML workspace. Read over our own connection; made, changed and deleted through
-`azure.ai.ml`, which knows every field of the YAML schemas (amlCompute, computeInstance). Imported here alone.
+"""Clusters and compute instances of one workspace.
 
+They are read, started, stopped and deleted through the connection, and made and changed through `azure.ai.ml`, which
+knows how each field of its YAML goes over the wire. `azure.ai.ml` is imported here and nowhere else.
 A cluster does not start or stop: started it keeps one node, stopped it goes down to none.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import logging
-import re
+import os
 import time
-from collections.abc import Callable, Mapping
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from amlctl.core.compute import ClusterTarget
-from amlctl.core.events import EventSink, Note
+from amlctl.core.events import EventSink, Note, Warned
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
+from amlctl.workspaces.azureml.compute_document import errors_of, in_words, present, told
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.exchange import Answer
+from amlctl.workspaces.azureml.login import Login
 from amlctl.workspaces.contract import PresentTarget
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.core.credentials import AccessToken
+    from azure.core.exceptions import HttpResponseError
 
 _VERSION = "2023-08-01-preview"
-_TOKEN_S = 300
-_IDLE_S = 120
-_POLL_S = 1.0
-_LONGEST_S = 1800.0
-_DURATION = re.compile(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
-_KINDS = {"amlcompute": "amlcompute", "computeinstance": "computeinstance"}
-_QUOTA = re.compile(r"quota", re.IGNORECASE)
+_CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
+_FAILED = ("Failed", "Canceled", "SetupFailed", "CreateFailed")
+_UNDER_WAY = ("Creating", "Updating", "Deleting", "Starting", "Stopping", "Restarting", "JobRunning")
 
 
 class Computes:
-    """Satisfies `ComputeTargets`."""
+    """Satisfies `ComputeTargets`. `poll_s` is between two looks at what takes long: the service says nothing of it."""
 
-    def __init__(self, connection: Connection, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, connection: Connection, *, poll_s: float = 1.0, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._connection = connection
+        self._poll_s = poll_s
         self._sleep = sleep
 
     def list(self) -> list[PresentTarget]:
-        documents = self._connection.values("/computes", _VERSION)
-        found = [present(document) for document in documents]
-        return sorted((one for one in found if one is not None), key=lambda one: one.target.name)
+        found = [present(document) for document in self._connection.values("/computes", _VERSION)]
+        return sorted(found, key=lambda one: one.target.name)
 
     def find(self, name: str) -> PresentTarget | None:
-        answer = self._connection.workspace("GET", f"/computes/{name}", _VERSION, accept=(404,))
-        return None if answer.status == 404 else present(answer.document)
+        document = self._document(name)
+        return None if document is None else present(document)
 
     def create(self, target: ClusterTarget, sink: EventSink) -> PresentTarget:
-        """Also changes one that is there. Raises ServiceUnavailable (quota, provisioning), UsageError (refused)."""
-        import yaml
-        from azure.ai.ml import load_compute
-
-        entity = load_compute(io.StringIO(yaml.safe_dump(_schema(target))))
-        verb = "changes" if self.find(target.name) is not None else "makes"
-        sink(Note(f"{verb} {target.name} ({target.size or target.type}) in {self._connection.place.shown}"))
-        self._act(target.name, lambda client: client.compute.begin_create_or_update(entity))
-        return self._settled(target.name)
+        """Also changes one that is there. Raises ServiceUnavailable (quota, failure), RightsError, UsageError."""
+        sink(Note(f"{target.name} ({target.size or target.type}) in {self._connection.place.shown}: asked for"))
+        return self._put(target)
 
     def start(self, name: str, sink: EventSink) -> PresentTarget:
-        if self._known(name).target.type == "amlcompute":
-            sink(Note(f"{name} is a cluster: it keeps one node from now on, until amlctl compute stop {name}"))
-            return self._keep_nodes(name, 1)
-        self._act(name, lambda client: client.compute.begin_start(name))
-        return self._settled(name)
+        known = self._known(name)
+        if not known.target.is_cluster:
+            return self._act(name, "start")
+        if not known.target.min_instances:
+            known = self._put(replace(known.target, min_instances=1))
+        kept = known.target.min_instances or 0
+        nodes = "one node" if kept == 1 else f"{kept} nodes"
+        hours = known.target.node_hours_a_month
+        sink(Warned(f"{name} keeps {nodes} until amlctl compute stop {name}: {hours:,} node hours a month"))
+        return known
 
     def stop(self, name: str, sink: EventSink) -> PresentTarget:
-        if self._known(name).target.type == "amlcompute":
-            sink(Note(f"{name} is a cluster: it keeps no node from now on; runs that are going go on"))
-            return self._keep_nodes(name, 0)
-        self._act(name, lambda client: client.compute.begin_stop(name))
-        return self._settled(name)
+        known = self._known(name)
+        if not known.target.is_cluster:
+            return self._act(name, "stop")
+        if known.target.min_instances:
+            known = self._put(replace(known.target, min_instances=0))
+        sink(Note(f"{name} is a cluster: it keeps no node from now on; runs that are going go on"))
+        return known
 
     def delete(self, name: str) -> None:
         self._known(name)
-        self._act(name, lambda client: client.compute.begin_delete(name, action="Delete"))
+        answer = self._connection.workspace(
+            "DELETE", _path(name), _VERSION, query={"underlyingResourceAction": "Delete"}, accept=(409,)
+        )
+        if answer.status == 409:
+            raise Conflict(
+                f"{name} is in use: {in_words(answer.code, answer.message)}",
+                hint="amlctl runs; cancel what uses it, then try again",
+            )
+        self._wait(name, "delete", answer)
+        while (there := self.find(name)) is not None:
+            if there.state != "Deleting":
+                raise _could_not("delete", name, there.note)
+            self._sleep(self._poll_s)
 
-    def _keep_nodes(self, name: str, count: int) -> PresentTarget:
-        def change(client: MLClient) -> Any:
-            entity = client.compute.get(name)
-            entity.min_instances = count
-            return client.compute.begin_update(entity)
+    def _put(self, target: ClusterTarget) -> PresentTarget:
+        from azure.core.exceptions import AzureError, HttpResponseError
 
-        self._act(name, change)
-        return self._settled(name)
+        try:
+            with self._client() as client, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client.compute.begin_create_or_update(_entity(target, self._location(target))).result()
+        except HttpResponseError as error:
+            raise self._refused(error, target) from error
+        except AzureError as error:
+            raise _failed(error, target) from error
+        document = self._document(target.name) or {}
+        errors = errors_of(document)
+        if errors:
+            raise _unmade(target, "; ".join(errors))
+        return present(document)
+
+    def _act(self, name: str, action: str) -> PresentTarget:
+        self._wait(name, action, self._connection.workspace("POST", f"{_path(name)}/{action}", _VERSION))
+        while (there := self._known(name)).state in _UNDER_WAY:
+            self._sleep(self._poll_s)
+        if there.state in _FAILED:
+            raise _could_not(action, name, there.note)
+        return there
+
+    def _wait(self, name: str, action: str, answer: Answer) -> None:
+        """Until the operation that the answer has begun is at its end. The service says nothing of when to ask."""
+        address = answer.headers.get("azure-asyncoperation")
+        while address:
+            document = self._connection.follow("GET", address).document or {}
+            status = str(document.get("status") or "Succeeded")
+            if status in ("Failed", "Canceled"):
+                raise _could_not(action, name, told(document))
+            if status == "Succeeded":
+                return
+            self._sleep(self._poll_s)
+
+    def _document(self, name: str) -> Mapping[str, Any] | None:
+        answer = self._connection.workspace("GET", _path(name), _VERSION, accept=(404,))
+        if answer.status == 404 and not _is_no_target(answer):
+            raise self._connection.error(answer, "GET", self._connection.place.id)
+        return None if answer.status == 404 else answer.document or {}
 
     def _known(self, name: str) -> PresentTarget:
         found = self.find(name)
@@ -94,155 +149,124 @@ class Computes:
             raise NotFound(f"{place.shown} has no compute target {name}", hint=f"amlctl compute create {name}")
         return found
 
-    def _act(self, name: str, begin: Callable[[MLClient], Any]) -> None:
-        """Raises what a refusal or a failed operation means."""
-        from azure.core.exceptions import AzureError, HttpResponseError
+    def _location(self, target: ClusterTarget) -> str:
+        """The SDK would ask for the workspace each time; an instance is always where the workspace is."""
+        return (target.location if target.is_cluster else "") or self._connection.facts.location
 
-        try:
-            begin(self._client()).result()
-        except HttpResponseError as error:
-            raise self._told(name, error.status_code or 0, _code(error), _message(error)) from error
-        except AzureError as error:
-            raise ServiceUnavailable(
-                f"Azure ML does not answer about {name}: {error}".splitlines()[0], hint="run the same command again"
-            ) from error
-
-    def _settled(self, name: str) -> PresentTarget:
-        """Raises ServiceUnavailable where it has not come to be."""
-        deadline = time.monotonic() + _LONGEST_S
-        while True:
-            answer = self._connection.workspace("GET", f"/computes/{name}", _VERSION)
-            properties = (answer.document or {}).get("properties") or {}
-            state = str(properties.get("provisioningState") or "")
-            inner = properties.get("properties") or {}
-            for error in [*(properties.get("provisioningErrors") or ()), *(inner.get("errors") or ())]:
-                told = error.get("error") or error
-                raise self._told(name, 0, str(told.get("code") or ""), str(told.get("message") or "no reason given"))
-            if state == "Succeeded":
-                found = present(answer.document)
-                assert found is not None
-                return found
-            if state in ("Failed", "Canceled") or time.monotonic() > deadline:
-                raise ServiceUnavailable(f"{name} is {state}", hint="Studio, Compute, shows more")
-            self._sleep(_POLL_S)
-
-    def _told(self, name: str, status: int, code: str, message: str) -> AmlctlError:
-        first = message.strip().splitlines()[0] if message.strip() else f"status {status}"
-        told = f"{first} ({code})" if code and code not in first else first
-        if _QUOTA.search(f"{code} {message}"):
-            return ServiceUnavailable(
-                f"no quota for {name}: {told}",
-                hint="ask for more (Azure portal, Quotas, Machine learning), or take another size or tier",
-            )
-        if status in (401, 403):
-            return RightsError(f"no right to act on {name}: {told}", hint="ask for the role AzureML Compute Operator")
-        if status == 409:
-            return Conflict(f"{name} is in use: {told}", hint="amlctl runs; cancel what uses it, then try again")
-        if 400 <= status < 500:
-            return UsageError(f"Azure ML refused {name}: {told}", hint="amlctl compute show tells what is there")
-        return ServiceUnavailable(f"Azure ML failed at {name}: {told}", hint="run the same command again")
-
-    def _client(self) -> MLClient:
-        from azure.ai.ml import MLClient
-
-        # Notes on experimental classes and the like would stand between our lines.
-        logging.getLogger("azure").setLevel(logging.ERROR)
+    @contextmanager
+    def _client(self) -> Iterator[MLClient]:
+        """The SDK, with this connection's login. What it leaves in the variables of this process is taken away."""
         place = self._connection.place
         cloud = place.cloud
-        return MLClient(
-            _Credential(self._connection),
-            place.subscription_id,
-            place.resource_group,
-            place.workspace_name,
-            cloud=cloud.name if cloud.resource_manager == cloud.audience else f"{cloud.name} at {place.name}",
-            cloud_metadata={
-                "azure_portal": "https://portal.azure.com",
-                "resource_manager": f"{cloud.resource_manager}/",
-                "active_directory": f"{cloud.authority}/",
-                "aml_resource_id": cloud.audience,
-                "storage_endpoint": cloud.storage_suffix,
-                "registry_discovery_endpoint": f"{cloud.resource_manager}/",
-            },
-            polling_interval=_POLL_S,
-        )
+        before = os.environ.get(_CLOUD_VARIABLE)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from azure.ai.ml import MLClient
+            logging.getLogger("azure").setLevel(logging.ERROR)  # its notes on what is experimental go to stderr
+            yield MLClient(
+                _Credential(self._connection.login, cloud.audience),
+                place.subscription_id,
+                place.resource_group,
+                place.workspace_name,
+                # A name that is known already cannot be told another address.
+                cloud=f"amlctl-{uuid.uuid4().hex}",
+                cloud_metadata={
+                    "azure_portal": cloud.studio,
+                    "resource_manager": cloud.resource_manager,
+                    "active_directory": cloud.authority,
+                    "aml_resource_id": cloud.studio,
+                    "storage_endpoint": cloud.storage_suffix,
+                    "registry_discovery_endpoint": cloud.resource_manager,
+                },
+                enable_telemetry=False,
+                polling_interval=self._poll_s,
+            )
+        finally:
+            os.environ.pop(_CLOUD_VARIABLE, None)
+            if before is not None:
+                os.environ[_CLOUD_VARIABLE] = before
+
+    def _refused(self, error: HttpResponseError, target: ClusterTarget) -> AmlctlError:
+        """What the service said no to, at once or at the end of the operation."""
+        response: Any = error.response
+        status = int(error.status_code or 0)
+        data = response.text().encode() if response is not None else b""
+        headers = {} if response is None else {name.lower(): value for name, value in response.headers.items()}
+        answer = Answer(status, headers, data)
+        told = in_words(answer.code, answer.message) or str(error).partition("\n")[0]
+        if status < 400 or "quota" in told.lower():
+            return _unmade(target, told)
+        if status == 403:
+            return RightsError(
+                f"no right to make {target.name}: {told}", hint="ask for the role AzureML Compute Operator"
+            )
+        return self._connection.error(answer, "PUT", f"{self._connection.place.id}{_path(target.name)}")
 
 
 class _Credential:
-    """Our login as the SDK wants it."""
+    """The connection's login as the SDK wants it. Whatever scope it asks for, it speaks to ARM alone."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, login: Login, audience: str) -> None:
+        self._login = login
+        self._audience = audience
 
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+    def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **more: Any,
+    ) -> AccessToken:
         from azure.core.credentials import AccessToken
 
-        token = self._connection.login.token(self._connection.place.cloud.audience)
-        return AccessToken(token, int(time.time()) + _TOKEN_S)
+        token = self._login.token(self._audience, claims=claims or "")
+        return AccessToken(token, int(time.time()) + 240)  # the login renews what has less than five minutes left
 
 
-def present(document: Any) -> PresentTarget | None:
-    """What the service says of a target; None for kinds that are none of ours (attached clusters)."""
-    properties = document.get("properties") or {}
-    kind = str(properties.get("computeType") or "").lower()
-    if kind not in _KINDS:
-        return None
-    inner = properties.get("properties") or {}
-    scale = inner.get("scaleSettings") or {}
-    is_low = str(inner.get("vmPriority") or "").lower() == "lowpriority"
-    target = ClusterTarget(
-        str(document.get("name") or ""),
-        _KINDS[kind],
-        size=str(inner.get("vmSize") or ""),
-        tier=("low_priority" if is_low else "dedicated") if kind == "amlcompute" else "",
-        location=str(document.get("location") or ""),
-        description=str(properties.get("description") or ""),
-        min_instances=scale.get("minNodeCount"),
-        max_instances=scale.get("maxNodeCount"),
-        idle_time_before_scale_down=_seconds(str(scale.get("nodeIdleTimeBeforeScaleDown") or "")),
-        rest={"tags": document["tags"]} if document.get("tags") else {},
+def _path(name: str) -> str:
+    return f"/computes/{name}"
+
+
+def _is_no_target(answer: Answer) -> bool:
+    """A 404 for the target itself, rather than for the workspace or what is above it."""
+    if answer.code in ("SubscriptionNotFound", "ResourceGroupNotFound"):
+        return False
+    return not ("/workspaces/" in answer.message and "/computes/" not in answer.message)
+
+
+def _entity(target: ClusterTarget, location: str) -> Any:
+    """The SDK's own object, from the YAML that it takes."""
+    from azure.ai.ml import load_compute
+
+    fields = {name: value for name, value in vars(target).items() if name != "rest" and value not in (None, "")}
+    document = {**fields, **{name: value for name, value in target.rest.items() if value not in (None, {})}}
+    return load_compute(io.StringIO(json.dumps({**document, "location": location})))
+
+
+def _failed(error: Exception, target: ClusterTarget) -> AmlctlError:
+    """Of what never came to an answer: the SDK itself refuses, or nobody can be reached."""
+    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+
+    told = str(error).strip().partition("\n")[0]
+    if isinstance(error, (ServiceRequestError, ServiceResponseError)):
+        return ServiceUnavailable(f"Azure ML could not be reached: {told}", hint="try again; amlctl doctor checks")
+    return UsageError(f"the compute target {target.name} cannot be made so: {told}", hint="see its file in compute/")
+
+
+def _unmade(target: ClusterTarget, told: str) -> ServiceUnavailable:
+    """It was taken, and has not come to be, or its nodes have not."""
+    if "quota" in told.lower():
+        return ServiceUnavailable(
+            f"no quota for {target.name}: {told}",
+            hint="ask for more (Azure portal, Quotas, Machine learning), or take another size or tier",
+        )
+    return ServiceUnavailable(f"{target.name} could not be made: {told}", hint=f"amlctl compute show {target.name}")
+
+
+def _could_not(action: str, name: str, told: str) -> UsageError:
+    return UsageError(
+        f"could not {action} the compute target {name}" + (f": {told}" if told else ""),
+        hint=f"amlctl compute show {name}",
     )
-    provisioning = str(properties.get("provisioningState") or "Unknown")
-    if provisioning != "Succeeded":
-        return PresentTarget(target, provisioning)
-    if kind == "computeinstance":
-        return PresentTarget(target, str(inner.get("state") or "ready"))
-    nodes = f"{inner.get('currentNodeCount') or 0} of {scale.get('maxNodeCount') or 0} nodes"
-    return PresentTarget(target, "ready", nodes)
-
-
-def _schema(target: ClusterTarget) -> Mapping[str, Any]:
-    """The target in Azure ML's own YAML; what it does not say is what costs least."""
-    fields: dict[str, Any] = {"name": target.name, "type": target.type, "size": target.size or None}
-    if target.type == "amlcompute":
-        idle_s = target.idle_time_before_scale_down
-        fields |= {
-            "tier": target.tier or None,
-            "min_instances": target.min_instances or 0,
-            "max_instances": target.max_instances,
-            "idle_time_before_scale_down": _IDLE_S if idle_s is None else idle_s,
-        }
-    fields |= {"location": target.location or None, "description": target.description or None, **target.rest}
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _seconds(text: str) -> int | None:
-    found = _DURATION.fullmatch(text)
-    if found is None or not text[2:]:
-        return None
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return int(hours * 3600 + minutes * 60 + seconds)
-
-
-def _code(error: Any) -> str:
-    """Of the service; the innermost one says most."""
-    found = error.error
-    code = ""
-    while found is not None:
-        code = str(getattr(found, "code", "") or code)
-        found = getattr(found, "innererror", None)
-        found = found.get("innerError") if isinstance(found, dict) else found
-    return code
-
-
-def _message(error: Any) -> str:
-    return str(getattr(error.error, "message", "") or error.message or error)

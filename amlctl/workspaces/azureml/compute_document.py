@@ -1,0 +1,115 @@
+"""Pure: what the service says of a compute target, in the words of the YAML that describes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from amlctl.core.compute import ClusterTarget, duration_s
+from amlctl.workspaces.contract import PresentTarget
+
+_TIERS = {"dedicated": "dedicated", "lowpriority": "low_priority"}
+
+
+def present(document: Mapping[str, Any]) -> PresentTarget:
+    """From the service's document; a kind that amlctl cannot make (Kubernetes, say) has its name and state."""
+    properties = document.get("properties") or {}
+    inner = properties.get("properties") or {}
+    kind = str(properties.get("computeType") or "").lower()
+    scale = inner.get("scaleSettings") or {}
+    is_cluster = kind == "amlcompute"
+    most = _number(scale.get("maxNodeCount"))
+    target = ClusterTarget(
+        name=str(document.get("name") or ""),
+        type=kind,
+        size=str(inner.get("vmSize") or ""),
+        tier=_TIERS.get(str(inner.get("vmPriority") or "").lower(), "") if is_cluster else "",
+        location=str(properties.get("computeLocation") or document.get("location") or ""),
+        description=str(properties.get("description") or ""),
+        min_instances=_number(scale.get("minNodeCount")),
+        max_instances=most,
+        idle_time_before_scale_down=duration_s(str(scale.get("nodeIdleTimeBeforeScaleDown") or "")),
+        rest=_rest(document, inner, is_cluster=is_cluster),
+    )
+    notes = errors_of(document)
+    if is_cluster and properties.get("provisioningState") == "Succeeded":
+        notes.insert(0, f"{inner.get('currentNodeCount') or 0} of {most or 0} nodes")
+    return PresentTarget(target, _state(properties, inner), "; ".join(notes))
+
+
+def errors_of(document: Mapping[str, Any]) -> list[str]:
+    """Why it is not as it was asked for, in the service's words."""
+    properties = document.get("properties") or {}
+    return [
+        *_errors(properties.get("provisioningErrors")),
+        *_errors((properties.get("properties") or {}).get("errors")),
+    ]
+
+
+def _state(properties: Mapping[str, Any], inner: Mapping[str, Any]) -> str:
+    provisioning = str(properties.get("provisioningState") or "Unknown")
+    if inner.get("state") and provisioning in ("Succeeded", "Updating"):
+        return str(inner["state"])
+    return "ready" if provisioning == "Succeeded" else provisioning
+
+
+def _rest(document: Mapping[str, Any], inner: Mapping[str, Any], *, is_cluster: bool) -> Mapping[str, Any]:
+    """In the words of the YAML, all that the service tells."""
+    rest: dict[str, Any] = {"tags": document.get("tags") or {}, "identity": _identity(document.get("identity") or {})}
+    subnet = str((inner.get("subnet") or {}).get("id") or "")
+    rest["network_settings"] = {}
+    if subnet:
+        network = subnet.partition("/subnets/")[0].rpartition("/")[2]
+        rest["network_settings"] = {"vnet_name": network, "subnet": subnet}
+    ssh = inner.get("remoteLoginPortPublicAccess") if is_cluster else (inner.get("sshSettings") or {}).get(_SSH)
+    if str(ssh or "").lower() in ("enabled", "disabled"):
+        rest["ssh_public_access_enabled"] = str(ssh).lower() == "enabled"
+    idle = inner.get("idleTimeBeforeShutdown")
+    if not is_cluster:
+        rest["idle_time_before_shutdown"] = idle
+        rest["idle_time_before_shutdown_minutes"] = (duration_s(str(idle or "")) or 0) // 60
+    for name, key in _TOLD.items():
+        if inner.get(key) is not None:
+            rest[name] = inner[key]
+    return rest
+
+
+_SSH = "sshPublicAccess"
+_TOLD = {
+    "enable_node_public_ip": "enableNodePublicIp",
+    "enable_sso": "enableSSO",
+    "enable_root_access": "enableRootAccess",
+    "enable_os_patching": "enableOSPatching",
+    "release_quota_on_stop": "releaseQuotaOnStop",
+}
+
+
+def _identity(identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = str(identity.get("type") or "").replace(" ", "").lower()
+    if not kind or kind == "none":
+        return {}
+    known = {
+        "systemassigned": "system_assigned",
+        "userassigned": "user_assigned",
+        "systemassigned,userassigned": "system_assigned, user_assigned",
+    }
+    users = [{"resource_id": resource} for resource in identity.get("userAssignedIdentities") or {}]
+    return {"type": known.get(kind, kind), **({"user_assigned_identities": users} if users else {})}
+
+
+def _errors(found: Any) -> list[str]:
+    errors = [one.get("error") or one for one in found or () if isinstance(one, Mapping)]
+    return [in_words(str(one.get("code") or ""), str(one.get("message") or "")) for one in errors]
+
+
+def told(document: Mapping[str, Any]) -> str:
+    return "; ".join(_errors([document]))
+
+
+def in_words(code: str, message: str) -> str:
+    text = " ".join(message.split())
+    return f"{text} ({code})" if text and code else text or code
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
