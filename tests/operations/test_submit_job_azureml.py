@@ -1,0 +1,38 @@
+"""The same job file, on the loopback Azure ML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
+
+_JOB = """\
+$schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
+command: >-
+  cat "${{inputs.data}}/a.txt" > ${{outputs.copy}}/b.txt &&
+  python show.py ${{inputs.lr}} && echo plain > outputs/plain.txt
+code: ../src
+inputs:
+  data: {type: uri_folder, path: ../data_blobs/raw}
+  lr: 0.1
+outputs:
+  copy: {type: uri_folder}
+environment:
+  image: mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04
+  conda_file:
+    dependencies: [python=3.11]
+"""
+
+
+def test_a_job_file_runs_on_azure_ml(amlctl: Amlctl, project: Path) -> None:  # noqa: F811
+    for name, text in (("jobs/job.yml", _JOB), ("src/show.py", "import sys\nprint('lr is', sys.argv[1])\n")):
+        (project / name).parent.mkdir()
+        (project / name).write_text(text)
+    done = amlctl("--json", "submit", "jobs/job.yml")
+    assert done.code == 0, done.err
+    outputs = project / "outputs" / done.document["run"]
+    assert (outputs / "copy/b.txt").read_text() == "hello"
+    assert (outputs / "plain.txt").read_text() == "plain\n"
+    assert "lr is 0.1" in done.err
+    shown = amlctl("--json", "runs", "show", "@last").document
+    assert (shown["script"], shown["inputs"]["data"]) == ("jobs/job.yml", {"dataset": "raw"})
