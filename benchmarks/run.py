@@ -1,6 +1,6 @@
 """Measure amlctl against its peers: `python benchmarks/run.py [NAME…]` with the Python that amlctl is installed in.
 
-Prints a table for each benchmark. A run of all of them at full scale also writes benchmarks/RESULTS.md.
+Prints a table for each benchmark. A run of all of them at full scale also writes benchmarks/results/local.md.
 `python benchmarks/run.py transfer` measures transfers to Blob Storage over simulated links, `… scale` a million files
 and one file of 10 GB, `… azureml` Azure ML beside its own SDK (`--help` says how).
 """
@@ -22,7 +22,7 @@ from measure import CommandFailed
 from result import Result
 from sandbox import Sandbox, amlctl
 
-_RESULTS = Path(__file__).with_name("RESULTS.md")
+_RESULTS = Path(__file__).with_name("results") / "local.md"
 
 
 def main() -> int:
