@@ -82,7 +82,11 @@ class Connections:
                 connection.set_tunnel(self._host, self._port, headers)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()  # a handshake that failed leaves the socket open
+            raise
         connection.response_class = Response  # not before: an answer to CONNECT is read by http.client itself
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
