@@ -174,6 +174,17 @@ def test_a_variable_that_is_no_credential_is_named(variable: str) -> None:
     assert "!secret!" not in caught.value.message
 
 
+@pytest.mark.parametrize("end", [" &x=1", "\u00fc"])
+@pytest.mark.parametrize("is_in_url", [True, False])
+def test_a_sas_that_cannot_be_sent_is_not_shown(end: str, is_in_url: bool) -> None:
+    url, token = "https://a.blob.core.windows.net/data", f"sv=1&sig=secret{end}"
+    if is_in_url:
+        url = f"{url}?{token}"
+    with pytest.raises(SettingsError, match="SAS token") as caught:
+        open_blob_store(url, {"AZURE_STORAGE_SAS_TOKEN": token})
+    assert "secret" not in caught.value.message + caught.value.hint
+
+
 def test_a_swap_whose_answer_was_lost_has_succeeded(store: AzureBlobStore, proxy: FaultProxy) -> None:
     first = store.swap("HEAD", b"1", expected=None)
     proxy.act = _once(LoseAnswer())

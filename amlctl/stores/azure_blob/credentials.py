@@ -178,7 +178,7 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
     Raises SettingsError for a variable that cannot be what it says.
     """
     if sas_in_url:
-        return SasToken(sas_in_url)
+        return _sas(sas_in_url, "the store's URL")
     connection_string = variables.get("AZURE_STORAGE_CONNECTION_STRING", "")
     if connection_string:
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
@@ -220,6 +220,11 @@ def _sas(token: str, variable: str) -> SasToken:
     token = token.strip().lstrip("?")
     if "sig" not in parse_qs(token):
         raise SettingsError(f"{variable} holds no SAS token (it has no sig=)", hint="it looks like sv=…&se=…&sig=…")
+    if not all("!" <= character <= "~" for character in token):
+        # http.client would refuse it, and show the whole of it.
+        raise SettingsError(
+            f"{variable} holds a SAS token with a character that none has (a blank, perhaps)", hint="copy it anew"
+        )
     return SasToken(token)
 
 
