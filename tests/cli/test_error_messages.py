@@ -164,6 +164,8 @@ def test_a_store_of_an_unknown_kind(project: Cli) -> None:
     [
         (["--ours", "--theirs"], "--ours and --theirs exclude each other"),
         (["--snapshot", "ab"], "--snapshot goes with --pull"),
+        (["--pull", "--verify"], "--verify and --pull exclude each other"),
+        (["--pull", "--delete", "--layout", "mirror"], "--delete, --layout and --pull exclude each other"),
         (["--layout", "zip"], "--layout 'zip' is unknown"),
         (["--bwlimit", "0"], "--bwlimit"),
     ],

@@ -73,6 +73,10 @@ def sync(
         raise UsageError("--snapshot goes with --pull", hint=f"amlctl sync --pull --snapshot {snapshot} {paths[0]}")
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"--layout {layout!r} is unknown", hint=f"one of {', '.join(LAYOUTS)}")
+    if is_pull:
+        pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout is not None}
+        if named := [name for name, is_given in pushing.items() if is_given]:
+            raise UsageError(f"{', '.join(named)} and --pull exclude each other", hint="amlctl sync --help")
     call = invocation(ctx)
     settings = call.app.settings.sync
     options = SyncOptions(
