@@ -220,6 +220,23 @@ def test_a_copy_that_was_not_finished_counts_as_missing(
     assert store.get(new_key) == new
 
 
+def test_an_object_that_a_mount_has_written_is_whole(azurite: Azurite, tmp_path: Path) -> None:
+    """A node writes through a mounted folder, which knows no metadata of ours."""
+    container, data = azurite.new_container(), b"x" * 100_000
+    key = f"objects/{content_id(data)[:2]}/{content_id(data)}"
+    store = open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+    store.put("made", b"")
+    blob = BlobClient.from_blob_url(f"{azurite.url}/{container}/amlctl/{key}", credential=azurite.key)
+    with blob:
+        blob.upload_blob(data)
+        found = store.info(key)
+        assert found is not None
+        assert found.size_bytes == len(data)
+        blob.set_blob_metadata({"copied_from": "another"})
+        assert store.info(key) is None
+    store.close()
+
+
 def test_a_predecessor_that_is_gone_costs_only_bytes(store: AzureBlobStore, tmp_path: Path) -> None:
     data = _bytes(10 * BLOCK)
     key, body = _body(tmp_path, data, predecessor=b"never sent")

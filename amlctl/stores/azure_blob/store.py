@@ -15,7 +15,7 @@ from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.service import Answer, BlobService, Body, Read, md5_header
-from amlctl.stores.azure_blob.upload import CONTENT_ID, Limits, Uploader
+from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader
 from amlctl.stores.contract import Body as StoreBody
 from amlctl.stores.contract import Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.pace import Pace
@@ -170,7 +170,7 @@ class AzureBlobStore:
         answer = self._service.blob("HEAD", _checked(key), accept=(404,))
         if answer.status == 404:
             return None
-        if key.startswith("objects/") and answer.headers.get(CONTENT_ID, "") != key.rpartition("/")[2]:
+        if key.startswith("objects/") and not _is_whole(answer, key):
             return None
         return Entry(key, int(answer.headers["content-length"]), _modified_at(answer))
 
@@ -237,6 +237,12 @@ class AzureBlobStore:
         except NotFound:  # a value that is written needs nothing but its container
             self._service.create_container()
         return act()
+
+
+def _is_whole(answer: Answer, key: str) -> bool:
+    """An unfinished copy of a predecessor says what it was copied from; a node's mount writes no metadata at all."""
+    content = answer.headers.get(CONTENT_ID)
+    return content == key.rpartition("/")[2] if content is not None else COPIED_FROM not in answer.headers
 
 
 def _checked(key: str) -> str:

@@ -24,6 +24,7 @@ from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
 from amlctl.stores.contract import FileBody
 
 CONTENT_ID = "x-ms-meta-content_id"
+COPIED_FROM = "x-ms-meta-copied_from"
 _IN_MEMORY = 52 << 20
 _COPY_POLL_S = 0.1
 _COPY_LONGEST_S = 300.0
@@ -123,7 +124,7 @@ class Uploader:
         """The blocks that the copy of `source` under `key` has, and its ETag; none where it cannot be had."""
         headers = {
             "x-ms-copy-source": self._service.blob_url(source),
-            "x-ms-meta-copied_from": source.rsplit("/", 1)[-1],
+            COPIED_FROM: source.rsplit("/", 1)[-1],
             "if-none-match": "*",
         }
         try:
