@@ -18,8 +18,12 @@ class Changes:
     unchanged: int
 
     @property
+    def count(self) -> int:
+        return len(self.added) + len(self.modified) + len(self.deleted)
+
+    @property
     def is_empty(self) -> bool:
-        return not (self.added or self.modified or self.deleted)
+        return not self.count
 
 
 def by_path(entries: Iterable[FileEntry]) -> dict[str, FileEntry]:

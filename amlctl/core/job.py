@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from amlctl.errors import SettingsError
 
@@ -29,8 +29,9 @@ class CommandJob:
     """What the file says; None and empty: nothing. `folder` is what its paths are relative to.
 
     `environment` is text as `parse_environment` takes it; `environment_name` one that is registered in Azure ML.
-    `outputs` has the type of each. `node_only` are keys that speak of Azure ML's nodes alone, and `places` tells the
-    `file:line` of a key (`code`, `inputs.data`).
+    `outputs` has the type of each. `node` is what is asked of Azure ML's nodes, in the file's own words (`resources`,
+    `queue_settings`, `identity`); `node_only` are all keys that mean nothing elsewhere, `unsupported` those that mean
+    nothing to amlctl, each as `file:line: key`. `places` tells the `file:line` of a key (`code`, `inputs.data`).
     """
 
     command: str
@@ -49,7 +50,9 @@ class CommandJob:
     experiment: Optional[str] = None
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    node: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     node_only: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -260,6 +260,7 @@ def check_format(number: object) -> None:
 # --- keys -----------------------------------------------------------------------------------------------
 
 _PLAIN = re.compile(r"[A-Za-z0-9._+=@,() -]+")
+_OURS = frozenset({"HEAD", "shards", "mirror.lease"})
 
 
 def dataset_folder(dataset: str) -> str:
@@ -267,7 +268,7 @@ def dataset_folder(dataset: str) -> str:
     parts = []
     for part in dataset.split("/"):
         raw = path_bytes(part)
-        is_plain = _PLAIN.fullmatch(part) is not None and part not in ("HEAD", "shards") and not part.endswith(".gz")
+        is_plain = _PLAIN.fullmatch(part) is not None and part not in _OURS and not part.endswith(".gz")
         parts.append(part if is_plain else "".join(f"%{byte:02X}" for byte in raw))
     return "datasets/" + "/".join(parts)
 

@@ -53,9 +53,10 @@ class RunRecord:
     `sync` how those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by
     path below `data_blobs/`).
     `distribution` is None for a plain single process, else one of `core.distribution.DISTRIBUTIONS`; `processes` counts
-    those on each of the `instances` (nodes).
+    those on each of the `instances` (nodes). `node` is what a job file asks of Azure ML's nodes (see `CommandJob`).
     `command` is that of a job file, which `script` then names; `inputs` and `named_outputs` stand for its places (see
     `core.job.JobCommand`). None: `script` is run.
+    `waits_for` says why it is Queued, where that is known.
     `times` has the moment at which each state was first reached, in order.
     """
 
@@ -63,6 +64,7 @@ class RunRecord:
     script: str
     name: str = ""
     status: str = RunState.NOT_STARTED.value
+    waits_for: str = ""
     experiment: str = ""
     arguments: list[str] = field(default_factory=list)
     config: Optional[str] = None
@@ -87,6 +89,7 @@ class RunRecord:
     distribution: Optional[str] = None
     processes: int = 1
     instances: int = 1
+    node: dict[str, dict[str, Any]] = field(default_factory=dict)
     timeout_s: Optional[float] = None
     tags: dict[str, str] = field(default_factory=dict)
     git: Optional[dict[str, Any]] = None
@@ -119,7 +122,7 @@ class RunRecord:
         """Move to `state`. A final state is never left: what comes after it is ignored."""
         if self.is_final:
             return
-        self.status = state.value
+        self.status, self.waits_for = state.value, ""
         self.times.setdefault(state.value, now.isoformat(timespec="milliseconds"))
 
     def failed(self, kind: str, message: str, now: datetime, *, exit_code: Optional[int] = None) -> None:
@@ -139,8 +142,10 @@ class RunRecord:
         """Raises SettingsError where the document is no run record; unknown keys of newer versions are dropped."""
         if not isinstance(document, Mapping) or not isinstance(document.get("run"), str):
             raise SettingsError("not a run record")
-        known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in document.items() if key in known})
+        return cls(**{key: value for key, value in document.items() if key in _FIELDS})
+
+
+_FIELDS = frozenset(one.name for one in fields(RunRecord))
 
 
 def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:

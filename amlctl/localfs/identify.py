@@ -4,8 +4,8 @@ The id of a file is that of the bytes that were really read, and its size and ti
 after the last byte. A file that changes while it is read is read again; one that does not hold still is a
 Conflict. A file that vanished before it was read counts as deleted.
 
-`on_content` is handed the bytes of each small file that had to be read, in canonical order: a first sync packs
-them right there instead of reading everything twice.
+`on_content` is handed the bytes of each small file that had to be read and is not what the cache knew under its
+name, in canonical order: a first sync packs them right there instead of reading everything twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from amlctl.core.content_id import EMPTY
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, entry_order, path_bytes, snapshot_id
 from amlctl.errors import Conflict, RightsError
-from amlctl.localfs.scan import FileRow, Folder, Scan, pack_rows, unpack_rows
+from amlctl.localfs.scan import FileRow, Folder, Scan, pack_rows, unpack_names, unpack_rows
 from amlctl.localfs.stat_cache import RACY_NS, CachedFolder, CachedScan, StatCache
 
 OnContent = Callable[[FileEntry, bytes], None]
@@ -41,6 +41,15 @@ class Identified:
 
     entries: Sequence[FileEntry]
     hashed_bytes: int
+
+
+class _Table(NamedTuple):
+    """One folder: an id (or `_NO_ID`) for each row, whether anything is new, and what the cache has of it."""
+
+    rows: list[FileRow]
+    ids: list[bytes]
+    is_fresh: bool
+    cached: Optional[CachedFolder]
 
 
 class _ToRead(NamedTuple):
@@ -66,13 +75,13 @@ def identify(
     """
     trusted_before = time.time_ns() - RACY_NS
     unreadable = list(scanned.unreadable)
-    tables: list[tuple[list[FileRow], list[bytes], bool]] = []
+    tables: list[_Table] = []
     to_read: list[_ToRead] = []
     for number, folder in enumerate(scanned.folders):
         rows = unpack_rows(folder.rows)
-        cached = None if cache is None or checksum else cache.folder(_cache_key(cache_root, folder.path))
-        ids, is_fresh = _known_ids(folder, rows, cached)
-        tables.append((rows, ids, is_fresh))
+        cached = None if cache is None else cache.folder(_cache_key(cache_root, folder.path))
+        ids, is_fresh = _known_ids(folder, rows, None if checksum else cached)
+        tables.append(_Table(rows, ids, is_fresh, cached))
         if is_fresh:
             prefix = f"{folder.path}/" if folder.path else ""
             to_read += (
@@ -82,9 +91,10 @@ def identify(
             )
     to_read.sort(key=lambda item: path_bytes(item.path))
     vanished: set[tuple[int, int]] = set()
-    total_bytes = sum(tables[item.folder][0][item.position].size_bytes for item in to_read)
+    total_bytes = sum(tables[item.folder].rows[item.position].size_bytes for item in to_read)
     hashed = 0
     shown = 0.0
+    before: dict[int, Mapping[str, bytes]] = {}
     root = os.fspath(scanned.root)
     done = 0
 
@@ -96,7 +106,7 @@ def identify(
 
     for done, item in enumerate(to_read):  # noqa: B007 - `tell` reads it
         full = root if scanned.is_one_file else f"{root}/{item.path}"
-        rows, ids, _ = tables[item.folder]
+        rows, ids, _, cached = tables[item.folder]
         try:
             row, identity, data = _read(full, rows[item.position], tell)
         except FileNotFoundError:
@@ -108,7 +118,10 @@ def identify(
         rows[item.position], ids[item.position] = row, identity
         hashed += row.size_bytes
         if on_content is not None and data:
-            on_content(_entry(item.path, row, identity), data)
+            if item.folder not in before:
+                before[item.folder] = _ids_by_name(cached)
+            if before[item.folder].get(row.name) != identity:
+                on_content(_entry(item.path, row, identity), data)
         tell(0)
     if to_read:
         sink(StageProgress(Stage.HASH, subject, len(to_read), hashed, len(to_read), hashed, is_done=True))
@@ -175,6 +188,13 @@ def _known_ids(folder: Folder, rows: Sequence[FileRow], cached: Optional[CachedF
         return [cached.ids[at : at + 16] for at in range(0, len(cached.ids), 16)], False
     before = {row: cached.ids[16 * at : 16 * at + 16] for at, row in enumerate(unpack_rows(cached.rows))}
     return [before.get(row, _NO_ID) for row in rows], True
+
+
+def _ids_by_name(cached: Optional[CachedFolder]) -> dict[str, bytes]:
+    if cached is None:
+        return {}
+    ids = (cached.ids[at : at + 16] for at in range(0, len(cached.ids), 16))
+    return dict(zip(unpack_names(cached.rows), ids))
 
 
 def _read(path: str, seen: FileRow, on_bytes: Callable[[int], None]) -> tuple[FileRow, bytes, bytes]:
@@ -247,14 +267,12 @@ def _entry(path: str, row: FileRow, identity: bytes) -> FileEntry:
     return FileEntry(path, row.size_bytes, bool(row.mode & 0o100), identity.hex())
 
 
-def _entries(
-    scanned: Scan, tables: Sequence[tuple[list[FileRow], list[bytes], bool]], vanished: set[tuple[int, int]]
-) -> list[FileEntry]:
+def _entries(scanned: Scan, tables: Sequence[_Table], vanished: set[tuple[int, int]]) -> list[FileEntry]:
     if scanned.is_one_file:
-        rows, ids, _ = tables[0]
+        rows, ids = tables[0][:2]
         return [] if vanished else [_entry(ONE_FILE, rows[0], ids[0])]
     entries: list[FileEntry] = []
-    for number, (folder, (rows, ids, _)) in enumerate(zip(scanned.folders, tables)):
+    for number, (folder, (rows, ids, _, _)) in enumerate(zip(scanned.folders, tables)):
         prefix = f"{folder.path}/" if folder.path else ""
         entries += (
             FileEntry(prefix + row.name, row.size_bytes, bool(row.mode & 0o100), identity.hex())
@@ -271,7 +289,7 @@ def _remember(
     cache: StatCache,
     cache_root: str,
     scanned: Scan,
-    tables: Sequence[tuple[list[FileRow], list[bytes], bool]],
+    tables: Sequence[_Table],
     vanished: set[tuple[int, int]],
     entries: Sequence[FileEntry],
     digest: bytes,
@@ -280,7 +298,7 @@ def _remember(
     """Store what was learned. The digest of the whole scan is kept only if every row of it can be trusted."""
     changed: list[tuple[str, CachedFolder]] = []
     is_settled = not vanished
-    for number, (folder, (rows, ids, is_fresh)) in enumerate(zip(scanned.folders, tables)):
+    for number, (folder, (rows, ids, is_fresh, _)) in enumerate(zip(scanned.folders, tables)):
         if not is_fresh:
             continue
         kept = [at for at in range(len(rows)) if (number, at) not in vanished]

@@ -26,3 +26,19 @@ def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
         file.write(f"{purpose} (process {os.getpid()})".encode())
         file.flush()
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether another holder has locked the file. One that is not there is held by nobody."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

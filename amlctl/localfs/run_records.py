@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Set
 from pathlib import Path
 
 from amlctl.core.run import RunRecord
 from amlctl.errors import SettingsError
 
 
-def load_all(state_dir: Path) -> list[RunRecord]:
-    """Newest first; a folder without a whole record is passed over."""
+def load_all(state_dir: Path, *, but: Set[str] = frozenset()) -> list[RunRecord]:
+    """Newest first, without the runs in `but`; a folder without a whole record is passed over."""
     records = []
     # Plain strings: with a thousand runs, making Path objects takes as long as reading the files.
     folder = str(state_dir / "runs")
     for run in _names(folder):
+        if run in but:
+            continue
         try:
             with open(f"{folder}/{run}/record.json", "rb") as file:
                 records.append(RunRecord.from_json(json.loads(file.read())))

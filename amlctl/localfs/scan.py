@@ -82,6 +82,11 @@ def unpack_rows(rows: bytes) -> list[FileRow]:
     return [FileRow(name, *fields) for name, fields in zip(names, stats)]
 
 
+def unpack_names(rows: bytes) -> Sequence[str]:
+    names: Sequence[str] = marshal.loads(rows)[0]
+    return names
+
+
 def pack_rows(rows: Sequence[FileRow]) -> bytes:
     # Version 2 knows no references between objects: equal rows give equal bytes.
     return marshal.dumps(([row[0] for row in rows], [tuple(row[1:]) for row in rows]), 2)

@@ -54,9 +54,10 @@ class ScanHelper:
 
 @contextmanager
 def scan_helper(careful: Careful) -> Iterator[ScanHelper]:
-    """Starts the helper; it ends with the block, or with this process."""
+    """Starts the helper; it ends with the block, or with this process. Ctrl-C is for this process alone."""
     program = [sys.executable, "-I", "-S", str(Path(plain_folder.__file__))]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    with process:
         try:
             yield ScanHelper(process, careful)
         finally:

@@ -44,7 +44,9 @@ def find_script(root: Path, pipeline: Path, text: str, *, cwd: Path, ignore: Ign
             details=[_shown(path, root) for path in matches],
         )
     if any(path.is_dir() for path in inside):
-        raise UsageError(f"{text!r} is a folder, not a script")
+        below = [path for path in files if path.suffix == ".py" and any(_is_inside(path, folder) for folder in inside)]
+        hint = f"amlctl submit {_shown(below[0], root)}" if below else "name a script in it"
+        raise UsageError(f"{text!r} is a folder, not a script", hint=hint)
     if any(path.is_file() for path in typed):
         raise UsageError(
             f"{text!r} is not under {_shown(pipeline, root)}/, so it would not be sent with the run",
@@ -147,11 +149,11 @@ def _not_found(message: str, text: str, files: Sequence[Path], root: Path) -> No
     by_name: dict[str, list[str]] = {}
     for path in files:
         by_name.setdefault(path.name, []).append(_shown(path, root))
-    near = difflib.get_close_matches(wanted, list(by_name), n=3, cutoff=0.5)
-    if not near and not Path(wanted).suffix:
-        near = [name for name in by_name if Path(name).stem == wanted]
+    near = [name for name in by_name if wanted.lower() in (name.lower(), Path(name).stem.lower())]
+    near = near or difflib.get_close_matches(wanted, list(by_name), n=3, cutoff=0.5)
     shown = [path for name in near for path in by_name[name]][:5]
     if shown:
-        return NotFound(message, hint=f"did you mean {Path(shown[0]).name}?", details=shown)
+        name = Path(shown[0]).name
+        return NotFound(message, hint=f"did you mean {name if len(by_name[name]) == 1 else shown[0]}?", details=shown)
     some = sorted(path for paths in by_name.values() for path in paths)[:5]
     return NotFound(message, hint=f"there are: {', '.join(some)}" if some else "there are none yet")

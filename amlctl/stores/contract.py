@@ -33,7 +33,8 @@ class FileBody:
 
     Nothing appears in the store where the file turns out to have other bytes than `content_id` says, or
     cannot be read any more: Conflict. `predecessor` is the key of an earlier version of the file: where a store
-    can, it sends only what differs. `on_bytes` is told of bytes that are done, sent or not; from any thread, and
+    can, it sends only what differs. `same_as` is the key of a value with just these bytes: where a store can, it copies
+    that, and no bytes travel. `on_bytes` is told of bytes that are done, sent or not; from any thread, and
     perhaps of fewer than all.
     """
 
@@ -41,6 +42,7 @@ class FileBody:
     size_bytes: int
     content_id: str
     predecessor: Optional[str] = None
+    same_as: Optional[str] = None
     on_bytes: Callable[[int], None] = field(default=_nobody, compare=False)
 
 

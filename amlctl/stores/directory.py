@@ -167,7 +167,7 @@ class DirectoryStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._root.mkdir(parents=True, exist_ok=True)
+        _make(self._root)
         with (self._root / _LOCK_NAME).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -184,13 +184,22 @@ def _version(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # what a place like /proc answers, where nothing can be made
+        raise SettingsError(
+            f"the store's folder {folder} cannot be made: {error.strerror}", hint="choose another folder"
+        ) from error
+
+
 def _write(temporary: Path, body: Body, mode: int) -> int:
     """Write the body to a new file; returns the bytes written."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
         descriptor = os.open(temporary, flags, 0o600)
     except FileNotFoundError:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
+        _make(temporary.parent)
         descriptor = os.open(temporary, flags, 0o600)
     with os.fdopen(descriptor, "wb") as target:
         if isinstance(body, FileBody):

@@ -5,11 +5,12 @@ A store that speaks to a network itself keeps a `Pace` while it sends; this is f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace as replace_fields
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
-from amlctl.stores.contract import Body, Entry, FileBody, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Buffer, Entry, FileBody, Parts, Store, Traffic, Versioned
 from amlctl.stores.pace import Pace
 
 
@@ -48,9 +49,20 @@ class PacedStore:
         return size_bytes
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+        if isinstance(body, FileBody):
+            return self._store.put(key, replace_fields(body, on_bytes=self._paced(body.on_bytes)), replace=replace)
         was_written = self._store.put(key, body, replace=replace)
         self._pace(_size_bytes(body) if was_written else 0)
         return was_written
+
+    def _paced(self, on_bytes: Callable[[int], None]) -> Callable[[int], None]:
+        """Part by part: so the rate is kept inside a file, and what is told has had its time."""
+
+        def take(size_bytes: int) -> None:
+            self._pace(size_bytes)
+            on_bytes(size_bytes)
+
+        return take
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         version = self._store.swap(key, data, expected=expected)
@@ -74,9 +86,7 @@ class PacedStore:
         return None
 
 
-def _size_bytes(body: Body) -> int:
-    if isinstance(body, FileBody):
-        return body.size_bytes
+def _size_bytes(body: Union[bytes, Sequence[Buffer]]) -> int:
     if isinstance(body, bytes):
         return len(body)
     return sum(memoryview(part).nbytes for part in body)

@@ -7,7 +7,7 @@ index, is written last: a snapshot without it is not complete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ from pathlib import Path
 import amlctl
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
-from amlctl.errors import NotFound
+from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.identify import file_content_id, identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
 from amlctl.stores.contract import FileBody, Store
-from amlctl.transfer.store_format import ensure_format
-from amlctl.transfer.tree import TreeFile, encode_index
+from amlctl.transfer.store_format import FORMAT_KEY, ensure_format
+from amlctl.transfer.tree import TreeFile, encode_index, read_index
 
 PIPELINE = "pipeline"
 RUNTIME_MODULES = (
@@ -63,6 +63,11 @@ class CodeFiles:
     def size_bytes(self) -> int:
         return sum(entry.size_bytes for entry in self.entries)
 
+    @property
+    def own(self) -> Sequence[FileEntry]:
+        """The user's files; the others are the runtime."""
+        return [entry for entry in self.entries if entry.path.startswith(f"{PIPELINE}/")]
+
 
 def code_prefix(code: str) -> str:
     return f"code/{code}/"
@@ -97,8 +102,12 @@ def collect_code(
     return CodeFiles(snapshot_id(entries), entries, [source for _, source in found])
 
 
-def send_code(store: Store, code: CodeFiles, *, sink: EventSink = null_sink) -> CodeSnapshot:
+def send_code(
+    store: Store, code: CodeFiles, *, earlier: Callable[[], str | None] = lambda: None, sink: EventSink = null_sink
+) -> CodeSnapshot:
     """Send what the store does not have, or has damaged. Raises Conflict where a file changed since it was collected.
+
+    What the snapshot that `earlier` names has too is copied within the store, if that is a service.
 
     A service that has the index has its files: they came before it, and go after it. In a folder the bytes are looked
     at as well. Whoever uses the snapshot makes sure with `ensure_kept` that no gc took it meanwhile.
@@ -106,8 +115,9 @@ def send_code(store: Store, code: CodeFiles, *, sink: EventSink = null_sink) -> 
     sent = 0
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
     index = encode_index([TreeFile(*entry) for entry in code.entries])
-    is_whole = _holds(store, index_key, index)
-    if is_whole and store.local_path(index_key) is None:
+    is_folder = store.local_path(FORMAT_KEY) is not None
+    is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
+    if is_whole and not is_folder:
         return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
     to_send = [
@@ -117,26 +127,44 @@ def send_code(store: Store, code: CodeFiles, *, sink: EventSink = null_sink) -> 
     ]
     if to_send or not is_whole:
         ensure_format(store)
+        same = {} if is_folder else _keys_by_content(store, earlier())
         with ThreadPoolExecutor(store.concurrency) as pool:
             jobs = [
                 pool.submit(
                     store.put,
                     prefix + entry.path,
-                    FileBody(source, entry.size_bytes, entry.content_id),
+                    FileBody(source, entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id)),
                     replace=entry.path in there,
                 )
                 for entry, source in to_send
             ]
             for job, (entry, _) in zip(jobs, to_send):
-                sent += entry.size_bytes if job.result() else 0
+                sent += entry.size_bytes if job.result() and entry.content_id not in same else 0
         store.put(index_key, index, replace=True)
-        sink(Note(f"code: {len(code.entries)} files, {sent / 1000:.0f} kB sent"))
+        files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
+        sink(Note(f"code: {files}; {sent / 1000:.0f} kB sent, amlctl's runtime included"))
     return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
+
+
+def _keys_by_content(store: Store, code: str | None) -> Mapping[str, str]:
+    """Where the files of a snapshot are, by content id; nothing where it is not, or cannot be read."""
+    if code is None:
+        return {}
+    try:
+        files = read_index(store, code_index_key(code)) or ()
+    except IntegrityError:
+        return {}
+    return {file.content_id: code_prefix(code) + file.path for file in files}
 
 
 def _is_damaged(store: Store, prefix: str, entry: FileEntry) -> bool:
     path = store.local_path(prefix + entry.path)
     return path is not None and file_content_id(path) != entry.content_id
+
+
+def _has(store: Store, key: str, size_bytes: int) -> bool:
+    found = store.info(key)
+    return found is not None and found.size_bytes == size_bytes
 
 
 def _holds(store: Store, key: str, data: bytes) -> bool:

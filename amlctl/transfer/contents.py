@@ -49,9 +49,9 @@ def checked(entry: FileEntry, stored: bytes | memoryview, place: Place) -> bytes
     try:
         data = inflate(bytes(stored), True) if place.is_deflated else stored
     except zlib.error as error:
-        raise damaged(entry.path, f"packs/{place.pack}") from error
+        raise damaged(entry.path, pack_key(place.pack)) from error
     if content_id(data) != entry.content_id:
-        raise damaged(entry.path, f"packs/{place.pack}")
+        raise damaged(entry.path, pack_key(place.pack))
     return data
 
 
@@ -106,5 +106,5 @@ def _cut(
     for entry, place in members:
         at = place.offset - start
         if at + place.length > len(data):
-            raise damaged(entry.path, f"packs/{place.pack}")
+            raise damaged(entry.path, pack_key(place.pack))
         yield entry, place, view[at : at + place.length]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import zlib
 from collections.abc import Sequence
@@ -39,8 +40,9 @@ class Written:
     found: Sequence[str]
 
 
-def write_manifest(store: Store, manifest: Manifest) -> Written:
-    """Write shards, then the manifest. A shard that did not change is not sent again."""
+def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -> Written:
+    """Write shards, then the manifest. A shard that did not change is not sent again, unless it is to be replaced
+    because it may be damaged."""
     folder = dataset_folder(manifest.dataset)
     names: list[str] = []
     inline = b""
@@ -51,7 +53,7 @@ def write_manifest(store: Store, manifest: Manifest) -> Written:
         for entries in shard_entries(manifest.entries, mean=SHARD_MEAN):
             section = encode_section(entries, manifest)
             names.append(f"{content_id(section)}.gz")
-            if names[-1] not in manifest.shards:
+            if replace or names[-1] not in manifest.shards:
                 new[f"{folder}/shards/{names[-1]}"] = gzip.compress(section, _LEVEL, mtime=0)
     header = ManifestHeader(
         manifest.dataset,
@@ -65,8 +67,9 @@ def write_manifest(store: Store, manifest: Manifest) -> Written:
     data = gzip.compress(header.encode() + inline, _LEVEL, mtime=0)
     key = f"{folder}/{manifest.snapshot}-{content_id(data)}.gz"
     with ThreadPoolExecutor(max(1, min(_WORKERS, len(new)))) as pool:
-        found = [name for name, is_new in zip(new, pool.map(store.put, new, new.values())) if not is_new]
-    if not store.put(key, data):
+        put = functools.partial(store.put, replace=replace)
+        found = [name for name, is_new in zip(new, pool.map(put, new, new.values())) if not is_new]
+    if not store.put(key, data, replace=replace):
         found.append(key)
     return Written(key, found)
 

@@ -19,7 +19,7 @@ from threading import Lock
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
-from amlctl.errors import Conflict
+from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import remove_stale, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.identify import Written, file_content_id
@@ -40,6 +40,7 @@ class Received:
     files: int = 0
     size_bytes: int = 0
     written: dict[str, Written] | None = None
+    _is_stopped: bool = field(default=False, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def note(self, entry: FileEntry, found: os.stat_result) -> None:
@@ -47,7 +48,14 @@ class Received:
             row = Written(found.st_size, found.st_mtime_ns, found.st_ino, entry.content_id)
             self.written[entry.path] = row
 
+    def stop(self) -> None:
+        """What is being received ends at its next part."""
+        self._is_stopped = True
+
     def add(self, files: int, size_bytes: int) -> None:
+        """Raises Interrupted once receiving has been stopped."""
+        if self._is_stopped:
+            raise Interrupted("receiving was stopped")
         with self._lock:
             self.files += files
             self.size_bytes += size_bytes
@@ -106,6 +114,7 @@ def receive(
         try:
             _watch(ended, len(waiting), tell)
         except BaseException:
+            done.stop()
             few.shutdown(wait=False, cancel_futures=True)
             many.shutdown(wait=False, cancel_futures=True)
             raise

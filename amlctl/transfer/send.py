@@ -18,7 +18,7 @@ from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key, pack_key
 from amlctl.core.pack import Pack, PackBuilder
 from amlctl.core.sync_plan import SyncPlan
-from amlctl.errors import Conflict
+from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.deflate import fastest_compressor
 from amlctl.localfs.identify import read_small
 from amlctl.localfs.sync_state import SyncState
@@ -152,6 +152,7 @@ def send_plan(
                 if not job.result():
                     was_there.add(entry.content_id)
         except BaseException:
+            progress.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     progress.finish()
@@ -174,11 +175,19 @@ class _Progress:
         self._parts: dict[FileEntry, int] = {}
         self._files = 0
         self._bytes = 0
+        self._is_stopped = False
         self._told_at = time.monotonic()
         if plan.send_files:  # said at once: the first large file may take long
             sink(StageProgress(Stage.SEND, dataset, 0, 0, *self._total))
 
+    def stop(self) -> None:
+        """Files that are being sent end at their next part."""
+        self._is_stopped = True
+
     def part(self, entry: FileEntry, size_bytes: int) -> None:
+        """Raises Interrupted once sending has been stopped."""
+        if self._is_stopped:
+            raise Interrupted(f"sending {entry.path} was stopped")
         with self._lock:
             before = self._parts.get(entry, 0)
             # A store that begins a file anew tells of the same bytes again.
@@ -237,7 +246,9 @@ def _send_file(
     predecessor: str | None = None,
 ) -> bool:
     path, on_bytes = _local(root, entry), functools.partial(progress.part, entry)
-    was_new = store.put(key, FileBody(path, entry.size_bytes, entry.content_id, predecessor, on_bytes), replace=replace)
+    was_new = store.put(
+        key, FileBody(path, entry.size_bytes, entry.content_id, predecessor, on_bytes=on_bytes), replace=replace
+    )
     progress.sent(entry)
     return was_new
 

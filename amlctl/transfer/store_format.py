@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from amlctl.core.manifest import FORMAT, check_format
-from amlctl.errors import IntegrityError
-from amlctl.stores.contract import Store
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.stores.contract import Store, Versioned
 
 FORMAT_KEY = "format.json"
 
@@ -19,7 +19,19 @@ def ensure_format(store: Store) -> None:
     found = store.get_versioned(FORMAT_KEY)
     if found is None:
         store.put(FORMAT_KEY, (json.dumps({"format": FORMAT}) + "\n").encode())
-        return
+    else:
+        _check(store, found)
+
+
+def require_format(store: Store) -> None:
+    """Before all of a store is looked at: a mistyped place is no empty store. Raises NotFound, and as above."""
+    found = store.get_versioned(FORMAT_KEY)
+    if found is None:
+        raise NotFound(f"there is no store at {store.url}", hint="check the place; the first amlctl sync makes a store")
+    _check(store, found)
+
+
+def _check(store: Store, found: Versioned) -> None:
     try:
         number = json.loads(found.data)["format"]
     except (ValueError, KeyError, TypeError) as error:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from amlctl.core.content_id import ContentHasher
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
-from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.stores.contract import FileBody, Store
@@ -44,12 +44,17 @@ class TreeFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Restored:
-    """`files`, `size_bytes`: all that was asked for; `downloaded_…`: what was not there yet."""
+    """`files`, `size_bytes`: all that was asked for; `downloaded_…`: what was not there yet.
+
+    `restored` are the paths that now stand as in the store, `spared` those that were left as they were.
+    """
 
     files: int
     size_bytes: int
     downloaded_files: int
     downloaded_bytes: int
+    restored: Sequence[str] = ()
+    spared: Sequence[str] = ()
 
 
 class TreeSaver:
@@ -69,6 +74,8 @@ class TreeSaver:
         for file in pending:
             self._unsure.setdefault(file.path, set()).add(file)
         self._stats: dict[str, Stats] = {}
+        self.refused: dict[str, str] = {}
+        """Files whose name the store cannot have, and its words about each: they stay out, the others do not."""
 
     def save(self) -> int:
         """Copy what is new or changed, write the index, remove what vanished; the number of files copied.
@@ -137,6 +144,9 @@ class TreeSaver:
             self._store.put(self._prefix + file.path, body, replace=True)
         except Conflict:  # it has changed meanwhile, and nothing of it was written
             return False
+        except SettingsError as error:
+            self.refused[file.path] = error.message
+            return False
         return True
 
     def _put_index(self, files: Iterable[TreeFile], unsure: Mapping[str, set[TreeFile]]) -> None:
@@ -200,6 +210,10 @@ def _everything(path: str) -> bool:
     return True
 
 
+def _nothing(path: str) -> bool:
+    return False
+
+
 def restore_tree(
     store: Store,
     prefix: str,
@@ -207,11 +221,13 @@ def restore_tree(
     target: Path,
     *,
     include: Callable[[str], bool] = _everything,
+    spare: Callable[[str], bool] = _nothing,
     subject: str = "",
     sink: EventSink = null_sink,
 ) -> Restored:
     """Make the files of a tree stand below `target`; what is there with the right bytes is left alone.
 
+    A file with other bytes is replaced, unless `spare` says of its path that it must not be.
     Raises NotFound (no index), IntegrityError.
     """
     found = _read_whole_index(store, index_key)
@@ -219,7 +235,9 @@ def restore_tree(
         raise NotFound(f"{index_key} is not in the store {store.url}")
     index, pending = found
     wanted = {file.path: file for file in index if include(file.path)}
-    missing = [file for file in wanted.values() if not _is_there(target, file)]
+    different = [file for file in wanted.values() if not _is_there(target, file)]
+    spared = {file.path for file in different if spare(file.path)}
+    missing = [file for file in different if file.path not in spared]
     total_bytes = sum(file.size_bytes for file in missing)
     done_bytes = 0
     if missing:
@@ -231,7 +249,8 @@ def restore_tree(
             is_done = number == len(missing)
             sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(missing), total_bytes, is_done))
     size_bytes = sum(file.size_bytes for file in wanted.values())
-    return Restored(len(wanted), size_bytes, len(missing), done_bytes)
+    restored = [path for path in wanted if path not in spared]
+    return Restored(len(wanted), size_bytes, len(missing), done_bytes, restored, sorted(spared))
 
 
 def _is_there(target: Path, file: TreeFile) -> bool:

@@ -193,3 +193,16 @@ class StoreSuite:
     def test_the_url_holds_no_secret(self, store: Store) -> None:
         assert "sig=" not in store.url
         assert "AccountKey" not in store.url
+
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_a_value_like_another_one(self, store: Store, tmp_path: Path, is_there: bool) -> None:
+        """Copied within the store or sent: the same for who reads it."""
+        data = b"the same bytes" * 1000
+        path = tmp_path / "file"
+        path.write_bytes(data)
+        if is_there:
+            store.put("a/one", data)
+        body = FileBody(path, len(data), content_id(data), same_as="a/one")
+        assert store.put("a/two", body) is True
+        assert store.get("a/two") == data
+        assert store.put("a/two", body) is False

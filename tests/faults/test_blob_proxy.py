@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from amlctl.errors import AmlctlError, ServiceUnavailable
+from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
+from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.store import open_blob_store
 from tests.support.azurite import Azurite, running_azurite
 from tests.support.http_proxy import ForwardProxy, running_forward_proxy
@@ -54,9 +55,76 @@ def test_plain_http_is_passed_on(azurite: Azurite, proxy: ForwardProxy) -> None:
     assert set(proxy.passed) == {urlsplit(azurite.url).netloc}
 
 
-def test_no_proxy_is_honoured(azurite: Azurite, proxy: ForwardProxy) -> None:
-    assert _store_and_read(azurite, {"HTTP_PROXY": proxy.url, "NO_PROXY": "example.org, 127.0.0.1"}) == b"bytes"
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy"])
+def test_a_proxy_for_all_is_used_where_no_other_is_named(azurite: Azurite, proxy: ForwardProxy, name: str) -> None:
+    others = {"HTTP_PROXY": "", "HTTPS_PROXY": "http://127.0.0.1:1"}
+    assert _store_and_read(azurite, {name: proxy.url, **others}) == b"bytes"
+    assert proxy.passed
+    assert _store_and_read(azurite, {"HTTP_PROXY": proxy.url, name: "http://127.0.0.1:1"}) == b"bytes"
+
+
+@pytest.mark.parametrize("exceptions", ["example.org, 127.0.0.1", "127.0.0.1:{port}", "127.0.0.0/8", "*"])
+def test_no_proxy_is_honoured(azurite: Azurite, proxy: ForwardProxy, exceptions: str) -> None:
+    listed = exceptions.format(port=urlsplit(azurite.url).port)
+    assert _store_and_read(azurite, {"HTTP_PROXY": proxy.url, "NO_PROXY": listed}) == b"bytes"
     assert not proxy.passed
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "host", "is_direct"),
+    [
+        ("example.org", "example.org", True),
+        ("Example.Org", "a.example.org", True),
+        ("example.org", "badexample.org", False),
+        (".example.org", "a.b.example.org", True),
+        ("*.example.org", "a.example.org", True),
+        ("*.example.org", "badexample.org", False),
+        ("other.org b.example.org", "b.example.org", True),
+        ("example.org:8000", "example.org", True),
+        (".example.org:8000", "a.example.org", True),
+        ("example.org:443", "example.org", False),
+        ("*", "example.org", True),
+        (" , ,", "example.org", False),
+        ("10.0.0.0/8", "10.20.30.40", True),
+        ("10.1.2.3/8", "10.20.30.40", True),
+        ("10.0.0.0/8", "11.0.0.1", False),
+        ("10.0.0.0/8", "::1", False),
+        ("10.0.0.0/8", "10.example.org", False),
+        ("10.0.0.5:8000", "10.0.0.5", True),
+        ("10.0.0.5:443", "10.0.0.5", False),
+        ("::1", "::1", True),
+        ("[::1]", "::1", True),
+        ("[::1]:8000", "::1", True),
+        ("[::1]:443", "::1", False),
+        ("fd00::/8", "fd12::1", True),
+        ("example.org:many", "example.org", False),
+        ("10.0.0.0/99", "10.0.0.1", False),
+    ],
+)
+def test_what_no_proxy_means(exceptions: str, host: str, is_direct: bool) -> None:
+    variables = {"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": exceptions}
+    connections = Connections(host, 8000, is_https=False, variables=variables)
+    assert (connections.target_prefix == "") is is_direct
+
+
+@pytest.mark.parametrize("kind", ["socks5", "socks5h", "https"])
+def test_a_proxy_of_another_kind_is_refused_where_it_would_be_used(azurite: Azurite, kind: str) -> None:
+    variables = {"ALL_PROXY": f"{kind}://me:hush@127.0.0.1:1080"}
+    with pytest.raises(SettingsError, match=f"ALL_PROXY names a proxy of kind '{kind}', which is not supp") as caught:
+        open_blob_store(f"{azurite.url}/data", variables)
+    assert "NO_PROXY" in caught.value.hint
+    assert "hush" not in caught.value.message + caught.value.hint
+    assert _store_and_read(azurite, {**variables, "NO_PROXY": "127.0.0.1"}) == b"bytes"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:hush@[x", "http://me:hush@proxy:many", "http://me:hush@", "http://me:hush@a..b", "http://a proxy"],
+)
+def test_a_proxy_that_cannot_be_one_is_named_without_its_password(azurite: Azurite, url: str) -> None:
+    with pytest.raises(SettingsError, match="HTTP_PROXY") as caught:
+        open_blob_store(f"{azurite.url}/data", {"HTTP_PROXY": url})
+    assert "hush" not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize("is_secure", [True, False])

@@ -84,6 +84,32 @@ def test_retry_after_is_honoured(
     assert 6 < slept[0] < 10
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Retry-After", "86400"),
+        ("Retry-After", "Fri, 01 Jan 2100 00:00:00 GMT"),
+        ("x-ms-retry-after-ms", "1e999"),
+        ("x-ms-retry-after-ms", "nan"),
+    ],
+)
+def test_retry_after_without_sense_does_not_hold_us(
+    store: AzureBlobStore, proxy: FaultProxy, slept: list[float], header: tuple[str, str]
+) -> None:
+    proxy.act = _once(Reply(503, dict([header])))
+    assert store.get("there") == b"bytes"
+    assert slept == [120]
+
+
+@pytest.mark.parametrize("header", [("Retry-After", "soon"), ("Retry-After", "\u00b2"), ("x-ms-retry-after-ms", "-5")])
+def test_retry_after_that_cannot_be_read_counts_as_none(
+    store: AzureBlobStore, proxy: FaultProxy, slept: list[float], header: tuple[str, str]
+) -> None:
+    proxy.act = _once(Reply(503, dict([header])))
+    assert store.get("there") == b"bytes"
+    assert 0 < slept[0] < 1
+
+
 def test_a_service_that_stays_away_is_said(store: AzureBlobStore, proxy: FaultProxy, slept: list[float]) -> None:
     proxy.act = lambda seen: Reply(503, {"x-ms-error-code": "ServerBusy", "x-ms-request-id": "abc"})
     with pytest.raises(ServiceUnavailable, match=r"503 ServerBusy.*abc") as caught:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,5 +164,29 @@ def test_damage_is_found_told_and_repaired(tmp_path: Path, harm: str, kind: str)
     written = read_tree(stranger.dataset_path(DATASET))
     assert all(content_id(tree[p]) == content_id(d) for p, d in written.items() if not p.endswith("/"))
     sync(project, store, DATASET, SyncOptions(pack_size=20_000, pack_below=4_000, repair=True), null_sink)
+    assert verify(store, null_sink).damaged == []
+    assert _stored(tmp_path, store) == tree
+
+
+@pytest.mark.parametrize("layout", ["auto", "mirror"])
+@pytest.mark.parametrize("harm", ["flip", "delete"])
+def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: str, layout: str) -> None:
+    project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "store")
+    options = SyncOptions(pack_size=20_000, pack_below=4_000, layout=layout)
+    tree = {**_tree(6), "big": b"b" * 50_000}
+    write_tree(project.dataset_path(DATASET), tree)
+    manifest = store.local_path(sync(project, store, DATASET, options, null_sink).manifest_key)
+    pack = store.local_path(next(store.list("packs/" if layout == "auto" else "mirror/")).key)
+    assert manifest is not None
+    assert pack is not None
+    for path in (manifest, pack):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-20] + bytes(20)) if harm == "flip" else path.unlink()
+    other = Project(tmp_path / "other")
+    write_tree(other.dataset_path(DATASET), {"only": b"this"})
+    with pytest.raises(IntegrityError, match="not what this machine has") as caught:
+        sync(other, store, DATASET, replace(options, repair=True), null_sink)
+    assert "--ours" in caught.value.hint
+    sync(project, store, DATASET, replace(options, repair=True), null_sink)
     assert verify(store, null_sink).damaged == []
     assert _stored(tmp_path, store) == tree

@@ -17,7 +17,10 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 VERSION = "3.37.0"
 ACCOUNT = "devstoreaccount1"
@@ -41,6 +44,16 @@ class Azurite:
         return (
             f"DefaultEndpointsProtocol={self.url.split(':', 1)[0]};AccountName={self.account};"
             f"AccountKey={self.key};BlobEndpoint={self.url};"
+        )
+
+    def sas(self, container: str) -> str:
+        """A token for that container: read, write, delete, list, create; for an hour."""
+        return generate_container_sas(
+            self.account,
+            container,
+            self.key,
+            permission=ContainerSasPermissions(read=True, write=True, delete=True, list=True, create=True),
+            expiry=datetime.now(UTC) + timedelta(hours=1),
         )
 
     def new_container(self) -> str:

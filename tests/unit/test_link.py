@@ -124,7 +124,8 @@ def test_all_connections_share_the_line(service: int, verb: str) -> None:
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(transfer, range(count)))
         seconds = time.perf_counter() - started
-    assert seconds == pytest.approx(size * count * 8 / 50e6, rel=0.15)
+    # A busy machine may take longer; four lines instead of one would take a quarter.
+    assert seconds >= 0.85 * size * count * 8 / 50e6
 
 
 def test_the_line_can_become_another(service: int) -> None:
@@ -136,9 +137,12 @@ def test_the_line_can_become_another(service: int) -> None:
         _asked(connection, "GET", "/10")
         assert time.perf_counter() - started >= 0.06
         link.shape(0.0)
-        started = time.perf_counter()
-        _asked(connection, "GET", "/10")
-        assert time.perf_counter() - started < 0.05
+        times = []
+        for _ in range(20):
+            started = time.perf_counter()
+            _asked(connection, "GET", "/10")
+            times.append(time.perf_counter() - started)
+        assert min(times) < 0.05
         connection.close()
 
 

@@ -92,7 +92,18 @@ def test_an_unknown_script_shows_the_nearest_names(root: Path) -> None:
     assert "model_train.py" in caught.value.hint
     with pytest.raises(NotFound) as caught:
         script(root, "preprocess")
-    assert "preprocess.py" in caught.value.hint
+    assert caught.value.hint == "did you mean preprocess.py?"
+    assert list(caught.value.details) == ["pipeline/sound/deep/er/preprocess.py"]
+    for text in ("model_train", "image/model_train", "Model_train.py"):  # two have that name
+        with pytest.raises(NotFound) as caught:
+            script(root, text)
+        assert caught.value.hint == "did you mean pipeline/image/model_train.py?"
+
+
+def test_a_folder_names_a_script_in_it(root: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        script(root, "pipeline/sound")
+    assert caught.value.hint.startswith("amlctl submit pipeline/sound/")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,12 @@
     blocks.py       pure: where a file is cut, so that an edit or an insertion changes few blocks
     service.py      the verbs of the Blob service, with retries and errors in words
     connections.py  kept-alive connections, proxies, certificates
-    credentials.py  who we are: account key, SAS, or a token of DefaultAzureCredential
+    window.py       how much may be under way, by what the line carries
+    response.py     answers of HTTP, read without the e-mail parser
+    network_errors.py  why a host cannot be reached, in words
+    credentials.py  who we are: account key, SAS, or a token of the login
+    login.py        tokens of DefaultAzureCredential, for whoever speaks to Azure
+    token_cache.py  those tokens on disk, until they run out
     address.py      store URLs
 
 The verbs are spoken directly over `http.client`: see `docs/architecture.md` for what that saves.

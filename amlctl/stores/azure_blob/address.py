@@ -11,7 +11,17 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from amlctl.errors import SettingsError
 
 DEFAULT_PREFIX = "amlctl/"
-_CONTAINER = re.compile(r"[a-z0-9](?:-?[a-z0-9]){2,62}|\$web|\$root")
+_CONTAINER = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(?:-[a-z0-9]+)*|\$web|\$root")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_-]+")
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
+_SIGN = r"(?:\b|%26|%3f)sig(?:=|%3d)"
+_SIGNATURE = re.compile(rf"(?i){_SIGN}")
+_LOGIN = re.compile(r"(?s)(?<=://).*@")
+"""Up to the last @: a password may hold any character, also those that end a host."""
+_TOKEN = re.compile(rf"(?is)[?#].*|[^/]*{_SIGN}.*")
+_IN_URL = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
+_UNFIT = re.compile(r"[\\\x00-\x1f\x7f\ufffe\uffff]")
+"""The service makes `/` of a backslash, and its listings, being XML, cannot carry the others."""
 _MAX_NAME = 1024
 _EXAMPLE = "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
 
@@ -32,11 +42,12 @@ class BlobAddress:
     def account_url(self) -> str:
         scheme, usual = ("https", 443) if self.is_https else ("http", 80)
         port = "" if self.port == usual else f":{self.port}"
-        return f"{scheme}://{self.host}{port}" + (f"/{self.account}" if self.is_path_style else "")
+        return f"{scheme}://{bracketed(self.host)}{port}" + (f"/{self.account}" if self.is_path_style else "")
 
     @property
     def url(self) -> str:
-        return f"{self.account_url}/{self.container}/{self.prefix}".rstrip("/")
+        """`parse_address` makes the same address of it; otherwise as people write it."""
+        return f"{self.account_url}/{self.container}/{self.prefix.translate(_IN_URL)}".rstrip("/")
 
     @property
     def container_path(self) -> str:
@@ -51,6 +62,11 @@ class BlobAddress:
                 f"{key!r} cannot be the name of a blob: it is not valid UTF-8",
                 hint="rename the file, or use --layout pack, which takes every name",
             ) from error
+        if found := _UNFIT.search(name.decode()):
+            raise SettingsError(
+                f"{key!r} cannot be the name of a blob: {found.group()!r} does not survive there",
+                hint="rename the file, or use --layout pack, which takes every name",
+            )
         if len(self.prefix) + len(key) > _MAX_NAME:
             raise SettingsError(
                 f"{key!r} is longer than the {_MAX_NAME} characters that a blob's name may have",
@@ -61,43 +77,75 @@ class BlobAddress:
 
 def parse_address(url: str) -> tuple[BlobAddress, str]:
     """The address and the SAS token that the URL carries (empty where it has none). Raises SettingsError."""
-    parts = urlsplit(url)
-    shown = url.split("?", 1)[0]
-    if parts.username or parts.password or parts.fragment:
-        raise SettingsError(f"store {parts.scheme}://{parts.hostname}/… carries a login", hint=_EXAMPLE)
+    shown = without_secrets(url)
+
+    def wrong(what: str, hint: str = _EXAMPLE) -> SettingsError:
+        return SettingsError(f"store {shown!r} {what}", hint=hint)
+
+    try:
+        parts = urlsplit(url)
+        names = [unquote(part, errors="strict") for part in parts.path.split("/") if part]
+    except ValueError as error:
+        raise wrong("is no URL") from error
+    if "@" in parts.netloc:
+        raise wrong("carries a login", f"{_EXAMPLE}, and the key in AZURE_STORAGE_KEY, or az login")
+    if parts.fragment:
+        raise wrong("has a fragment", "write %23 for a # in the prefix")
+    if _SIGNATURE.search(parts.path):
+        raise wrong("has a SAS token in its path", f"write ? before it: {_EXAMPLE}?sv=…&sig=…")
     try:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise SettingsError(f"store {shown!r} has no valid port", hint=_EXAMPLE) from error
+        raise wrong("has no valid port") from error
+    if port == 0:
+        raise wrong("has no valid port")
     if not host:
-        raise SettingsError(f"store {shown!r} names no host", hint=_EXAMPLE)
-    names = [unquote(part) for part in parts.path.split("/") if part]
-    is_path_style = port not in (None, 80, 443) or "." not in host or _is_ip(host)
+        raise wrong("names no host")
+    if not is_host(host):
+        raise wrong(f"names {host!r}, which cannot be a host")
+    is_path_style = port not in (None, 80, 443) or "." not in host or is_ip(host)
     if is_path_style and names:
         account, *names = names
     else:
         account = host.split(".", 1)[0]
+    if not _ACCOUNT.fullmatch(account):
+        raise wrong(f"names {account!r}, which cannot be an account")
     if not names:
-        raise SettingsError(f"store {shown!r} names no container", hint=_EXAMPLE)
+        example = f"{parts.scheme}://{parts.netloc}/{account}" if is_path_style else f"{parts.scheme}://{parts.netloc}"
+        raise wrong("names no container", f"{example}/CONTAINER/PREFIX")
     container, *rest = names
     if not _CONTAINER.fullmatch(container):
-        raise SettingsError(
-            f"store {shown!r}: {container!r} cannot be a container's name",
-            hint="3 to 63 lower-case letters, digits and single hyphens",
+        raise wrong(
+            f"names {container!r}, which cannot be a container", "3 to 63 lower-case letters, digits and single hyphens"
         )
-    if any(part in (".", "..") for part in rest):
-        raise SettingsError(f"store {shown!r} has a {'/'.join(rest)!r} that is no prefix", hint=_EXAMPLE)
+    if any(part in (".", "..") or not part.isprintable() for part in rest):
+        raise wrong(f"has a {'/'.join(rest)!r} that is no prefix")
     if parts.query and "sig" not in parse_qs(parts.query):
-        raise SettingsError(f"store {shown!r} has a query that is no SAS token", hint=_EXAMPLE)
+        raise wrong("has a query that is no SAS token", f"{_EXAMPLE}?sv=…&sig=…, or without the query")
     prefix = "/".join(rest) + "/" if rest else DEFAULT_PREFIX
     is_https = parts.scheme == "https"
     address = BlobAddress(is_https, host, port or (443 if is_https else 80), account, is_path_style, container, prefix)
     return address, parts.query
 
 
-def _is_ip(host: str) -> bool:
+def without_secrets(url: str) -> str:
+    """The URL as it may be shown: no login, no query, no fragment, and no SAS token that lacks its `?`."""
+    return _TOKEN.sub("", _LOGIN.sub("…@", url))
+
+
+def is_host(name: str) -> bool:
+    """Whether it can be asked for: what cannot is a ValueError of `socket`, not one of the network."""
+    return bool(_HOST.fullmatch(name)) or is_ip(name)
+
+
+def is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return False
     return True
+
+
+def bracketed(host: str) -> str:
+    """As a URL has it."""
+    return f"[{host}]" if ":" in host else host

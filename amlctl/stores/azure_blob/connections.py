@@ -1,14 +1,16 @@
 """One pool of kept-alive HTTP/1.1 connections to one host, used by all threads of a store.
 
-`HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` choose the way, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE` or `SSL_CERT_FILE`
-the certificates, as for requests and curl.
+`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` choose the way, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE` or
+`SSL_CERT_FILE` the certificates, as for requests and curl.
 """
 
 from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -17,10 +19,12 @@ from threading import Lock
 from urllib.parse import unquote, urlsplit
 
 from amlctl.errors import SettingsError
+from amlctl.stores.azure_blob.address import bracketed, is_host, is_ip
 from amlctl.stores.azure_blob.response import Response
 
 _TIMEOUT_S = 60.0
 """For connecting, and for each read or write: not for a whole transfer."""
+_WITH_PORT = re.compile(r"(?P<name>.+):(?P<port>\d{1,5})")
 
 
 class Connections:
@@ -38,7 +42,7 @@ class Connections:
     @property
     def target_prefix(self) -> str:
         """What stands before the path in a request line: a proxy for plain http wants the whole URL."""
-        return f"http://{self._host}:{self._port}" if self._proxy and not self._is_https else ""
+        return f"http://{bracketed(self._host)}:{self._port}" if self._proxy and not self._is_https else ""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -98,32 +102,52 @@ def _proxy(
     """Host, port and the headers for it. Raises SettingsError."""
     kind = "https" if is_https else "http"
     # HTTP_PROXY in capitals is what a CGI client can set, but this is no CGI program.
-    found = next(
-        (variables[n] for n in (f"{kind}_proxy", f"{kind.upper()}_PROXY", "all_proxy") if variables.get(n)), ""
-    )
-    if not found or _is_direct(host, variables.get("no_proxy") or variables.get("NO_PROXY") or ""):
+    names = (f"{kind}_proxy", f"{kind.upper()}_PROXY", "all_proxy", "ALL_PROXY")
+    name = next((name for name in names if variables.get(name)), "")
+    if not name or _is_direct(host, port, variables.get("no_proxy") or variables.get("NO_PROXY") or ""):
         return None
-    parts = urlsplit(found if "://" in found else f"http://{found}")
+    found = variables[name]
+    hint = f"{kind.upper()}_PROXY=http://HOST:PORT, or name {host} in NO_PROXY"
     try:
-        proxy_port = parts.port or 80
+        parts = urlsplit(found if "://" in found else f"http://{found}")
+        proxy_host, proxy_port = parts.hostname or "", 80 if parts.port is None else parts.port
     except ValueError as error:
-        raise SettingsError("the proxy variable names no valid port", hint="http://HOST:PORT") from error
-    if not parts.hostname or parts.scheme != "http":
-        raise SettingsError(
-            f"the proxy variable names a {parts.scheme!r} proxy, and only http ones are supported",
-            hint="HTTPS_PROXY=http://HOST:PORT",
-        )
+        raise SettingsError(f"{name} is no URL of a proxy", hint=hint) from error
+    if parts.scheme != "http":
+        raise SettingsError(f"{name} names a proxy of kind {parts.scheme!r}, which is not supported", hint=hint)
+    if not is_host(proxy_host):
+        raise SettingsError(f"{name} names no valid host", hint=hint)
     headers: dict[str, str] = {}
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-    return parts.hostname, proxy_port, headers
+    return proxy_host, proxy_port, headers
 
 
-def _is_direct(host: str, exceptions: str) -> bool:
-    """Whether NO_PROXY names the host, or a domain that it is in."""
-    names = [name.strip().lower().lstrip(".") for name in exceptions.split(",")]
-    return "*" in names or any(name and (host == name or host.endswith(f".{name}")) for name in names)
+def _is_direct(host: str, port: int, exceptions: str) -> bool:
+    """Whether NO_PROXY names the host."""
+    return any(_means(entry, host, port) for entry in re.split(r"[,\s]+", exceptions.lower()) if entry)
+
+
+def _means(entry: str, host: str, port: int) -> bool:
+    """An entry is `*`, an address, a network, or a domain with all that is in it; all but networks may have a port."""
+    network = _network(entry.strip("[]"))
+    if network is None and (found := _WITH_PORT.fullmatch(entry)):
+        if int(found["port"]) != port:
+            return False
+        entry = found["name"]
+        network = _network(entry.strip("[]"))
+    if network is not None:
+        return is_ip(host) and ipaddress.ip_address(host) in network
+    domain = entry.removeprefix("*").removeprefix(".")
+    return entry == "*" or host == domain or host.endswith(f".{domain}")
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def _certificates(variables: Mapping[str, str]) -> ssl.SSLContext:

@@ -10,23 +10,21 @@ import base64
 import binascii
 import hashlib
 import hmac
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import parse_qs, parse_qsl, unquote
 
-from amlctl.errors import LoginError, SettingsError
+from amlctl.errors import SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
+from amlctl.stores.azure_blob.login import Login
 
-if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
-
-_SCOPE = "https://storage.azure.com/.default"
-_RENEW_BEFORE_S = 300
+_AUDIENCE = "https://storage.azure.com"
+_RENEWED_S = 30.0
+"""So long a token counts as new: of many requests that are refused at once, one asks for another."""
 _SIGNED_HEADERS = (
     "content-encoding",
     "content-language",
@@ -54,6 +52,10 @@ class Credential(Protocol):
 
     def source_query(self) -> str:
         """What a copy's source URL needs in its query."""
+        ...
+
+    def renew(self) -> bool:
+        """The service does not accept who asks any more: ask anew for the right to. False where nobody can be asked."""
         ...
 
     def explain(self) -> str:
@@ -87,6 +89,9 @@ class AccountKey:
     def source_query(self) -> str:
         return ""
 
+    def renew(self) -> bool:
+        return False
+
     def explain(self) -> str:
         return (
             f"the key in AZURE_STORAGE_KEY or the connection string is not one of account {self.account}, "
@@ -109,6 +114,9 @@ class SasToken:
     def source_query(self) -> str:
         return self.token
 
+    def renew(self) -> bool:
+        return False
+
     def explain(self) -> str:
         allowed = dict(parse_qsl(self.token)).get("sp", "nothing")
         return self._out_of_time() or f"the SAS token allows {allowed!r} (needed: r, w, c, l, d)"
@@ -127,21 +135,26 @@ class SasToken:
 
 
 class Token:
-    """Bearer tokens of a credential of azure-identity, which is imported with the first request."""
+    """Bearer tokens of a login. Thread-safe."""
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = variables
-        self._credential: TokenCredential | None = None
-        self._token = ""
-        self._expires_at_s = 0.0
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._renewed_at_s = float("-inf")
         self._lock = Lock()
 
     def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
-        headers["authorization"] = f"Bearer {self._current()}"
+        headers["authorization"] = f"Bearer {self._login.token(_AUDIENCE)}"
         return ""
 
     def source_query(self) -> str:
         return ""
+
+    def renew(self) -> bool:
+        with self._lock:
+            if time.monotonic() - self._renewed_at_s > _RENEWED_S:
+                self._login.token(_AUDIENCE, is_fresh=True)
+                self._renewed_at_s = time.monotonic()
+        return True
 
     def explain(self) -> str:
         return "whoever is logged in lacks the role Storage Blob Data Contributor on the container or account"
@@ -149,33 +162,12 @@ class Token:
     def is_out_of_time(self) -> bool:
         return False
 
-    def _current(self) -> str:
-        with self._lock:
-            if time.time() < self._expires_at_s - _RENEW_BEFORE_S:
-                return self._token
-            from azure.core.exceptions import AzureError
-            from azure.identity import DefaultAzureCredential
-
-            # Its page on every login that was tried would stand above our one line.
-            logging.getLogger("azure.identity").addHandler(logging.NullHandler())
-            if self._credential is None:
-                self._credential = DefaultAzureCredential()
-            try:
-                token = self._credential.get_token(_SCOPE)
-            except AzureError as error:
-                raise LoginError(
-                    f"nobody is logged in to Azure: {str(error).splitlines()[0]}",
-                    hint="az login, or set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or "
-                    "AZURE_STORAGE_CONNECTION_STRING",
-                ) from error
-            self._token, self._expires_at_s = token.token, float(token.expires_on)
-            return self._token
-
 
 def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[str, str]) -> Credential:
     """The first of: SAS in the URL, the connection string, the key, the SAS variable, DefaultAzureCredential.
 
-    Raises SettingsError for a variable that cannot be what it says.
+    A variable that is empty counts as not set: that is how a shell or a CI job takes one away. Raises SettingsError
+    for one that cannot be what it says.
     """
     if sas_in_url:
         return _sas(sas_in_url, "the store's URL")
@@ -184,22 +176,23 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
         if parts.get("UseDevelopmentStorage", "").lower() == "true":
             parts = {"AccountName": "devstoreaccount1", "AccountKey": _DEVELOPMENT_KEY}
-        account = parts.get("AccountName", address.account)
+        account = parts.get("AccountName") or address.account
         if account == address.account:
-            if "AccountKey" in parts:
-                return AccountKey(account, _decoded(parts["AccountKey"], "AZURE_STORAGE_CONNECTION_STRING"))
-            if "SharedAccessSignature" in parts:
-                return _sas(parts["SharedAccessSignature"], "AZURE_STORAGE_CONNECTION_STRING")
+            if key := parts.get("AccountKey"):
+                return AccountKey(account, _decoded(key, "AZURE_STORAGE_CONNECTION_STRING"))
+            if token := parts.get("SharedAccessSignature"):
+                return _sas(token, "AZURE_STORAGE_CONNECTION_STRING")
             raise SettingsError(
                 "AZURE_STORAGE_CONNECTION_STRING has neither AccountKey nor SharedAccessSignature",
                 hint="copy it anew: az storage account show-connection-string --name ACCOUNT",
             )
-    if variables.get("AZURE_STORAGE_ACCOUNT", address.account) == address.account:
-        if key := variables.get("AZURE_STORAGE_KEY", ""):
+    if (variables.get("AZURE_STORAGE_ACCOUNT") or address.account) == address.account:
+        if key := variables.get("AZURE_STORAGE_KEY"):
             return AccountKey(address.account, _decoded(key, "AZURE_STORAGE_KEY"))
-        if token := variables.get("AZURE_STORAGE_SAS_TOKEN", ""):
+        if token := variables.get("AZURE_STORAGE_SAS_TOKEN"):
             return _sas(token, "AZURE_STORAGE_SAS_TOKEN")
-    return Token(variables)
+    others = ", or set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING"
+    return Token(Login(otherwise=others))
 
 
 _DEVELOPMENT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="

@@ -7,7 +7,10 @@ of RFC 9112, 6.3.
 
 from __future__ import annotations
 
+import email.utils
 import http.client
+import time
+from collections.abc import Mapping
 
 _MOST_LINES = 200
 _LONGEST_LINE = 65_536
@@ -36,7 +39,7 @@ class Response(http.client.HTTPResponse):
         connection = self.fields.get("connection", "").lower()
         self.will_close = "close" in connection or (self.version == 10 and "keep-alive" not in connection)
         length = self.fields.get("content-length", "")
-        self.length = int(length) if length.isdigit() and not self.chunked else None
+        self.length = int(length) if length.isdecimal() and not self.chunked else None
         if (
             status in (http.client.NO_CONTENT, http.client.NOT_MODIFIED)
             or 100 <= status < 200
@@ -65,3 +68,26 @@ def answer_of(connection: http.client.HTTPConnection) -> Response:
     response = connection.getresponse()
     assert isinstance(response, Response)
     return response
+
+
+def retry_after_s(fields: Mapping[str, str]) -> float:
+    """What the service asks for; 0 where it says nothing."""
+    text = fields.get("retry-after", "")
+    milliseconds = fields.get("x-ms-retry-after-ms", fields.get("retry-after-ms", ""))
+    try:
+        if milliseconds:
+            return float(milliseconds) / 1000
+        if text.isdecimal():
+            return float(text)
+    except ValueError:
+        return 0.0
+    moment_s = moment_of(text)
+    return 0.0 if moment_s is None else max(0.0, moment_s - time.time())
+
+
+def moment_of(text: str) -> float | None:
+    """Seconds since the epoch; None where the text is no date of HTTP."""
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -11,8 +11,6 @@ import email.utils
 import hashlib
 import http.client
 import random
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,8 @@ from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsErr
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential
-from amlctl.stores.azure_blob.response import answer_of
+from amlctl.stores.azure_blob.network_errors import is_lasting, not_blob_storage, refused_by_proxy, unreachable
+from amlctl.stores.azure_blob.response import answer_of, moment_of, retry_after_s
 from amlctl.stores.contract import Traffic
 from amlctl.stores.pace import Pace
 
@@ -31,7 +30,11 @@ VERSION = "2021-12-02"
 _TRIES = 6
 _FIRST_WAIT_S = 0.4
 _LONGEST_WAIT_S = 30.0
+_LONGEST_ASKED_S = 120.0
+"""Of what Retry-After may ask for: a value without sense must not hold a command for a day."""
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
+"""Each answer of the service has one of these headers; a login page of the network has none."""
 _CHUNK = 1 << 20
 _PACED_BYTES = 64 << 10
 """What goes at once where the bandwidth is limited: the rate is kept inside a request, too."""
@@ -76,8 +79,12 @@ _NO_BODY = Body(())
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers (lower-case names) and the body's bytes; `was_repeated`: an earlier try may have acted."""
+    """Status, headers (lower-case names) and the body's bytes; `was_repeated`: an earlier try may have acted.
 
+    What a caller needs and the answer does not have is a ServiceUnavailable that names the host.
+    """
+
+    host: str
     status: int
     headers: Mapping[str, str]
     data: bytes
@@ -87,6 +94,43 @@ class Answer:
     def code(self) -> str:
         """The service's own name of an error."""
         return self.headers.get("x-ms-error-code", "")
+
+    @property
+    def etag(self) -> str:
+        return self._header("etag")
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the whole value, also where the answer is a range of it."""
+        name = "content-range" if self.status == http.client.PARTIAL_CONTENT else "content-length"
+        return self.number(self._header(name).rpartition("/")[2])
+
+    @property
+    def modified_at(self) -> float:
+        return self.moment(self._header("last-modified"))
+
+    def document(self, root: str) -> ElementTree.Element:
+        found = _xml(self.data)
+        if found is None or found.tag != root:
+            raise not_blob_storage(self.host, f"no document {root}")
+        return found
+
+    def number(self, text: str) -> int:
+        """A header or a text of the document as what it must be; likewise `moment`."""
+        if not (text.isascii() and text.isdecimal()):
+            raise not_blob_storage(self.host, f"{text!r} as a number")
+        return int(text)
+
+    def moment(self, text: str) -> float:
+        found = moment_of(text)
+        if found is None:
+            raise not_blob_storage(self.host, f"{text!r} as a time")
+        return found
+
+    def _header(self, name: str) -> str:
+        if name not in self.headers:
+            raise not_blob_storage(self.host, f"no header {name}")
+        return self.headers[name]
 
 
 Read = Callable[[int], bytes]
@@ -162,13 +206,13 @@ class BlobService:
         answer = self.container("GET", query, accept=(404,))
         if answer.status == 404:
             return [], ""
-        root = ElementTree.fromstring(answer.data)
+        root = answer.document("EnumerationResults")
         found = []
         for blob in root.iter("Blob"):
             name = blob.findtext("Name", "")
-            size = int(blob.findtext("Properties/Content-Length", "0"))
-            modified = email.utils.parsedate_to_datetime(blob.findtext("Properties/Last-Modified", ""))
-            found.append((name[len(self._address.prefix) :], size, modified.timestamp()))
+            size = answer.number(blob.findtext("Properties/Content-Length", "0"))
+            modified_at = answer.moment(blob.findtext("Properties/Last-Modified", ""))
+            found.append((name[len(self._address.prefix) :], size, modified_at))
         return found, root.findtext("NextMarker", "")
 
     def _request(
@@ -183,22 +227,25 @@ class BlobService:
         sink: Sink | None,
     ) -> Answer:
         failure: AmlctlError
-        was_repeated = False
+        was_repeated = is_renewed = False
         for attempt in range(_TRIES):
             wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
             try:
                 answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated)
             except (OSError, http.client.HTTPException) as error:
-                failure = self._unreachable(error)
-                if isinstance(error, ssl.SSLCertVerificationError) or " 407 " in str(error):
-                    raise failure from error  # neither passes by waiting
+                failure = unreachable(self._address.host, error, "storage account in the store's URL")
+                if is_lasting(error):
+                    raise failure from error
             else:
                 if answer.status < 400 or answer.status in accept:
                     return answer
+                if answer.status == 401 and not is_renewed and self._credential.renew():
+                    is_renewed = True
+                    continue
                 failure = self.error(answer, key)
                 if answer.status not in _AGAIN:
                     raise failure
-                wait_s = max(wait_s, _retry_after_s(answer))
+                wait_s = max(wait_s, min(_LONGEST_ASKED_S, retry_after_s(answer.headers)))
             was_repeated = True
             if attempt < _TRIES - 1:
                 self._sleep(wait_s)
@@ -240,6 +287,10 @@ class BlobService:
                     continue
                 self._traffic.add(requests=0, sent_bytes=body.size_bytes)
                 found = response.fields
+                # Before a byte of it gets anywhere. A gateway may fail, and a proxy refuse, on its own.
+                if not (_SIGNS & found.keys() or response.status in _AGAIN or response.status == 407):
+                    what = f"{response.status}, {found.get('content-type', 'of no content type')}"
+                    raise not_blob_storage(self._address.host, what)
                 read = self._paced_read(response)
                 if sink is not None and response.status < 300:
                     received, data = sink(read), b""
@@ -248,11 +299,11 @@ class BlobService:
                     received = len(data)
                 if verb == "GET":
                     self._traffic.add(requests=0, received_bytes=received)
-                    if received < int(found.get("content-length", received)):
-                        raise http.client.IncompleteRead(b"", int(found["content-length"]) - received)
+                    if response.length:
+                        raise http.client.IncompleteRead(b"", response.length)
                 if response.will_close:
                     connection.close()
-            return Answer(response.status, found, data, was_repeated)
+            return Answer(self._address.host, response.status, found, data, was_repeated)
 
     def _paced(self, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         if self._pace is None:
@@ -276,26 +327,6 @@ class BlobService:
 
         return read
 
-    def _unreachable(self, error: Exception) -> AmlctlError:
-        host = self._address.host
-        if isinstance(error, socket.gaierror):
-            return ServiceUnavailable(
-                f"the host {host} is not known",
-                hint="check the name of the storage account in the store's URL, and the network",
-            )
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return ServiceUnavailable(
-                f"the certificate of {host} is not trusted: {error.verify_message}",
-                hint="behind a proxy that opens TLS: REQUESTS_CA_BUNDLE=/path/to/its.pem",
-            )
-        what = str(error) or type(error).__name__
-        if "Tunnel connection failed" in what:
-            return _refused_by_proxy(host, what.removeprefix("Tunnel connection failed: "))
-        return ServiceUnavailable(
-            f"{host} does not answer: {what}",
-            hint="check the network, then run the same command again; nothing is lost",
-        )
-
     def error(self, answer: Answer, key: str) -> AmlctlError:
         """An answer that is no success, in words."""
         thing = f"{key} in {self._address.url}" if key else f"the store {self._address.url}"
@@ -314,7 +345,7 @@ class BlobService:
         if status == 400 and code == "ContainerBeingDeleted":
             return ServiceUnavailable(f"{thing} is being deleted", hint="try again in a minute")
         if status == 407:
-            return _refused_by_proxy(self._address.host, "407 Proxy Authentication Required")
+            return refused_by_proxy(self._address.host, "407 Proxy Authentication Required")
         if status in _AGAIN:
             return ServiceUnavailable(
                 f"the service failed {_TRIES} times at {thing}: {status} {code} {_request_id(answer)}".rstrip(),
@@ -350,41 +381,23 @@ def _all_of(read: Read) -> bytes:
     return b"".join(iter(lambda: read(_CHUNK), b""))
 
 
-def _refused_by_proxy(host: str, why: str) -> ServiceUnavailable:
-    return ServiceUnavailable(
-        f"the proxy does not let us through to {host}: {why}",
-        hint="check HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or name the host in NO_PROXY",
-    )
-
-
-def _retry_after_s(answer: Answer) -> float:
-    text = answer.headers.get("retry-after", "")
-    milliseconds = answer.headers.get("x-ms-retry-after-ms", answer.headers.get("retry-after-ms", ""))
-    try:
-        if milliseconds:
-            return float(milliseconds) / 1000
-        if text.isdigit():
-            return float(text)
-        if text:
-            return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        pass
-    return 0.0
-
-
 def _clock_skew_s(answer: Answer) -> float:
     """The service's clock less ours."""
-    try:
-        return email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp() - time.time()
-    except (TypeError, ValueError):
-        return 0.0
+    theirs = moment_of(answer.headers.get("date", ""))
+    return 0.0 if theirs is None else theirs - time.time()
 
 
 def _message(answer: Answer) -> str:
+    root = _xml(answer.data)
+    text = "" if root is None else root.findtext("Message") or ""
+    return text.partition("\n")[0]
+
+
+def _xml(data: bytes) -> ElementTree.Element | None:
     try:
-        return (ElementTree.fromstring(answer.data).findtext("Message") or "").splitlines()[0]
-    except (ElementTree.ParseError, IndexError):
-        return ""
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, LookupError, ValueError):  # the latter two: an encoding that is none
+        return None
 
 
 def _request_id(answer: Answer) -> str:

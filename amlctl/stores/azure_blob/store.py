@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,8 @@ from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.service import Answer, BlobService, Body, Read, md5_header
-from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader
+from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader, raise_early
+from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Body as StoreBody
 from amlctl.stores.contract import Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.pace import Pace
@@ -74,6 +75,7 @@ class AzureBlobStore:
         self._concurrency = workers or _CONCURRENCY
         self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
+        self._arriving = Window((workers or _WORKERS) * _RANGE)
 
     def close(self) -> None:
         """Let the connections go. The store may not be used afterwards."""
@@ -103,7 +105,7 @@ class AzureBlobStore:
 
     def get_versioned(self, key: str) -> Versioned | None:
         answer = self._service.blob("GET", _checked(key), accept=(404,))
-        return None if answer.status == 404 else Versioned(answer.data, answer.headers["etag"])
+        return None if answer.status == 404 else Versioned(answer.data, answer.etag)
 
     def download(self, key: str, target: Path, parts: Parts | None = None) -> int:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if parts is None else 0))
@@ -111,17 +113,20 @@ class AzureBlobStore:
         try:
             if parts.has(0, 1):
                 first = self._service.blob("HEAD", _checked(key))
-                size = int(first.headers["content-length"])
+                size = first.size_bytes
             else:
                 first = self._get_range(_checked(key), descriptor, 0, None, parts)
                 if first.status == 416:
                     os.ftruncate(descriptor, 0)
                     return 0
-                size = int(first.headers["content-range"].rpartition("/")[2])
-            etag = first.headers["etag"]
+                size = first.size_bytes
+            etag = first.etag
             starts = [start for start in range(_RANGE, size, _RANGE) if not parts.has(start, 1)]
-            jobs = [self._pool.submit(self._get_range, key, descriptor, start, etag, parts) for start in starts]
+            jobs: list[Future[Answer]] = []
             try:
+                for start in starts:
+                    jobs.append(self._range_job(key, descriptor, start, etag, parts))
+                    raise_early(jobs)
                 for job in jobs:
                     job.result()
             except BaseException:
@@ -139,12 +144,14 @@ class AzureBlobStore:
     def put(self, key: str, body: StoreBody, *, replace: bool = False) -> bool:
         _checked(key)
         if isinstance(body, FileBody):
+            if body.same_as is not None and not replace and self._uploader.copy(body.same_as, key, {}) is not None:
+                return True
             if body.size_bytes > self._limits.single_bytes:
                 with_md5 = key.startswith("mirror/")
                 return self._making_container(
                     lambda: self._uploader.put_file(key, body, replace=replace, with_md5=with_md5)
                 )
-            with self._uploader.room.taken(body.size_bytes):
+            with self._uploader.window.taken(body.size_bytes):
                 return self._put_small(key, Body([_read(body)]), body.content_id, replace=replace)
         return self._put_small(key, Body([body] if isinstance(body, bytes) else body), "", replace=replace)
 
@@ -158,7 +165,7 @@ class AzureBlobStore:
         condition = {"if-none-match": "*"} if expected is None else {"if-match": expected}
         answer = self._making_container(lambda: self._put_blob(key, Body([data]), condition))
         if answer.status < 400:
-            return answer.headers["etag"]
+            return answer.etag
         if answer.was_repeated:
             # The answer to our first try may have been lost: then the value is ours already.
             present = self.get_versioned(key)
@@ -172,7 +179,7 @@ class AzureBlobStore:
             return None
         if key.startswith("objects/") and not _is_whole(answer, key):
             return None
-        return Entry(key, int(answer.headers["content-length"]), _modified_at(answer))
+        return Entry(key, answer.size_bytes, answer.modified_at)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         marker = ""
@@ -214,6 +221,16 @@ class AzureBlobStore:
             **headers,
         }
         return self._service.blob("PUT", key, None, sent, body, accept=(409, 412))
+
+    def _range_job(self, key: str, descriptor: int, start: int, etag: str, parts: Parts) -> Future[Answer]:
+        self._arriving.take(_RANGE)
+        try:
+            job = self._pool.submit(self._get_range, key, descriptor, start, etag, parts)
+        except BaseException:
+            self._arriving.give_back(_RANGE)
+            raise
+        job.add_done_callback(lambda _: self._arriving.give_back(_RANGE))
+        return job
 
     def _get_range(self, key: str, descriptor: int, start: int, etag: str | None, parts: Parts) -> Answer:
         headers = {"range": f"bytes={start}-{start + _RANGE - 1}"}
@@ -280,9 +297,3 @@ def _write_to(descriptor: int, start: int, read: Read) -> int:
             view = view[written:]
             at += written
     return at - start
-
-
-def _modified_at(answer: Answer) -> float:
-    from email.utils import parsedate_to_datetime
-
-    return parsedate_to_datetime(answer.headers["last-modified"]).timestamp()

@@ -10,17 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Condition
-from xml.etree import ElementTree
+from typing import TypeVar
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
-from amlctl.stores.azure_blob.blocks import MAX_BLOCKS, Block, block_id, block_size, cut
-from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
+from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_size, cut
+from amlctl.stores.azure_blob.service import Answer, BlobService, Body, md5_header
+from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import FileBody
 
 CONTENT_ID = "x-ms-meta-content_id"
@@ -28,6 +27,7 @@ COPIED_FROM = "x-ms-meta-copied_from"
 _IN_MEMORY = 52 << 20
 _COPY_POLL_S = 0.1
 _COPY_LONGEST_S = 300.0
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -39,33 +39,6 @@ class Limits:
     max_blocks: int = MAX_BLOCKS
 
 
-class Room:
-    """Bytes that may be in memory at a time, over all files; one block is always let in."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
-        self._used = 0
-        self._changed = Condition()
-
-    def take(self, size_bytes: int) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._used == 0 or self._used + size_bytes <= self._size_bytes)
-            self._used += size_bytes
-
-    @contextmanager
-    def taken(self, size_bytes: int) -> Iterator[None]:
-        self.take(size_bytes)
-        try:
-            yield
-        finally:
-            self.give_back(size_bytes)
-
-    def give_back(self, size_bytes: int) -> None:
-        with self._changed:
-            self._used -= size_bytes
-            self._changed.notify_all()
-
-
 class Uploader:
     """Sends blocks of all values of a store over one pool, with at most `_IN_MEMORY` bytes of them in memory."""
 
@@ -73,7 +46,7 @@ class Uploader:
         self._service = service
         self._limits = limits
         self._pool = pool
-        self.room = Room(_IN_MEMORY)
+        self.window = Window(_IN_MEMORY)
 
     def put_file(self, key: str, body: FileBody, *, replace: bool, with_md5: bool) -> bool:
         """A file of more than `single_bytes`. False where the whole value was there and is not replaced.
@@ -88,6 +61,8 @@ class Uploader:
                 return False
         if not is_there and body.predecessor is not None:
             committed, etag = self._copy(body.predecessor, key)
+        if any(len(block.id) != ID_LENGTH for block in waiting):
+            waiting, etag = [], self._discard_uncommitted(key, committed)
         there = {block.id for block in committed} | {block.id for block in waiting}
         blocks, md5 = self._send_file(key, body, committed, there, with_md5=with_md5)
         headers = {CONTENT_ID: body.content_id}
@@ -102,12 +77,15 @@ class Uploader:
         answer = self._service.blob("GET", key, {"comp": "blocklist", "blocklisttype": "all"}, accept=(404,))
         if answer.status == 404:
             return [], [], None
-        root = ElementTree.fromstring(answer.data)
+        root = answer.document("BlockList")
         lists = []
         for name in ("CommittedBlocks", "UncommittedBlocks"):
             found = root.find(name)
             lists.append(
-                [Block(b.findtext("Name", ""), int(b.findtext("Size", "0"))) for b in ([] if found is None else found)]
+                [
+                    Block(b.findtext("Name", ""), answer.number(b.findtext("Size", "0")))
+                    for b in ([] if found is None else found)
+                ]
             )
         # Blocks that wait for a list of their own make no value yet: then there is no ETag of one.
         is_value = "etag" in answer.headers and "last-modified" in answer.headers
@@ -122,18 +100,22 @@ class Uploader:
 
     def _copy(self, source: str, key: str) -> tuple[list[Block], str | None]:
         """The blocks that the copy of `source` under `key` has, and its ETag; none where it cannot be had."""
-        headers = {
-            "x-ms-copy-source": self._service.blob_url(source),
-            COPIED_FROM: source.rsplit("/", 1)[-1],
-            "if-none-match": "*",
-        }
+        etag = self.copy(source, key, {COPIED_FROM: source.rsplit("/", 1)[-1]})
+        return ([], None) if etag is None else (self._block_list(key)[0], etag)
+
+    def copy(self, source: str, key: str, metadata: Mapping[str, str]) -> str | None:
+        """Make `key` from the value of `source` within the service; its ETag, or None where that cannot be.
+
+        Without `metadata` it keeps that of the source.
+        """
+        headers = {"x-ms-copy-source": self._service.blob_url(source), "if-none-match": "*", **metadata}
         try:
             answer = self._service.blob("PUT", key, headers=headers, accept=(404, 409, 412))
         except AmlctlError:
             # A copy only saves bytes: without the right to read the source, all of them are sent.
-            return [], None
+            return None
         if answer.status >= 400:
-            return [], None
+            return None
         status, etag = answer.headers.get("x-ms-copy-status", ""), answer.headers.get("etag")
         until = time.monotonic() + _COPY_LONGEST_S
         while status == "pending" and time.monotonic() < until:
@@ -142,7 +124,7 @@ class Uploader:
             status, etag = found.headers.get("x-ms-copy-status", ""), found.headers.get("etag")
         if status not in ("success", ""):
             raise ServiceUnavailable(f"the copy of {source} in the store ended as {status}", hint="run it again")
-        return self._block_list(key)[0], etag
+        return etag
 
     def _send_file(
         self, key: str, body: FileBody, old: list[Block], there: set[str], *, with_md5: bool
@@ -174,7 +156,7 @@ class Uploader:
                         continue
                     there.add(ids[-1])
                     jobs.append(self._send_block(key, ids[-1], data, body.on_bytes))
-                    _raise_early(jobs)
+                    raise_early(jobs)
         except OSError as error:
             _settle(jobs)
             raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
@@ -189,13 +171,13 @@ class Uploader:
 
     def _send_block(self, key: str, identity: str, data: bytes, on_bytes: Callable[[int], None]) -> Future[None]:
         size_bytes = len(data)
-        self.room.take(size_bytes)
+        self.window.take(size_bytes)
         try:
             job = self._pool.submit(self._put_block, key, identity, data, on_bytes)
         except BaseException:
-            self.room.give_back(size_bytes)
+            self.window.give_back(size_bytes)
             raise
-        job.add_done_callback(lambda _: self.room.give_back(size_bytes))
+        job.add_done_callback(lambda _: self.window.give_back(size_bytes))
         return job
 
     def _put_block(self, key: str, identity: str, data: bytes, on_bytes: Callable[[int], None]) -> None:
@@ -204,22 +186,34 @@ class Uploader:
         self._service.blob("PUT", key, {"comp": "block", "blockid": identity}, headers, body)
         on_bytes(len(data))
 
+    def _discard_uncommitted(self, key: str, committed: list[Block]) -> str:
+        """What another program has left under ids of another length: ours would be refused beside it. The new ETag."""
+        headers = {COPIED_FROM: "unfinished"}
+        return self._put_list(key, [block.id for block in committed], headers).headers["etag"]
+
     def _commit(self, key: str, ids: list[str], headers: dict[str, str], content: str) -> bool:
-        listed = "".join(f"<Latest>{identity}</Latest>" for identity in ids)
-        data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()
-        body = Body([data])
-        sent = {"content-md5": md5_header(body.md5()), "content-type": "application/xml", **headers}
-        answer = self._service.blob("PUT", key, {"comp": "blocklist"}, sent, body, accept=(409, 412))
+        answer = self._put_list(key, ids, headers, accept=(400, 409, 412))
         if answer.status < 400:
             return True
+        if answer.status == 400 and answer.code != "InvalidBlockList":  # else someone else has taken the blocks away
+            raise self._service.error(answer, key)
         whole, _ = self.state(key)
         if whole == content:
             # Someone else, or our own try whose answer was lost, has finished the same value.
             return answer.was_repeated
         raise Conflict(f"{key} in the store was changed by someone else", hint="run the same command again")
 
+    def _put_list(
+        self, key: str, ids: Sequence[str], headers: Mapping[str, str], *, accept: Iterable[int] = ()
+    ) -> Answer:
+        listed = "".join(f"<Latest>{identity}</Latest>" for identity in ids)
+        data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()
+        body = Body([data])
+        sent = {"content-md5": md5_header(body.md5()), "content-type": "application/xml", **headers}
+        return self._service.blob("PUT", key, {"comp": "blocklist"}, sent, body, accept=accept)
 
-def _raise_early(jobs: list[Future[None]]) -> None:
+
+def raise_early(jobs: list[Future[_T]]) -> None:
     """What has failed already need not wait for the rest of the file."""
     while jobs and jobs[0].done():
         jobs.pop(0).result()

@@ -1,0 +1,85 @@
+"""Who asks: tokens of DefaultAzureCredential, kept until shortly before they run out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from amlctl.errors import LoginError
+from amlctl.stores.azure_blob.token_cache import TokenCache
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+
+_RENEW_BEFORE_S = 300
+
+
+class Login:
+    """Thread-safe. `azure.identity` is imported where no kept token will do: that, and its asking, takes a second."""
+
+    def __init__(
+        self,
+        *,
+        authority: str = "",
+        tenant_id: str = "",
+        purpose: str = "",
+        otherwise: str = "",
+    ) -> None:
+        """`purpose` says in errors what the login is for; `otherwise` what would do instead of one."""
+        self._authority = authority
+        self._tenant_id = tenant_id
+        self._purpose = purpose
+        self._otherwise = otherwise
+        self._credential: TokenCredential | None = None
+        self._cache = TokenCache(os.environ)  # where `azure.identity` looks as well
+        self._tokens: dict[str, tuple[str, float]] = {}
+        self._lock = Lock()
+
+    def token(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> str:
+        """A bearer token for `audience`; one that was asked for with `claims`, or afresh, is a new one.
+
+        Raises LoginError.
+        """
+        name = " ".join((self._authority, self._tenant_id, audience))
+        with self._lock:
+            if claims or is_fresh:
+                found = None
+                if is_fresh:
+                    self._credential = None  # it would hand out again what it keeps itself
+            else:
+                found = _lasting(self._tokens.get(audience)) or _lasting(self._cache.get(name))
+            if found is None:
+                found = self._ask(audience, claims)
+                self._cache.keep(name, *found)
+            self._tokens[audience] = found
+            return found[0]
+
+    def _ask(self, audience: str, claims: str) -> tuple[str, float]:
+        from azure.core.exceptions import AzureError
+        from azure.identity import DefaultAzureCredential
+
+        if self._credential is None:
+            # Its page on every login that was tried would stand above our one line.
+            logging.getLogger("azure.identity").addHandler(logging.NullHandler())
+            self._credential = DefaultAzureCredential(
+                **({"authority": self._authority} if self._authority else {}),
+                additionally_allowed_tenants=[self._tenant_id] if self._tenant_id else [],
+            )
+        try:
+            token = self._credential.get_token(
+                f"{audience}/.default", claims=claims or None, tenant_id=self._tenant_id or None
+            )
+        except AzureError as error:
+            tenant = f" --tenant {self._tenant_id}" if self._tenant_id else ""
+            raise LoginError(
+                f"nobody is logged in to Azure{self._purpose}: {str(error).splitlines()[0]}",
+                hint=f"az login{tenant}{self._otherwise}",
+            ) from error
+        return token.token, float(token.expires_on)
+
+
+def _lasting(found: tuple[str, float] | None) -> tuple[str, float] | None:
+    return found if found is not None and time.time() < found[1] - _RENEW_BEFORE_S else None

@@ -1,0 +1,49 @@
+"""Why a host cannot be reached, in words; also for those who speak to other hosts of Azure."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from amlctl.errors import ServiceUnavailable
+
+
+def unreachable(host: str, error: Exception, named_by: str) -> ServiceUnavailable:
+    """`named_by` is what the host's name comes from, for who has mistyped it."""
+    if isinstance(error, socket.gaierror):
+        return ServiceUnavailable(
+            f"the host {host} is not known", hint=f"check the name of the {named_by}, and the network"
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ServiceUnavailable(
+            f"the certificate of {host} is not trusted: {error.verify_message}",
+            hint="behind a proxy that opens TLS: REQUESTS_CA_BUNDLE=/path/to/its.pem",
+        )
+    what = str(error) or type(error).__name__
+    if "Tunnel connection failed" in what:
+        return refused_by_proxy(host, what.removeprefix("Tunnel connection failed: "))
+    return ServiceUnavailable(
+        f"{host} does not answer: {what}",
+        hint="check the network, then run the same command again; nothing is lost",
+    )
+
+
+def refused_by_proxy(host: str, why: str) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"the proxy does not let us through to {host}: {why}",
+        hint="check HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or name the host in NO_PROXY",
+    )
+
+
+def not_blob_storage(host: str, what: str) -> ServiceUnavailable:
+    """`what` the host has said instead."""
+    return ServiceUnavailable(
+        f"the answer of {host} is not one of Blob Storage ({what})",
+        hint="check the store's URL, and log in to the network or its proxy (open any page in a browser); then run the "
+        "same command again",
+    )
+
+
+def is_lasting(error: Exception) -> bool:
+    """Whether it does not pass by waiting: a certificate that nobody trusts, a proxy that wants another login."""
+    return isinstance(error, ssl.SSLCertVerificationError) or " 407 " in str(error)

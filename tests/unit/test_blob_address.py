@@ -1,0 +1,101 @@
+"""Store URLs of Azure Blob Storage: what they mean, and what is said of those that mean nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amlctl.errors import SettingsError
+from amlctl.localfs.project import Project
+from amlctl.stores.azure_blob.address import parse_address
+from amlctl.wiring import open_store
+
+_HOST = "https://acc.blob.core.windows.net"
+
+
+@pytest.mark.parametrize(
+    ("url", "what", "hint"),
+    [
+        ("https://", "names no host", "https://ACCOUNT"),
+        ("https:///data", "names no host", "https://ACCOUNT"),
+        ("https://?sig=hush", "names no host", "https://ACCOUNT"),
+        ("http://host:notaport/a/data", "no valid port", "https://ACCOUNT"),
+        ("http://host:99999/a/data", "no valid port", "https://ACCOUNT"),
+        ("http://host:0/a/data", "no valid port", "https://ACCOUNT"),
+        ("https://[::1/data", "is no URL", "https://ACCOUNT"),
+        ("https://[::1/data?sig=hush", "is no URL", "https://ACCOUNT"),
+        ("https://a\u2100b/data", "is no URL", "https://ACCOUNT"),
+        (f"{_HOST}/data/%ff", "is no URL", "https://ACCOUNT"),
+        ("https://acc blob/a/data", "cannot be a host", "https://ACCOUNT"),
+        ("https://acc..net/data", "cannot be a host", "https://ACCOUNT"),
+        (f"https://{'a' * 64}.net/data", "cannot be a host", "https://ACCOUNT"),
+        ("http://127.0.0.1:10000/\u00fc/data", "cannot be an account", "https://ACCOUNT"),
+        ("http://127.0.0.1:10000/a b/data", "cannot be an account", "https://ACCOUNT"),
+        (_HOST, "names no container", f"{_HOST}/CONTAINER/PREFIX"),
+        (f"{_HOST}/", "names no container", f"{_HOST}/CONTAINER/PREFIX"),
+        (f"{_HOST}?sv=1&sig=hush", "names no container", f"{_HOST}/CONTAINER/PREFIX"),
+        ("http://127.0.0.1:1/acc", "names no container", "http://127.0.0.1:1/acc/CONTAINER/PREFIX"),
+        (f"{_HOST}/Data", "'Data', which cannot be a container", "lower-case"),
+        (f"{_HOST}/d", "'d', which cannot be a container", "3 to 63"),
+        (f"{_HOST}/a--b", "'a--b', which cannot be a container", "single hyphens"),
+        (f"{_HOST}/-ab", "'-ab', which cannot be a container", "single hyphens"),
+        (f"{_HOST}/{'a-' * 32}a", "which cannot be a container", "3 to 63"),
+        (f"{_HOST}/data/../x", "no prefix", "https://ACCOUNT"),
+        (f"{_HOST}/data/%00", "no prefix", "https://ACCOUNT"),
+        ("https://me:hush@acc.blob.core.windows.net/data", "carries a login", "AZURE_STORAGE_KEY"),
+        ("https://me@acc.blob.core.windows.net/data", "carries a login", "AZURE_STORAGE_KEY"),
+        ("https://me:hu@sh@acc.blob.core.windows.net/data", "carries a login", "AZURE_STORAGE_KEY"),
+        ("https://me:hush/x@acc.blob.core.windows.net/data", "no valid port", "https://ACCOUNT"),
+        ("https://me:hush?x@acc.blob.core.windows.net/data", "no valid port", "https://ACCOUNT"),
+        ("https://me:hush#x@acc.blob.core.windows.net/data", "fragment", "%23"),
+        ("https://me:hush@[x/data", "is no URL", "https://ACCOUNT"),
+        (f"{_HOST}/data#part", "fragment", "%23"),
+        (f"{_HOST}/data#?sv=1&sig=hush", "fragment", "%23"),
+        (f"{_HOST}/data?sv=1", "no SAS token", "sig="),
+        (f"{_HOST}/data&sv=1&sig=hush", "SAS token in its path", "?sv="),
+        (f"{_HOST}/data/sv=1&sig=hush", "SAS token in its path", "?sv="),
+        (f"{_HOST}/data%3Fsv=1%26sig%3Dhush", "SAS token in its path", "?sv="),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_without_its_secrets(tmp_path: Path, url: str, what: str, hint: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        open_store(url, Project(tmp_path), {"AZURE_STORAGE_KEY": "eA=="})
+    told = caught.value
+    assert what in told.message
+    assert hint in told.hint
+    assert told.message.startswith("store 'https://" if url.startswith("https") else "store 'http://")
+    assert "hush" not in told.message + told.hint
+
+
+@pytest.mark.parametrize("url", ["file://[x/folder", "s3://me:hush@bucket/x", "abfss://data@acc/x?sig=hush"])
+def test_a_url_of_another_kind_is_told_without_its_secrets(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"is no URL|of no known kind") as caught:
+        open_store(url, Project(tmp_path), {})
+    assert "hush" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "account", "container", "prefix"),
+    [
+        (f"{_HOST}/data", "acc", "data", "amlctl/"),
+        (f"{_HOST}:443/data//a/b/", "acc", "data", "a/b/"),
+        (f"{_HOST.upper().replace('HTTPS', 'https')}/a-b", "acc", "a-b", "amlctl/"),
+        (f"{_HOST}/data/a%20b%2541%23%3F\u00fc", "acc", "data", "a b%41#?\u00fc/"),
+        (f"{_HOST}/{'a' * 63}/p", "acc", "a" * 63, "p/"),
+        ("http://127.0.0.1:10000/dev/data/p", "dev", "data", "p/"),
+        ("http://[::1]:10000/dev/data/p", "dev", "data", "p/"),
+        ("http://azurite/dev/data", "dev", "data", "amlctl/"),
+        (f"HTTPS{_HOST.removeprefix('https')}/data", "acc", "data", "amlctl/"),
+    ],
+)
+def test_a_url_means_an_account_a_container_and_a_prefix(url: str, account: str, container: str, prefix: str) -> None:
+    address, sas = parse_address(url)
+    assert (address.account, address.container, address.prefix, sas) == (account, container, prefix, "")
+    assert parse_address(address.url) == (address, "")
+
+
+def test_a_sas_token_is_no_part_of_the_address() -> None:
+    address, sas = parse_address(f"{_HOST}/data?sv=1&sig=hush")
+    assert sas == "sv=1&sig=hush"
+    assert "hush" not in address.url + repr(address)

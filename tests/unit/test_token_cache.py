@@ -1,0 +1,92 @@
+"""Tokens on disk: found again by who asks in the same way, and by nobody else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from amlctl.errors import LoginError
+from amlctl.stores.azure_blob.login import Login
+from amlctl.stores.azure_blob.token_cache import TokenCache
+from tests.support.identity_endpoint import running_identity_endpoint
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_a_kept_token_is_found_by_the_same_login_only(home: Path) -> None:
+    variables = {"AZURE_CLIENT_ID": "app", "AZURE_CLIENT_SECRET": "hush", "PATH": "/bin"}
+    TokenCache(variables).keep("one", "the token", 5e9)
+    assert TokenCache({**variables, "PATH": "/other"}).get("one") == ("the token", 5e9)
+    assert TokenCache(variables).get("two") is None
+    assert TokenCache({**variables, "AZURE_CLIENT_SECRET": "other"}).get("one") is None
+    [file] = [path for path in home.rglob("*") if path.is_file()]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert "hush" not in file.read_text()
+
+
+def test_another_login_of_the_az_cli_is_not_the_same(home: Path) -> None:
+    profile = home / ".azure/azureProfile.json"
+    profile.parent.mkdir()
+    profile.write_text("{}")
+    TokenCache({}).keep("one", "the token", 5e9)
+    assert TokenCache({}).get("one") is not None
+    os.utime(profile, ns=(1, 1))
+    assert TokenCache({}).get("one") is None
+
+
+@pytest.mark.parametrize("harm", [b"", b"[1]", b"{", b'{"a": 3}', b"\xff"])
+def test_a_damaged_file_counts_as_none(home: Path, harm: bytes) -> None:
+    TokenCache({}).keep("one", "the token", 5e9)
+    [file] = [path for path in home.rglob("*") if path.is_file()]
+    file.write_bytes(harm)
+    assert TokenCache({}).get("one") is None
+    TokenCache({}).keep("one", "another", 6e9)
+    assert TokenCache({}).get("one") == ("another", 6e9)
+
+
+def test_the_next_process_need_not_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_identity_endpoint() as endpoint:
+        for name, value in endpoint.variables.items():
+            monkeypatch.setenv(name, value)
+        first = Login().token("https://storage.azure.com")
+        assert Login().token("https://storage.azure.com") == first
+        assert len(endpoint.asked) == 1
+        Login().token("https://storage.azure.com", is_fresh=True)
+        Login().token("https://management.azure.com")
+        assert len(endpoint.asked) == 3
+        Login(tenant_id="").token("https://storage.azure.com")
+        assert len(endpoint.asked) == 3
+
+
+def test_a_token_that_is_about_to_run_out_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_identity_endpoint() as endpoint:
+        for name, value in endpoint.variables.items():
+            monkeypatch.setenv(name, value)
+        Login().token("a")
+        TokenCache(os.environ).keep("  a", "old", 1.0)
+        assert Login().token("a") != "old"
+        assert len(endpoint.asked) == 2
+
+
+def test_which_login_counts_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_identity_endpoint() as endpoint:
+        for name, value in endpoint.variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential")
+        monkeypatch.setenv("PATH", "")
+        with pytest.raises(LoginError, match="for here") as caught:
+            Login(purpose=" for here").token("a")
+        assert caught.value.hint.startswith("az login")
+        assert endpoint.asked == []
+        monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
+        Login().token("a")
+        assert len(endpoint.asked) == 1
