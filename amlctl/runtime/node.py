@@ -17,19 +17,19 @@ from types import FrameType
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
-from amlctl.errors import AmlctlError, ServiceUnavailable
+from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.runtime.job import prepare_job
 from amlctl.runtime.node_data import (
     OutputsSaver,
     count_attempt,
     place_datasets,
     publish_produced,
-    read_run,
     restore_outputs,
     write_config,
 )
 from amlctl.runtime.node_processes import OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.node_rank import NodeRank
+from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.run_keys import failure_key
 from amlctl.runtime.script import (
     NodeFolders,
@@ -40,6 +40,7 @@ from amlctl.runtime.script import (
     start_script,
     wait_for_script,
 )
+from amlctl.runtime.unkept import start_of_script, unkept_files
 from amlctl.runtime.wakeups import Wakeups
 from amlctl.stores.contract import Store
 
@@ -82,7 +83,9 @@ class Node:
         # Until the script runs there is nothing to keep, so a stop signal ends the process on the spot.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
-        record = read_run(self.store, run)
+        record = load_record(self.store, run)
+        if record is None:
+            raise NotFound(f"run {run} has no record in the store", hint="submit it again")
         with own_process(self.folders.state_dir, self.rank.local) as own:
             return self._run_process(record, own)
 
@@ -112,6 +115,7 @@ class Node:
         else:
             command, folder = script_command(script, config, arguments), self.folders.container
         with Wakeups() as wakeups:
+            since_ns = start_of_script(self.folders)
             process = start_script(command, folder, variables)
             if self.rank.is_first_process:
                 saver.start()
@@ -119,6 +123,7 @@ class Node:
             own.tell_end(end.exit_code)
             if self.rank.is_first_process:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
+                self._tell_unkept(record, since_ns)
                 self._keep(record, saver, has_succeeded)
         return end.exit_code
 
@@ -138,6 +143,11 @@ class Node:
             self.folders.state_dir, attempt, record.processes, wakeups, self.timing.grace_s, is_ending=is_ending
         )
         return others and not is_ending
+
+    def _tell_unkept(self, record: RunRecord, since_ns: int) -> None:
+        for dataset, files in unkept_files(record, self.folders, since_ns).items():
+            what = "1 file was" if files == 1 else f"{files} files were"
+            log(f"{what} written to data_blobs/{dataset} and will not be kept; submit --produces {dataset} keeps them")
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         saver.finish()

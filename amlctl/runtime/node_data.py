@@ -11,12 +11,12 @@ from pathlib import Path
 from amlctl.core.hidden_values import filled, filled_yaml, hidden_in
 from amlctl.core.run import RunRecord
 from amlctl.core.sync_plan import Layout
-from amlctl.errors import AmlctlError, NotFound, SettingsError
+from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
 from amlctl.runtime.node_rank import NodeRank
 from amlctl.runtime.once import once
-from amlctl.runtime.run_keys import attempt_key, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.runtime.run_keys import attempt_key, outputs_index_key, outputs_prefix, published_key
 from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
 from amlctl.transfer.materialise import materialise
@@ -24,14 +24,6 @@ from amlctl.transfer.publish import publish
 from amlctl.transfer.tree import TreeSaver, read_index, restore_tree
 
 Log = Callable[[str], None]
-
-
-def read_run(store: Store, run: str) -> RunRecord:
-    """Raises NotFound, SettingsError."""
-    try:
-        return RunRecord.from_json(json.loads(store.get(record_key(run))))
-    except ValueError as error:
-        raise SettingsError(f"the record of run {run} is no JSON: {error}") from error
 
 
 def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:

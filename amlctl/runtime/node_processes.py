@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from amlctl.localfs.locks import is_held
 from amlctl.runtime.wakeups import Wakeups
 
 _LOOK_S = 0.05
@@ -51,7 +52,7 @@ def attempt_of_first(state_dir: Path) -> Optional[int]:
     deadline = time.monotonic() + _FIRST_LIMIT_S
     while time.monotonic() < deadline:
         # What the first process of an earlier start has left does not count: nobody holds its lock any more.
-        attempt = _attempt(state_dir, 0) if _is_held(_path(state_dir, 0)) else None
+        attempt = _attempt(state_dir, 0) if is_held(_path(state_dir, 0)) else None
         if attempt is not None:
             return attempt
         time.sleep(_LOOK_S)
@@ -133,19 +134,4 @@ def _attempt(state_dir: Path, local: int) -> Optional[int]:
 
 def _is_gone(state_dir: Path, local: int, attempt: int) -> bool:
     """False for a process that is still to come: its file is not there, or was left by an earlier start."""
-    return not _is_held(_path(state_dir, local)) and _attempt(state_dir, local) == attempt
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    return not is_held(_path(state_dir, local)) and _attempt(state_dir, local) == attempt

@@ -6,17 +6,20 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from amlctl.core.events import Event, LogText, RunStateChanged
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import LoginError, NotFound, RightsError
 from amlctl.operations.fetch import fetch
+from amlctl.operations.logs import follow
+from amlctl.runtime.run_documents import load_record, save_record
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import credential_for, default_datastore
-from amlctl.workspaces.azureml.records import save_stored
 from amlctl.workspaces.azureml.timing import AzureMLTiming
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
@@ -24,7 +27,14 @@ from tests.support.azureml_service import AzureMLService
 from tests.support.runs import make_project, wait_until
 
 QUICK = AzureMLTiming(
-    first_poll_s=0.05, longest_poll_s=0.2, log_poll_s=0.05, fresh_s=0.02, settle_s=0.3, settled_after_s=60.0
+    first_poll_s=0.05,
+    longest_poll_s=0.2,
+    log_poll_s=0.05,
+    fresh_s=0.02,
+    settle_s=0.3,
+    settled_after_s=60.0,
+    queue_patience_s=0.1,
+    queue_fresh_s=0.2,
 )
 
 
@@ -55,7 +65,7 @@ def settings_for(azureml: AzureMLService) -> WorkspaceSettings:
 
 @contextmanager
 def opened_bench(
-    azureml: AzureMLService, folder: Path, *, experiment: str = "", store_url: str = ""
+    azureml: AzureMLService, folder: Path, *, experiment: str = "", store_url: str = "", timing: AzureMLTiming = QUICK
 ) -> Iterator[Bench]:
     project = make_project(folder / "project")
     variables: Mapping[str, str] = os.environ
@@ -70,7 +80,7 @@ def opened_bench(
     store = open_store(store_url or default_datastore(connection).url)
     experiment = experiment or f"e{uuid.uuid4().hex[:8]}"
     workspace = AzureMLWorkspace(
-        "cloud", connection, project, store, experiment=experiment, open_store=open_store, timing=QUICK
+        "cloud", connection, project, store, experiment=experiment, open_store=open_store, timing=timing
     )
     yield Bench(project, store, workspace, {"compute": "serverless", "experiment": experiment})
     for one in opened:
@@ -137,6 +147,44 @@ def test_last_lines_that_come_late(bench: Bench, azureml: AzureMLService) -> Non
     azureml.faults.last_lines_after_s = 0.2
     run = bench.start(LINES)
     assert followed(bench, run).endswith(expected_log())
+
+
+def test_last_lines_do_not_wait_for_what_is_done_at_the_end(azureml: AzureMLService, tmp_path: Path) -> None:
+    """That may be much: a large log is put into the store, datasets are published."""
+    state_first = replace(QUICK, log_poll_s=30.0)  # so that the end is seen before the last line
+    with opened_bench(azureml, tmp_path, timing=state_first) as bench:
+        run = bench.start("import time\ntime.sleep(1)\nprint('last', flush=True)\n")
+        before: list[bool] = []
+
+        def sink(event: Event) -> None:
+            if isinstance(event, LogText) and "last" in event.text:
+                stored = load_record(bench.store, run)
+                before.append(stored is None or not stored.is_final)
+
+        assert follow(bench.workspace, run, sink).status == "Completed"
+        assert before == [True]
+
+
+def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService) -> None:
+    name = f"c{uuid.uuid4().hex[:8]}"
+    cluster = {"computeType": "AmlCompute", "properties": {"vmSize": "S", "scaleSettings": {"maxNodeCount": 1}}}
+    connection = Connection(settings_for(azureml), bench.project, os.environ)
+    connection.workspace(
+        "PUT", f"/computes/{name}", "2023-08-01-preview", {"location": "eastus", "properties": cluster}
+    )
+    connection.close()
+    azureml.faults.quota = "nodes"
+    run = bench.start("print('ran')", compute=name)
+    told: list[str] = []
+
+    def sink(event: Event) -> None:
+        if isinstance(event, RunStateChanged):
+            told.append(event.reason)
+            if event.reason:
+                azureml.faults.quota = ""
+
+    assert follow(bench.workspace, run, sink).waits_for == ""
+    assert any(reason.startswith(f"{name} gets no nodes: ") and "quota" in reason.lower() for reason in told)
 
 
 def test_logs_that_are_listed_late(bench: Bench, azureml: AzureMLService) -> None:
@@ -272,11 +320,11 @@ def test_another_machine_sees_the_run(azureml: AzureMLService, bench: Bench, tmp
 def test_a_run_that_never_arrived(bench: Bench) -> None:
     """It was recorded, and the machine that was to hand it over is gone."""
     record = bench.record("pass", created_at="2026-01-01T00:00:00+00:00")
-    save_stored(bench.store, record)
+    save_record(bench.store, record)
     lost = bench.workspace.read(record.run)
     assert (lost.status, lost.error and lost.error["kind"]) == ("Failed", "lost")
     fresh = bench.record("pass")
-    save_stored(bench.store, fresh)
+    save_record(bench.store, fresh)
     assert bench.workspace.read(fresh.run).status == "NotStarted"
     bench.workspace.cancel(fresh.run)
     assert bench.workspace.read(fresh.run).status == "Canceled"

@@ -32,13 +32,19 @@ QUICK = LocalTiming(save_interval_s=0.2, grace_s=5.0, poll_s=0.02)
 
 
 def local_bench(
-    root: Path, *, slots: int = 2, variables: dict[str, str] | None = None, store: Store | None = None
+    root: Path,
+    *,
+    slots: int = 2,
+    variables: dict[str, str] | None = None,
+    store: Store | None = None,
+    url: str | None = None,
 ) -> Bench:
+    """`url` is the store's as the settings have it, perhaps with a token."""
     project = make_project(root / "project")
     project.compute_dir.mkdir()
     (project.compute_dir / "local.yaml").write_text(f"type: local\nname: local\nslots: {slots}\n")
     store = store or DirectoryStore(root / "store")
-    settings = WorkspaceSettings("local", compute="local", store=store.url)
+    settings = WorkspaceSettings("local", compute="local", store=url or store.url)
     environment = {**os.environ, **(variables or {})}
     workspace = LocalWorkspace(project, settings, store, variables=environment, timing=QUICK)
     return Bench(project, store, workspace, {"compute": "local", "environment": "current"})
@@ -79,6 +85,37 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
         assert "brings" not in logs[1]
         node = node_store(bench.store, bench.project.state_dir)
         wait_until(lambda: not list(node.list("runs/")))  # removed after the final record
+
+
+def test_an_output_that_no_blob_can_be_called_does_not_cost_the_others(tmp_path: Path, azurite: Azurite) -> None:
+    variables = {"AZURE_STORAGE_KEY": azurite.key}
+    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables)
+    bench = local_bench(tmp_path, variables=variables, store=store)
+    script = (
+        "import os; [open(os.path.join(os.environ['AMLCTL_OUTPUTS_DIR'], n), 'w').write('1') for n in ('a', 'b\\nc')]"
+    )
+    run = bench.start(script)
+    assert bench.finished(run).status == "Completed"
+    assert store.get(f"runs/{run}/outputs/a") == b"1"
+    log = bench.log(run).decode()
+    assert "cannot be the name of a blob" in log
+    folder = log.partition("only in ")[2].partition(": ")[0]
+    assert (Path(folder) / "b\nc").read_text() == "1"
+    store.close()
+
+
+def test_a_token_of_the_url_does_not_reach_the_script(tmp_path: Path, azurite: Azurite) -> None:
+    container = azurite.new_container()
+    with_key = open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
+    with_key.put("made", b"")
+    with_key.close()
+    url = f"{azurite.url}/{container}?{azurite.sas(container)}"
+    store = open_blob_store(url, {})
+    bench = local_bench(tmp_path, store=store, url=url)
+    run = bench.start("import os; print([n for n, v in os.environ.items() if 'sig=' in v])")
+    assert bench.finished(run).status == "Completed"
+    assert b"[]\n" in bench.log(run)
+    store.close()
 
 
 def test_satisfies_the_protocol(tmp_path: Path) -> None:

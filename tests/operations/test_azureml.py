@@ -129,6 +129,18 @@ def test_the_whole_way(amlctl: Amlctl, project: Path, service: AzureMLService) -
     )
 
 
+def test_a_local_run_beside_one_in_the_cloud(amlctl: Amlctl, project: Path) -> None:
+    settings = project / ".amlctl.toml"
+    settings.write_text(settings.read_text() + '\n[workspaces.local]\ncompute = "local"\n')
+    assert amlctl("submit", "train.py").code == 0
+    assert amlctl("--workspace", "local", "submit", "train.py", "--env-from", "current").code == 0
+    shown = amlctl("--json", "runs", "compare", "@2", "@last")
+    assert shown.code == 0, shown.err
+    rows = {row["field"]: row["values"] for row in shown.document["differences"]}
+    assert sorted(rows["workspace"]) == ["cloud", "local"]
+    assert "script" not in rows
+
+
 def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
     """Calls of the control plane, and no SDK loaded where nothing is made."""
     assert amlctl("submit", "train.py").code == 0

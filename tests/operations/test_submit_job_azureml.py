@@ -1,10 +1,12 @@
 """The same job file, on the loopback Azure ML."""
+# ruff: noqa: F811  (fixtures)
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
+from tests.support.azureml_service import AzureMLService
 
 _JOB = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
@@ -17,6 +19,9 @@ inputs:
   lr: 0.1
 outputs:
   copy: {type: uri_folder}
+resources: {instance_type: Standard_E4s_v3, shm_size: 8g}
+queue_settings: {job_tier: spot}
+identity: {type: user_identity}
 environment:
   image: mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04
   conda_file:
@@ -24,7 +29,7 @@ environment:
 """
 
 
-def test_a_job_file_runs_on_azure_ml(amlctl: Amlctl, project: Path) -> None:  # noqa: F811
+def test_a_job_file_runs_on_azure_ml(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
     for name, text in (("jobs/job.yml", _JOB), ("src/show.py", "import sys\nprint('lr is', sys.argv[1])\n")):
         (project / name).parent.mkdir()
         (project / name).write_text(text)
@@ -36,3 +41,18 @@ def test_a_job_file_runs_on_azure_ml(amlctl: Amlctl, project: Path) -> None:  # 
     assert "lr is 0.1" in done.err
     shown = amlctl("--json", "runs", "show", "@last").document
     assert (shown["script"], shown["inputs"]["data"]) == ("jobs/job.yml", {"dataset": "raw"})
+    asked = service.job(done.document["run"]).asked
+    assert asked["resources"] == {"instanceCount": 1, "instanceType": "Standard_E4s_v3", "shmSize": "8g"}
+    assert asked["queueSettings"] == {"jobTier": "Spot"}
+    assert asked["identity"] == {"identityType": "UserIdentity"}
+
+
+def test_a_cluster_has_its_own_size(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    (project / "compute/gpu.yaml").write_text("name: gpu\ntype: amlcompute\nsize: Standard_DS3_v2\nmax_instances: 1\n")
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(
+        "command: echo ran\ncompute: azureml:gpu\nresources: {instance_type: Standard_E4s_v3}\n"
+    )
+    done = amlctl("submit", "jobs/job.yml")
+    assert done.code == 2
+    assert "resources.instance_type is for compute serverless" in done.err

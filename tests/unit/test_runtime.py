@@ -321,6 +321,30 @@ def test_failed_script_publishes_nothing(node: Node) -> None:
     assert node.store.info(published_key(record.run)) is None
 
 
+def test_data_that_will_not_be_kept_is_told(node: Node, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "small.txt").write_text("small")
+    published = publish(node.store, source, "working/a/in")
+    script = """
+        import os, pathlib
+        root = pathlib.Path(os.environ["AMLCTL_DATA_BLOBS_DIR"])
+        for name in ("working/a/in/small.txt", "working/a/in/sub/new.txt", "working/b/c/new", "working/new/kept"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).unlink(missing_ok=True)
+            (root / name).write_text("new")
+    """
+    code, text = node.run(
+        node.record(script, manifests={"working/a/in": published.manifest_key}, produces=["working/new"])
+    )
+    assert code == 0
+    lost = "and will not be kept; submit --produces"
+    assert text.splitlines()[:-1] == [
+        f"[amlctl] 2 files were written to data_blobs/working/a/in {lost} working/a/in keeps them",
+        f"[amlctl] 1 file was written to data_blobs/working/b {lost} working/b keeps them",
+    ]
+
+
 def test_missing_run_is_one_line(node: Node) -> None:
     record = node.record("pass")
     node.store.delete(record_key(record.run))

@@ -9,10 +9,10 @@
     datastore.py     the default blob datastore as the store
     connection.py    ARM and run history, with errors in words
     exchange.py      HTTP requests, repeated where that is safe
-    login.py         tokens of DefaultAzureCredential
     place.py         pure: which cloud, which workspace
     memory.py        what never changes is asked for once
     looks.py         one look at a run: state, error, addresses of logs
+    queueing.py      why a run is Queued, as its compute target tells
     records.py       records here and in the store
     starting.py      the one PUT that makes a run, never lost or doubled
     artifacts.py     what a run has left with Azure ML itself

@@ -15,7 +15,6 @@ from amlctl.workspaces.azureml.connection import Connection
 VERSION = "2023-04-01"
 NAME = "amlctl"
 _MEMORY = "codes"
-_WORKERS = 8
 
 
 def ensure_code(connection: Connection, code: str, root: BlobAddress) -> str:
@@ -55,7 +54,7 @@ def copy_code(source: Store, target: Store, code: str) -> None:
     def copy(path: str) -> None:
         target.put(prefix + path, source.get(prefix + path))
 
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with ThreadPoolExecutor(target.concurrency) as pool:
         for _ in pool.map(copy, [file.path for file in files if not file.path.endswith("/")]):
             pass
     target.put(index_key, source.get(index_key), replace=True)

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
+from amlctl.stores.azure_blob.login import Login
 from amlctl.workspaces.azureml.compute_document import errors_of, in_words, present, told
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.exchange import Answer
-from amlctl.workspaces.azureml.login import Login
 from amlctl.workspaces.contract import PresentTarget
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from amlctl.errors import (
     UsageError,
 )
 from amlctl.localfs.project import Project
+from amlctl.stores.azure_blob.login import Login
 from amlctl.workspaces.azureml.exchange import Answer, Exchange
-from amlctl.workspaces.azureml.login import Login
 from amlctl.workspaces.azureml.memory import Memory
 from amlctl.workspaces.azureml.place import Place, place_of
 
@@ -57,7 +57,11 @@ class Connection:
         """Raises SettingsError."""
         self.place: Place = place_of(settings)
         self.memory = Memory(project, f"{self.place.cloud.resource_manager}{self.place.id}")
-        self.login = Login(self.place)
+        self.login = Login(
+            authority=self.place.cloud.authority,
+            tenant_id=self.place.tenant_id,
+            purpose=f" for {self.place.shown}",
+        )
         self.exchange = Exchange(variables, sleep=sleep)
         self.variables = variables
 

@@ -22,7 +22,6 @@ from amlctl.stores.azure_blob.address import DEFAULT_PREFIX, BlobAddress, parse_
 from amlctl.stores.azure_blob.credentials import AccountKey, Credential, SasToken, Token, find_credential
 from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection
 
-_STORAGE = "https://storage.azure.com"
 _RENEW_BEFORE_S = 300
 _FOREVER = float("inf")
 
@@ -166,6 +165,11 @@ class DatastoreCredential:
     def source_query(self) -> str:
         return self._credential().source_query()
 
+    def renew(self) -> bool:
+        with self._lock:
+            self._renew_at_s = 0.0  # a key that was changed since is asked for, too
+        return self._credential().renew()
+
     def explain(self) -> str:
         return f"{self._credential().explain()}, which is datastore {self._datastore.name} of the workspace"
 
@@ -179,7 +183,7 @@ class DatastoreCredential:
             return self._current
 
     def _ask(self) -> tuple[Credential, float]:
-        login = _LoginToken(self._connection)
+        login = Token(self._connection.login)
         if self._datastore.is_identity_based:
             return login, _FOREVER
         try:
@@ -198,26 +202,6 @@ class DatastoreCredential:
             token = str(secrets.get("sasToken") or "").lstrip("?")
             return SasToken(token), _end_of(token) - _RENEW_BEFORE_S
         return login, _FOREVER
-
-
-class _LoginToken:
-    """Satisfies `Credential` with tokens of the workspace's login."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
-        headers["authorization"] = f"Bearer {self._connection.login.token(_STORAGE)}"
-        return ""
-
-    def source_query(self) -> str:
-        return ""
-
-    def explain(self) -> str:
-        return "whoever is logged in lacks the role Storage Blob Data Contributor on the container"
-
-    def is_out_of_time(self) -> bool:
-        return False
 
 
 def _decoded(key: str) -> bytes:

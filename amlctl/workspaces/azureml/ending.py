@@ -15,8 +15,9 @@ from typing import Any
 from amlctl.core.content_id import ContentHasher
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord, RunState
-from amlctl.errors import Conflict, NotFound
-from amlctl.runtime.run_keys import failure_key, log_key, published_key
+from amlctl.errors import Conflict
+from amlctl.runtime.run_documents import read_published
+from amlctl.runtime.run_keys import log_key
 from amlctl.stores.contract import FileBody, Store
 from amlctl.transfer.produced import make_newest
 from amlctl.workspaces.azureml.job import entered, moment
@@ -109,17 +110,10 @@ def _leaves(document: Any) -> Iterator[Any]:
         yield document
 
 
-def read_failure(store: Store, run: str) -> Mapping[str, Any] | None:
-    """What the runtime told of its own failure, if it did."""
-    document = _read_json(store, failure_key(run))
-    return document if isinstance(document, dict) else None
-
-
 def publish(store: Store, record: RunRecord) -> RunRecord:
     """Make what a completed run has produced the newest; a conflict is told in `error`, and nothing is lost."""
-    document = _read_json(store, published_key(record.run))
     published, errors = dict(record.published), []
-    for dataset, place in (document if isinstance(document, dict) else {}).items():
+    for dataset, place in read_published(store, record.run).items():
         try:
             published[dataset] = make_newest(store, dataset, place["manifest_key"], record.heads.get(dataset))
         except Conflict as error:
@@ -152,10 +146,3 @@ def _write(write: Callable[[bytes], Any], hasher: ContentHasher, data: bytes) ->
     write(data)
     hasher.update(data)
     return len(data)
-
-
-def _read_json(store: Store, key: str) -> Any:
-    try:
-        return json.loads(store.get(key))
-    except (NotFound, ValueError):
-        return None

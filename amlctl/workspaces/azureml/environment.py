@@ -8,9 +8,7 @@ import json
 import platform
 from typing import Any
 
-from amlctl.config.conda_file import parse_environment
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
-from amlctl.core.run import RunRecord
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.contract import EnvironmentInfo
 
@@ -55,15 +53,6 @@ class Environments:
         }
         # 409: somebody else was faster, with the same content.
         self._connection.workspace("PUT", _path(version), VERSION, {"properties": properties}, accept=(409,))
-
-
-def environment_of(record: RunRecord) -> EnvironmentSpec:
-    """Raises SettingsError."""
-    if record.environment == EnvironmentSpec(is_current=True).id:
-        return EnvironmentSpec(is_current=True)
-    if record.environment_content is None:
-        return EnvironmentSpec()
-    return parse_environment(record.environment_content, f"the environment of run {record.run}")
 
 
 def environment_id(connection: Connection, version: str) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import email.utils
 import http.client
 import json
 import random
-import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,9 +13,9 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
-from amlctl.errors import ServiceUnavailable
 from amlctl.stores.azure_blob.connections import Connections
-from amlctl.stores.azure_blob.response import answer_of
+from amlctl.stores.azure_blob.network_errors import is_lasting, unreachable
+from amlctl.stores.azure_blob.response import answer_of, retry_after_s
 
 _TRIES = 5
 _FIRST_WAIT_S = 0.4
@@ -112,15 +109,14 @@ class Exchange:
                 answer = self._once(verb, url, headers, body, is_repeatable, was_repeated)
             except _NoAnswerError as failure:
                 error = failure.error
-                is_hopeless = isinstance(error, ssl.SSLCertVerificationError) or " 407 " in str(error)
-                if is_last or is_hopeless or (failure.was_sent and not is_repeatable):
-                    raise _unreachable(urlsplit(url).hostname or "", error) from error
+                if is_last or is_lasting(error) or (failure.was_sent and not is_repeatable):
+                    raise unreachable(urlsplit(url).hostname or "", error, "workspace and its cloud") from error
                 was_repeated = was_repeated or failure.was_sent
             else:
                 again = _AGAIN if is_repeatable else _NOT_ACTED_ON
                 if is_last or answer.status not in again:
                     return answer
-                wait_s = max(wait_s, min(_LONGEST_WAIT_S, retry_after_s(answer)))
+                wait_s = max(wait_s, min(_LONGEST_WAIT_S, retry_after_s(answer.headers)))
                 was_repeated = True
             self._sleep(wait_s)
         raise AssertionError("the last try returns or raises")
@@ -176,36 +172,3 @@ class _NoAnswerError(Exception):
         super().__init__(str(error))
         self.error = error
         self.was_sent = was_sent
-
-
-def retry_after_s(answer: Answer) -> float:
-    """What the service asks for; 0 where it says nothing."""
-    text = answer.headers.get("retry-after", "")
-    milliseconds = answer.headers.get("x-ms-retry-after-ms", answer.headers.get("retry-after-ms", ""))
-    try:
-        if milliseconds:
-            return float(milliseconds) / 1000
-        if text.isdigit():
-            return float(text)
-        if text:
-            return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        pass
-    return 0.0
-
-
-def _unreachable(host: str, error: Exception) -> ServiceUnavailable:
-    if isinstance(error, socket.gaierror):
-        return ServiceUnavailable(f"the host {host} is not known", hint="check the network and the workspace's cloud")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return ServiceUnavailable(
-            f"the certificate of {host} is not trusted: {error.verify_message}",
-            hint="behind a proxy that opens TLS: REQUESTS_CA_BUNDLE=/path/to/its.pem",
-        )
-    what = str(error) or type(error).__name__
-    if "Tunnel connection failed" in what:
-        return ServiceUnavailable(
-            f"the proxy does not let us through to {host}: {what.removeprefix('Tunnel connection failed: ')}",
-            hint="check HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or name the host in NO_PROXY",
-        )
-    return ServiceUnavailable(f"{host} does not answer: {what}", hint="check the network, then run it again")

@@ -12,6 +12,12 @@ from amlctl.core.run import RunRecord, RunState, is_final
 
 SERVERLESS = "serverless"
 _KINDS = {"pytorch": "PyTorch", "mpi": "Mpi", "tensorflow": "TensorFlow"}
+_IDENTITIES = {
+    "user_identity": "UserIdentity",
+    "aml_token": "AMLToken",
+    "managed_identity": "Managed",
+    "managed": "Managed",
+}
 _STATES = {state.value for state in RunState}
 _PROPERTY = "amlctl."
 
@@ -43,7 +49,7 @@ def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> 
         "environmentId": parts.environment_id,
         "inputs": {"store": {"jobInputType": "uri_folder", "mode": "ReadOnlyMount", "uri": parts.store_uri}},
         "outputs": {"saves": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": parts.saves_uri}},
-        "resources": {"instanceCount": record.instances},
+        "resources": {"instanceCount": record.instances, **_in_camel_case(record.node.get("resources", {}))},
         "environmentVariables": dict(secrets),
         "tags": dict(record.tags),
         "properties": _properties(record),
@@ -52,14 +58,24 @@ def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> 
     if parts.compute_id is not None:
         properties["computeId"] = parts.compute_id
     else:
-        properties["queueSettings"] = {"jobTier": "Standard"}
+        tier = str(record.node.get("queue_settings", {}).get("job_tier") or "standard")
+        properties["queueSettings"] = {"jobTier": tier.capitalize()}
     if record.timeout_s is not None:
         properties["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{math.ceil(record.timeout_s)}S"}
     if record.distribution is not None:
         properties["distribution"] = _distribution(record)
-    if parts.is_identity_based:
-        properties["identity"] = {"identityType": "UserIdentity"}
+    identity = record.node.get("identity", {})
+    if identity or parts.is_identity_based:
+        kind = _IDENTITIES[str(identity.get("type") or "user_identity").lower()]
+        rest = {key: value for key, value in identity.items() if key != "type"}
+        properties["identity"] = {"identityType": kind, **_in_camel_case(rest)}
     return {"properties": properties}
+
+
+def _in_camel_case(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the YAML as the REST API has them: `msi_resource_id` is its `resourceId`."""
+    words = {key: key.removeprefix("msi_").split("_") for key in values}
+    return {words[key][0] + "".join(map(str.capitalize, words[key][1:])): value for key, value in values.items()}
 
 
 def _command(record: RunRecord) -> str:
@@ -106,11 +122,11 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
     if started is not None and RunState.RUNNING.value not in times:
         times = entered(times, RunState.RUNNING.value, started)
     if is_final(status):
-        return replace(record, times=times)
+        return replace(record, times=times, waits_for="")
     if status in _STATES and status not in times:
         last = max(times.values(), default="")
         times[status] = max(iso(now), last)
-    return replace(record, status=status, times=times)
+    return replace(record, status=status, times=times, waits_for="")
 
 
 def entered(times: Mapping[str, str], state: str, at: datetime) -> dict[str, str]:

@@ -1,18 +1,15 @@
-"""Records of runs: what this machine has seen last, and the store's copy for everybody else."""
+"""Records of runs: what this machine has seen last."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from amlctl.core.run import RunRecord
-from amlctl.errors import NotFound, SettingsError
+from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_records import load_all
-from amlctl.runtime.run_keys import record_key
-from amlctl.stores.contract import Store
 
 
 class Records:
@@ -43,17 +40,3 @@ class Records:
 
     def forget(self, run: str) -> None:
         shutil.rmtree(self._folder / run, ignore_errors=True)
-
-
-def load_stored(store: Store, run: str) -> RunRecord | None:
-    """None where the store has none. Raises SettingsError."""
-    try:
-        return RunRecord.from_json(json.loads(store.get(record_key(run))))
-    except NotFound:
-        return None
-    except ValueError as error:
-        raise SettingsError(f"the record of run {run} in the store {store.url} is no JSON: {error}") from error
-
-
-def save_stored(store: Store, record: RunRecord) -> None:
-    store.put(record_key(record.run), (json.dumps(record.to_json(), indent=2) + "\n").encode(), replace=True)

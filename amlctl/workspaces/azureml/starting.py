@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from amlctl.config.conda_file import environment_of
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable, UsageError
+from amlctl.runtime.run_documents import save_record
 from amlctl.runtime.run_keys import record_key, run_prefix
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.code import copy_code, ensure_code
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import default_datastore, store_address
-from amlctl.workspaces.azureml.environment import Environments, environment_of
+from amlctl.workspaces.azureml.environment import Environments
 from amlctl.workspaces.azureml.exchange import Answer
 from amlctl.workspaces.azureml.job import SERVERLESS, JobParts, job_body
-from amlctl.workspaces.azureml.records import save_stored
 
 VERSION = "2025-01-01-preview"
 COMPUTE_VERSION = "2023-08-01-preview"
@@ -38,7 +39,7 @@ class Starter:
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> Mapping[str, Any]:
         """The job's document. Raises as the contract says, SettingsError (store), NotFound (compute target)."""
         if self._store.info(record_key(record.run)) is None:
-            save_stored(self._store, record)
+            save_record(self._store, record)
         body = job_body(record, self._parts(record), secrets)
         answer = self._put(record.run, body)
         if answer.status in (400, 404) and self._connection.memory.get("codes") is not None:
@@ -70,6 +71,12 @@ class Starter:
         """Raises NotFound: the service would take the job, and fail later."""
         if record.compute == SERVERLESS:
             return None
+        for place, key in (("resources", "instance_type"), ("queue_settings", "job_tier")):
+            if record.node.get(place, {}).get(key):
+                raise UsageError(
+                    f"{place}.{key} is for compute serverless: the nodes of {record.compute} are what they are",
+                    hint="leave it out, or --compute serverless",
+                )
         path = f"/computes/{record.compute}"
         answer = self._connection.workspace("GET", path, COMPUTE_VERSION, accept=(404,))
         if answer.status == 404:

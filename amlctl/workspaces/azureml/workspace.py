@@ -18,6 +18,7 @@ from amlctl.core.run import RunRecord, RunState, is_final
 from amlctl.errors import Conflict, NotFound, ServiceUnavailable
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
+from amlctl.runtime.run_documents import load_record, read_failure, save_record
 from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml import ending
@@ -25,7 +26,8 @@ from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import moment, record_of_job, record_of_run, watched
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
-from amlctl.workspaces.azureml.records import Records, load_stored, save_stored
+from amlctl.workspaces.azureml.queueing import Queueing
+from amlctl.workspaces.azureml.records import Records
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
 from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, RunFiles
 
@@ -64,8 +66,9 @@ class AzureMLWorkspace:
         self._clock = clock
         self._records = Records(project, name)
         self._looks = Looks(connection)
+        self._queueing = Queueing(connection, timing)
         self._logs = Logs(connection.exchange, self._looks, timing)
-        self._poll_s: dict[str, float] = {}
+        self._changed_at: dict[str, float] = {}
 
     @property
     def name(self) -> str:
@@ -119,7 +122,7 @@ class AzureMLWorkspace:
         _check(run)
         known = self._records.load(run)
         if known is None:
-            known = load_stored(self._store, run)
+            known = load_record(self._store, run)
             if known is not None and known.is_final:
                 self._records.save(known)
         if known is not None and known.is_final:
@@ -134,6 +137,7 @@ class AzureMLWorkspace:
         record = watched(known, look.document, self._clock())
         if is_final(look.status):
             return self._finish(record, look)
+        record = replace(record, waits_for=self._queueing.reason(record, self._clock()))
         if record != known:
             self._records.save(record)
         return record
@@ -166,13 +170,14 @@ class AzureMLWorkspace:
         return names_of(record, {} if look is None else look.log_files)
 
     def read_log(self, run: str, cursor: int, *, name: str | None = None) -> LogChunk:
-        record, look = self._record_and_look(run)
+        record, look = self._seen(run)
         if look is None:
             if name is not None and name not in names_of(record, {}):
                 raise NotFound(f"run {run} has no log {name!r}", hint="it has none yet")
             return LogChunk(b"", cursor, record.is_final)
+        known = self._records.load(run)
         # Whose final record is kept here had its log read to the very end for it.
-        is_settled = self._records.load(run) is not None or self._is_settled(look)
+        is_settled = (known is not None and known.is_final) or self._is_settled(look)
         return self._logs.read(record, look, name, cursor, is_settled=is_settled)
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
@@ -180,20 +185,19 @@ class AzureMLWorkspace:
         record, look = self._record_and_look(run)
         deadline = time.monotonic() + timeout_s
         while not record.is_final and time.monotonic() < deadline:
-            poll_s = self._poll_s.get(run, self._timing.first_poll_s)
-            due = (look.at_s if look is not None else time.monotonic()) + poll_s
+            quiet_s = time.monotonic() - self._changed_at.setdefault(run, time.monotonic())
+            due = (look.at_s if look is not None else time.monotonic()) + self._timing.poll_s(quiet_s)
             next_look = max(0.0, min(due, deadline) - time.monotonic())
             time.sleep(min(next_look, self._timing.log_poll_s))
             if look is not None and self._logs.has_more(record, look, name, cursor):
-                self._poll_s.pop(run, None)
+                self._changed_at.pop(run, None)
                 return
             if time.monotonic() < due:
                 continue
             before, look = look, self._looks.at(run)
             if look is None or before is None or _changed(before, look):
-                self._poll_s.pop(run, None)
+                self._changed_at.pop(run, None)
                 return
-            self._poll_s[run] = min(poll_s * 1.5, self._timing.longest_poll_s)
 
     def cancel(self, run: str) -> None:
         record = self.read(run)
@@ -208,7 +212,7 @@ class AzureMLWorkspace:
         elif answer.status >= 400:
             if not self.read(run).is_final:
                 raise self._connection.error(answer, "POST", self._connection.place.id + f"/jobs/{run}")
-        elif self._records.load(run) is not None or load_stored(self._store, run) is not None:
+        elif self._records.load(run) is not None or load_record(self._store, run) is not None:
             record.reached(RunState.CANCEL_REQUESTED, self._clock())
             self._records.save(record)
 
@@ -231,6 +235,14 @@ class AzureMLWorkspace:
         look = self._looks.last(run) or self._looks.at(run)
         container = str((look.document.get("dataContainerId") if look is not None else "") or f"dcid.{run}")
         return Artifacts(self._connection, self._open_store, run, container)
+
+    def _seen(self, run: str) -> tuple[RunRecord, Look | None]:
+        """As `_record_and_look`, but a run that has ended is not finished: its last lines need not wait for that."""
+        known = self._records.load(run)
+        look = None if known is None or known.is_final else self._looks.at(run, max_age_s=self._timing.fresh_s)
+        if known is None or look is None or look.is_archived:
+            return self._record_and_look(run)
+        return watched(known, look.document, self._clock()), look
 
     def _record_and_look(self, run: str) -> tuple[RunRecord, Look | None]:
         """The look is one that was made for the record, where there was one."""
@@ -269,11 +281,11 @@ class AzureMLWorkspace:
 
     def _finish(self, record: RunRecord, look: Look) -> RunRecord:
         """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
-        stored = load_stored(self._store, record.run)
+        stored = load_record(self._store, record.run)
         if stored is not None and stored.is_final and stored.workspace == self._name:
             self._records.save(stored)
             return stored
-        failure = ending.read_failure(self._store, record.run) if look.status == RunState.FAILED.value else None
+        failure = read_failure(self._store, record.run) if look.status == RunState.FAILED.value else None
         record = ending.ended(record, look.document, failure, self._clock())
         if record.status == RunState.COMPLETED.value and record.produces:
             record = ending.publish(self._store, record)
@@ -300,7 +312,7 @@ class AzureMLWorkspace:
         return at is not None and (self._clock() - at).total_seconds() > self._timing.settled_after_s
 
     def _keep(self, record: RunRecord) -> None:
-        save_stored(self._store, record)
+        save_record(self._store, record)
         self._records.save(record)
 
     def _studio_url(self, run: str) -> str:

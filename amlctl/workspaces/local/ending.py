@@ -6,17 +6,17 @@ The record comes last: whoever reads a final state finds all of it in the store.
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from amlctl.core.run import RunRecord, RunState
-from amlctl.errors import AmlctlError, Conflict, NotFound
-from amlctl.runtime.run_keys import failure_key, outputs_index_key, outputs_prefix, published_key
+from amlctl.errors import AmlctlError, Conflict
+from amlctl.runtime.run_documents import read_published
+from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.produced import make_newest
@@ -81,12 +81,6 @@ def _signal_name(number: int) -> str:
     return name + ("; perhaps the machine ran out of memory" if number == signal.SIGKILL else "")
 
 
-def read_failure(store: Store, run: str) -> Mapping[str, Any] | None:
-    """What the runtime told of its own failure, if it did."""
-    document = _read_json(store, failure_key(run))
-    return document if isinstance(document, dict) else None
-
-
 def finish(
     places: RunPlaces,
     store: Store,
@@ -106,7 +100,7 @@ def finish(
     is_kept = True
     try:
         for node in range(record.instances):
-            _keep_outputs(places, store, node)
+            is_kept = _keep_outputs(places, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(store, node_folder, record, ending)
     except (AmlctlError, OSError) as error:
@@ -134,27 +128,31 @@ def finish(
     return record
 
 
-def save_outputs(places: RunPlaces, store: Store, node: int) -> None:
-    """Raises RightsError, ServiceUnavailable."""
+def save_outputs(places: RunPlaces, store: Store, node: int) -> Collection[str]:
+    """Why single files could not be saved. Raises RightsError, ServiceUnavailable."""
     folders, prefix = places.node_folders(node), outputs_prefix(places.run, node)
-    TreeSaver(store, folders.outputs_dir, prefix, outputs_index_key(places.run, node)).save()
+    saver = TreeSaver(store, folders.outputs_dir, prefix, outputs_index_key(places.run, node))
+    saver.save()
+    return saver.refused.values()
 
 
-def _keep_outputs(places: RunPlaces, store: Store, node: int) -> None:
+def _keep_outputs(places: RunPlaces, store: Store, node: int) -> bool:
     """What the runtime does itself, unless it was killed, the store failed it, or its store is a stand-in; the list
-    is there in any case."""
+    is there in any case. False where a file could not be kept."""
     folders = places.node_folders(node)
     if folders.saved_marker.exists() and is_folder(store):
-        return
+        return True
     if folders.outputs_dir.is_dir() or read_index(store, outputs_index_key(places.run, node)) is None:
-        save_outputs(places, store, node)
+        refused = save_outputs(places, store, node)
+        for why in refused:
+            say(places.log, f"an output is only in {folders.outputs_dir}: {why}")
+        return not refused
+    return True
 
 
 def _move_heads(store: Store, node: DirectoryStore, record: RunRecord, ending: Ending) -> Ending:
     """The ending, with the reason where a produced snapshot could not become the newest one."""
-    document = _read_json(node, published_key(record.run))
-    published = document if isinstance(document, dict) else {}
-    for dataset, place in published.items():
+    for dataset, place in read_published(node, record.run).items():
         try:
             key, base_key = place["manifest_key"], record.heads.get(dataset)
             if not is_folder(store):
@@ -165,10 +163,3 @@ def _move_heads(store: Store, node: DirectoryStore, record: RunRecord, ending: E
             hint = f"{ending.hint}; {error.hint}".removeprefix("; ")
             ending = replace(ending, kind=error.kind, message=message, hint=hint)
     return ending
-
-
-def _read_json(store: Store, key: str) -> Any:
-    try:
-        return json.loads(store.get(key))
-    except (NotFound, ValueError):
-        return None

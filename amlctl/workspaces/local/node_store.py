@@ -7,12 +7,10 @@ supervisor and the runtime of a run that is going.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,17 +18,19 @@ from amlctl.core.content_id import content_id
 from amlctl.core.manifest import Manifest, mirror_key, needs_no_bytes, object_key, pack_key, parse_head
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.localfs.identify import file_content_id
-from amlctl.runtime.run_keys import record_key, run_prefix
+from amlctl.runtime.run_documents import save_record
+from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.heads import head_key
 from amlctl.transfer.manifests import read_header, read_manifest
+from amlctl.transfer.partial import downloaded
 
 _DOWNLOADS = 4
 """Values at a time; large ones come in parallel parts besides."""
 _TELL_EVERY_S = 5.0
+_TOKEN_VARIABLE = "AMLCTL_STORE_TOKEN"
 
 Tell = Callable[[str], None]
 Check = Callable[[], None]
@@ -47,19 +47,21 @@ def node_store(store: Store, state_dir: Path) -> DirectoryStore:
     return DirectoryStore(state_dir / "node-stores" / content_id(store.url.encode())[:16])
 
 
-def open_run_store(url: str, variables: Mapping[str, str]) -> Store:
-    """The store of a run, by its `url`, for its supervisor. Raises SettingsError."""
+def open_run_store(url: str, variables: MutableMapping[str, str]) -> Store:
+    """The store of a run, by its `url`, for its supervisor; a token that came with it goes from the variables, which
+    the script will get. Raises SettingsError."""
+    token = variables.pop(_TOKEN_VARIABLE, "")
     if url.startswith("/"):
         return DirectoryStore(Path(url))
     from amlctl.stores.azure_blob.store import open_blob_store  # not at the top: a list of runs needs none of it
 
-    return open_blob_store(url, variables)
+    return open_blob_store(f"{url}?{token}" if token else url, variables)
 
 
 def credential_in(url: str | None) -> dict[str, str]:
-    """The variable that stands for a token in a store's URL: `Store.url` does not have it."""
+    """The variable that carries a token in a store's URL to the supervisor: `Store.url` does not have it."""
     token = urlsplit(url or "").query
-    return {"AZURE_STORAGE_SAS_TOKEN": token} if token else {}
+    return {_TOKEN_VARIABLE: token} if token else {}
 
 
 def bring(store: Store, node: DirectoryStore, record: RunRecord, tell: Tell, check: Check) -> None:
@@ -72,16 +74,16 @@ def bring(store: Store, node: DirectoryStore, record: RunRecord, tell: Tell, che
         _bring_contents(store, node, dataset, read_manifest(node, key), tell, check)
     for dataset in record.produces:
         _bring_head(store, node, dataset)
-    node.put(record_key(record.run), json.dumps(record.to_json()).encode(), replace=True)
+    save_record(node, record)
 
 
 def give_back(node: DirectoryStore, store: Store, dataset: str, manifest_key: str) -> None:
     """A produced snapshot: its bytes, then its manifest. HEAD is the caller's matter. Raises ServiceUnavailable."""
     manifest = read_manifest(node, manifest_key)
-    for key, identity in _values(manifest, dataset).items():
+    for key, value in _values(manifest, dataset).items():
         path = node.local_path(key)
         if path is not None:  # else it is an old one, which the store has
-            body = FileBody(path, path.stat().st_size, identity)
+            body = FileBody(path, path.stat().st_size, value.content_id)
             store.put(key, body, replace=key.startswith("mirror/"))
     _copy_manifest(node, store, manifest_key)
 
@@ -92,32 +94,38 @@ def forget_run(node: DirectoryStore, run: str) -> None:
         node.delete(entry.key)
 
 
-def _values(manifest: Manifest, dataset: str) -> dict[str, str]:
-    """Keys of all values that hold bytes of the snapshot, with the content id of each."""
-    found: dict[str, str] = {}
+@dataclass(frozen=True)
+class _Value:
+    content_id: str
+    size_bytes: int
+
+
+def _values(manifest: Manifest, dataset: str) -> dict[str, _Value]:
+    """All values that hold bytes of the snapshot, by key."""
+    found: dict[str, _Value] = {}
     for entry in manifest.entries:
         if needs_no_bytes(entry):
             continue
         place = manifest.places[entry.content_id]
         if place.kind == "pack":
-            found[pack_key(place.pack)] = place.pack
+            found[pack_key(place.pack)] = _Value(place.pack, manifest.pack_sizes[place.pack])
         elif place.kind == "mirror":
-            found[mirror_key(dataset, entry.path)] = entry.content_id
+            found[mirror_key(dataset, entry.path)] = _Value(entry.content_id, entry.size_bytes)
         else:
-            found[object_key(entry.content_id)] = entry.content_id
+            found[object_key(entry.content_id)] = _Value(entry.content_id, entry.size_bytes)
     return found
 
 
 def _bring_contents(
     store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, tell: Tell, check: Check
 ) -> None:
-    values = {key: identity for key, identity in _values(manifest, dataset).items() if not _has(node, key, identity)}
+    values = {key: value for key, value in _values(manifest, dataset).items() if not _has(node, key, value)}
     if not values:
         return
     tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
     received, told_at = 0, time.monotonic()
     with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        jobs = [pool.submit(_bring_value, store, node, key, identity) for key, identity in values.items()]
+        jobs = [pool.submit(_bring_value, store, node, key, value) for key, value in values.items()]
         try:
             for done, job in enumerate(as_completed(jobs), 1):
                 received += job.result()
@@ -131,26 +139,22 @@ def _bring_contents(
     tell(f"brought {dataset}: {received / 1e6:.0f} MB")
 
 
-def _has(node: DirectoryStore, key: str, identity: str) -> bool:
+def _has(node: DirectoryStore, key: str, value: _Value) -> bool:
     path = node.local_path(key)
     if path is None:
         return False
     # Packs and objects are never written twice; a mirrored file is what the last snapshot made of it.
-    return not key.startswith("mirror/") or file_content_id(path) == identity
+    return not key.startswith("mirror/") or file_content_id(path) == value.content_id
 
 
-def _bring_value(store: Store, node: DirectoryStore, key: str, identity: str) -> int:
-    Path(node.url).mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=node.url, prefix=TEMPORARY_PREFIX)
-    os.close(descriptor)
-    path = Path(name)
-    try:
-        size = store.download(key, path)
-        if file_content_id(path) != identity:
+def _bring_value(store: Store, node: DirectoryStore, key: str, value: _Value) -> int:
+    target = Path(node.url) / "arriving"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with downloaded(store, key, value.content_id, value.size_bytes, target, mode=0o600) as path:
+        if file_content_id(path) != value.content_id:
             raise IntegrityError(f"{key} in {store.url} is damaged", hint="amlctl sync --repair of its dataset")
-        node.put(key, FileBody(path, size, identity), replace=True)
-    finally:
-        path.unlink(missing_ok=True)
+        size = path.stat().st_size
+        node.put(key, FileBody(path, size, value.content_id), replace=True)
     return size
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from amlctl.core.run import RunRecord
-from amlctl.errors import AmlctlError, NotFound, SettingsError
+from amlctl.errors import AmlctlError
 from amlctl.localfs.atomic import read_json, write_json
-from amlctl.runtime.run_keys import record_key
+from amlctl.runtime.run_documents import save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.places import RunPlaces
 
@@ -20,16 +18,6 @@ def load(places: RunPlaces) -> RunRecord | None:
         return None
 
 
-def load_stored(store: Store, run: str) -> RunRecord:
-    """The store's copy: of a run that another clone of the project has made. Raises NotFound, SettingsError."""
-    try:
-        return RunRecord.from_json(json.loads(store.get(record_key(run))))
-    except NotFound:
-        raise NotFound(f"no run {run!r}", hint="amlctl runs") from None
-    except ValueError as error:
-        raise SettingsError(f"the record of run {run} in the store {store.url} is no JSON: {error}") from error
-
-
 def save(places: RunPlaces, store: Store, record: RunRecord) -> AmlctlError | None:
     """Write both copies. What keeps the store from taking its copy is returned, since the run goes on without.
 
@@ -39,7 +27,7 @@ def save(places: RunPlaces, store: Store, record: RunRecord) -> AmlctlError | No
         write_json(places.record, record.to_json())
     trouble = None
     try:
-        store.put(record_key(record.run), (json.dumps(record.to_json(), indent=2) + "\n").encode(), replace=True)
+        save_record(store, record)
     except AmlctlError as error:
         trouble = error
     if record.is_final:

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from amlctl.localfs.locks import is_held
+
 
 @dataclass(frozen=True)
 class Ticket:
@@ -60,7 +62,7 @@ class SlotQueue:
         with self._locked():
             for number, path in self._waiting():
                 if number < ticket.number:
-                    if _is_held(path):
+                    if is_held(path):
                         return None
                     path.unlink(missing_ok=True)
             for index in range(slots):
@@ -90,18 +92,3 @@ class SlotQueue:
         with (self._folder / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from amlctl.config.conda_file import parse_environment
+from amlctl.config.conda_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note
@@ -24,10 +24,11 @@ from amlctl.core.run import RunRecord, RunState
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
+from amlctl.runtime.run_documents import read_failure
 from amlctl.runtime.wakeups import Wakeups
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.container import make_container, runtime_folder
-from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, read_failure, save_outputs
+from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, save_outputs
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.gpus import gpu_variables, list_gpus
@@ -253,15 +254,6 @@ class Supervisor:
             state = self._record.status
             self._reached(RunState.CANCEL_REQUESTED)
             raise Interrupted(f"canceled while it was {state}")
-
-
-def environment_of(record: RunRecord) -> EnvironmentSpec:
-    """What the record says of its environment. Raises SettingsError."""
-    if record.environment == EnvironmentSpec(is_current=True).id:
-        return EnvironmentSpec(is_current=True)
-    if record.environment_content is None:
-        return EnvironmentSpec()
-    return parse_environment(record.environment_content, f"the environment of run {record.run}")
 
 
 def main(arguments: Sequence[str]) -> None:

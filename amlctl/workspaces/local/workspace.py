@@ -23,6 +23,7 @@ from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_records import load_all
+from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.run_keys import log_key, run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
@@ -117,7 +118,9 @@ class LocalWorkspace:
             raise NotFound(f"run {run} is one of workspace {known.workspace}", hint=hint)
         record = recover(places, self._store, self._clock)
         if record is None:
-            return records.load_stored(self._store, run)
+            record = load_record(self._store, run)  # of a run that another clone of the project has made
+        if record is None:
+            raise NotFound(f"no run {run!r}", hint="amlctl runs")
         if not record.is_final and places.cancel_request.exists():
             record.status = RunState.CANCEL_REQUESTED.value  # the supervisor is about to notice
         return record
