@@ -100,6 +100,8 @@ class App:
     def holding(self, reference: str) -> tuple[App, str]:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
         looked up there: the whole id, or RUN as it was. Raises UsageError."""
+        if len(self.settings.workspaces) == 1:
+            return self, reference
         recorded = load_all(self.project.state_dir)
         try:
             run = find_run(reference, [record.run for record in recorded])
@@ -136,6 +138,9 @@ def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | N
     return find_project(cwd / named if named else cwd)
 
 
+_STORES = "a folder, or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
+
+
 def open_store(
     url: str,
     project: Project,
@@ -154,17 +159,20 @@ def open_store(
     from amlctl.stores.pace import Pace
 
     pace = Pace(bytes_per_s) if bytes_per_s else None
-    parts = urlsplit(url)
     if _is_remote(url):
         from amlctl.stores.azure_blob.store import open_blob_store
 
         return open_blob_store(url, variables, workers=workers, pace=pace, credential=credential)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _no_store(url, "is no URL", hint="a folder, or file:///FOLDER") from error
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
-            raise SettingsError(f"store {url!r} names the host {parts.netloc!r}", hint="file:///FOLDER")
+            raise _no_store(url, "names another host", hint="file:///FOLDER")
         folder = Path(unquote(parts.path))
-    elif "://" in url:
-        raise SettingsError(f"store {url!r} is of no known kind", hint="a folder, or file:///FOLDER")
+    elif "://" in url or parts.scheme in ("http", "https"):  # https:/x is a slip, not a folder of that name
+        raise _no_store(url, "is of no known kind", hint=_STORES)
     else:
         folder = Path(url).expanduser()
     from amlctl.stores.directory import DirectoryStore
@@ -175,6 +183,12 @@ def open_store(
     from amlctl.stores.paced import PacedStore
 
     return PacedStore(store, pace)
+
+
+def _no_store(url: str, what: str, *, hint: str) -> SettingsError:
+    from amlctl.stores.azure_blob.address import without_secrets
+
+    return SettingsError(f"store {without_secrets(url)!r} {what}", hint=hint)
 
 
 def _with_copies(store: Store, project: Project) -> Store:
@@ -199,4 +213,4 @@ def _user_file() -> Path:
 
 
 def _is_remote(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
+    return url.lower().startswith(("http://", "https://"))

@@ -25,7 +25,8 @@ _home = pytest.StashKey[Path]()
 def pytest_configure(config: pytest.Config) -> None:
     _keep_package_settings()
     for name in list(os.environ):
-        if name.startswith(("AMLCTL_", "AZURE_", "XDG_")) or name in _SCREEN_VARIABLES:
+        is_ours = name.startswith(("AMLCTL_", "AZURE_", "XDG_")) and not name.startswith("AMLCTL_TEST_")
+        if is_ours or name in _SCREEN_VARIABLES:
             del os.environ[name]
     home = Path(tempfile.mkdtemp(prefix="amlctl-tests-home-"))
     config.stash[_home] = home

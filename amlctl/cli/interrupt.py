@@ -11,10 +11,14 @@ from amlctl.operations.logs import InterruptChoice
 _QUESTION = (
     "The run goes on. What now?",
     "  c  cancel it and keep the outputs so far",
-    "  l  leave it running (amlctl logs @last -f takes it up again)",
+    "  l  leave it running, and say how to take it up again",
     "  w  go on watching",
 )
-_ANSWERS = {"c": InterruptChoice.CANCEL, "l": InterruptChoice.DETACH, "w": InterruptChoice.CONTINUE}
+_ANSWERS = {
+    **dict.fromkeys(("c", "cancel"), InterruptChoice.CANCEL),
+    **dict.fromkeys(("l", "leave"), InterruptChoice.DETACH),
+    **dict.fromkeys(("w", "watch"), InterruptChoice.CONTINUE),
+}
 
 
 def on_interrupt(setting: str, output: Output, clear_screen: Callable[[], None]) -> Callable[[], InterruptChoice]:
@@ -41,7 +45,7 @@ def _ask(output: Output, clear_screen: Callable[[], None]) -> InterruptChoice:
         answer = sys.stdin.readline()
         if not answer:  # the terminal is gone: a run does not end with it
             return InterruptChoice.DETACH
-        choice = _ANSWERS.get(answer.strip().lower()[:1])
+        choice = _ANSWERS.get(answer.strip().lower())
         if choice is not None:
             return choice
 

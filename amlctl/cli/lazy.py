@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,7 @@ class LazyCommand(TyperCommand):
         command.name = self.name
         for each in (command, *getattr(command, "commands", {}).values()):
             spare_pydantic(each)
+            plain_help(each)
         return command
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
@@ -75,3 +77,23 @@ def spare_pydantic(command: Any) -> None:
     for param in command.get_params(context):  # with --help, which the command then keeps
         if hasattr(param, "_runtime_param"):
             param._runtime_param = _LateCoercion()
+
+
+def plain_help(command: Any) -> None:
+    """Help pages as of other tools: `RUN` and `[DIR]`, not `{RUN} <str>`; a flag has no type."""
+    context = command.context_class(command, **command.context_settings)
+    for param in command.get_params(context):
+        if param.param_type_name == "argument":
+            usage = param.metavar if param.required else f"[{param.metavar}]"
+            param.get_usage_pieces = partial(_usage_pieces, usage)
+            param.display_type_rich = _no_type
+        elif param.is_flag and param.metavar is None:
+            param.metavar = ""
+
+
+def _usage_pieces(usage: str, ctx: Any) -> list[str]:
+    return [usage]
+
+
+def _no_type(ctx: Any) -> None:
+    return None

@@ -15,7 +15,10 @@ from amlctl.cli.render.style import Style, is_capable, wants_colour
 from amlctl.errors import AmlctlError
 
 FALLBACK_WIDTH = 80
-"""Cells of a line where neither a terminal nor COLUMNS says anything."""
+"""Cells of a line on a terminal that does not tell its own width."""
+
+UNLIMITED_WIDTH = 10_000
+"""Cells of a line in a file or a pipe, unless COLUMNS says otherwise: nobody could read there what was cut."""
 
 
 class Output:
@@ -33,7 +36,8 @@ class Output:
         self.err_style = Style(
             wants_colour(variables, is_terminal=self.err_is_terminal, is_colourless=options.is_colourless)
         )
-        self.width = shutil.get_terminal_size((FALLBACK_WIDTH, 24)).columns or FALLBACK_WIDTH
+        fallback = FALLBACK_WIDTH if self.out_is_terminal else UNLIMITED_WIDTH
+        self.width = shutil.get_terminal_size((fallback, 24)).columns or FALLBACK_WIDTH
 
     def result(self, document: Any, text: Callable[[Style, int], Sequence[str]]) -> None:
         """The command's result: `document` with `--json`, else the lines that `text` makes for style and width."""
@@ -50,6 +54,10 @@ class Output:
         """The one error that ends the command; with `--json` it is the document on stdout."""
         if self.options.is_json and self._put(document_bytes(error_document(error))):
             return
+        self.tell(error)
+
+    def tell(self, error: AmlctlError) -> None:
+        """An error for people, on stderr, beside whatever the result is."""
         for line in error_lines(error, self.err_style, is_verbose=self.options.is_verbose):
             self.write_line(line)
 

@@ -15,6 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
+from amlctl.core.run import RunRecord
 from amlctl.core.settings import did_you_mean
 
 _KEYS = ("name", "channels", "dependencies", "prefix")
@@ -150,3 +151,12 @@ def _text(file: YamlDocument, value: Any, place: Place) -> str:
         what = "this" if isinstance(value, (list, dict)) else repr(value)
         raise file.error(f"{what} is no text", *place, hint="put it in quotes")
     return value.strip()
+
+
+def environment_of(record: RunRecord) -> EnvironmentSpec:
+    """What the record says of its environment. Raises SettingsError."""
+    if record.environment == EnvironmentSpec(is_current=True).id:
+        return EnvironmentSpec(is_current=True)
+    if record.environment_content is None:
+        return EnvironmentSpec()
+    return parse_environment(record.environment_content, f"the environment of run {record.run}")

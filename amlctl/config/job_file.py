@@ -29,6 +29,8 @@ _KEYS = (
 )
 _NODE_ONLY = ("services", "identity", "queue_settings")
 _NODE_ONLY_RESOURCES = ("instance_type", "shm_size", "docker_args", "locations", "max_instance_count", "properties")
+_TIERS = ("spot", "basic", "standard", "premium")
+_IDENTITIES = ("user_identity", "aml_token", "managed_identity", "managed")
 _REFUSED = {
     "name": ("amlctl gives every run an id of its own", "display_name: it is the beginning of the id"),
     "properties": ("properties are kept by amlctl itself", "use tags"),
@@ -57,6 +59,7 @@ class _Reader:
         self._file = file
         self._folder = folder
         self._node_only: list[str] = []
+        self._unsupported: list[str] = []
 
     def job(self) -> CommandJob:
         self._check_kind()
@@ -66,6 +69,8 @@ class _Reader:
                 raise self._file.error(f"{key} is not supported: {why}", key, hint=instead)
             if key in _NODE_ONLY:
                 self._node_only.append(f"{self._at(key)}: {key}")
+                if key == "services":
+                    self._unsupported.append(self._node_only[-1])
             elif key not in _KEYS:
                 raise self._unknown(key, (*_KEYS, *_NODE_ONLY))
         environment, environment_name = self._environment()
@@ -92,7 +97,9 @@ class _Reader:
             experiment=self._text("experiment_name"),
             description=self._text("description") or "",
             tags={name: self._literal("tags", name) for name in self._mapping("tags")},
+            node=self._node(resources),
             node_only=tuple(self._node_only),
+            unsupported=tuple(self._unsupported),
             places={".".join(map(str, place)): self._at(*place) for place in self._file.lines},
         )
         self._check_code(job.code)
@@ -194,6 +201,22 @@ class _Reader:
             if resources.get(key):
                 self._node_only.append(f"{self._at('resources', key)}: resources.{key}")
         return resources
+
+    def _node(self, resources: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        queue = self._known("queue_settings", ("job_tier",))
+        tier = self._one_of(queue, "job_tier", _TIERS, "", "queue_settings")
+        who = self._known("identity", ("type", "client_id", "object_id", "msi_resource_id"))
+        if who and not self._one_of(who, "type", _IDENTITIES, "", "identity"):
+            raise self._file.error("the identity has no type", "identity", hint=f"one of {', '.join(_IDENTITIES)}")
+        size = resources.get("instance_type")
+        if size is not None and not isinstance(size, str):
+            raise self._file.error("instance_type has to be one text", "resources", "instance_type")
+        wanted = {
+            "resources": {key: resources[key] for key in _NODE_ONLY_RESOURCES if resources.get(key)},
+            "queue_settings": {"job_tier": tier} if tier else {},
+            "identity": {key: value for key, value in who.items() if value},
+        }
+        return {name: value for name, value in wanted.items() if value}
 
     def _distribution(self, instances: int) -> tuple[str | None, int | None]:
         value = self._mapping("distribution")

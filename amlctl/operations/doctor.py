@@ -159,7 +159,7 @@ def _code_message(project: Project) -> str:
             f"{name} has {size / 1e6:.0f} MB and would be sent with every run",
             hint=f"move it to data_blobs/, or: echo '/{name}' >> .amlctlignore",
         )
-    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {sum(sizes.values()) / 1e6:.1f} MB"
+    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {sum(sizes.values()) / 1e3:,.1f} kB"
 
 
 def _disk(folder: Path) -> Check:

@@ -1,6 +1,7 @@
 """`fetch`: a run's outputs, from the store into `outputs/<run-id>/`.
 
-Only what is missing or different is brought; amlctl owns the folder, so a file that differs there is replaced.
+Only what is missing or different is brought. A file that an earlier fetch has written is replaced where the run has
+another one by now; one that was changed here, or that somebody else has put there, is kept, and that is said.
 Works while the run is going: the store holds what the runtime saved last. What the store does not have, the workspace
 may have kept itself: so also the files of plain Azure ML jobs come.
 """
@@ -20,6 +21,7 @@ from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.errors import RightsError, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.fetched import FetchedFiles
 from amlctl.localfs.project import Project
 from amlctl.operations.logs import collapsed_log
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
@@ -28,19 +30,27 @@ from amlctl.transfer.tree import restore_tree
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
 _WORKERS = 8
+_NAMED = 3
+"""Kept files that are told by name; the result has all."""
 
 
 @dataclass(frozen=True)
 class FetchResult:
-    """`files` and `bytes` that the run has (of those asked for), and what of it was brought now."""
+    """`files` and `bytes` that the run has (of those asked for), and what of it was brought now.
+
+    `status` is that of the run before the look: one that is not final may have more of them later. `kept` are files
+    that differ from the run's because they were changed here.
+    """
 
     run: str
+    status: str
     to: str
     files: int
     bytes: int
     downloaded_files: int
     downloaded_bytes: int
     seconds: float
+    kept: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,28 +72,36 @@ def fetch(
     Raises NotFound (no such run), UsageError (`to` is a file), RightsError, IntegrityError.
     """
     started = time.monotonic()
-    instances = workspace.read(run).instances
+    record = workspace.read(run)
     target = to if to is not None else project.outputs_dir / run
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is not a folder", hint="choose another one with --to")
     try:
         target.mkdir(parents=True, exist_ok=True)
+        project.ensure_state_dir()
         counts = (0, 0, 0, 0)
-        for node in range(instances):
-            counts = _add(counts, _fetch_outputs(store, run, node, target, path_filter(include), sink))
+        kept: list[str] = []
+        fetched = FetchedFiles(project.state_dir, run, target)
+        for node in range(record.instances):
+            counts = _add(counts, _fetch_outputs(store, run, node, target, path_filter(include), fetched, kept, sink))
         if not counts[0] and isinstance(workspace, KeepsFiles):
-            counts = _fetch_files(workspace.run_files(run), target, path_filter(include))
+            counts = _fetch_files(workspace.run_files(run), target, path_filter(include), fetched, kept)
         if with_logs:
             counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:
-        hint = "choose another folder with --to"
+        hint = f"amlctl fetch --to FOLDER {run} brings them elsewhere"
         told = disk_error(error, str(target), rights_hint=hint)
         raise told or RightsError(f"{target} cannot be written: {error.strerror or error}", hint=hint) from error
     files, size, new_files, new_bytes = counts
     if include and not files:
         sink(Warned(f"run {run} has no output that matches {', '.join(include)}"))
     seconds = round(time.monotonic() - started, 3)
-    return FetchResult(run, shown_path(project, target), files, size, new_files, new_bytes, seconds)
+    shown = shown_path(project, target)
+    if kept:
+        names = ", ".join(kept[:_NAMED]) + (f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else "")
+        again = f"amlctl fetch --to FOLDER {run}"
+        sink(Warned(f"kept, since changed here: {names} in {shown}/; to have those of the run: {again}"))
+    return FetchResult(run, record.status, shown, files, size, new_files, new_bytes, seconds, tuple(kept))
 
 
 def shown_path(project: Project, path: Path) -> str:
@@ -116,7 +134,14 @@ Counts = tuple[int, int, int, int]
 
 
 def _fetch_outputs(
-    store: Store, run: str, node: int, target: Path, include: Callable[[str], bool], sink: EventSink
+    store: Store,
+    run: str,
+    node: int,
+    target: Path,
+    include: Callable[[str], bool],
+    fetched: FetchedFiles,
+    kept: list[str],
+    sink: EventSink,
 ) -> Counts:
     prefix, index_key = outputs_prefix(run, node), outputs_index_key(run, node)
     if store.info(index_key) is None:
@@ -129,16 +154,23 @@ def _fetch_outputs(
         index_key,
         target / folder,
         include=lambda path: include(folder + path),
+        spare=lambda path: fetched.is_users(folder + path),
         subject=run,
         sink=sink,
     )
+    fetched.remember(folder + path for path in done.restored)
+    kept.extend(folder + path for path in done.spared)
     return (done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
 
 
-def _fetch_files(run_files: RunFiles, target: Path, include: Callable[[str], bool]) -> Counts:
+def _fetch_files(
+    run_files: RunFiles, target: Path, include: Callable[[str], bool], fetched: FetchedFiles, kept: list[str]
+) -> Counts:
     """What the workspace keeps itself has no content ids: size and time tell what is here already."""
     files = [file for file in run_files.files() if include(file.path)]
-    missing = [file for file in files if not _is_here(target / file.path, file)]
+    different = [file for file in files if not _is_here(target / file.path, file)]
+    spared = {file.path for file in different if fetched.is_users(file.path)}
+    missing = [file for file in different if file.path not in spared]
 
     def bring(file: RunFile) -> None:
         path = target / file.path
@@ -154,6 +186,8 @@ def _fetch_files(run_files: RunFiles, target: Path, include: Callable[[str], boo
     with ThreadPoolExecutor(_WORKERS) as pool:
         for _ in pool.map(bring, missing):
             pass
+    fetched.remember(file.path for file in files if file.path not in spared)
+    kept.extend(sorted(spared))
     sizes = [sum(file.size_bytes for file in some) for some in (files, missing)]
     return (len(files), sizes[0], len(missing), sizes[1])
 

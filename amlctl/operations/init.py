@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ _TEMPLATES = {
     "pipeline/file_paths.py": "file_paths.py",
     "pptdaml.yaml": "pptdaml.yaml",
     "compute/local.yaml": "local.yaml",
+    ".gitignore": "gitignore",
 }
 """File of the project, and the file of `templates/` that it begins as."""
 
 
 @dataclass(frozen=True)
 class InitResult:
-    """Paths relative to the folder; folders end with `/`."""
+    """Paths relative to the folder; folders end with `/`. `unignored` are lines that a `.gitignore` of old lacks."""
 
     created: list[str]
     kept: list[str]
+    unignored: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {"created": self.created, "kept": self.kept}
@@ -46,6 +48,8 @@ def init(folder: Path) -> InitResult:
             path = folder / name
             is_new = _write_new(path, (templates / template).read_bytes())
             (result.created if is_new else result.kept).append(name)
+        if ".gitignore" in result.kept:
+            result.unignored.extend(_unignored(folder / ".gitignore", (templates / "gitignore").read_text()))
     except (FileExistsError, NotADirectoryError) as error:
         message = f"{error.filename} is a file, and init needs a folder there"
         raise UsageError(message, hint="choose another folder, or move the file away") from error
@@ -69,3 +73,10 @@ def _write_new(path: Path, content: bytes) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _unignored(file: Path, wanted: str) -> list[str]:
+    """Folders that no line of `file` speaks of; one that does (`data_blobs/raw/*`) is the user's own decision."""
+    present = [line.strip().lstrip("/") for line in file.read_text(errors="replace").splitlines()]
+    folders = [line for line in wanted.splitlines() if not line.startswith("#")]
+    return [folder for folder in folders if not any(line.startswith(folder.strip("/")) for line in present)]

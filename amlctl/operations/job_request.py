@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from amlctl.config.conda_file import parse_environment
 from amlctl.config.job_file import read_job
@@ -36,6 +37,7 @@ class JobPlan:
     environment: tuple[EnvironmentSpec, str] | None
     compute: str | None
     description: str
+    node: Mapping[str, Mapping[str, Any]]
 
 
 def read_job_request(
@@ -67,6 +69,7 @@ def read_job_request(
         _environment(job, request, source, sink, is_local=is_local),
         job.compute,
         job.description,
+        job.node,
     )
     if is_local and job.compute not in (None, "local") and request.compute is None:
         sink(Note(f"compute {job.compute} is of Azure ML; the run is made here"))
@@ -121,12 +124,10 @@ def _find(request: SubmitRequest, project: Project) -> Path:
 
 
 def _tell_node_only(job: CommandJob, sink: EventSink, *, is_local: bool) -> None:
-    for place in job.node_only:
-        if not is_local:
-            where, _, key = place.rpartition(": ")
-            raise SettingsError(
-                f"{where}: {key} is not supported", hint="leave it out, or set it on the compute target"
-            )
+    for place in () if is_local else job.unsupported:
+        where, _, key = place.rpartition(": ")
+        raise SettingsError(f"{where}: {key} is not supported", hint="leave it out")
+    for place in job.node_only if is_local else ():
         sink(Warned(f"{place} speaks of Azure ML's nodes, and means nothing on this machine"))
 
 

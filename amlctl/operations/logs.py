@@ -8,9 +8,9 @@ from enum import Enum
 
 from amlctl.core.events import EventSink, LogText, RunStateChanged
 from amlctl.core.log_text import CarriageReturnCollapser, tail_lines
-from amlctl.core.run import RunRecord, is_final
-from amlctl.errors import NotFound
-from amlctl.workspaces.contract import Workspace
+from amlctl.core.run import RunRecord, RunState, is_final
+from amlctl.errors import NotFound, RunFailed
+from amlctl.workspaces.contract import LogChunk, Workspace
 
 WAIT_S = 10.0
 """Longest pause between two looks at a run; a workspace returns earlier when something happens."""
@@ -47,20 +47,32 @@ def follow(
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     record = workspace.read(run)
-    told_state = ""
+    told = ("", "")
     is_cancelling = False
+
+    def tell_log() -> LogChunk:
+        nonlocal cursor
+        chunk = workspace.read_log(run, cursor, name=name)
+        text = decoder.decode(chunk.data, final=chunk.is_final)
+        cursor = chunk.cursor
+        if text:
+            sink(LogText(run, text))
+        return chunk
+
     while True:
         try:
+            chunk = None
+            if told[0] == RunState.RUNNING.value:
+                chunk = tell_log()  # before the record: that of a run which has just ended may take a while
+                if chunk.data:
+                    continue
             record = workspace.read(run)
-            if record.status != told_state and not is_final(record.status):
-                told_state = record.status
+            if (record.status, record.waits_for) != told and not is_final(record.status):
+                told = (record.status, record.waits_for)
                 sink(_state_event(record))
-            chunk = workspace.read_log(run, cursor, name=name)
-            text = decoder.decode(chunk.data, final=chunk.is_final)
-            cursor = chunk.cursor
-            if text:
-                sink(LogText(run, text))
-            # The record was read before the log: a final state means that nothing is missing from the log.
+            # A final state means that nothing is missing from a log that was read after it.
+            if chunk is None or record.is_final:
+                chunk = tell_log()
             if chunk.is_final and record.is_final:
                 sink(_state_event(record))
                 return record
@@ -88,8 +100,16 @@ def _ask(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:
 
 
 def _state_event(record: RunRecord) -> RunStateChanged:
-    reason = (record.error or {}).get("message", "")
+    reason = (record.error or {}).get("message", "") or record.waits_for
     return RunStateChanged(record.run, record.status, reason)
+
+
+def run_failure(record: RunRecord, *, hint: str) -> RunFailed | None:
+    """What whoever has followed a run to its end has to report; None where it Completed, or goes on."""
+    if not record.is_final or record.status == RunState.COMPLETED.value:
+        return None
+    reason = (record.error or {}).get("message", "")
+    return RunFailed(f"run {record.run} is {record.status}" + (f": {reason}" if reason else ""), hint=hint)
 
 
 def read_log_text(workspace: Workspace, run: str, *, tail: int | None = None, name: str | None = None) -> str:

@@ -15,10 +15,13 @@ _CAREFUL_ABOVE = 0.1
 """Share of a mirror's files above which deleting needs a word."""
 
 
-def delete_leftovers(
+def leftovers(
     store: Store, dataset: str, entries: Sequence[FileEntry], *, is_sure: bool, sink: EventSink
-) -> None:
-    """List what goes, then delete it. Raises CheckFailed where it is more than a tenth and nobody is sure."""
+) -> Sequence[str]:
+    """Keys of the files that `entries` do not have; the sink is told of each.
+
+    Raises CheckFailed where they are more than a tenth and nobody is sure.
+    """
     kept = {mirror_key(dataset, entry.path) for entry in entries}
     # A dataset may stand inside this one, with files that this one does not have.
     folder = f"{dataset_folder(dataset)}/"
@@ -37,6 +40,11 @@ def delete_leftovers(
             hint="add --yes if that is meant",
             details=gone,
         )
-    if gone:
-        with ThreadPoolExecutor(min(store.concurrency, len(gone))) as pool:
-            list(pool.map(store.delete, gone))
+    return gone
+
+
+def delete_all(store: Store, keys: Sequence[str]) -> None:
+    """In parallel."""
+    if keys:
+        with ThreadPoolExecutor(min(store.concurrency, len(keys))) as pool:
+            list(pool.map(store.delete, keys))

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder, empty_manifest
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.project import Project
@@ -111,7 +111,9 @@ def _pull(
         )
         local, hashed = found.entries, found.hashed_bytes
     if snapshot is None:
-        base = base_manifest(store, looked, wanted)
+        # A folder that is gone altogether was not emptied file by file: all of it comes back.
+        is_gone = looked.scanned is None
+        base = empty_manifest(looked.dataset) if is_gone else base_manifest(store, looked, wanted)
         merged = merge(base.entries, local, wanted.entries, prefer=options.prefer)
         target, conflicts = merged.entries, merged.conflicts
     else:
@@ -119,7 +121,7 @@ def _pull(
     if conflicts:
         raise Conflict(
             f"{len(conflicts)} files of {looked.dataset} were changed here and differ from the store's",
-            hint="amlctl sync --pull --ours keeps what is here, --theirs takes the store's",
+            hint=f"amlctl sync --pull --ours data_blobs/{looked.dataset} keeps what is here, --theirs what is there",
             details=conflicts,
         )
     changes = diff(local, target)
@@ -147,6 +149,9 @@ def _pull(
             hint="move them away, or take the store's with --theirs",
             details=unsynced,
         )
+    if snapshot is None and (kept := diff(wanted.entries, target).count):
+        drop = f"amlctl sync --pull --theirs --snapshot {wanted.snapshot[:12]} data_blobs/{looked.dataset}"
+        sink(Note(f"{looked.dataset}: {kept} local changes are kept; to drop them: {drop}"))
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)
     if is_dry_run:

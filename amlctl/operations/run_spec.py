@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ class RunSpec:
     code_dir: Path | None = None
     """Sent in the place of `pipeline/`."""
     description: str = ""
+    node: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     git: Mapping[str, Any] | None = None
     """Of the code of the run that is repeated."""
 
@@ -174,6 +175,7 @@ def resolve(
         job=job,
         code_dir=plan.code_dir if plan else None,
         description=plan.description if plan else earlier.description if is_repeat and earlier else "",
+        node=plan.node if plan else earlier.node if is_repeat and earlier else {},
         git=earlier.git if is_repeat and earlier else None,
     )
 

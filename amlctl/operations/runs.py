@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from amlctl.config.script_config import parse_config
 from amlctl.core.events import EventSink, Warned
@@ -39,7 +40,7 @@ def list_runs(
     """
     found = workspace.list_runs()
     unreachable: set[str] = set()
-    for record in load_all(project.state_dir):
+    for record in load_all(project.state_dir, but={record.run for record in found}):
         if record.workspace == workspace.name:
             continue
         if not record.is_final and record.workspace not in unreachable:
@@ -54,9 +55,29 @@ def list_runs(
     return newest_first(found)
 
 
-def show(workspace: Workspace, run: str) -> RunRecord:
-    """Raises NotFound."""
-    return workspace.read(run)
+@dataclass(frozen=True)
+class RunView:
+    """A run's record, and by dotted key what its config says and what `metrics.json` of its outputs has."""
+
+    record: RunRecord
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.record.to_json(), "metrics": dict(self.metrics)}
+
+
+def show(workspace: Workspace, store: Store, run: str, sink: EventSink) -> RunView:
+    """Where the store cannot be read, the sink is told and there are no metrics. Raises NotFound."""
+    with ThreadPoolExecutor(1) as pool:  # two services, one round trip
+        looking = pool.submit(_metrics, store, run)
+        record = workspace.read(run)
+        try:
+            metrics = looking.result()
+        except AmlctlError as error:
+            sink(Warned(f"the run's metrics are not shown: {error.message}"))
+            metrics = None
+    return RunView(record, _flat("", _config_document(record)), _flat("", metrics))
 
 
 @dataclass(frozen=True)
@@ -128,16 +149,27 @@ class Comparison:
         }
 
 
-def compare(store: Store, workspace: Workspace, runs: Sequence[str]) -> Comparison:
+class RunAt(NamedTuple):
+    """A run, and where it and what it has left can be read."""
+
+    run: str
+    workspace: Workspace
+    store: Store
+
+
+def compare(runs: Sequence[RunAt]) -> Comparison:
     """What differs between runs: what went in (config, code, data, environment …), then what came out.
 
     Raises UsageError (fewer than two), NotFound.
     """
-    unique = tuple(dict.fromkeys(runs))
-    if len(unique) < 2:
+    found = {one.run: one for one in runs}
+    if len(found) < 2:
         raise UsageError("a comparison needs two different runs", hint="amlctl runs compare @2 @last")
-    records = [workspace.read(run) for run in unique]
-    columns = [{**_inputs(record), **_results(store, record)} for record in records]
+    unique = tuple(found)
+    records = [one.workspace.read(run) for run, one in found.items()]
+    columns = [
+        {**_inputs(record), **_results(one.store, record)} for record, one in zip(records, found.values(), strict=True)
+    ]
     fields = dict.fromkeys(field for column in columns for field in column)
     rows = [Row(field, tuple(column.get(field) for column in columns)) for field in fields]
     return Comparison(unique, tuple(row for row in rows if any(value != row.values[0] for value in row.values)))
@@ -185,7 +217,8 @@ def _config_document(record: RunRecord) -> Any:
 
 def _metrics(store: Store, run: str) -> Any:
     try:
-        return json.loads(store.get(outputs_prefix(run) + "metrics.json"))
+        # A loss may be NaN, which is Python's JSON only: it is shown as text.
+        return json.loads(store.get(outputs_prefix(run) + "metrics.json"), parse_constant=str)
     except (NotFound, ValueError):
         return {}
 

@@ -19,7 +19,8 @@ from amlctl.stores.contract import Store
 @dataclass(frozen=True)
 class DatasetStatus:
     """Paths that differ from the last sync (from HEAD, where this machine never synced). `remote_moved`: HEAD is
-    not where this machine left it. `snapshot` is HEAD's, or None."""
+    not where this machine left it. `snapshot` is HEAD's, or None. `here`: the dataset is on this machine; one that
+    is not has no list of deleted files, since a sync would delete none of them."""
 
     dataset: str
     new: Sequence[str]
@@ -27,6 +28,7 @@ class DatasetStatus:
     deleted: Sequence[str]
     remote_moved: bool
     snapshot: str | None
+    here: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,21 +53,19 @@ def _status(
     remote_moved = head is not None and (base is None or base.snapshot != head.snapshot)
     agreed = None if base is None else base.snapshot
     snapshot = None if head is None else head.snapshot
+    if looked.scanned is None:
+        return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, here=False)
     if looked.settled is not None and looked.settled.snapshot == (agreed or snapshot):
         return DatasetStatus(dataset, (), (), (), remote_moved, snapshot)
-    local = (
-        identify(
-            looked.scanned,
-            state.cache,
-            looked.cache_key,
-            digest=looked.digest,
-            checksum=options.checksum,
-            sink=sink,
-            subject=dataset,
-        ).entries
-        if looked.scanned is not None
-        else ()
-    )
+    local = identify(
+        looked.scanned,
+        state.cache,
+        looked.cache_key,
+        digest=looked.digest,
+        checksum=options.checksum,
+        sink=sink,
+        subject=dataset,
+    ).entries
     stored = head_manifest(store, dataset, head)
     before = base_manifest(store, looked, stored) if base is not None else stored
     changes = diff(before.entries, local)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,15 +25,23 @@ class StoredKind:
 
 
 @dataclass(frozen=True)
+class StoredSnapshot:
+    """`written_at` in ISO 8601, UTC: when its newest manifest came."""
+
+    snapshot: str
+    written_at: str
+
+
+@dataclass(frozen=True)
 class StoredDataset:
-    """A dataset at its HEAD; `snapshots` counts the different ones that the store still lists."""
+    """A dataset at its HEAD, and all snapshots of it that the store still lists, newest first."""
 
     dataset: str
     snapshot: str
     layout: str
     files: int
     bytes: int
-    snapshots: int
+    snapshots: Sequence[StoredSnapshot]
 
 
 @dataclass(frozen=True)
@@ -49,14 +58,16 @@ def stats(store: Store) -> StoreStats:
     """Lists the whole store. Raises IntegrityError where a HEAD or manifest cannot be read."""
     values: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    snapshots: dict[str, set[str]] = {}
+    written: dict[str, dict[str, float]] = {}
     for entry in store.list(""):
         kind, _, _ = entry.key.partition("/")
         values[kind] += 1
         sizes[kind] += entry.size_bytes
         folder, _, name = entry.key.rpartition("/")
         if kind == "datasets" and name.endswith(".gz") and "-" in name:
-            snapshots.setdefault(folder, set()).add(name.partition("-")[0])
+            found = written.setdefault(folder, {})
+            snapshot = name.partition("-")[0]
+            found[snapshot] = max(entry.modified_at, found.get(snapshot, 0.0))
     datasets = []
     for folder in list_datasets(store):
         head = parse_head(store.get(f"{folder}/HEAD"))
@@ -68,8 +79,16 @@ def stats(store: Store) -> StoreStats:
                 head.layout,
                 header.files,
                 header.size_bytes,
-                len(snapshots.get(folder, ())),
+                _newest_first(written.get(folder, {})),
             )
         )
     kinds = [StoredKind(kind, values[kind], sizes[kind]) for kind in sorted(values) if "/" not in kind]
     return StoreStats(store.url, kinds, datasets)
+
+
+def _newest_first(written: Mapping[str, float]) -> Sequence[StoredSnapshot]:
+    times = sorted(((time, snapshot) for snapshot, time in written.items()), reverse=True)
+    return [
+        StoredSnapshot(snapshot, datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds"))
+        for time, snapshot in times
+    ]

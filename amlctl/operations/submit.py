@@ -7,7 +7,6 @@ before everything that can be checked has been; the id is told before anything t
 from __future__ import annotations
 
 import getpass
-import json
 import platform
 import secrets as randomness
 import time
@@ -21,22 +20,23 @@ from amlctl.core.run import RunRecord, RunState
 from amlctl.core.run_id import new_run_id
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
-from amlctl.errors import AmlctlError, RunFailed
+from amlctl.errors import AmlctlError
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
 from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
 from amlctl.localfs.project import Project
+from amlctl.localfs.run_records import load_all
 from amlctl.operations.compute import prepare_target
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
 from amlctl.operations.job_request import code_rules_of
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
-from amlctl.operations.logs import follow
+from amlctl.operations.logs import follow, run_failure
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.runs import resolve_run
 from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
 from amlctl.operations.sync import SyncOptions, dry_run, sync
-from amlctl.runtime.run_keys import record_key
+from amlctl.runtime.run_documents import save_record
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import CodeFiles, code_index_key, collect_code, send_code
 from amlctl.transfer.heads import read_head
@@ -58,7 +58,10 @@ class PreparedRun:
 
 @dataclass(frozen=True)
 class SubmitPlan:
-    """What a submit would send and run. `datasets` has the sync's document, or the snapshot that is used."""
+    """What a submit would send and run. `datasets` has the sync's document, or the snapshot that is used.
+
+    `code_files` and `code_bytes` are the user's own.
+    """
 
     spec: RunSpec
     datasets: Mapping[str, Mapping[str, Any]]
@@ -107,14 +110,7 @@ class SubmitResult:
     @property
     def failure(self) -> AmlctlError | None:
         """What a command that waited for the run has to report: it did not complete, or its outputs are not here."""
-        record = self.record
-        if record.is_final and record.status != RunState.COMPLETED.value:
-            reason = (record.error or {}).get("message", "")
-            return RunFailed(
-                f"run {record.run} is {record.status}" + (f": {reason}" if reason else ""),
-                hint=f"amlctl logs {record.run}",
-            )
-        return self.fetch_error
+        return run_failure(self.record, hint=f"amlctl logs {self.record.run}") or self.fetch_error
 
     def to_json(self) -> dict[str, Any]:
         record = self.record
@@ -170,8 +166,9 @@ def submit(
     record = follow(workspace, run, sink, on_interrupt=on_interrupt)
     if not record.is_final:
         return result(record)
-    for dataset in record.published:
-        sink(Note(f"{dataset} has a new snapshot; to have it here: amlctl sync --pull data_blobs/{dataset}"))
+    for dataset, snapshot in record.published.items():
+        here = f"to have it here: amlctl sync --pull data_blobs/{dataset}"
+        sink(Note(f"{dataset} was published as snapshot {snapshot[:12]}; {here}"))
     if record.status == RunState.COMPLETED.value and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
     if not fetch_outputs:
@@ -189,7 +186,7 @@ def _start(
 ) -> None:
     """Record the run, tell its id, hand it over; a run that cannot be handed over is recorded as Failed."""
     record = prepared.record
-    _save(store, record)
+    save_record(store, record)
     sink(RunCreated(record.run))
     try:
         # From now on gc keeps what the record names; one that looked before may be deleting it.
@@ -197,12 +194,8 @@ def _start(
         workspace.start(record, prepared.secrets)
     except AmlctlError as error:
         record.failed(error.kind, error.message, clock())
-        _save(store, record)
+        save_record(store, record)
         raise
-
-
-def _save(store: Store, record: RunRecord) -> None:
-    store.put(record_key(record.run), (json.dumps(record.to_json(), indent=2) + "\n").encode(), replace=True)
 
 
 def plan(
@@ -228,8 +221,8 @@ def plan(
         spec,
         datasets,
         code=code.id if code else spec.code or "",
-        code_files=len(code.entries) if code else 0,
-        code_bytes=code.size_bytes if code else 0,
+        code_files=len(code.own) if code else 0,
+        code_bytes=sum(entry.size_bytes for entry in code.own) if code else 0,
         environment=workspace.environment(spec.environment),
         workspace=workspace.name,
     )
@@ -253,7 +246,10 @@ def prepare(
     for dataset in spec.to_sync:
         done = sync(project, store, dataset, _sync_options(settings), sink)
         snapshots[dataset] = Pinned(done.snapshot, done.manifest_key)
-    code = spec.code or send_code(store, _collect_code(project, spec, sink), sink=sink).id
+        if done.added or done.modified or done.deleted:
+            changes = f"{done.added:,} added, {done.modified:,} modified, {done.deleted:,} deleted"
+            sink(Note(f"{dataset}: synced, {changes}; its newest snapshot is {done.snapshot[:12]} now"))
+    code = spec.code or _send_code(project, workspace, store, spec, sink)
     now = clock()
     run = new_run_id(spec.name, now, random())
     record = RunRecord(
@@ -268,6 +264,7 @@ def prepare(
         inputs={} if spec.job is None else {name: dict(one) for name, one in spec.job.inputs.items()},
         named_outputs={} if spec.job is None else dict(spec.job.outputs),
         description=spec.description,
+        node={name: dict(one) for name, one in spec.node.items()},
         code=code,
         datasets={dataset: pinned.snapshot for dataset, pinned in snapshots.items()},
         manifests={dataset: pinned.manifest_key for dataset, pinned in snapshots.items()},
@@ -315,6 +312,15 @@ def _resolve(
     if request.from_run is not None:
         earlier = workspace.read(resolve_run(workspace, request.from_run))
     return resolve(request, project, settings, workspace.name, store, earlier, sink)
+
+
+def _send_code(project: Project, workspace: Workspace, store: Store, spec: RunSpec, sink: EventSink) -> str:
+    def earlier() -> str | None:
+        """That of the newest run there, as far as this machine has seen it: most files are still the same."""
+        records = load_all(project.state_dir)
+        return next((record.code for record in records if record.workspace == workspace.name and record.code), None)
+
+    return send_code(store, _collect_code(project, spec, sink), earlier=earlier, sink=sink).id
 
 
 def _collect_code(project: Project, spec: RunSpec, sink: EventSink) -> CodeFiles:

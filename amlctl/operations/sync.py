@@ -10,13 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from amlctl.core.diff import Changes, diff, merge
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
-from amlctl.core.manifest import FileEntry, HeadValue, Manifest, Place, encode_section, needs_no_bytes, snapshot_id
+from amlctl.core.manifest import (
+    FileEntry,
+    HeadValue,
+    Manifest,
+    Place,
+    empty_manifest,
+    encode_section,
+    needs_no_bytes,
+    snapshot_id,
+)
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
-from amlctl.errors import Conflict
+from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.identify import OnContent, identify
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, unpack_rows
@@ -28,13 +38,14 @@ from amlctl.operations.dataset_state import (
     local_state,
     look_at,
 )
-from amlctl.operations.mirror import delete_leftovers
+from amlctl.operations.mirror import delete_all, leftovers
 from amlctl.operations.sync_result import SyncOptions as SyncOptions
 from amlctl.operations.sync_result import SyncResult as SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import Head, swap_head
+from amlctl.transfer.heads import Head, read_head, swap_head
 from amlctl.transfer.known import KnownContents, ensure_kept
+from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import write_manifest
 from amlctl.transfer.send import PackSender, pack_sender, send_plan
 from amlctl.transfer.store_format import ensure_format
@@ -49,15 +60,19 @@ def sync(project: Project, store: Store, dataset: str, options: SyncOptions, sin
     store raises."""
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
+    lease = MirrorLease(store, dataset, sink)
     with local_state(project, f"amlctl sync {dataset}", sink) as state:
-        for attempt in range(_TRIES):
-            try:
-                result = _Sync(project, store, dataset, options, state, sink).run()
-                break
-            except _HeadMoved:
-                sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
-                if attempt == _TRIES - 1:
-                    raise
+        try:
+            for attempt in range(_TRIES):
+                try:
+                    result = _Sync(project, store, dataset, options, state, lease, sink).run()
+                    break
+                except _HeadMoved:
+                    sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
+                    if attempt == _TRIES - 1:
+                        raise
+        finally:
+            lease.release()
     return replace(
         result,
         uploaded_bytes=store.traffic.sent_bytes - sent,
@@ -70,8 +85,9 @@ def dry_run(project: Project, store: Store, dataset: str, options: SyncOptions, 
     """What `sync` would do, from the same plan; `uploaded_bytes` is the content that would be sent."""
     started = time.monotonic()
     requests = store.traffic.requests
+    lease = MirrorLease(store, dataset, sink)
     with local_state(project, f"amlctl sync --dry-run {dataset}", sink) as state:
-        result = _Sync(project, store, dataset, options, state, sink).foresee()
+        result = _Sync(project, store, dataset, options, state, lease, sink).foresee()
     return replace(
         result,
         requests=store.traffic.requests - requests,
@@ -94,17 +110,27 @@ class _Sync:
         dataset: str,
         options: SyncOptions,
         state: LocalState,
+        lease: MirrorLease,
         sink: EventSink,
     ) -> None:
         self._store = store
         self._dataset = dataset
         self._options = options
         self._state = state
+        self._lease = lease
         self._sink = sink
         self._looked = look_at(project, store, dataset, options.ignore, state, sink)
         self._scanned = self._looked.local()
+        if self._looked.base is None:
+            self._tell_overlap()
         head = self._looked.head
         self._layout = options.layout_rules(None if head is None else head.layout)
+        self._is_list_lost = False
+
+    def _tell_overlap(self) -> None:
+        for other in self._state.sync.bases(self._store.url):
+            if f"{other}/".startswith(f"{self._dataset}/") or f"{self._dataset}/".startswith(f"{other}/"):
+                self._sink(Note(f"{self._dataset}: {other} is a dataset, too; what both hold is synced with each"))
 
     def run(self) -> SyncResult:
         unchanged = self._nothing_to_do()
@@ -112,66 +138,120 @@ class _Sync:
             return unchanged
         if self._looked.head is None:
             ensure_format(self._store)
-        head = head_manifest(self._store, self._dataset, self._looked.head)
-        known = self._known(head)
-        if self._options.repair:
-            head = self._distrust_damaged(head, known)
         with pack_sender(
             self._store, self._state.sync, self._options.pack_size, replace=self._options.repair
         ) as sender:
-            local, hashed = self._identify(self._pack_early(head, known, sender))
+            local, hashed = self._identify(self._pack_early(sender))
             sender.finish()
+            unchanged = self._same_contents(local, hashed)
+            if unchanged is not None:
+                return unchanged
+            head, known = self._stored
+            if self._is_list_lost:
+                known.distrust({entry.content_id for entry in local})
             entries, taken = self._merge(local, head)
             known_now = _also(known, sender)
             plan = plan_sync(entries, head, self._layout, known_now, sent_bytes=sender.content_bytes)
             present = self._looked.head
-            if present is not None and self._is_committed(present, entries, head, plan):
+            is_committed = present is not None and self._is_committed(present, entries, head, plan)
+            if plan.layout == "mirror" and (self._options.delete or not is_committed):
+                self._write_alone()
+            gone = self._leftovers(entries, is_sure=self._options.yes)
+            if present is not None and is_committed:
                 result = self._result(present.value, entries, head, plan, hashed)
             else:
                 result = self._commit(entries, head, plan, known, sender, hashed)
         self._agree(local, taken, head, result)
+        result = replace(result, not_here=len(taken))
         if self._options.verify and not self._options.repair:
             manifest = head_manifest(self._store, self._dataset, self._looked.head)
             report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
-        if self._layout.name == "mirror" and self._options.delete:
-            delete_leftovers(self._store, self._dataset, entries, is_sure=self._options.yes, sink=self._sink)
+        if gone:
+            self._lease.confirm()
+            delete_all(self._store, gone)
         return result
 
     def foresee(self) -> SyncResult:
         unchanged = self._nothing_to_do()
         if unchanged is not None:
             return unchanged
-        head = head_manifest(self._store, self._dataset, self._looked.head)
-        known = self._known(head)
-        if self._options.repair:
-            head = self._distrust_damaged(head, known)
         local, hashed = self._identify(None)
+        unchanged = self._same_contents(local, hashed)
+        if unchanged is not None:
+            return unchanged
+        head, known = self._stored
         entries, _ = self._merge(local, head)
         plan = plan_sync(entries, head, self._layout, known)
+        self._leftovers(entries, is_sure=True)
         value = HeadValue(snapshot_id(entries), "", plan.layout)
         result = self._result(value, entries, head, plan, hashed)
         return replace(result, uploaded_bytes=plan.send_bytes)
 
+    @cached_property
+    def _stored(self) -> tuple[Manifest, KnownContents]:
+        """What HEAD lists, and what else is known to be there: read when the first new content asks for it."""
+        head = self._head()
+        known = self._known(head)
+        if self._options.repair:
+            head = self._distrust_damaged(head, known)
+        return head, known
+
+    def _head(self) -> Manifest:
+        """What HEAD lists. A repair does without it where nothing but the list is lost."""
+        looked = self._looked
+        try:
+            return head_manifest(self._store, self._dataset, looked.head)
+        except (NotFound, IntegrityError) as error:
+            if not self._options.repair or looked.head is None:
+                raise
+            is_ours = looked.base is not None and looked.base.snapshot == looked.head.snapshot
+            if not is_ours and not self._options.ours:
+                raise IntegrityError(
+                    f"{error.message}; what the store had last was not what this machine has",
+                    hint="repair it where it was synced last, or add --ours: the store then gets what is here",
+                ) from error
+            self._sink(Warned(f"{self._dataset}: {error.message}; all is sent again from here"))
+            self._is_list_lost = True
+            return empty_manifest(self._dataset)
+
     def _nothing_to_do(self) -> SyncResult | None:
         """The whole answer, where neither stat data nor HEAD moved; nothing else is read then."""
-        settled, head, options = self._looked.settled, self._looked.head, self._options
+        settled, head = self._looked.settled, self._looked.head
         if settled is None or head is None or settled.snapshot != head.snapshot:
             return None
-        if options.checksum or options.verify or options.repair or options.delete:
-            return None
-        if head.layout != self._layout.written_as:
+        if self._options.checksum or not self._may_skip(head):
             return None
         if self._looked.base is None or self._looked.base.snapshot != head.snapshot:
             self._state.sync.set_base(self._store.url, self._dataset, Base(head.snapshot, head.manifest_key))
+        return self._unchanged(head, settled.files, settled.size_bytes)
+
+    def _same_contents(self, local: Sequence[FileEntry], hashed: int) -> SyncResult | None:
+        """The whole answer, where files were touched but none of them changed: HEAD's manifest is not read."""
+        head, base = self._looked.head, self._looked.base
+        if "_stored" in vars(self) or head is None or base is None or base.snapshot != head.snapshot:
+            return None  # a new content has asked for what is stored already
+        if not self._may_skip(head):
+            return None
+        if snapshot_id(local) != head.snapshot:
+            return None
+        result = self._unchanged(head, len(local), sum(entry.size_bytes for entry in local))
+        return replace(result, hashed_bytes=hashed)
+
+    def _may_skip(self, head: Head) -> bool:
+        """Nobody asked for more than that the store holds what is here, in the layout that it has."""
+        options = self._options
+        return not (options.verify or options.repair or options.delete) and head.layout == self._layout.written_as
+
+    def _unchanged(self, head: Head, files: int, size_bytes: int) -> SyncResult:
         return SyncResult(
             self._dataset,
             head.snapshot,
             head.snapshot,
             head.layout,
-            settled.files,
-            settled.size_bytes,
-            unchanged=settled.files,
-            reused_bytes=settled.size_bytes,
+            files,
+            size_bytes,
+            unchanged=files,
+            reused_bytes=size_bytes,
             manifest_key=head.manifest_key,
         )
 
@@ -208,7 +288,7 @@ class _Sync:
             self._sink(Warned(f"{self._dataset}: {one!r} and {other!r} are one name on some file systems"))
         return identified.entries, identified.hashed_bytes
 
-    def _pack_early(self, head: Manifest, known: KnownContents, sender: PackSender) -> OnContent | None:
+    def _pack_early(self, sender: PackSender) -> OnContent | None:
         """Pack new small files while they are hashed, so that they are read once. Only where that is sure to
         be what the plan says: HEAD is where we left it, so no merge can come between."""
         base = None if self._looked.base is None else self._looked.base.snapshot
@@ -219,7 +299,10 @@ class _Sync:
             return None
 
         def pack(entry: FileEntry, data: bytes) -> None:
-            if entry.content_id in head.places or not self._layout.is_small(entry) or needs_no_bytes(entry):
+            if not self._layout.is_small(entry) or needs_no_bytes(entry):
+                return
+            head, known = self._stored
+            if entry.content_id in head.places:
                 return
             if known.packed(entry.content_id) is None:
                 sender.add(entry, data)
@@ -238,10 +321,28 @@ class _Sync:
         if merged.conflicts:
             raise Conflict(
                 f"{len(merged.conflicts)} files of {self._dataset} were changed here and in the store",
-                hint="amlctl sync --ours keeps what is here, --theirs what is in the store",
+                hint=f"amlctl sync --ours data_blobs/{self._dataset} keeps what is here, --theirs what is in the store",
                 details=merged.conflicts,
             )
         return merged.entries, merged.taken_from_theirs
+
+    def _leftovers(self, entries: Sequence[FileEntry], *, is_sure: bool) -> Sequence[str]:
+        """Plain files that go if `delete` is asked for. Listed before anything is sent: so is the stop."""
+        if not self._options.delete:
+            return ()
+        if self._layout.name != "mirror":
+            self._sink(Warned(f"{self._dataset} is no mirror: --delete has nothing to do; gc removes old contents"))
+            return ()
+        return leftovers(self._store, self._dataset, entries, is_sure=is_sure, sink=self._sink)
+
+    def _write_alone(self) -> None:
+        """From here on nobody else writes this mirror: what HEAD names now is what its files are."""
+        if self._lease.is_held:
+            return
+        self._lease.take()
+        present, known = read_head(self._store, self._dataset), self._looked.head
+        if (present and present.version) != (known and known.version):
+            raise _HeadMoved(f"{self._dataset} was synced by another machine", hint="run the same command again")
 
     def _is_committed(self, present: Head, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan) -> bool:
         if plan.send_files or plan.repacked or head.layout != plan.layout:
@@ -271,11 +372,12 @@ class _Sync:
             sink=self._sink,
         )
         manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=head.shards)
-        written = write_manifest(store, manifest)
+        written = write_manifest(store, manifest, replace=self._options.repair)
         value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
         foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
         ensure_kept(store, foreign, written.found, self._options.max_workers)
+        self._lease.confirm()
         try:
             self._looked.head = swap_head(store, dataset, value, self._looked.head)
         except Conflict as error:
@@ -315,8 +417,8 @@ class _Sync:
         else:
             self._sink(
                 Note(
-                    f"{self._dataset}: the store has {len(taken)} changes that are not here; "
-                    f"`amlctl sync --pull data_blobs/{self._dataset}` brings them"
+                    f"{self._dataset}: changes of the store are not here yet: "
+                    f"amlctl sync --pull data_blobs/{self._dataset}"
                 )
             )
             # Kept here alone: the store has no snapshot that is just this, and needs none.

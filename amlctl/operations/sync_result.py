@@ -46,7 +46,8 @@ class SyncOptions:
 
 @dataclass(frozen=True)
 class SyncResult:
-    """What a sync or pull did; counts are files, `…_bytes` bytes. `requests` counts calls of the store."""
+    """What a sync or pull did; counts are files, `…_bytes` bytes. `requests` counts calls of the store. `not_here`
+    are the files that the store has otherwise than this machine, after a sync that merged."""
 
     dataset: str
     snapshot: str
@@ -66,6 +67,7 @@ class SyncResult:
     requests: int = 0
     hashed_bytes: int = 0
     seconds: float = 0.0
+    not_here: int = 0
     dry_run: bool = False
     manifest_key: str = ""
 

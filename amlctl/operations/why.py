@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink
-from amlctl.core.manifest import ONE_FILE
+from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.errors import NotFound
+from amlctl.localfs.identify import file_content_id
 from amlctl.localfs.ignore import IgnoreRules, Rule
 from amlctl.localfs.ignore_rules import code_rules, dataset_rules
 from amlctl.localfs.project import Project
@@ -23,7 +24,8 @@ from amlctl.transfer.manifests import read_manifest
 @dataclass(frozen=True)
 class Why:
     """`rule` decided (None: no rule matches), `rule_file` and `rule_line` say where it stands. `dataset` and what
-    follows are of the synced dataset that holds the path, `place` is the key of its bytes in the store."""
+    follows are of the synced dataset that holds the path, `place` is the key of its bytes in the store. `state`
+    compares the file here with the one there: synced, new, modified, deleted."""
 
     path: str
     is_ignored: bool
@@ -34,6 +36,7 @@ class Why:
     snapshot: str | None = None
     content_id: str | None = None
     place: str | None = None
+    state: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,10 +66,22 @@ def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink:
             if entry.path == inside:
                 place = manifest.places.get(entry.content_id)
                 key = None if place is None else place_key(manifest, entry, place)
-                return replace(answer, content_id=entry.content_id, place=key)
+                found = _state(path, entry)
+                return replace(answer, content_id=entry.content_id, place=key, state=found)
     if not path.exists():
         raise NotFound(f"{path} does not exist, and no synced dataset has it", hint="amlctl status")
-    return answer
+    return replace(answer, state="new") if head is not None and path.is_file() else answer
+
+
+def _state(path: Path, entry: FileEntry) -> str | None:
+    try:
+        if path.stat().st_size != entry.size_bytes:
+            return "modified"
+        return "synced" if file_content_id(path) == entry.content_id else "modified"
+    except FileNotFoundError:
+        return "deleted"
+    except OSError:  # not to be read: then nobody knows
+        return None
 
 
 def _answer(project: Project, path: Path, is_ignored: bool, rule: Rule | None) -> Why:

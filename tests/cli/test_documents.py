@@ -71,7 +71,7 @@ def test_status(data: Cli) -> None:
     data.write("data_blobs/working/x/new.txt")
     document = data.json("status")
     assert [set(one) for one in document["datasets"]] == [
-        {"dataset", "new", "modified", "deleted", "remote_moved", "snapshot"}
+        {"dataset", "new", "modified", "deleted", "remote_moved", "snapshot", "here"}
     ]
     assert document["datasets"][0]["new"] == ["new.txt"]
     assert document["datasets"][0]["deleted"] == ["a.txt"]
@@ -159,6 +159,9 @@ def test_compare(project: Cli) -> None:
     project.write("pipeline/base.json", '{"rate": 1}')
     for rate in (1, 2):
         project.json("submit", "train.py", "--config", "base.json", "--set", f"rate={rate}", "--env-from", "current")
+    assert "config       base.json\n             rate = 2\n" in project("runs", "show", "@last").out.replace(
+        "pipeline/", ""
+    )
     document = project.json("runs", "compare", "@2", "@last")
     found = {row["field"]: row["values"] for row in document["differences"]}
     assert found["config.rate"] == [1, 2]
@@ -178,8 +181,24 @@ def test_store(data: Cli) -> None:
     data.json("sync", "working/x")
     stats = data.json("store", "stats")
     assert [one["dataset"] for one in stats["datasets"]] == ["working/x"]
+    first = stats["datasets"][0]["snapshot"]
+    (data.cwd / "data_blobs/working/x/later").write_text("more")
+    data.json("sync", "working/x")
+    snapshots = data.json("store", "stats")["datasets"][0]["snapshots"]
+    assert len(snapshots) == 2
+    assert snapshots[1]["snapshot"] == first
+    assert f"  {first[:12]}  20" in data("store", "stats").out
+    assert data.json("sync", "--pull", "--snapshot", first[:12], "working/x")["snapshot"] == first
     assert data.json("store", "gc") == {"keys": [], "bytes": 0, "deleted": False}
     assert data.json("store", "verify")["damaged"] == []
+
+
+@pytest.mark.parametrize("command", ["stats", "gc", "verify"])
+def test_a_place_without_a_store_is_no_empty_store(data: Cli, command: str) -> None:
+    answer = data("store", command, "--store", "elsewhere")
+    assert answer.code == 4
+    assert "there is no store at" in answer.err
+    assert not (data.cwd / "elsewhere").exists()
 
 
 def test_verify_finds_damage(data: Cli) -> None:
@@ -208,3 +227,34 @@ def test_completion(folder: Cli) -> None:
     for typed, expected in (("amlctl su", "submit"), ("amlctl runs comp", "compare"), ("amlctl sync --pu", "--pull")):
         words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_AMLCTL_COMPLETE": "complete_bash"}
         assert expected in folder(variables=words).out.split()
+
+
+def test_runs_scripts_and_datasets_complete(project: Cli) -> None:
+    project.write("pipeline/deep/a_script.py", "")
+    project.write("data_blobs/working/images/64x64/file")
+    run = project.json("submit", "a_script.py", "--env-from", "current")["run"]
+    for typed, expected in (
+        ("amlctl logs a_s", [run]),
+        ("amlctl runs show @", ["@last"]),
+        ("amlctl submit --from a_", [run]),
+        ("amlctl submit a_", ["a_script.py"]),
+        ("amlctl submit deep/", ["deep/a_script.py"]),
+        ("amlctl sync work", ["working", "working/images"]),
+        ("amlctl sync data_blobs/working/i", ["data_blobs/working/images", "data_blobs/working/images/64x64"]),
+    ):
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_AMLCTL_COMPLETE": "complete_bash"}
+        assert project(variables=words).out.split() == expected
+
+
+def test_one_of_several_datasets_that_fails_does_not_stop_the_others(data: Cli) -> None:
+    paths = ("working/x", "working/missing", "working/y")
+    data.write("data_blobs/working/y/f", "1")
+    answer = data("sync", *paths, "--json")
+    assert answer.code == 4
+    document = answer.document
+    assert [one["dataset"] for one in document["datasets"]] == ["working/x", "working/y"]
+    assert [one["kind"] for one in document["errors"]] == ["not_found"]
+    answer = data("sync", *paths)
+    assert answer.code == 4
+    assert "up to date" in answer.out
+    assert "error: data_blobs/working/missing is not on this machine" in answer.err

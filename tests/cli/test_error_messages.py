@@ -54,10 +54,28 @@ def test_usage_errors_as_json(project: Cli, arguments: list[str], message: str) 
     assert answer.document["error"]["hint"].startswith("amlctl")
 
 
-def test_options_of_the_script_follow_two_dashes(project: Cli) -> None:
-    answer = project("submit", "train.py", "--epochs", "3")
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("train.py --epochs 3", "what belongs to the script follows --: amlctl submit train.py -- --epochs 3"),
+        ("train.py 3 4", "what belongs to the script follows --: amlctl submit train.py -- 3 4"),
+        (
+            "train.py --epochs=3 -x --dataset raw/d -- --last",
+            "what belongs to the script follows --: amlctl submit train.py --dataset raw/d -- --epochs=3 -x --last",
+        ),
+        (
+            "train.py --exprimint e",
+            "did you mean --experiment? If not, what belongs to the script follows --: "
+            "amlctl submit train.py -- --exprimint e",
+        ),
+        ("--epochs 3 train.py", "what belongs to the script follows --; see amlctl submit --help"),
+        ("train.py --processes x", "amlctl submit --help"),
+    ],
+)
+def test_what_belongs_to_the_script_follows_two_dashes(project: Cli, typed: str, hint: str) -> None:
+    answer = project("submit", *typed.split())
     assert answer.code == 2
-    assert answer.err.splitlines()[-1] == "hint: amlctl submit --help; options of the script itself follow --"
+    assert answer.err.splitlines()[-1] == f"hint: {hint}"
 
 
 def test_unknown_script(project: Cli) -> None:
@@ -155,8 +173,10 @@ def test_a_store_of_a_newer_format(project: Cli) -> None:
 
 
 def test_a_store_of_an_unknown_kind(project: Cli) -> None:
-    answer = project("sync", "data_blobs/working", "--store", "s3://bucket/x")
-    assert_error(answer, 3, "error: store 's3://bucket/x' is of no known kind", "hint: a folder, or file:///FOLDER")
+    hint = "hint: a folder, or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
+    for url in ("s3://bucket/x", "https:/account.blob.core.windows.net/x"):
+        answer = project("sync", "data_blobs/working", "--store", url)
+        assert_error(answer, 3, f"error: store '{url}' is of no known kind", hint)
 
 
 @pytest.mark.parametrize(

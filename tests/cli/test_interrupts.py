@@ -60,8 +60,10 @@ def test_on_a_terminal_it_asks_and_can_leave_the_run_alone(endless: Cli, termina
     screen.wait_for("c/l/w: ")
     screen.type("l\n")
     assert screen.finish() == 130
-    assert "logs" in screen.text
-    assert endless.json("runs", "show", "@last")["status"] == "Running"
+    record = endless.json("runs", "show", "@last")
+    assert f"amlctl logs {record['run']} -f" in screen.text
+    assert "@last" not in screen.text  # by then it may be another one's
+    assert record["status"] == "Running"
     assert endless("cancel", "@last").code == 0
     wait_for_state(endless, "Canceled")
 

@@ -82,11 +82,31 @@ def test_a_run_id_is_never_cut(with_run: Cli) -> None:
     assert run in with_run("runs", variables={"COLUMNS": "80"}).out
 
 
+def test_a_comparison_cuts_no_value(project: Cli) -> None:
+    project.write("pipeline/train.py", QUICK)
+    project.write("pipeline/base.json", '{"epochs": 1, "note": "none"}')
+    words = "a note that is " + "far " * 20 + "too long for any column"
+    run = ("submit", "train.py", "--env-from", "current", "--config", "base.json", "--quiet")
+    assert project(*run).code == project(*run, "--set", "epochs=2", "--set", f"note={words}").code == 0
+    narrow = project("runs", "compare", "@2", "@last", variables={"COLUMNS": "80"}).out.splitlines()
+    assert re.fullmatch(r"config.epochs +1 +2", narrow[1])
+    below = narrow[narrow.index("config.note") + 1 :][:2]
+    assert [line.split("  ")[-1] for line in below] == ["none", words]
+    tight = project("runs", "compare", "@2", "@last", variables={"COLUMNS": "60"}).out.splitlines()
+    assert [line.partition("  ")[0] for line in tight[:2]] == ["(1)", "(2)"]
+    assert re.fullmatch(r"config.epochs +1 +2", tight[3])
+    piped = project("runs", "compare", "@2", "@last").out.splitlines()
+    assert [re.split("  +", line) for line in piped if line.startswith("config.note")] == [
+        ["config.note", "none", words]
+    ]
+
+
 def test_help_fits(folder: Cli) -> None:
-    for command in ((), ("submit",), ("sync",), ("runs", "list")):
+    for command in ((), ("init",), ("submit",), ("status",), ("sync",), ("runs", "list"), ("runs", "show")):
         answer = folder(*command, "--help", variables={"COLUMNS": "80"})
         assert answer.code == 0
         assert max(map(len, answer.out.splitlines())) <= 80
+        assert not [typer_own for typer_own in ("<bool>", "<str>", "{", "[[") if typer_own in answer.out]
 
 
 def test_results_on_stdout_the_rest_on_stderr(project: Cli) -> None:
@@ -96,7 +116,9 @@ def test_results_on_stdout_the_rest_on_stderr(project: Cli) -> None:
     log, *result = answer.out.splitlines()
     assert log == "hello"
     assert result[0].startswith("run train-")
-    assert "Completed" in result[0]
+    time = re.fullmatch(r"run train-\S+  Completed in (\d+\.\d s)", result[0])
+    assert time is not None
+    assert f"took         {time[1]}\n" in project("runs", "show", "@last").out
     assert "hello" not in answer.err
     assert "Completed" in answer.err
 
@@ -152,7 +174,10 @@ def test_a_day_with_a_dataset(project: Cli) -> None:
     (project.cwd / "data_blobs/working/x/a.txt").unlink()
     project.write("data_blobs/working/x/b.txt", "changed")
     project.write("data_blobs/working/x/c.txt", "c")
-    assert project("status").out == "working/x\n  new       c.txt\n  modified  b.txt\n  deleted   a.txt\n"
+    assert (
+        project("status").out
+        == "working/x  1 new, 1 modified, 1 deleted\n  new       c.txt\n  modified  b.txt\n  deleted   a.txt\n"
+    )
     foreseen = project("sync", "working/x", "--dry-run").out.splitlines()
     assert seconds_left_out(foreseen[0]) == "working/x  would change  2 files, 8 B  snapshot SNAPSHOT"
     assert foreseen[1] == "  1 added, 1 modified, 1 deleted, 0 unchanged"

@@ -57,6 +57,12 @@ def test_a_failure_is_told_last(project: Cli) -> None:
     lines = answer.err.splitlines()
     assert lines[-2].startswith(f"error: run {run} is Failed")
     assert lines[-1] == f"hint: amlctl logs {run}"
+    followed = project("logs", run, "-f")
+    assert followed.code == 1
+    assert followed.err.splitlines()[-2:] == [lines[-2], f"hint: amlctl runs show {run}"]
+    followed = project("logs", run, "-f", "--json")
+    assert (followed.code, followed.document["status"]) == (1, "Failed")
+    assert project("logs", run).code == 0
 
 
 def test_detach(project: Cli) -> None:
@@ -69,6 +75,24 @@ def test_detach(project: Cli) -> None:
     assert "arguments" in project("logs", "@last", "-f").out
 
 
+def test_runs_that_go_on(project: Cli) -> None:
+    project.write("pipeline/endless.py", "import time\nwhile True: time.sleep(0.1)")
+    for _ in range(2):
+        assert project("submit", "endless.py", *CURRENT, "--detach").code == 0
+    queued = project.json("runs")["runs"][0]["run"]
+    try:
+        fetched = project("fetch", queued)
+        assert fetched.code == 0
+        assert fetched.out.startswith(f"run {queued}  nothing to fetch yet: it is Queued;")
+        assert fetched.out.endswith(f"amlctl fetch {queued}\n")
+        assert project.json("fetch", queued)["status"] == "Queued"
+        log = project("logs", queued)
+        assert (log.code, log.out) == (0, "")
+        assert log.err == f"run {queued} is Queued, without a log yet: amlctl logs {queued} -f\n"
+    finally:
+        assert [project("cancel", run).code for run in ("@last", "@2")] == [0, 0]
+
+
 def test_dry_run_sends_and_runs_nothing(project: Cli) -> None:
     project.write("pipeline/echo.py", ECHO)
     project.write("data_blobs/working/x/file", "1")
@@ -77,7 +101,7 @@ def test_dry_run_sends_and_runs_nothing(project: Cli) -> None:
     assert "python pipeline/echo.py" in answer.out
     assert "working/x" in answer.out
     assert project.json("runs") == {"runs": []}
-    assert project.json("store", "stats")["datasets"] == []
+    assert not (project.cwd / ".amlctl/store").exists()
 
 
 def test_several_processes(project: Cli) -> None:

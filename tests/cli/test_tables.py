@@ -30,6 +30,17 @@ def test_a_table_fits_and_whole_columns_stay_whole(width: int) -> None:
     assert "…" in lines[1]
 
 
+def test_a_wrapped_column_goes_on_below() -> None:
+    columns = [Column("NAME", is_whole=True), Column("NOTE", is_wrapped=True)]
+    assert table(columns, [["gpu", "made by another workspace"], ["local", ""]], 20) == [
+        "NAME   NOTE",
+        "gpu    made by",
+        "       another",
+        "       workspace",
+        "local",
+    ]
+
+
 def test_empty_columns_are_left_out() -> None:
     assert table(COLUMNS, [["r", "", "", "1"]], 80) == ["RUN  SIZE", "r       1"]
 

@@ -40,11 +40,43 @@ def test_only_what_is_missing_is_brought(bench: Bench, run: str) -> None:
     again = get(bench, run)
     assert (again.files, again.downloaded_files, again.downloaded_bytes) == (5, 0, 0)
     (folder / "metrics.json").unlink()
-    (folder / "graphs/loss.png").write_text("graphs/l0ss.png")
     (folder / "mine.txt").write_text("stays")
-    assert get(bench, run).downloaded_files == 2
-    assert (folder / "graphs/loss.png").read_text() == "graphs/loss.png"
+    assert get(bench, run).downloaded_files == 1
     assert (folder / "mine.txt").read_text() == "stays"
+
+
+def test_what_was_changed_here_is_kept_and_told(bench: Bench, run: str, tmp_path: Path) -> None:
+    folder = bench.project.outputs_dir / run
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text("was there before")
+    get(bench, run)
+    (folder / "graphs/loss.png").write_text("graphs/l0ss.png")
+    result = get(bench, run)
+    assert (result.files, result.downloaded_files) == (5, 0)
+    assert sorted(result.kept) == ["graphs/loss.png", "metrics.json"]
+    assert (folder / "metrics.json").read_text() == "was there before"
+    assert (folder / "graphs/loss.png").read_text() == "graphs/l0ss.png"
+    told = bench.told(Warned)[-1].message
+    assert "graphs/loss.png, metrics.json" in told
+    assert f"amlctl fetch --to FOLDER {run}" in told
+    assert get(bench, run, to=tmp_path / "fresh").kept == ()
+
+
+def test_what_the_run_has_written_anew_replaces_what_was_fetched(bench: Bench) -> None:
+    bench.script(
+        """
+        import itertools, os, pathlib, time
+        for number in itertools.count():
+            pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "number.txt").write_text(str(number))
+            time.sleep(0.1)
+        """
+    )
+    run = bench.submit("train.py", is_detached=True).record.run
+    file = bench.project.outputs_dir / run / "number.txt"
+    wait_until(lambda: get(bench, run).files == 1, "the first save of the outputs")
+    first = file.read_text()
+    wait_until(lambda: get(bench, run).kept == () and file.read_text() != first, "a later save")
+    assert not bench.told(Warned)
 
 
 def test_include_brings_what_matches(bench: Bench, run: str, tmp_path: Path) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from amlctl.errors import CheckFailed, IntegrityError, NotFound
-from tests.support.clones import DATASET, Clone, Clones, random_tree
+from amlctl.core.events import Note
+from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
+from amlctl.operations.sync import SyncResult, sync
+from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
+from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import read_tree
 
 
@@ -110,3 +116,88 @@ def test_damage_at_head_is_told_and_repaired(clones: Clones, one: Clone, harm: s
     assert caught.value.details == ("d1/f1",)
     one.sync(repair=True)
     assert read_tree(_mirror(clones)) == tree
+
+
+class TestTwoMachines:
+    """Both write the same plain files: one after the other, so that none ends with the other's bytes."""
+
+    @pytest.fixture
+    def both(self, clones: Clones) -> tuple[Clone, Clone]:
+        one = clones["one"]
+        one.make({"same": b"base", "mine": b"base", "yours": b"base"})
+        one.sync(layout="mirror")
+        other = clones["other"]
+        other.pull()
+        return one, other
+
+    def _meanwhile(self, one: Clone, other: Clone, **options: bool) -> SyncResult:
+        """What `one` gets that begins to sync while `other` is at its first plain file."""
+        is_waiting = Event()
+
+        def sink(event: object) -> None:
+            if isinstance(event, Note) and "waits until" in event.message:
+                is_waiting.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            started: list[Future[SyncResult]] = []
+            first = iter([True])
+
+            def act(call: Call) -> None:
+                if call.method == "put" and call.key.startswith("mirror/") and next(first, False):
+                    wanted = replace(OPTIONS, **options)
+                    started.append(pool.submit(sync, one.project, one.store, DATASET, wanted, sink))
+                    assert is_waiting.wait(20)
+
+            Clone(other.project.root, FaultyStore(other.store, act)).sync()
+            return started[0].result()
+
+    def test_changes_of_different_files_merge(self, clones: Clones, both: tuple[Clone, Clone]) -> None:
+        one, other = both
+        (one.root / "mine").write_bytes(b"changed by one")
+        (other.root / "yours").write_bytes(b"changed by the other")
+        self._meanwhile(one, other)
+        merged = {"same": b"base", "mine": b"changed by one", "yours": b"changed by the other"}
+        assert clones.stored() == merged
+        assert read_tree(_mirror(clones)) == merged
+
+    def test_who_loses_has_overwritten_nothing(self, clones: Clones, both: tuple[Clone, Clone]) -> None:
+        one, other = both
+        (one.root / "same").write_bytes(b"changed by one")
+        (other.root / "same").write_bytes(b"changed by the other")
+        with pytest.raises(Conflict) as caught:
+            self._meanwhile(one, other)
+        assert caught.value.details == ("same",)
+        assert clones.stored() == other.tree
+
+    def test_delete_takes_nothing_that_is_being_committed(self, clones: Clones, both: tuple[Clone, Clone]) -> None:
+        one, other = both
+        (other.root / "new").write_bytes(b"on its way")
+        self._meanwhile(one, other, delete=True)
+        assert clones.stored() == other.tree
+
+
+def test_dry_run_lists_what_would_be_deleted(clones: Clones, one: Clone) -> None:
+    one.make(random_tree(1))
+    one.sync(layout="mirror")
+    (one.root / "d1/f1").unlink()
+    one.events.clear()
+    one.foresee(delete=True)
+    assert one.messages == [f"no longer in {DATASET}: mirror/{DATASET}/d1/f1"]
+    assert (_mirror(clones) / "d1/f1").exists()
+
+
+def test_the_stop_comes_before_anything_is_written(clones: Clones, one: Clone) -> None:
+    tree = random_tree(1)
+    one.make(tree)
+    one.sync(layout="mirror")
+    for path in sorted(tree)[:7]:
+        (one.root / path).unlink()
+    with pytest.raises(CheckFailed):
+        one.sync(delete=True)
+    assert clones.stored() == tree
+
+
+def test_delete_of_what_is_no_mirror_is_told(one: Clone) -> None:
+    one.make(random_tree(1))
+    one.sync(delete=True)
+    assert any("is no mirror" in message for message in one.messages)

@@ -12,7 +12,8 @@ METRICS = """
     import json, os, pathlib, sys
     config = json.loads(pathlib.Path(sys.argv[2]).read_text())
     out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
-    out.joinpath("metrics.json").write_text(json.dumps({"test": {"accuracy": config["rate"]}, "same": 1}))
+    metrics = {"test": {"accuracy": config["rate"]}, "same": 1, "loss": float("nan")}
+    out.joinpath("metrics.json").write_text(json.dumps(metrics))
 """
 FOREVER = "import time\nwhile True: time.sleep(0.1)\n"
 
@@ -34,7 +35,7 @@ def test_runs_are_listed_newest_first_and_found_by_reference(bench: Bench) -> No
     for reference in ("third", "@3", "no such/run"):
         with pytest.raises(NotFound):
             runs.resolve_run(bench.workspace, reference)
-    assert runs.show(bench.workspace, first).name == "first"
+    assert bench.workspace.read(first).name == "first"
 
 
 def test_comparing_shows_what_differs(bench: Bench) -> None:
@@ -44,15 +45,18 @@ def test_comparing_shows_what_differs(bench: Bench) -> None:
     one = bench.submit("train.py", config="c.json", datasets=("raw",)).record
     bench.write("data_blobs/raw/x.txt", "two")
     two = bench.submit("train.py", config="c.json", datasets=("raw",), overrides=("rate=0.5",)).record
-    comparison = runs.compare(bench.store, bench.workspace, [one.run, two.run])
+    comparison = runs.compare([runs.RunAt(run, bench.workspace, bench.store) for run in (one.run, two.run)])
     rows = {row.field: row.values for row in comparison.rows}
     assert rows["config.rate"] == (0.1, 0.5)
     assert rows["metrics.test.accuracy"] == (0.1, 0.5)
     assert rows["dataset raw"] == (one.datasets["raw"], two.datasets["raw"])
-    assert not rows.keys() & {"config.deep.x", "metrics.same", "code", "script", "status"}
+    assert not rows.keys() & {"config.deep.x", "metrics.same", "metrics.loss", "code", "script", "status"}
+    view = runs.show(bench.workspace, bench.store, two.run, null_sink)
+    assert view.config == {"rate": 0.5, "deep.x": 1}
+    assert view.metrics == {"test.accuracy": 0.5, "same": 1, "loss": "NaN"}
     assert comparison.to_json()["runs"] == [one.run, two.run]
     with pytest.raises(UsageError):
-        runs.compare(bench.store, bench.workspace, [one.run, one.run])
+        runs.compare([runs.RunAt(one.run, bench.workspace, bench.store)] * 2)
 
 
 def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
@@ -65,7 +69,7 @@ def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
     assert runs.cancel(bench.workspace, run).was_ended
     runs.delete(bench.workspace, run)
     with pytest.raises(NotFound):
-        runs.show(bench.workspace, run)
+        runs.show(bench.workspace, bench.store, run, null_sink)
     assert not list(bench.store.list(f"runs/{run}/"))
 
 

@@ -377,7 +377,8 @@ def test_a_dry_run_sends_and_writes_nothing(bench: Bench) -> None:
     document = plan(request, bench.project, bench.settings, bench.workspace, bench.store, bench.events.append).to_json()
     assert document["datasets"]["raw"]["added"] == 1
     assert document["command"] == ["python", "pipeline/train.py", "--config", "config/c.json", "-v"]
-    assert document["code"]["files"] > 2
+    own = [path.stat().st_size for path in bench.project.pipeline_dir.iterdir()]
+    assert (document["code"]["files"], document["code"]["bytes"]) == (len(own), sum(own))
     assert document["environment"]["id"] == "current"
     json.dumps(document)
     assert list(bench.store.list("")) == []
@@ -478,3 +479,4 @@ def test_ignored_files_are_not_part_of_the_code(bench: Bench) -> None:
     code = bench.submit("train.py").record.code
     sent = {entry.key.removeprefix(f"code/{code}/") for entry in bench.store.list(f"code/{code}/pipeline/")}
     assert sent == {"pipeline/train.py", "pipeline/sub/.amlctlignore", "pipeline/sub/kept.txt"}
+    assert any(event.message.startswith("code: 3 files; ") for event in bench.told(Note))

@@ -196,13 +196,16 @@ def test_a_registered_environment(bench: Bench) -> None:
 
 
 def test_what_only_nodes_have_is_told(bench: Bench) -> None:
-    bench.write("jobs/n.yml", "command: echo ran\nresources:\n  shm_size: 8g\ncompute: azureml:gpu\n")
+    text = "command: echo ran\nresources:\n  shm_size: 8g\nservices:\n  a: {type: ssh}\ncompute: azureml:gpu\n"
+    bench.write("jobs/n.yml", text)
     assert bench.submit("jobs/n.yml").record.compute == "local"
-    assert any("jobs/n.yml:3: resources.shm_size" in event.message for event in bench.told(Warned))
+    warned = [event.message for event in bench.told(Warned)]
+    assert any("jobs/n.yml:3: resources.shm_size" in message for message in warned)
+    assert any("jobs/n.yml:4: services" in message for message in warned)
     assert any("compute gpu" in event.message for event in bench.told(Note))
     cloud = WorkspaceSettings("local", compute="azureml", default_compute="serverless")
     there = bench.with_settings(workspaces={"local": cloud})
-    with pytest.raises(SettingsError, match=r"jobs/n\.yml:3: resources\.shm_size is not supported"):
+    with pytest.raises(SettingsError, match=r"jobs/n\.yml:4: services is not supported"):
         plan(there.request("jobs/n.yml"), there.project, there.settings, there.workspace, there.store, print)
 
 

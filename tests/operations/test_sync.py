@@ -259,7 +259,8 @@ def test_what_another_machine_synced_since_is_kept(clones: Clones, one: Clone) -
     assert (result.modified, result.deleted) == (1, 0)
     # Here nothing was touched; what the others did comes with a pull, and is no change of ours meanwhile.
     assert (one.root / "d2/f2").exists()
-    assert any("changes that are not here" in message for message in one.messages)
+    assert any("are not here yet" in message for message in one.messages)
+    assert result.not_here == 2
     assert one.sync().snapshot == result.snapshot
     one.pull()
     assert one.tree == expected
@@ -382,3 +383,85 @@ def test_one_dataset_as_a_link_to_a_folder_elsewhere(clones: Clones, one: Clone,
     os.symlink(tmp_path / "disk", one.root)
     one.sync()
     assert clones.stored() == {"a": b"1", "b/c": b"2"}
+
+
+def test_a_folder_that_is_gone_comes_back_with_a_pull(clones: Clones) -> None:
+    """Its absence is no deletion of each of its files: a sync of it says that it is not here, and names the pull."""
+    one = clones["one"]
+    tree = random_tree(1)
+    one.make(tree)
+    one.sync()
+    shutil.rmtree(one.root)
+    with pytest.raises(NotFound) as caught:
+        one.sync()
+    assert "sync --pull" in caught.value.hint
+    status = one.status()
+    assert (status.here, status.deleted) == (False, ())
+    one.pull()
+    assert one.tree == tree
+
+
+def test_a_pull_that_keeps_local_changes_says_how_to_drop_them(clones: Clones) -> None:
+    one = clones["one"]
+    tree = random_tree(1)
+    one.make(tree)
+    snapshot = one.sync().snapshot
+    (one.root / "d1/f1").unlink()
+    (one.root / "d2/f2").write_bytes(b"changed here")
+    one.events.clear()
+    one.pull()
+    assert not (one.root / "d1/f1").exists()
+    [told] = [message for message in one.messages if "are kept" in message]
+    assert told.startswith(f"{DATASET}: 2 local changes are kept")
+    assert f"--theirs --snapshot {snapshot[:12]}" in told
+    one.pull(theirs=True, snapshot=snapshot[:12])
+    assert one.tree == tree
+
+
+def test_a_file_that_only_status_has_seen_is_sent_after_it_was_touched(clones: Clones) -> None:
+    """Its bytes are known here, but the store does not have them."""
+    one = clones["one"]
+    one.make(random_tree(1))
+    one.sync()
+    (one.root / "d1/new").write_bytes(b"nobody has sent this")
+    one.status()
+    os.utime(one.root / "d1/new", (2**30, 2**30))
+    assert one.sync().added == 1
+    assert clones.stored() == one.tree
+
+
+def test_touched_files_cost_their_reading_and_one_request(clones: Clones) -> None:
+    one = clones["one"]
+    one.make(random_tree(1))
+    one.sync_until_settled()
+    for path in one.root.rglob("*"):
+        os.utime(path, (2**30, 2**30))
+    done = one.sync()
+    assert done.hashed_bytes == done.bytes == done.reused_bytes > 0
+    assert (done.unchanged, done.requests, done.uploaded_bytes) == (done.files, 1, 0)
+
+
+def test_what_the_store_has_otherwise_is_counted(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make(random_tree(1))
+    one.sync()
+    two.pull()
+    (one.root / "d1/f1").write_bytes(b"one")
+    one.sync()
+    (two.root / "d1/f1").write_bytes(b"two")
+    done = two.sync(theirs=True)
+    assert (done.added, done.modified, done.not_here) == (0, 0, 1)
+    assert (two.root / "d1/f1").read_bytes() == b"two"
+    two.pull(theirs=True)
+    assert two.tree == one.tree
+
+
+def test_overlapping_datasets_are_told(clones: Clones) -> None:
+    one = clones["one"]
+    one.make(random_tree(1))
+    one.sync()
+    assert not one.messages
+    one.sync(f"{DATASET}/d1")
+    [told] = one.messages
+    assert DATASET in told
+    assert f"{DATASET}/d1" in told

@@ -107,3 +107,14 @@ def test_what_is_nowhere_is_not_found(one: Clone, is_synced: bool) -> None:
         _why(one, "no/such")
     with pytest.raises(NotFound, match="pipeline/ and data_blobs/"):
         why(one.project, one.store, one.project.root / "README", (), one.events.append)
+
+
+def test_the_file_here_against_the_one_in_the_store(one: Clone) -> None:
+    assert _why(one, "d/f1").state is None
+    one.sync()
+    (one.root / "d/f1").write_bytes(b"of another size")
+    (one.root / "d/f2").write_bytes(bytes(len(TREE["d/f2"])))
+    (one.root / "d/f3").unlink()
+    (one.root / "d/later").write_bytes(b"1")
+    found = {name: _why(one, f"d/{name}").state for name in ("f1", "f2", "f3", "f4", "later")}
+    assert found == {"f1": "modified", "f2": "modified", "f3": "deleted", "f4": "synced", "later": "new"}

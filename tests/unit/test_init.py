@@ -17,7 +17,7 @@ from amlctl.localfs.project import find_project
 from amlctl.operations.init import init
 
 FOLDERS = ["pipeline/", "data_blobs/raw/", "data_blobs/working/", "outputs/", "compute/"]
-FILES = [".amlctl.toml", "pipeline/file_paths.py", "pptdaml.yaml", "compute/local.yaml"]
+FILES = [".amlctl.toml", "pipeline/file_paths.py", "pptdaml.yaml", "compute/local.yaml", ".gitignore"]
 
 
 def test_an_empty_folder_becomes_a_project(tmp_path: Path) -> None:
@@ -50,6 +50,26 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
     again = init(tmp_path)
     assert (again.created, again.kept) == ([], [*FOLDERS, *FILES])
+
+
+def test_git_leaves_data_and_outputs_alone(tmp_path: Path) -> None:
+    init(tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    for name in ("data_blobs/raw/a", "outputs/run/b", "pipeline/c"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    told = subprocess.run(
+        ["git", "status", "--short", "-uall"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert {line[3:] for line in told.stdout.splitlines()} == {*FILES, "pipeline/c"}
+
+
+def test_a_gitignore_of_old_is_kept_and_what_it_lacks_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("*.pyc\n/outputs/*\n")
+    result = init(tmp_path)
+    assert (tmp_path / ".gitignore").read_text() == "*.pyc\n/outputs/*\n"
+    assert result.unignored == ["/data_blobs/"]
+    assert init(tmp_path / "new").unignored == init(tmp_path / "new").unignored == []
 
 
 @pytest.mark.parametrize("name", ["pipeline", "data_blobs"])

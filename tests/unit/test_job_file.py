@@ -30,7 +30,9 @@ outputs:
   report: {type: uri_file}
 compute: azureml:gpu
 distribution: {type: PyTorch, process_count_per_instance: 4}
-resources: {instance_count: 2, shm_size: 8g}
+resources: {instance_count: 2, shm_size: 8g, instance_type: Standard_NC6s_v3}
+queue_settings: {job_tier: Spot}
+identity: {type: managed, client_id: an-id}
 limits: {timeout: 3600}
 environment_variables: {LEVEL: 3, RATE: "${{inputs.lr}}"}
 display_name: first-try
@@ -65,7 +67,19 @@ def test_all_of_it_is_read(tmp_path: Path) -> None:
     assert (job.distribution, job.processes, job.instances, job.timeout_s) == ("pytorch", 4, 2, 3600)
     assert job.variables == {"LEVEL": "3", "RATE": "${{inputs.lr}}"}
     assert (job.description, job.tags) == ("A try.", {"team": "a"})
-    assert sorted(job.node_only) == ["jobs/job.yml:19: resources.shm_size", "jobs/job.yml:26: services"]
+    assert sorted(job.node_only) == [
+        "jobs/job.yml:19: resources.instance_type",
+        "jobs/job.yml:19: resources.shm_size",
+        "jobs/job.yml:20: queue_settings",
+        "jobs/job.yml:21: identity",
+        "jobs/job.yml:28: services",
+    ]
+    assert job.unsupported == ("jobs/job.yml:28: services",)
+    assert job.node == {
+        "resources": {"instance_type": "Standard_NC6s_v3", "shm_size": "8g"},
+        "queue_settings": {"job_tier": "spot"},
+        "identity": {"type": "managed", "client_id": "an-id"},
+    }
     assert job.places["inputs.data"] == "jobs/job.yml:11"
     spec = parse_environment(job.environment or "", "job")
     assert (spec.image, spec.python, spec.pip) == ("mcr.microsoft.com/azureml/curated", "3.11", ("torch==2.13.0",))
@@ -134,6 +148,10 @@ def test_distributions(tmp_path: Path, distribution: str, instances: int, expect
             "",
         ),
         ("command: x\nresources:\n  instance_count: 0\n", 3, "instance_count", ""),
+        ("command: x\nqueue_settings:\n  job_tier: fast\n", 3, "job_tier 'fast'", "spot"),
+        ("command: x\nidentity: {client_id: x}\n", 2, "no type", "user_identity"),
+        ("command: x\nidentity:\n  type: nobody\n", 3, "type 'nobody'", "user_identity"),
+        ("command: x\nresources:\n  instance_type: [a, b]\n", 3, "instance_type", ""),
         ("command: x\nlimits:\n  timeout: soon\n", 3, "timeout", ""),
         ("command: x\nlimits:\n  trial_timeout: 3\n", 3, "trial_timeout", "timeout"),
         ("- a\n", 1, "no job", "command"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
+from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.text import runs
 from amlctl.operations.runs import cancel as operation
@@ -24,7 +23,7 @@ Examples:
 @app.command(epilog=EXAMPLES)
 def cancel(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, @last or @2.")],
+    run: Run,
 ) -> None:
     """End a run. Its outputs so far are kept."""
     call = invocation(ctx)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.text import runs
 from amlctl.operations.fetch import fetch as operation
@@ -20,16 +21,16 @@ Examples:
   amlctl fetch @last                      into outputs/RUN
   amlctl fetch @last --include '*.png'    only pictures
   amlctl fetch @2 --to /data/models --logs
+
+A file that was changed here since it was fetched is kept.
 """
 
 
 @app.command(epilog=_EXAMPLES)
 def fetch(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, @last or @2.")],
-    to: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Another folder than outputs/RUN. It is kept like the run's.")
-    ] = None,
+    run: Run,
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Another folder than outputs/RUN.")] = None,
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Only files that match; may be repeated.")
     ] = None,

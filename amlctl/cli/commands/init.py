@@ -24,9 +24,7 @@ Examples:
 @app.command(epilog=_EXAMPLES)
 def init(
     ctx: typer.Context,
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="The project's folder; made if need be.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="The project's folder; made if need be.")] = None,
 ) -> None:
     """Make a folder a project: settings, folders, file_paths.py, a starter pptdaml.yaml. Nothing is overwritten."""
     call = invocation(ctx)

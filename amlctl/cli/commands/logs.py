@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
-from amlctl.core.events import LogText
-from amlctl.operations.logs import follow, read_log_text, tail_cursor
+from amlctl.core.events import LogText, Note
+from amlctl.operations.logs import follow, read_log_text, run_failure, tail_cursor
 from amlctl.operations.runs import resolve_run
 
 app = typer.Typer(add_completion=False)
@@ -19,21 +20,23 @@ Examples:
   amlctl logs @last              the newest run's log
   amlctl logs @last -f           and go on until it ends; Ctrl-C only stops watching
   amlctl logs model_train --tail 20
+  amlctl logs @last --file std_log_process_1.txt
 
 RUN is a run id, the beginning of one, @last, or @2 for the one before.
+With -f, exit code 1 if the run failed or was cancelled, as after submit.
 """
 
 
 @app.command(epilog=_EXAMPLES)
 def logs(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, @last or @2.")],
+    run: Run,
     is_following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines.")] = None,
     name: Annotated[
         str | None, typer.Option("--file", metavar="NAME", help="Another log of the run than its main one.")
     ] = None,
-) -> None:
+) -> int:
     """Show a run's log, live or afterwards."""
     call = invocation(ctx)
     app_, reference = call.app_of(run)
@@ -43,12 +46,22 @@ def logs(
         text = read_log_text(workspace, run_id, tail=tail, name=name)
         if call.is_json:
             call.result({"run": run_id, "log": text}, lambda style, width: [])
-            return
+            return 0
         call.reporter(LogText(run_id, text))
         call.close()
-        return
+        record = workspace.read(run_id)
+        if not text and not record.is_final:
+            reason = f" ({record.waits_for})" if record.waits_for else ""
+            call.reporter(Note(f"run {run_id} is {record.status}{reason}, without a log yet: amlctl logs {run_id} -f"))
+        return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     record = follow(workspace, run_id, call.reporter, name=name, cursor=cursor)
     call.close()
     if call.is_json:
         call.result(record.to_json(), lambda style, width: [])
+    failure = run_failure(record, hint=f"amlctl runs show {run_id}")
+    if failure is None:
+        return 0
+    if not call.is_json:
+        call.output.error(failure)
+    return failure.exit_code

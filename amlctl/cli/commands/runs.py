@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.commands import cancel
+from amlctl.cli.completion import Run, complete_run
 from amlctl.cli.interrupt import confirm
 from amlctl.cli.invocation import invocation
 from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.render.text import runs as text
+from amlctl.core.run import RunState
 from amlctl.errors import UsageError
 from amlctl.operations import runs as operations
 from amlctl.workspaces.contract import Workspace
-
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run id, the beginning of one, @last or @2.")]
 
 
 class RunsGroup(CommandGroup):
@@ -43,6 +43,9 @@ def list_(
     ] = None,
 ) -> None:
     """List runs, newest first."""
+    states = {state.value.lower(): state.value for state in RunState}
+    if status is not None and status.lower() not in states:
+        raise UsageError(f"{status!r} is no state of a run", hint=f"one of {', '.join(states.values())}")
     call = invocation(ctx)
     records = [
         record
@@ -52,30 +55,36 @@ def list_(
         if experiment in (None, record.experiment) and (status is None or status.lower() == record.status.lower())
     ][:limit]
     call.result(
-        {"runs": [record.to_json() for record in records]},
-        lambda style, width: text.list_lines(records, style, width),
+        {"runs": [record.to_json() for record in records]} if call.is_json else None,
+        lambda style, width: text.list_lines(records, style, width, is_filtered=bool(experiment or status)),
     )
 
 
 @app.command(epilog="Examples:\n\n  amlctl runs show @last\n  amlctl runs show @last --json")
 def show(ctx: typer.Context, run: Run) -> None:
-    """Show everything that is recorded of a run."""
+    """Show everything that is recorded of a run, with its config and its metrics."""
     call = invocation(ctx)
     app_, reference = call.app_of(run)
-    record = operations.show(app_.workspace, operations.resolve_run(app_.workspace, reference))
-    call.result(record.to_json(), lambda style, width: text.show_lines(record, style))
+    run_id = operations.resolve_run(app_.workspace, reference)
+    view = operations.show(app_.workspace, app_.store, run_id, call.reporter)
+    call.result(view.to_json(), lambda style, width: text.show_lines(view, style))
 
 
 @app.command(epilog="Examples:\n\n  amlctl runs compare @2 @last")
 def compare(
     ctx: typer.Context,
-    run: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")],
+    run: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", autocompletion=complete_run, help="Two runs or more.")
+    ],
 ) -> None:
     """Show what differs between runs: config, code, data, environment, results, metrics."""
     call = invocation(ctx)
-    workspace = call.app.workspace
-    found = [operations.resolve_run(workspace, one) for one in run]
-    comparison = operations.compare(call.app.store, workspace, found)
+    found = []
+    for one in run:
+        app_, reference = call.app_of(one)
+        run_id = operations.resolve_run(app_.workspace, reference)
+        found.append(operations.RunAt(run_id, app_.workspace, app_.store))
+    comparison = operations.compare(found)
     call.result(comparison.to_json(), lambda style, width: text.compare_lines(comparison, width))
 
 
@@ -97,7 +106,9 @@ def open_(ctx: typer.Context, run: Run) -> None:
 @app.command(epilog="Examples:\n\n  amlctl runs delete @last --yes")
 def delete(
     ctx: typer.Context,
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs that have ended.")],
+    run: Annotated[
+        list[str], typer.Argument(metavar="RUN...", autocompletion=complete_run, help="Runs that have ended.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> int:
     """Forget ended runs: record, logs and stored outputs. What was fetched stays."""

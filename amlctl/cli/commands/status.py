@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.text import data
 from amlctl.operations.status import status as operation
@@ -27,7 +28,8 @@ Exit code 0 also when there are changes.
 def status(
     ctx: typer.Context,
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATH...]", help="Files or folders under data_blobs/.")
+        list[str] | None,
+        typer.Argument(metavar="PATH...", autocompletion=complete_dataset, help="Files or folders under data_blobs/."),
     ] = None,
 ) -> None:
     """Show what a sync would do: new, modified, deleted files, and whether the store moved on."""

@@ -14,6 +14,7 @@ from amlctl.operations.store_gc import gc as gc_operation
 from amlctl.operations.store_stats import stats as stats_operation
 from amlctl.operations.store_verify import verify as verify_operation
 from amlctl.stores.contract import Store
+from amlctl.transfer.store_format import require_format
 from amlctl.wiring import without_copies
 
 app = typer.Typer(
@@ -61,4 +62,6 @@ def verify(ctx: typer.Context, store_url: Url = None) -> int:
 
 
 def _store(call: Invocation, url: str | None) -> Store:
-    return call.app.store if url is None else call.app.open_store(url)
+    store = call.app.store if url is None else call.app.open_store(url)
+    require_format(store)
+    return store

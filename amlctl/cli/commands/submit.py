@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from amlctl.cli.commands.env import is_current
+from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.interrupt import on_interrupt
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.text import runs
@@ -49,7 +50,7 @@ Examples:
   amlctl submit model_train.py --config baseline.json --set training.epochs=3
   amlctl submit model_train.py --detach, then amlctl logs @last -f
   amlctl submit preprocess.py -- --limit 100
-  amlctl submit model_train.py --processes 2, then amlctl logs @last --file std_log_process_1.txt
+  amlctl submit model_train.py --processes 2
   amlctl submit jobs/train.yml
   amlctl submit --from @last
 
@@ -70,6 +71,7 @@ def submit(
         str | None,
         typer.Argument(
             metavar="SCRIPT",
+            autocompletion=complete_script,
             help="A script under pipeline/, a name that is unique there, or an Azure ML command job: job.yml.",
         ),
     ] = None,
@@ -78,7 +80,12 @@ def submit(
     ] = None,
     datasets: Annotated[
         list[str] | None,
-        typer.Option("--dataset", metavar="D", help="A dataset that the script reads; may be repeated."),
+        typer.Option(
+            "--dataset",
+            metavar="D",
+            autocompletion=complete_dataset,
+            help="A dataset that the script reads; may be repeated.",
+        ),
     ] = None,
     produces: Annotated[
         list[str] | None, typer.Option(metavar="D", help="A dataset that the script writes; may be repeated.")
@@ -99,7 +106,9 @@ def submit(
     ] = None,
     distribution: Annotated[
         str | None,
-        typer.Option(metavar="pytorch|mpi|tensorflow", help="How several processes find each other, as in Azure ML."),
+        typer.Option(
+            metavar="KIND", help="How several processes find each other: pytorch, mpi or tensorflow, as in Azure ML."
+        ),
     ] = None,
     processes: Annotated[
         int | None, typer.Option(metavar="N", help="Start the script N times on each instance (as pytorch).")
@@ -114,7 +123,10 @@ def submit(
         str | None, typer.Option(metavar="TIME", help="End the script after 90s, 15m, 2h or 1d.")
     ] = None,
     from_run: Annotated[
-        str | None, typer.Option("--from", metavar="RUN", help="Repeat a run: same code, data and config.")
+        str | None,
+        typer.Option(
+            "--from", metavar="RUN", autocompletion=complete_run, help="Repeat a run: same code, data and config."
+        ),
     ] = None,
     is_syncing: Annotated[
         bool, typer.Option("--sync/--no-sync", help="Sync the datasets first, or use the store's snapshots.")

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.render.json import error_document
 from amlctl.cli.render.text import data
 from amlctl.config.sizes import parse_size
 from amlctl.core.settings import LAYOUTS
-from amlctl.errors import UsageError
+from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound, RightsError, UsageError
 from amlctl.operations.pull import pull as pull_operation
 from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync import sync as sync_operation
@@ -34,7 +36,10 @@ PATH may also be a dataset's name (working/image). Exit code 5: both sides chang
 @app.command(epilog=_EXAMPLES)
 def sync(
     ctx: typer.Context,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders under data_blobs/.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", autocompletion=complete_dataset, help="Files or folders under data_blobs/."),
+    ],
     is_pull: Annotated[bool, typer.Option("--pull", help="The other way: from the store to this machine.")] = False,
     is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
     layout: Annotated[
@@ -65,7 +70,7 @@ def sync(
     bwlimit: Annotated[
         str | None, typer.Option(metavar="RATE", help="Bytes a second at most, for example 10MiB.")
     ] = None,
-) -> None:
+) -> int:
     """Make the store hold exactly what PATH holds now; only what changed travels."""
     if ours and theirs:
         raise UsageError("--ours and --theirs exclude each other", hint="amlctl sync --help")
@@ -97,19 +102,30 @@ def sync(
     project = call.app.project
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
     results: list[SyncResult] = []
+    failures: list[AmlctlError] = []
     for dataset in datasets:
-        if is_pull:
-            done = pull_operation(
-                project, store, dataset, options, call.reporter, snapshot=snapshot, is_dry_run=is_dry_run
-            )
+        try:
+            if is_pull:
+                done = pull_operation(
+                    project, store, dataset, options, call.reporter, snapshot=snapshot, is_dry_run=is_dry_run
+                )
+            else:
+                done = (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, call.reporter)
+        except (NotFound, Conflict, CheckFailed, RightsError) as error:  # others would hit the next dataset, too
+            if len(datasets) == 1:
+                raise
+            failures.append(error)
         else:
-            done = (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, call.reporter)
-        results.append(done)
+            results.append(done)
     documents = [result.to_json() for result in results]
+    errors = {"errors": [error_document(failure)["error"] for failure in failures]} if failures else {}
     call.result(
-        documents[0] if len(paths) == 1 else {"datasets": documents},
+        documents[0] if len(paths) == 1 else {"datasets": documents, **errors},
         lambda style, width: [line for result in results for line in data.sync_lines(result, style, is_pull=is_pull)],
     )
+    for failure in failures:
+        call.output.tell(failure)
+    return failures[0].exit_code if failures else 0
 
 
 def _store(call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool) -> Store:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 _GAP = "  "
 _MIN_COLUMN = 10
@@ -13,7 +15,8 @@ _MIN_COLUMN = 10
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading. `is_whole`: never cut; `is_right`: numbers; `paint` colours a cell after it is laid out.
+    """A column's heading. `is_whole`: never cut; `is_right`: numbers; `is_wrapped`: what does not fit goes on below;
+    `paint` colours a cell after it is laid out.
 
     Where even the cut columns are too wide together, those with `rank` go, the highest first; 0 always stays.
     """
@@ -21,6 +24,7 @@ class Column:
     heading: str
     is_whole: bool = False
     is_right: bool = False
+    is_wrapped: bool = False
     rank: int = 0
     paint: Callable[[str], str] | None = None
 
@@ -75,7 +79,19 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) 
         widths = _fit([columns[i] for i in kept], [[row[i] for i in kept] for row in cells], width)
     columns = [columns[i] for i in kept]
     lines = [_line(columns, [column.heading for column in columns], widths, is_painted=False)]
-    return lines + [_line(columns, [row[i] for i in kept], widths, is_painted=True) for row in cells]
+    for row in cells:
+        for part in _wrapped(columns, [row[i] for i in kept], widths):
+            lines.append(_line(columns, part, widths, is_painted=True))
+    return lines
+
+
+def _wrapped(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> Iterator[Sequence[str]]:
+    """The row, and below it what did not fit into those of its cells that are wrapped."""
+    parts = [
+        textwrap.wrap(cell, width) if column.is_wrapped else [cell]
+        for column, cell, width in zip(columns, row, widths, strict=True)
+    ]
+    return zip_longest(*parts, fillvalue="")
 
 
 def _total(widths: Sequence[int]) -> int:

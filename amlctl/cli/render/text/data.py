@@ -31,6 +31,8 @@ def sync_lines(result: SyncResult, style: Style, *, is_pull: bool) -> list[str]:
         state = style.warning("would change") if changes else style.good("up to date")
     else:
         state = style.good("pulled" if is_pull else "synced") if changes else style.good("up to date")
+    if result.not_here:
+        state = style.warning(f"{count(result.not_here, 'file')} of the store not here yet")
     total = f"{count(result.files, 'file')}, {size(result.bytes)}"
     lines = [f"{name}  {state}  {total}  snapshot {snapshot}"]
     if changes:
@@ -60,12 +62,17 @@ def status_lines(statuses: Sequence[DatasetStatus], style: Style, *, is_verbose:
         return ["nothing was synced from here yet: amlctl sync PATH"]
     lines: list[str] = []
     for status in statuses:
-        is_clean = not (status.new or status.modified or status.deleted)
-        told = style.good("up to date") if is_clean and not status.remote_moved else ""
+        counts = (("new", len(status.new)), ("modified", len(status.modified)), ("deleted", len(status.deleted)))
+        changes = ", ".join(f"{number:,} {word}" for word, number in counts if number)
+        told = changes or ("" if status.remote_moved else style.good("up to date"))
         if status.snapshot is None:
-            told = style.warning("not in the store yet")
+            told = style.warning("not in the store yet") + (f"  {changes}" if changes else "")
+        if not status.here:
+            told = style.warning("not on this machine")
         lines.append(f"{style.name(printable(status.dataset))}  {told}".rstrip())
-        if status.remote_moved:
+        if not status.here:
+            lines.append(f"  amlctl sync --pull data_blobs/{printable(status.dataset)} brings it here")
+        elif status.remote_moved:
             lines.append("  the store has moved on: amlctl sync merges, amlctl sync --pull brings it here")
         for word, paths, paint in (
             ("new", status.new, style.good),
@@ -79,6 +86,14 @@ def status_lines(statuses: Sequence[DatasetStatus], style: Style, *, is_verbose:
     return lines
 
 
+_STATES = {
+    "synced": "as it is in the store",
+    "new": "not in the store",
+    "modified": "differs from the store's",
+    "deleted": "not on this machine, but in the store",
+}
+
+
 def why_lines(why: Why, style: Style) -> list[str]:
     """Ignored or not, by which rule, and where the bytes are."""
     if why.rule is None:
@@ -87,8 +102,9 @@ def why_lines(why: Why, style: Style) -> list[str]:
         place = f"{why.rule_file}:{why.rule_line}" if why.rule_line else why.rule_file
         rule = f"{why.rule}  ({place})"
     verdict = style.warning("ignored") if why.is_ignored else style.good("not ignored")
+    state = f"  {_STATES[why.state]}" if why.state else ""
     return [
-        f"{style.name(printable(why.path))}  {verdict}",
+        f"{style.name(printable(why.path))}  {verdict}{state}",
         *fields(
             [
                 ("  rule", rule),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from amlctl.cli.render.quantities import count, size
+from amlctl.cli.render.quantities import count, moment, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from amlctl.operations.environment import EnvironmentView
     from amlctl.operations.init import InitResult
     from amlctl.operations.store_gc import GcResult
-    from amlctl.operations.store_stats import StoreStats
+    from amlctl.operations.store_stats import StoredDataset, StoreStats
     from amlctl.operations.store_verify import VerifyResult
 
+MAX_SNAPSHOTS = 10
+"""Older snapshots of a dataset that `store stats` lists."""
 MAX_KEYS = 20
 """Dead values that `store gc` lists; `-v` and `--json` list all."""
 
@@ -30,6 +32,8 @@ MAX_KEYS = 20
 def init_lines(result: InitResult, style: Style) -> list[str]:
     lines = [f"{style.good('created')}  {printable(path)}" for path in result.created]
     lines += [f"{style.dim('kept')}     {printable(path)}" for path in result.kept]
+    if result.unignored:
+        lines.append(f"Data and outputs do not belong into Git. Add to .gitignore: {' '.join(result.unignored)}")
     return [*lines, "Put a script into pipeline/, then: amlctl submit SCRIPT"]
 
 
@@ -71,7 +75,8 @@ def environment_lines(view: EnvironmentView, style: Style) -> list[str]:
 
 
 def target_table_lines(views: Sequence[ComputeView], width: int) -> list[str]:
-    columns = [Column("NAME", is_whole=True), Column("TYPE"), Column("SIZE"), Column("STATE"), Column("NOTE")]
+    whole = [Column(heading, is_whole=True) for heading in ("NAME", "TYPE", "SIZE", "STATE")]
+    columns = [*whole, Column("NOTE", is_wrapped=True)]
     rows = [[view.target.name, view.target.type, _size(view.target), view.state, view.note] for view in views]
     return table(columns, rows, width)
 
@@ -112,13 +117,15 @@ def stats_lines(stats: StoreStats, style: Style, width: int) -> list[str]:
             Column("LAYOUT", is_whole=True),
             Column("FILES", is_whole=True, is_right=True),
             Column("SIZE", is_whole=True, is_right=True),
-            Column("SNAPSHOTS", is_whole=True, is_right=True),
+            Column("WRITTEN", is_whole=True),
         ]
         rows = [
-            [d.dataset, d.snapshot[:ID_CELLS], d.layout, f"{d.files:,}", size(d.bytes), str(d.snapshots)]
+            [d.dataset, d.snapshot[:ID_CELLS], d.layout, f"{d.files:,}", size(d.bytes), _written(d)]
             for d in stats.datasets
         ]
         lines += [*table(columns, rows, width), ""]
+        for dataset in stats.datasets:
+            lines += _older_lines(dataset)
     kinds = [
         Column("HOLDS", is_whole=True),
         Column("VALUES", is_right=True, is_whole=True),
@@ -131,6 +138,22 @@ def stats_lines(stats: StoreStats, style: Style, width: int) -> list[str]:
         size(sum(kind.bytes for kind in stats.kinds)),
     ]
     return lines + table(kinds, [*rows, total], width)
+
+
+def _written(dataset: StoredDataset) -> str:
+    return next((moment(one.written_at) for one in dataset.snapshots if one.snapshot == dataset.snapshot), "")
+
+
+def _older_lines(dataset: StoredDataset) -> list[str]:
+    """What `sync --pull --snapshot ID` can go back to."""
+    older = [one for one in dataset.snapshots if one.snapshot != dataset.snapshot]
+    if not older:
+        return []
+    lines = [f"older snapshots of {printable(dataset.dataset)}"]
+    lines += [f"  {one.snapshot[:ID_CELLS]}  {moment(one.written_at)}" for one in older[:MAX_SNAPSHOTS]]
+    if len(older) > MAX_SNAPSHOTS:
+        lines.append(f"  … and {len(older) - MAX_SNAPSHOTS:,} more (--json lists all)")
+    return [*lines, ""]
 
 
 def gc_lines(result: GcResult, *, is_verbose: bool) -> list[str]:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from amlctl.cli.render.quantities import between, count, duration, moment, size
 from amlctl.cli.render.style import Style
-from amlctl.cli.render.tables import Column, fields, printable, table
+from amlctl.cli.render.tables import Column, cell_width, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
-from amlctl.core.run import FINAL_STATES, RunRecord, RunState
+from amlctl.core.run import FINAL_STATES, RunRecord, RunState, is_final
 
 if TYPE_CHECKING:
     from amlctl.operations.fetch import FetchResult
-    from amlctl.operations.runs import CancelResult, Comparison
+    from amlctl.operations.runs import CancelResult, Comparison, RunView
     from amlctl.operations.submit import SubmitPlan, SubmitResult
 
 
-FIELD_CELLS = 24
-"""Cells that a comparison leaves to the names of fields before it shortens the run ids."""
+_MAX_LIST = 200
+"""Characters up to which a list in a config or in metrics is shown."""
 
 
 def painted_state(style: Style) -> Callable[[str], str]:
@@ -45,9 +44,9 @@ def took(record: RunRecord) -> str:
     return between(record.times.get(RunState.RUNNING.value, ""), end)
 
 
-def list_lines(records: Sequence[RunRecord], style: Style, width: int) -> list[str]:
+def list_lines(records: Sequence[RunRecord], style: Style, width: int, *, is_filtered: bool = False) -> list[str]:
     if not records:
-        return ["no runs yet: amlctl submit SCRIPT"]
+        return ["no run is like that: amlctl runs"] if is_filtered else ["no runs yet: amlctl submit SCRIPT"]
     columns = [
         Column("RUN", is_whole=True),
         Column("STATUS", is_whole=True, paint=painted_state(style)),
@@ -71,8 +70,9 @@ def list_lines(records: Sequence[RunRecord], style: Style, width: int) -> list[s
     return table(columns, rows, width)
 
 
-def show_lines(record: RunRecord, style: Style) -> list[str]:
+def show_lines(view: RunView, style: Style) -> list[str]:
     """Everything of a run that a person may want to know."""
+    record = view.record
     error = record.error or {}
     git = record.git or {}
     dirty = " (with uncommitted changes)" if git.get("dirty") or git.get("is_dirty") else ""
@@ -80,6 +80,7 @@ def show_lines(record: RunRecord, style: Style) -> list[str]:
         ("run", style.name(record.run)),
         ("name", record.name),
         ("status", painted_state(style)(record.status)),
+        ("waits for", record.waits_for),
         ("error", error.get("message", "")),
         ("exit code", "" if record.exit_code is None else str(record.exit_code)),
         ("experiment", record.experiment),
@@ -88,7 +89,7 @@ def show_lines(record: RunRecord, style: Style) -> list[str]:
         ("runs", (record.command or "").strip()),
         ("inputs", _named({name: next(iter(one.values()), "") for name, one in record.inputs.items()})),
         ("arguments", shlex.join(record.arguments)),
-        ("config", record.config or ""),
+        ("config", "\n".join([record.config or "", *_values(view.config)]).strip()),
         ("datasets", _named({name: snapshot[:ID_CELLS] for name, snapshot in record.datasets.items()})),
         ("produces", "\n".join(record.produces)),
         ("published", _named({name: snapshot[:ID_CELLS] for name, snapshot in record.published.items()})),
@@ -108,6 +109,7 @@ def show_lines(record: RunRecord, style: Style) -> list[str]:
         ("created", moment(record.created_at)),
         *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
         ("took", took(record)),
+        ("metrics", "\n".join(_values(view.metrics))),
         ("outputs", record.outputs),
         ("studio", record.studio_url or ""),
     ]
@@ -125,30 +127,40 @@ def _painted_fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
+def _values(values: Mapping[str, Any]) -> list[str]:
+    return [f"{printable(name)} = {printable(_value(value))}" for name, value in values.items()]
+
+
 def _named(values: Any) -> str:
     return "\n".join(f"{name} {value}" for name, value in values.items())
 
 
 def compare_lines(comparison: Comparison, width: int) -> list[str]:
-    """One row for each thing that is not the same in all runs."""
+    """One row for each thing that is not the same in all runs; below them those too wide for one, value by value."""
     if not comparison.rows:
         return ["the runs do not differ in anything that is recorded"]
-    shared = _common_beginning(comparison.runs)
-    is_wide = len(comparison.runs) * (len(comparison.runs[0]) + 2) > width - FIELD_CELLS
-    names = [f"…{run[len(shared) :]}" if shared and is_wide else run for run in comparison.runs]
-    columns = [Column("", is_whole=True), *(Column(name) for name in names)]
     rows = [[row.field, *(_value(value) for value in row.values)] for row in comparison.rows]
-    return table(columns, rows, width)
-
-
-def _common_beginning(names: Sequence[str]) -> str:
-    return "".join(column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*names, strict=False)))
+    longest = max(cell_width(row[0]) for row in rows)
+    is_wide = longest + sum(cell_width(run) + 2 for run in comparison.runs) > width
+    names = [f"({number})" for number in range(1, len(comparison.runs) + 1)] if is_wide else list(comparison.runs)
+    room = max((width - longest) // len(names) - 2, *map(cell_width, names))
+    beside = [row for row in rows if max(map(cell_width, row[1:])) <= room]
+    lines = [f"{name}  {run}" for name, run in zip(names, comparison.runs, strict=True)] if is_wide else []
+    if beside:
+        lines += table([Column(heading, is_whole=True) for heading in ("", *names)], beside, width)
+    for row in rows:
+        if row not in beside:
+            named = [(f"  {name}", value) for name, value in zip(names, row[1:], strict=True)]
+            lines += [printable(row[0]), *fields(named)]
+    return lines
 
 
 def _value(value: Any) -> str:
+    """`-`: the run has no such thing. A long list, as of what each epoch came to, is told by its length."""
     if value is None:
         return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return f"{len(value)} items (--json shows them)" if isinstance(value, list) and len(text) > _MAX_LIST else text
 
 
 def cancel_lines(result: CancelResult) -> list[str]:
@@ -165,7 +177,8 @@ def submit_lines(result: SubmitResult, style: Style) -> list[str]:
     if not record.is_final:
         return [f"run {run}  {state}", f"  amlctl logs {record.run} -f"]
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
-    lines = [f"run {run}  {state}{code} in {duration(result.seconds)}"]
+    time = f" in {took(record)}" if took(record) else ""
+    lines = [f"run {run}  {state}{code}{time}"]
     lines += [f"  published {printable(name)}, snapshot {s[:ID_CELLS]}" for name, s in record.published.items()]
     if result.fetched is not None:
         lines.append(f"  {_fetched(result.fetched)}")
@@ -181,6 +194,12 @@ def fetch_lines(result: FetchResult, style: Style) -> list[str]:
 
 
 def _fetched(result: FetchResult) -> str:
+    is_going = not is_final(result.status)
+    if not result.files and is_going:
+        again = f"amlctl fetch {result.run}"
+        return (
+            f"nothing to fetch yet: it is {result.status}; outputs are saved while its script works, so later: {again}"
+        )
     if not result.files:
         return "nothing to fetch"
     new = (
@@ -191,7 +210,8 @@ def _fetched(result: FetchResult) -> str:
         else ""
     )
     what = f"{count(result.files, 'file')}, {size(result.bytes)}" + (f", {new}" if new else "")
-    return f"outputs in {printable(result.to)}/  ({what})"
+    more = f"; it is {result.status}, so more may come" if is_going else ""
+    return f"outputs in {printable(result.to)}/  ({what}){more}"
 
 
 def plan_lines(plan: SubmitPlan) -> list[str]:
