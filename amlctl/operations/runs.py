@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -68,15 +67,16 @@ class RunView:
 
 
 def show(workspace: Workspace, store: Store, run: str, sink: EventSink) -> RunView:
-    """Where the store cannot be read, the sink is told and there are no metrics. Raises NotFound."""
-    with ThreadPoolExecutor(1) as pool:  # two services, one round trip
-        looking = pool.submit(_metrics, store, run)
-        record = workspace.read(run)
+    """Metrics are read of a run that has ended: one that goes on costs one request to its service.
+
+    Where the store cannot be read, the sink is told and there are none. Raises NotFound.
+    """
+    record, metrics = workspace.read(run), None
+    if record.is_final:
         try:
-            metrics = looking.result()
+            metrics = _metrics(store, run)
         except AmlctlError as error:
             sink(Warned(f"the run's metrics are not shown: {error.message}"))
-            metrics = None
     return RunView(record, _flat("", _config_document(record)), _flat("", metrics))
 
 
