@@ -21,7 +21,8 @@ def materialise(
 ) -> None:
     """The snapshot appears at `target`, which nobody else sees yet and which is empty or missing.
 
-    `mode`: with `mount` large objects are links into the store's folder, with `download` everything is copied.
+    `mode`: with `mount` large objects are links into the store's folder, unless this user could write through them
+    (root may write what is read-only); with `download` everything is copied.
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
     manifest = read_manifest(store, manifest_key)

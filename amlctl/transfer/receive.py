@@ -83,7 +83,8 @@ def receive(
     is_noted: bool = False,
     sink: EventSink,
 ) -> Received:
-    """Write `entries` below `target`. `link_objects`: large objects become symlinks into the store's folder.
+    """Write `entries` below `target`. `link_objects`: large objects become symlinks into the store's folder, where
+    nothing can be written through them.
 
     Memory is bounded by `max_workers` stretches of packs; `file_workers` other files arrive at a time.
     `is_noted`: the result says what was written.
@@ -179,8 +180,8 @@ class _Receiver:
     def _receive_large(self, entry: FileEntry, place: Place) -> None:
         key = place_key(self.manifest, entry, place)
         path = Path(_path(self.target, entry))
-        source = self.store.local_path(key)
-        if self.link_objects and source is not None and place.kind == "object" and not entry.is_executable:
+        source = self.store.local_path(key) if self.link_objects and not entry.is_executable else None
+        if source is not None and place.kind == "object" and not _is_writable(source):
             if path.is_symlink() or path.exists():
                 path.unlink()
             path.symlink_to(source)
@@ -250,6 +251,11 @@ def _make_folders(target: Path, entries: Sequence[FileEntry], is_private: bool) 
             ) from error
         if not is_private:
             remove_stale(path)
+
+
+def _is_writable(path: Path) -> bool:
+    """True for root also where the mode says read-only; False for everybody below a read-only mount."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _mode(is_executable: bool) -> int:

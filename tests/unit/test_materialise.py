@@ -1,0 +1,71 @@
+"""Large objects in a run's container: links where nothing can be written through them, else copies."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from amlctl.stores.directory import DirectoryStore
+from amlctl.transfer.materialise import materialise
+from amlctl.transfer.publish import publish
+
+NOBODY = 65534
+LARGE = os.urandom(2 << 20)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Open to every user, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@contextmanager
+def _ordinary_user() -> Iterator[None]:
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def _place(folder: Path, mode: str) -> Path:
+    """`large.bin` of a snapshot, where a run finds it."""
+    source, store = folder / "source", DirectoryStore(folder / "store")
+    source.mkdir()
+    (source / "large.bin").write_bytes(LARGE)
+    published = publish(store, source, "raw")
+    materialise(store, published.manifest_key, folder / "target", mode=mode)
+    return folder / "target/large.bin"
+
+
+def test_an_ordinary_user_gets_a_link(folder: Path) -> None:
+    with _ordinary_user():
+        placed = _place(folder, "mount")
+        assert placed.is_symlink()
+        assert placed.read_bytes() == LARGE
+        with pytest.raises(PermissionError):
+            placed.open("ab")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may write what is read-only")
+def test_root_gets_a_copy(folder: Path) -> None:
+    placed = _place(folder, "mount")
+    placed.write_bytes(b"written by the script")
+    assert [path.read_bytes() for path in (folder / "store/objects").rglob("*") if path.is_file()] == [LARGE]
+
+
+def test_download_makes_copies(folder: Path) -> None:
+    with _ordinary_user():
+        placed = _place(folder, "download")
+        placed.write_bytes(b"written by the script")
+    assert [path.read_bytes() for path in (folder / "store/objects").rglob("*") if path.is_file()] == [LARGE]
