@@ -14,6 +14,7 @@ from dataclasses import replace
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder, empty_manifest
+from amlctl.core.wording import count
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.project import Project
@@ -120,7 +121,7 @@ def _pull(
         target, conflicts = wanted.entries, _would_be_lost(store, looked, local, wanted, options)
     if conflicts:
         raise Conflict(
-            f"{len(conflicts)} files of {looked.dataset} were changed here and differ from the store's",
+            f"{count(len(conflicts), 'file')} of {looked.dataset} changed here, to something else than in the store",
             hint=f"amlctl sync --pull --ours data_blobs/{looked.dataset} keeps what is here, --theirs what is there",
             details=conflicts,
         )
@@ -145,13 +146,13 @@ def _pull(
     unsynced = [] if options.theirs else hidden(looked.root, to_write, here)
     if unsynced:
         raise Conflict(
-            f"{len(unsynced)} files of {looked.dataset} stand here unsynced (ignored, or written just now)",
+            f"{looked.dataset} has {count(len(unsynced), 'unsynced file')} in the way (ignored, or written just now)",
             hint="move them away, or take the store's with --theirs",
             details=unsynced,
         )
     if snapshot is None and (kept := diff(wanted.entries, target).count):
         drop = f"amlctl sync --pull --theirs --snapshot {wanted.snapshot[:12]} data_blobs/{looked.dataset}"
-        sink(Note(f"{looked.dataset}: {kept} local changes are kept; to drop them: {drop}"))
+        sink(Note(f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: {drop}"))
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)
     if is_dry_run:
@@ -220,7 +221,7 @@ def _check_mirror(store: Store, looked: DatasetState, wanted: Manifest, to_write
     gone = [e.path for e in needed if e.path not in now or now[e.path].content_id != e.content_id]
     if gone:
         raise NotFound(
-            f"{len(gone)} files of that snapshot are gone: a mirror keeps the newest bytes only",
+            f"{count(len(gone), 'file')} of that snapshot gone: a mirror keeps the newest bytes only",
             hint="layout pack keeps older snapshots",
             details=gone,
         )

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from amlctl.core.manifest import ONE_FILE, FileEntry
+from amlctl.core.wording import count
 from amlctl.errors import Conflict
 from amlctl.localfs.scan import Scan, unpack_rows
 
@@ -80,7 +81,7 @@ class PullTarget:
         """Raises Conflict."""
         if self._moved:
             raise Conflict(
-                f"{len(self._moved)} files of {self._dataset} were changed here during the pull, and are left alone",
+                f"{count(len(self._moved), 'file')} of {self._dataset} changed here during the pull: left alone",
                 hint="run the same command again: all others are there",
                 details=sorted(self._moved),
             )

@@ -26,6 +26,7 @@ from amlctl.core.manifest import (
 )
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
+from amlctl.core.wording import count
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.identify import OnContent, identify
 from amlctl.localfs.project import Project
@@ -320,7 +321,7 @@ class _Sync:
         merged = merge(base.entries, local, head.entries, prefer=self._options.prefer)
         if merged.conflicts:
             raise Conflict(
-                f"{len(merged.conflicts)} files of {self._dataset} were changed here and in the store",
+                f"{count(len(merged.conflicts), 'file')} of {self._dataset} changed here and in the store",
                 hint=f"amlctl sync --ours data_blobs/{self._dataset} keeps what is here, --theirs what is in the store",
                 details=merged.conflicts,
             )

@@ -40,7 +40,7 @@ def damaged_contents(
     done_files = done_bytes = 0
     shown = time.monotonic()
     with ThreadPoolExecutor(max_workers) as pool:
-        stretches = [stretch for pack, wanted in packs.items() for stretch in pack_ranges(pack, wanted)]
+        stretches = [one for pack, wanted in packs.items() for one in pack_ranges(manifest.dataset, pack, wanted)]
         jobs = [pool.submit(_bad_members, store, stretch) for stretch in stretches]
         jobs += [pool.submit(_bad_large, store, manifest, entry, place) for entry, place in large]
         for job in jobs:
@@ -64,7 +64,7 @@ def _bad_members(store: Store, stretch: PackRange) -> tuple[list[FileEntry], lis
         for entry, place, stored in read_range(store, stretch):
             del remaining[entry.content_id]
             try:
-                checked(entry, stored, place)
+                checked(stretch.dataset, entry, stored, place)
             except IntegrityError:
                 bad.append(entry)
     except (NotFound, IntegrityError):

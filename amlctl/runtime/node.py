@@ -17,6 +17,7 @@ from types import FrameType
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
+from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.runtime.job import prepare_job
 from amlctl.runtime.node_data import (
@@ -146,8 +147,8 @@ class Node:
 
     def _tell_unkept(self, record: RunRecord, since_ns: int) -> None:
         for dataset, files in unkept_files(record, self.folders, since_ns).items():
-            what = "1 file was" if files == 1 else f"{files} files were"
-            log(f"{what} written to data_blobs/{dataset} and will not be kept; submit --produces {dataset} keeps them")
+            what = count(files, "file")
+            log(f"{what} written to data_blobs/{dataset} will not be kept; submit --produces {dataset} keeps such")
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         saver.finish()

@@ -11,6 +11,7 @@ from pathlib import Path
 from amlctl.core.hidden_values import filled, filled_yaml, hidden_in
 from amlctl.core.run import RunRecord
 from amlctl.core.sync_plan import Layout
+from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
@@ -151,7 +152,7 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
             )
         result = publish(store, source, dataset, layout=_layout(record), rules=_rules(record, folders, source))
         published[dataset] = {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
-        log(f"produced {dataset}: {result.files} files, snapshot {result.snapshot}")
+        log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
     if published:
         store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
 

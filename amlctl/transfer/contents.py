@@ -18,10 +18,10 @@ _RANGE_BYTES = 8 << 20
 """Read at once at most (but one member at least): bounds memory, and lets several requests share one pack."""
 
 
-def damaged(path: str, where: str) -> IntegrityError:
+def damaged(dataset: str, path: str, where: str) -> IntegrityError:
     return IntegrityError(
         f"the store's copy of {path} is damaged ({where})",
-        hint="amlctl sync --repair PATH, where a good copy is on this machine",
+        hint=f"amlctl sync --repair data_blobs/{dataset}, where a good copy is on this machine",
     )
 
 
@@ -37,21 +37,21 @@ def read_content(store: Store, manifest: Manifest, entry: FileEntry) -> bytes:
     key = place_key(manifest, entry, place)
     if place.kind == "pack":
         stored = store.get(key, start=place.offset, length=place.length)
-        return bytes(checked(entry, stored, place))
+        return bytes(checked(manifest.dataset, entry, stored, place))
     data = store.get(key)
     if content_id(data) != entry.content_id:
-        raise damaged(entry.path, key)
+        raise damaged(manifest.dataset, entry.path, key)
     return data
 
 
-def checked(entry: FileEntry, stored: bytes | memoryview, place: Place) -> bytes | memoryview:
+def checked(dataset: str, entry: FileEntry, stored: bytes | memoryview, place: Place) -> bytes | memoryview:
     """The content of a member's stored bytes. Raises IntegrityError."""
     try:
         data = inflate(bytes(stored), True) if place.is_deflated else stored
     except zlib.error as error:
-        raise damaged(entry.path, pack_key(place.pack)) from error
+        raise damaged(dataset, entry.path, pack_key(place.pack)) from error
     if content_id(data) != entry.content_id:
-        raise damaged(entry.path, pack_key(place.pack))
+        raise damaged(dataset, entry.path, pack_key(place.pack))
     return data
 
 
@@ -70,41 +70,42 @@ def stored_content_id(store: Store, key: str, size_bytes: int) -> str:
 class PackRange(NamedTuple):
     """A stretch of one pack that is read at once: `length` bytes from `start`, with the members wanted of it."""
 
+    dataset: str
     pack: str
     start: int
     length: int
     members: Sequence[tuple[FileEntry, Place]]
 
 
-def pack_ranges(pack: str, wanted: Iterable[tuple[FileEntry, Place]]) -> Iterator[PackRange]:
+def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, Place]]) -> Iterator[PackRange]:
     """The stretches that hold some members of one pack: few enough requests, each short enough for memory."""
     group: list[tuple[FileEntry, Place]] = []
     start = end = 0
     for entry, place in sorted(wanted, key=lambda item: item[1].offset):
         place_end = place.offset + place.length
         if group and (place.offset - end > _GAP_BYTES or place_end - start > _RANGE_BYTES):
-            yield PackRange(pack, start, end - start, group)
+            yield PackRange(dataset, pack, start, end - start, group)
             group = []
         if not group:
             start = place.offset
         group.append((entry, place))
         end = max(place_end, end) if len(group) > 1 else place_end
     if group:
-        yield PackRange(pack, start, end - start, group)
+        yield PackRange(dataset, pack, start, end - start, group)
 
 
 def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, Place, memoryview]]:
     """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
     data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length)
-    yield from _cut(data, wanted.start, wanted.members)
+    yield from _cut(wanted.dataset, data, wanted.start, wanted.members)
 
 
 def _cut(
-    data: bytes, start: int, members: Sequence[tuple[FileEntry, Place]]
+    dataset: str, data: bytes, start: int, members: Sequence[tuple[FileEntry, Place]]
 ) -> Iterator[tuple[FileEntry, Place, memoryview]]:
     view = memoryview(data)
     for entry, place in members:
         at = place.offset - start
         if at + place.length > len(data):
-            raise damaged(entry.path, pack_key(place.pack))
+            raise damaged(dataset, entry.path, pack_key(place.pack))
         yield entry, place, view[at : at + place.length]

@@ -7,6 +7,7 @@ from typing import Optional
 
 from amlctl.core.diff import merge
 from amlctl.core.manifest import HeadValue, Manifest, empty_manifest
+from amlctl.core.wording import count
 from amlctl.errors import Conflict, NotFound
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import Head, read_head, swap_head
@@ -43,7 +44,7 @@ def _merged(store: Store, dataset: str, manifest_key: str, base_key: Optional[st
     merged = merge(base.entries, ours.entries, theirs.entries)
     if merged.conflicts:
         named = ", ".join(merged.conflicts[:3]) + (", …" if len(merged.conflicts) > 3 else "")
-        why = f"{len(merged.conflicts)} files were produced here and changed by somebody else meanwhile ({named})"
+        why = f"{count(len(merged.conflicts), 'file')} produced here, and changed by somebody else meanwhile ({named})"
         raise _not_newest(dataset, ours.snapshot, why, merged.conflicts)
     places = {**theirs.places, **ours.places}
     live = {entry.content_id for entry in merged.entries}

@@ -158,18 +158,19 @@ class _Receiver:
                     self._write(entry, b"")
                 self.done.add(1, 0)
             elif place is None:
-                raise damaged(entry.path, "the manifest names no place for it")
+                raise damaged(self.manifest.dataset, entry.path, "the manifest names no place for it")
             elif place.kind == "pack":
                 packs.setdefault(place.pack, []).append((entry, place))
             else:
                 files.append(functools.partial(self._receive_large, entry, place))
-        stretches = [stretch for pack, wanted in packs.items() for stretch in pack_ranges(pack, wanted)]
+        dataset = self.manifest.dataset
+        stretches = [one for pack, wanted in packs.items() for one in pack_ranges(dataset, pack, wanted)]
         return [functools.partial(self._receive_range, stretch) for stretch in stretches], files
 
     def _receive_range(self, stretch: PackRange) -> None:
         files = size_bytes = 0
         for entry, place, stored in read_range(self.store, stretch):
-            self._write(entry, checked(entry, stored, place))
+            self._write(entry, checked(stretch.dataset, entry, stored, place))
             files += 1
             size_bytes += entry.size_bytes
             if files == 256:
@@ -198,7 +199,7 @@ class _Receiver:
         )
         with _disk_errors(path), arriving as temporary:
             if file_content_id(temporary) != entry.content_id:
-                raise damaged(entry.path, key)
+                raise damaged(self.manifest.dataset, entry.path, key)
             if self.may_replace(entry):
                 found = temporary.stat()
                 temporary.replace(path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.cli.render.quantities import between, count, duration, moment, size
+from amlctl.cli.render.quantities import between, duration, moment, size
+from amlctl.core.wording import count
 
 
 @pytest.mark.parametrize(

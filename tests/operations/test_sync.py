@@ -411,8 +411,8 @@ def test_a_pull_that_keeps_local_changes_says_how_to_drop_them(clones: Clones) -
     one.events.clear()
     one.pull()
     assert not (one.root / "d1/f1").exists()
-    [told] = [message for message in one.messages if "are kept" in message]
-    assert told.startswith(f"{DATASET}: 2 local changes are kept")
+    [told] = [message for message in one.messages if "local change" in message]
+    assert told.startswith(f"{DATASET}: kept 2 local changes")
     assert f"--theirs --snapshot {snapshot[:12]}" in told
     one.pull(theirs=True, snapshot=snapshot[:12])
     assert one.tree == tree

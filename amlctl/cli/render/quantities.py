@@ -1,4 +1,4 @@
-"""Sizes, counts, durations and moments as people read them."""
+"""Sizes, durations and moments as people read them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ def size(size_bytes: float) -> str:
         value /= 1000
         unit = units.pop(0)
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """`1 file`, `12,000 files`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:

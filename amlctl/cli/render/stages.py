@@ -9,6 +9,7 @@ from amlctl.cli.render import quantities
 from amlctl.cli.render.estimate import Estimator
 from amlctl.cli.render.tables import cell_width, cut_path, printable
 from amlctl.core.events import StageProgress
+from amlctl.core.wording import count
 
 _HEAD_CELLS = 8
 _BAR_CELLS = 20
@@ -85,7 +86,7 @@ class StageState:
     def summary(self, now_s: float) -> str:
         """What a finished stage did."""
         event = self.latest
-        done = [quantities.count(event.done_files, "file")]
+        done = [count(event.done_files, "file")]
         if event.done_bytes:
             done.append(quantities.size(event.done_bytes))
         took = quantities.duration(now_s - self.started_s)
@@ -98,7 +99,7 @@ def _cells(parts: dict[str, str]) -> int:
 
 
 def _counts(done: int, total: int | None) -> str:
-    return quantities.count(done, "file") if total is None else f"{done:,}/{quantities.count(total, 'file')}"
+    return count(done, "file") if total is None else f"{done:,}/{count(total, 'file')}"
 
 
 def _sizes(done: int, total: int | None) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from amlctl.cli.render.quantities import count, duration, size
+from amlctl.cli.render.quantities import duration, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import fields, printable
+from amlctl.core.wording import count
 
 if TYPE_CHECKING:
     from amlctl.operations.status import DatasetStatus

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from amlctl.cli.render.quantities import count, moment, size
+from amlctl.cli.render.quantities import moment, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
 from amlctl.core.compute import LocalTarget
+from amlctl.core.wording import count
 
 if TYPE_CHECKING:
     from amlctl.core.check import Check

@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from amlctl.cli.render.quantities import between, count, duration, moment, size
+from amlctl.cli.render.quantities import between, duration, moment, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, cell_width, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
 from amlctl.core.run import FINAL_STATES, RunRecord, RunState, is_final
+from amlctl.core.wording import count
 
 if TYPE_CHECKING:
     from amlctl.operations.fetch import FetchResult
