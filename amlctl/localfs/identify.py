@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
@@ -33,6 +34,7 @@ READ_AT_ONCE = 1 << 20
 _TRIES = 3
 _TELL_EVERY_S = 0.1
 _NO_ID = b"\0" * 16
+_stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
 
 
 @dataclass(frozen=True)
@@ -207,8 +209,7 @@ def _read(path: str, seen: FileRow, on_bytes: Callable[[int], None]) -> tuple[Fi
     try:
         if seen.size_bytes <= READ_AT_ONCE:
             data = os.read(descriptor, seen.size_bytes + 1)
-            after = os.fstat(descriptor)
-            if len(data) == seen.size_bytes and _row(seen.name, after) == seen:
+            if len(data) == seen.size_bytes and _stat_fields(os.fstat(descriptor)) == seen[1:]:
                 return seen, xxhash.xxh3_128_digest(data), data
             os.lseek(descriptor, 0, os.SEEK_SET)
         before = os.fstat(descriptor)
@@ -246,7 +247,7 @@ def file_content_id(path: Path) -> str:
 
 
 def _row(name: str, at: os.stat_result) -> FileRow:
-    return FileRow(name, at.st_mode, at.st_size, at.st_mtime_ns, at.st_ino, at.st_ctime_ns)
+    return FileRow(name, *_stat_fields(at))
 
 
 def _same(one: os.stat_result, two: os.stat_result) -> bool:

@@ -65,6 +65,11 @@ class StoreSuite:
         store.put("packs/00/p.zip", [b"one", memoryview(b"two"), bytearray(b"three")])
         assert store.get("packs/00/p.zip") == b"onetwothree"
 
+    def test_more_buffers_than_a_system_takes_at_once(self, store: Store) -> None:
+        buffers = [b"%d," % number for number in range(3000)]
+        store.put("packs/aa/many.zip", buffers)
+        assert store.get("packs/aa/many.zip") == b"".join(buffers)
+
     def test_an_empty_value_is_a_value(self, store: Store) -> None:
         store.put("mirror/empty", b"")
         assert store.get("mirror/empty") == b""

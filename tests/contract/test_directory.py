@@ -67,3 +67,21 @@ class TestDirectoryStore(StoreSuite):
         assert shown.strip() == ServiceUnavailable.__name__
         assert list(store.list("")) == []
         assert os.listdir(root / "objects" / "aa") == []
+
+    def test_a_disk_that_fills_up_in_the_middle_of_a_pack(self, tmp_path: Path) -> None:
+        """A limit of file sizes cuts a write short, as a full disk does: the rest fails, and nothing appears."""
+        program = (
+            "import resource, signal, sys\nfrom pathlib import Path\n"
+            "from amlctl.errors import AmlctlError\nfrom amlctl.stores.directory import DirectoryStore\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+            "try:\n    DirectoryStore(Path(sys.argv[1])).put('packs/aa/x.zip', [b'1' * 1000] * 9)\n"
+            "except AmlctlError as error:\n    print(error.exit_code)\n"
+        )
+        root = tmp_path / "store"
+        shown = subprocess.run(
+            [sys.executable, "-c", program, str(root)], check=True, capture_output=True, text=True
+        ).stdout
+        assert shown.strip() == "6"
+        assert list(DirectoryStore(root).list("")) == []
+        assert os.listdir(root / "packs" / "aa") == []
