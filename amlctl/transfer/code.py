@@ -7,6 +7,7 @@ index, is written last: a snapshot without it is not complete.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ def send_code(
     """
     sent = 0
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
-    index = encode_index([TreeFile(*entry) for entry in code.entries])
+    # Compressed: it is the most that travels for one changed file.
+    index = gzip.compress(encode_index([TreeFile(*entry) for entry in code.entries]), mtime=0)
     is_folder = store.local_path(FORMAT_KEY) is not None
     is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
     if is_whole and not is_folder:
@@ -134,7 +136,8 @@ def send_code(
                     store.put,
                     prefix + entry.path,
                     FileBody(source, entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id)),
-                    replace=entry.path in there,
+                    # What lies there can only be these bytes, so a copy needs no condition.
+                    replace=entry.path in there or entry.content_id in same,
                 )
                 for entry, source in to_send
             ]

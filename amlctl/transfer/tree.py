@@ -7,10 +7,12 @@ a run that is saving for a damaged one.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.stores.contract import FileBody, Store
 from amlctl.transfer.partial import downloaded
 
+_GZIP = b"\x1f\x8b"
 _LOOKS = 5
 """Times that a file which the run is just writing anew is looked for."""
 
@@ -195,13 +198,14 @@ def read_index(store: Store, index_key: str) -> list[TreeFile] | None:
 def _read_whole_index(store: Store, index_key: str) -> tuple[list[TreeFile], list[TreeFile]] | None:
     """The files, and what is about to take the place of some of them."""
     try:
-        document = json.loads(store.get(index_key))
+        data = store.get(index_key)
+        document = json.loads(gzip.decompress(data) if data.startswith(_GZIP) else data)
         files, pending = ([TreeFile(*file) for file in document.get(name, ())] for name in ("files", "pending"))
         for file in [*files, *pending]:
             check_path(file.path)
     except NotFound:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise IntegrityError(f"{index_key} in the store cannot be read: {error}") from error
     return files, pending
 

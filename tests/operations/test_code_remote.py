@@ -11,6 +11,7 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.stores.azure_blob.store import open_blob_store
 from amlctl.transfer.code import CodeFiles, code_prefix, collect_code, send_code
 from tests.support.azurite import Azurite
+from tests.support.fault_proxy import LoseAnswer, Seen, fault_proxy
 from tests.support.trees import write_tree
 
 
@@ -32,9 +33,47 @@ def test_one_changed_file_travels_alone(azurite: Azurite, tmp_path: Path, is_ear
     travelled = store.traffic.sent_bytes - before
     if is_earlier_there:
         assert sent.sent_bytes == 20_000
-        assert travelled < 60_000  # the index goes, too
+        assert travelled < 20_000 + 60 * len(_code(tmp_path).entries)  # the index goes, too
     else:
         assert travelled > 50 * 20_000
     for path, data in tree.items():
         assert store.get(f"{code_prefix(sent.id)}pipeline/{path}") == data
     store.close()
+
+
+def test_what_a_copy_does_not_need_does_not_travel_thousands_of_times(azurite: Azurite, tmp_path: Path) -> None:
+    write_tree(tmp_path / "pipeline", {"a.py": b"print(1)", "b.py": b"print(2)"})
+    with fault_proxy(azurite.url) as proxy:
+        store = open_blob_store(f"{proxy.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
+        earlier = send_code(store, _code(tmp_path)).id
+        (tmp_path / "pipeline/a.py").write_bytes(b"print(3)")
+        send_code(store, _code(tmp_path), earlier=lambda: earlier)
+        store.close()
+    copies = [seen for seen in proxy.seen if "x-ms-copy-source" in seen.headers]
+    assert copies
+    for seen in copies:
+        needed = {"host", "x-ms-copy-source", "x-ms-version", "x-ms-date", "content-length", "authorization"}
+        assert {name.lower() for name in seen.headers} == needed
+
+
+def test_a_copy_whose_answer_was_lost_is_made_again_and_nothing_is_sent(azurite: Azurite, tmp_path: Path) -> None:
+    write_tree(tmp_path / "pipeline", {"a.py": b"print(1)", "b.py": bytes(10_000)})
+    with fault_proxy(azurite.url) as proxy:
+        variables = {"AZURE_STORAGE_KEY": azurite.key}
+        url = f"{proxy.url}/{azurite.new_container()}"
+        store = open_blob_store(url, variables, sleep=lambda _: None)
+        earlier = send_code(store, _code(tmp_path)).id
+        (tmp_path / "pipeline/a.py").write_bytes(b"print(3)")
+        lost = []
+
+        def act(seen: Seen) -> LoseAnswer | None:
+            if "x-ms-copy-source" not in seen.headers or not seen.path.endswith("pipeline/b.py") or lost:
+                return None
+            lost.append(seen)
+            return LoseAnswer()
+
+        proxy.act = act
+        assert send_code(store, _code(tmp_path), earlier=lambda: earlier).sent_bytes == len(b"print(3)")
+        store.close()
+    assert lost
+    assert [seen.size_bytes for seen in proxy.seen if seen.path.endswith("pipeline/b.py")] == [10_000, 0, 0]

@@ -144,7 +144,7 @@ class AzureBlobStore:
     def put(self, key: str, body: StoreBody, *, replace: bool = False) -> bool:
         _checked(key)
         if isinstance(body, FileBody):
-            if body.same_as is not None and not replace and self._uploader.copy(body.same_as, key, {}) is not None:
+            if body.same_as is not None and self._uploader.copy(body.same_as, key, {}, replace=replace) is not None:
                 return True
             if body.size_bytes > self._limits.single_bytes:
                 with_md5 = key.startswith("mirror/")

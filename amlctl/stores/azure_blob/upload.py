@@ -103,12 +103,14 @@ class Uploader:
         etag = self.copy(source, key, {COPIED_FROM: source.rsplit("/", 1)[-1]})
         return ([], None) if etag is None else (self._block_list(key)[0], etag)
 
-    def copy(self, source: str, key: str, metadata: Mapping[str, str]) -> str | None:
+    def copy(self, source: str, key: str, metadata: Mapping[str, str], *, replace: bool = False) -> str | None:
         """Make `key` from the value of `source` within the service; its ETag, or None where that cannot be.
 
         Without `metadata` it keeps that of the source.
         """
-        headers = {"x-ms-copy-source": self._service.blob_url(source), "if-none-match": "*", **metadata}
+        headers = {"x-ms-copy-source": self._service.blob_url(source), **metadata}
+        if not replace:
+            headers["if-none-match"] = "*"
         try:
             answer = self._service.blob("PUT", key, headers=headers, accept=(404, 409, 412))
         except AmlctlError:
