@@ -217,9 +217,10 @@ def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:
         compute.start(*arguments)
 
 
-def test_an_instance_is_really_started_and_stopped(bench: Bench) -> None:
+def test_an_instance_is_really_started_and_stopped(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
     bench.write(text="name: {name}\ntype: computeinstance\nsize: Standard_DS3_v2\n")
     bench.create()
+    assert not capfd.readouterr().err  # the SDK has its own way to it
     assert bench.show().target.rest["idle_time_before_shutdown_minutes"] == 60
     arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
     assert compute.stop(*arguments) == "Stopped"

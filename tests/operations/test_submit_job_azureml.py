@@ -19,6 +19,7 @@ inputs:
   lr: 0.1
 outputs:
   copy: {type: uri_folder}
+description: shows what it is given
 resources: {instance_type: Standard_E4s_v3, shm_size: 8g}
 queue_settings: {job_tier: spot}
 identity: {type: user_identity}
@@ -42,6 +43,7 @@ def test_a_job_file_runs_on_azure_ml(amlctl: Amlctl, project: Path, service: Azu
     shown = amlctl("--json", "runs", "show", "@last").document
     assert (shown["script"], shown["inputs"]["data"]) == ("jobs/job.yml", {"dataset": "raw"})
     asked = service.job(done.document["run"]).asked
+    assert asked["description"] == "shows what it is given"
     assert asked["resources"] == {"instanceCount": 1, "instanceType": "Standard_E4s_v3", "shmSize": "8g"}
     assert asked["queueSettings"] == {"jobTier": "Spot"}
     assert asked["identity"] == {"identityType": "UserIdentity"}

@@ -150,8 +150,8 @@ class Computes:
         return found
 
     def _location(self, target: ClusterTarget) -> str:
-        """The SDK would ask for the workspace each time; an instance is always where the workspace is."""
-        return (target.location if target.is_cluster else "") or self._connection.facts.location
+        """The SDK would ask for the workspace each time. Of an instance it does so in any case, and complains."""
+        return (target.location or self._connection.facts.location) if target.is_cluster else ""
 
     @contextmanager
     def _client(self) -> Iterator[MLClient]:
@@ -240,9 +240,9 @@ def _entity(target: ClusterTarget, location: str) -> Any:
     """The SDK's own object, from the YAML that it takes."""
     from azure.ai.ml import load_compute
 
-    fields = {name: value for name, value in vars(target).items() if name != "rest" and value not in (None, "")}
-    document = {**fields, **{name: value for name, value in target.rest.items() if value not in (None, {})}}
-    return load_compute(io.StringIO(json.dumps({**document, "location": location})))
+    fields = {**vars(target), **target.rest, "location": location}
+    document = {name: value for name, value in fields.items() if name != "rest" and value not in (None, "", {})}
+    return load_compute(io.StringIO(json.dumps(document)))
 
 
 def _failed(error: Exception, target: ClusterTarget) -> AmlctlError:

@@ -43,7 +43,7 @@ def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> 
         "jobType": "Command",
         "displayName": record.run,
         "experimentName": record.experiment or "Default",
-        "description": " ".join([record.script, *record.arguments]),
+        "description": record.description or " ".join([record.script, *record.arguments]),
         "command": _command(record),
         "codeId": parts.code_id,
         "environmentId": parts.environment_id,
