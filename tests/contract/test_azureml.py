@@ -344,6 +344,32 @@ def test_a_store_of_its_own(azureml: AzureMLService, tmp_path: Path) -> None:
         assert f"/{azureml.default_container}/amlctl/code/" in code
 
 
+def test_a_store_that_is_no_datastore_is_logged_in_to_as_the_workspace_is(
+    azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = "33333333-0000-0000-0000-000000000000"
+    settings = replace(settings_for(azureml), tenant_id=tenant, cloud="AzureUSGovernment")
+    connection = Connection(settings, make_project(tmp_path / "project"), os.environ)
+    url = "https://elsewhere.blob.core.usgovcloudapi.net/data"
+    credential = credential_for(connection, url, {})
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    with pytest.raises(LoginError) as caught:
+        credential.renew()
+    assert f"--tenant {tenant}" in caught.value.hint
+    connection.close()
+
+
+def test_a_datastore_that_tells_no_endpoint_is_one_of_the_cloud(azureml: AzureMLService, tmp_path: Path) -> None:
+    azureml.datastores.endpoint = None
+    settings = replace(settings_for(azureml), cloud="AzureChinaCloud")
+    connection = Connection(settings, make_project(tmp_path / "project"), os.environ)
+    try:
+        assert default_datastore(connection).account_url.endswith(".blob.core.chinacloudapi.cn")
+    finally:
+        azureml.datastores.endpoint = "core.windows.net"
+        connection.close()
+
+
 def test_the_run_can_write_to_its_own_folder_only(bench: Bench, azureml: AzureMLService) -> None:
     record = bench.run("pass")
     outputs = azureml.job(record.run).asked["outputs"]

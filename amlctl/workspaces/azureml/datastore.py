@@ -58,9 +58,10 @@ def default_datastore(connection: Connection) -> Datastore:
     known = connection.memory.get("datastore")
     with suppress(TypeError):
         return Datastore(**known)
+    suffix = connection.place.cloud.storage_suffix
     query = {"isDefault": "true", "count": "30", "orderByAsc": "false"}
     for document in connection.values("/datastores", WORKSPACE_VERSION, query):
-        found = _blob_datastore(document)
+        found = _blob_datastore(document, suffix)
         if found is not None and (document.get("properties") or {}).get("isDefault"):
             connection.memory.set(datastore=asdict(found))
             return found
@@ -75,7 +76,8 @@ def named_datastore(connection: Connection, name: str) -> Datastore:
     known = connection.memory.value("named_datastores", name)
     with suppress(TypeError):
         return Datastore(**known)
-    found = _blob_datastore(connection.workspace("GET", f"/datastores/{name}", WORKSPACE_VERSION).document or {})
+    document = connection.workspace("GET", f"/datastores/{name}", WORKSPACE_VERSION).document or {}
+    found = _blob_datastore(document, connection.place.cloud.storage_suffix)
     if found is None:
         raise NotFound(f"the datastore {name} of {connection.place.shown} holds no blobs")
     connection.memory.add("named_datastores", name, asdict(found))
@@ -94,20 +96,20 @@ def datastore_of(connection: Connection, address: BlobAddress) -> Datastore | No
     with suppress(TypeError):
         return Datastore(**known)
     for document in connection.values("/datastores", WORKSPACE_VERSION):
-        found = _blob_datastore(document)
+        found = _blob_datastore(document, connection.place.cloud.storage_suffix)
         if found is not None and found.holds(address):
             connection.memory.add("datastores", key, asdict(found))
             return found
     return None
 
 
-def _blob_datastore(document: Any) -> Datastore | None:
+def _blob_datastore(document: Any, storage_suffix: str) -> Datastore | None:
     properties = document.get("properties") or {}
     kind = str(properties.get("datastoreType") or "")
     if kind.lower() not in ("azureblob", "azuredatalakegen2") or not properties.get("containerName"):
         return None
     account = str(properties.get("accountName") or "")
-    endpoint = str(properties.get("endpoint") or "core.windows.net")
+    endpoint = str(properties.get("endpoint") or storage_suffix)
     protocol = str(properties.get("protocol") or "https")
     credentials = str((properties.get("credentials") or {}).get("credentialsType") or "None")
     return Datastore(
@@ -142,11 +144,14 @@ def datastore_credential(connection: Connection, datastore: Datastore, variables
     return DatastoreCredential(connection, datastore) if isinstance(found, Token) else found
 
 
-def credential_for(connection: Connection, url: str, variables: Mapping[str, str]) -> Credential | None:
-    """Of a store that lies in a datastore of the workspace; None for any other. Raises as `datastore_credential`."""
+def credential_for(connection: Connection, url: str, variables: Mapping[str, str]) -> Credential:
+    """Of a container, be it a datastore's or not. Raises SettingsError, and what the connection raises."""
     address, sas = parse_address(url)
     datastore = None if sas else datastore_of(connection, address)
-    return None if datastore is None else datastore_credential(connection, datastore, variables)
+    if datastore is not None:
+        return datastore_credential(connection, datastore, variables)
+    found = find_credential(address, sas, variables)
+    return Token(connection.login) if isinstance(found, Token) else found  # of the same cloud and tenant
 
 
 class DatastoreCredential:

@@ -24,6 +24,9 @@ class Datastores:
             "workspacefilestore": {"fileShareName": f"azureml-filestore-{place.workspace_id}"},
         }
 
+        self.endpoint: str | None = "core.windows.net"
+        """What the documents tell; None: nothing, as of a datastore that was made without one."""
+
     def add(self, name: str, container: str) -> None:
         """One more blob datastore; the container is made."""
         self._targets[name] = {"containerName": container}
@@ -78,7 +81,7 @@ class Datastores:
             "datastoreType": "AzureBlob" if "containerName" in target else "AzureFile",
             "accountName": self._storage.azurite.account,
             **target,
-            "endpoint": "core.windows.net",
+            "endpoint": self.endpoint,
             "protocol": "https",
             "serviceDataAccessAuthIdentity": "None",
         }
