@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from amlctl.config.script_config import parse_config
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.run import RunRecord, find_run
-from amlctl.errors import AmlctlError, Conflict, NotFound, UsageError
+from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_records import load_all, newest_first
 from amlctl.runtime.run_keys import outputs_prefix
@@ -30,27 +30,35 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
 
 
 def list_runs(
-    workspace: Workspace, project: Project, open_workspace: Callable[[str], Workspace], sink: EventSink
+    in_use: str, project: Project, open_workspace: Callable[[str], Workspace], sink: EventSink
 ) -> list[RunRecord]:
     """Newest first: those of the workspace in use, and those of other workspaces that were seen from here.
 
-    Of the others only those are looked at again that were not at their end; where that cannot be done, the sink is
-    told, and the record is as it was.
+    Of the others only those are looked at again that were not at their end. Of a workspace that does not answer the
+    sink is told, and the records are as they were; raises its error where nothing was seen from here.
     """
-    found = workspace.list_runs()
-    unreachable: set[str] = set()
-    for record in load_all(project.state_dir, but={record.run for record in found}):
-        if record.workspace == workspace.name:
-            continue
+    found: list[RunRecord] = []
+    unreachable: dict[str, AmlctlError] = {}
+    try:
+        found = open_workspace(in_use).list_runs()
+    except (LoginError, RightsError, ServiceUnavailable) as error:
+        unreachable[in_use] = error
+    seen = load_all(project.state_dir, but={record.run for record in found})
+    if unreachable and not seen:
+        raise unreachable[in_use]
+    for record in seen:
+        if record.workspace == in_use and in_use not in unreachable:
+            continue  # it is not there any more
         if not record.is_final and record.workspace not in unreachable:
             try:
                 record = open_workspace(record.workspace).read(record.run)
             except NotFound:
                 continue
             except AmlctlError as error:
-                unreachable.add(record.workspace)
-                sink(Warned(f"workspace {record.workspace}: {error.message}; its runs are shown as they were"))
+                unreachable[record.workspace] = error
         found.append(record)
+    for workspace, reason in unreachable.items():
+        sink(Warned(f"workspace {workspace}: {reason.message}; its runs are shown as they were"))
     return newest_first(found)
 
 

@@ -211,6 +211,10 @@ def test_a_run_of_a_workspace_that_does_not_answer_is_shown_as_it_was(
     [listed] = done.document["runs"]
     assert listed["run"] == run
     assert "workspace cloud:" in done.err
+    service.faults.deny("/jobs", "jobs/read")
+    in_use = amlctl("--json", "runs")
+    assert (in_use.code, [one["run"] for one in in_use.document["runs"]]) == (0, [run])
+    assert "workspace cloud:" in in_use.err
     service.faults.reset()
     amlctl("cancel", run)
 

@@ -23,10 +23,11 @@ def test_runs_are_listed_newest_first_and_found_by_reference(bench: Bench) -> No
     first = bench.submit("train.py", name="first").record.run
     second = bench.submit("train.py", name="second").record.run
 
-    def another(name: str) -> Workspace:
-        raise AssertionError(f"nobody has runs of {name}")
+    def opened(name: str) -> Workspace:
+        assert name == "local"
+        return bench.workspace
 
-    listed = runs.list_runs(bench.workspace, bench.project, another, null_sink)
+    listed = runs.list_runs("local", bench.project, opened, null_sink)
     assert [record.run for record in listed] == [second, first]
     assert runs.resolve_run(bench.workspace, "@last") == second
     assert runs.resolve_run(bench.workspace, "@2") == first
