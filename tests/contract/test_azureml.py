@@ -288,11 +288,16 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     record = bench.finished(name)
     assert (record.status, record.exit_code, record.compute) == ("Failed", 3, "serverless")
     assert bench.log(name) == b"hello\n"
+    outputs = f"ExperimentRun/dcid.{name}/outputs"
+    for folder in ("graphs", "nothing", "deep/nothing"):  # as a mount leaves folders behind
+        azureml.storage.blob("azureml", f"{outputs}/{folder}").upload_blob(b"", metadata={"hdi_isfolder": "true"})
+    azureml.storage.blob("azureml", f"{outputs}/empty.txt").upload_blob(b"")
+    azureml.storage.send_text("other", "azureml", f"ExperimentRun/dcid.{name}0/outputs/other.txt")
     assert [one.run for one in workspace.list_runs()] == [name, own.run]
     target = bench.project.outputs_dir / name
-    for files in (2, 0):
+    for files in (3, 0):
         fetched = fetch(bench.project, bench.store, workspace, name, include=["*"])
-        assert (fetched.files, fetched.downloaded_files) == (2, files)
+        assert (fetched.files, fetched.downloaded_files) == (3, files)
     assert (target / "graphs/a.txt").read_text() == "1\n"
     assert (target / "model/b.txt").read_text() == "2\n"
     with pytest.raises(NotFound):

@@ -21,6 +21,8 @@ from amlctl.stores.contract import Body as StoreBody
 from amlctl.stores.contract import Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.pace import Pace
 
+_IS_FOLDER = "x-ms-meta-hdi_isfolder"
+"""What mounts and hierarchical accounts give to an empty blob that stands for a folder."""
 _ASK_FIRST = 1 << 20
 """Bytes from which a request that asks is cheaper than sending what is there already."""
 _RANGE = 8 << 20
@@ -175,7 +177,7 @@ class AzureBlobStore:
 
     def info(self, key: str) -> Entry | None:
         answer = self._service.blob("HEAD", _checked(key), accept=(404,))
-        if answer.status == 404:
+        if answer.status == 404 or answer.headers.get(_IS_FOLDER) == "true":
             return None
         if key.startswith("objects/") and not _is_whole(answer, key):
             return None

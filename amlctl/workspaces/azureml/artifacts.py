@@ -51,7 +51,9 @@ class Artifacts:
             parents = {entry.key[:at] for entry in entries for at, sign in enumerate(entry.key) if sign == "/"}
             for entry in entries:
                 path = folder.target + entry.key
-                if entry.key not in parents and path not in found:
+                if entry.key in parents or path in found:
+                    continue
+                if entry.size_bytes or store.info(entry.key) is not None:  # an empty folder has a mark, too
                     self._places[path] = store, entry.key
                     found[path] = RunFile(path, entry.size_bytes, entry.modified_at)
         return list(found.values())
