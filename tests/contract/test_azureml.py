@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -65,11 +66,17 @@ def settings_for(azureml: AzureMLService) -> WorkspaceSettings:
 
 @contextmanager
 def opened_bench(
-    azureml: AzureMLService, folder: Path, *, experiment: str = "", store_url: str = "", timing: AzureMLTiming = QUICK
+    azureml: AzureMLService,
+    folder: Path,
+    *,
+    experiment: str = "",
+    store_url: str = "",
+    timing: AzureMLTiming = QUICK,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Bench]:
     project = make_project(folder / "project")
     variables: Mapping[str, str] = os.environ
-    connection = Connection(settings_for(azureml), project, variables)
+    connection = Connection(settings_for(azureml), project, variables, sleep=sleep)
 
     opened: list[AzureBlobStore] = []
 
@@ -134,6 +141,24 @@ def test_a_lost_answer_makes_no_second_job(bench: Bench, azureml: AzureMLService
 
 def test_an_error_after_the_job_was_made_is_looked_into(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.answer(500, "PUT .*/jobs/", times=2)
+    assert bench.run("pass").status == "Completed"
+
+
+def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLService, tmp_path: Path) -> None:
+    pauses: list[float] = []
+    with opened_bench(azureml, tmp_path, sleep=pauses.append) as bench:
+        azureml.faults.answer(503, "PUT .*/jobs/", retry_after_s=7)
+        azureml.faults.answer(503, "PUT .*/jobs/")
+        assert bench.run("pass").status == "Completed"
+    assert pauses[0] == 7
+    assert len(pauses) == 2
+    assert 0 < pauses[1] < 7
+
+
+def test_a_job_that_came_late_is_found_when_the_next_try_is_refused(bench: Bench, azureml: AzureMLService) -> None:
+    azureml.faults.lose_answer("PUT .*/jobs/")
+    azureml.faults.answer(404, "GET .*/jobs/")
+    azureml.faults.answer(400, "PUT .*/jobs/", times=2)
     assert bench.run("pass").status == "Completed"
 
 

@@ -100,7 +100,7 @@ class Connection:
 
     def follow(self, verb: str, url: str, *, accept: Collection[int] = ()) -> Answer:
         """One request to an address that the service has given: the next page, the state of an operation."""
-        if urlsplit(url)[:2] != urlsplit(self.place.cloud.resource_manager)[:2]:
+        if not self.place.cloud.has_manager(url):
             raise ServiceUnavailable(
                 f"Azure ML points to {urlsplit(url).netloc}, which does not get our login",
                 hint="check the endpoint of the workspace in .amlctl.toml",

@@ -104,7 +104,7 @@ class Exchange:
         was_repeated = False
         for attempt in range(_TRIES):
             is_last = attempt == _TRIES - 1
-            wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
+            answer = None
             try:
                 answer = self._once(verb, url, headers, body, is_repeatable, was_repeated)
             except _NoAnswerError as failure:
@@ -116,10 +116,15 @@ class Exchange:
                 again = _AGAIN if is_repeatable else _NOT_ACTED_ON
                 if is_last or answer.status not in again:
                     return answer
-                wait_s = max(wait_s, min(_LONGEST_WAIT_S, retry_after_s(answer.headers)))
                 was_repeated = True
-            self._sleep(wait_s)
+            self.pause(attempt, answer)
         raise AssertionError("the last try returns or raises")
+
+    def pause(self, attempt: int, answer: Answer | None) -> None:
+        """Before the next try: longer with each (`attempt` counts from 0), and as long as the answer asks for."""
+        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
+        asked_s = 0.0 if answer is None else min(_LONGEST_WAIT_S, retry_after_s(answer.headers))
+        self._sleep(max(wait_s, asked_s))
 
     def _once(
         self,

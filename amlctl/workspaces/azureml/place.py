@@ -22,6 +22,17 @@ class Cloud:
     storage_suffix: str
     studio: str
 
+    def has_manager(self, url: str) -> bool:
+        """Whether an address is one of the resource manager, or of it in a region; its usual port may be named."""
+        there, own = _origin(url), _origin(self.resource_manager)
+        return there[::2] == own[::2] and (there[1] == own[1] or there[1].endswith(f".{own[1]}"))
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host, port."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else None)
+
 
 _PUBLIC = Cloud(
     "AzureCloud",

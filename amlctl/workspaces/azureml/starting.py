@@ -95,7 +95,8 @@ class Starter:
     def _put(self, run: str, body: Mapping[str, Any]) -> Answer:
         """Raises ServiceUnavailable where nobody knows whether the job exists."""
         failure: ServiceUnavailable | None = None
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
+            answer: Answer | None = None
             try:
                 answer = self._connection.workspace(
                     "PUT", _path(run), VERSION, body, accept=(400, 404, 409, *_UNSURE), is_repeatable=False
@@ -103,16 +104,21 @@ class Starter:
             except ServiceUnavailable as error:
                 failure = error
             else:
+                if answer.status < 400 or (answer.status not in _UNSURE and failure is None):
+                    return answer
+            # This try, or an earlier one, may have acted all the same; the job's id is ours, so one look tells.
+            present = self._connection.workspace("GET", _path(run), VERSION, accept=(404,))
+            if present.status < 400:
+                return present
+            if answer is not None:
                 if answer.status not in _UNSURE:
                     return answer
                 failure = ServiceUnavailable(
                     f"Azure ML failed at job {run}: status {answer.status} ({answer.correlation_id})",
                     hint="run the same command again",
                 )
-            # It may have acted all the same; the job's id is ours, so one look tells.
-            present = self._connection.workspace("GET", _path(run), VERSION, accept=(404,))
-            if present.status < 400:
-                return present
+            if attempt < _TRIES - 1:
+                self._connection.exchange.pause(attempt, answer)
         assert failure is not None
         raise failure
 

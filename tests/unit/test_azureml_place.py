@@ -1,0 +1,28 @@
+"""Who gets the login for Azure ML: only addresses of the resource manager itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from amlctl.core.settings import WorkspaceSettings
+from amlctl.workspaces.azureml.place import place_of
+
+
+@pytest.mark.parametrize(
+    ("url", "is_ours"),
+    [
+        ("https://management.azure.com/subscriptions/1", True),
+        ("https://management.azure.com:443/subscriptions/1", True),
+        ("https://Management.Azure.com/subscriptions/1", True),
+        ("https://eastus.management.azure.com/subscriptions/1", True),
+        ("http://management.azure.com/subscriptions/1", False),
+        ("https://management.azure.com:8443/subscriptions/1", False),
+        ("https://management.azure.com.example.org/subscriptions/1", False),
+        ("https://elsewheremanagement.azure.com/subscriptions/1", False),
+        ("https://management.usgovcloudapi.net/subscriptions/1", False),
+        ("/subscriptions/1", False),
+    ],
+)
+def test_addresses_of_the_resource_manager(url: str, is_ours: bool) -> None:
+    settings = WorkspaceSettings("cloud", "azureml", subscription_id="s", resource_group="g", workspace_name="w")
+    assert place_of(settings).cloud.has_manager(url) is is_ours
