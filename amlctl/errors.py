@@ -11,6 +11,7 @@
     ├── NotFound               4   run, script, dataset, snapshot … does not exist
     ├── Conflict               5   the store, or the local copy, moved
     ├── ServiceUnavailable     6   network or service, after retries; a full disk
+    │   └── Unconfirmed        6   a run was handed over, and no answer tells whether it was taken
     └── Interrupted          130   the user stopped it
 
 The message says what happened to which thing; `hint` is what to type or do now.
@@ -86,6 +87,10 @@ class Conflict(AmlctlError):
 class ServiceUnavailable(AmlctlError):
     kind = "unavailable"
     exit_code = 6
+
+
+class Unconfirmed(ServiceUnavailable):
+    kind = "unconfirmed"
 
 
 class Interrupted(AmlctlError):

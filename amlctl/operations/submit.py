@@ -20,7 +20,7 @@ from amlctl.core.run import RunRecord, RunState
 from amlctl.core.run_id import new_run_id
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
-from amlctl.errors import AmlctlError
+from amlctl.errors import AmlctlError, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
 from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
@@ -184,7 +184,7 @@ def submit(
 def _start(
     prepared: PreparedRun, workspace: Workspace, store: Store, sink: EventSink, clock: Callable[[], datetime]
 ) -> None:
-    """Record the run, tell its id, hand it over; a run that cannot be handed over is recorded as Failed."""
+    """Record the run, tell its id, hand it over; a run that was surely not handed over is recorded as Failed."""
     record = prepared.record
     save_record(store, record)
     sink(RunCreated(record.run))
@@ -192,6 +192,8 @@ def _start(
         # From now on gc keeps what the record names; one that looked before may be deleting it.
         ensure_kept(store, {}, [code_index_key(record.code), *record.manifests.values()], 4)
         workspace.start(record, prepared.secrets)
+    except Unconfirmed:
+        raise
     except AmlctlError as error:
         record.failed(error.kind, error.message, clock())
         save_record(store, record)

@@ -167,6 +167,18 @@ def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
         assert not [name for name in done.loaded if name.startswith(("azure.ai", "azure.mgmt", "azure.storage"))]
 
 
+def test_a_run_whose_start_nobody_has_confirmed_is_what_it_became(amlctl: Amlctl, service: AzureMLService) -> None:
+    assert amlctl("submit", "train.py").code == 0
+    service.faults.lose_answer("PUT .*/jobs/")
+    service.faults.answer(503, "GET .*/jobs/train", times=99)
+    done = amlctl("--json", "submit", "train.py")
+    assert (done.code, done.document["error"]["kind"]) == (6, "unconfirmed")
+    run = done.document["error"]["hint"].split()[3]
+    service.faults.reset()
+    service.job(run).wait()
+    assert amlctl("--json", "runs", "show", run).document["status"] == "Completed"
+
+
 def test_cancel(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
     (project / "pipeline/wait.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
     run = amlctl("--json", "submit", "wait.py", "--detach").document["run"]

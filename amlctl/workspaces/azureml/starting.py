@@ -10,7 +10,7 @@ from typing import Any
 
 from amlctl.config.conda_file import environment_of
 from amlctl.core.run import RunRecord
-from amlctl.errors import NotFound, ServiceUnavailable, UsageError
+from amlctl.errors import NotFound, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.runtime.run_documents import save_record
 from amlctl.runtime.run_keys import record_key, run_prefix
 from amlctl.stores.azure_blob.address import parse_address
@@ -93,7 +93,7 @@ class Starter:
         return f"{self._connection.place.id}{path}"
 
     def _put(self, run: str, body: Mapping[str, Any]) -> Answer:
-        """Raises ServiceUnavailable where nobody knows whether the job exists."""
+        """Raises Unconfirmed where nobody knows whether the job exists."""
         failure: ServiceUnavailable | None = None
         for attempt in range(_TRIES):
             answer: Answer | None = None
@@ -101,26 +101,37 @@ class Starter:
                 answer = self._connection.workspace(
                     "PUT", _path(run), VERSION, body, accept=(400, 404, 409, *_UNSURE), is_repeatable=False
                 )
-            except ServiceUnavailable as error:
-                failure = error
-            else:
                 if answer.status < 400 or (answer.status not in _UNSURE and failure is None):
                     return answer
+            except ServiceUnavailable as error:
+                failure = error
             # This try, or an earlier one, may have acted all the same; the job's id is ours, so one look tells.
-            present = self._connection.workspace("GET", _path(run), VERSION, accept=(404,))
-            if present.status < 400:
+            present = self._present(run)
+            if present is not None:
                 return present
             if answer is not None:
                 if answer.status not in _UNSURE:
                     return answer
-                failure = ServiceUnavailable(
-                    f"Azure ML failed at job {run}: status {answer.status} ({answer.correlation_id})",
-                    hint="run the same command again",
-                )
+                failure = ServiceUnavailable(f"status {answer.status} ({answer.correlation_id})")
             if attempt < _TRIES - 1:
                 self._connection.exchange.pause(attempt, answer)
         assert failure is not None
-        raise failure
+        raise _unconfirmed(run, failure)
+
+    def _present(self, run: str) -> Answer | None:
+        """The job, where it is there. Raises Unconfirmed."""
+        try:
+            found = self._connection.workspace("GET", _path(run), VERSION, accept=(404,))
+        except ServiceUnavailable as error:
+            raise _unconfirmed(run, error) from error
+        return found if found.status < 400 else None
+
+
+def _unconfirmed(run: str, failure: ServiceUnavailable) -> Unconfirmed:
+    return Unconfirmed(
+        f"nobody knows whether Azure ML has taken the job {run}: {failure.message}",
+        hint=f"amlctl runs show {run} tells, as soon as it answers again",
+    )
 
 
 _UNSURE = (408, 500, 502, 503, 504)

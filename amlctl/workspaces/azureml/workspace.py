@@ -15,7 +15,7 @@ from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.run import RunRecord, RunState, is_final
-from amlctl.errors import Conflict, NotFound, ServiceUnavailable
+from amlctl.errors import Conflict, NotFound, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
@@ -107,7 +107,7 @@ class AzureMLWorkspace:
         record = replace(record, workspace=self._name)
         try:
             job = Starter(self._connection, self._store, self._open_store).start(record, secrets)
-        except ServiceUnavailable:
+        except Unconfirmed:
             self._records.save(record)  # it may have come to be all the same: whoever looks will see
             raise
         services = (job.get("properties") or {}).get("services") or {}
