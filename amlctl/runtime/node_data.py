@@ -150,7 +150,14 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
                 f"the script was to produce the dataset {dataset}, but wrote nothing to data_blobs/{dataset}",
                 hint="write below data_blobs_dir() of file_paths, or leave --produces out",
             )
-        result = publish(store, source, dataset, layout=_layout(record), rules=_rules(record, folders, source))
+        result = publish(
+            store,
+            source,
+            dataset,
+            base_key=record.heads.get(dataset),
+            layout=_layout(record),
+            rules=_rules(record, folders, source),
+        )
         published[dataset] = {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
         log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
     if published:

@@ -39,11 +39,13 @@ def publish(
     root: Path,
     dataset: str,
     *,
+    base_key: Optional[str] = None,
     layout: Optional[Layout] = None,
     rules: Optional[IgnoreRules] = None,
     sink: EventSink = null_sink,
 ) -> Published:
-    """`layout` has the sizes, and the layout of a dataset that is new; `rules` say what is left out.
+    """`base_key` names the manifest that HEAD named when the run was submitted (None: there was none); `layout` has
+    the sizes, and the layout of a dataset that is new; `rules` say what is left out.
 
     Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError.
     """
@@ -52,6 +54,10 @@ def publish(
     layout = layout or Layout("auto")
     if before.layout == "mirror":
         layout = replace(layout, name="mirror")
+    if layout.name == "mirror" and (None if head is None else head.manifest_key) != base_key:
+        # Its plain files are somebody's newer ones by now. The next sync that
+        # changes something writes there what the merge takes of ours.
+        layout = replace(layout, name="auto")
     entries = identify(scan(root, rules), None, dataset, sink=sink, subject=dataset).entries
     plan = plan_sync(entries, before, layout, _nothing_else_known)
     with pack_sender(store, None, layout.pack_size) as sender:

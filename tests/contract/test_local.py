@@ -16,15 +16,18 @@ from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sync_plan import Layout
 from amlctl.localfs.atomic import write_json
+from amlctl.runtime.run_documents import read_published
 from amlctl.stores.azure_blob.store import open_blob_store
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
+from amlctl.transfer.contents import read_content
+from amlctl.transfer.manifests import read_manifest
 from amlctl.transfer.publish import publish
 from amlctl.workspaces.contract import Workspace
 from amlctl.workspaces.local.node_store import node_store
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
-from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
+from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite, mirrored, run_while_a_mirror_moves
 from tests.support.azurite import Azurite
 from tests.support.runs import make_project, wait_until
 
@@ -85,6 +88,27 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
         assert "brings" not in logs[1]
         node = node_store(bench.store, bench.project.state_dir)
         wait_until(lambda: not list(node.list("runs/")))  # removed after the final record
+
+
+@pytest.mark.parametrize("is_blob", [False, True])
+def test_a_file_of_a_mirror_that_both_have_changed_stays_theirs(
+    tmp_path: Path, azurite: Azurite, is_blob: bool
+) -> None:
+    variables = {"AZURE_STORAGE_KEY": azurite.key}
+    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", variables) if is_blob else None
+    if store is not None:
+        store.put("made", b"")
+    bench = local_bench(tmp_path, variables=variables, store=store)
+    record = run_while_a_mirror_moves(bench, tmp_path, "by the run")
+    assert record.error is not None
+    assert "is kept, but is not the newest" in record.error["message"]
+    assert mirrored(bench) == {"theirs": b"newer"}
+    # The other one is whole, too: it can be pulled by its id.
+    [place] = read_published(bench.store, record.run).values()
+    ours = read_manifest(bench.store, place["manifest_key"])
+    assert {read_content(bench.store, ours, entry) for entry in ours.entries} == {b"by the run"}
+    if store is not None:
+        store.close()
 
 
 def test_an_output_that_no_blob_can_be_called_does_not_cost_the_others(tmp_path: Path, azurite: Azurite) -> None:

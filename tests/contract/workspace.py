@@ -17,10 +17,15 @@ import pytest
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import null_sink
 from amlctl.core.run import RunRecord, RunState
+from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.project import Project
+from amlctl.runtime.run_documents import read_published
 from amlctl.stores.contract import Store
+from amlctl.transfer.contents import read_content
 from amlctl.transfer.heads import read_head
+from amlctl.transfer.manifests import read_manifest
+from amlctl.transfer.produced import make_newest
 from amlctl.transfer.publish import publish
 from amlctl.transfer.tree import restore_tree
 from amlctl.workspaces.contract import Workspace
@@ -123,6 +128,47 @@ class Bench:
         return to
 
 
+def run_while_a_mirror_moves(bench: Bench, folder: Path, written: str) -> RunRecord:
+    """A run writes the file `theirs` of the mirror `working`, and `ours`; before it ends `theirs` is synced anew."""
+
+    def synced(text: str, base: str | None) -> str:
+        (folder / "source").mkdir(exist_ok=True)
+        (folder / "source/theirs").write_text(text)
+        found = publish(bench.store, folder / "source", "working", base_key=base, layout=Layout("mirror"))
+        make_newest(bench.store, "working", found.manifest_key, base)
+        return found.manifest_key
+
+    before = synced("old", None)
+    run = bench.start(
+        """
+        import os, time
+        root = os.environ["AMLCTL_DATA_BLOBS_DIR"] + "/working"
+        os.makedirs(root)
+        for name in ("theirs", "ours"):
+            open(f"{root}/{name}", "w").write(os.environ["WRITTEN"])
+        print("written")
+        limit = time.monotonic() + 60
+        while not os.path.exists(os.environ["GO"]) and time.monotonic() < limit:
+            time.sleep(0.02)
+        """,
+        produces=["working"],
+        heads={"working": before},
+        variables={"GO": str(folder / "go"), "WRITTEN": written},
+    )
+    wait_until(lambda: b"written" in bench.workspace.read_log(run, 0).data, what="the script")
+    synced("newer", before)
+    (folder / "go").touch()
+    return bench.finished(run)
+
+
+def mirrored(bench: Bench) -> dict[str, bytes]:
+    """What HEAD of the mirror `working` names; a damaged file raises IntegrityError."""
+    head = read_head(bench.store, "working")
+    assert head is not None
+    manifest = read_manifest(bench.store, head.manifest_key)
+    return {entry.path: read_content(bench.store, manifest, entry) for entry in manifest.entries}
+
+
 class WorkspaceSuite(ABC):
     """Each test begins with a fresh workspace."""
 
@@ -212,6 +258,13 @@ class WorkspaceSuite(ABC):
         head = read_head(bench.store, "working")
         assert head is not None
         assert record.published == {"working": head.snapshot}
+
+    def test_a_mirror_that_moved_during_the_run_keeps_its_newer_files(self, bench: Bench, tmp_path: Path) -> None:
+        record = run_while_a_mirror_moves(bench, tmp_path, "old")
+        assert (record.status, record.error) == ("Completed", None)
+        assert mirrored(bench) == {"ours": b"old", "theirs": b"newer"}
+        # What a later gc goes by, should this snapshot not be the newest one any more.
+        assert read_published(bench.store, record.run).keys() == {"working"}
 
     def test_promised_dataset_that_is_not_there_fails_the_run(self, bench: Bench) -> None:
         record = bench.run("pass", produces=["working/new"])

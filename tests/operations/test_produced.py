@@ -35,11 +35,11 @@ def _head_key(clones: Clones) -> str | None:
     return None if head is None else head.manifest_key
 
 
-def _publish(clones: Clones, tree: Tree) -> str:
-    """As a run does it; the key of the manifest."""
+def _publish(clones: Clones, tree: Tree, base: str | None = None) -> str:
+    """As a run does it that was submitted when HEAD was `base`; the key of the manifest."""
     folder = clones.folder / "container"
     write_tree(folder, tree)
-    return publish(clones.store, folder, DATASET).manifest_key
+    return publish(clones.store, folder, DATASET, base_key=base).manifest_key
 
 
 def _synced(clone: Clone, tree: Tree) -> None:
@@ -120,6 +120,34 @@ def test_doing_it_again_changes_nothing(clones: Clones) -> None:
     head = _head_key(clones)
     assert make_newest(clones.store, DATASET, key, base) == first
     assert _head_key(clones) == head
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_mirror_that_moved_keeps_its_newer_files(clones: Clones, count: int) -> None:
+    one, before = clones["one"], random_tree(1, count)
+    name = sorted(before)[0]
+    one.make(before)
+    one.sync(layout="mirror")
+    base = _head_key(clones)
+    one.make({**before, name: b"theirs"})
+    one.sync()
+    make_newest(clones.store, DATASET, _publish(clones, {**before, "ours": b"ours"}, base), base)
+    merged = {**before, name: b"theirs", "ours": b"ours"}
+    assert clones.stored() == merged
+    # The plain file of what came from the run follows with the next change.
+    one.pull()
+    one.make({**merged, "more": b"more"})
+    one.sync()
+    assert read_tree(Path(clones.store.url) / "mirror" / DATASET) == {**merged, "more": b"more"}
+
+
+def test_a_mirror_that_stood_still_gets_the_plain_files_of_a_run(clones: Clones) -> None:
+    before = random_tree(1, 20)
+    clones["one"].make(before)
+    clones["one"].sync(layout="mirror")
+    base = _head_key(clones)
+    make_newest(clones.store, DATASET, _publish(clones, {**before, "ours": b"ours"}, base), base)
+    assert read_tree(Path(clones.store.url) / "mirror" / DATASET) == {**before, "ours": b"ours"}
 
 
 PRODUCES = """

@@ -152,12 +152,13 @@ def _keep_outputs(places: RunPlaces, store: Store, node: int) -> bool:
 
 def _move_heads(store: Store, node: DirectoryStore, record: RunRecord, ending: Ending) -> Ending:
     """The ending, with the reason where a produced snapshot could not become the newest one."""
-    for dataset, place in read_published(node, record.run).items():
+    if is_folder(store):
+        keys = {name: str(place["manifest_key"]) for name, place in read_published(store, record.run).items()}
+    else:
+        keys = give_back(node, store, record)
+    for dataset, key in keys.items():
         try:
-            key, base_key = place["manifest_key"], record.heads.get(dataset)
-            if not is_folder(store):
-                give_back(node, store, dataset, key)
-            record.published[dataset] = make_newest(store, dataset, key, base_key)
+            record.published[dataset] = make_newest(store, dataset, key, record.heads.get(dataset))
         except Conflict as error:
             message = f"{ending.message}; {error.message}".removeprefix("; ")
             hint = f"{ending.hint}; {error.hint}".removeprefix("; ")

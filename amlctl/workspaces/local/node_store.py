@@ -7,24 +7,25 @@ supervisor and the runtime of a run that is going.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
-from amlctl.core.manifest import Manifest, mirror_key, needs_no_bytes, object_key, pack_key, parse_head
+from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, object_key, pack_key, parse_head
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.identify import file_content_id
-from amlctl.runtime.run_documents import save_record
-from amlctl.runtime.run_keys import run_prefix
+from amlctl.runtime.run_documents import read_published, save_record
+from amlctl.runtime.run_keys import published_key, run_prefix
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import head_key
-from amlctl.transfer.manifests import read_header, read_manifest
+from amlctl.transfer.heads import head_key, read_head
+from amlctl.transfer.manifests import read_header, read_manifest, write_manifest
 from amlctl.transfer.partial import downloaded
 
 _DOWNLOADS = 4
@@ -77,15 +78,41 @@ def bring(store: Store, node: DirectoryStore, record: RunRecord, tell: Tell, che
     save_record(node, record)
 
 
-def give_back(node: DirectoryStore, store: Store, dataset: str, manifest_key: str) -> None:
-    """A produced snapshot: its bytes, then its manifest. HEAD is the caller's matter. Raises ServiceUnavailable."""
+def give_back(node: DirectoryStore, store: Store, record: RunRecord) -> dict[str, str]:
+    """What the run has produced: bytes, manifests, then the list of it that keeps them. HEADs are the caller's matter.
+
+    The key of the manifest in `store` by dataset. Raises ServiceUnavailable.
+    """
+    keys = {
+        dataset: _give_back(node, store, dataset, place["manifest_key"], record.heads.get(dataset))
+        for dataset, place in read_published(node, record.run).items()
+    }
+    if keys:
+        document = {dataset: {"manifest_key": key} for dataset, key in keys.items()}
+        store.put(published_key(record.run), (json.dumps(document) + "\n").encode(), replace=True)
+    return keys
+
+
+def _give_back(node: DirectoryStore, store: Store, dataset: str, manifest_key: str, base_key: str | None) -> str:
     manifest = read_manifest(node, manifest_key)
+    head = read_head(store, dataset)
+    has_moved = (None if head is None else head.manifest_key) != base_key
+    as_objects: set[str] = set()
     for key, value in _values(manifest, dataset).items():
         path = node.local_path(key)
-        if path is not None:  # else it is an old one, which the store has
-            body = FileBody(path, path.stat().st_size, value.content_id)
+        if path is None:  # it is an old one, which the store has
+            continue
+        body = FileBody(path, path.stat().st_size, value.content_id)
+        if has_moved and key.startswith("mirror/"):  # the plain files are somebody's newer ones by now
+            as_objects.add(value.content_id)
+            store.put(object_key(value.content_id), body)
+        else:
             store.put(key, body, replace=key.startswith("mirror/"))
-    _copy_manifest(node, store, manifest_key)
+    if not as_objects:
+        _copy_manifest(node, store, manifest_key)
+        return manifest_key
+    places = {**manifest.places, **dict.fromkeys(as_objects, OBJECT)}
+    return write_manifest(store, replace(manifest, places=places, shards=frozenset())).key
 
 
 def forget_run(node: DirectoryStore, run: str) -> None:
