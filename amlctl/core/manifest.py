@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -181,7 +182,7 @@ def decode_section(data: bytes, entries: list[FileEntry], places: dict[str, Plac
                 number, offset, length, method = where.split(":")
                 places[content] = Place("pack", packs[int(number)][0], int(offset), int(length), method == "d")
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify") from error
+        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify tells which") from error
 
 
 def shard_entries(entries: Sequence[FileEntry], *, mean: int = SHARD_MEAN) -> Iterator[Sequence[FileEntry]]:
@@ -242,7 +243,7 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
             shards=tuple(document["shards"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify") from error
+        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify tells which") from error
     if not is_content_id(header.snapshot):
         raise IntegrityError(f"a manifest names the snapshot {header.snapshot!r}")
     return header, rest
@@ -302,14 +303,19 @@ class HeadValue(NamedTuple):
     layout: str
 
 
-def parse_head(data: bytes) -> HeadValue:
+def parse_head(data: bytes, dataset: str) -> HeadValue:
     """Raises IntegrityError, SettingsError (a newer format)."""
     try:
         document = json.loads(data)
         check_format(document.get("format"))
         return HeadValue(str(document["snapshot"]), str(document["manifest"]), str(document["layout"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"a HEAD cannot be read: {error}", hint="amlctl store verify") from error
+        raise IntegrityError(f"HEAD of {dataset} cannot be read: {error}", hint=repair_command(dataset)) from error
+
+
+def repair_command(dataset: str) -> str:
+    """What mends damage of the dataset in the store."""
+    return f"amlctl sync --repair {shlex.quote(f'data_blobs/{dataset}')}"
 
 
 def encode_head(value: HeadValue) -> bytes:

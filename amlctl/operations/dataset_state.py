@@ -14,7 +14,7 @@ from pathlib import Path
 
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
-from amlctl.errors import NotFound
+from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
@@ -22,7 +22,7 @@ from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Base, SyncState
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import Head, read_head
+from amlctl.transfer.heads import Head, last_written, read_head
 from amlctl.transfer.manifests import read_manifest
 
 LARGE_FROM = 20_000
@@ -86,9 +86,17 @@ def local_state(project: Project, purpose: str, sink: EventSink) -> Iterator[Loc
 
 
 def look_at(
-    project: Project, store: Store, dataset: str, ignore: Sequence[str], state: LocalState, sink: EventSink
+    project: Project,
+    store: Store,
+    dataset: str,
+    ignore: Sequence[str],
+    state: LocalState,
+    sink: EventSink,
+    *,
+    is_repair: bool = False,
 ) -> DatasetState:
-    """Scan the dataset and read its HEAD, at the same time. Raises what the store raises."""
+    """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
+    HEAD that cannot be read. Raises what the store raises."""
     root = project.dataset_path(dataset)
     last = state.cache.last_scan(cache_key(dataset))
     is_large = last is not None and last.files >= LARGE_FROM
@@ -99,7 +107,13 @@ def look_at(
             scanned = scan(root, rules, is_large=is_large)
         except FileNotFoundError:
             scanned = None
-        head = asked.result()
+        try:
+            head = asked.result()
+        except IntegrityError as error:
+            if not is_repair:
+                raise
+            head = last_written(store, dataset)
+            sink(Warned(f"{error.message}; snapshot {head.snapshot[:12]}, which was written last, is taken for it"))
     digest = b"" if scanned is None else scanned.digest(rules.digest)
     looked = DatasetState(dataset, root, scanned, digest, head, state.sync.base(store.url, dataset), None)
     if scanned is not None:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import object_key, pack_key, parse_head
+from amlctl.core.manifest import dataset_of_folder, object_key, pack_key, repair_command
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
+from amlctl.transfer.heads import read_head_value
 from amlctl.transfer.known import GC_MARK
 from amlctl.transfer.manifests import read_header, read_manifest
 
@@ -104,7 +105,7 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
         if _is_code_index(entry.key) and entry.modified_at >= young_after:
             live.add(entry.key.removesuffix(".json") + "/")  # sent again not long ago: what it names is older
         elif entry.key.startswith("datasets/") and name == "HEAD":
-            heads.add(parse_head(store.get(entry.key)).manifest_key)
+            heads.add(read_head_value(store, folder).manifest_key)
         elif entry.key.startswith("datasets/") and name.endswith(".gz") and not folder.endswith("/shards"):
             manifests.setdefault(folder, []).append(entry)
         elif entry.key.startswith("runs/") and name == "record.json":
@@ -128,10 +129,11 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
             continue
         try:
             live.update(_named_by_manifest(store, key))
-        except NotFound as error:
-            raise IntegrityError(
-                f"a part of {key} is missing: {error.message}", hint="amlctl sync --repair, then gc again"
-            ) from error
+        except (NotFound, IntegrityError) as error:
+            what = f"a part of {key} is missing: {error.message}" if isinstance(error, NotFound) else error.message
+            mend = repair_command(dataset_of_folder(key.rpartition("/")[0]))
+            hint = mend if key in heads else f"that older snapshot is lost: delete {key} in {store.url}"
+            raise IntegrityError(what, hint=f"{hint}, then gc again") from error
     return live
 
 

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
-from amlctl.core.manifest import parse_head
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import list_datasets
+from amlctl.transfer.heads import list_datasets, read_head_value
 from amlctl.transfer.manifests import read_header
 
 
@@ -70,7 +69,7 @@ def stats(store: Store) -> StoreStats:
             found[snapshot] = max(entry.modified_at, found.get(snapshot, 0.0))
     datasets = []
     for folder in list_datasets(store):
-        head = parse_head(store.get(f"{folder}/HEAD"))
+        head = read_head_value(store, folder)
         header = read_header(store, head.manifest_key)
         datasets.append(
             StoredDataset(

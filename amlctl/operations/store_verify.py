@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from amlctl.core.events import EventSink
-from amlctl.core.manifest import parse_head
+from amlctl.core.manifest import dataset_of_folder
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.verify import damaged_contents
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import list_datasets
+from amlctl.transfer.heads import list_datasets, read_head_value
 from amlctl.transfer.manifests import read_manifest
 
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """`damaged`: `dataset: path` of every file whose bytes are wrong or missing, or what is wrong with a manifest."""
+    """`damaged`: `dataset: path` of every file whose bytes are wrong or missing, or what is wrong with a manifest;
+    `to_repair`: the datasets that have any of it."""
 
     datasets: int
     files: int
     bytes: int
     damaged: Sequence[str]
+    to_repair: Sequence[str]
 
     def to_json(self) -> dict[str, Any]:
-        return {"datasets": self.datasets, "files": self.files, "bytes": self.bytes, "damaged": list(self.damaged)}
+        return asdict(self)
 
 
 def verify(store: Store, sink: EventSink) -> VerifyResult:
     """Reads the whole of every dataset at its HEAD."""
     datasets = files = size = 0
     damaged: list[str] = []
+    to_repair: list[str] = []
     for folder in list_datasets(store):
         datasets += 1
         try:
-            manifest = read_manifest(store, parse_head(store.get(f"{folder}/HEAD")).manifest_key)
+            manifest = read_manifest(store, read_head_value(store, folder).manifest_key)
         except (NotFound, IntegrityError) as error:
-            damaged.append(f"{folder}: {error.message}")
+            to_repair.append(dataset_of_folder(folder))
+            damaged.append(f"{to_repair[-1]}: {error.message}")
             continue
         files += len(manifest.entries)
         size += manifest.size_bytes
         bad = damaged_contents(store, manifest, manifest.entries, sink)
+        if bad:
+            to_repair.append(manifest.dataset)
         damaged += [f"{manifest.dataset}: {entry.path}" for entry in manifest.entries if entry.content_id in bad]
-    return VerifyResult(datasets, files, size, damaged)
+    return VerifyResult(datasets, files, size, damaged, to_repair)

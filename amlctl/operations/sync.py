@@ -120,7 +120,7 @@ class _Sync:
         self._state = state
         self._lease = lease
         self._sink = sink
-        self._looked = look_at(project, store, dataset, options.ignore, state, sink)
+        self._looked = look_at(project, store, dataset, options.ignore, state, sink, is_repair=options.repair)
         self._scanned = self._looked.local()
         if self._looked.base is None:
             self._tell_overlap()
@@ -259,7 +259,7 @@ class _Sync:
     def _distrust_damaged(self, head: Manifest, known: KnownContents) -> Manifest:
         bad = damaged_contents(self._store, head, head.entries, self._sink)
         if bad:
-            self._sink(Note(f"{self._dataset}: {len(bad)} damaged or missing contents are sent again"))
+            self._sink(Note(f"{self._dataset}: {count(len(bad), 'damaged or missing content')} sent again"))
         known.distrust(bad)
         return without(head, bad)
 

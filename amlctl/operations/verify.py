@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes
+from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes, repair_command
+from amlctl.core.wording import count
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, pack_ranges, place_key, read_range, stored_content_id
@@ -95,7 +96,7 @@ def report_damage(bad: dict[str, FileEntry], manifest: Manifest) -> None:
     """Raises IntegrityError that lists what is damaged, if anything is."""
     if bad:
         raise IntegrityError(
-            f"{len(bad)} contents of {manifest.dataset} are damaged or missing in the store",
-            hint=f"amlctl sync --repair data_blobs/{manifest.dataset}",
+            f"{count(len(bad), 'content')} of {manifest.dataset} damaged or missing in the store",
+            hint=repair_command(manifest.dataset),
             details=[entry.path for entry in bad.values()],
         )

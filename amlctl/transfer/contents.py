@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher, content_id
-from amlctl.core.manifest import FileEntry, Manifest, Place, mirror_key, object_key, pack_key
+from amlctl.core.manifest import FileEntry, Manifest, Place, mirror_key, object_key, pack_key, repair_command
 from amlctl.core.pack import inflate
 from amlctl.errors import IntegrityError
 from amlctl.stores.contract import Store
@@ -21,7 +21,7 @@ _RANGE_BYTES = 8 << 20
 def damaged(dataset: str, path: str, where: str) -> IntegrityError:
     return IntegrityError(
         f"the store's copy of {path} is damaged ({where})",
-        hint=f"amlctl sync --repair data_blobs/{dataset}, where a good copy is on this machine",
+        hint=f"{repair_command(dataset)}, where a good copy is on this machine",
     )
 
 

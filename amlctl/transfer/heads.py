@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from amlctl.core.manifest import HeadValue, dataset_folder, encode_head, parse_head
+from amlctl.core.manifest import HeadValue, dataset_folder, dataset_of_folder, encode_head, parse_head
+from amlctl.errors import IntegrityError
 from amlctl.stores.contract import Store
+from amlctl.transfer.manifests import read_header
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,36 @@ def read_head(store: Store, dataset: str) -> Optional[Head]:
     found = store.get_versioned(head_key(dataset))
     if found is None:
         return None
-    return Head(parse_head(found.data), found.version)
+    return Head(parse_head(found.data, dataset), found.version)
+
+
+def last_written(store: Store, dataset: str) -> Head:
+    """What stands for a HEAD that cannot be read: the manifest that was written last. Raises IntegrityError."""
+    folder = dataset_folder(dataset) + "/"
+    found = store.get_versioned(head_key(dataset))
+    manifests = [e for e in store.list(folder) if e.key.endswith(".gz") and "/" not in e.key[len(folder) :]]
+    if found is None or not manifests:
+        raise IntegrityError(
+            f"HEAD of {dataset} cannot be read, and there is no snapshot of it",
+            hint=f"delete {head_key(dataset)} in {store.url}, then amlctl sync data_blobs/{dataset}",
+        )
+    key = max(manifests, key=lambda entry: entry.modified_at).key
+    try:
+        layout = read_header(store, key).layout
+    except IntegrityError:
+        layout = "pack"
+    return Head(HeadValue(key[len(folder) :].partition("-")[0], key, layout), found.version)
 
 
 def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head]) -> Head:
     """Raises Conflict where HEAD is not `expected` any more."""
     version = store.swap(head_key(dataset), encode_head(value), expected=None if expected is None else expected.version)
     return Head(value, version)
+
+
+def read_head_value(store: Store, folder: str) -> HeadValue:
+    """HEAD of a dataset that `list_datasets` has named. Raises NotFound, IntegrityError, SettingsError."""
+    return parse_head(store.get(f"{folder}/HEAD"), dataset_of_folder(folder))
 
 
 def list_datasets(store: Store, below: str = "datasets/") -> list[str]:

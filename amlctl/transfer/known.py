@@ -14,13 +14,13 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key, parse_head
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.known_packs import KnownPacks
 from amlctl.localfs.sync_state import SyncState
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import list_datasets
+from amlctl.transfer.heads import list_datasets, read_head_value
 from amlctl.transfer.manifests import read_manifest
 
 GC_MARK = "gc/running"
@@ -114,8 +114,7 @@ class KnownContents:
 
     def _readable_manifest(self, folder: str) -> Manifest | None:
         try:
-            head = parse_head(self._store.get(f"{folder}/HEAD"))
-            return read_manifest(self._store, head.manifest_key)
+            return read_manifest(self._store, read_head_value(self._store, folder).manifest_key)
         except (NotFound, IntegrityError):
             # What cannot be read cannot be reused; `store verify` reports it.
             return None

@@ -19,9 +19,11 @@ from amlctl.core.manifest import (
     ManifestHeader,
     Place,
     dataset_folder,
+    dataset_of_folder,
     decode_header,
     decode_section,
     encode_section,
+    repair_command,
     shard_entries,
 )
 from amlctl.errors import IntegrityError
@@ -87,7 +89,7 @@ def read_manifest(store: Store, key: str) -> Manifest:
         for name, data in zip(
             header.shards, pool.map(lambda name: store.get(f"{folder}/shards/{name}"), header.shards)
         ):
-            decode_section(_unzip(data, name), entries, places, pack_sizes)
+            decode_section(_unzip(data, f"{folder}/shards/{name}"), entries, places, pack_sizes)
     manifest = Manifest(
         header.dataset,
         header.layout,
@@ -98,7 +100,7 @@ def read_manifest(store: Store, key: str) -> Manifest:
         shards=frozenset(header.shards),
     )
     if manifest.snapshot != header.snapshot:
-        raise IntegrityError(f"the manifest {key} is damaged: its entries are not those of its snapshot")
+        raise _damaged(key, "its entries are not those of its snapshot")
     return manifest
 
 
@@ -111,4 +113,9 @@ def _unzip(data: bytes, key: str) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise IntegrityError(f"the manifest {key} is damaged: {error}", hint="amlctl store verify") from error
+        raise _damaged(key, error) from error
+
+
+def _damaged(key: str, why: object) -> IntegrityError:
+    dataset = dataset_of_folder(key.rpartition("/")[0].removesuffix("/shards"))
+    return IntegrityError(f"the manifest {key} is damaged: {why}", hint=repair_command(dataset))

@@ -21,8 +21,9 @@ from amlctl.operations.pull import pull
 from amlctl.operations.store_verify import verify
 from amlctl.operations.sync import SyncOptions, sync
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import read_head
+from amlctl.transfer.heads import head_key, read_head
 from amlctl.transfer.manifests import read_manifest
+from tests.support.clones import Clones
 from tests.support.dying_sync import DIED, OPTIONS
 from tests.support.trees import Tree, read_tree, write_tree
 
@@ -190,3 +191,33 @@ def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: st
     sync(project, store, DATASET, replace(options, repair=True), null_sink)
     assert verify(store, null_sink).damaged == []
     assert _stored(tmp_path, store) == tree
+
+
+@pytest.mark.parametrize("head", [b"", b"\x00" * 80])
+def test_a_damaged_head_is_named_and_repaired(tmp_path: Path, head: bytes) -> None:
+    """As a power cut leaves it: its name is there, its bytes are not."""
+    clones = Clones(tmp_path)
+    one, two = clones["one"], clones["two"]
+    one.make(_tree(7))
+    one.sync()
+    two.pull()
+    (two.root / "theirs").write_bytes(b"theirs")
+    two.sync()
+    clones.store.put(head_key(DATASET), head, replace=True)
+    (one.root / "ours").write_bytes(b"ours")
+    with pytest.raises(IntegrityError, match=f"HEAD of {DATASET} cannot be read") as caught:
+        one.sync()
+    assert caught.value.hint == f"amlctl sync --repair data_blobs/{DATASET}"
+    assert verify(clones.store, null_sink).to_repair == [DATASET]
+    one.sync(repair=True)
+    assert verify(clones.store, null_sink).damaged == []
+    assert clones.stored() == {**_tree(7), "theirs": b"theirs", "ours": b"ours"}
+
+
+def test_a_damaged_head_without_any_snapshot_says_what_to_delete(tmp_path: Path) -> None:
+    one = Clones(tmp_path)["one"]
+    one.make(_tree(8))
+    one.store.put(head_key(DATASET), b"")
+    with pytest.raises(IntegrityError) as caught:
+        one.sync(repair=True)
+    assert f"delete {head_key(DATASET)} in {one.store.url}" in caught.value.hint

@@ -123,6 +123,17 @@ def test_nothing_is_deleted_where_head_cannot_be_followed(clones: Clones, one: C
     assert clones.stored_keys() == before
 
 
+def test_an_older_snapshot_that_cannot_be_read_is_named(clones: Clones, one: Clone) -> None:
+    _snapshots(one, 2)
+    head = json.loads(clones.store.get(head_key(DATASET)))["manifest"]
+    [older] = [key for key in clones.stored_keys() if key.endswith(".gz") and key != head]
+    clones.store.put(older, b"no manifest", replace=True)
+    with pytest.raises(IntegrityError) as caught:
+        _collect(clones.store)
+    assert caught.value.hint.startswith("that older snapshot is lost")
+    assert older in caught.value.hint
+
+
 def test_the_mark_of_a_killed_gc_is_told(clones: Clones, one: Clone) -> None:
     tree = random_tree(1, 12)
     one.make(tree)

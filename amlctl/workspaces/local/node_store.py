@@ -193,7 +193,7 @@ def _bring_head(store: Store, node: DirectoryStore, dataset: str) -> None:
         node.delete(key)
         return
     node.put(key, found.data, replace=True)
-    _copy_manifest(store, node, parse_head(found.data).manifest_key)
+    _copy_manifest(store, node, parse_head(found.data, dataset).manifest_key)
 
 
 def _copy_manifest(source: Store, target: Store, key: str) -> None:

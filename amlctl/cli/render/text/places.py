@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -175,4 +176,6 @@ def verify_lines(result: VerifyResult, style: Style) -> list[str]:
     if not result.damaged:
         return [f"{style.good('all well')}  {what}"]
     lines = [f"{style.bad('damaged')}  {count(len(result.damaged), 'file')} of {what}"]
-    return lines + [f"  {printable(path)}" for path in result.damaged]
+    mend = " ".join(shlex.quote(f"data_blobs/{printable(dataset)}") for dataset in result.to_repair)
+    told = [f"  {printable(path)}" for path in result.damaged]
+    return [*lines, *told, f"hint: amlctl sync --repair {mend}, where a good copy is on this machine"]
