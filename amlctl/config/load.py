@@ -241,7 +241,8 @@ def _checked(key: Key, one: _Value) -> _Value:
     try:
         return _Value(check(one.value), one.origin)
     except ValueError as error:
-        raise SettingsError(f"{one.origin}: {'.'.join(key)} cannot be used: {error}") from error
+        hint = "mend that, then run the same command again"
+        raise SettingsError(f"{one.origin}: {'.'.join(key)} cannot be used: {error}", hint=hint) from error
 
 
 def _unknown(key: Key, one: _Value) -> SettingsError:

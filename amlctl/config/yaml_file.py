@@ -11,6 +11,8 @@ from yaml.constructor import SafeConstructor
 
 from amlctl.errors import SettingsError
 
+MEND = "mend that line, then run the same command again"
+
 Place = tuple[Union[str, int], ...]
 """The keys and list positions that lead to a value, from the document down."""
 
@@ -27,7 +29,7 @@ class YamlDocument:
         """An error with the line of that place, or of the nearest place above it."""
         while place not in self.lines and place:
             place = place[:-1]
-        return SettingsError(f"{self.source}:{self.lines.get(place, 1)}: {message}", hint=hint)
+        return SettingsError(f"{self.source}:{self.lines.get(place, 1)}: {message}", hint=hint or MEND)
 
     def below(self, *place: str | int) -> YamlDocument:
         """The value there as a document of its own, with its lines. Raises KeyError."""
@@ -46,11 +48,11 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
         return YamlDocument(source, None if node is None else reader.read(node, ()), reader.lines)
     except yaml.MarkedYAMLError as error:
         where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SettingsError(f"{source}{where}: no YAML: {error.problem}") from error
+        raise SettingsError(f"{source}{where}: no YAML: {error.problem}", hint=MEND) from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{source}: no YAML: {error}") from error
+        raise SettingsError(f"{source}: no YAML: {error}", hint=MEND) from error
     except RecursionError as error:
-        raise SettingsError(f"{source}: no YAML that can be read: nested too deep") from error
+        raise SettingsError(f"{source}: no YAML that can be read: nested too deep", hint=MEND) from error
 
 
 class _Reader:
@@ -94,4 +96,4 @@ class _Reader:
         return values
 
     def _error(self, node: yaml.Node, message: str) -> SettingsError:
-        return SettingsError(f"{self._source}:{node.start_mark.line + 1}: {message}")
+        return SettingsError(f"{self._source}:{node.start_mark.line + 1}: {message}", hint=MEND)

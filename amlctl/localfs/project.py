@@ -107,7 +107,7 @@ def find_project(start: Path) -> Project:
     """The project that `start` lies in: the nearest folder upwards with a `.amlctl.toml`. Raises NotFound."""
     folder = Path(os.path.abspath(start))
     if not folder.exists():
-        raise NotFound(f"there is no folder {start}")
+        raise NotFound(f"there is no folder {start}", hint="amlctl --project DIR names a folder of the project")
     for candidate in (folder, *folder.parents):
         if (candidate / SETTINGS_FILE).is_file():
             return Project(candidate)

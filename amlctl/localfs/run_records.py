@@ -34,5 +34,5 @@ def newest_first(records: list[RunRecord]) -> list[RunRecord]:
 def _names(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []

@@ -23,7 +23,7 @@ from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
-from amlctl.errors import AmlctlError, CheckFailed
+from amlctl.errors import AmlctlError, CheckFailed, SettingsError
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import walk_files
@@ -177,7 +177,10 @@ def _workspace_checks(
     project: Project, load_settings: Callable[[], Settings], open_workspace: Callable[[], Workspace]
 ) -> Iterator[Check]:
     wanted = load_settings().workspace().default_compute
-    target = next((one for one in list_compute_files(project) if one.name == wanted), None)
+    try:
+        target = next((one for one in list_compute_files(project) if one.name == wanted), None)
+    except SettingsError:
+        target = None  # the check of compute/ tells it
     try:
         yield from open_workspace().checks(target if isinstance(target, ClusterTarget) else None)
     except AmlctlError as error:

@@ -258,3 +258,41 @@ def test_one_of_several_datasets_that_fails_does_not_stop_the_others(data: Cli) 
     assert answer.code == 4
     assert "up to date" in answer.out
     assert "error: data_blobs/working/missing is not on this machine" in answer.err
+
+
+def test_what_would_hit_all_datasets_ends_the_sync_and_what_was_done_is_told(data: Cli) -> None:
+    for name in ("y", "z"):
+        data.write(f"data_blobs/working/{name}/f", name)
+    data("sync", "working/x")
+    data.write(".amlctl/store/datasets/working/y/HEAD", '{"format": 2}')
+    answer = data("sync", "working/x", "working/y", "working/z", "--json")
+    assert answer.code == 3
+    document = answer.document
+    assert [one["dataset"] for one in document["datasets"]] == ["working/x"]
+    assert [one["kind"] for one in document["errors"]] == ["settings"]
+    assert document["not_tried"] == ["working/z"]
+    assert "not tried: working/z" in answer.err
+    assert "error" in data("sync", "working/y", "working/z", "--json").document
+
+
+def test_a_store_that_is_damaged_is_told_with_the_command_that_mends_it(data: Cli) -> None:
+    data("sync", "working/x")
+    data.write(".amlctl/store/datasets/working/x/HEAD", "")
+    assert data("store", "verify", "--json").document["to_repair"] == ["working/x"]
+    hint = "hint: amlctl sync --repair data_blobs/working/x"
+    assert hint in data("store", "verify").out
+    for command in (("sync", "working/x"), ("status",), ("store", "stats")):
+        answer = data(*command)
+        assert answer.code == 1
+        assert answer.err.splitlines()[0].startswith("error: HEAD of working/x cannot be read")
+        assert hint in answer.err
+    assert data("sync", "--repair", "working/x").code == 0
+    assert data("store", "verify").out.startswith("all well")
+
+
+def test_a_file_in_the_place_of_the_local_state(folder: Cli) -> None:
+    folder("init")
+    folder.write(".amlctl", "")
+    assert folder.json("runs") == {"runs": []}
+    failed = [check["name"] for check in folder("doctor", "--json").document["checks"] if not check["ok"]]
+    assert failed == ["local state", "store"]

@@ -114,3 +114,12 @@ def test_a_python_that_is_not_here_is_found(bench: Bench) -> None:
     has_conda = bench.workspace.environment(EnvironmentSpec()).tool != "venv"
     assert found.ok is has_conda
     assert has_conda or "2.6" in found.message
+
+
+def test_a_broken_compute_file_is_told_once(bench: Bench) -> None:
+    bench.write("compute/local.yaml", "type: [\n")
+    found = run_checks(lambda: bench.project, lambda: bench.settings, lambda: bench.store, lambda: bench.workspace)
+    [broken] = [check for check in found if not check.ok]
+    assert broken.name == "compute"
+    assert "run the same command again" in broken.hint
+    assert {"store", "environment"} <= {check.name for check in found}

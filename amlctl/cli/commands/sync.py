@@ -11,6 +11,7 @@ from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.json import error_document
 from amlctl.cli.render.text import data
 from amlctl.config.sizes import parse_size
+from amlctl.core.events import Warned
 from amlctl.core.settings import LAYOUTS
 from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound, RightsError, UsageError
 from amlctl.operations.pull import pull as pull_operation
@@ -20,6 +21,9 @@ from amlctl.stores.contract import Store
 from amlctl.wiring import without_copies
 
 app = typer.Typer(add_completion=False)
+
+_OF_ONE_DATASET = (NotFound, Conflict, CheckFailed, RightsError)
+"""Errors that end the work on one PATH; any other would hit the next one, too."""
 
 _EXAMPLES = """\
 Examples:
@@ -74,6 +78,8 @@ def sync(
     """Make the store hold exactly what PATH holds now; only what changed travels."""
     if ours and theirs:
         raise UsageError("--ours and --theirs exclude each other", hint="amlctl sync --help")
+    if snapshot is not None and not snapshot:
+        raise UsageError("--snapshot is empty", hint="amlctl store stats lists the snapshots")
     if snapshot is not None and not is_pull:
         raise UsageError("--snapshot goes with --pull", hint=f"amlctl sync --pull --snapshot {snapshot} {paths[0]}")
     if layout is not None and layout not in LAYOUTS:
@@ -103,7 +109,8 @@ def sync(
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
     results: list[SyncResult] = []
     failures: list[AmlctlError] = []
-    for dataset in datasets:
+    not_tried: list[str] = []
+    for number, dataset in enumerate(datasets, 1):
         try:
             if is_pull:
                 done = pull_operation(
@@ -111,18 +118,25 @@ def sync(
                 )
             else:
                 done = (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, call.reporter)
-        except (NotFound, Conflict, CheckFailed, RightsError) as error:  # others would hit the next dataset, too
-            if len(datasets) == 1:
-                raise
+        except AmlctlError as error:
             failures.append(error)
+            if not isinstance(error, _OF_ONE_DATASET):
+                not_tried = datasets[number:]
+                break
         else:
             results.append(done)
-    documents = [result.to_json() for result in results]
-    errors = {"errors": [error_document(failure)["error"] for failure in failures]} if failures else {}
+    if len(failures) == 1 and not results:
+        raise failures[0]
+    document: dict[str, object] = {"datasets": [result.to_json() for result in results]}
+    if failures:
+        document["errors"] = [error_document(failure)["error"] for failure in failures]
+        document["not_tried"] = not_tried
     call.result(
-        documents[0] if len(paths) == 1 else {"datasets": documents, **errors},
+        results[0].to_json() if len(paths) == 1 else document,
         lambda style, width: [line for result in results for line in data.sync_lines(result, style, is_pull=is_pull)],
     )
+    if not_tried:
+        call.reporter(Warned(f"not tried: {', '.join(not_tried)}"))
     for failure in failures:
         call.output.tell(failure)
     return failures[0].exit_code if failures else 0

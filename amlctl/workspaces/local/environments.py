@@ -42,7 +42,7 @@ class Environments:
         place = self.place(spec)
         try:
             ready = read_json(place / "ready.json")
-        except (FileNotFoundError, SettingsError):
+        except (FileNotFoundError, NotADirectoryError, SettingsError):
             ready = None
         # The interpreter that a virtual environment links to may have been uninstalled since.
         if isinstance(ready, dict) and self.python(spec).exists():

@@ -97,8 +97,6 @@ class Supervisor:
         except Interrupted:
             raise
         except AmlctlError as error:
-            for line in error.details:
-                say(self._places.log, line)
             return failed(error, kind="environment")
         if not is_folder(self._store):
             bring(self._store, self._node, self._record, lambda line: say(self._places.log, line), self._check_canceled)
