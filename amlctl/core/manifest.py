@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from urllib.parse import unquote_to_bytes
 import xxhash
 
 from amlctl.core.content_id import EMPTY, is_content_id
+from amlctl.core.wording import typed_dataset
 from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 1
@@ -315,7 +315,7 @@ def parse_head(data: bytes, dataset: str) -> HeadValue:
 
 def repair_command(dataset: str) -> str:
     """What mends damage of the dataset in the store."""
-    return f"amlctl sync --repair {shlex.quote(f'data_blobs/{dataset}')}"
+    return f"amlctl sync --repair {typed_dataset(dataset)}"
 
 
 def encode_head(value: HeadValue) -> bytes:

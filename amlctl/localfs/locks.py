@@ -23,7 +23,7 @@ def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
             sink(Note(f"{purpose} waits for {holder}"))
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
-        file.write(f"{purpose} (process {os.getpid()})".encode())
+        file.write(os.fsencode(f"{purpose} (process {os.getpid()})"))
         file.flush()
         yield
 

@@ -60,27 +60,32 @@ class SyncState:
 
     def base(self, store: str, dataset: str) -> Optional[Base]:
         rows = self._database.rows(
-            "SELECT * FROM base WHERE store = ? AND dataset = ?", [store, os.fsencode(dataset)], key=2
+            "SELECT * FROM base WHERE store = ? AND dataset = ?", [_text(store), os.fsencode(dataset)], key=2
         )
         return Base(*rows[0]) if rows else None
 
     def bases(self, store: str) -> dict[str, Base]:
         """Every dataset that was synced with the store from here."""
-        rows = self._database.rows("SELECT * FROM base WHERE store = ? ORDER BY dataset", [store], key=1)
+        rows = self._database.rows("SELECT * FROM base WHERE store = ? ORDER BY dataset", [_text(store)], key=1)
         return {os.fsdecode(dataset): Base(*rest) for dataset, *rest in rows}
 
     def set_base(self, store: str, dataset: str, base: Base) -> None:
-        row = (store, os.fsencode(dataset), *base)
+        row = (_text(store), os.fsencode(dataset), *base)
         self._database.write("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?, ?)", [(*row, check_of(row))])
 
     def remember_pack(self, store: str, pack: str, size_bytes: int, members: Sequence[Member]) -> None:
-        row = (store, pack, size_bytes, member_rows(members))
+        row = (_text(store), pack, size_bytes, member_rows(members))
         self._database.write("INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?, ?)", [(*row, check_of(row))])
 
     def forget_pack(self, store: str, pack: str) -> None:
-        self._database.write("DELETE FROM pack WHERE store = ? AND pack = ?", [(store, pack)])
+        self._database.write("DELETE FROM pack WHERE store = ? AND pack = ?", [(_text(store), pack)])
 
     def packs(self, store: str) -> KnownPacks:
         """Every pack that was sent to the store from here, or was about to be; newest first."""
-        rows = self._database.rows("SELECT * FROM pack WHERE store = ? ORDER BY rowid DESC", [store], key=1)
+        rows = self._database.rows("SELECT * FROM pack WHERE store = ? ORDER BY rowid DESC", [_text(store)], key=1)
         return KnownPacks([KnownPack(*row) for row in rows])
+
+
+def _text(store: str) -> str:
+    """A store's URL as the database can hold it: a folder's name may have bytes that are no UTF-8."""
+    return store.encode("utf-8", "backslashreplace").decode()

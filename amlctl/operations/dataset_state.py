@@ -14,6 +14,7 @@ from pathlib import Path
 
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
+from amlctl.core.wording import typed_dataset
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
@@ -51,7 +52,7 @@ class DatasetState:
             here = "it is in the store" if self.head else "neither is it in the store"
             raise NotFound(
                 f"data_blobs/{self.dataset} is not on this machine; {here}",
-                hint=f"amlctl sync --pull data_blobs/{self.dataset}" if self.head else "check the path",
+                hint=f"amlctl sync --pull {typed_dataset(self.dataset)}" if self.head else "check the path",
             )
         return self.scanned
 

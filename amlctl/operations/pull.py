@@ -14,7 +14,7 @@ from dataclasses import replace
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder, empty_manifest
-from amlctl.core.wording import count
+from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.project import Project
@@ -122,7 +122,7 @@ def _pull(
     if conflicts:
         raise Conflict(
             f"{count(len(conflicts), 'file')} of {looked.dataset} changed here, to something else than in the store",
-            hint=f"amlctl sync --pull --ours data_blobs/{looked.dataset} keeps what is here, --theirs what is there",
+            hint=f"amlctl sync --pull --ours {typed_dataset(looked.dataset)} keeps yours, --theirs takes the store's",
             details=conflicts,
         )
     changes = diff(local, target)
@@ -151,7 +151,7 @@ def _pull(
             details=unsynced,
         )
     if snapshot is None and (kept := diff(wanted.entries, target).count):
-        drop = f"amlctl sync --pull --theirs --snapshot {wanted.snapshot[:12]} data_blobs/{looked.dataset}"
+        drop = f"amlctl sync --pull --theirs --snapshot {wanted.snapshot[:12]} {typed_dataset(looked.dataset)}"
         sink(Note(f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: {drop}"))
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)

@@ -25,6 +25,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.secret_names import looks_secret
 from amlctl.core.settings import Settings
+from amlctl.core.wording import typed_dataset
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.ignore_rules import code_rules
@@ -263,7 +264,7 @@ def _no_dataset(project: Project, dataset: str, is_here: bool) -> NotFound:
     if is_here:
         return NotFound(
             f"dataset {dataset} was never synced, and --no-sync leaves it so",
-            hint=f"amlctl sync data_blobs/{dataset}",
+            hint=f"amlctl sync {typed_dataset(dataset)}",
         )
     folder, missing = project.data_blobs_dir, ""
     for missing in Path(dataset).parts:

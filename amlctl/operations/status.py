@@ -18,9 +18,9 @@ from amlctl.stores.contract import Store
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """Paths that differ from the last sync (from HEAD, where this machine never synced). `remote_moved`: HEAD is
-    not where this machine left it. `snapshot` is HEAD's, or None. `here`: the dataset is on this machine; one that
-    is not has no list of deleted files, since a sync would delete none of them."""
+    """Paths that differ from the last sync; from HEAD where this machine never synced, and then none counts as deleted:
+    a sync would delete none. `remote_moved`: HEAD is not where this machine left it. `snapshot` is HEAD's, or None.
+    `here`: the dataset is on this machine; one that is not has no list of deleted files either."""
 
     dataset: str
     new: Sequence[str]
@@ -69,4 +69,6 @@ def _status(
     stored = head_manifest(store, dataset, head)
     before = base_manifest(store, looked, stored) if base is not None else stored
     changes = diff(before.entries, local)
-    return DatasetStatus(dataset, changes.added, changes.modified, changes.deleted, remote_moved, snapshot)
+    # What was never here was not deleted here; a first pull may have been interrupted.
+    deleted = () if base is None else changes.deleted
+    return DatasetStatus(dataset, changes.added, changes.modified, deleted, remote_moved, snapshot)

@@ -20,6 +20,7 @@ from amlctl.core.run import RunRecord, RunState
 from amlctl.core.run_id import new_run_id
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
+from amlctl.core.wording import typed_dataset
 from amlctl.errors import AmlctlError, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
@@ -167,7 +168,7 @@ def submit(
     if not record.is_final:
         return result(record)
     for dataset, snapshot in record.published.items():
-        here = f"to have it here: amlctl sync --pull data_blobs/{dataset}"
+        here = f"to have it here: amlctl sync --pull {typed_dataset(dataset)}"
         sink(Note(f"{dataset} was published as snapshot {snapshot[:12]}; {here}"))
     if record.status == RunState.COMPLETED.value and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))

@@ -26,7 +26,7 @@ from amlctl.core.manifest import (
 )
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
-from amlctl.core.wording import count
+from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.identify import OnContent, identify
 from amlctl.localfs.project import Project
@@ -322,7 +322,7 @@ class _Sync:
         if merged.conflicts:
             raise Conflict(
                 f"{count(len(merged.conflicts), 'file')} of {self._dataset} changed here and in the store",
-                hint=f"amlctl sync --ours data_blobs/{self._dataset} keeps what is here, --theirs what is in the store",
+                hint=f"amlctl sync --ours {typed_dataset(self._dataset)} keeps yours, --theirs takes the store's",
                 details=merged.conflicts,
             )
         return merged.entries, merged.taken_from_theirs
@@ -419,7 +419,7 @@ class _Sync:
             self._sink(
                 Note(
                     f"{self._dataset}: changes of the store are not here yet: "
-                    f"amlctl sync --pull data_blobs/{self._dataset}"
+                    f"amlctl sync --pull {typed_dataset(self._dataset)}"
                 )
             )
             # Kept here alone: the store has no snapshot that is just this, and needs none.

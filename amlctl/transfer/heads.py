@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from amlctl.core.manifest import HeadValue, dataset_folder, dataset_of_folder, encode_head, parse_head
+from amlctl.core.wording import typed_dataset
 from amlctl.errors import IntegrityError
 from amlctl.stores.contract import Store
 from amlctl.transfer.manifests import read_header
@@ -51,7 +52,7 @@ def last_written(store: Store, dataset: str) -> Head:
     if found is None or not manifests:
         raise IntegrityError(
             f"HEAD of {dataset} cannot be read, and there is no snapshot of it",
-            hint=f"delete {head_key(dataset)} in {store.url}, then amlctl sync data_blobs/{dataset}",
+            hint=f"delete {head_key(dataset)} in {store.url}, then amlctl sync {typed_dataset(dataset)}",
         )
     key = max(manifests, key=lambda entry: entry.modified_at).key
     try:

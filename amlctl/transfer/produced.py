@@ -7,7 +7,7 @@ from typing import Optional
 
 from amlctl.core.diff import merge
 from amlctl.core.manifest import HeadValue, Manifest, empty_manifest
-from amlctl.core.wording import count
+from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, NotFound
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import Head, read_head, swap_head
@@ -71,6 +71,6 @@ def _merged(store: Store, dataset: str, manifest_key: str, base_key: Optional[st
 def _not_newest(dataset: str, snapshot: str, why: str, details: Sequence[str] = ()) -> Conflict:
     return Conflict(
         f"{dataset}: {why}; snapshot {snapshot} is kept, but is not the newest",
-        hint=f"amlctl sync --pull --snapshot {snapshot[:12]} data_blobs/{dataset}",
+        hint=f"amlctl sync --pull --snapshot {snapshot[:12]} {typed_dataset(dataset)}",
         details=details,
     )

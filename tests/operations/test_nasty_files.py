@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from amlctl.operations.pull import pull
 from amlctl.operations.sync import SyncOptions, SyncResult, sync
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.manifests import read_manifest
+from tests.support.clones import Clones
 from tests.support.trees import Tree, read_tree, write_tree
 
 DATASET = "working/nasty"
@@ -293,3 +295,20 @@ def test_a_missing_folder_is_not_a_deletion(box: Box) -> None:
     with pytest.raises(NotFound, match="is not on this machine; it is in the store"):
         box.sync()
     assert box.pulled() == {"file": b"1"}
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
+@pytest.mark.parametrize("name", ["sp ace", "quo'te", os.fsdecode(b"no utf8 \xff")])
+def test_folders_of_project_store_and_dataset_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    clones = Clones(tmp_path / name)
+    one, dataset = clones["one"], f"working/{name}"
+    one.make({"a": b"1"}, dataset)
+    assert one.sync(dataset).added == 1
+    assert list(one.status(dataset).new) == []
+    assert clones.stored(dataset) == {"a": b"1"}
+    shutil.rmtree(one.project.dataset_path(dataset))
+    with pytest.raises(NotFound) as caught:
+        one.sync(dataset)
+    assert shlex.split(caught.value.hint) == ["amlctl", "sync", "--pull", f"data_blobs/{dataset}"]
+    one.pull(dataset)
+    assert one.sync(dataset).unchanged == 1

@@ -385,6 +385,16 @@ def test_one_dataset_as_a_link_to_a_folder_elsewhere(clones: Clones, one: Clone,
     assert clones.stored() == {"a": b"1", "b/c": b"2"}
 
 
+def test_what_a_pull_has_not_brought_yet_is_not_called_deleted(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make({"a": b"1", "b": b"2", "c": b"3"})
+    one.sync()
+    two.make({"a": b"1", "b": b"other", "d": b"4"})  # as after a first pull that was interrupted, and some work
+    status = two.status()
+    assert (status.new, status.modified, status.deleted) == (["d"], ["b"], ())
+    assert status.remote_moved
+
+
 def test_a_folder_that_is_gone_comes_back_with_a_pull(clones: Clones) -> None:
     """Its absence is no deletion of each of its files: a sync of it says that it is not here, and names the pull."""
     one = clones["one"]

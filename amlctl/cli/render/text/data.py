@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from amlctl.cli.render.quantities import duration, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import fields, printable
-from amlctl.core.wording import count
+from amlctl.core.wording import count, typed_dataset
 
 if TYPE_CHECKING:
     from amlctl.operations.status import DatasetStatus
@@ -72,7 +72,7 @@ def status_lines(statuses: Sequence[DatasetStatus], style: Style, *, is_verbose:
             told = style.warning("not on this machine")
         lines.append(f"{style.name(printable(status.dataset))}  {told}".rstrip())
         if not status.here:
-            lines.append(f"  amlctl sync --pull data_blobs/{printable(status.dataset)} brings it here")
+            lines.append(f"  amlctl sync --pull {printable(typed_dataset(status.dataset))} brings it here")
         elif status.remote_moved:
             lines.append("  the store has moved on: amlctl sync merges, amlctl sync --pull brings it here")
         for word, paths, paint in (

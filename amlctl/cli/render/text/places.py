@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
 from amlctl.core.compute import LocalTarget
-from amlctl.core.wording import count
+from amlctl.core.wording import count, typed_dataset
 
 if TYPE_CHECKING:
     from amlctl.core.check import Check
@@ -176,6 +175,6 @@ def verify_lines(result: VerifyResult, style: Style) -> list[str]:
     if not result.damaged:
         return [f"{style.good('all well')}  {what}"]
     lines = [f"{style.bad('damaged')}  {count(len(result.damaged), 'file')} of {what}"]
-    mend = " ".join(shlex.quote(f"data_blobs/{printable(dataset)}") for dataset in result.to_repair)
+    mend = " ".join(printable(typed_dataset(dataset)) for dataset in result.to_repair)
     told = [f"  {printable(path)}" for path in result.damaged]
     return [*lines, *told, f"hint: amlctl sync --repair {mend}, where a good copy is on this machine"]
