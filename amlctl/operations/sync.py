@@ -44,7 +44,7 @@ from amlctl.operations.sync_result import SyncOptions as SyncOptions
 from amlctl.operations.sync_result import SyncResult as SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import Head, read_head, swap_head
+from amlctl.transfer.heads import Head, head_key, swap_head
 from amlctl.transfer.known import KnownContents, ensure_kept
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import write_manifest
@@ -341,7 +341,7 @@ class _Sync:
         if self._lease.is_held:
             return
         self._lease.take()
-        present, known = read_head(self._store, self._dataset), self._looked.head
+        present, known = self._store.get_versioned(head_key(self._dataset)), self._looked.head
         if (present and present.version) != (known and known.version):
             raise _HeadMoved(f"{self._dataset} was synced by another machine", hint="run the same command again")
 

@@ -193,13 +193,13 @@ def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: st
     assert _stored(tmp_path, store) == tree
 
 
-@pytest.mark.parametrize("head", [b"", b"\x00" * 80])
-def test_a_damaged_head_is_named_and_repaired(tmp_path: Path, head: bytes) -> None:
+@pytest.mark.parametrize(("head", "layout"), [(b"", "auto"), (b"\x00" * 80, "auto"), (b"", "mirror")])
+def test_a_damaged_head_is_named_and_repaired(tmp_path: Path, head: bytes, layout: str) -> None:
     """As a power cut leaves it: its name is there, its bytes are not."""
     clones = Clones(tmp_path)
     one, two = clones["one"], clones["two"]
     one.make(_tree(7))
-    one.sync()
+    one.sync(layout=layout)
     two.pull()
     (two.root / "theirs").write_bytes(b"theirs")
     two.sync()
