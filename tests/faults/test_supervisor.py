@@ -274,3 +274,26 @@ def test_a_number_that_belongs_to_somebody_else_is_left_alone() -> None:
         stranger.kill()
         stranger.wait()
     assert not is_alive(identity)
+
+
+def test_a_record_that_a_power_cut_has_damaged_comes_back_from_the_store(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path, slots=1)
+    ended = bench.run("print('done')").run
+    RunPlaces(bench.project.state_dir, ended).record.write_bytes(b"")
+    # Who had the slot before is looked at by the next one, whose own run does not depend on it.
+    assert bench.run("print('next')").status == "Completed"
+    assert bench.workspace.read(ended).status == "Completed"
+    assert ended in [record.run for record in bench.workspace.list_runs()]
+    run = bench.start(SLEEPER)
+    pids_of(bench, run)
+    kill_supervisor(bench, run)
+    RunPlaces(bench.project.state_dir, run).record.write_bytes(b"")
+    assert_failed_for_want_of_a_supervisor(bench.workspace.read(run), "Running")
+
+
+def test_a_record_that_is_lost_altogether_costs_no_other_run(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path, slots=1)
+    ended = bench.run("print('done')").run
+    RunPlaces(bench.project.state_dir, ended).record.write_bytes(b"")
+    bench.store.put(f"runs/{ended}/record.json", b"", replace=True)
+    assert bench.run("print('next')").status == "Completed"

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from amlctl.core.run import RunRecord
-from amlctl.errors import AmlctlError
+from amlctl.errors import AmlctlError, SettingsError
 from amlctl.localfs.atomic import read_json, write_json
-from amlctl.runtime.run_documents import save_record
+from amlctl.runtime.run_documents import load_record, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.places import RunPlaces
 
 
-def load(places: RunPlaces) -> RunRecord | None:
+def load_copy(places: RunPlaces) -> RunRecord | None:
     """The working copy; None where there is none. Raises SettingsError."""
     try:
         return RunRecord.from_json(read_json(places.record))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def load(places: RunPlaces, store: Store) -> RunRecord | None:
+    """The working copy; None where there is none. One that a power cut has damaged is replaced by the store's.
+
+    Raises SettingsError where neither can be read.
+    """
+    try:
+        return load_copy(places)
+    except SettingsError:
+        record = load_record(store, places.run)
+        if record is None:
+            raise
+        write_json(places.record, record.to_json())
+        return record
 
 
 def save(places: RunPlaces, store: Store, record: RunRecord) -> AmlctlError | None:

@@ -33,11 +33,11 @@ def recover(places: RunPlaces, store: Store, clock: Clock) -> RunRecord | None:
 
     Of several readers at once one does it and the others wait for it. None where there is no record.
     """
-    record = records.load(places)
+    record = records.load(places, store)
     if record is None or record.is_final:
         return record
     with taken_over(places) as is_ours:
-        record = records.load(places)
+        record = records.load(places, store)
         if not is_ours or record is None or record.is_final:
             return record
         leader = read_leader(places)

@@ -21,7 +21,7 @@ from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note
 from amlctl.core.run import RunRecord, RunState
-from amlctl.errors import AmlctlError, Interrupted, NotFound
+from amlctl.errors import AmlctlError, Interrupted, NotFound, SettingsError
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
 from amlctl.runtime.run_documents import read_failure
@@ -125,7 +125,8 @@ class Supervisor:
             queue.leave(ticket)
         if slot.previous_run and slot.previous_run != self._record.run:
             # A run whose supervisor was killed may still be working in this slot.
-            recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, utc_now)
+            with contextlib.suppress(SettingsError):  # its record is lost: no matter of this run
+                recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, utc_now)
         return slot
 
     def _start_processes(self, processes: RankProcesses, spec: EnvironmentSpec, slot: Slot) -> None:
@@ -263,7 +264,7 @@ def main(arguments: Sequence[str]) -> None:
         write_json(places.supervisor, identity.to_json())
     with Wakeups() as wakeups:
         try:
-            record = records.load(places)
+            record = records.load_copy(places)
             if record is None:
                 raise NotFound(f"run {run} has no record")
             Supervisor(settings, run, record, wakeups).run()

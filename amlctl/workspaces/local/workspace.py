@@ -112,7 +112,7 @@ class LocalWorkspace:
     def read(self, run: str) -> RunRecord:
         places = self._places(run)
         self._seen[run] = _mtime_ns(places.record)
-        known = records.load(places)
+        known = records.load(places, self._store)
         if known is not None and known.workspace != self._name:
             hint = f"amlctl --workspace {known.workspace} runs show {run}"
             raise NotFound(f"run {run} is one of workspace {known.workspace}", hint=hint)
