@@ -109,12 +109,17 @@ def cancel(workspace: Workspace, run: str) -> CancelResult:
     return CancelResult(run, workspace.read(run).status, was_ended=False)
 
 
-def delete(workspace: Workspace, run: str) -> None:
-    """Forget an ended run in workspace and store; what was fetched to `outputs/` stays. Raises Conflict, NotFound."""
-    record = workspace.read(run)
-    if not record.is_final:
-        raise Conflict(f"run {run} is {record.status}", hint=f"amlctl runs cancel {run}")
-    workspace.delete(run)
+def delete(runs: Mapping[str, Workspace]) -> None:
+    """Forget ended runs in workspace and store; what was fetched to `outputs/` stays.
+
+    Raises Conflict (one goes on: then none is deleted), NotFound.
+    """
+    for run, workspace in runs.items():
+        record = workspace.read(run)
+        if not record.is_final:
+            raise Conflict(f"run {run} is {record.status}", hint=f"amlctl runs cancel {run}")
+    for run, workspace in runs.items():
+        workspace.delete(run)
 
 
 def open_run(project: Project, workspace: Workspace, run: str) -> str:

@@ -61,14 +61,17 @@ def test_comparing_shows_what_differs(bench: Bench) -> None:
 
 
 def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
+    bench.script("print(1)")
+    ended = bench.submit("train.py").record.run
     bench.script(FOREVER)
     run = bench.submit("train.py", is_detached=True).record.run
     with pytest.raises(Conflict):
-        runs.delete(bench.workspace, run)
+        runs.delete({ended: bench.workspace, run: bench.workspace})
+    assert bench.workspace.read(ended).status == "Completed"
     assert not runs.cancel(bench.workspace, run).was_ended
     wait_for_state(bench, run, "Canceled")
     assert runs.cancel(bench.workspace, run).was_ended
-    runs.delete(bench.workspace, run)
+    runs.delete({run: bench.workspace})
     with pytest.raises(NotFound):
         runs.show(bench.workspace, bench.store, run, null_sink)
     assert not list(bench.store.list(f"runs/{run}/"))

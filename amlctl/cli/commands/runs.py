@@ -127,7 +127,6 @@ def delete(
             raise UsageError("nobody is there to be asked", hint=f"amlctl runs delete {' '.join(found)} --yes")
         if not confirm(f"Delete {', '.join(found)}: record, logs and stored outputs?", call.output):
             return 1
-    for run_id in found:
-        operations.delete(workspaces[run_id], run_id)
+    operations.delete(workspaces)
     call.result({"deleted": found}, lambda style, width: [f"deleted {run_id}" for run_id in found])
     return 0
