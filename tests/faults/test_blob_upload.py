@@ -46,7 +46,7 @@ def open_with(azurite: Azurite, proxy: FaultProxy, container: str) -> Iterator[O
     opened: list[AzureBlobStore] = []
 
     def open_it(max_blocks: int = MAX_BLOCKS) -> AzureBlobStore:
-        limits = Limits(single_bytes=2 * BLOCK, block_bytes=BLOCK, max_blocks=max_blocks)
+        limits = Limits(2 * BLOCK, BLOCK, max_blocks, pack_block_bytes=BLOCK)
         variables = {"AZURE_STORAGE_KEY": azurite.key}
         store = open_blob_store(
             f"{proxy.url}/{container}/p", variables, workers=4, limits=limits, sleep=lambda seconds: None

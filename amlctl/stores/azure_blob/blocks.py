@@ -19,6 +19,8 @@ from itertools import islice
 
 import xxhash
 
+from amlctl.stores.contract import Buffer
+
 MIB = 1 << 20
 MIN_BLOCK = 4 * MIB
 MAX_BLOCKS = 50_000
@@ -53,8 +55,22 @@ class Block:
 
 def block_id(data: bytes) -> str:
     """Base64 of hash and anchor: 64 characters for every block, as the service wants them of one length."""
-    raw = xxhash.xxh3_128_digest(data) + data[:_ANCHOR].ljust(_ANCHOR, b"\0")
-    return base64.b64encode(raw).decode()
+    return _id(xxhash.xxh3_128_digest(data), data[:_ANCHOR])
+
+
+def block_id_of(parts: Sequence[Buffer]) -> str:
+    """`block_id` of parts that follow each other."""
+    state = xxhash.xxh3_128()
+    start = b""
+    for part in parts:
+        state.update(part)
+        if len(start) < _ANCHOR:
+            start += bytes(part[: _ANCHOR - len(start)])
+    return _id(state.digest(), start)
+
+
+def _id(digest: bytes, anchor: bytes) -> str:
+    return base64.b64encode(digest + anchor.ljust(_ANCHOR, b"\0")).decode()
 
 
 def block_size(size_bytes: int, *, smallest: int = MIN_BLOCK) -> int:

@@ -23,7 +23,7 @@ from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential
 from amlctl.stores.azure_blob.network_errors import is_lasting, not_blob_storage, refused_by_proxy, unreachable
 from amlctl.stores.azure_blob.response import answer_of, moment_of, retry_after_s
-from amlctl.stores.contract import Traffic
+from amlctl.stores.contract import Buffer, Traffic
 from amlctl.stores.pace import Pace
 
 VERSION = "2021-12-02"
@@ -35,7 +35,7 @@ _LONGEST_ASKED_S = 120.0
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
 """Each answer of the service has one of these headers; a login page of the network has none."""
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _PACED_BYTES = 64 << 10
 """What goes at once where the bandwidth is limited: the rate is kept inside a request, too."""
 _SKEW_S = 15 * 60
@@ -45,20 +45,20 @@ _SKEW_S = 15 * 60
 class Body:
     """Parts that follow each other; small ones travel together."""
 
-    def __init__(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
-        self._parts = parts
+    def __init__(self, parts: Sequence[Buffer]) -> None:
+        self.parts = parts
         self.size_bytes = sum(memoryview(part).nbytes for part in parts)
 
     def md5(self) -> bytes:
         digest = hashlib.md5(usedforsecurity=False)
-        for part in self._parts:
+        for part in self.parts:
             digest.update(part)
         return digest.digest()
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        waiting: list[bytes | bytearray | memoryview] = []
+        waiting: list[Buffer] = []
         size = 0
-        for part in self._parts:
+        for part in self.parts:
             if memoryview(part).nbytes >= _CHUNK:
                 if waiting:
                     yield b"".join(waiting)

@@ -155,7 +155,11 @@ class AzureBlobStore:
                 )
             with self._uploader.window.taken(body.size_bytes):
                 return self._put_small(key, Body([_read(body)]), body.content_id, replace=replace)
-        return self._put_small(key, Body([body] if isinstance(body, bytes) else body), "", replace=replace)
+        parts = [body] if isinstance(body, bytes) else body
+        whole = Body(parts)
+        if whole.size_bytes > self._limits.single_bytes:
+            return self._making_container(lambda: self._uploader.put_parts(key, parts, replace=replace))
+        return self._put_small(key, whole, "", replace=replace)
 
     def _put_small(self, key: str, sent: Body, identity: str, *, replace: bool) -> bool:
         if not replace and sent.size_bytes > _ASK_FIRST and self.info(key) is not None:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
-from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_size, cut
+from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
 from amlctl.stores.azure_blob.service import Answer, BlobService, Body, md5_header
 from amlctl.stores.azure_blob.window import Window
-from amlctl.stores.contract import FileBody
+from amlctl.stores.contract import Buffer, FileBody
 
 CONTENT_ID = "x-ms-meta-content_id"
 COPIED_FROM = "x-ms-meta-copied_from"
@@ -32,11 +32,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes from which a value travels in blocks, smallest block, and blocks of one value at most."""
+    """Bytes from which a value travels in blocks, smallest block, and blocks of one value at most.
+
+    `pack_block_bytes`: a pack is never edited, so its blocks are as large as what a kill may cost, and few.
+    """
 
     single_bytes: int = 8 << 20
     block_bytes: int = 4 << 20
     max_blocks: int = MAX_BLOCKS
+    pack_block_bytes: int = 16 << 20
 
 
 class Uploader:
@@ -71,6 +75,35 @@ class Uploader:
         if not replace:
             headers.update({"if-match": etag} if etag else {"if-none-match": "*"})
         return self._commit(key, blocks, headers, body.content_id)
+
+    def put_parts(self, key: str, parts: Sequence[Buffer], *, replace: bool) -> bool:
+        """Parts in memory of more than `single_bytes` together, in blocks side by side: one connection is no line.
+
+        False where the value was there and is not replaced.
+        """
+        _, waiting, etag = self._block_list(key)
+        # Azurite gives an ETag also where nothing but blocks without a list is there.
+        if etag is not None and not replace and self.state(key)[1] is not None:
+            return False
+        if any(len(block.id) != ID_LENGTH for block in waiting):
+            waiting = []
+            self._discard_uncommitted(key, [])
+            self._service.blob("DELETE", key, accept=(404,))
+        there = {block.id for block in waiting}
+        ids: list[str] = []
+        jobs: list[Future[None]] = []
+        try:
+            for body in _grouped(parts, self._limits.pack_block_bytes):
+                ids.append(block_id_of(body.parts))
+                if ids[-1] not in there:
+                    jobs.append(self._send_block(key, ids[-1], body, _nobody))
+                    raise_early(jobs)
+            for job in jobs:
+                job.result()
+        except BaseException:
+            _settle(jobs)
+            raise
+        return self._commit(key, ids, {} if replace else {"if-none-match": "*"}, "")
 
     def _block_list(self, key: str) -> tuple[list[Block], list[Block], str | None]:
         """Committed and uncommitted blocks, and the ETag (None: there is no committed value)."""
@@ -157,7 +190,7 @@ class Uploader:
                         body.on_bytes(size)
                         continue
                     there.add(ids[-1])
-                    jobs.append(self._send_block(key, ids[-1], data, body.on_bytes))
+                    jobs.append(self._send_block(key, ids[-1], Body([data]), body.on_bytes))
                     raise_early(jobs)
         except OSError as error:
             _settle(jobs)
@@ -171,22 +204,21 @@ class Uploader:
             raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
         return ids, md5_header(md5.digest()) if with_md5 else ""
 
-    def _send_block(self, key: str, identity: str, data: bytes, on_bytes: Callable[[int], None]) -> Future[None]:
-        size_bytes = len(data)
-        self.window.take(size_bytes)
+    def _send_block(self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None]) -> Future[None]:
+        self.window.take(body.size_bytes)
         try:
-            job = self._pool.submit(self._put_block, key, identity, data, on_bytes)
+            job = self._pool.submit(self._put_block, key, identity, body, on_bytes)
         except BaseException:
-            self.window.give_back(size_bytes)
+            self.window.give_back(body.size_bytes)
             raise
+        size_bytes = body.size_bytes  # alone: the callback may not keep the bytes themselves
         job.add_done_callback(lambda _: self.window.give_back(size_bytes))
         return job
 
-    def _put_block(self, key: str, identity: str, data: bytes, on_bytes: Callable[[int], None]) -> None:
-        body = Body([data])
+    def _put_block(self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None]) -> None:
         headers = {"content-md5": md5_header(body.md5())}
         self._service.blob("PUT", key, {"comp": "block", "blockid": identity}, headers, body)
-        on_bytes(len(data))
+        on_bytes(body.size_bytes)
 
     def _discard_uncommitted(self, key: str, committed: list[Block]) -> str:
         """What another program has left under ids of another length: ours would be refused beside it. The new ETag."""
@@ -199,8 +231,8 @@ class Uploader:
             return True
         if answer.status == 400 and answer.code != "InvalidBlockList":  # else someone else has taken the blocks away
             raise self._service.error(answer, key)
-        whole, _ = self.state(key)
-        if whole == content:
+        whole, etag = self.state(key)
+        if etag is not None and whole == content:
             # Someone else, or our own try whose answer was lost, has finished the same value.
             return answer.was_repeated
         raise Conflict(f"{key} in the store was changed by someone else", hint="run the same command again")
@@ -219,6 +251,24 @@ def raise_early(jobs: list[Future[_T]]) -> None:
     """What has failed already need not wait for the rest of the file."""
     while jobs and jobs[0].done():
         jobs.pop(0).result()
+
+
+def _grouped(parts: Sequence[Buffer], size_bytes: int) -> Iterator[Body]:
+    """Parts that follow each other, of at least so many bytes together; the last group has the rest."""
+    group: list[Buffer] = []
+    size = 0
+    for part in parts:
+        group.append(part)
+        size += len(part)
+        if size >= size_bytes:
+            yield Body(group)
+            group, size = [], 0
+    if group:
+        yield Body(group)
+
+
+def _nobody(size_bytes: int) -> None:
+    """Nobody asks how far a pack is."""
 
 
 def _settle(jobs: list[Future[None]]) -> None:
