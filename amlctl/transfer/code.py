@@ -7,7 +7,6 @@ index, is written last: a snapshot without it is not complete.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import amlctl
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.deflate import gzip_bytes
 from amlctl.localfs.identify import file_content_id, identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
@@ -116,7 +116,7 @@ def send_code(
     sent = 0
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
     # Compressed: it is the most that travels for one changed file.
-    index = gzip.compress(encode_index([TreeFile(*entry) for entry in code.entries]), mtime=0)
+    index = gzip_bytes(encode_index([TreeFile(*entry) for entry in code.entries]))
     is_folder = store.local_path(FORMAT_KEY) is not None
     is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
     if is_whole and not is_folder:

@@ -27,11 +27,10 @@ from amlctl.core.manifest import (
     shard_entries,
 )
 from amlctl.errors import IntegrityError
+from amlctl.localfs.deflate import gzip_bytes
 from amlctl.stores.contract import Store
 
 _WORKERS = 8
-_LEVEL = 3
-"""Content ids do not compress, paths do with any level; more effort gains some per cent at several times the cost."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -
             section = encode_section(entries, manifest)
             names.append(f"{content_id(section)}.gz")
             if replace or names[-1] not in manifest.shards:
-                new[f"{folder}/shards/{names[-1]}"] = gzip.compress(section, _LEVEL, mtime=0)
+                new[f"{folder}/shards/{names[-1]}"] = gzip_bytes(section)
     header = ManifestHeader(
         manifest.dataset,
         manifest.snapshot,
@@ -66,7 +65,7 @@ def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -
         created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="seconds"),
         shards=names,
     )
-    data = gzip.compress(header.encode() + inline, _LEVEL, mtime=0)
+    data = gzip_bytes(header.encode() + inline)
     key = f"{folder}/{manifest.snapshot}-{content_id(data)}.gz"
     with ThreadPoolExecutor(max(1, min(_WORKERS, len(new)))) as pool:
         put = functools.partial(store.put, replace=replace)

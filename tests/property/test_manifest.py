@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from amlctl.core.manifest import (
     unescape_path,
 )
 from amlctl.errors import IntegrityError
+from amlctl.localfs.deflate import gzip_bytes
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.manifests import read_manifest, write_manifest
 
@@ -113,6 +115,24 @@ def test_one_changed_file_changes_one_shard(number: int) -> None:
 def test_paths_that_leave_the_dataset_are_refused(path: str) -> None:
     with pytest.raises(IntegrityError):
         check_path(path)
+
+
+@given(st.text("a./\0", max_size=6))
+def test_a_path_is_refused_exactly_where_a_part_of_it_is_none(path: str) -> None:
+    parts = path.removesuffix("/").split("/")
+    is_good = path == "." or not ("\0" in path or {"", ".", ".."} & set(parts))
+    try:
+        check_path(path)
+    except IntegrityError:
+        assert not is_good
+    else:
+        assert is_good
+
+
+@given(st.binary(max_size=5000))
+def test_gzip_files_are_those_of_every_gzip(data: bytes) -> None:
+    assert gzip.decompress(gzip_bytes(data)) == data
+    assert gzip_bytes(data) == gzip_bytes(data)
 
 
 @given(st.lists(names, min_size=1, max_size=4).map("/".join))
