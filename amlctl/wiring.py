@@ -5,6 +5,7 @@ Providers are imported here and nowhere else, each only when it is needed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -141,6 +142,10 @@ def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | N
 _STORES = "a folder, or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
 
 
+_SLIP = re.compile(r"(?i)https?[:/]")
+"""`https:/x` and `https//x` are slips, not folders of that name."""
+
+
 def open_store(
     url: str,
     project: Project,
@@ -159,6 +164,8 @@ def open_store(
     from amlctl.stores.pace import Pace
 
     pace = Pace(bytes_per_s) if bytes_per_s else None
+    if url != url.strip() or set("\t\r\n") & set(url):  # urlsplit would leave line breaks out, and tell nobody
+        raise _no_store(url, "has a blank at an end, or a line break", hint=_STORES)
     if _is_remote(url):
         from amlctl.stores.azure_blob.store import open_blob_store
 
@@ -171,7 +178,7 @@ def open_store(
         if parts.netloc not in ("", "localhost"):
             raise _no_store(url, "names another host", hint="file:///FOLDER")
         folder = Path(unquote(parts.path))
-    elif "://" in url or parts.scheme in ("http", "https"):  # https:/x is a slip, not a folder of that name
+    elif "://" in url or _SLIP.match(url):
         raise _no_store(url, "is of no known kind", hint=_STORES)
     else:
         folder = Path(url).expanduser()

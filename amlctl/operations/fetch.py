@@ -26,6 +26,7 @@ from amlctl.localfs.project import Project
 from amlctl.operations.logs import collapsed_log
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
 from amlctl.stores.contract import Store
+from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.tree import restore_tree
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
@@ -148,16 +149,17 @@ def _fetch_outputs(
         return (0, 0, 0, 0)  # nothing was saved yet, or the run never began
     # As in the store: those of the first node, and beside them a folder for each other one.
     folder = prefix.removeprefix(outputs_prefix(run))
-    done = restore_tree(
-        store,
-        prefix,
-        index_key,
-        target / folder,
-        include=lambda path: include(folder + path),
-        spare=lambda path: fetched.is_users(folder + path),
-        subject=run,
-        sink=sink,
-    )
+    with ended_by_interrupt(store):
+        done = restore_tree(
+            store,
+            prefix,
+            index_key,
+            target / folder,
+            include=lambda path: include(folder + path),
+            spare=lambda path: fetched.is_users(folder + path),
+            subject=run,
+            sink=sink,
+        )
     fetched.remember(folder + path for path in done.restored)
     kept.extend(folder + path for path in done.spared)
     return (done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)

@@ -24,6 +24,7 @@ from amlctl.operations.dataset_state import DatasetState, LocalState, base_manif
 from amlctl.operations.pull_target import PullTarget, hidden
 from amlctl.operations.sync import SyncOptions, SyncResult
 from amlctl.stores.contract import Store
+from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.manifests import read_header, read_manifest
 from amlctl.transfer.receive import receive
 
@@ -45,7 +46,7 @@ def pull(
     """
     started = time.monotonic()
     requests = store.traffic.requests
-    with local_state(project, f"amlctl sync --pull {dataset}", sink) as state:
+    with local_state(project, f"amlctl sync --pull {dataset}", sink) as state, ended_by_interrupt(store):
         looked = look_at(project, store, dataset, options.ignore, state, sink)
         if looked.head is None:
             raise NotFound(f"the store {store.url} has no dataset {dataset}", hint="amlctl store stats lists them")

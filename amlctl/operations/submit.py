@@ -41,6 +41,7 @@ from amlctl.runtime.run_documents import save_record
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import CodeFiles, code_index_key, collect_code, send_code
 from amlctl.transfer.heads import read_head
+from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.known import ensure_kept
 from amlctl.workspaces.contract import EnvironmentInfo, Workspace
 
@@ -323,7 +324,9 @@ def _send_code(project: Project, workspace: Workspace, store: Store, spec: RunSp
         records = load_all(project.state_dir)
         return next((record.code for record in records if record.workspace == workspace.name and record.code), None)
 
-    return send_code(store, _collect_code(project, spec, sink), earlier=earlier, sink=sink).id
+    code = _collect_code(project, spec, sink)
+    with ended_by_interrupt(store):
+        return send_code(store, code, earlier=earlier, sink=sink).id
 
 
 def _collect_code(project: Project, spec: RunSpec, sink: EventSink) -> CodeFiles:

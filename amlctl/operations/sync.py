@@ -45,6 +45,7 @@ from amlctl.operations.sync_result import SyncResult as SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import Head, head_key, swap_head
+from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.known import KnownContents, ensure_kept
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import write_manifest
@@ -66,7 +67,8 @@ def sync(project: Project, store: Store, dataset: str, options: SyncOptions, sin
         try:
             for attempt in range(_TRIES):
                 try:
-                    result = _Sync(project, store, dataset, options, state, lease, sink).run()
+                    with ended_by_interrupt(store):
+                        result = _Sync(project, store, dataset, options, state, lease, sink).run()
                     break
                 except _HeadMoved:
                     sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))

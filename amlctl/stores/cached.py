@@ -82,6 +82,12 @@ class CachedStore:
     def local_path(self, key: str) -> Optional[Path]:
         return self.store.local_path(key)
 
+    def interrupt(self) -> None:
+        self.store.interrupt()
+
+    def resume(self) -> None:
+        self.store.resume()
+
     def _keep(self, name: str, data: bytes) -> None:
         if _is_whole(name, data):
             self._copies.put(name, data)

@@ -9,7 +9,7 @@ Keys are relative POSIX paths: no empty part, no `.` or `..`, no NUL. Guarantees
 - All methods may be called from several threads at once. Retries, where a service needs them, happen inside.
 
 Errors are those of `amlctl.errors` only: NotFound, Conflict, RightsError, LoginError, SettingsError,
-ServiceUnavailable (network, service, full disk).
+ServiceUnavailable (network, service, full disk), Interrupted.
 """
 
 from __future__ import annotations
@@ -154,6 +154,13 @@ class Store(Protocol):
     def local_path(self, key: str) -> Optional[Path]:
         """Where this machine can open the value as a file, if it can. The file must not be changed."""
         ...
+
+    def interrupt(self) -> None:
+        """Whoever waits for a network or a limit of bandwidth, in any thread, and whoever asks until `resume`, gets
+        Interrupted at once. A store that waits for neither need not do anything."""
+        ...
+
+    def resume(self) -> None: ...
 
 
 def is_valid_key(key: str) -> bool:

@@ -162,6 +162,12 @@ class DirectoryStore:
         path = self._path(key)
         return path if path.is_file() else None
 
+    def interrupt(self) -> None:
+        """A disk answers soon."""
+
+    def resume(self) -> None:
+        """Nothing was interrupted."""
+
     def _path(self, key: str) -> Path:
         if not is_valid_key(key):
             raise SettingsError(f"{key!r} is no key of a store")

@@ -19,7 +19,7 @@ class PacedStore:
 
     def __init__(self, store: Store, pace: Pace) -> None:
         self._store = store
-        self._pace = pace.take
+        self._pace = pace
 
     @property
     def url(self) -> str:
@@ -35,38 +35,38 @@ class PacedStore:
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         data = self._store.get(key, start=start, length=length)
-        self._pace(len(data))
+        self._pace.take(len(data))
         return data
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
         found = self._store.get_versioned(key)
-        self._pace(len(found.data) if found else 0)
+        self._pace.take(len(found.data) if found else 0)
         return found
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
         size_bytes = self._store.download(key, target, parts)
-        self._pace(size_bytes)
+        self._pace.take(size_bytes)
         return size_bytes
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
         if isinstance(body, FileBody):
             return self._store.put(key, replace_fields(body, on_bytes=self._paced(body.on_bytes)), replace=replace)
         was_written = self._store.put(key, body, replace=replace)
-        self._pace(_size_bytes(body) if was_written else 0)
+        self._pace.take(_size_bytes(body) if was_written else 0)
         return was_written
 
     def _paced(self, on_bytes: Callable[[int], None]) -> Callable[[int], None]:
         """Part by part: so the rate is kept inside a file, and what is told has had its time."""
 
         def take(size_bytes: int) -> None:
-            self._pace(size_bytes)
+            self._pace.take(size_bytes)
             on_bytes(size_bytes)
 
         return take
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         version = self._store.swap(key, data, expected=expected)
-        self._pace(len(data))
+        self._pace.take(len(data))
         return version
 
     def info(self, key: str) -> Optional[Entry]:
@@ -84,6 +84,14 @@ class PacedStore:
     def local_path(self, key: str) -> Optional[Path]:
         """None: a file that is opened directly would pass the limit by."""
         return None
+
+    def interrupt(self) -> None:
+        self._pace.interrupt()
+        self._store.interrupt()
+
+    def resume(self) -> None:
+        self._pace.resume()
+        self._store.resume()
 
 
 def _size_bytes(body: Union[bytes, Sequence[Buffer]]) -> int:

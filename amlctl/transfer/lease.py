@@ -22,6 +22,8 @@ from amlctl.stores.contract import Store
 
 _STALE_S = 60.0
 _ASK_EVERY_S = 1.0
+_FREED_S = 2.0
+"""So long the end of a command waits for the network to free it; without that it runs out."""
 
 
 class MirrorLease:
@@ -89,11 +91,8 @@ class MirrorLease:
         if self._renewer is None:
             return
         self._ended.set()
-        self._renewer.join()
+        self._renewer.join(_FREED_S)
         self._renewer = None
-        if not self._is_lost:
-            with suppress(AmlctlError):  # then it runs out by itself
-                self._store.swap(self._key, b"{}\n", expected=self._version)
 
     def _swap(self, expected: str | None) -> None:
         self._count += 1
@@ -104,6 +103,9 @@ class MirrorLease:
         while not self._ended.wait(self._stale_s / 4) and not self._is_lost:
             with suppress(AmlctlError):  # a network that comes back in time has harmed nothing
                 self._renew_now()
+        if not self._is_lost:
+            with suppress(AmlctlError):  # then it runs out by itself
+                self._store.swap(self._key, b"{}\n", expected=self._version)
 
     def _renew_now(self) -> None:
         with self._lock:

@@ -8,10 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from amlctl.errors import Interrupted
+from amlctl.stores.directory import DirectoryStore
+from amlctl.stores.pace import Pace
+from amlctl.stores.paced import PacedStore
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import FaultProxy, Seen, fault_proxy
 
@@ -47,16 +53,41 @@ class Machine:
                     process.send_signal(signal.SIGINT)
 
         self.proxy.act = act
-        # Signals as a shell gives them to what it starts in the foreground.
-        process = subprocess.Popen(
+        process = self._start(arguments)
+        code = process.wait(timeout=LIMIT_S)
+        self.proxy.act = lambda seen: None
+        return code, counted
+
+    def interrupt_in_silence(self, *arguments: str, when: Callable[[Seen], bool]) -> int:
+        """Exit code, where Ctrl-C comes while the service does not answer any more what `when` says."""
+        is_over = Event()
+        first = iter([True])
+        process: subprocess.Popen[bytes] | None = None
+
+        def act(seen: Seen) -> None:
+            if when(seen):
+                assert process is not None
+                if next(first, False):  # of several at once one is enough
+                    process.send_signal(signal.SIGINT)
+                assert is_over.wait(LIMIT_S)
+
+        self.proxy.act = act
+        process = self._start(arguments)
+        try:
+            return process.wait(timeout=LIMIT_S / 3)
+        finally:
+            process.kill()
+            is_over.set()
+            self.proxy.act = lambda seen: None
+
+    def _start(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        """With signals as a shell gives them to what it starts in the foreground."""
+        return subprocess.Popen(
             self._command(arguments),
             cwd=self.root,
             env=self.variables,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
-        code = process.wait(timeout=LIMIT_S)
-        self.proxy.act = lambda seen: None
-        return code, counted
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "amlctl", *arguments]
@@ -93,3 +124,47 @@ def test_ctrl_c_ends_files_under_way(machines: tuple[Machine, Machine]) -> None:
     for number in range(2):
         path = f"data_blobs/raw/{number}.bin"
         assert (other.root / path).read_bytes() == (one.root / path).read_bytes()
+
+
+def test_ctrl_c_does_not_wait_for_the_service(machines: tuple[Machine, Machine]) -> None:
+    one, other = machines
+    (one.root / "data_blobs/raw/large.bin").write_bytes(random.Random(1).randbytes(20 << 20))
+    for number in range(10):
+        (one.root / f"data_blobs/raw/{number}").write_bytes(random.Random(number).randbytes(1000))
+
+    def puts(part: str) -> Callable[[Seen], bool]:
+        return lambda seen: seen.verb == "PUT" and part in seen.path
+
+    def gets(part: str) -> Callable[[Seen], bool]:
+        return lambda seen: seen.verb == "GET" and part in seen.path
+
+    push = ("sync", "data_blobs/raw")
+    for part in ("/packs/", "/objects/", "/datasets/"):
+        assert one.interrupt_in_silence(*push, when=puts(part)) == 130
+    assert one.run(*push) == 0
+    for part in ("/packs/", "/objects/"):
+        assert other.interrupt_in_silence("sync", "--pull", "data_blobs/raw", when=gets(part)) == 130
+    assert other.run("sync", "--pull", "data_blobs/raw") == 0
+
+
+def test_ctrl_c_does_not_wait_for_a_bandwidth(tmp_path: Path) -> None:
+    """As `--bwlimit` with a folder: a whole pack has its time after it was written."""
+    store = PacedStore(DirectoryStore(tmp_path / "store"), Pace(1))
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(store.put, "packs/ab/abcd.zip", bytes(1 << 20))
+        while store.info("packs/ab/abcd.zip") is None and not sending.done():
+            os.sched_yield()
+        store.interrupt()
+        with pytest.raises(Interrupted):
+            sending.result(timeout=LIMIT_S)
+    store.resume()
+    assert store.get("packs/ab/abcd.zip", start=0, length=0) == b""
+
+
+def test_a_mirror_is_free_at_once_after_ctrl_c(machines: tuple[Machine, Machine]) -> None:
+    one, _ = machines
+    (one.root / "data_blobs/raw/large.bin").write_bytes(random.Random(1).randbytes(20 << 20))
+    push = ("sync", "data_blobs/raw", "--layout", "mirror")
+    assert one.interrupt_in_silence(*push, when=lambda seen: seen.is_block) == 130
+    freed = [seen for seen in one.proxy.seen if seen.path.endswith("/mirror.lease") and seen.verb == "PUT"]
+    assert len(freed) == 2  # taken, and given back

@@ -113,3 +113,9 @@ class FaultyStore:
         found = None if self._is_remote else self._store.local_path(key)
         self._after(call)
         return found
+
+    def interrupt(self) -> None:
+        self._store.interrupt()
+
+    def resume(self) -> None:
+        self._store.resume()

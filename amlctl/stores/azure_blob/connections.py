@@ -14,11 +14,12 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import contextmanager, suppress
+from functools import partial
+from threading import Event, Lock
 from urllib.parse import unquote, urlsplit
 
-from amlctl.errors import SettingsError
+from amlctl.errors import Interrupted, SettingsError
 from amlctl.stores.azure_blob.address import bracketed, is_host, is_ip
 from amlctl.stores.azure_blob.response import Response
 
@@ -37,6 +38,9 @@ class Connections:
         self._proxy = _proxy(host, port, is_https=is_https, variables=variables)
         self._certificates = _certificates(variables) if is_https else None
         self._idle: list[http.client.HTTPConnection] = []
+        self._in_use: set[socket.socket] = set()
+        self._interrupted = Event()
+        self._interrupts = 0
         self._lock = Lock()
 
     @property
@@ -50,22 +54,66 @@ class Connections:
         return self._proxy[2] if self._proxy and not self._is_https else {}
 
     @contextmanager
-    def borrow(self, *, fresh: bool) -> Iterator[tuple[http.client.HTTPConnection, bool]]:
-        """A connection, and whether it was used before. It is kept only if the block ends without an error."""
+    def borrow(self, *, fresh: bool, since: int | None = None) -> Iterator[tuple[http.client.HTTPConnection, bool]]:
+        """A connection, and whether it was used before. It is kept only if the block ends without an error.
+
+        Raises Interrupted, OSError, HTTPException.
+        """
+        since = self._interrupts if since is None else since
+        self.check(since)
         connection = None
         if not fresh:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
         is_used = connection is not None
         if connection is None:
-            connection = self._connect()
+            connection = self._connect(since)
         try:
-            yield connection, is_used
+            with self._ending(connection.sock, since):
+                yield connection, is_used
         except BaseException:
             connection.close()
             raise
+        if connection.sock is not None:  # else the service, or the block, has closed it
+            with self._lock:
+                self._idle.append(connection)
+
+    def interrupt(self) -> None:
+        """Ends what is under way; until `resume` nothing new begins."""
         with self._lock:
-            self._idle.append(connection)
+            self._interrupts += 1
+            self._interrupted.set()
+            for open_socket in self._in_use:
+                _shut(open_socket)
+
+    def resume(self) -> None:
+        self._interrupted.clear()
+
+    @property
+    def interrupts(self) -> int:
+        """So many there have been."""
+        return self._interrupts
+
+    def check(self, since: int) -> None:
+        """Raises Interrupted between `interrupt` and `resume`, and for what had begun before: after `since` of them."""
+        if self._interrupted.is_set() or self._interrupts != since:
+            raise Interrupted("interrupted")
+
+    def wait(self, seconds: float) -> None:
+        """Until then, or until an interrupt."""
+        self._interrupted.wait(seconds)
+
+    @contextmanager
+    def _ending(self, used: socket.socket, since: int) -> Iterator[None]:
+        """Whoever waits for `used` inside is woken by an interrupt."""
+        with self._lock:
+            self.check(since)
+            self._in_use.add(used)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_use.discard(used)
 
     def close(self) -> None:
         with self._lock:
@@ -73,7 +121,7 @@ class Connections:
         for connection in idle:
             connection.close()
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self, since: int) -> http.client.HTTPConnection:
         host, port = self._host, self._port
         headers: dict[str, str] = {}
         if self._proxy is not None:
@@ -86,6 +134,7 @@ class Connections:
                 connection.set_tunnel(self._host, self._port, headers)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        connection._create_connection = partial(self._dial, since)  # type: ignore[attr-defined]  # its own cannot be interrupted
         try:
             connection.connect()
         except BaseException:
@@ -94,6 +143,30 @@ class Connections:
         connection.response_class = Response  # not before: an answer to CONNECT is read by http.client itself
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def _dial(self, since: int, place: tuple[str, int], timeout_s: float, *_: object) -> socket.socket:
+        """A connection of TCP to the first address of the host that takes one."""
+        failure = OSError(f"{place[0]} has no address")
+        for family, kind, protocol, _name, address in socket.getaddrinfo(*place, type=socket.SOCK_STREAM):
+            dialled = socket.socket(family, kind, protocol)
+            try:
+                dialled.settimeout(timeout_s)
+                with self._ending(dialled, since):
+                    dialled.connect(address)
+            except BaseException as error:
+                dialled.close()
+                if not isinstance(error, OSError):
+                    raise
+                failure = error
+            else:
+                return dialled
+        raise failure
+
+
+def _shut(used: socket.socket) -> None:
+    """The line alone: a TLS socket that another thread uses keeps what it needs to fail by itself."""
+    with suppress(OSError):  # it has ended meanwhile
+        socket.socket.shutdown(used, socket.SHUT_RDWR)
 
 
 def _proxy(

@@ -1,7 +1,8 @@
 """The verbs of the Blob service (REST, version 2021-12-02), with retries and with errors in words.
 
 Source: https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api. All retries of the blob store
-happen here and nowhere else. A verb may be sent twice when an answer is lost; the callers' conditions make that safe.
+happen here and nowhere else, and none after an interrupt. A verb may be sent twice when an answer is lost; the
+callers' conditions make that safe.
 """
 
 from __future__ import annotations
@@ -150,14 +151,14 @@ class BlobService:
         traffic: Traffic,
         pace: Pace | None = None,
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._address = address
         self._credential = credential
         self._connections = connections
         self._traffic = traffic
         self._pace = pace
-        self._sleep = sleep
+        self._sleep = sleep or connections.wait
 
     def blob_url(self, key: str) -> str:
         """URL of a value as a copy's source, credential included: never to be shown."""
@@ -228,11 +229,13 @@ class BlobService:
     ) -> Answer:
         failure: AmlctlError
         was_repeated = is_renewed = False
+        begun = self._connections.interrupts
         for attempt in range(_TRIES):
             wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
             try:
-                answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated)
+                answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated, begun)
             except (OSError, http.client.HTTPException) as error:
+                self._connections.check(begun)
                 failure = unreachable(self._address.host, error, "storage account in the store's URL")
                 if is_lasting(error):
                     raise failure from error
@@ -260,6 +263,7 @@ class BlobService:
         body: Body,
         sink: Sink | None,
         was_repeated: bool,
+        begun: int,
     ) -> Answer:
         """Raises OSError, HTTPException. A kept connection that the service has closed meanwhile is no failure."""
         fresh = False
@@ -273,7 +277,7 @@ class BlobService:
             text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
             text = "&".join(part for part in (text, appended) if part)
             target = self._connections.target_prefix + path + (f"?{text}" if text else "")
-            with self._connections.borrow(fresh=fresh) as (connection, is_used):
+            with self._connections.borrow(fresh=fresh, since=begun) as (connection, is_used):
                 try:
                     self._traffic.add()
                     parts = self._paced(body.chunks()) if body.size_bytes else None

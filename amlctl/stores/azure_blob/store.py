@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.service import Answer, BlobService, Body, Read, md5_header
-from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader, raise_early
+from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader, raise_early, settle
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Body as StoreBody
 from amlctl.stores.contract import Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
@@ -42,7 +41,7 @@ def open_blob_store(
     limits: Limits | None = None,
     pace: Pace | None = None,
     credential: Credential | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] | None = None,
 ) -> AzureBlobStore:
     """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call.
 
@@ -67,12 +66,13 @@ class AzureBlobStore:
         workers: int | None,
         limits: Limits,
         pace: Pace | None,
-        sleep: Callable[[float], None],
+        sleep: Callable[[float], object] | None,
     ) -> None:
         self._address = address
         self._traffic = Traffic()
         self._connections = Connections(address.host, address.port, is_https=address.is_https, variables=variables)
         self._service = BlobService(address, credential, self._connections, self._traffic, pace, sleep=sleep)
+        self._pace = pace
         self._limits = limits
         self._concurrency = workers or _CONCURRENCY
         self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
@@ -132,11 +132,7 @@ class AzureBlobStore:
                 for job in jobs:
                     job.result()
             except BaseException:
-                for job in jobs:
-                    job.cancel()
-                for job in jobs:
-                    if not job.cancelled():
-                        job.exception()  # none writes to the descriptor any more when it is closed
+                settle(jobs)  # none writes to the descriptor any more when it is closed
                 raise
             os.ftruncate(descriptor, size)  # what an earlier value had beyond
             return size
@@ -205,6 +201,16 @@ class AzureBlobStore:
 
     def local_path(self, key: str) -> Path | None:
         return None
+
+    def interrupt(self) -> None:
+        self._connections.interrupt()
+        if self._pace is not None:
+            self._pace.interrupt()
+
+    def resume(self) -> None:
+        self._connections.resume()
+        if self._pace is not None:
+            self._pace.resume()
 
     def _put_whole(self, key: str, body: Body, identity: str, *, replace: bool) -> bool:
         headers = {CONTENT_ID: identity} if identity else {}

@@ -101,7 +101,7 @@ class Uploader:
             for job in jobs:
                 job.result()
         except BaseException:
-            _settle(jobs)
+            settle(jobs)
             raise
         return self._commit(key, ids, {} if replace else {"if-none-match": "*"}, "")
 
@@ -192,14 +192,14 @@ class Uploader:
                     there.add(ids[-1])
                     jobs.append(self._send_block(key, ids[-1], Body([data]), body.on_bytes))
                     raise_early(jobs)
+            for job in jobs:
+                job.result()
         except OSError as error:
-            _settle(jobs)
+            settle(jobs)
             raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
         except BaseException:
-            _settle(jobs)
+            settle(jobs)
             raise
-        for job in jobs:
-            job.result()
         if hasher.content_id() != body.content_id:
             raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
         return ids, md5_header(md5.digest()) if with_md5 else ""
@@ -271,6 +271,10 @@ def _nobody(size_bytes: int) -> None:
     """Nobody asks how far a pack is."""
 
 
-def _settle(jobs: list[Future[None]]) -> None:
+def settle(jobs: list[Future[_T]]) -> None:
+    """None begins or goes on any more: who interrupts a store may resume it when its callers have ended."""
     for job in jobs:
         job.cancel()
+    for job in jobs:
+        if not job.cancelled():
+            job.exception()

@@ -1,0 +1,23 @@
+"""What cannot be the place of a store is refused, before a folder of that name is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amlctl.errors import SettingsError
+from amlctl.localfs.project import Project
+from amlctl.wiring import open_store
+
+URL = "https://a.blob.core.windows.net/data"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https//a.blob.core.windows.net/data", "https:/a/data", "HTTP//a/data", " ", f" {URL}", f"{URL}/a\nb", "a\tb"],
+)
+def test_a_slip_is_told(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError):
+        open_store(url, Project(tmp_path), {"AZURE_STORAGE_KEY": "eA=="})
+    assert list(tmp_path.iterdir()) == []
