@@ -126,22 +126,26 @@ class Amlctl(Client):
 
 
 class AzCopy(Client):
-    name = "AzCopy"
-    settings = "azcopy copy --recursive --check-length=false (cold), azcopy sync --delete-destination=true (else)"
+    """As it comes it asks for each blob again that it has written; without that it needs half of the requests."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, name: str, *, is_checking: bool) -> None:
         super().__init__(sandbox)
+        self.name = name
         self._program = _installed_azcopy()
+        self._checking = [] if is_checking else ["--check-length=false"]
+        cold = " ".join(["azcopy copy --recursive", *self._checking])
+        self.settings = f"{cold} (cold), azcopy sync --delete-destination=true (else)"
 
     def missing(self) -> str | None:
         if not self._program:
             return "no azcopy on the PATH and no npm to install it"
         tried = subprocess.run([self._program, "--version"], capture_output=True, text=True)
-        return tried.stderr.strip() if tried.returncode else None
+        needs = "(it needs libsecret; Debian: apt-get install libsecret-1-0)"
+        return f"{tried.stderr.strip()} {needs}" if tried.returncode else None
 
     def up(self, place: Place, tree: Path, operation: str) -> Call:
         if operation == "cold":
-            copied = ["copy", f"{tree}/*", self._url(place), "--recursive", "--check-length=false"]
+            copied = ["copy", f"{tree}/*", self._url(place), "--recursive", *self._checking]
             return self._call(place, [*copied, "--from-to=LocalBlob"])
         synced = ["sync", str(tree), self._url(place), "--delete-destination=true"]
         return self._call(place, [*synced, "--from-to=LocalBlob"])
@@ -242,7 +246,11 @@ class SdkPool(Client):
 def clients(sandbox: Sandbox) -> list[Client]:
     """amlctl first: the others are compared with it."""
     ours = [Amlctl(sandbox, "amlctl", "auto"), Amlctl(sandbox, "amlctl mirror", "mirror")]
-    return [*ours, AzCopy(sandbox), Rclone(sandbox), Restic(sandbox), SdkPool(sandbox)]
+    azcopies = [
+        AzCopy(sandbox, "AzCopy", is_checking=True),
+        AzCopy(sandbox, "AzCopy unchecked", is_checking=False),
+    ]
+    return [*ours, *azcopies, Rclone(sandbox), Restic(sandbox), SdkPool(sandbox)]
 
 
 def remote(place: Place) -> dict[str, str]:
