@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 
-from amlctl.core.manifest import MIRROR, FileEntry, Manifest, Place, needs_no_bytes
+from amlctl.core.manifest import MIRROR, FileEntry, Manifest, Place, needs_no_bytes, total_bytes
 from amlctl.core.pack import MAX_MEMBERS, local_size, stored_size
 
 FEW_FILES = 8
@@ -76,16 +76,11 @@ class SyncPlan:
 
     @property
     def send_bytes(self) -> int:
-        return (
-            sum(entry.size_bytes for pack in self.packs for entry in pack)
-            + sum(entry.size_bytes for entry in self.objects)
-            + sum(entry.size_bytes for entry in self.mirror_files)
-        )
+        return sum(map(total_bytes, (*self.packs, self.objects, self.mirror_files)))
 
     @property
     def reused_bytes(self) -> int:
-        total = sum(entry.size_bytes for entry in self.entries)
-        return max(0, total - self.send_bytes)
+        return max(0, total_bytes(self.entries) - self.send_bytes)
 
 
 Known = Callable[[Sequence[FileEntry]], Mapping[str, Place]]
@@ -101,7 +96,9 @@ def plan_sync(
     """
     if layout.name == "mirror":
         return _plan_mirror(entries, head)
-    places = {content: place for content, place in head.places.items() if place.kind != "mirror"}
+    places = dict(head.places)
+    if head.layout == "mirror":
+        places = {content: place for content, place in places.items() if place != MIRROR}
     new: dict[str, FileEntry] = {}
     for entry in entries:
         if entry.content_id not in places and not needs_no_bytes(entry):
@@ -112,12 +109,13 @@ def plan_sync(
     is_packed = layout.packs(entries)
     small = [entry for entry in to_send if is_packed and layout.is_small(entry)]
     objects = [entry for entry in to_send if not (is_packed and layout.is_small(entry))]
-    repacked = _repack(entries, head, sent_bytes + sum(entry.size_bytes for entry in to_send))
-    kept = {content: places[content] for content in {entry.content_id for entry in entries} if content in places}
+    repacked = _repack(entries, head, sent_bytes + total_bytes(to_send))
+    for content in places.keys() - {entry.content_id for entry in entries}:
+        del places[content]
     return SyncPlan(
         entries,
         layout.written_as,
-        kept,
+        places,
         packs=split_packs(small, layout.pack_size) + split_packs(repacked, layout.pack_size),
         objects=objects,
         repacked=frozenset(entry.content_id for entry in repacked),
@@ -141,6 +139,10 @@ def _plan_mirror(entries: Sequence[FileEntry], head: Manifest) -> SyncPlan:
 
 def _repack(entries: Sequence[FileEntry], head: Manifest, budget_bytes: int) -> list[FileEntry]:
     """Live contents of the deadest packs, at most `budget_bytes` of them, if too much is dead."""
+    alive = {entry.content_id for entry in entries} & head.places.keys()
+    # Without the zips' own bytes: most of the time this is enough to say that little is dead.
+    if sum(head.places[content].length for content in alive) >= (1 - DEAD_SHARE) * sum(head.pack_sizes.values()):
+        return []
     live: dict[str, dict[str, FileEntry]] = {}
     for entry in entries:
         place = head.places.get(entry.content_id)

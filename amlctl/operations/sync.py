@@ -23,12 +23,13 @@ from amlctl.core.manifest import (
     encode_section,
     needs_no_bytes,
     snapshot_id,
+    total_bytes,
 )
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, IntegrityError, NotFound
-from amlctl.localfs.identify import OnContent, identify
+from amlctl.localfs.identify import Identified, OnContent, identify
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, unpack_rows
 from amlctl.localfs.sync_state import Base
@@ -144,26 +145,28 @@ class _Sync:
         with pack_sender(
             self._store, self._state.sync, self._options.pack_size, replace=self._options.repair
         ) as sender:
-            local, hashed = self._identify(self._pack_early(sender))
+            identified = self._identify(self._pack_early(sender))
             sender.finish()
-            unchanged = self._same_contents(local, hashed)
+            unchanged = self._same_contents(identified)
             if unchanged is not None:
                 return unchanged
+            local, hashed = identified.entries, identified.hashed_bytes
             head, known = self._stored
             if self._is_list_lost:
                 known.distrust({entry.content_id for entry in local})
             entries, taken = self._merge(local, head)
+            snapshot = identified.snapshot if entries is local else snapshot_id(entries)
             known_now = _also(known, sender)
             plan = plan_sync(entries, head, self._layout, known_now, sent_bytes=sender.content_bytes)
             present = self._looked.head
-            is_committed = present is not None and self._is_committed(present, entries, head, plan)
+            is_committed = present is not None and self._is_committed(present, snapshot, head, plan)
             if plan.layout == "mirror" and (self._options.delete or not is_committed):
                 self._write_alone()
             gone = self._leftovers(entries, is_sure=self._options.yes)
             if present is not None and is_committed:
                 result = self._result(present.value, entries, head, plan, hashed)
             else:
-                result = self._commit(entries, head, plan, known, sender, hashed)
+                result = self._commit(snapshot, head, plan, known, sender, hashed)
         self._agree(local, taken, head, result)
         result = replace(result, not_here=len(taken))
         if self._options.verify and not self._options.repair:
@@ -178,16 +181,16 @@ class _Sync:
         unchanged = self._nothing_to_do()
         if unchanged is not None:
             return unchanged
-        local, hashed = self._identify(None)
-        unchanged = self._same_contents(local, hashed)
+        identified = self._identify(None)
+        unchanged = self._same_contents(identified)
         if unchanged is not None:
             return unchanged
         head, known = self._stored
-        entries, _ = self._merge(local, head)
+        entries, _ = self._merge(identified.entries, head)
         plan = plan_sync(entries, head, self._layout, known)
         self._leftovers(entries, is_sure=True)
         value = HeadValue(snapshot_id(entries), "", plan.layout)
-        result = self._result(value, entries, head, plan, hashed)
+        result = self._result(value, entries, head, plan, identified.hashed_bytes)
         return replace(result, uploaded_bytes=plan.send_bytes)
 
     @cached_property
@@ -228,17 +231,17 @@ class _Sync:
             self._state.sync.set_base(self._store.url, self._dataset, Base(head.snapshot, head.manifest_key))
         return self._unchanged(head, settled.files, settled.size_bytes)
 
-    def _same_contents(self, local: Sequence[FileEntry], hashed: int) -> SyncResult | None:
+    def _same_contents(self, identified: Identified) -> SyncResult | None:
         """The whole answer, where files were touched but none of them changed: HEAD's manifest is not read."""
         head, base = self._looked.head, self._looked.base
         if "_stored" in vars(self) or head is None or base is None or base.snapshot != head.snapshot:
             return None  # a new content has asked for what is stored already
         if not self._may_skip(head):
             return None
-        if snapshot_id(local) != head.snapshot:
+        if identified.snapshot != head.snapshot:
             return None
-        result = self._unchanged(head, len(local), sum(entry.size_bytes for entry in local))
-        return replace(result, hashed_bytes=hashed)
+        result = self._unchanged(head, len(identified.entries), total_bytes(identified.entries))
+        return replace(result, hashed_bytes=identified.hashed_bytes)
 
     def _may_skip(self, head: Head) -> bool:
         """Nobody asked for more than that the store holds what is here, in the layout that it has."""
@@ -276,7 +279,7 @@ class _Sync:
             max_workers=self._options.max_workers,
         )
 
-    def _identify(self, on_content: OnContent | None) -> tuple[Sequence[FileEntry], int]:
+    def _identify(self, on_content: OnContent | None) -> Identified:
         identified = identify(
             self._scanned,
             self._state.cache,
@@ -289,7 +292,7 @@ class _Sync:
         )
         for one, other in colliding_names(identified.entries)[:5]:
             self._sink(Warned(f"{self._dataset}: {one!r} and {other!r} are one name on some file systems"))
-        return identified.entries, identified.hashed_bytes
+        return identified
 
     def _pack_early(self, sender: PackSender) -> OnContent | None:
         """Pack new small files while they are hashed, so that they are read once. Only where that is sure to
@@ -347,14 +350,14 @@ class _Sync:
         if (present and present.version) != (known and known.version):
             raise _HeadMoved(f"{self._dataset} was synced by another machine", hint="run the same command again")
 
-    def _is_committed(self, present: Head, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan) -> bool:
+    def _is_committed(self, present: Head, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
         if plan.send_files or plan.repacked or head.layout != plan.layout:
             return False
-        return snapshot_id(entries) == present.snapshot and not self._options.repair
+        return snapshot == present.snapshot and not self._options.repair
 
     def _commit(
         self,
-        entries: Sequence[FileEntry],
+        snapshot: str,
         head: Manifest,
         plan: SyncPlan,
         known: KnownContents,
@@ -374,8 +377,8 @@ class _Sync:
             replace=self._options.repair,
             sink=self._sink,
         )
-        manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=head.shards)
-        written = write_manifest(store, manifest, replace=self._options.repair)
+        manifest = Manifest(dataset, plan.layout, plan.entries, places, pack_sizes, snapshot, shards=head.shards)
+        written = write_manifest(store, manifest, before=head, replace=self._options.repair)
         value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
         foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
@@ -386,9 +389,9 @@ class _Sync:
         except Conflict as error:
             raise _HeadMoved(error.message, hint=error.hint) from error
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
-        result = self._result(value, entries, head, plan, hashed)
+        result = self._result(value, plan.entries, head, plan, hashed)
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
-        sent = sender.content_bytes + sum(entry.size_bytes for entry in [*plan.objects, *plan.mirror_files])
+        sent = sender.content_bytes + total_bytes([*plan.objects, *plan.mirror_files])
         return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))
 
     def _result(
@@ -401,7 +404,7 @@ class _Sync:
             head.snapshot if head.created_at else None,
             plan.layout,
             files=len(entries),
-            bytes=sum(entry.size_bytes for entry in entries),
+            bytes=total_bytes(entries),
             added=len(changes.added),
             modified=len(changes.modified),
             deleted=len(changes.deleted),

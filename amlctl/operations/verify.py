@@ -89,7 +89,7 @@ def without(manifest: Manifest, bad: dict[str, FileEntry]) -> Manifest:
     """The manifest as if the store did not have these contents."""
     if not bad:
         return manifest
-    return replace(manifest, places={c: p for c, p in manifest.places.items() if c not in bad}, shards=frozenset())
+    return replace(manifest, places={c: p for c, p in manifest.places.items() if c not in bad}, shards={})
 
 
 def report_damage(bad: dict[str, FileEntry], manifest: Manifest) -> None:

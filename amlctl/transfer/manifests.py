@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Optional
 
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import (
@@ -41,9 +42,12 @@ class Written:
     found: Sequence[str]
 
 
-def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -> Written:
+def write_manifest(
+    store: Store, manifest: Manifest, *, before: Optional[Manifest] = None, replace: bool = False
+) -> Written:
     """Write shards, then the manifest. A shard that did not change is not sent again, unless it is to be replaced
-    because it may be damaged."""
+    because it may be damaged. What `before` has the same of, in shards of its own, is not even written down again.
+    """
     folder = dataset_folder(manifest.dataset)
     names: list[str] = []
     inline = b""
@@ -51,7 +55,12 @@ def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -
     if len(manifest.entries) < SHARD_FROM:
         inline = encode_section(manifest.entries, manifest)
     else:
+        kept = {} if before is None or replace else _shards_by_start(before)
         for entries in shard_entries(manifest.entries, mean=SHARD_MEAN):
+            name, same = kept.get(entries[0].path, ("", ()))
+            if name and same == entries and before is not None and _is_placed_alike(entries, before, manifest):
+                names.append(name)
+                continue
             section = encode_section(entries, manifest)
             names.append(f"{content_id(section)}.gz")
             if replace or names[-1] not in manifest.shards:
@@ -75,32 +84,61 @@ def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -
     return Written(key, found)
 
 
+def _shards_by_start(manifest: Manifest) -> dict[str, tuple[str, Sequence[FileEntry]]]:
+    """By the path of its first entry: the name of each shard, and its entries."""
+    found = {}
+    start = 0
+    for name, count in manifest.shards.items():
+        entries = manifest.entries[start : start + count]
+        found[entries[0].path] = (name, entries)
+        start += count
+    return found
+
+
+def _is_placed_alike(entries: Sequence[FileEntry], one: Manifest, other: Manifest) -> bool:
+    contents = [entry.content_id for entry in entries]
+    return list(map(one.places.get, contents)) == list(map(other.places.get, contents))
+
+
 def read_manifest(store: Store, key: str) -> Manifest:
-    """Raises NotFound, IntegrityError (damaged), SettingsError (newer format)."""
-    header, inline = decode_header(_unzip(store.get(key), key))
-    folder = key.rsplit("/", 1)[0]
+    """Raises NotFound, IntegrityError (damaged), SettingsError (newer format).
+
+    The file's id is in its name and a shard's in its own: that they are right says that the entries are those of the
+    snapshot, too, at a tenth of what it takes to put its id together again.
+    """
+    data = store.get(key)
+    header, inline = decode_header(_unzip(data, key))
+    folder, _, name = key.rpartition("/")
+    if name != f"{header.snapshot}-{content_id(data)}.gz":
+        raise _damaged(key, "its bytes are not those that its name tells")
     entries: list[FileEntry] = []
     places: dict[str, Place] = {}
     pack_sizes: dict[str, int] = {}
+    shards: dict[str, int] = {}
     if not header.shards:
         decode_section(inline, entries, places, pack_sizes)
     with ThreadPoolExecutor(max(1, min(_WORKERS, len(header.shards)))) as pool:
-        for name, data in zip(
+        for name, zipped in zip(
             header.shards, pool.map(lambda name: store.get(f"{folder}/shards/{name}"), header.shards)
         ):
-            decode_section(_unzip(data, f"{folder}/shards/{name}"), entries, places, pack_sizes)
-    manifest = Manifest(
+            section = _unzip(zipped, f"{folder}/shards/{name}")
+            if name != f"{content_id(section)}.gz":
+                raise _damaged(f"{folder}/shards/{name}", "its bytes are not those that its name tells")
+            start = len(entries)
+            decode_section(section, entries, places, pack_sizes)
+            shards[name] = len(entries) - start
+    if len(entries) != header.files:
+        raise _damaged(key, f"{len(entries)} entries instead of {header.files}")
+    return Manifest(
         header.dataset,
         header.layout,
         entries,
         places,
         pack_sizes,
+        snapshot=header.snapshot,
         created_at=header.created_at,
-        shards=frozenset(header.shards),
+        shards=shards,
     )
-    if manifest.snapshot != header.snapshot:
-        raise _damaged(key, "its entries are not those of its snapshot")
-    return manifest
 
 
 def read_header(store: Store, key: str) -> ManifestHeader:

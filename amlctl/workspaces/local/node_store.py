@@ -112,7 +112,7 @@ def _give_back(node: DirectoryStore, store: Store, dataset: str, manifest_key: s
         _copy_manifest(node, store, manifest_key)
         return manifest_key
     places = {**manifest.places, **dict.fromkeys(as_objects, OBJECT)}
-    return write_manifest(store, replace(manifest, places=places, shards=frozenset())).key
+    return write_manifest(store, replace(manifest, places=places, shards={})).key
 
 
 def forget_run(node: DirectoryStore, run: str) -> None:
