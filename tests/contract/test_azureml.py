@@ -73,7 +73,9 @@ def opened_bench(
     store_url: str = "",
     timing: AzureMLTiming = QUICK,
     sleep: Callable[[float], None] = time.sleep,
+    settle: Callable[[float], None] = time.sleep,
 ) -> Iterator[Bench]:
+    """`sleep` is the pause before a request is repeated, `settle` the one for which the logs of an ended run wait."""
     project = make_project(folder / "project")
     variables: Mapping[str, str] = os.environ
     connection = Connection(settings_for(azureml), project, variables, sleep=sleep)
@@ -87,7 +89,14 @@ def opened_bench(
     store = open_store(store_url or default_datastore(connection).url)
     experiment = experiment or f"e{uuid.uuid4().hex[:8]}"
     workspace = AzureMLWorkspace(
-        "cloud", connection, project, store, experiment=experiment, open_store=open_store, timing=timing
+        "cloud",
+        connection,
+        project,
+        store,
+        experiment=experiment,
+        open_store=open_store,
+        timing=timing,
+        sleep=settle,
     )
     yield Bench(project, store, workspace, {"compute": "serverless", "experiment": experiment})
     for one in opened:
@@ -172,6 +181,24 @@ def test_last_lines_that_come_late(bench: Bench, azureml: AzureMLService) -> Non
     azureml.faults.last_lines_after_s = 0.2
     run = bench.start(LINES)
     assert followed(bench, run).endswith(expected_log())
+
+
+@pytest.mark.parametrize("late_s", [0.0, 1.5])
+def test_logs_of_all_ranks_settle_together(azureml: AzureMLService, tmp_path: Path, late_s: float) -> None:
+    azureml.faults.last_lines_after_s = late_s
+    pauses: list[float] = []
+
+    def settle(seconds: float) -> None:
+        pauses.append(seconds)
+        azureml.job(run).wait()  # for the last lines
+
+    with opened_bench(azureml, tmp_path, settle=settle) as bench:
+        run = bench.start("import os\nprint('last of', os.environ['RANK'])", distribution="pytorch", processes=4)
+        azureml.job(run).wait_for("Completed")
+        assert bench.workspace.read(run).status == "Completed"
+        texts = [bench.store.get(f"runs/{run}/logs/std_log_process_{rank}.txt").decode() for rank in range(4)]
+    assert [text.splitlines()[-1] for text in texts] == [f"last of {rank}" for rank in range(4)]
+    assert len(pauses) == (1 if late_s == 0 else 2)
 
 
 def test_last_lines_do_not_wait_for_what_is_done_at_the_end(azureml: AzureMLService, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ it, and whoever has begun to read then goes on in the main log without a gap.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from amlctl.core.distribution import log_names
@@ -25,6 +25,8 @@ _SHOWN = re.compile(r"user_logs/.+|azureml-logs/.+\.txt")
 _MAIN = re.compile(r"user_logs/std_log.*\.txt")
 _OLD_MAIN = re.compile(r"azureml-logs/\d+_driver_log.*\.txt")
 _PART_BYTES = 1 << 20
+AT_A_TIME = 16
+"""Logs of one run that are asked for together."""
 
 
 def names_of(record: RunRecord, files: Mapping[str, str]) -> list[str]:
@@ -53,11 +55,9 @@ class _Stream:
 
 
 class Logs:
-    """Not thread-safe."""
+    """Several threads may each read another log."""
 
-    def __init__(
-        self, exchange: Exchange, looks: Looks, timing: AzureMLTiming, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, exchange: Exchange, looks: Looks, timing: AzureMLTiming, sleep: Callable[[float], None]) -> None:
         self._exchange = exchange
         self._looks = looks
         self._timing = timing
@@ -75,14 +75,19 @@ class Logs:
         data = self._next(record, look, name, stream, cursor)
         if data or not record.is_final:
             return LogChunk(data, cursor + len(data), False)
-        key = (record.run, self._key(record, look, name, stream))
-        if not (is_settled or key in self._settled):
-            self._sleep(self._timing.settle_s)
-            data = self._next(record, self._looks.at(record.run) or look, name, stream, cursor)
-            if data:
-                return LogChunk(data, cursor + len(data), False)
-            self._settled.add(key)
-        return LogChunk(b"", cursor, True)
+        key = self._key(record, look, name, stream)
+        if is_settled or (record.run, key) in self._settled:
+            return LogChunk(b"", cursor, True)
+        # One pause serves all logs of the run: those of further ranks are read next.
+        others = self._sizes(record.run, look, key)
+        self._sleep(self._timing.settle_s)
+        look = self._looks.at(record.run) or look
+        now = self._sizes(record.run, look, key)
+        self._settled |= {(record.run, other) for other, size in others.items() if now.get(other) == size}
+        data = self._next(record, look, name, stream, cursor)
+        if not data:
+            self._settled.add((record.run, key))
+        return LogChunk(data, cursor + len(data), not data)
 
     def has_more(self, record: RunRecord, look: Look, name: str | None, cursor: int) -> bool:
         """Whether `read` would bring something; that is kept for it."""
@@ -144,6 +149,17 @@ class Logs:
         stream.is_building = True
         return build
 
+    def _sizes(self, run: str, look: Look, but: str) -> dict[str, int]:
+        """Of the other logs of processes that may still grow."""
+        keys = [
+            key for key in look.log_files if _MAIN.fullmatch(key) and key != but and (run, key) not in self._settled
+        ]
+        if not keys:
+            return {}
+        with ThreadPoolExecutor(min(len(keys), AT_A_TIME)) as pool:
+            parts = pool.map(lambda key: self._range(run, key, look.log_files[key], 0, 1), keys)
+            return {key: size for key, (_, size) in zip(keys, parts, strict=True)}
+
     def _whole(self, run: str, key: str, files: Mapping[str, str]) -> bytes:
         data = b""
         while key in files:
@@ -153,10 +169,10 @@ class Logs:
             data += part
         return data
 
-    def _range(self, run: str, key: str, url: str, start: int) -> tuple[bytes, int]:
-        """Bytes from `start` on, and the size of the whole; past its end there are none."""
+    def _range(self, run: str, key: str, url: str, start: int, count: int = _PART_BYTES) -> tuple[bytes, int]:
+        """Up to `count` bytes from `start` on, and the size of the whole; past its end there are none."""
         for is_again in (False, True):
-            headers = {"range": f"bytes={start}-{start + _PART_BYTES - 1}", "x-ms-version": "2021-12-02"}
+            headers = {"range": f"bytes={start}-{start + count - 1}", "x-ms-version": "2021-12-02"}
             answer = self._exchange.send("GET", url, headers)
             if answer.status == 403 and not is_again:  # the address is old: they live some hours
                 look = self._looks.at(run)
@@ -166,7 +182,7 @@ class Logs:
         if answer.status == 206:
             return answer.data, _total(answer, start + len(answer.data))
         if answer.status == 200:
-            return answer.data[start : start + _PART_BYTES], len(answer.data)
+            return answer.data[start : start + count], len(answer.data)
         if answer.status == 416:
             return b"", _total(answer, start)
         if answer.status == 404:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -24,7 +25,7 @@ from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml import ending
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import moment, record_of_job, record_of_run, watched
-from amlctl.workspaces.azureml.logs import Logs, names_of
+from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.queueing import Queueing
 from amlctl.workspaces.azureml.records import Records
@@ -55,6 +56,7 @@ class AzureMLWorkspace:
         open_store: Callable[[str], Store],
         timing: AzureMLTiming = DEFAULT_TIMING,
         clock: Callable[[], datetime] = utc_now,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`experiment` is the one whose runs are listed, whoever has made them. `open_store` opens another store."""
         self._name = name
@@ -67,7 +69,7 @@ class AzureMLWorkspace:
         self._records = Records(project, name)
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
-        self._logs = Logs(connection.exchange, self._looks, timing)
+        self._logs = Logs(connection.exchange, self._looks, timing, sleep)
         self._changed_at: dict[str, float] = {}
 
     @property
@@ -289,11 +291,23 @@ class AzureMLWorkspace:
         record = ending.ended(record, look.document, failure, self._clock())
         if record.status == RunState.COMPLETED.value and record.produces:
             record = ending.publish(self._store, record)
-        for name in names_of(record, look.log_files):
-            if name in log_names(record.layout.world_size):
-                ending.save_log(self._store, record.run, name, self._whole_log(record, name))
+        self._save_logs(record, look)
         self._keep(record)
         return record
+
+    def _save_logs(self, record: RunRecord, look: Look) -> None:
+        """The first one before the others: its reader waits for all of them."""
+
+        def save(name: str) -> None:
+            ending.save_log(self._store, record.run, name, self._whole_log(record, name))
+
+        expected = log_names(record.layout.world_size)
+        names = [name for name in names_of(record, look.log_files) if name in expected]
+        for name in names[:1]:
+            save(name)
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            for _ in pool.map(save, names[1:]):
+                pass
 
     def _whole_log(self, record: RunRecord, name: str) -> Iterator[bytes]:
         cursor = 0
