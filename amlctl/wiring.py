@@ -89,7 +89,7 @@ class App:
             settings.name,
             self.connection,
             self.project,
-            self.store,
+            lambda: self.store,
             experiment=self.settings.experiment,
             open_store=self.open_store,
         )

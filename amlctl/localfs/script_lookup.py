@@ -87,16 +87,15 @@ def walk_files(pipeline: Path, ignore: IgnoreRules) -> Iterator[Path]:
     pending = [""] if pipeline.is_dir() else []
     while pending:
         folder = pending.pop()
-        names = sorted(_names(pipeline / folder))
-        rules = ignore.enter(folder, names)
+        entries = sorted(_entries(pipeline / folder), key=lambda entry: entry.name)
+        rules = ignore.enter(folder, [entry.name for entry in entries])
         below = []
-        for name in names:
-            path = pipeline / folder / name
-            is_folder = path.is_dir() and not path.is_symlink()
+        for entry in entries:
+            name, is_folder = entry.name, entry.is_dir(follow_symlinks=False)
             if rules.match(name, is_folder) is not None:
                 continue
-            if not is_folder and path.is_file():
-                yield path
+            if not is_folder and os.path.isfile(entry.path):  # a loop of links is no file
+                yield Path(entry.path)
             elif is_folder and not name.startswith(".") and name != "__pycache__":
                 below.append(f"{folder}/{name}" if folder else name)
         pending.extend(reversed(below))
@@ -108,7 +107,8 @@ def _checked(path: Path, root: Path, pipeline: Path, ignore: IgnoreRules) -> Pat
     folder = ""
     parts = path.relative_to(pipeline).parts
     for position, name in enumerate(parts):
-        rule = ignore.enter(folder, _names(pipeline / folder)).match(name, position < len(parts) - 1)
+        names = [entry.name for entry in _entries(pipeline / folder)]
+        rule = ignore.enter(folder, names).match(name, position < len(parts) - 1)
         if rule is not None:
             raise UsageError(
                 f"{_shown(path, root)} is ignored, so it would not be sent with the run",
@@ -118,9 +118,10 @@ def _checked(path: Path, root: Path, pipeline: Path, ignore: IgnoreRules) -> Pat
     return path
 
 
-def _names(folder: Path) -> Sequence[str]:
+def _entries(folder: Path) -> Sequence[os.DirEntry[str]]:
     try:
-        return os.listdir(folder)
+        with os.scandir(folder) as entries:
+            return list(entries)
     except OSError as error:
         raise SettingsError(f"cannot read the folder {folder}: {error.strerror}") from error
 
@@ -140,7 +141,8 @@ def _shown(path: Path, root: Path) -> str:
 
 def _ending_with(files: Sequence[Path], pipeline: Path, text: str) -> list[Path]:
     wanted = os.path.normpath(text)
-    relative = [(path, path.relative_to(pipeline).as_posix()) for path in files]
+    start = len(f"{pipeline.as_posix()}/")
+    relative = [(path, path.as_posix()[start:]) for path in files]
     return [path for path, name in relative if name == wanted or name.endswith("/" + wanted)]
 
 

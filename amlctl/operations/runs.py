@@ -74,15 +74,15 @@ class RunView:
         return {**self.record.to_json(), "metrics": dict(self.metrics)}
 
 
-def show(workspace: Workspace, store: Store, run: str, sink: EventSink) -> RunView:
-    """Metrics are read of a run that has ended: one that goes on costs one request to its service.
+def show(workspace: Workspace, store: Callable[[], Store], run: str, sink: EventSink) -> RunView:
+    """Metrics are read of a run that has ended: one that goes on costs one request to its service, and no store.
 
     Where the store cannot be read, the sink is told and there are none. Raises NotFound.
     """
     record, metrics = workspace.read(run), None
     if record.is_final:
         try:
-            metrics = _metrics(store, run)
+            metrics = _metrics(store(), run)
         except AmlctlError as error:
             sink(Warned(f"the run's metrics are not shown: {error.message}"))
     return RunView(record, _flat("", _config_document(record)), _flat("", metrics))

@@ -125,7 +125,7 @@ class Workspace(Protocol):
         ...
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
-        """Hand the run over. `secrets` are the variables whose value the record does not hold.
+        """Hand the run over; the store has its record. `secrets` are the variables whose value it does not hold.
 
         Raises Unconfirmed where it may have been taken all the same: whoever reads it later will see.
         """

@@ -92,7 +92,7 @@ def opened_bench(
         "cloud",
         connection,
         project,
-        store,
+        lambda: store,
         experiment=experiment,
         open_store=open_store,
         timing=timing,

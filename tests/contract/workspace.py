@@ -20,7 +20,7 @@ from amlctl.core.run import RunRecord, RunState
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.project import Project
-from amlctl.runtime.run_documents import read_published
+from amlctl.runtime.run_documents import read_published, save_record
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import read_content
 from amlctl.transfer.heads import read_head
@@ -85,6 +85,7 @@ class Bench:
 
     def start(self, script: str, *, secrets: Mapping[str, str] | None = None, **fields: Any) -> str:
         record = self.record(script, **fields)
+        save_record(self.store, record)
         self.workspace.start(record, secrets or {})
         return record.run
 

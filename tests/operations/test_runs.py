@@ -52,7 +52,7 @@ def test_comparing_shows_what_differs(bench: Bench) -> None:
     assert rows["metrics.test.accuracy"] == (0.1, 0.5)
     assert rows["dataset raw"] == (one.datasets["raw"], two.datasets["raw"])
     assert not rows.keys() & {"config.deep.x", "metrics.same", "metrics.loss", "code", "script", "status"}
-    view = runs.show(bench.workspace, bench.store, two.run, null_sink)
+    view = runs.show(bench.workspace, lambda: bench.store, two.run, null_sink)
     assert view.config == {"rate": 0.5, "deep.x": 1}
     assert view.metrics == {"test.accuracy": 0.5, "same": 1, "loss": "NaN"}
     assert comparison.to_json()["runs"] == [one.run, two.run]
@@ -73,7 +73,7 @@ def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
     assert runs.cancel(bench.workspace, run).was_ended
     runs.delete({run: bench.workspace})
     with pytest.raises(NotFound):
-        runs.show(bench.workspace, bench.store, run, null_sink)
+        runs.show(bench.workspace, lambda: bench.store, run, null_sink)
     assert not list(bench.store.list(f"runs/{run}/"))
 
 

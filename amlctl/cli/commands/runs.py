@@ -70,7 +70,7 @@ def show(ctx: typer.Context, run: Run) -> None:
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     run_id = operations.resolve_run(app_.workspace, reference)
-    view = operations.show(app_.workspace, app_.store, run_id, call.reporter)
+    view = operations.show(app_.workspace, lambda: app_.store, run_id, call.reporter)
     call.result(view.to_json(), lambda style, width: text.show_lines(view, style))
 
 

@@ -54,6 +54,10 @@ class Looks:
     def last(self, run: str) -> Look | None:
         return self._last.get(run)
 
+    def take(self, run: str, status: str) -> None:
+        """What the answer to something that was done tells counts as a look."""
+        self._last[run] = Look({"status": status}, self._clock())
+
     def forget(self, run: str) -> None:
         """What was done to the run changes it."""
         self._last.pop(run, None)

@@ -11,8 +11,7 @@ from typing import Any
 from amlctl.config.conda_file import environment_of
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable, Unconfirmed, UsageError
-from amlctl.runtime.run_documents import save_record
-from amlctl.runtime.run_keys import record_key, run_prefix
+from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.code import copy_code, ensure_code
@@ -38,8 +37,6 @@ class Starter:
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> Mapping[str, Any]:
         """The job's document. Raises as the contract says, SettingsError (store), NotFound (compute target)."""
-        if self._store.info(record_key(record.run)) is None:
-            save_record(self._store, record)
         body = job_body(record, self._parts(record), secrets)
         answer = self._put(record.run, body)
         if answer.status in (400, 404) and self._connection.memory.get("codes") is not None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
@@ -22,7 +23,6 @@ from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
 from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.contract import Store
-from amlctl.workspaces.azureml import ending
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import moment, record_of_job, record_of_run, watched
 from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
@@ -50,7 +50,7 @@ class AzureMLWorkspace:
         name: str,
         connection: Connection,
         project: Project,
-        store: Store,
+        store: Callable[[], Store],
         *,
         experiment: str,
         open_store: Callable[[str], Store],
@@ -58,10 +58,13 @@ class AzureMLWorkspace:
         clock: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`experiment` is the one whose runs are listed, whoever has made them. `open_store` opens another store."""
+        """`store` gives the one that runs use, `open_store` opens another: a look at a run that goes on needs none.
+
+        `experiment` is the one whose runs are listed, whoever has made them.
+        """
         self._name = name
         self._connection = connection
-        self._store = store
+        self._own_store = store
         self._experiment = experiment
         self._open_store = open_store
         self._timing = timing
@@ -71,6 +74,10 @@ class AzureMLWorkspace:
         self._queueing = Queueing(connection, timing)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
         self._changed_at: dict[str, float] = {}
+
+    @cached_property
+    def _store(self) -> Store:
+        return self._own_store()
 
     @property
     def name(self) -> str:
@@ -112,13 +119,15 @@ class AzureMLWorkspace:
         except Unconfirmed:
             self._records.save(record)  # it may have come to be all the same: whoever looks will see
             raise
-        services = (job.get("properties") or {}).get("services") or {}
+        properties = job.get("properties") or {}
+        services, status = properties.get("services") or {}, str(properties.get("status") or "")
         page = str((services.get("Studio") or {}).get("endpoint") or "")
         tenant = self._connection.facts.tenant_id  # remembered, and the first look at the run needs them anyway
         if page and tenant and "tid=" not in page:
             page += f"&tid={tenant}"
         self._records.save(replace(record, studio_url=page or self._studio_url(record.run)))
-        self._looks.forget(record.run)
+        if status and not is_final(status):
+            self._looks.take(record.run, status)
 
     def read(self, run: str) -> RunRecord:
         _check(run)
@@ -268,7 +277,9 @@ class AzureMLWorkspace:
         """A run that no amlctl has recorded here; nothing is kept of it."""
         record = watched(record_of_run(look.document, self._name), look.document, self._clock())
         if is_final(look.status):
-            record = ending.ended(record, look.document, None, self._clock())
+            from amlctl.workspaces.azureml.ending import ended
+
+            record = ended(record, look.document, None, self._clock())
         return replace(record, studio_url=self._studio_url(run))
 
     def _listed(self, run: str, own: RunRecord | None, job: Mapping[str, object]) -> RunRecord:
@@ -283,6 +294,8 @@ class AzureMLWorkspace:
 
     def _finish(self, record: RunRecord, look: Look) -> RunRecord:
         """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
+        from amlctl.workspaces.azureml import ending  # most looks are at runs that go on
+
         stored = load_record(self._store, record.run)
         if stored is not None and stored.is_final and stored.workspace == self._name:
             self._records.save(stored)
@@ -297,9 +310,10 @@ class AzureMLWorkspace:
 
     def _save_logs(self, record: RunRecord, look: Look) -> None:
         """The first one before the others: its reader waits for all of them."""
+        from amlctl.workspaces.azureml.ending import save_log
 
         def save(name: str) -> None:
-            ending.save_log(self._store, record.run, name, self._whole_log(record, name))
+            save_log(self._store, record.run, name, self._whole_log(record, name))
 
         expected = log_names(record.layout.world_size)
         names = [name for name in names_of(record, look.log_files) if name in expected]
