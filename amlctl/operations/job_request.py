@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ _STORE_FOLDERS = re.compile(r"(?:.*/)?(?:mirror|data_blobs)/")
 class JobPlan:
     """`source` is the file as shown, `code_dir` the folder that becomes the run's `pipeline/`.
 
-    `environment` is None for the project's own. `compute` is a wish, as that of a script's inline block.
+    `environment` is None for the project's own. `compute` is a wish, as that of a script's inline block; it stands at
+    `compute_place`, and datasets at `dataset_places`.
     """
 
     source: str
@@ -36,6 +38,8 @@ class JobPlan:
     code_dir: Path
     environment: tuple[EnvironmentSpec, str] | None
     compute: str | None
+    compute_place: str
+    dataset_places: Mapping[str, str]
     description: str
     node: Mapping[str, Mapping[str, Any]]
 
@@ -68,6 +72,8 @@ def read_job_request(
         _code_dir(job, path.parent, project),
         _environment(job, request, source, sink, is_local=is_local),
         job.compute,
+        job.places.get("compute", ""),
+        {dataset: _path_place(job, name) for name, dataset in datasets.items()},
         job.description,
         job.node,
     )
@@ -89,6 +95,17 @@ def read_job_request(
         name=request.name or job.display_name,
     )
     return filled, plan
+
+
+@contextmanager
+def told_at(place: str) -> Iterator[None]:
+    """What is wrong with a value is told with the line of it; `place` is empty where it stands in no job file."""
+    try:
+        yield
+    except (NotFound, SettingsError, UsageError) as error:
+        if not place:
+            raise
+        raise type(error)(f"{place}: {error.message}", hint=error.hint, details=error.details) from error
 
 
 def code_rules_of(project: Project, code_dir: Path) -> RulesBelow:
@@ -210,6 +227,10 @@ def _mode(job: CommandJob, sink: EventSink) -> str | None:
     if "download" in modes and len(modes) > 1:
         sink(Note("one input is to be downloaded: so are all of them"))
     return "download" if "download" in modes else "mount" if "ro_mount" in modes else None
+
+
+def _path_place(job: CommandJob, name: str) -> str:
+    return job.places.get(f"inputs.{name}.path") or job.places.get(f"inputs.{name}", "")
 
 
 def _at(

@@ -34,7 +34,7 @@ from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment
-from amlctl.operations.job_request import hide_command, read_job_request
+from amlctl.operations.job_request import hide_command, read_job_request, told_at
 from amlctl.operations.submit_request import SubmitRequest
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key
@@ -79,6 +79,8 @@ class RunSpec:
     timeout_s: float | None
     tags: Mapping[str, str]
     from_run: str | None
+    compute_place: str = ""
+    """Of the job file that names the target: `file:line`."""
     job: JobCommand | None = None
     """What is run instead of a script; `script` is the job file then."""
     code_dir: Path | None = None
@@ -138,14 +140,17 @@ def resolve(
     secrets = {**secrets, **_still_hidden(request, earlier, recorded, hider), **hider.variables}
     variables = {**variables, **dict.fromkeys(secrets)}
     produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
-    to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, sink)
+    places = plan.dataset_places if plan else {}
+    to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, places, sink)
     own = plan.environment if plan else None
     spec, environment_content = own or _environment(request, project, earlier, sink)
     compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
     if compute is None and not is_local:
         compute = needs.compute
+    compute_place = plan.compute_place if plan and compute and not request.compute else ""
     compute = compute or default_target(project, settings, workspace_name)
-    check_target(project, settings, workspace_name, compute)
+    with told_at(compute_place):
+        check_target(project, settings, workspace_name, compute)
     mode = request.mode or (earlier.mode if earlier else settings.submit.mode)
     if mode not in MODES:
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
@@ -167,6 +172,7 @@ def resolve(
         variables=variables,
         secrets=secrets,
         compute=compute,
+        compute_place=compute_place,
         mode=mode,
         experiment=request.experiment or (earlier.experiment if earlier else settings.experiment),
         distribution=distribution,
@@ -238,8 +244,10 @@ def _datasets(
     needs: ScriptNeeds,
     earlier: RunRecord | None,
     produces: Sequence[str],
+    places: Mapping[str, str],
     sink: EventSink,
 ) -> tuple[tuple[str, ...], dict[str, Pinned]]:
+    """`places` are those of datasets in a job file."""
     if earlier is not None and request.datasets is None:
         return (), _pinned_of(store, earlier)
     to_sync: list[str] = []
@@ -256,7 +264,8 @@ def _datasets(
             if not is_here and not is_produced:
                 sink(Note(f"{dataset} is not on this machine; the store's snapshot is used"))
         elif not is_produced:
-            raise _no_dataset(project, dataset, is_here)
+            with told_at(places.get(dataset, "")):
+                raise _no_dataset(project, dataset, is_here)
     return tuple(to_sync), pinned
 
 

@@ -30,7 +30,7 @@ from amlctl.localfs.run_records import load_all
 from amlctl.operations.compute import prepare_target
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
-from amlctl.operations.job_request import code_rules_of
+from amlctl.operations.job_request import code_rules_of, told_at
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow, run_failure
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
@@ -245,7 +245,8 @@ def prepare(
 ) -> PreparedRun:
     """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
     spec = _resolve(request, project, settings, workspace, store, sink)
-    prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
+    with told_at(spec.compute_place):
+        prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
     snapshots = dict(spec.pinned)
     for dataset in spec.to_sync:
         done = sync(project, store, dataset, _sync_options(settings), sink)

@@ -18,9 +18,10 @@ from amlctl.errors import LoginError, NotFound, RightsError
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
 from amlctl.runtime.run_documents import load_record, save_record
+from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastore import credential_for, default_datastore
+from amlctl.workspaces.azureml.datastore import credential_for, datastore_of, default_datastore
 from amlctl.workspaces.azureml.timing import AzureMLTiming
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
@@ -414,6 +415,21 @@ def test_a_store_that_is_no_datastore_is_logged_in_to_as_the_workspace_is(
         credential.renew()
     assert f"--tenant {tenant}" in caught.value.hint
     connection.close()
+
+
+def test_a_store_that_is_no_datastore_is_looked_for_once(azureml: AzureMLService, tmp_path: Path) -> None:
+    """And is asked for again by the next command: it may have been made one meanwhile."""
+    project, address = (
+        make_project(tmp_path / "project"),
+        parse_address("https://elsewhere.blob.core.windows.net/data")[0],
+    )
+    for _ in range(2):
+        connection = Connection(settings_for(azureml), project, os.environ)
+        default_datastore(connection)
+        before = len(azureml.calls)
+        assert [datastore_of(connection, address) for _ in range(3)] == [None] * 3
+        assert [call.path.rpartition("/")[2] for call in azureml.calls[before:]] == ["datastores"]
+        connection.close()
 
 
 def test_a_datastore_that_tells_no_endpoint_is_one_of_the_cloud(azureml: AzureMLService, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
 from tests.support.azureml_service import AzureMLService
 
@@ -58,3 +60,33 @@ def test_a_cluster_has_its_own_size(amlctl: Amlctl, project: Path, service: Azur
     done = amlctl("submit", "jobs/job.yml")
     assert done.code == 2
     assert "resources.instance_type is for compute serverless" in done.err
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "told"),
+    [
+        ("command: echo ran\ncompute: azureml:nowhere\n", 2, "nowhere"),
+        (
+            "command: ls ${{inputs.data}}\ninputs:\n  data:\n    path: azureml://datastores/x/paths/working/gone\n",
+            4,
+            "working/gone",
+        ),
+    ],
+)
+def test_what_is_nowhere_is_told_with_its_line(
+    amlctl: Amlctl, project: Path, lines: str, place: int, told: str
+) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(lines)
+    done = amlctl("submit", "jobs/job.yml")
+    assert done.code == 4
+    assert done.err.partition("error: ")[2].startswith(f"jobs/job.yml:{place}: ")
+    assert told in done.err
+
+
+def test_an_option_that_is_nowhere_is_not_on_a_line(amlctl: Amlctl, project: Path) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text("command: echo ran\ncompute: azureml:gpu\n")
+    done = amlctl("submit", "jobs/job.yml", "--compute", "nowhere")
+    assert done.code == 4
+    assert "job.yml:" not in done.err

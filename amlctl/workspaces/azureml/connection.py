@@ -64,6 +64,8 @@ class Connection:
         )
         self.exchange = Exchange(variables, sleep=sleep)
         self.variables = variables
+        self.strangers: set[str] = set()
+        """Containers that are no datastore's, as far as this command has asked: one can be made at any time."""
 
     def close(self) -> None:
         """Let the connections go; the next request makes new ones."""

@@ -95,11 +95,14 @@ def datastore_of(connection: Connection, address: BlobAddress) -> Datastore | No
     known = connection.memory.value("datastores", key)
     with suppress(TypeError):
         return Datastore(**known)
+    if key in connection.strangers:
+        return None
     for document in connection.values("/datastores", WORKSPACE_VERSION):
         found = _blob_datastore(document, connection.place.cloud.storage_suffix)
         if found is not None and found.holds(address):
             connection.memory.add("datastores", key, asdict(found))
             return found
+    connection.strangers.add(key)
     return None
 
 
