@@ -14,7 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
-from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
+from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import did_you_mean
 
@@ -155,8 +155,9 @@ def _text(file: YamlDocument, value: Any, place: Place) -> str:
 
 def environment_of(record: RunRecord) -> EnvironmentSpec:
     """What the record says of its environment. Raises SettingsError."""
-    if record.environment == EnvironmentSpec(is_current=True).id:
-        return EnvironmentSpec(is_current=True)
+    known = environment_without_file(record.environment)
+    if known is not None:
+        return known
     if record.environment_content is None:
         return EnvironmentSpec()
     return parse_environment(record.environment_content, f"the environment of run {record.run}")

@@ -7,6 +7,7 @@ Azure ML's nodes alone. A test compares the keys with the SDK's schema.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,9 @@ _REFUSED = {
 }
 _FOLDERS = ("uri_folder", "mltable", "custom_model", "mlflow_model", "triton_model")
 _TYPES = ("uri_file", *_FOLDERS)
+_DATASTORE_PATH = re.compile(r"azureml://(?:.*/)?datastores/[^/]+/paths/.+")
+_OWN_OUTPUTS = ("saves", "default")
+"""Of each job that amlctl or Azure ML makes."""
 _INPUT_MODES = ("ro_mount", "download")
 _OUTPUT_MODES = ("rw_mount", "mount", "upload")
 
@@ -76,6 +80,7 @@ class _Reader:
         environment, environment_name = self._environment()
         inputs = {name: self._input(name) for name in self._mapping("inputs")}
         outputs = {name: self._output(name) for name in self._mapping("outputs")}
+        output_places = {name: place for name in outputs if (place := self._output_place(name))}
         resources = self._resources()
         instances = self._whole(resources, "resources", "instance_count")
         kind, processes = self._distribution(instances or 1)
@@ -87,6 +92,7 @@ class _Reader:
             environment_name=environment_name,
             inputs=inputs,
             outputs=outputs,
+            output_places=output_places,
             compute=_compute_name(self._text("compute")),
             distribution=kind,
             processes=processes,
@@ -159,13 +165,26 @@ class _Reader:
             return "uri_folder"
         if not isinstance(value, dict):
             raise self._file.error(f"the output {name} has no keys", *place, hint="type: uri_folder")
-        for key in ("path", "name", "version"):
+        for key in ("name", "version"):
             if key in value:
-                what = "outputs are written to the run's own outputs/ folder"
+                what = "what a run writes is not registered as data"
                 raise self._file.error(f"{key} of an output is not supported: {what}", *place, key, hint="leave it out")
-        self._keys(value, ("type", "mode"), *place)
+        self._keys(value, ("type", "path", "mode"), *place)
         self._one_of(value, "mode", _OUTPUT_MODES, "", *place)
         return "uri_file" if self._one_of(value, "type", _TYPES, "", *place) == "uri_file" else "uri_folder"
+
+    def _output_place(self, name: str) -> dict[str, str]:
+        """Where an output goes that does not stay with the run; empty for one that does."""
+        value = self._file.value["outputs"][name] or {}
+        uri, place = value.get("path"), ("outputs", name)
+        if uri is None:
+            return {}
+        if name in _OWN_OUTPUTS:
+            raise self._file.error(f"an output named {name} cannot have a path", *place, hint="give it another name")
+        if not isinstance(uri, str) or _DATASTORE_PATH.fullmatch(uri) is None:
+            told = f"the path {uri!r} of an output is not supported"
+            raise self._file.error(told, *place, "path", hint="azureml://datastores/NAME/paths/FOLDER, or leave it out")
+        return {"uri": uri, "mode": self._one_of(value, "mode", _OUTPUT_MODES, "rw_mount", *place)}
 
     def _environment(self) -> tuple[str | None, str | None]:
         """An environment as text for `parse_environment`, or the name of a registered one."""

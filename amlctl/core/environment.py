@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 RUNTIME_REQUIREMENT = "xxhash>=3.4"
 """What the runtime needs in every environment; part of every id."""
@@ -24,7 +24,8 @@ class EnvironmentSpec:
     """A parsed conda file. `conda` holds conda's own match specs (without python), `pip` pip's lines as written.
 
     `python` is the wanted version as written (`3.11`, `>=3.10`, or empty for any); `is_current` means: the
-    interpreter that amlctl runs in, and nothing is made.
+    interpreter that amlctl runs in, and nothing is made. `registered` names one that is in Azure ML already
+    (`azureml:NAME:VERSION`), and then that is all there is to say.
     """
 
     image: str = DEFAULT_IMAGE
@@ -34,6 +35,7 @@ class EnvironmentSpec:
     pip: tuple[str, ...] = ()
     source: str = ""
     is_current: bool = False
+    registered: str = ""
 
     def normalised(self) -> Mapping[str, Any]:
         return {
@@ -46,8 +48,17 @@ class EnvironmentSpec:
 
     @property
     def id(self) -> str:
-        """32 hex digits (sha256, cut), or `current`."""
+        """32 hex digits (sha256, cut), `current`, or the name of a registered one."""
         if self.is_current:
             return "current"
+        if self.registered:
+            return self.registered
         text = json.dumps(self.normalised(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def environment_without_file(environment_id: str) -> Optional[EnvironmentSpec]:
+    """The one that its id says all of; None where a conda file is needed."""
+    if environment_id == "current":
+        return EnvironmentSpec(is_current=True)
+    return EnvironmentSpec(registered=environment_id) if environment_id.startswith("azureml:") else None

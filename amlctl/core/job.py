@@ -29,9 +29,10 @@ class CommandJob:
     """What the file says; None and empty: nothing. `folder` is what its paths are relative to.
 
     `environment` is text as `parse_environment` takes it; `environment_name` one that is registered in Azure ML.
-    `outputs` has the type of each. `node` is what is asked of Azure ML's nodes, in the file's own words (`resources`,
-    `queue_settings`, `identity`); `node_only` are all keys that mean nothing elsewhere, `unsupported` those that mean
-    nothing to amlctl, each as `file:line: key`. `places` tells the `file:line` of a key (`code`, `inputs.data`).
+    `outputs` has the type of each, `output_places` what `JobCommand` has. `node` is what is asked of Azure ML's nodes,
+    in the file's own words (`resources`, `queue_settings`, `identity`); `node_only` are all keys that mean nothing
+    elsewhere, `unsupported` those that mean nothing to amlctl, each as `file:line: key`. `places` tells the `file:line`
+    of a key (`code`, `inputs.data`).
     """
 
     command: str
@@ -40,6 +41,7 @@ class CommandJob:
     environment_name: Optional[str] = None
     inputs: Mapping[str, JobInput] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    output_places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     compute: Optional[str] = None
     distribution: Optional[str] = None
     processes: Optional[int] = None
@@ -60,12 +62,20 @@ class CommandJob:
 class JobCommand:
     """What a run's record keeps of it: the command, and by name what stands for an input and an output.
 
-    An input is `{"value": text}` or `{"dataset": name}`, an output `uri_folder` or `uri_file`.
+    An input is `{"value": text}`, `{"dataset": name}`, or `{"asset": "azureml:NAME:VERSION", "type", "mode"}` for data
+    that Azure ML brings to its nodes; an output `uri_folder` or `uri_file`. An output that goes to a datastore, and not
+    to the run's own folder, has `{"uri", "mode"}` in `output_places`.
     """
 
     text: str
     inputs: Mapping[str, Mapping[str, str]]
     outputs: Mapping[str, str]
+    output_places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def assets(self) -> Mapping[str, Mapping[str, str]]:
+        """Those inputs that Azure ML brings."""
+        return {name: one for name, one in self.inputs.items() if "asset" in one}
 
 
 def places_in(text: str) -> list[str]:

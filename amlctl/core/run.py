@@ -54,8 +54,8 @@ class RunRecord:
     path below `data_blobs/`).
     `distribution` is None for a plain single process, else one of `core.distribution.DISTRIBUTIONS`; `processes` counts
     those on each of the `instances` (nodes). `node` is what a job file asks of Azure ML's nodes (see `CommandJob`).
-    `command` is that of a job file, which `script` then names; `inputs` and `named_outputs` stand for its places (see
-    `core.job.JobCommand`). None: `script` is run.
+    `command` is that of a job file, which `script` then names; `inputs`, `named_outputs` and `output_places` stand for
+    its places (see `core.job.JobCommand`). None: `script` is run.
     `waits_for` says why it is Queued, where that is known.
     `times` has the moment at which each state was first reached, in order.
     """
@@ -72,6 +72,7 @@ class RunRecord:
     command: Optional[str] = None
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
     named_outputs: dict[str, str] = field(default_factory=dict)
+    output_places: dict[str, dict[str, str]] = field(default_factory=dict)
     description: str = ""
     code: str = ""
     datasets: dict[str, str] = field(default_factory=dict)
@@ -116,7 +117,11 @@ class RunRecord:
     @property
     def job(self) -> Optional[JobCommand]:
         """What is run instead of a script."""
-        return None if self.command is None else JobCommand(self.command, self.inputs, self.named_outputs)
+        return (
+            None
+            if self.command is None
+            else JobCommand(self.command, self.inputs, self.named_outputs, self.output_places)
+        )
 
     def reached(self, state: RunState, now: datetime) -> None:
         """Move to `state`. A final state is never left: what comes after it is ignored."""

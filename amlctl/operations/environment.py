@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.config.conda_file import parse_environment, read_environment
-from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.environment import EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.localfs.project import Project
@@ -63,8 +63,9 @@ def project_environment(project: Project, *, is_current: bool, sink: EventSink) 
 
 def recorded_environment(record: RunRecord) -> tuple[EnvironmentSpec, str | None]:
     """The environment of an earlier run, from its record. Raises SettingsError."""
-    if record.environment == EnvironmentSpec(is_current=True).id:
-        return EnvironmentSpec(is_current=True), None
+    known = environment_without_file(record.environment)
+    if known is not None:
+        return known, None
     if record.environment_content is None:
         return EnvironmentSpec(), None
     return parse_environment(record.environment_content, f"environment of run {record.run}"), record.environment_content

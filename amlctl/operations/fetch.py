@@ -86,7 +86,12 @@ def fetch(
         for node in range(record.instances):
             counts = _add(counts, _fetch_outputs(store, run, node, target, path_filter(include), fetched, kept, sink))
         if not counts[0] and isinstance(workspace, KeepsFiles):
-            counts = _fetch_files(workspace.run_files(run), target, path_filter(include), fetched, kept)
+            wanted = path_filter(include)
+
+            def belongs_here(path: str) -> bool:
+                return wanted(path) and path.partition("/")[0] not in record.output_places  # those stay where they are
+
+            counts = _fetch_files(workspace.run_files(run), target, belongs_here, fetched, kept)
         if with_logs:
             counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:

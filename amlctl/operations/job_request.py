@@ -12,6 +12,7 @@ from typing import Any
 
 from amlctl.config.conda_file import parse_environment
 from amlctl.config.job_file import read_job
+from amlctl.core.asset import AssetName, parse_asset
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
@@ -20,8 +21,12 @@ from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.project import Project
 from amlctl.operations.submit_request import SubmitRequest
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import read_head
 
 _IGNORE_FILES = (".amlctlignore", ".amlignore", ".gitignore")
+_OWN_INPUTS = ("store",)
+"""Of each job that amlctl makes."""
 _STORE_FOLDERS = re.compile(r"(?:.*/)?(?:mirror|data_blobs)/")
 
 
@@ -29,23 +34,24 @@ _STORE_FOLDERS = re.compile(r"(?:.*/)?(?:mirror|data_blobs)/")
 class JobPlan:
     """`source` is the file as shown, `code_dir` the folder that becomes the run's `pipeline/`.
 
-    `environment` is None for the project's own. `compute` is a wish, as that of a script's inline block; it stands at
-    `compute_place`, and datasets at `dataset_places`.
+    `environment` is None for the project's own; its text is None for a registered one. `compute` is a wish, as that of
+    a script's inline block. `places` tells the line of `compute`, `environment`, `inputs.NAME`, `outputs.NAME`, and
+    `dataset_places` those of datasets.
     """
 
     source: str
     command: JobCommand
     code_dir: Path
-    environment: tuple[EnvironmentSpec, str] | None
+    environment: tuple[EnvironmentSpec, str | None] | None
     compute: str | None
-    compute_place: str
+    places: Mapping[str, str]
     dataset_places: Mapping[str, str]
     description: str
     node: Mapping[str, Mapping[str, Any]]
 
 
 def read_job_request(
-    request: SubmitRequest, project: Project, sink: EventSink, *, is_local: bool
+    request: SubmitRequest, project: Project, store: Store, sink: EventSink, *, is_local: bool
 ) -> tuple[SubmitRequest, JobPlan]:
     """The request with what the file says and nobody has typed. Raises UsageError, NotFound, SettingsError."""
     for given, option in ((request.config, "--config"), (request.overrides, "--set"), (request.arguments, "-- ARGS")):
@@ -57,22 +63,22 @@ def read_job_request(
     source = path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else path.name
     job = read_job(path, source)
     _tell_node_only(job, sink, is_local=is_local)
-    datasets = {
-        name: _dataset(job, name, one, path.parent, project, sink)
-        for name, one in job.inputs.items()
-        if one.value is None
-    }
-    inputs = {
-        name: {"value": one.value} if one.value is not None else {"dataset": datasets[name]}
-        for name, one in job.inputs.items()
-    }
+    inputs: dict[str, dict[str, str]] = {}
+    for name, one in job.inputs.items():
+        if one.value is not None:
+            inputs[name] = {"value": one.value}
+        elif asset := _asset(job, name, one, project, store):
+            inputs[name] = {"asset": str(asset), "type": one.type, "mode": one.mode or "ro_mount"}
+        else:
+            inputs[name] = {"dataset": _dataset(job, name, one, path.parent, project, sink)}
+    datasets = {name: one["dataset"] for name, one in inputs.items() if "dataset" in one}
     plan = JobPlan(
         source,
-        JobCommand(job.command, inputs, job.outputs),
+        JobCommand(job.command, inputs, job.outputs, job.output_places),
         _code_dir(job, path.parent, project),
         _environment(job, request, source, sink, is_local=is_local),
         job.compute,
-        job.places.get("compute", ""),
+        _places(job),
         {dataset: _path_place(job, name) for name, dataset in datasets.items()},
         job.description,
         job.node,
@@ -85,7 +91,7 @@ def read_job_request(
         script=source,
         datasets=tuple(dict.fromkeys([*(request.datasets or ()), *named])),
         experiment=request.experiment or job.experiment,
-        mode=request.mode or _mode(job, sink),
+        mode=request.mode or _mode({job.inputs[name].mode for name in datasets}, sink),
         distribution=request.distribution or job.distribution,
         processes=request.processes or job.processes,
         instances=request.instances or job.instances,
@@ -129,7 +135,7 @@ def hide_command(command: JobCommand, hider: Hider) -> JobCommand:
         name: {kind: hider.setting(name, value, "") if kind == "value" else value for kind, value in one.items()}
         for name, one in command.inputs.items()
     }
-    return JobCommand(text, inputs, command.outputs)
+    return JobCommand(text, inputs, command.outputs, command.output_places)
 
 
 def _find(request: SubmitRequest, project: Project) -> Path:
@@ -160,15 +166,17 @@ def _code_dir(job: CommandJob, folder: Path, project: Project) -> Path:
 
 def _environment(
     job: CommandJob, request: SubmitRequest, source: str, sink: EventSink, *, is_local: bool
-) -> tuple[EnvironmentSpec, str] | None:
+) -> tuple[EnvironmentSpec, str | None] | None:
     if request.env_from_current:
         return None
     if job.environment_name is not None:
-        raise SettingsError(
-            f"{job.places.get('environment', source)}: the environment {job.environment_name} is registered in Azure "
-            "ML, and amlctl makes its own from conda files",
-            hint="write environment with image and conda_file, or type --env-from current",
-        )
+        asset = parse_asset(job.environment_name)
+        if asset is None:
+            raise _at(job, "environment", SettingsError)(
+                f"the environment {job.environment_name} is not supported",
+                hint="azureml:NAME:VERSION, azureml:NAME@latest, or image and conda_file",
+            )
+        return EnvironmentSpec(registered=str(asset)), None
     if job.environment is None:
         return None
     spec = parse_environment(job.environment, source)
@@ -202,6 +210,26 @@ def _dataset(job: CommandJob, name: str, one: JobInput, folder: Path, project: P
     return dataset
 
 
+def _asset(job: CommandJob, name: str, one: JobInput, project: Project, store: Store) -> AssetName | None:
+    """Registered data; None where a dataset is meant: the latest of a name, too, that `data_blobs/` or the store has"""
+    asset = parse_asset(one.path)
+    if asset is None:
+        return None
+    if not asset.version:
+        is_dataset = project.dataset_path(asset.name).exists() or read_head(store, asset.name) is not None
+        if is_dataset:
+            return None
+    if one.type not in ("uri_file", "uri_folder"):
+        raise _at(job, f"inputs.{name}", SettingsError)(
+            f"registered data of type {one.type} is not supported", hint="type: uri_file or uri_folder"
+        )
+    if name in _OWN_INPUTS:
+        raise _at(job, f"inputs.{name}", SettingsError)(
+            f"an input named {name} cannot be registered data", hint="give it another name"
+        )
+    return asset
+
+
 def _named_dataset(job: CommandJob, place: str, path: str) -> str:
     """`working/x` of `azureml://datastores/NAME/paths/working/x`, `…/mirror/working/x`, and `azureml:NAME@latest`."""
     error = _at(job, place, SettingsError)
@@ -211,22 +239,27 @@ def _named_dataset(job: CommandJob, place: str, path: str) -> str:
         if not found or "/datastores/" not in before or not dataset or ".." in dataset.split("/"):
             raise error(f"{path} is not supported", hint="azureml://datastores/NAME/paths/FOLDER of data_blobs/")
         return dataset
-    name, version = path.removeprefix("azureml:"), ""
-    for separator in (":", "@"):
-        name, _, version = name.partition(separator) if separator in name else (name, "", version)
-    if version not in ("", "latest") or "/" in name or not name:
-        raise error(
-            f"{path} is not supported: a data asset's version says nothing here",
-            hint=f"azureml:{name}@latest for data_blobs/{name}, or its path",
-        )
+    name = path.removeprefix("azureml:").removesuffix("@latest")
+    if not name or any(sign in name for sign in ":@/"):
+        raise error(f"{path} is not supported", hint="azureml:NAME:VERSION, azureml:NAME@latest, or a path")
     return name
 
 
-def _mode(job: CommandJob, sink: EventSink) -> str | None:
-    modes = {one.mode for one in job.inputs.values() if one.value is None}
+def _mode(modes: set[str], sink: EventSink) -> str | None:
+    """Of all datasets, from those that their inputs ask for."""
     if "download" in modes and len(modes) > 1:
         sink(Note("one input is to be downloaded: so are all of them"))
     return "download" if "download" in modes else "mount" if "ro_mount" in modes else None
+
+
+def _places(job: CommandJob) -> Mapping[str, str]:
+    """The lines of values that are looked for later; of what has a path, that of the path."""
+    inputs = {f"inputs.{name}": _path_place(job, name) for name in job.inputs}
+    outputs = {
+        key: job.places.get(f"{key}.path") or job.places.get(key, "")
+        for key in (f"outputs.{name}" for name in job.outputs)
+    }
+    return {**{key: job.places.get(key, "") for key in ("compute", "environment")}, **inputs, **outputs}
 
 
 def _path_place(job: CommandJob, name: str) -> str:

@@ -79,8 +79,8 @@ class RunSpec:
     timeout_s: float | None
     tags: Mapping[str, str]
     from_run: str | None
-    compute_place: str = ""
-    """Of the job file that names the target: `file:line`."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """`file:line` of what a job file has named (see `JobPlan`); what was typed instead is not among them."""
     job: JobCommand | None = None
     """What is run instead of a script; `script` is the job file then."""
     code_dir: Path | None = None
@@ -113,7 +113,7 @@ def resolve(
     is_local = settings.workspace(workspace_name).compute == "local"
     plan = None
     if is_job_file(request.script):
-        request, plan = read_job_request(request, project, sink, is_local=is_local)
+        request, plan = read_job_request(request, project, store, sink, is_local=is_local)
     if not request.script and earlier is None:
         raise UsageError("no script named", hint="amlctl submit SCRIPT")
     is_repeat = earlier is not None and not request.script
@@ -140,16 +140,18 @@ def resolve(
     secrets = {**secrets, **_still_hidden(request, earlier, recorded, hider), **hider.variables}
     variables = {**variables, **dict.fromkeys(secrets)}
     produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
-    places = plan.dataset_places if plan else {}
-    to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, places, sink)
+    dataset_places = plan.dataset_places if plan else {}
+    to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, dataset_places, sink)
     own = plan.environment if plan else None
     spec, environment_content = own or _environment(request, project, earlier, sink)
     compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
     if compute is None and not is_local:
         compute = needs.compute
-    compute_place = plan.compute_place if plan and compute and not request.compute else ""
+    places = (
+        {key: place for key, place in plan.places.items() if key != "compute" or not request.compute} if plan else {}
+    )
     compute = compute or default_target(project, settings, workspace_name)
-    with told_at(compute_place):
+    with told_at(places.get("compute", "")):
         check_target(project, settings, workspace_name, compute)
     mode = request.mode or (earlier.mode if earlier else settings.submit.mode)
     if mode not in MODES:
@@ -172,7 +174,7 @@ def resolve(
         variables=variables,
         secrets=secrets,
         compute=compute,
-        compute_place=compute_place,
+        places=places,
         mode=mode,
         experiment=request.experiment or (earlier.experiment if earlier else settings.experiment),
         distribution=distribution,

@@ -27,6 +27,7 @@ from amlctl.localfs.git_state import read_git_state
 from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_records import load_all
+from amlctl.operations.assets import with_present_assets
 from amlctl.operations.compute import prepare_target
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
@@ -245,7 +246,7 @@ def prepare(
 ) -> PreparedRun:
     """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
     spec = _resolve(request, project, settings, workspace, store, sink)
-    with told_at(spec.compute_place):
+    with told_at(spec.places.get("compute", "")):
         prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
     snapshots = dict(spec.pinned)
     for dataset in spec.to_sync:
@@ -268,6 +269,7 @@ def prepare(
         command=None if spec.job is None else spec.job.text,
         inputs={} if spec.job is None else {name: dict(one) for name, one in spec.job.inputs.items()},
         named_outputs={} if spec.job is None else dict(spec.job.outputs),
+        output_places={} if spec.job is None else {name: dict(one) for name, one in spec.job.output_places.items()},
         description=spec.description,
         node={name: dict(one) for name, one in spec.node.items()},
         code=code,
@@ -316,7 +318,8 @@ def _resolve(
     earlier = None
     if request.from_run is not None:
         earlier = workspace.read(resolve_run(workspace, request.from_run))
-    return resolve(request, project, settings, workspace.name, store, earlier, sink)
+    spec = resolve(request, project, settings, workspace.name, store, earlier, sink)
+    return with_present_assets(spec, workspace)
 
 
 def _send_code(project: Project, workspace: Workspace, store: Store, spec: RunSpec, sink: EventSink) -> str:

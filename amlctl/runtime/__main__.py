@@ -30,6 +30,14 @@ def main(arguments: Sequence[str]) -> int:
         metavar=("NODE", "LOCAL"),
         help="which node, and which process on it, from 0 (default: what the launcher's variables say)",
     )
+    parser.add_argument(
+        "--place",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "PATH"),
+        help="where an input or output of a job file is that the node has by itself: inputs.data /mnt/data",
+    )
     options = parser.parse_args(arguments)
     container = options.container.absolute()
     store = DirectoryStore(options.store)
@@ -40,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         rank=NodeRank(*options.rank) if options.rank else node_rank(os.environ),
         variables=os.environ,
         timing=Timing(options.save_interval, options.grace),
+        places=dict(options.place),
     )
     return node.run(options.run)
 

@@ -27,10 +27,15 @@ class ReadyJob:
 
 
 def prepare_job(
-    record: RunRecord, folders: NodeFolders, variables: Mapping[str, str], secrets: Mapping[str, str]
+    record: RunRecord,
+    folders: NodeFolders,
+    variables: Mapping[str, str],
+    secrets: Mapping[str, str],
+    given: Mapping[str, str],
 ) -> ReadyJob:
     """Makes the folders of its outputs, and `./outputs`, where a job on Azure ML finds it.
 
+    `given` are paths of inputs and outputs that the node has by itself, by `outputs.model`, say.
     Raises SettingsError, OSError.
     """
     values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in record.inputs.items() if "value" in one}
@@ -40,10 +45,13 @@ def prepare_job(
         if "dataset" in one
     }
     for name, kind in record.named_outputs.items():
+        if f"outputs.{name}" in given:
+            continue
         path = folders.outputs_dir / name
         if kind == "uri_folder":
             path.mkdir(parents=True, exist_ok=True)
         paths[f"outputs.{name}"] = str(path)
+    paths.update(given)
     folders.pipeline_dir.mkdir(exist_ok=True)
     link = folders.pipeline_dir / "outputs"
     with suppress(FileExistsError):  # another process of the node, or an earlier attempt

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 from amlctl.core.hidden_values import filled
@@ -59,7 +59,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Node:
-    """`store` may be read-only; everything is written to `save_store`, which is the same one or a view of it."""
+    """`store` may be read-only; everything is written to `save_store`, which is the same one or a view of it.
+
+    `places` are paths of inputs and outputs of a job file that the node has by itself.
+    """
 
     store: Store
     save_store: Store
@@ -67,6 +70,7 @@ class Node:
     rank: NodeRank
     variables: Mapping[str, str]
     timing: Timing = Timing()
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, run: str) -> int:
         """The exit code for the whole; failures are told in the log and in `failure.json`, not raised."""
@@ -111,7 +115,7 @@ class Node:
             saver.save()  # so that a fetch finds a list, if an empty one, from the first second on
         variables = script_variables(record, self.folders, script, attempt, self.variables)
         if script is None:
-            job = prepare_job(record, self.folders, variables, secrets)
+            job = prepare_job(record, self.folders, variables, secrets, self.places)
             command, folder, variables = job.command, self.folders.pipeline_dir, job.variables
         else:
             command, folder = script_command(script, config, arguments), self.folders.container

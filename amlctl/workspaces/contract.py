@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Protocol, runtime_checkable
 
+from amlctl.core.asset import AssetName
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
@@ -108,6 +109,34 @@ class ManagesCompute(Protocol):
 
     @property
     def computes(self) -> ComputeTargets: ...
+
+
+@dataclass(frozen=True)
+class PresentAsset:
+    """Something registered, with its version; `type` of data is `uri_file` or `uri_folder`, say."""
+
+    asset: AssetName
+    type: str = ""
+
+
+class RegisteredAssets(Protocol):
+    """What is looked for by name, and made by nobody here; None where it is not there."""
+
+    def environment(self, asset: AssetName) -> Optional[PresentAsset]: ...
+
+    def data(self, asset: AssetName) -> Optional[PresentAsset]: ...
+
+    def has_datastore(self, name: str) -> bool:
+        """One of blobs."""
+        ...
+
+
+@runtime_checkable
+class KeepsAssets(Protocol):
+    """A workspace in which environments and data are registered."""
+
+    @property
+    def assets(self) -> RegisteredAssets: ...
 
 
 class Workspace(Protocol):

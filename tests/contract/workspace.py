@@ -365,6 +365,7 @@ class WorkspaceSuite(ABC):
 
     def test_start_with_the_same_id_starts_nothing_twice(self, bench: Bench) -> None:
         record = bench.record("print('once')")
+        save_record(bench.store, record)
         bench.workspace.start(record, {})
         bench.workspace.start(record, {})
         ended = bench.finished(record.run)

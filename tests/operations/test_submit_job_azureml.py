@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from amlctl.core.run import RunRecord
+from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.job import JobParts, job_body
+from tests.contract.test_azureml import settings_for
 from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
 from tests.support.azureml_service import AzureMLService
+from tests.support.runs import make_project
 
 _JOB = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
@@ -90,3 +97,136 @@ def test_an_option_that_is_nowhere_is_not_on_a_line(amlctl: Amlctl, project: Pat
     done = amlctl("submit", "jobs/job.yml", "--compute", "nowhere")
     assert done.code == 4
     assert "job.yml:" not in done.err
+
+
+_REGISTERED = """\
+command: >-
+  cat ${{inputs.table}} ${{inputs.folder}}/a.txt > ${{outputs.report}}/both.txt &&
+  echo kept > ${{outputs.own}}/own.txt
+environment: azureml:theirs@latest
+inputs:
+  table:
+    type: uri_file
+    path: azureml:table:2
+    mode: download
+  folder:
+    path: azureml:folder@latest
+outputs:
+  report:
+    path: azureml://datastores/theirs/paths/reports/${{name}}/
+  own:
+compute: serverless
+"""
+
+
+@pytest.fixture
+def registered(service: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzureMLService:
+    """What others have made in the workspace: an environment, data, and a datastore."""
+    service.datastores.add("theirs", "theirs")
+    for name, text in (("table.csv", "1,2\n"), ("folder/a.txt", "a\n")):
+        service.storage.send_text(text, "theirs", name)
+    for name, value in service.login_variables.items():
+        monkeypatch.setenv(name, value)
+    connection = Connection(settings_for(service), make_project(tmp_path / "theirs"), os.environ)
+    for path, properties in (
+        ("/environments/theirs/versions/1", {"image": "example.org/old"}),
+        ("/environments/theirs/versions/7", {"image": "example.org/new"}),
+        ("/data/table/versions/2", {"dataType": "uri_file", "dataUri": _uri("table.csv")}),
+        ("/data/folder/versions/1", {"dataType": "uri_folder", "dataUri": _uri("nothing/")}),
+        ("/data/folder/versions/2", {"dataType": "uri_folder", "dataUri": _uri("folder/")}),
+    ):
+        connection.workspace("PUT", path, "2023-04-01-preview", {"properties": properties})
+    connection.close()
+    return service
+
+
+def _uri(path: str) -> str:
+    return f"azureml://datastores/theirs/paths/{path}"
+
+
+def test_what_is_registered_in_the_workspace_is_used(amlctl: Amlctl, project: Path, registered: AzureMLService) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(_REGISTERED)
+    done = amlctl("--json", "submit", "jobs/job.yml")
+    assert done.code == 0, done.err
+    document = done.document
+    run = document["run"]
+    assert (document["status"], document["environment"]) == ("Completed", "azureml:theirs:7")
+    asked = registered.job(run).asked
+    workspace = registered.place.id
+    assert asked["environmentId"] == f"{workspace}/environments/theirs/versions/7"
+    assert asked["inputs"]["table"] == {
+        "jobInputType": "uri_file",
+        "mode": "Download",
+        "uri": f"{workspace}/data/table/versions/2",
+    }
+    assert asked["inputs"]["folder"] == {
+        "jobInputType": "uri_folder",
+        "mode": "ReadOnlyMount",
+        "uri": f"{workspace}/data/folder/versions/2",
+    }
+    assert registered.storage.blob("theirs", f"reports/{run}/both.txt").download_blob().readall() == b"1,2\na\n"
+    outputs = project / "outputs" / run
+    fetched = [path.relative_to(outputs).as_posix() for path in outputs.rglob("*") if path.is_file()]
+    assert (fetched, (outputs / "own/own.txt").read_text()) == (["own/own.txt"], "kept\n")
+    assert not [call for call in done.calls if call.method == "PUT" and "/environments/" in call.path]
+    again = amlctl("--json", "submit", "--from", run)
+    assert again.document["status"] == "Completed", again.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "told"),
+    [
+        ("azureml:theirs@latest", "azureml:theirs:8", 4, "azureml:theirs:8"),
+        ("azureml:theirs@latest", "azureml:nowhere@latest", 4, "azureml:nowhere@latest"),
+        ("azureml:table:2", "azureml:table:3", 8, "azureml:table:3"),
+        ("azureml:folder@latest", "azureml:nowhere:1", 11, "azureml:nowhere:1"),
+        ("datastores/theirs", "datastores/nowhere", 14, "datastores/nowhere"),
+    ],
+)
+def test_what_is_not_registered_is_told_with_its_line(
+    amlctl: Amlctl, project: Path, registered: AzureMLService, old: str, new: str, line: int, told: str
+) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(_REGISTERED.replace(old, new))
+    done = amlctl("submit", "jobs/job.yml")
+    assert done.code == 4
+    assert done.err.partition("error: ")[2].startswith(f"jobs/job.yml:{line}: ")
+    assert told in done.err
+    assert not [call for call in done.calls if call.method == "PUT"]
+
+
+def test_data_of_another_type_is_told(amlctl: Amlctl, project: Path, registered: AzureMLService) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(_REGISTERED.replace("type: uri_file", "type: uri_folder"))
+    done = amlctl("submit", "jobs/job.yml")
+    assert (done.code, "jobs/job.yml:8: the data azureml:table:2 is a uri_file" in done.err) == (2, True)
+
+
+def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:
+    """The job's command brings what the runtime needs where the environment lacks it; where it cannot, it says so."""
+    record = RunRecord("r", "job.yml", environment="azureml:theirs:7", command="echo ran")
+    parts = JobParts("c", "e", None, "azureml://store/", "azureml://saves/")
+    command, marker, _ = job_body(record, parts, {})["properties"]["command"].partition("mkdir -p .amlctl-saves")
+    assert marker
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    python = programs / "python"
+    check = "python -c 'from xxhash import xxh3_128' && echo can hash"
+
+    def ran(answers: str) -> str:
+        python.write_text(f"#!/bin/sh\n{answers}\n")
+        python.chmod(0o755)
+        variables = {"PATH": f"{programs}:{os.defpath}", "TMPDIR": str(tmp_path)}
+        done = subprocess.run(
+            ["bash", "-c", command + check], env=variables, capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    without = 'case "$*" in *"import xxh3"*) test -f "${PYTHONPATH%%:*}/xxhash.py";; *'
+    assert ran("exit 0") == "can hash\n"
+    pip = 'while test "$1" != --target; do shift; done; touch "$2/xxhash.py";; esac'
+    assert ran(f"{without}) {pip}") == "can hash\n"
+    assert ran(f"{without}) exit 1;; esac") == (
+        "amlctl: the environment azureml:theirs:7 has no xxhash, and pip cannot bring it: add xxhash to it\n"
+    )

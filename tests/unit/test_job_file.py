@@ -133,7 +133,7 @@ def test_distributions(tmp_path: Path, distribution: str, instances: int, expect
         ("command: x\ninputs:\n  a:\n    path: b\n    type: folder\n", 5, "folder", "uri_folder"),
         ("command: x\ninputs:\n  a:\n    path: b\n    path_on_compute: c\n", 5, "path_on_compute", "path"),
         ("command: x\ninputs:\n  a: [1]\n", 3, "text, a number", ""),
-        ("command: x\noutputs:\n  a:\n    path: azureml://datastores/d/paths/p\n", 4, "path", "leave it out"),
+        ("command: x\noutputs:\n  a:\n    path: ./results\n", 4, "path", "leave it out"),
         ("command: x\noutputs:\n  a:\n    mode: direct\n", 4, "direct", "rw_mount"),
         ("command: x\nenvironment:\n  image: i\n", 2, "image alone", "conda_file"),
         ("command: x\nenvironment:\n  build: {path: .}\n", 3, "build", "conda_file"),

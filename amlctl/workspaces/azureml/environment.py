@@ -8,7 +8,9 @@ import json
 import platform
 from typing import Any
 
+from amlctl.core.asset import parse_asset
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
+from amlctl.workspaces.azureml.assets import environment_asset_id
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.contract import EnvironmentInfo
 
@@ -23,6 +25,8 @@ class Environments:
 
     def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         """Without making it. The interpreter's own packages count as ready: they are listed when a run needs them."""
+        if spec.registered:
+            return self._registered(spec)
         version = version_of(spec)
         is_there = self._connection.memory.has(_MEMORY, version) or self._exists(version)
         location = environment_id(self._connection, version) if is_there else ""
@@ -30,12 +34,20 @@ class Environments:
 
     def ensure(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         """Make it unless it is there: one call where this machine does not know, none where it does."""
+        if spec.registered:
+            return self._registered(spec)
         version = version_of(spec)
         if not self._connection.memory.has(_MEMORY, version):
             if not self._exists(version):
                 self._make(spec, version)
             self._connection.memory.add(_MEMORY, version)
         return EnvironmentInfo(spec.id, True, environment_id(self._connection, version), "azureml")
+
+    def _registered(self, spec: EnvironmentSpec) -> EnvironmentInfo:
+        """What a job file names was looked for before."""
+        asset = parse_asset(spec.registered)
+        location = "" if asset is None else environment_asset_id(self._connection, asset)
+        return EnvironmentInfo(spec.id, True, location, "azureml")
 
     def _exists(self, version: str) -> bool:
         answer = self._connection.workspace("GET", _path(version), VERSION, accept=(404,))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from amlctl.core.environment import RUNTIME_REQUIREMENT
 from amlctl.core.run import RunRecord, RunState, is_final
 
 SERVERLESS = "serverless"
@@ -18,6 +19,20 @@ _IDENTITIES = {
     "managed_identity": "Managed",
     "managed": "Managed",
 }
+_MODES = {
+    "ro_mount": "ReadOnlyMount",
+    "download": "Download",
+    "rw_mount": "ReadWriteMount",
+    "mount": "ReadWriteMount",
+    "upload": "Upload",
+}
+_XXHASH = (
+    "python -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && python -m pip install --quiet "
+    '--disable-pip-version-check --target "$packages" \'{wanted}\' && export PYTHONPATH="$packages:$PYTHONPATH"; }} '
+    '|| {{ echo "amlctl: the environment {environment} has no xxhash, and pip cannot bring it: add xxhash to it"; '
+    "exit 1; }}; "
+)
+"""For environments that others have made. Each process brings its own, out of the way of what the image has."""
 _STATES = {state.value for state in RunState}
 _PROPERTY = "amlctl."
 
@@ -27,6 +42,7 @@ class JobParts:
     """Resource ids, and addresses of the store that end with a slash. `compute_id` is None for serverless.
 
     `saves_uri` is where the run may write: its own folder, or the whole store where it produces datasets.
+    `data_ids` are those of the registered data that inputs of a job file are.
     """
 
     code_id: str
@@ -34,6 +50,7 @@ class JobParts:
     compute_id: str | None
     store_uri: str
     saves_uri: str
+    data_ids: Mapping[str, str] = field(default_factory=dict)
     is_identity_based: bool = False
 
 
@@ -47,8 +64,14 @@ def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> 
         "command": _command(record),
         "codeId": parts.code_id,
         "environmentId": parts.environment_id,
-        "inputs": {"store": {"jobInputType": "uri_folder", "mode": "ReadOnlyMount", "uri": parts.store_uri}},
-        "outputs": {"saves": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": parts.saves_uri}},
+        "inputs": {
+            "store": {"jobInputType": "uri_folder", "mode": "ReadOnlyMount", "uri": parts.store_uri},
+            **_given_inputs(record, parts.data_ids),
+        },
+        "outputs": {
+            "saves": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": parts.saves_uri},
+            **_given_outputs(record),
+        },
         "resources": {"instanceCount": record.instances, **_in_camel_case(record.node.get("resources", {}))},
         "environmentVariables": dict(secrets),
         "tags": dict(record.tags),
@@ -72,6 +95,20 @@ def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> 
     return {"properties": properties}
 
 
+def _given_inputs(record: RunRecord, ids: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: {"jobInputType": record.inputs[name]["type"], "mode": _MODES[record.inputs[name]["mode"]], "uri": uri}
+        for name, uri in ids.items()
+    }
+
+
+def _given_outputs(record: RunRecord) -> dict[str, Any]:
+    return {
+        name: {"jobOutputType": record.named_outputs[name], "mode": _MODES[place["mode"]], "uri": place["uri"]}
+        for name, place in record.output_places.items()
+    }
+
+
 def _in_camel_case(values: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of the YAML as the REST API has them: `msi_resource_id` is its `resourceId`."""
     words = {key: key.removeprefix("msi_").split("_") for key in values}
@@ -80,15 +117,26 @@ def _in_camel_case(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
+    if record.environment.startswith("azureml:"):
+        environment = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment)
+    else:
+        environment = ""
     if not record.produces:
         # Only the run's own folder can be written to; the runtime sees it at its place in a store. Of several
         # processes on a node one makes the link.
         saves, link = ".amlctl-saves", f".amlctl-saves/runs/{record.run}"
         make = f'ln -s "${{{{outputs.saves}}}}" {link}'
         prepare = f"mkdir -p .amlctl-saves/runs && (test -L {link} || {make} || test -L {link}) && "
+    places = "".join(
+        f' --place {place} "${{{{{place}}}}}"'
+        for place in (
+            *(f"inputs.{name}" for name in (record.job.assets if record.job else ())),
+            *(f"outputs.{name}" for name in record.output_places),
+        )
+    )
     return (
-        f"{prepare}python -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
-        f"--run {record.run} --container ."
+        f"{environment}{prepare}python -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
+        f"--run {record.run} --container .{places}"
     )
 
 

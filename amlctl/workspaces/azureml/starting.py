@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from amlctl.config.conda_file import environment_of
+from amlctl.core.asset import parse_asset
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.contract import Store
+from amlctl.workspaces.azureml.assets import data_asset_id
 from amlctl.workspaces.azureml.code import copy_code, ensure_code
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import default_datastore, store_address
@@ -61,6 +63,11 @@ class Starter:
             compute_id=self._compute(record),
             store_uri=store_uri,
             saves_uri=store_uri + ("" if record.produces else run_prefix(record.run)),
+            data_ids={
+                name: data_asset_id(connection, asset)
+                for name, one in (record.job.assets.items() if record.job else ())
+                if (asset := parse_asset(one["asset"]))
+            },
             is_identity_based=is_identity_based,
         )
 

@@ -30,7 +30,7 @@ from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.queueing import Queueing
 from amlctl.workspaces.azureml.records import Records
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
-from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, RunFiles
+from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, RegisteredAssets, RunFiles
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
@@ -88,6 +88,12 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml.compute import Computes
 
         return Computes(self._connection)
+
+    @property
+    def assets(self) -> RegisteredAssets:
+        from amlctl.workspaces.azureml.assets import Assets
+
+        return Assets(self._connection)
 
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
         from amlctl.workspaces.azureml.checks import checks

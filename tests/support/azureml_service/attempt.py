@@ -34,6 +34,7 @@ class Attempt:
         storage: Storage,
         faults: Faults,
         code_uri: Callable[[str, str], str | None],
+        data_uri: Callable[[str, str], str | None],
         interpreter: Path,
     ) -> None:
         """Brings inputs and code down. Raises MissingDataError."""
@@ -42,6 +43,7 @@ class Attempt:
         self._place = place
         self._storage = storage
         self._faults = faults
+        self._data_uri = data_uri
         self._outputs: list[OutputFolder] = []
         self._uploads: list[OutputFolder] = []
         self._pumps: list[LogPump] = []
@@ -123,6 +125,8 @@ class Attempt:
         values = {}
         for name, asked in (job.asked.get("inputs") or {}).items():
             folder = node / "inputs" / name
+            if data := asset_of(str(asked.get("uri") or ""), "data"):
+                asked = {**asked, "uri": self._data_uri(*data) or ""}
             values[f"inputs.{name}"] = bring_input(storage, asked, folder)
             if asked.get("mode") == "ReadWriteMount":
                 container, path = storage.address(str(asked["uri"]))

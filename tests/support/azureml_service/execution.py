@@ -14,6 +14,7 @@ from typing import Any
 from .attempt import Attempt
 from .codes import Codes
 from .computes import Computes
+from .data import Data
 from .environments import Environments
 from .faults import Faults
 from .folders import delete_folder
@@ -45,6 +46,7 @@ class Executions:
         computes: Computes,
         environments: Environments,
         codes: Codes,
+        data: Data,
         interpreter: Path,
     ) -> None:
         self.interpreter = interpreter
@@ -55,6 +57,7 @@ class Executions:
         self._computes = computes
         self._environments = environments
         self._codes = codes
+        self._data = data
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -138,7 +141,9 @@ class Executions:
         folder = self._folder / job.name / str(job.attempt)
         attempt: Attempt | None = None
         try:
-            attempt = Attempt(job, folder, self._place, self._storage, self._faults, self._codes.uri, self.interpreter)
+            attempt = Attempt(
+                job, folder, self._place, self._storage, self._faults, self._codes.uri, self._data.uri, self.interpreter
+            )
             if not job.enter("Running"):
                 raise _CanceledError
             job.started = job.started or now()

@@ -16,6 +16,7 @@ from tests.support.throwaway_ca import make_certificate
 
 from .codes import Codes
 from .computes import Computes
+from .data import Data
 from .datastores import Datastores
 from .environments import Environments
 from .execution import Executions
@@ -77,6 +78,7 @@ class AzureMLService:
         self.computes = Computes(self.place, self.faults, self.operations)
         self.environments = Environments(self.place)
         self.codes = Codes(self.place, self.storage)
+        self.data = Data(self.place)
         self.executions = Executions(
             folder / "nodes",
             self.place,
@@ -85,6 +87,7 @@ class AzureMLService:
             self.computes,
             self.environments,
             self.codes,
+            self.data,
             interpreter or Path(sys.executable),
         )
         self.jobs = Jobs(
@@ -104,6 +107,7 @@ class AzureMLService:
             self.operations,
             self.environments,
             self.codes,
+            self.data,
             self.jobs,
             self.history,
         )
