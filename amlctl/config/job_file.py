@@ -20,7 +20,7 @@ from amlctl.core.distribution import DISTRIBUTIONS
 from amlctl.core.environment import DEFAULT_IMAGE
 from amlctl.core.job import CommandJob, JobInput, places_in
 from amlctl.core.settings import did_you_mean
-from amlctl.errors import SettingsError
+from amlctl.errors import NotFound, SettingsError
 
 _T = TypeVar("_T")
 
@@ -325,6 +325,8 @@ class _Reader:
         """What an action without a line of its own raises is told with the line of `place`."""
         try:
             return action()
+        except NotFound as error:
+            raise NotFound(f"{self._at(*place)}: {error.message}", hint=error.hint) from error
         except SettingsError as error:
             if error.message.startswith(self._file.source):
                 raise

@@ -160,7 +160,8 @@ def _code_dir(job: CommandJob, folder: Path, project: Project) -> Path:
     path = Path(os.path.abspath(folder / os.path.expanduser(job.code)))
     if not path.is_dir():
         what = "is a file; a folder is needed" if path.exists() else "is not there"
-        raise _at(job, "code", NotFound if not path.exists() else UsageError)(f"code {job.code} {what}")
+        kind = UsageError if path.exists() else NotFound
+        raise _at(job, "code", kind)(f"code {job.code} {what}", hint=f"it is relative to the job file: {path}")
     return path
 
 

@@ -89,7 +89,7 @@ def test_all_of_it_is_read(tmp_path: Path) -> None:
 
 def test_a_conda_file_of_its_own(tmp_path: Path) -> None:
     text = "command: 'true'\nenvironment: {image: i, conda_file: conda.yml}\n"
-    with pytest.raises(NotFound, match=r"jobs/conda\.yml"):
+    with pytest.raises(NotFound, match=r"^jobs/job\.yml:2: there is no jobs/conda\.yml"):
         read(tmp_path, text)
     (tmp_path / "conda.yml").write_text("dependencies:\n  - python=3.12\n  - 7\n")
     with pytest.raises(SettingsError, match=r"^jobs/conda\.yml:3: "):
