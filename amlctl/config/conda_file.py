@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
@@ -21,6 +19,8 @@ from amlctl.core.settings import did_you_mean
 _KEYS = ("name", "channels", "dependencies", "prefix")
 _PYTHON = re.compile(r"python(?![\w.-])\s*(.*)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_PINNED = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:==\d+(?:\.\d+)*)?")
+"""Most lines of pip: right at sight."""
 _FILE_OPTION = re.compile(r"-[rce]\b|--(?:requirement|constraint|editable)\b")
 
 
@@ -114,6 +114,10 @@ class _Dependencies:
             )
         if line.startswith("-") or "/" in line or "\\" in line:
             return  # an option of pip, a path or a URL: pip knows best
+        if _PINNED.fullmatch(line):
+            return
+        from packaging.requirements import InvalidRequirement, Requirement  # a tenth of a submit's imports
+
         try:
             Requirement(line)
         except InvalidRequirement as error:

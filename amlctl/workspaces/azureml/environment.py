@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 from typing import Any
@@ -97,6 +96,8 @@ def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
 
 def installed_packages() -> tuple[str, ...]:
     """Those of this interpreter that come from an index, at their versions."""
+    import importlib.metadata
+
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
