@@ -1,4 +1,5 @@
-"""Plain files of a mirrored dataset that nothing names any more: removed only when asked, and not carelessly."""
+"""Plain files of a mirrored dataset: whose they are, and those that nothing names any more, which are removed only
+when asked, and not carelessly."""
 
 from __future__ import annotations
 
@@ -7,12 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import FileEntry, dataset_folder, dataset_of_folder, mirror_key
-from amlctl.errors import CheckFailed
+from amlctl.core.wording import typed_dataset
+from amlctl.errors import CheckFailed, Conflict
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import list_datasets
+from amlctl.transfer.mirrors import mirrors_sharing_files
 
 _CAREFUL_ABOVE = 0.1
 """Share of a mirror's files above which deleting needs a word."""
+
+
+def refuse_shared_files(store: Store, dataset: str, entries: Sequence[FileEntry]) -> None:
+    """Raises Conflict where the plain files of `entries` are, or would be, those of another mirror as well."""
+    for other in mirrors_sharing_files(store, dataset, entries):
+        outer, inner = sorted((dataset, other), key=len)
+        raise Conflict(
+            f"{dataset} cannot be written as a mirror: its plain files are those of the mirror {other} as well, "
+            "which would be damaged",
+            hint=f"sync only one of them; amlctl sync --layout pack {typed_dataset(dataset)} writes other files, and "
+            f"/{inner[len(outer) + 1 :]} in data_blobs/{outer}/.amlctlignore keeps it out of {outer}",
+        )
 
 
 def leftovers(

@@ -40,7 +40,7 @@ from amlctl.operations.dataset_state import (
     local_state,
     look_at,
 )
-from amlctl.operations.mirror import delete_all, leftovers
+from amlctl.operations.mirror import delete_all, leftovers, refuse_shared_files
 from amlctl.operations.sync_result import SyncOptions as SyncOptions
 from amlctl.operations.sync_result import SyncResult as SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
@@ -158,12 +158,11 @@ class _Sync:
             snapshot = identified.snapshot if entries is local else snapshot_id(entries)
             known_now = _also(known, sender)
             plan = plan_sync(entries, head, self._layout, known_now, sent_bytes=sender.content_bytes)
-            present = self._looked.head
-            is_committed = present is not None and self._is_committed(present, snapshot, head, plan)
-            if plan.layout == "mirror" and (self._options.delete or not is_committed):
+            if self._touches_plain_files(snapshot, head, plan):
                 self._write_alone()
             gone = self._leftovers(entries, is_sure=self._options.yes)
-            if present is not None and is_committed:
+            present = self._looked.head
+            if present is not None and self._is_committed(present, snapshot, head, plan):
                 result = self._result(present.value, entries, head, plan, hashed)
             else:
                 result = self._commit(snapshot, head, plan, known, sender, hashed)
@@ -188,8 +187,10 @@ class _Sync:
         head, known = self._stored
         entries, _ = self._merge(identified.entries, head)
         plan = plan_sync(entries, head, self._layout, known)
+        snapshot = snapshot_id(entries)
+        self._touches_plain_files(snapshot, head, plan)
         self._leftovers(entries, is_sure=True)
-        value = HeadValue(snapshot_id(entries), "", plan.layout)
+        value = HeadValue(snapshot, "", plan.layout)
         result = self._result(value, entries, head, plan, identified.hashed_bytes)
         return replace(result, uploaded_bytes=plan.send_bytes)
 
@@ -349,6 +350,16 @@ class _Sync:
         present, known = self._store.get_versioned(head_key(self._dataset)), self._looked.head
         if (present and present.version) != (known and known.version):
             raise _HeadMoved(f"{self._dataset} was synced by another machine", hint="run the same command again")
+
+    def _touches_plain_files(self, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
+        """Whether some may come, change or go. Raises Conflict where they are those of another mirror as well."""
+        if plan.layout != "mirror":
+            return False
+        present = self._looked.head
+        if present is not None and self._is_committed(present, snapshot, head, plan) and not self._options.delete:
+            return False
+        refuse_shared_files(self._store, self._dataset, plan.entries)
+        return True
 
     def _is_committed(self, present: Head, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
         if plan.send_files or plan.repacked or head.layout != plan.layout:

@@ -21,6 +21,7 @@ from amlctl.stores.contract import Store
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.known import ensure_kept
 from amlctl.transfer.manifests import read_manifest, write_manifest
+from amlctl.transfer.mirrors import mirrors_sharing_files
 from amlctl.transfer.send import pack_sender, send_plan
 
 
@@ -54,11 +55,13 @@ def publish(
     layout = layout or Layout("auto")
     if before.layout == "mirror":
         layout = replace(layout, name="mirror")
-    if layout.name == "mirror" and (None if head is None else head.manifest_key) != base_key:
+    entries = identify(scan(root, rules), None, dataset, sink=sink, subject=dataset).entries
+    if layout.name == "mirror":
+        has_moved = (None if head is None else head.manifest_key) != base_key
         # Its plain files are somebody's newer ones by now. The next sync that
         # changes something writes there what the merge takes of ours.
-        layout = replace(layout, name="auto")
-    entries = identify(scan(root, rules), None, dataset, sink=sink, subject=dataset).entries
+        if has_moved or mirrors_sharing_files(store, dataset, entries):
+            layout = replace(layout, name="auto")
     plan = plan_sync(entries, before, layout, _nothing_else_known)
     with pack_sender(store, None, layout.pack_size) as sender:
         places, pack_sizes, was_there = send_plan(
