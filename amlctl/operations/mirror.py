@@ -3,7 +3,7 @@ when asked, and not carelessly."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.events import EventSink, Note
@@ -58,8 +58,13 @@ def leftovers(
     return gone
 
 
-def delete_all(store: Store, keys: Sequence[str]) -> None:
-    """In parallel."""
+def delete_all(store: Store, keys: Sequence[str], *, may_delete: Callable[[], None]) -> None:
+    """In parallel. `may_delete` is asked before each; what it raises ends it."""
+
+    def delete(key: str) -> None:
+        may_delete()
+        store.delete(key)
+
     if keys:
         with ThreadPoolExecutor(min(store.concurrency, len(keys))) as pool:
-            list(pool.map(store.delete, keys))
+            list(pool.map(delete, keys))

@@ -8,7 +8,7 @@ file it is a Conflict, unless `ours` or `theirs` decides.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -29,6 +29,7 @@ from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.localfs.clock import passed_s
 from amlctl.localfs.identify import Identified, OnContent, identify
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, unpack_rows
@@ -58,12 +59,23 @@ _TRIES = 8
 """Times that a sync plans anew because another writer has moved HEAD."""
 
 
-def sync(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> SyncResult:
-    """Raises NotFound (no such folder), Conflict, RightsError (unreadable files), IntegrityError, and what the
-    store raises."""
+def sync(
+    project: Project,
+    store: Store,
+    dataset: str,
+    options: SyncOptions,
+    sink: EventSink,
+    *,
+    clock: Callable[[], float] = passed_s,
+) -> SyncResult:
+    """`clock`, in seconds, tells how long the lease of a mirror still holds.
+
+    Raises NotFound (no such folder), Conflict, RightsError (unreadable files), IntegrityError, and what the store
+    raises.
+    """
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
-    lease = MirrorLease(store, dataset, sink)
+    lease = MirrorLease(store, dataset, sink, clock=clock)
     with local_state(project, f"amlctl sync {dataset}", sink) as state:
         try:
             for attempt in range(_TRIES):
@@ -173,7 +185,7 @@ class _Sync:
             report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
         if gone:
             self._lease.confirm()
-            delete_all(self._store, gone)
+            delete_all(self._store, gone, may_delete=self._lease.check)
         return result
 
     def foresee(self) -> SyncResult:
@@ -386,6 +398,7 @@ class _Sync:
             dataset=dataset,
             max_workers=self._options.file_workers(self._store),
             replace=self._options.repair,
+            may_replace=self._lease.check,
             sink=self._sink,
         )
         manifest = Manifest(dataset, plan.layout, plan.entries, places, pack_sizes, snapshot, shards=head.shards)

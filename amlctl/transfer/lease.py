@@ -2,7 +2,8 @@
 
 `datasets/<dataset>/mirror.lease` names who writes, and is renewed while that goes on. Whoever finds it waits until
 it is free, or until it was not renewed for `stale_s`: the holder was killed, or has lost the network. One that was
-killed on this machine is known to be gone at once. Time is that of the one who waits, so clocks need not agree.
+killed on this machine is known to be gone at once. Each goes by its own clock, so clocks need not agree: the holder
+makes sure before each plain file, since it may have been stopped, or its machine may have slept.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import platform
 import time
 from contextlib import suppress
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, Callable
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import dataset_folder
 from amlctl.errors import AmlctlError, Conflict
+from amlctl.localfs.clock import passed_s
 from amlctl.stores.contract import Store
 
 _STALE_S = 60.0
@@ -27,7 +29,7 @@ _FREED_S = 2.0
 
 
 class MirrorLease:
-    """Of one dataset. Used from one thread; a second one renews it."""
+    """Of one dataset. Taken and released by one thread; a second one renews it; any may check it."""
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class MirrorLease:
         *,
         stale_s: float = _STALE_S,
         ask_every_s: float = _ASK_EVERY_S,
+        clock: Callable[[], float] = passed_s,
     ) -> None:
         self._store = store
         self._dataset = dataset
@@ -44,6 +47,8 @@ class MirrorLease:
         self._sink = sink
         self._stale_s = stale_s
         self._ask_every_s = ask_every_s
+        self._clock = clock
+        self._renewed_at_s = 0.0
         self._version: str | None = None
         self._count = 0
         self._is_lost = False
@@ -62,8 +67,8 @@ class MirrorLease:
             found = self._store.get_versioned(self._key)
             holder = "" if found is None else _living_holder(found.data)
             if found is not None and found.version != seen:
-                seen, since_s = found.version, time.monotonic()
-            if not holder or time.monotonic() - since_s > self._stale_s:
+                seen, since_s = found.version, self._clock()
+            if not holder or self._clock() - since_s > self._stale_s:
                 try:
                     self._swap(None if found is None else found.version)
                 except Conflict:
@@ -76,10 +81,18 @@ class MirrorLease:
                 is_told = True
             time.sleep(self._ask_every_s)
 
+    def check(self) -> None:
+        """As `confirm`; no request as long as it is sure that nobody can have taken it. From any thread."""
+        if self._is_lost or not self._is_sure():
+            self._confirm(unless_sure=True)
+
     def confirm(self) -> None:
         """Raises Conflict where someone else has taken it meanwhile; this machine may have slept."""
+        self._confirm(unless_sure=False)
+
+    def _confirm(self, *, unless_sure: bool) -> None:
         if self.is_held:
-            self._renew_now()
+            self._renew_now(unless_sure=unless_sure)
         if self._is_lost:
             raise Conflict(
                 f"another machine writes the mirror of {self._dataset} now: this one gave no sign of life for long",
@@ -96,19 +109,26 @@ class MirrorLease:
 
     def _swap(self, expected: str | None) -> None:
         self._count += 1
+        asked_at_s = self._clock()  # not when the answer comes: others count from when it was written
         value = {"host": platform.node(), "process": os.getpid(), "renewed": self._count}
         self._version = self._store.swap(self._key, (json.dumps(value) + "\n").encode(), expected=expected)
+        self._renewed_at_s = asked_at_s
 
     def _renew(self) -> None:
         while not self._ended.wait(self._stale_s / 4) and not self._is_lost:
             with suppress(AmlctlError):  # a network that comes back in time has harmed nothing
-                self._renew_now()
+                self._renew_now(unless_sure=False)
         if not self._is_lost:
             with suppress(AmlctlError):  # then it runs out by itself
                 self._store.swap(self._key, b"{}\n", expected=self._version)
 
-    def _renew_now(self) -> None:
+    def _is_sure(self) -> bool:
+        return self._clock() - self._renewed_at_s < self._stale_s / 2
+
+    def _renew_now(self, *, unless_sure: bool) -> None:
         with self._lock:
+            if self._is_lost or (unless_sure and self._is_sure()):
+                return  # another thread was faster
             try:
                 self._swap(self._version)
             except Conflict:

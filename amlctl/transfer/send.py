@@ -5,9 +5,8 @@ Memory is bounded: one pack is being filled while at most `_PACKS_UNDER_WAY` are
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +90,10 @@ class PackSender:
                 self.was_there.update(member.content_id for member in pack.members)
 
 
+def _always() -> None:
+    """Nobody else writes there."""
+
+
 @contextmanager
 def pack_sender(
     store: Store, state: SyncState | None, pack_size: int, *, replace: bool = False
@@ -112,11 +115,13 @@ def send_plan(
     dataset: str,
     max_workers: int,
     replace: bool = False,
+    may_replace: Callable[[], None] = _always,
     sink: EventSink,
 ) -> tuple[Mapping[str, Place], Mapping[str, int], Set[str]]:
     """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
     the store had although nobody knew (a gc may be about to take them).
 
+    `may_replace` is asked before each plain file of a mirror, and while a large one travels; what it raises ends it.
     Raises Conflict where a file is not any more what it was when it was identified.
     """
     progress = _Progress(plan, dataset, sink)
@@ -137,7 +142,16 @@ def send_plan(
             for entry in plan.objects
         ]
         jobs += [
-            pool.submit(_send_file, store, mirror_key(dataset, entry.path), root, entry, progress, replace=True)
+            pool.submit(
+                _send_file,
+                store,
+                mirror_key(dataset, entry.path),
+                root,
+                entry,
+                progress,
+                replace=True,
+                may_replace=may_replace,
+            )
             for entry in plan.mirror_files
         ]
         try:
@@ -244,8 +258,14 @@ def _send_file(
     *,
     replace: bool,
     predecessor: str | None = None,
+    may_replace: Callable[[], None] = _always,
 ) -> bool:
-    path, on_bytes = _local(root, entry), functools.partial(progress.part, entry)
+    def on_bytes(size_bytes: int) -> None:
+        may_replace()
+        progress.part(entry, size_bytes)
+
+    path = _local(root, entry)
+    may_replace()
     was_new = store.put(
         key, FileBody(path, entry.size_bytes, entry.content_id, predecessor, on_bytes=on_bytes), replace=replace
     )

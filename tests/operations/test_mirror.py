@@ -10,6 +10,7 @@ from threading import Event
 import pytest
 
 from amlctl.core.events import Note
+from amlctl.core.manifest import dataset_folder
 from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
 from amlctl.operations.sync import SyncResult, sync
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
@@ -174,6 +175,32 @@ class TestTwoMachines:
         (other.root / "new").write_bytes(b"on its way")
         self._meanwhile(one, other, delete=True)
         assert clones.stored() == other.tree
+
+
+@pytest.mark.parametrize("doing", ["put", "delete"])
+def test_who_was_stopped_while_another_took_over_writes_nothing_more(clones: Clones, one: Clone, doing: str) -> None:
+    """As after SIGSTOP, or a closed lid, in the middle of it."""
+    one.make(random_tree(1))
+    one.sync(layout="mirror")
+    for path in sorted(random_tree(1))[:20]:
+        (one.root / path).unlink() if doing == "delete" else (one.root / path).write_bytes(b"changed")
+    now = [1000.0]
+
+    def act(call: Call) -> None:
+        if call.method != doing or not call.key.startswith("mirror/") or now[0] > 1000:
+            return
+        key = f"{dataset_folder(DATASET)}/mirror.lease"
+        held = clones.store.get_versioned(key)
+        assert held is not None
+        clones.store.swap(key, b'{"host": "someone else", "process": 1}', expected=held.version)
+        now[0] += 61
+
+    store = FaultyStore(one.store, act)
+    options = replace(OPTIONS, delete=True, yes=True, jobs=1)
+    with pytest.raises(Conflict, match="another machine writes the mirror"):
+        sync(one.project, store, DATASET, options, one.events.append, clock=lambda: now[0])
+    written = [call for call in store.calls if call.method == doing and call.key.startswith("mirror/")]
+    assert len(written) <= (1 if doing == "put" else one.store.concurrency)
 
 
 def test_dry_run_lists_what_would_be_deleted(clones: Clones, one: Clone) -> None:

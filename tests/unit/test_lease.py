@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ import pytest
 from amlctl.core.events import Event
 from amlctl.core.manifest import dataset_folder
 from amlctl.errors import Conflict
+from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.lease import MirrorLease
+from tests.support.faulty_store import FaultyStore
 
 KEY = f"{dataset_folder('working/x')}/mirror.lease"
 
@@ -22,9 +27,14 @@ def store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(tmp_path)
 
 
-def _lease(store: DirectoryStore, told: list[Event] | None = None, stale_s: float = 60.0) -> MirrorLease:
+def _lease(
+    store: Store,
+    told: list[Event] | None = None,
+    stale_s: float = 60.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> MirrorLease:
     sink = (lambda event: None) if told is None else told.append
-    return MirrorLease(store, "working/x", sink, stale_s=stale_s, ask_every_s=0.01)
+    return MirrorLease(store, "working/x", sink, stale_s=stale_s, ask_every_s=0.01, clock=clock)
 
 
 def test_it_goes_from_one_to_the_next(store: DirectoryStore) -> None:
@@ -57,6 +67,49 @@ def test_who_slept_too_long_is_told(store: DirectoryStore) -> None:
         lease.confirm()
     lease.release()
     assert b"someone else" in store.get(KEY)
+
+
+class TestAStoppedHolder:
+    """Its process was stopped, or its machine has slept: nobody has told it, but its clock shows that."""
+
+    @pytest.fixture
+    def watched(self, store: DirectoryStore) -> FaultyStore:
+        return FaultyStore(store, lambda call: None)
+
+    @pytest.fixture
+    def clock(self) -> list[float]:
+        return [1000.0]
+
+    @pytest.fixture
+    def lease(self, watched: FaultyStore, clock: list[float]) -> Iterator[MirrorLease]:
+        lease = _lease(watched, clock=lambda: clock[0])
+        lease.take()
+        watched.calls.clear()
+        yield lease
+        lease.release()
+
+    def test_no_request_while_it_is_sure(self, watched: FaultyStore, clock: list[float], lease: MirrorLease) -> None:
+        clock[0] += 29
+        lease.check()
+        assert watched.calls == []
+
+    def test_it_stops_where_somebody_has_taken_it(
+        self, store: DirectoryStore, clock: list[float], lease: MirrorLease
+    ) -> None:
+        found = store.get_versioned(KEY)
+        assert found is not None
+        store.swap(KEY, b'{"host": "someone else", "process": 1}', expected=found.version)
+        clock[0] += 61
+        for _ in range(2):
+            with pytest.raises(Conflict, match="another machine"):
+                lease.check()
+
+    def test_it_goes_on_where_nobody_has(self, watched: FaultyStore, clock: list[float], lease: MirrorLease) -> None:
+        clock[0] += 1000
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(lease.check) for _ in range(20)]:
+                done.result()
+        assert [call.method for call in watched.calls] == ["swap"]
 
 
 def test_who_was_killed_on_this_machine_is_not_waited_for(store: DirectoryStore) -> None:
