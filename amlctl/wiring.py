@@ -177,6 +177,8 @@ def open_store(
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise _no_store(url, "names another host", hint="file:///FOLDER")
+        if not parts.path.strip("/"):
+            raise _no_store(url, "names no folder", hint="file:///FOLDER")
         folder = Path(unquote(parts.path))
     elif "://" in url or _SLIP.match(url):
         raise _no_store(url, "is of no known kind", hint=_STORES)

@@ -23,6 +23,8 @@ _IN_URL = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
 _UNFIT = re.compile(r"[\\\x00-\x1f\x7f\ufffe\uffff]")
 """The service makes `/` of a backslash, and its listings, being XML, cannot carry the others."""
 _MAX_NAME = 1024
+_LONGEST_OWN = 128
+"""Characters of a name that packs, objects and runs need; names of datasets and files may be longer."""
 _EXAMPLE = "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
 
 
@@ -103,20 +105,29 @@ def parse_address(url: str) -> tuple[BlobAddress, str]:
         raise wrong("names no host")
     if not is_host(host):
         raise wrong(f"names {host!r}, which cannot be a host")
+    if parts.scheme != "https" and not _is_near(host):
+        raise wrong("would send keys and data unencrypted over the network", f"https://{parts.netloc}{parts.path}")
     is_path_style = port not in (None, 80, 443) or "." not in host or is_ip(host)
-    if is_path_style and names:
+    given = f"{parts.scheme}://{parts.netloc}"
+    if not is_path_style:
+        account = host.split(".", 1)[0]
+    elif names:
         account, *names = names
     else:
-        account = host.split(".", 1)[0]
+        raise wrong("names neither account nor container", f"{given}/ACCOUNT/CONTAINER/PREFIX")
     if not _ACCOUNT.fullmatch(account):
         raise wrong(f"names {account!r}, which cannot be an account")
     if not names:
-        example = f"{parts.scheme}://{parts.netloc}/{account}" if is_path_style else f"{parts.scheme}://{parts.netloc}"
-        raise wrong("names no container", f"{example}/CONTAINER/PREFIX")
+        raise wrong("names no container", f"{given}{f'/{account}' if is_path_style else ''}/CONTAINER/PREFIX")
     container, *rest = names
     if not _CONTAINER.fullmatch(container):
         raise wrong(
             f"names {container!r}, which cannot be a container", "3 to 63 lower-case letters, digits and single hyphens"
+        )
+    if sum(len(part) + 1 for part in rest) + _LONGEST_OWN > _MAX_NAME:
+        raise wrong(
+            f"has a prefix of more than {_MAX_NAME - _LONGEST_OWN} characters",
+            f"a blob's name has {_MAX_NAME} at most, and what amlctl puts below the prefix needs its part",
         )
     if any(part in (".", "..") or not part.isprintable() for part in rest):
         raise wrong(f"has a {'/'.join(rest)!r} that is no prefix")
@@ -144,6 +155,11 @@ def is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_near(host: str) -> bool:
+    """This machine, or a network of one's own: an emulator may speak plain http there."""
+    return ipaddress.ip_address(host).is_private if is_ip(host) else "." not in host.removesuffix(".")
 
 
 def bracketed(host: str) -> str:
