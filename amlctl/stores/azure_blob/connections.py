@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import cache
 from threading import Event, Lock
 from urllib.parse import unquote, urlsplit
 
@@ -134,23 +134,28 @@ class Connections:
                 connection.set_tunnel(self._host, self._port, headers)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
-        connection._create_connection = partial(self._dial, since)  # type: ignore[attr-defined]  # its own cannot be interrupted
+        # Step by step: what http.client does in one cannot be interrupted.
+        dialled = self._dial(since, host, port)
+        connection._create_connection = lambda *_: dialled  # type: ignore[attr-defined]
         try:
-            connection.connect()
+            with self._ending(dialled, since):
+                http.client.HTTPConnection.connect(connection)  # with the tunnel, and without TLS
+            if self._certificates is not None:
+                connection.sock = self._secured(connection.sock, self._certificates, since)
         except BaseException:
-            connection.close()  # a handshake that failed leaves the socket open
+            dialled.close()
+            connection.close()
             raise
         connection.response_class = Response  # not before: an answer to CONNECT is read by http.client itself
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
-    def _dial(self, since: int, place: tuple[str, int], timeout_s: float, *_: object) -> socket.socket:
+    def _dial(self, since: int, host: str, port: int) -> socket.socket:
         """A connection of TCP to the first address of the host that takes one."""
-        failure = OSError(f"{place[0]} has no address")
-        for family, kind, protocol, _name, address in socket.getaddrinfo(*place, type=socket.SOCK_STREAM):
+        failure = OSError(f"{host} has no address")
+        for family, kind, protocol, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             dialled = socket.socket(family, kind, protocol)
             try:
-                dialled.settimeout(timeout_s)
+                dialled.settimeout(_TIMEOUT_S)
                 with self._ending(dialled, since):
                     dialled.connect(address)
             except BaseException as error:
@@ -161,6 +166,16 @@ class Connections:
             else:
                 return dialled
         raise failure
+
+    def _secured(self, plain: socket.socket, certificates: ssl.SSLContext, since: int) -> ssl.SSLSocket:
+        secured = certificates.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
+        try:
+            with self._ending(secured, since):
+                secured.do_handshake()
+        except BaseException:
+            secured.close()
+            raise
+        return secured
 
 
 def _shut(used: socket.socket) -> None:
