@@ -83,17 +83,20 @@ def fetch(
         counts = (0, 0, 0, 0)
         kept: list[str] = []
         fetched = FetchedFiles(project.state_dir, run, target)
-        for node in range(record.instances):
-            counts = _add(counts, _fetch_outputs(store, run, node, target, path_filter(include), fetched, kept, sink))
-        if not counts[0] and isinstance(workspace, KeepsFiles):
-            wanted = path_filter(include)
+        with ended_by_interrupt(store):
+            for node in range(record.instances):
+                counts = _add(
+                    counts, _fetch_outputs(store, run, node, target, path_filter(include), fetched, kept, sink)
+                )
+            if not counts[0] and isinstance(workspace, KeepsFiles):
+                wanted = path_filter(include)
 
-            def belongs_here(path: str) -> bool:
-                return wanted(path) and path.partition("/")[0] not in record.output_places  # those stay where they are
+                def belongs_here(path: str) -> bool:  # outputs with a place of their own stay there
+                    return wanted(path) and path.partition("/")[0] not in record.output_places
 
-            counts = _fetch_files(workspace.run_files(run), target, belongs_here, fetched, kept)
-        if with_logs:
-            counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
+                counts = _fetch_files(workspace.run_files(run), target, belongs_here, fetched, kept)
+            if with_logs:
+                counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:
         hint = f"amlctl fetch --to FOLDER {run} brings them elsewhere"
         told = disk_error(error, str(target), rights_hint=hint)
@@ -154,17 +157,16 @@ def _fetch_outputs(
         return (0, 0, 0, 0)  # nothing was saved yet, or the run never began
     # As in the store: those of the first node, and beside them a folder for each other one.
     folder = prefix.removeprefix(outputs_prefix(run))
-    with ended_by_interrupt(store):
-        done = restore_tree(
-            store,
-            prefix,
-            index_key,
-            target / folder,
-            include=lambda path: include(folder + path),
-            spare=lambda path: fetched.is_users(folder + path),
-            subject=run,
-            sink=sink,
-        )
+    done = restore_tree(
+        store,
+        prefix,
+        index_key,
+        target / folder,
+        include=lambda path: include(folder + path),
+        spare=lambda path: fetched.is_users(folder + path),
+        subject=run,
+        sink=sink,
+    )
     fetched.remember(folder + path for path in done.restored)
     kept.extend(folder + path for path in done.spared)
     return (done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)

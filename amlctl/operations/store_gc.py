@@ -19,6 +19,7 @@ from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.heads import read_head_value
+from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.known import GC_MARK
 from amlctl.transfer.manifests import read_header, read_manifest
 
@@ -45,7 +46,8 @@ class GcResult:
 def gc(store: Store, *, delete: bool, now: datetime, sink: EventSink, young_s: float = YOUNG_S) -> GcResult:
     """Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted."""
     if not delete:
-        return _dead(store, now, young_s, sink, is_deleted=False)
+        with ended_by_interrupt(store):
+            return _dead(store, now, young_s, sink, is_deleted=False)
     mark = {"started_at": now.astimezone(UTC).isoformat(timespec="seconds")}
     data = (json.dumps(mark) + "\n").encode()
     if not store.put(GC_MARK, data):
@@ -54,10 +56,11 @@ def gc(store: Store, *, delete: bool, now: datetime, sink: EventSink, young_s: f
             raise Conflict("another gc of this store is under way", hint="run it again when that one has ended")
         store.put(GC_MARK, data, replace=True)
     try:
-        result = _dead(store, now, young_s, sink, is_deleted=True)
-        for key in sorted(result.keys, key=_is_code_index, reverse=True):
-            store.delete(key)
-        store.sweep(young_s)
+        with ended_by_interrupt(store):
+            result = _dead(store, now, young_s, sink, is_deleted=True)
+            for key in sorted(result.keys, key=_is_code_index, reverse=True):
+                store.delete(key)
+            store.sweep(young_s)
     finally:
         store.delete(GC_MARK)
     return result

@@ -12,6 +12,7 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.verify import damaged_contents
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import list_datasets, read_head_value
+from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.manifests import read_manifest
 
 
@@ -35,18 +36,19 @@ def verify(store: Store, sink: EventSink) -> VerifyResult:
     datasets = files = size = 0
     damaged: list[str] = []
     to_repair: list[str] = []
-    for folder in list_datasets(store):
-        datasets += 1
-        try:
-            manifest = read_manifest(store, read_head_value(store, folder).manifest_key)
-        except (NotFound, IntegrityError) as error:
-            to_repair.append(dataset_of_folder(folder))
-            damaged.append(f"{to_repair[-1]}: {error.message}")
-            continue
-        files += len(manifest.entries)
-        size += manifest.size_bytes
-        bad = damaged_contents(store, manifest, manifest.entries, sink)
-        if bad:
-            to_repair.append(manifest.dataset)
-        damaged += [f"{manifest.dataset}: {entry.path}" for entry in manifest.entries if entry.content_id in bad]
+    with ended_by_interrupt(store):
+        for folder in list_datasets(store):
+            datasets += 1
+            try:
+                manifest = read_manifest(store, read_head_value(store, folder).manifest_key)
+            except (NotFound, IntegrityError) as error:
+                to_repair.append(dataset_of_folder(folder))
+                damaged.append(f"{to_repair[-1]}: {error.message}")
+                continue
+            files += len(manifest.entries)
+            size += manifest.size_bytes
+            bad = damaged_contents(store, manifest, manifest.entries, sink)
+            if bad:
+                to_repair.append(manifest.dataset)
+            damaged += [f"{manifest.dataset}: {entry.path}" for entry in manifest.entries if entry.content_id in bad]
     return VerifyResult(datasets, files, size, damaged, to_repair)

@@ -142,7 +142,10 @@ def test_ctrl_c_does_not_wait_for_the_service(machines: tuple[Machine, Machine])
     for part in ("/packs/", "/objects/", "/datasets/"):
         assert one.interrupt_in_silence(*push, when=puts(part)) == 130
     assert one.run(*push) == 0
+    for command in ("verify", "gc"):
+        assert one.interrupt_in_silence("store", command, when=gets("/datasets/")) == 130
     for part in ("/packs/", "/objects/"):
+        assert one.interrupt_in_silence("store", "verify", when=gets(part)) == 130
         assert other.interrupt_in_silence("sync", "--pull", "data_blobs/raw", when=gets(part)) == 130
     assert other.run("sync", "--pull", "data_blobs/raw") == 0
 
