@@ -33,6 +33,21 @@ def test_a_fast_line_is_filled_and_a_slow_one_is_not() -> None:
         assert abs(found - expected) < 2 * MIB, (rate, found)
 
 
+def test_blocks_that_share_a_line_and_end_together_are_no_fast_one() -> None:
+    line = Line()
+    limits = []
+    line.window.take(BLOCK)  # never quite empty, as while a file is sent
+    for _ in range(30):
+        line.window.take(BLOCK)
+        line.now_s += 2 * BLOCK / (2.5 * MIB)
+        line.window.give_back(BLOCK)
+        line.window.take(BLOCK)
+        line.now_s += 0.001
+        line.window.give_back(BLOCK)
+        limits.append(line.window.limit_bytes)
+    assert max(limits) < 16 * MIB
+
+
 def test_a_line_that_slows_down_is_noticed() -> None:
     line = Line()
     assert line.carry(100 * MIB) == MOST

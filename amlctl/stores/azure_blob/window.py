@@ -48,7 +48,8 @@ class Window:
             ahead_bytes = int(self._arrived / elapsed_s * _AHEAD_S)
             self._limit_bytes = min(self._most_bytes, max(_LEAST_BYTES, ahead_bytes))
             if elapsed_s > _MEASURE_S:
-                self._since_s, self._arrived = now_s, 0
+                # What is older counts half. From nothing, two blocks that end together would look like a fast line.
+                self._since_s, self._arrived = now_s - elapsed_s / 2, self._arrived // 2
             self._changed.notify_all()
 
     @contextmanager
