@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 import pytest
 
@@ -184,16 +184,18 @@ def test_who_was_stopped_while_another_took_over_writes_nothing_more(clones: Clo
     one.sync(layout="mirror")
     for path in sorted(random_tree(1))[:20]:
         (one.root / path).unlink() if doing == "delete" else (one.root / path).write_bytes(b"changed")
-    now = [1000.0]
+    now, taking_over = [1000.0], Lock()
 
     def act(call: Call) -> None:
-        if call.method != doing or not call.key.startswith("mirror/") or now[0] > 1000:
+        if call.method != doing or not call.key.startswith("mirror/"):
             return
-        key = f"{dataset_folder(DATASET)}/mirror.lease"
-        held = clones.store.get_versioned(key)
-        assert held is not None
-        clones.store.swap(key, b'{"host": "someone else", "process": 1}', expected=held.version)
-        now[0] += 61
+        with taking_over:
+            if now[0] == 1000:
+                key = f"{dataset_folder(DATASET)}/mirror.lease"
+                held = clones.store.get_versioned(key)
+                assert held is not None
+                clones.store.swap(key, b'{"host": "someone else", "process": 1}', expected=held.version)
+                now[0] += 61
 
     store = FaultyStore(one.store, act)
     options = replace(OPTIONS, delete=True, yes=True, jobs=1)
