@@ -370,7 +370,7 @@ class _Sync:
         present = self._looked.head
         if present is not None and self._is_committed(present, snapshot, head, plan) and not self._options.delete:
             return False
-        refuse_shared_files(self._store, self._dataset, plan.entries)
+        refuse_shared_files(self._store, self._dataset, plan.entries, max_workers=self._options.max_workers)
         return True
 
     def _is_committed(self, present: Head, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:

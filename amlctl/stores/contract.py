@@ -27,6 +27,10 @@ def _nobody(size_bytes: int) -> None:
     """Nobody wants to know."""
 
 
+def always() -> None:
+    """Nothing stands in the way."""
+
+
 @dataclass(frozen=True)
 class FileBody:
     """Bytes of a local file, sent without being held in memory.
@@ -35,7 +39,8 @@ class FileBody:
     cannot be read any more: Conflict. `predecessor` is the key of an earlier version of the file: where a store
     can, it sends only what differs. `same_as` is the key of a value with just these bytes: where a store can, it copies
     that, and no bytes travel. `on_bytes` is told of bytes that are done, sent or not; from any thread, and
-    perhaps of fewer than all.
+    perhaps of fewer than all. `may_go_on` is asked again and again, at last shortly before the value would appear;
+    where it raises, it does not.
     """
 
     path: Path
@@ -44,6 +49,7 @@ class FileBody:
     predecessor: Optional[str] = None
     same_as: Optional[str] = None
     on_bytes: Callable[[int], None] = field(default=_nobody, compare=False)
+    may_go_on: Callable[[], None] = field(default=always, compare=False)
 
 
 Body = Union[bytes, Sequence[Buffer], FileBody]

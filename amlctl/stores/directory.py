@@ -244,6 +244,7 @@ def _copy_checked(body: FileBody, descriptor: int) -> None:
             body.on_bytes(len(part))
     if hasher.content_id() != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
+    body.may_go_on()
 
 
 def _appear(temporary: Path, path: Path, replace: bool) -> bool:

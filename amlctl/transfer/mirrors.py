@@ -16,10 +16,8 @@ from amlctl.stores.contract import Store
 from amlctl.transfer.heads import list_datasets, read_head
 from amlctl.transfer.manifests import read_manifest
 
-_AT_A_TIME = 8
 
-
-def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntry]) -> list[str]:
+def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntry], *, max_workers: int) -> list[str]:
     """Mirrored datasets inside in whose folder `entries` has files, and ones above that have files in this folder.
 
     A listing, and a request for each dataset above. One whose list cannot be read is not told: it cannot be pulled
@@ -27,9 +25,10 @@ def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntr
     """
     folder = dataset_folder(dataset)
     above = [str(parent) for parent in PurePosixPath(dataset).parents if parent.name]
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(max_workers) as pool:
+        listed = pool.submit(list_datasets, store, f"{folder}/")
         asked = pool.map(lambda other: _mirrored(store, other), above)
-        inside = [dataset_of_folder(found) for found in list_datasets(store, f"{folder}/") if found != folder]
+        inside = [dataset_of_folder(found) for found in listed.result() if found != folder]
         sharing = [outer.dataset for outer in asked if outer and _within(outer.dataset, outer.entries, [dataset])]
         suspects = _within(dataset, entries, inside)
         return sharing + [inner.dataset for inner in pool.map(lambda other: _mirrored(store, other), suspects) if inner]

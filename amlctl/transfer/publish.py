@@ -60,7 +60,7 @@ def publish(
         has_moved = (None if head is None else head.manifest_key) != base_key
         # Its plain files are somebody's newer ones by now. The next sync that
         # changes something writes there what the merge takes of ours.
-        if has_moved or mirrors_sharing_files(store, dataset, entries):
+        if has_moved or mirrors_sharing_files(store, dataset, entries, max_workers=4):
             layout = replace(layout, name="auto")
     plan = plan_sync(entries, before, layout, _nothing_else_known)
     with pack_sender(store, None, layout.pack_size) as sender:

@@ -5,6 +5,7 @@ Memory is bounded: one pack is being filled while at most `_PACKS_UNDER_WAY` are
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.deflate import fastest_compressor
 from amlctl.localfs.identify import read_small
 from amlctl.localfs.sync_state import SyncState
-from amlctl.stores.contract import FileBody, Store
+from amlctl.stores.contract import FileBody, Store, always
 from amlctl.transfer.contents import read_content
 
 _PACKS_UNDER_WAY = 1
@@ -90,10 +91,6 @@ class PackSender:
                 self.was_there.update(member.content_id for member in pack.members)
 
 
-def _always() -> None:
-    """Nobody else writes there."""
-
-
 @contextmanager
 def pack_sender(
     store: Store, state: SyncState | None, pack_size: int, *, replace: bool = False
@@ -115,13 +112,13 @@ def send_plan(
     dataset: str,
     max_workers: int,
     replace: bool = False,
-    may_replace: Callable[[], None] = _always,
+    may_replace: Callable[[], None] = always,
     sink: EventSink,
 ) -> tuple[Mapping[str, Place], Mapping[str, int], Set[str]]:
     """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
     the store had although nobody knew (a gc may be about to take them).
 
-    `may_replace` is asked before each plain file of a mirror, and while a large one travels; what it raises ends it.
+    `may_replace` is asked before each plain file of a mirror, and while it travels; what it raises ends it.
     Raises Conflict where a file is not any more what it was when it was identified.
     """
     progress = _Progress(plan, dataset, sink)
@@ -258,17 +255,18 @@ def _send_file(
     *,
     replace: bool,
     predecessor: str | None = None,
-    may_replace: Callable[[], None] = _always,
+    may_replace: Callable[[], None] = always,
 ) -> bool:
-    def on_bytes(size_bytes: int) -> None:
-        may_replace()
-        progress.part(entry, size_bytes)
-
-    path = _local(root, entry)
     may_replace()
-    was_new = store.put(
-        key, FileBody(path, entry.size_bytes, entry.content_id, predecessor, on_bytes=on_bytes), replace=replace
+    body = FileBody(
+        _local(root, entry),
+        entry.size_bytes,
+        entry.content_id,
+        predecessor,
+        on_bytes=functools.partial(progress.part, entry),
+        may_go_on=may_replace,
     )
+    was_new = store.put(key, body, replace=replace)
     progress.sent(entry)
     return was_new
 

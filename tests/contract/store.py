@@ -5,6 +5,7 @@ A subclass gives the fixture `store`, an empty store, and `reopened`, which open
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,33 @@ class StoreSuite:
             store.put("objects/aa/two", FileBody(tmp_path / "gone", 1, content_id(b"x")))
         assert store.info("objects/aa/one") is None
         assert list(store.list("")) == []
+
+    @pytest.mark.parametrize("size_bytes", [0, 1000, 3 << 20, 10 << 20])
+    def test_who_may_not_go_on_leaves_the_value_as_it_was(self, store: Store, tmp_path: Path, size_bytes: int) -> None:
+        path = tmp_path / "body"
+
+        def put(seed: int, most: int) -> int:
+            """So often it was asked, where it may go on `most` times."""
+            asked = 0
+
+            def may_go_on() -> None:
+                nonlocal asked
+                asked += 1
+                if asked > most:
+                    raise Conflict("somebody else writes there now")
+
+            data = random.Random(seed).randbytes(size_bytes)
+            path.write_bytes(data)
+            store.put("mirror/x", FileBody(path, size_bytes, content_id(data), may_go_on=may_go_on), replace=True)
+            return asked
+
+        times = put(0, 100)
+        assert times
+        store.put("mirror/x", b"theirs", replace=True)
+        for most in range(times):
+            with pytest.raises(Conflict, match="somebody else"):
+                put(1 + most, most)
+            assert store.get("mirror/x") == b"theirs"
 
     def test_ranges(self, store: Store) -> None:
         store.put("packs/00/p.zip", b"0123456789")

@@ -24,7 +24,7 @@ from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential
 from amlctl.stores.azure_blob.network_errors import is_lasting, not_blob_storage, refused_by_proxy, unreachable
 from amlctl.stores.azure_blob.response import answer_of, moment_of, retry_after_s
-from amlctl.stores.contract import Buffer, Traffic
+from amlctl.stores.contract import Buffer, Traffic, always
 from amlctl.stores.pace import Pace
 
 VERSION = "2021-12-02"
@@ -37,6 +37,8 @@ _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
 """Each answer of the service has one of these headers; a login page of the network has none."""
 _CHUNK = 1 << 18
+_AT_ONCE = 1 << 20
+"""Bytes that go to the network in one call; a process that is stopped in it finishes it when it wakes."""
 _PACED_BYTES = 64 << 10
 """What goes at once where the bandwidth is limited: the rate is kept inside a request, too."""
 _SKEW_S = 15 * 60
@@ -44,10 +46,12 @@ _SKEW_S = 15 * 60
 
 
 class Body:
-    """Parts that follow each other; small ones travel together."""
+    """Parts that follow each other; small ones travel together. `may_go_on` is asked before each stretch is sent: a
+    request that breaks off leaves nothing."""
 
-    def __init__(self, parts: Sequence[Buffer]) -> None:
+    def __init__(self, parts: Sequence[Buffer], may_go_on: Callable[[], None] = always) -> None:
         self.parts = parts
+        self._may_go_on = may_go_on
         self.size_bytes = sum(memoryview(part).nbytes for part in parts)
 
     def md5(self) -> bytes:
@@ -57,6 +61,12 @@ class Body:
         return digest.digest()
 
     def chunks(self) -> Iterator[bytes | memoryview]:
+        for chunk in self._together():
+            for at in range(0, len(chunk), _AT_ONCE):
+                self._may_go_on()
+                yield chunk[at : at + _AT_ONCE]
+
+    def _together(self) -> Iterator[bytes | memoryview]:
         waiting: list[Buffer] = []
         size = 0
         for part in self.parts:
@@ -64,7 +74,7 @@ class Body:
                 if waiting:
                     yield b"".join(waiting)
                     waiting, size = [], 0
-                yield memoryview(part)
+                yield memoryview(part).cast("B")
                 continue
             waiting.append(part)
             size += len(part)

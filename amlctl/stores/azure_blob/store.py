@@ -150,7 +150,8 @@ class AzureBlobStore:
                     lambda: self._uploader.put_file(key, body, replace=replace, with_md5=with_md5)
                 )
             with self._uploader.window.taken(body.size_bytes):
-                return self._put_small(key, Body([_read(body)]), body.content_id, replace=replace)
+                body.may_go_on()  # after what may have been a long wait
+                return self._put_small(key, Body([_read(body)], body.may_go_on), body.content_id, replace=replace)
         parts = [body] if isinstance(body, bytes) else body
         whole = Body(parts)
         if whole.size_bytes > self._limits.single_bytes:

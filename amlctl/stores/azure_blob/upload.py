@@ -20,7 +20,7 @@ from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
 from amlctl.stores.azure_blob.service import Answer, BlobService, Body, md5_header
 from amlctl.stores.azure_blob.window import Window
-from amlctl.stores.contract import Buffer, FileBody
+from amlctl.stores.contract import Buffer, FileBody, always
 
 CONTENT_ID = "x-ms-meta-content_id"
 COPIED_FROM = "x-ms-meta-copied_from"
@@ -74,7 +74,7 @@ class Uploader:
             headers["x-ms-blob-content-md5"] = md5
         if not replace:
             headers.update({"if-match": etag} if etag else {"if-none-match": "*"})
-        return self._commit(key, blocks, headers, body.content_id)
+        return self._commit(key, blocks, headers, body.content_id, body.may_go_on)
 
     def put_parts(self, key: str, parts: Sequence[Buffer], *, replace: bool) -> bool:
         """Parts in memory of more than `single_bytes` together, in blocks side by side: one connection is no line.
@@ -103,7 +103,7 @@ class Uploader:
         except BaseException:
             settle(jobs)
             raise
-        return self._commit(key, ids, {} if replace else {"if-none-match": "*"}, "")
+        return self._commit(key, ids, {} if replace else {"if-none-match": "*"}, "", always)
 
     def _block_list(self, key: str) -> tuple[list[Block], list[Block], str | None]:
         """Committed and uncommitted blocks, and the ETag (None: there is no committed value)."""
@@ -225,8 +225,10 @@ class Uploader:
         headers = {COPIED_FROM: "unfinished"}
         return self._put_list(key, [block.id for block in committed], headers).headers["etag"]
 
-    def _commit(self, key: str, ids: list[str], headers: dict[str, str], content: str) -> bool:
-        answer = self._put_list(key, ids, headers, accept=(400, 409, 412))
+    def _commit(
+        self, key: str, ids: list[str], headers: dict[str, str], content: str, may_go_on: Callable[[], None]
+    ) -> bool:
+        answer = self._put_list(key, ids, headers, accept=(400, 409, 412), may_go_on=may_go_on)
         if answer.status < 400:
             return True
         if answer.status == 400 and answer.code != "InvalidBlockList":  # else someone else has taken the blocks away
@@ -238,11 +240,17 @@ class Uploader:
         raise Conflict(f"{key} in the store was changed by someone else", hint="run the same command again")
 
     def _put_list(
-        self, key: str, ids: Sequence[str], headers: Mapping[str, str], *, accept: Iterable[int] = ()
+        self,
+        key: str,
+        ids: Sequence[str],
+        headers: Mapping[str, str],
+        *,
+        accept: Iterable[int] = (),
+        may_go_on: Callable[[], None] = always,
     ) -> Answer:
         listed = "".join(f"<Latest>{identity}</Latest>" for identity in ids)
         data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()
-        body = Body([data])
+        body = Body([data], may_go_on)
         sent = {"content-md5": md5_header(body.md5()), "content-type": "application/xml", **headers}
         return self._service.blob("PUT", key, {"comp": "blocklist"}, sent, body, accept=accept)
 
