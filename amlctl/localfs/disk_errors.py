@@ -8,7 +8,7 @@ from typing import Optional
 
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -20,7 +20,7 @@ def disk_error(
     `what` is the thing that could not be read or written; it begins the message and may be empty.
     """
     begin = f"{what}: " if what else ""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return ServiceUnavailable(f"{begin}no space left on the disk", hint="make room, then run it again")
     if error.errno in _FORBIDDEN:
         return RightsError(f"{begin}{os.strerror(error.errno).lower()}", hint=rights_hint)

@@ -11,6 +11,7 @@ import platform
 import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -199,7 +200,12 @@ def _start(
         raise
     except AmlctlError as error:
         record.failed(error.kind, error.message, clock())
-        save_record(store, record)
+        with suppress(AmlctlError):  # a full disk, say, of which the first error tells
+            save_record(store, record)
+        raise
+    except KeyboardInterrupt:
+        with suppress(AmlctlError):
+            workspace.cancel(record.run)
         raise
 
 

@@ -7,6 +7,7 @@ is done once per node, and keeps the outputs when the last of them has ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -169,9 +170,10 @@ class Node:
 
 
 def log(line: str) -> None:
-    """A line of our own in the run's log."""
-    sys.stderr.write(f"[amlctl] {line}\n")
-    sys.stderr.flush()
+    """A line of our own in the run's log; a full disk loses it, and no more than it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"[amlctl] {line}\n")
+        sys.stderr.flush()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

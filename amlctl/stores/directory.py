@@ -21,7 +21,7 @@ import xxhash
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_stale, temporary_beside, write_bytes
-from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.disk_errors import FULL, disk_error
 from amlctl.stores.contract import Body, Buffer, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
@@ -69,12 +69,21 @@ class DirectoryStore:
         return Versioned(data, _version(data))
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
+        source = self._path(key)
         with self._translated(key):
-            source = self._path(key)
             if not source.is_file():
                 raise FileNotFoundError(source)
+        try:
             shutil.copyfile(source, target)
-            size = target.stat().st_size
+        except OSError as error:
+            if _is_of_target(error, target):
+                told = disk_error(error, str(target.parent))
+            else:
+                told = _translate(error, key, self.url)
+            if told is None:
+                raise
+            raise told from error
+        size = target.stat().st_size
         self._traffic.add(received_bytes=size)
         if parts is not None:
             parts.arrived(0, size)
@@ -261,6 +270,11 @@ def _appear(temporary: Path, path: Path, replace: bool) -> bool:
         # No hard links here (exFAT, some network shares): the values are immutable, so the last one may win.
         temporary.replace(path)
     return True
+
+
+def _is_of_target(error: OSError, target: Path) -> bool:
+    """Whose disk a copy has failed on: reading takes no room, and what could not be opened is named."""
+    return error.errno in FULL or str(error.filename) == str(target)
 
 
 def _translate(error: OSError, key: str, url: str) -> AmlctlError:

@@ -68,6 +68,17 @@ class TestDirectoryStore(StoreSuite):
         assert list(store.list("")) == []
         assert os.listdir(root / "objects" / "aa") == []
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+    def test_a_full_disk_under_a_download_is_not_the_stores(self, store: Store) -> None:
+        store.put("objects/aa/x", b"1" * 100_000)
+        with pytest.raises(ServiceUnavailable, match=r"^/dev: no space left on the disk$"):
+            store.download("objects/aa/x", Path("/dev/full"))
+
+    def test_a_folder_to_download_to_that_is_not_there_is_not_the_stores(self, store: Store, tmp_path: Path) -> None:
+        store.put("objects/aa/x", b"1")
+        with pytest.raises(FileNotFoundError, match="gone"):
+            store.download("objects/aa/x", tmp_path / "gone" / "x")
+
     def test_a_disk_that_fills_up_in_the_middle_of_a_pack(self, tmp_path: Path) -> None:
         """A limit of file sizes cuts a write short, as a full disk does: the rest fails, and nothing appears."""
         program = (

@@ -272,9 +272,9 @@ def test_listing_looks_at_small_files_only(tmp_path: Path) -> None:
 
 
 def is_running(pid: int) -> bool:
+    fields = Path(f"/proc/{pid}/stat")
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        return not fields.exists() or fields.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (ProcessLookupError, FileNotFoundError):  # it may end between two looks
         return False
-    fields = Path(f"/proc/{pid}/stat")
-    return not fields.exists() or fields.read_text().rpartition(")")[2].split()[0] not in "ZX"

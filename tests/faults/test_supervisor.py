@@ -260,6 +260,24 @@ def test_a_record_that_cannot_be_written_is_written_later(tmp_path: Path, is_can
     assert json.loads(bench.store.get(f"runs/{run}/record.json"))["status"] == record.status
 
 
+def test_a_supervisor_that_waits_to_write_the_record_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(SLEEPER)
+    script = pids_of(bench, run)[0]
+    supervisor = supervisor_of(bench, run)
+    places = RunPlaces(bench.project.state_dir, run)
+    kept = places.record_dir.rename(tmp_path / "kept")
+    places.record_dir.write_text("in the way")
+    places.cancel_request.touch()
+    wait_until(lambda: not is_running(script), what="the script's end")
+    os.kill(supervisor, signal.SIGTERM)
+    wait_until(lambda: not is_running(supervisor), what="the supervisor's end")
+    places.record_dir.unlink()
+    kept.rename(places.record_dir)
+    assert bench.workspace.read(run).status == "Failed"
+    assert (bench.outputs(run, tmp_path / "o") / "model.txt").read_text() == "saved"
+
+
 def test_a_number_that_belongs_to_somebody_else_is_left_alone() -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     try:

@@ -6,6 +6,7 @@ The record comes last: whoever reads a final state finds all of it in the store.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +25,7 @@ from amlctl.transfer.tree import TreeSaver, read_index
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.node_store import forget_run, give_back, is_folder, node_store
 from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.reserve import give_room
 from amlctl.workspaces.local.run_log import say
 from amlctl.workspaces.local.saved_log import SavedLogs
 
@@ -96,7 +98,8 @@ def finish(
     """
     node_folder = node_store(store, places.state_dir)
     record.reached(RunState.FINALIZING, clock())
-    records.save(places, store, record)
+    with contextlib.suppress(OSError):  # a full disk: outputs come first, and room is kept for the end
+        records.save(places, store, record)
     is_kept = True
     try:
         for node in range(record.instances):
@@ -108,6 +111,7 @@ def finish(
         told = f"what the run has left could not be kept: {error}"
         kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
         ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {told}".removeprefix("; "))
+    give_room(places)
     if ending.message and not ending.is_told:
         hint = f" ({ending.hint})" if ending.hint else ""
         say(places.log, f"{ending.state.value}: {ending.message}{hint}")

@@ -38,6 +38,11 @@ class RunPlaces:
         return self.folder / "supervisor.json"
 
     @property
+    def reserve(self) -> Path:
+        """Room on this disk that is kept for the end of the run; see `reserve`."""
+        return self.folder / "reserve"
+
+    @property
     def cancel_request(self) -> Path:
         """Its existence asks the supervisor to end the run."""
         return self.folder / "cancel"

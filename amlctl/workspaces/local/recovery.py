@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from amlctl.core.run import RunRecord, RunState
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
+from amlctl.runtime.run_documents import load_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.ending import Clock, Ending, finish
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.processes import ProcessIdentity, end_session, is_alive
+from amlctl.workspaces.local.reserve import machine_error
 
 _START_LIMIT_S = 5.0
 _LOOK_S = 0.01
@@ -33,20 +35,33 @@ def recover(places: RunPlaces, store: Store, clock: Clock) -> RunRecord | None:
 
     Of several readers at once one does it and the others wait for it. None where there is no record.
     """
-    record = records.load(places, store)
+    record = _load(places, store)
     if record is None or record.is_final:
         return record
     with taken_over(places) as is_ours:
-        record = records.load(places, store)
+        record = _load(places, store)
         if not is_ours or record is None or record.is_final:
             return record
         leader = read_leader(places)
         if leader is not None:
             end_session(leader)
         has_run = RunState.RUNNING.value in record.times
-        ending = Ending(RunState.FAILED, _KILLED if has_run else 1, "supervisor", _reason(leader, record))
-        places.folder.mkdir(parents=True, exist_ok=True)
-        return finish(places, store, record, ending, clock)
+        reason = _reason(leader, record)
+        ending = Ending(RunState.FAILED, _KILLED if has_run else 1, "supervisor", reason)
+        try:
+            return finish(places, store, record, ending, clock)
+        except OSError as error:
+            # On a full disk the run is shown as what it is all the same; the next look tries again to record it.
+            trouble = machine_error(places, error).message
+            record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {trouble}"}
+            record.reached(RunState.FAILED, clock())
+            return record
+
+
+def _load(places: RunPlaces, store: Store) -> RunRecord | None:
+    """Also of a run that ended while it was handed over, before there was a working copy."""
+    record = records.load(places, store)
+    return load_record(store, places.run) if record is None and places.lock.exists() else record
 
 
 @contextmanager

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 
 def say(log: Path, line: str) -> None:
-    """Append a line; it begins a new one where the script's last line has no end. Raises OSError."""
-    with log.open("a+b") as file:
+    """Append a line; it begins a new one where the script's last line has no end.
+
+    A full disk loses the line: no run ends for want of it.
+    """
+    with contextlib.suppress(OSError), log.open("a+b") as file:
         size = file.seek(0, os.SEEK_END)
         is_inside_line = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
         file.write((b"\n" if is_inside_line else b"") + f"[amlctl] {line}\n".encode(errors="replace"))

@@ -8,6 +8,7 @@ from amlctl.core.content_id import ContentHasher
 from amlctl.core.distribution import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
+from amlctl.errors import AmlctlError
 from amlctl.runtime.run_keys import log_key
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.local.places import RunPlaces
@@ -40,13 +41,25 @@ class SavedLog:
         self._key = key
         self._raw = raw
         self._collapsed = collapsed
+        self._begin()
+
+    def save(self) -> None:
+        """Raises OSError, RightsError, ServiceUnavailable."""
+        try:
+            self._save()
+        except (AmlctlError, OSError):
+            # What a full disk has cut short is not gone on with, and takes no room from the run's record.
+            self._collapsed.unlink(missing_ok=True)
+            self._begin()
+            raise
+
+    def _begin(self) -> None:
         self._collapser = CarriageReturnCollapser()
         self._read_bytes = 0
         self._line_end = 0
         self._was_put = False
 
-    def save(self) -> None:
-        """Raises OSError, RightsError, ServiceUnavailable."""
+    def _save(self) -> None:
         if self._collapse() or not self._was_put:
             hasher, size = ContentHasher(), 0
             with self._collapsed.open("rb") as file:

@@ -37,6 +37,7 @@ from amlctl.workspaces.local.places import RunPlaces, queue_folder
 from amlctl.workspaces.local.processes import end_session, identity_of
 from amlctl.workspaces.local.rank_processes import HOST, RankFailure, RankProcesses, free_ports
 from amlctl.workspaces.local.recovery import recover
+from amlctl.workspaces.local.reserve import give_room, machine_error
 from amlctl.workspaces.local.run_log import say
 from amlctl.workspaces.local.saved_log import SavedLogs
 from amlctl.workspaces.local.slots import Slot, SlotQueue, Ticket
@@ -73,20 +74,21 @@ class Supervisor:
         except AmlctlError as error:
             ending = failed(error)
         except OSError as error:
-            ending = Ending(RunState.FAILED, 1, "unavailable", f"this machine failed the run: {error}")
+            ending = failed(machine_error(self._places, error))
         self._finish(ending)
 
     def _finish(self, ending: Ending) -> None:
-        """On a full disk it waits for room: a run whose end is not written would count as one that was killed."""
+        """Where even the room that was kept does not suffice it waits for more, unless it is told to end: a run whose
+        end is not written counts as one that was killed."""
         deadline = time.monotonic() + RECORD_LIMIT_S
         while True:
             try:
                 finish(self._places, self._store, self._record, ending, utc_now, logs=self._logs)
                 return
             except OSError:
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or self._is_stop_signalled:
                     raise
-            self._wakeups.wait(_AGAIN_S)
+            self._look_for_signals(_AGAIN_S)
 
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
@@ -251,7 +253,7 @@ class Supervisor:
         self._look_for_signals(wait_s)
         if self._is_cancel_requested():
             state = self._record.status
-            self._reached(RunState.CANCEL_REQUESTED)
+            self._try_to_reach(RunState.CANCEL_REQUESTED)
             raise Interrupted(f"canceled while it was {state}")
 
 
@@ -261,7 +263,11 @@ def main(arguments: Sequence[str]) -> None:
     # Before anything is started: whoever finds us dead ends our session by this.
     identity = identity_of(os.getpid())
     if identity is not None:
-        write_json(places.supervisor, identity.to_json())
+        try:
+            write_json(places.supervisor, identity.to_json())
+        except OSError:
+            give_room(places)  # the run will come to nothing, but who looks after it is known
+            write_json(places.supervisor, identity.to_json())
     with Wakeups() as wakeups:
         try:
             record = records.load_copy(places)

@@ -33,6 +33,7 @@ from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
 from amlctl.workspaces.local.node_store import credential_in
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.recovery import is_abandoned, recover
+from amlctl.workspaces.local.reserve import give_room, keep_room, machine_error
 from amlctl.workspaces.local.supervisor_settings import DEFAULT_TIMING, LocalTiming
 
 _LOG_PART_BYTES = 1 << 20
@@ -91,6 +92,8 @@ class LocalWorkspace:
             places.folder.mkdir(parents=True)
         except FileExistsError:
             return
+        except OSError as error:
+            raise machine_error(places, error) from error
         # Locked before anybody can know of the run; the supervisor inherits the lock, so there is no moment
         # at which nobody looks after it.
         lock = os.open(places.lock, os.O_RDWR | os.O_CREAT, 0o644)
@@ -98,16 +101,26 @@ class LocalWorkspace:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             places.log.touch()
+            keep_room(places)
             starter = Starter(
                 self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
             )
             starter.start(places, record, secrets, lock)
         except AmlctlError as error:
-            record.failed(error.kind, error.message, self._clock())
-            write_json(places.record, record.to_json())
+            self._not_started(places, record, error)
             raise
+        except OSError as error:
+            told = machine_error(places, error)
+            self._not_started(places, record, told)
+            raise told from error
         finally:
             os.close(lock)
+
+    def _not_started(self, places: RunPlaces, record: RunRecord, error: AmlctlError) -> None:
+        give_room(places)
+        record.failed(error.kind, error.message, self._clock())
+        with contextlib.suppress(OSError):  # whoever looks next finds that nobody looks after the run
+            write_json(places.record, record.to_json())
 
     def read(self, run: str) -> RunRecord:
         places = self._places(run)

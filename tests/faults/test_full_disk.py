@@ -1,0 +1,88 @@
+"""A disk that runs full under a project: what happened is said at once, names the place, and nothing hangs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.small_disk import on_small_disk
+
+PROJECT = """
+    amlctl() { "$PYTHON" -m amlctl "$@"; }
+    fill() {  # all but $1 kB
+        left=$(df -k . | awk 'NR == 2 {print $4}')
+        head -c "$(( (left - $1) * 1024 ))" /dev/zero > filler
+    }
+    wait_for_the_end() {  # of all supervisors: they hold the runs' locks
+        for lock in .amlctl/local/*/supervisor.lock; do flock -w 60 "$lock" true; done
+    }
+    amlctl init > /dev/null
+    printf 'import os; print(open(os.environ["AMLCTL_OUTPUTS_DIR"] + "/x", "w").write("x"))' > pipeline/one.py
+"""
+
+
+def project(folder: Path, size_kb: int, script: str) -> subprocess.CompletedProcess[str]:
+    return on_small_disk(folder, size_kb, f"PYTHON={sys.executable}\n{PROJECT}\n{script}")
+
+
+@pytest.mark.parametrize("left_kb", [20, 60, 150, 200, 300, 600])
+def test_a_submit_that_finds_no_room_says_at_once_where(tmp_path: Path, left_kb: int) -> None:
+    disk = tmp_path / "disk"
+    done = project(
+        disk,
+        3000,
+        f"""
+        amlctl --quiet submit one.py --env-from current > /dev/null
+        fill {left_kb}
+        code=0; timeout 60 "$PYTHON" -m amlctl submit one.py --env-from current > /dev/null 2> ../told || code=$?
+        echo "$code" >&2; cat ../told >&2
+        wait_for_the_end
+        timeout 30 "$PYTHON" -m amlctl runs --json
+        """,
+    )
+    code, _, told = done.stderr.partition("\n")
+    runs = json.loads(done.stdout)["runs"]
+    assert code in ("1", "6"), done.stderr
+    assert f"{disk}/.amlctl/" in told
+    assert "no space left on the disk" in told
+    assert [run["status"] for run in runs][-1] == "Completed"
+    assert {run["status"] for run in runs[:-1]} <= {"Failed"}
+
+
+def test_outputs_that_find_no_room_end_the_run_and_keep_what_was_saved(tmp_path: Path) -> None:
+    done = project(
+        tmp_path / "disk",
+        3000,
+        """
+        cat > pipeline/big.py <<'END'
+import os, pathlib, time
+out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
+out.joinpath("early").write_text("saved")
+kept = pathlib.Path(os.environ["STORE"], "runs", os.environ["AMLCTL_RUN_ID"], "outputs/early")
+while not kept.exists():
+    time.sleep(0.05)
+try:
+    out.joinpath("big").write_bytes(os.urandom(5_000_000))
+except OSError as error:
+    print(error)
+print("x" * 1_000_000, flush=True)
+END
+        code=0; timeout 100 "$PYTHON" -m amlctl submit big.py --env-from current --env STORE="$PWD/.amlctl/store" \\
+            --no-fetch > /dev/null 2> ../told || code=$?
+        echo "$code" >&2; cat ../told >&2
+        wait_for_the_end
+        timeout 30 "$PYTHON" -m amlctl runs --json
+        cat .amlctl/store/runs/big-*/outputs/early
+        """,
+    )
+    code, _, told = done.stderr.partition("\n")
+    document, _, kept = done.stdout.rpartition("}")
+    [run] = json.loads(document + "}")["runs"]
+    assert code == "1", told
+    assert run["status"] == "Failed"
+    assert "no space left on the disk" in run["error"]["message"].lower(), run["error"]
+    assert kept.strip() == "saved"
