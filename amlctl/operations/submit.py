@@ -191,8 +191,8 @@ def _start(
     """Record the run, tell its id, hand it over; a run that was surely not handed over is recorded as Failed."""
     record = prepared.record
     save_record(store, record)
-    sink(RunCreated(record.run))
     try:
+        sink(RunCreated(record.run))
         # From now on gc keeps what the record names; one that looked before may be deleting it.
         ensure_kept(store, {}, [code_index_key(record.code), *record.manifests.values()], 4)
         workspace.start(record, prepared.secrets)
@@ -204,8 +204,12 @@ def _start(
             save_record(store, record)
         raise
     except KeyboardInterrupt:
-        with suppress(AmlctlError):
+        try:
             workspace.cancel(record.run)
+        except AmlctlError as error:
+            sink(Warned(f"run {record.run} may go on: {error.message}; to end it: amlctl cancel {record.run}"))
+        else:
+            sink(Note(f"run {record.run} is canceled"))
         raise
 
 

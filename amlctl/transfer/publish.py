@@ -24,6 +24,8 @@ from amlctl.transfer.manifests import read_manifest, write_manifest
 from amlctl.transfer.mirrors import mirrors_sharing_files
 from amlctl.transfer.send import pack_sender, send_plan
 
+_WORKERS = 4
+
 
 @dataclass(frozen=True)
 class Published:
@@ -60,16 +62,16 @@ def publish(
         has_moved = (None if head is None else head.manifest_key) != base_key
         # Its plain files are somebody's newer ones by now. The next sync that
         # changes something writes there what the merge takes of ours.
-        if has_moved or mirrors_sharing_files(store, dataset, entries, max_workers=4):
+        if has_moved or mirrors_sharing_files(store, dataset, entries, max_workers=_WORKERS):
             layout = replace(layout, name="auto")
     plan = plan_sync(entries, before, layout, _nothing_else_known)
     with pack_sender(store, None, layout.pack_size) as sender:
         places, pack_sizes, was_there = send_plan(
-            store, plan, root, before, sender, dataset=dataset, max_workers=4, sink=sink
+            store, plan, root, before, sender, dataset=dataset, max_workers=_WORKERS, sink=sink
         )
     manifest = Manifest(dataset, plan.layout, entries, places, pack_sizes, shards=before.shards)
     written = write_manifest(store, manifest)
-    ensure_kept(store, {content: places[content] for content in was_there}, written.found, 4)
+    ensure_kept(store, {content: places[content] for content in was_there}, written.found, _WORKERS)
     return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes)
 
 

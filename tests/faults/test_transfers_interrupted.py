@@ -147,6 +147,10 @@ def test_ctrl_c_does_not_wait_for_the_service(machines: tuple[Machine, Machine])
     for part in ("/packs/", "/objects/"):
         assert one.interrupt_in_silence("store", "verify", when=gets(part)) == 130
         assert other.interrupt_in_silence("sync", "--pull", "data_blobs/raw", when=gets(part)) == 130
+    (other.root / "data_blobs/working").mkdir(exist_ok=True)
+    (other.root / "data_blobs/working/new").write_bytes(b"which another dataset may have")
+    foresee = ("sync", "--dry-run", "data_blobs/working")
+    assert other.interrupt_in_silence(*foresee, when=gets("/datasets/raw/")) == 130
     assert other.run("sync", "--pull", "data_blobs/raw") == 0
 
 

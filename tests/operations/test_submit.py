@@ -395,6 +395,26 @@ def test_detached_submits_do_not_wait(bench: Bench) -> None:
     assert wait_for_state(bench, result.record.run, "Canceled").status == "Canceled"
 
 
+def test_ctrl_c_before_a_run_is_handed_over_cancels_it(bench: Bench) -> None:
+    bench.script(SHOW_ALL)
+
+    def interrupt(event: object) -> None:
+        bench.events.append(event)  # type: ignore[arg-type]
+        if isinstance(event, RunCreated):
+            raise KeyboardInterrupt
+
+    from amlctl.operations.submit import submit
+
+    with pytest.raises(KeyboardInterrupt):
+        submit(
+            bench.request("train.py"), bench.project, bench.settings, bench.workspace, bench.store, interrupt,
+            on_interrupt=lambda: pytest.fail("nothing is followed yet"),
+        )  # fmt: skip
+    [created] = bench.told(RunCreated)
+    assert bench.workspace.read(created.run).status == "Canceled"
+    assert bench.events[-1] == Note(f"run {created.run} is canceled")
+
+
 def test_ctrl_c_cancels_and_brings_what_there_is(bench: Bench) -> None:
     bench.script(
         """

@@ -1,0 +1,412 @@
+"""One attempt to make the store hold what a dataset's folder holds, on one reading of HEAD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from amlctl.core.diff import Changes, diff, merge
+from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
+from amlctl.core.manifest import (
+    FileEntry,
+    HeadValue,
+    Manifest,
+    Place,
+    empty_manifest,
+    encode_section,
+    needs_no_bytes,
+    snapshot_id,
+    total_bytes,
+)
+from amlctl.core.names import colliding_names
+from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
+from amlctl.core.wording import count, typed_dataset
+from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.localfs.identify import Identified, OnContent, identify
+from amlctl.localfs.project import Project
+from amlctl.localfs.scan import Scan, unpack_rows
+from amlctl.localfs.sync_state import Base
+from amlctl.operations.dataset_state import (
+    LocalState,
+    base_manifest,
+    head_manifest,
+    look_at,
+)
+from amlctl.operations.mirror import delete_all, leftovers, refuse_shared_files
+from amlctl.operations.sync_result import SyncOptions, SyncResult
+from amlctl.operations.verify import damaged_contents, report_damage, without
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import Head, head_key, swap_head
+from amlctl.transfer.known import KnownContents, ensure_kept
+from amlctl.transfer.lease import MirrorLease
+from amlctl.transfer.manifests import write_manifest
+from amlctl.transfer.send import PackSender, pack_sender, send_plan
+from amlctl.transfer.store_format import ensure_format
+
+_MUCH_BYTES = 16 << 20
+"""New bytes from which on other datasets are asked for their contents."""
+
+
+class HeadMoved(Conflict):
+    """HEAD was swapped by someone else between reading and writing it."""
+
+
+class SyncAttempt:
+    """Run it, or foresee what it would do; one of the two, once."""
+
+    def __init__(
+        self,
+        project: Project,
+        store: Store,
+        dataset: str,
+        options: SyncOptions,
+        state: LocalState,
+        lease: MirrorLease,
+        sink: EventSink,
+    ) -> None:
+        self._store = store
+        self._dataset = dataset
+        self._options = options
+        self._state = state
+        self._lease = lease
+        self._sink = sink
+        self._looked = look_at(project, store, dataset, options.ignore, state, sink, is_repair=options.repair)
+        self._scanned = self._looked.local()
+        if self._looked.base is None:
+            self._tell_overlap()
+        head = self._looked.head
+        self._layout = options.layout_rules(None if head is None else head.layout)
+        self._is_list_lost = False
+
+    def _tell_overlap(self) -> None:
+        for other in self._state.sync.bases(self._store.url):
+            if f"{other}/".startswith(f"{self._dataset}/") or f"{self._dataset}/".startswith(f"{other}/"):
+                self._sink(Note(f"{self._dataset}: {other} is a dataset, too; what both hold is synced with each"))
+
+    def run(self) -> SyncResult:
+        unchanged = self._nothing_to_do()
+        if unchanged is not None:
+            return unchanged
+        if self._looked.head is None:
+            ensure_format(self._store)
+        with pack_sender(
+            self._store, self._state.sync, self._options.pack_size, replace=self._options.repair
+        ) as sender:
+            identified = self._identify(self._pack_early(sender))
+            sender.finish()
+            unchanged = self._same_contents(identified)
+            if unchanged is not None:
+                return unchanged
+            local, hashed = identified.entries, identified.hashed_bytes
+            head, known = self._stored
+            if self._is_list_lost:
+                known.distrust({entry.content_id for entry in local})
+            entries, taken = self._merge(local, head)
+            snapshot = identified.snapshot if entries is local else snapshot_id(entries)
+            known_now = _also(known, sender)
+            plan = plan_sync(entries, head, self._layout, known_now, sent_bytes=sender.content_bytes)
+            if self._touches_plain_files(snapshot, head, plan):
+                self._write_alone()
+            gone = self._leftovers(entries, is_sure=self._options.yes)
+            present = self._looked.head
+            if present is not None and self._is_committed(present, snapshot, head, plan):
+                result = self._result(present.value, entries, head, plan, hashed)
+            else:
+                result = self._commit(snapshot, head, plan, known, sender, hashed)
+        self._agree(local, taken, head, result)
+        result = replace(result, not_here=len(taken))
+        if self._options.verify and not self._options.repair:
+            manifest = head_manifest(self._store, self._dataset, self._looked.head)
+            report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
+        if gone:
+            self._lease.confirm()
+            delete_all(self._store, gone, may_delete=self._lease.check)
+        return result
+
+    def foresee(self) -> SyncResult:
+        unchanged = self._nothing_to_do()
+        if unchanged is not None:
+            return unchanged
+        identified = self._identify(None)
+        unchanged = self._same_contents(identified)
+        if unchanged is not None:
+            return unchanged
+        head, known = self._stored
+        entries, _ = self._merge(identified.entries, head)
+        plan = plan_sync(entries, head, self._layout, known)
+        snapshot = snapshot_id(entries)
+        self._touches_plain_files(snapshot, head, plan)
+        self._leftovers(entries, is_sure=True)
+        value = HeadValue(snapshot, "", plan.layout)
+        result = self._result(value, entries, head, plan, identified.hashed_bytes)
+        return replace(result, uploaded_bytes=plan.send_bytes)
+
+    @cached_property
+    def _stored(self) -> tuple[Manifest, KnownContents]:
+        """What HEAD lists, and what else is known to be there: read when the first new content asks for it."""
+        head = self._head()
+        known = self._known(head)
+        if self._options.repair:
+            head = self._distrust_damaged(head, known)
+        return head, known
+
+    def _head(self) -> Manifest:
+        """What HEAD lists. A repair does without it where nothing but the list is lost."""
+        looked = self._looked
+        try:
+            return head_manifest(self._store, self._dataset, looked.head)
+        except (NotFound, IntegrityError) as error:
+            if not self._options.repair or looked.head is None:
+                raise
+            is_ours = looked.base is not None and looked.base.snapshot == looked.head.snapshot
+            if not is_ours and not self._options.ours:
+                raise IntegrityError(
+                    f"{error.message}; what the store had last was not what this machine has",
+                    hint="repair it where it was synced last, or add --ours: the store then gets what is here",
+                ) from error
+            self._sink(Warned(f"{self._dataset}: {error.message}; all is sent again from here"))
+            self._is_list_lost = True
+            return empty_manifest(self._dataset)
+
+    def _nothing_to_do(self) -> SyncResult | None:
+        """The whole answer, where neither stat data nor HEAD moved; nothing else is read then."""
+        settled, head = self._looked.settled, self._looked.head
+        if settled is None or head is None or settled.snapshot != head.snapshot:
+            return None
+        if self._options.checksum or not self._may_skip(head):
+            return None
+        if self._looked.base is None or self._looked.base.snapshot != head.snapshot:
+            self._state.sync.set_base(self._store.url, self._dataset, Base(head.snapshot, head.manifest_key))
+        return self._unchanged(head, settled.files, settled.size_bytes)
+
+    def _same_contents(self, identified: Identified) -> SyncResult | None:
+        """The whole answer, where files were touched but none of them changed: HEAD's manifest is not read."""
+        head, base = self._looked.head, self._looked.base
+        if "_stored" in vars(self) or head is None or base is None or base.snapshot != head.snapshot:
+            return None  # a new content has asked for what is stored already
+        if not self._may_skip(head):
+            return None
+        if identified.snapshot != head.snapshot:
+            return None
+        result = self._unchanged(head, len(identified.entries), total_bytes(identified.entries))
+        return replace(result, hashed_bytes=identified.hashed_bytes)
+
+    def _may_skip(self, head: Head) -> bool:
+        """Nobody asked for more than that the store holds what is here, in the layout that it has."""
+        options = self._options
+        return not (options.verify or options.repair or options.delete) and head.layout == self._layout.written_as
+
+    def _unchanged(self, head: Head, files: int, size_bytes: int) -> SyncResult:
+        return SyncResult(
+            self._dataset,
+            head.snapshot,
+            head.snapshot,
+            head.layout,
+            files,
+            size_bytes,
+            unchanged=files,
+            reused_bytes=size_bytes,
+            manifest_key=head.manifest_key,
+        )
+
+    def _distrust_damaged(self, head: Manifest, known: KnownContents) -> Manifest:
+        bad = damaged_contents(self._store, head, head.entries, self._sink)
+        if bad:
+            self._sink(Note(f"{self._dataset}: {count(len(bad), 'damaged or missing content')} sent again"))
+        known.distrust(bad)
+        return without(head, bad)
+
+    def _known(self, head: Manifest) -> KnownContents:
+        # Other datasets cost a request each: they are asked where much has arrived that may be theirs.
+        has_grown = self._scanned.size_bytes - head.size_bytes >= _MUCH_BYTES
+        return KnownContents(
+            self._store,
+            self._state.sync,
+            self._layout,
+            look_at_other_datasets=self._looked.head is None or has_grown,
+            max_workers=self._options.max_workers,
+        )
+
+    def _identify(self, on_content: OnContent | None) -> Identified:
+        identified = identify(
+            self._scanned,
+            self._state.cache,
+            self._looked.cache_key,
+            digest=self._looked.digest,
+            checksum=self._options.checksum or self._options.repair,
+            on_content=on_content,
+            sink=self._sink,
+            subject=self._dataset,
+        )
+        for one, other in colliding_names(identified.entries)[:5]:
+            self._sink(Warned(f"{self._dataset}: {one!r} and {other!r} are one name on some file systems"))
+        return identified
+
+    def _pack_early(self, sender: PackSender) -> OnContent | None:
+        """Pack new small files while they are hashed, so that they are read once. Only where that is sure to
+        be what the plan says: HEAD is where we left it, so no merge can come between."""
+        base = None if self._looked.base is None else self._looked.base.snapshot
+        is_ours = base == (None if self._looked.head is None else self._looked.head.snapshot)
+        if not is_ours or self._layout.name == "mirror" or self._options.repair:
+            return None
+        if self._layout.name == "auto" and not _has_many_small(self._scanned, self._layout.pack_below):
+            return None
+
+        def pack(entry: FileEntry, data: bytes) -> None:
+            if not self._layout.is_small(entry) or needs_no_bytes(entry):
+                return
+            head, known = self._stored
+            if entry.content_id in head.places:
+                return
+            if known.packed(entry.content_id) is None:
+                sender.add(entry, data)
+
+        return pack
+
+    def _merge(self, local: Sequence[FileEntry], head: Manifest) -> tuple[Sequence[FileEntry], Sequence[str]]:
+        """What the store shall hold, and the paths of it that are not what this machine has."""
+        looked = self._looked
+        if looked.head is None or self._options.ours:
+            return local, ()
+        if looked.base is not None and looked.base.snapshot == looked.head.snapshot:
+            return local, ()
+        base = base_manifest(self._store, looked, head)
+        merged = merge(base.entries, local, head.entries, prefer=self._options.prefer)
+        if merged.conflicts:
+            raise Conflict(
+                f"{count(len(merged.conflicts), 'file')} of {self._dataset} changed here and in the store",
+                hint=f"amlctl sync --ours {typed_dataset(self._dataset)} keeps yours, --theirs takes the store's",
+                details=merged.conflicts,
+            )
+        return merged.entries, merged.taken_from_theirs
+
+    def _leftovers(self, entries: Sequence[FileEntry], *, is_sure: bool) -> Sequence[str]:
+        """Plain files that go if `delete` is asked for. Listed before anything is sent: so is the stop."""
+        if not self._options.delete:
+            return ()
+        if self._layout.name != "mirror":
+            self._sink(Warned(f"{self._dataset} is no mirror: --delete has nothing to do; gc removes old contents"))
+            return ()
+        return leftovers(self._store, self._dataset, entries, is_sure=is_sure, sink=self._sink)
+
+    def _write_alone(self) -> None:
+        """From here on nobody else writes this mirror: what HEAD names now is what its files are."""
+        if self._lease.is_held:
+            return
+        self._lease.take()
+        present, known = self._store.get_versioned(head_key(self._dataset)), self._looked.head
+        if (present and present.version) != (known and known.version):
+            raise HeadMoved(f"{self._dataset} was synced by another machine", hint="run the same command again")
+
+    def _touches_plain_files(self, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
+        """Whether some may come, change or go. Raises Conflict where they are those of another mirror as well."""
+        if plan.layout != "mirror":
+            return False
+        present = self._looked.head
+        if present is not None and self._is_committed(present, snapshot, head, plan) and not self._options.delete:
+            return False
+        refuse_shared_files(self._store, self._dataset, plan.entries, max_workers=self._options.max_workers)
+        return True
+
+    def _is_committed(self, present: Head, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
+        if plan.send_files or plan.repacked or head.layout != plan.layout:
+            return False
+        return snapshot == present.snapshot and not self._options.repair
+
+    def _commit(
+        self,
+        snapshot: str,
+        head: Manifest,
+        plan: SyncPlan,
+        known: KnownContents,
+        sender: PackSender,
+        hashed: int,
+    ) -> SyncResult:
+        store, dataset = self._store, self._dataset
+        before = replace(head, pack_sizes={**known.pack_sizes, **head.pack_sizes})
+        places, pack_sizes, was_there = send_plan(
+            store,
+            plan,
+            self._looked.root,
+            before,
+            sender,
+            dataset=dataset,
+            max_workers=self._options.file_workers(self._store),
+            replace=self._options.repair,
+            may_replace=self._lease.check,
+            sink=self._sink,
+        )
+        manifest = Manifest(dataset, plan.layout, plan.entries, places, pack_sizes, snapshot, shards=head.shards)
+        written = write_manifest(store, manifest, before=head, replace=self._options.repair)
+        value = HeadValue(manifest.snapshot, written.key, manifest.layout)
+        sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
+        foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
+        ensure_kept(store, foreign, written.found, self._options.max_workers)
+        self._lease.confirm()
+        try:
+            self._looked.head = swap_head(store, dataset, value, self._looked.head)
+        except Conflict as error:
+            raise HeadMoved(error.message, hint=error.hint) from error
+        self._sink(SnapshotCommitted(dataset, manifest.snapshot))
+        result = self._result(value, plan.entries, head, plan, hashed)
+        blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
+        sent = sender.content_bytes + total_bytes([*plan.objects, *plan.mirror_files])
+        return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))
+
+    def _result(
+        self, value: HeadValue, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan, hashed: int
+    ) -> SyncResult:
+        changes: Changes = diff(head.entries, entries)
+        return SyncResult(
+            self._dataset,
+            value.snapshot,
+            head.snapshot if head.created_at else None,
+            plan.layout,
+            files=len(entries),
+            bytes=total_bytes(entries),
+            added=len(changes.added),
+            modified=len(changes.modified),
+            deleted=len(changes.deleted),
+            unchanged=changes.unchanged,
+            uploaded_blobs=len(plan.packs) + len(plan.objects) + len(plan.mirror_files),
+            reused_bytes=plan.reused_bytes,
+            hashed_bytes=hashed,
+            manifest_key=value.manifest_key,
+        )
+
+    def _agree(self, local: Sequence[FileEntry], taken: Sequence[str], head: Manifest, result: SyncResult) -> None:
+        """Remember what both sides have in common now. What only the store has stays out of it, or the next
+        sync would take its absence here for a deletion."""
+        if not taken:
+            base = Base(result.snapshot, result.manifest_key)
+        else:
+            self._sink(
+                Note(
+                    f"{self._dataset}: changes of the store are not here yet: "
+                    f"amlctl sync --pull {typed_dataset(self._dataset)}"
+                )
+            )
+            # Kept here alone: the store has no snapshot that is just this, and needs none.
+            ours = Manifest(self._dataset, head.layout, local, {}, {})
+            base = Base(ours.snapshot, "", encode_section(local, ours))
+        self._state.sync.set_base(self._store.url, self._dataset, base)
+
+
+def _also(known: KnownContents, sender: PackSender) -> Known:
+    """What is known, and what was packed while it was hashed."""
+
+    def look_up(entries: Sequence[FileEntry]) -> Mapping[str, Place]:
+        rest = [entry for entry in entries if entry.content_id not in sender.places]
+        return {**sender.places, **known(rest)} if rest else sender.places
+
+    return look_up
+
+
+def _has_many_small(scanned: Scan, below: int) -> bool:
+    count = 0
+    for folder in scanned.folders:
+        count += sum(0 < row.size_bytes < below for row in unpack_rows(folder.rows))
+        if count >= FEW_FILES:
+            return True
+    return False
