@@ -50,10 +50,10 @@ def sync(
                     with ended_by_interrupt(store):
                         result = SyncAttempt(project, store, dataset, options, state, lease, sink).run()
                     break
-                except HeadMoved:
-                    sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
+                except HeadMoved as moved:
                     if attempt == _TRIES - 1:
-                        raise
+                        raise moved.told from moved
+                    sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
         finally:
             lease.release()
     return replace(

@@ -48,8 +48,12 @@ _MUCH_BYTES = 16 << 20
 """New bytes from which on other datasets are asked for their contents."""
 
 
-class HeadMoved(Conflict):
-    """HEAD was swapped by someone else between reading and writing it."""
+class HeadMoved(Exception):
+    """HEAD was swapped by someone else since it was read; `told` is for the user whom planning anew does not help."""
+
+    def __init__(self, told: Conflict) -> None:
+        super().__init__(told)
+        self.told = told
 
 
 class SyncAttempt:
@@ -297,7 +301,8 @@ class SyncAttempt:
         self._lease.take()
         present, known = self._store.get_versioned(head_key(self._dataset)), self._looked.head
         if (present and present.version) != (known and known.version):
-            raise HeadMoved(f"{self._dataset} was synced by another machine", hint="run the same command again")
+            told = f"{self._dataset} was synced by another machine"
+            raise HeadMoved(Conflict(told, hint="run the same command again"))
 
     def _touches_plain_files(self, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
         """Whether some may come, change or go. Raises Conflict where they are those of another mirror as well."""
@@ -347,7 +352,7 @@ class SyncAttempt:
         try:
             self._looked.head = swap_head(store, dataset, value, self._looked.head)
         except Conflict as error:
-            raise HeadMoved(error.message, hint=error.hint) from error
+            raise HeadMoved(error) from error
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
         result = self._result(value, plan.entries, head, plan, hashed)
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)

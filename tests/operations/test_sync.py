@@ -16,6 +16,7 @@ from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.operations.sync import SyncResult
 from amlctl.transfer.heads import head_key
 from tests.support.clones import DATASET, Clone, Clones, random_tree
+from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, age, write_tree
 
 MANIFEST_BYTES = 6_000
@@ -475,3 +476,26 @@ def test_overlapping_datasets_are_told(clones: Clones) -> None:
     [told] = one.messages
     assert DATASET in told
     assert f"{DATASET}/d1" in told
+
+
+@pytest.mark.parametrize("lost", [3, 1000])
+def test_who_loses_the_race_for_head_plans_anew_and_at_last_says_so(clones: Clones, one: Clone, lost: int) -> None:
+    other = clones["other"]
+    one.make({"ours": b"1"})
+    numbers = iter(range(lost))
+
+    def act(call: Call) -> None:
+        if call.method == "swap" and not call.is_done and (number := next(numbers, None)) is not None:
+            other.make({"theirs": b"%d" % number})
+            other.sync(ours=True)
+
+    faulty = Clone(one.project.root, FaultyStore(one.store, act))
+    if lost < 8:
+        faulty.sync()
+        assert clones.stored() == {"ours": b"1", "theirs": b"%d" % (lost - 1)}
+    else:
+        with pytest.raises(Conflict, match="changed by someone else") as caught:
+            faulty.sync()
+        assert caught.value.hint == "run the command again"
+        assert clones.stored() == {"theirs": b"7"}
+    assert sum("planning anew" in message for message in faulty.messages) == min(lost, 7)
