@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ _QUESTION = (
     "  l  leave it running, and say how to take it up again",
     "  w  go on watching",
 )
+_LOOK_S = 0.2
 _ANSWERS = {
     **dict.fromkeys(("c", "cancel"), InterruptChoice.CANCEL),
     **dict.fromkeys(("l", "leave"), InterruptChoice.DETACH),
@@ -40,9 +42,7 @@ def _ask(output: Output, clear_screen: Callable[[], None]) -> InterruptChoice:
     for line in _QUESTION:
         output.write_line(line)
     while True:
-        sys.stderr.write("c/l/w: ")
-        sys.stderr.flush()
-        answer = sys.stdin.readline()
+        answer = _answer("c/l/w: ")
         if not answer:  # the terminal is gone: a run does not end with it
             return InterruptChoice.DETACH
         choice = _ANSWERS.get(answer.strip().lower())
@@ -53,6 +53,14 @@ def _ask(output: Output, clear_screen: Callable[[], None]) -> InterruptChoice:
 def confirm(question: str, output: Output) -> bool:
     """A yes or no on a terminal; anything but a yes is a no."""
     output.write_line(question)
-    sys.stderr.write("y/N: ")
+    return _answer("y/N: ").strip().lower() in ("y", "yes")
+
+
+def _answer(prompt: str) -> str:
+    """A line from the terminal; empty where that is gone."""
+    sys.stderr.write(prompt)
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    # A Ctrl-C just before a read begins does not end that read, so none begins before there is a line.
+    while not select.select([sys.stdin], [], [], _LOOK_S)[0]:
+        pass
+    return sys.stdin.readline()
