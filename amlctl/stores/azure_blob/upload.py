@@ -25,6 +25,8 @@ from amlctl.stores.contract import Buffer, FileBody, always
 CONTENT_ID = "x-ms-meta-content_id"
 COPIED_FROM = "x-ms-meta-copied_from"
 _IN_MEMORY = 52 << 20
+_PACK_BYTES = 80 << 20
+"""A pack of the usual size may be under way as a whole: it is in memory anyway."""
 _COPY_POLL_S = 0.1
 _COPY_LONGEST_S = 300.0
 _T = TypeVar("_T")
@@ -44,13 +46,14 @@ class Limits:
 
 
 class Uploader:
-    """Sends blocks of all values of a store over one pool, with at most `_IN_MEMORY` bytes of them in memory."""
+    """Sends blocks of all values of a store over one pool, with at most `_IN_MEMORY` bytes of files in memory."""
 
     def __init__(self, service: BlobService, limits: Limits, pool: ThreadPoolExecutor) -> None:
         self._service = service
         self._limits = limits
         self._pool = pool
         self.window = Window(_IN_MEMORY)
+        self._pack_window = Window(_PACK_BYTES)
 
     def put_file(self, key: str, body: FileBody, *, replace: bool, with_md5: bool) -> bool:
         """A file of more than `single_bytes`. False where the whole value was there and is not replaced.
@@ -96,7 +99,7 @@ class Uploader:
             for body in _grouped(parts, self._limits.pack_block_bytes):
                 ids.append(block_id_of(body.parts))
                 if ids[-1] not in there:
-                    jobs.append(self._send_block(key, ids[-1], body, _nobody))
+                    jobs.append(self._send_block(key, ids[-1], body, _nobody, self._pack_window))
                     raise_early(jobs)
             for job in jobs:
                 job.result()
@@ -190,7 +193,7 @@ class Uploader:
                         body.on_bytes(size)
                         continue
                     there.add(ids[-1])
-                    jobs.append(self._send_block(key, ids[-1], Body([data]), body.on_bytes))
+                    jobs.append(self._send_block(key, ids[-1], Body([data]), body.on_bytes, self.window))
                     raise_early(jobs)
             for job in jobs:
                 job.result()
@@ -204,15 +207,17 @@ class Uploader:
             raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
         return ids, md5_header(md5.digest()) if with_md5 else ""
 
-    def _send_block(self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None]) -> Future[None]:
-        self.window.take(body.size_bytes)
+    def _send_block(
+        self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None], window: Window
+    ) -> Future[None]:
+        window.take(body.size_bytes)
         try:
             job = self._pool.submit(self._put_block, key, identity, body, on_bytes)
         except BaseException:
-            self.window.give_back(body.size_bytes)
+            window.give_back(body.size_bytes)
             raise
         size_bytes = body.size_bytes  # alone: the callback may not keep the bytes themselves
-        job.add_done_callback(lambda _: self.window.give_back(size_bytes))
+        job.add_done_callback(lambda _: window.give_back(size_bytes))
         return job
 
     def _put_block(self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None]) -> None:
