@@ -53,9 +53,9 @@ class Block:
     size_bytes: int
 
 
-def block_id(data: bytes) -> str:
+def block_id(data: Buffer) -> str:
     """Base64 of hash and anchor: 64 characters for every block, as the service wants them of one length."""
-    return _id(xxhash.xxh3_128_digest(data), data[:_ANCHOR])
+    return _id(xxhash.xxh3_128_digest(data), bytes(data[:_ANCHOR]))
 
 
 def block_id_of(parts: Sequence[Buffer]) -> str:

@@ -7,6 +7,7 @@ with their ids; until its own list is committed it has no `content_id` in its me
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
+from amlctl.stores.azure_blob.block_memory import BlockMemory
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
 from amlctl.stores.azure_blob.service import Answer, BlobService, Body, md5_header
 from amlctl.stores.azure_blob.window import Window
@@ -53,6 +55,7 @@ class Uploader:
         self._limits = limits
         self._pool = pool
         self.window = Window(_IN_MEMORY)
+        self._memory = BlockMemory(self.window)
         self._pack_window = Window(_PACK_BYTES)
 
     def put_file(self, key: str, body: FileBody, *, replace: bool, with_md5: bool) -> bool:
@@ -99,7 +102,9 @@ class Uploader:
             for body in _grouped(parts, self._limits.pack_block_bytes):
                 ids.append(block_id_of(body.parts))
                 if ids[-1] not in there:
-                    jobs.append(self._send_block(key, ids[-1], body, _nobody, self._pack_window))
+                    self._pack_window.take(body.size_bytes)
+                    give_back = functools.partial(self._pack_window.give_back, body.size_bytes)
+                    jobs.append(self._send_block(key, ids[-1], body, _nobody, give_back))
                     raise_early(jobs)
             for job in jobs:
                 job.result()
@@ -172,29 +177,29 @@ class Uploader:
         ids: list[str] = []
         jobs: list[Future[None]] = []
         try:
-            with body.path.open("rb") as file:
+            with body.path.open("rb", buffering=0) as file:
                 descriptor = file.fileno()
 
                 def read(offset: int, size: int) -> bytes:
                     return os.pread(descriptor, size, offset)
 
-                at = 0
                 distance = block_size(body.size_bytes, smallest=self._limits.block_bytes)
                 for size in cut(read, body.size_bytes, old, distance=distance, max_blocks=self._limits.max_blocks):
-                    data = read(at, size)
-                    hasher.update(data)
-                    if with_md5:
-                        md5.update(data)
-                    at += len(data)
-                    ids.append(block_id(data))
-                    if len(data) != size:
-                        break
-                    if ids[-1] in there:
-                        body.on_bytes(size)
-                        continue
-                    there.add(ids[-1])
-                    jobs.append(self._send_block(key, ids[-1], Body([data]), body.on_bytes, self.window))
-                    raise_early(jobs)
+                    with self._memory.block(size) as block:  # before it is read: that bounds the memory
+                        data = block.data[: file.readinto(block.data)]
+                        hasher.update(data)
+                        if with_md5:
+                            md5.update(data)
+                        ids.append(block_id(data))
+                        if len(data) != size:
+                            break
+                        if ids[-1] in there:
+                            body.on_bytes(size)
+                            continue
+                        there.add(ids[-1])
+                        give_back = self._memory.hand_over(block)
+                        jobs.append(self._send_block(key, ids[-1], Body([data]), body.on_bytes, give_back))
+                        raise_early(jobs)
             for job in jobs:
                 job.result()
         except OSError as error:
@@ -208,16 +213,15 @@ class Uploader:
         return ids, md5_header(md5.digest()) if with_md5 else ""
 
     def _send_block(
-        self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None], window: Window
+        self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None], give_back: Callable[[], None]
     ) -> Future[None]:
-        window.take(body.size_bytes)
+        """`give_back`: called once the block has arrived, or never will."""
         try:
             job = self._pool.submit(self._put_block, key, identity, body, on_bytes)
         except BaseException:
-            window.give_back(body.size_bytes)
+            give_back()
             raise
-        size_bytes = body.size_bytes  # alone: the callback may not keep the bytes themselves
-        job.add_done_callback(lambda _: window.give_back(size_bytes))
+        job.add_done_callback(lambda _: give_back())
         return job
 
     def _put_block(self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None]) -> None:

@@ -39,9 +39,13 @@ class Window:
                 self._since_s, self._arrived = self._clock(), 0
             self._used += size_bytes
 
-    def give_back(self, size_bytes: int) -> None:
+    def give_back(self, size_bytes: int, *, has_travelled: bool = True) -> None:
+        """What has not travelled says nothing about the line."""
         with self._changed:
             self._used -= size_bytes
+            self._changed.notify_all()
+            if not has_travelled:
+                return
             self._arrived += size_bytes
             now_s = self._clock()
             elapsed_s = max(now_s - self._since_s, 1e-6)
@@ -50,7 +54,6 @@ class Window:
             if elapsed_s > _MEASURE_S:
                 # What is older counts half. From nothing, two blocks that end together would look like a fast line.
                 self._since_s, self._arrived = now_s - elapsed_s / 2, self._arrived // 2
-            self._changed.notify_all()
 
     @contextmanager
     def taken(self, size_bytes: int) -> Iterator[None]:
