@@ -2,7 +2,7 @@
 
 Behaviour that `docs/store-format.md` promises: links are followed (a link that dangles, loops, or leads to a
 folder that is being walked already is left out with a warning); sockets, fifos and devices are left out with a
-warning; an empty folder is an entry of its own; unreadable folders are collected, so that all are reported.
+warning; an empty folder is an entry of its own; what cannot be read is collected, so that all of it is reported.
 
 Rows are kept as `marshal` bytes: 200,000 files take 13 MB, and comparing a folder with its cached row is one
 comparison of bytes.
@@ -10,6 +10,7 @@ comparison of bytes.
 
 from __future__ import annotations
 
+import errno
 import gc
 import marshal
 import os
@@ -22,6 +23,7 @@ from typing import NamedTuple, Optional
 import xxhash
 
 from amlctl.core.manifest import ONE_FILE
+from amlctl.errors import UsageError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.localfs.ignore import FolderRules, IgnoreRules
 from amlctl.localfs.plain_folder import read_plain_folder
@@ -93,9 +95,12 @@ def pack_rows(rows: Sequence[FileRow]) -> bytes:
 
 
 def scan(root: Path, rules: Optional[IgnoreRules] = None, *, is_large: bool = False) -> Scan:
-    """`is_large`: worth a second processor. Raises FileNotFoundError where `root` does not exist."""
+    """`is_large`: worth a second processor.
+
+    Raises FileNotFoundError where `root` does not exist, UsageError where it is neither file nor folder.
+    """
     result = Scan(root)
-    top = root.stat()
+    top = _stat_top(root)
     if stat.S_ISREG(top.st_mode):
         row = FileRow(ONE_FILE, top.st_mode, top.st_size, top.st_mtime_ns, top.st_ino, top.st_ctime_ns)
         result.is_one_file = True
@@ -116,6 +121,20 @@ def scan(root: Path, rules: Optional[IgnoreRules] = None, *, is_large: bool = Fa
             gc.enable()
     result.folders.sort(key=lambda folder: folder.path)
     return result
+
+
+def _stat_top(root: Path) -> os.stat_result:
+    try:
+        top = root.stat()
+    except NotADirectoryError as error:
+        raise FileNotFoundError(*error.args) from error
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise
+        raise UsageError(f"{root} can be no dataset: {os.strerror(error.errno).lower()}") from error
+    if stat.S_IFMT(top.st_mode) not in (_REGULAR, _FOLDER):
+        raise UsageError(f"{root} is neither a file nor a folder", hint="name a file or folder under data_blobs/")
+    return top
 
 
 class _Walk:
@@ -176,8 +195,8 @@ class _Walk:
             folder, below = _scan_folder(self._result, path, full, above, rules)
         except (FileNotFoundError, NotADirectoryError):
             return
-        except PermissionError:
-            self._result.unreadable.append(path or ".")
+        except OSError as error:
+            self._result.unreadable.append(f"{path or '.'}: {error.strerror}")
             return
         self._result.folders.append(folder)
         has_own_rules = rules is not None and self._top_rules is not None and not rules.are_those_of(self._top_rules)
@@ -210,7 +229,11 @@ def _scan_folder(
                     result.warnings.append(f"{prefix}{entry.name}: the link leads nowhere; left out")
                 continue
             except OSError as error:
-                result.warnings.append(f"{prefix}{entry.name}: {error.strerror}; left out")
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    result.warnings.append(f"{prefix}{entry.name}: {error.strerror}; left out")
+                elif active is None or active.match(entry.name, True) is None:
+                    # In a folder that may be listed but not entered, say: left out it would count as deleted.
+                    result.unreadable.append(f"{prefix}{entry.name}: {error.strerror}")
                 continue
             name = entry.name
             if active is not None and active.match(name, kind == _FOLDER) is not None:

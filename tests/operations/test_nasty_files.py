@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import unicodedata
@@ -15,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.events import Event, Warned, null_sink
+from amlctl.core.events import Event, Stage, StageProgress, Warned, null_sink
 from amlctl.core.manifest import Manifest
-from amlctl.errors import Conflict, NotFound
+from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.pull import pull
 from amlctl.operations.sync import SyncOptions, SyncResult, sync
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.manifests import read_manifest
 from tests.support.clones import Clones
+from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 from tests.support.trees import Tree, read_tree, write_tree
 
 DATASET = "working/nasty"
@@ -88,10 +87,11 @@ def test_names_come_back_as_they_were(box: Box, layout: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
-def test_names_that_are_no_utf8(box: Box) -> None:
+@pytest.mark.parametrize("layout", ["pack", "mirror"])
+def test_names_that_are_no_utf8(box: Box, layout: str) -> None:
     tree = {os.fsdecode(b"\xff\xfe.bin"): b"1", os.fsdecode(b"latin-\xe9"): b"2", "plain": b"3"}
     write_tree(box.root, tree)
-    box.sync()
+    box.sync(SyncOptions(layout=layout))
     assert box.pulled() == tree
 
 
@@ -134,8 +134,14 @@ def test_links_to_files_and_folders_are_followed(box: Box, tmp_path: Path) -> No
     write_tree(box.root, {"real": b"near"})
     (box.root / "to-file").symlink_to("real")
     (box.root / "to-outside").symlink_to(outside)
+    (box.root / "to-outside-file").symlink_to(outside / "far/file")
     box.sync()
-    assert box.pulled() == {"real": b"near", "to-file": b"near", "to-outside/far/file": b"far away"}
+    assert box.pulled() == {
+        "real": b"near",
+        "to-file": b"near",
+        "to-outside/far/file": b"far away",
+        "to-outside-file": b"far away",
+    }
 
 
 def test_links_that_dangle_or_loop_are_left_out_with_a_warning(box: Box) -> None:
@@ -186,18 +192,32 @@ def test_sockets_and_fifos_are_left_out_with_a_warning(box: Box) -> None:
     assert sum("neither a file nor a folder" in message for message in box.warnings) == 2
 
 
-def _without_root_rights() -> None:
-    """In a child before exec: even root then has to obey file modes (Linux: CAP_DAC_OVERRIDE, _READ_SEARCH)."""
-    libc = ctypes.CDLL(None)
-    for capability in (1, 2):
-        libc.prctl(24, capability, 0, 0, 0)
+@pytest.mark.parametrize("kind", ["fifo", "loop"])
+def test_what_is_neither_file_nor_folder_can_be_no_dataset(box: Box, kind: str) -> None:
+    box.root.rmdir()
+    if kind == "fifo":
+        os.mkfifo(box.root)
+    else:
+        box.root.symlink_to(box.root)
+    with pytest.raises(UsageError, match="nasty"):
+        box.sync()
+    assert box.store.get_versioned("datasets/working/nasty/HEAD") is None
 
 
-@pytest.mark.skipif(sys.platform != "linux" and os.geteuid() == 0, reason="root reads everything here")
+def test_a_dataset_below_a_file_is_not_here(box: Box) -> None:
+    box.root.rmdir()
+    box.root.write_bytes(b"a single file")
+    with pytest.raises(NotFound, match="is not on this machine"):
+        sync(box.project, box.store, f"{DATASET}/inside", OPTIONS, null_sink)
+
+
+@ROOT_READS_ALL
 def test_unreadable_files_are_all_named_and_nothing_is_committed(box: Box) -> None:
-    write_tree(box.root, {"fine": b"1", "closed": b"2", "sub/closed": b"3", "shut/inside": b"4"})
+    tree: Tree = {"fine": b"1", "closed": b"2", "sub/closed": b"3", "shut/inside": b"4", "listed/inside": b"5"}
+    write_tree(box.root, tree)
     for name in ("closed", "sub/closed", "shut"):
         (box.root / name).chmod(0)
+    (box.root / "listed").chmod(0o444)  # its names can be read, and nothing else
     program = (
         "import sys\nfrom pathlib import Path\nfrom amlctl.operations.sync import sync, SyncOptions\n"
         "from amlctl.localfs.project import Project\nfrom amlctl.stores.directory import DirectoryStore\n"
@@ -206,15 +226,11 @@ def test_unreadable_files_are_all_named_and_nothing_is_committed(box: Box) -> No
         "try:\n    sync(Project(Path(sys.argv[1])), store, sys.argv[3], SyncOptions(), id)\n"
         "except RightsError as error:\n    print(*error.details, sep='|')\n"
     )
-    shown = subprocess.run(
-        [sys.executable, "-c", program, str(box.project.root), box.store.url, DATASET],
-        preexec_fn=_without_root_rights if sys.platform == "linux" else None,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (box.root / "shut").chmod(0o755)
-    assert shown.stdout.strip() == "closed: Permission denied|shut|sub/closed: Permission denied", shown.stderr
+    shown = run_without_root_rights(program, str(box.project.root), box.store.url, DATASET)
+    for name in ("shut", "listed"):
+        (box.root / name).chmod(0o755)
+    named = ("closed", "listed/inside", "shut", "sub/closed")
+    assert shown.stdout.strip() == "|".join(f"{name}: Permission denied" for name in named), shown.stderr
     assert box.store.get_versioned("datasets/working/nasty/HEAD") is None
 
 
@@ -240,6 +256,38 @@ def test_a_file_that_keeps_changing_is_a_conflict_not_a_lie(box: Box) -> None:
     assert box.store.get_versioned("datasets/working/nasty/HEAD") is None
     box.sync()
     assert box.pulled() == {"growing": path.read_bytes()}
+
+
+@pytest.mark.parametrize("size_bytes", [5 << 20, 20 << 20])
+def test_a_file_that_shrinks_or_grows_while_it_is_read_is_read_again(box: Box, size_bytes: int) -> None:
+    path = box.root / "file"
+    path.write_bytes(b"x" * (9 << 20))
+
+    def sink(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.stage is Stage.HASH and path.stat().st_size != size_bytes:
+            os.truncate(path, size_bytes)
+
+    result = sync(box.project, box.store, DATASET, OPTIONS, sink)
+    assert result.bytes == size_bytes
+    assert box.pulled() == {"file": path.read_bytes()}
+
+
+@pytest.mark.parametrize("size_bytes", [20, 9 << 20])
+@pytest.mark.parametrize("layout", ["auto", "mirror"])
+def test_a_file_that_vanishes_before_it_is_sent_is_a_conflict(box: Box, layout: str, size_bytes: int) -> None:
+    path = box.root / "file"
+    path.write_bytes(b"x" * size_bytes)
+    (box.root / "other").write_bytes(b"other")
+
+    def sink(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.stage is Stage.HASH and event.is_done:
+            path.unlink()
+
+    with pytest.raises(Conflict, match="file"):
+        sync(box.project, box.store, DATASET, SyncOptions(layout=layout), sink)
+    assert box.store.get_versioned("datasets/working/nasty/HEAD") is None
+    box.sync(SyncOptions(layout=layout))
+    assert box.pulled() == {"other": b"other"}
 
 
 def test_a_file_that_vanishes_between_scan_and_read_counts_as_deleted(box: Box) -> None:
