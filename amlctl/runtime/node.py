@@ -156,8 +156,8 @@ class Node:
             log(f"{what} written to data_blobs/{dataset} will not be kept; submit --produces {dataset} keeps such")
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
-        saver.finish()
-        self.folders.saved_marker.touch()
+        if saver.finish():
+            self.folders.saved_marker.touch()
         if has_succeeded and self.rank.node == 0:
             publish_produced(self.save_store, record, self.folders, log)
 

@@ -120,12 +120,18 @@ class OutputsSaver:
     def start(self) -> None:
         self._thread.start()
 
-    def finish(self) -> None:
-        """End the thread and save what there is now. Raises RightsError, ServiceUnavailable."""
+    def finish(self) -> bool:
+        """End the thread and save what there is now; False where single files could not be kept.
+
+        Raises RightsError, ServiceUnavailable.
+        """
         self._is_ending.set()
         if self._thread.is_alive():
             self._thread.join()
         self.save()
+        for why in self._tree.refused.values():
+            self._log(f"an output could not be kept: {why}")
+        return not self._tree.refused
 
     def _save_now_and_then(self) -> None:
         told = ""

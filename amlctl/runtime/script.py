@@ -50,7 +50,7 @@ class NodeFolders:
 
     @property
     def saved_marker(self) -> Path:
-        """Exists once the script has ended and the store has all of its outputs."""
+        """Exists once the script has ended and the store has every one of its outputs."""
         return self.state_dir / "outputs-saved"
 
 

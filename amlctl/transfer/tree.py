@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher
@@ -78,7 +78,7 @@ class TreeSaver:
             self._unsure.setdefault(file.path, set()).add(file)
         self._stats: dict[str, Stats] = {}
         self.refused: dict[str, str] = {}
-        """Files whose name the store cannot have, and its words about each: they stay out, the others do not."""
+        """Of the last save: what cannot be read, or has a name that the store cannot have, each with the reason."""
 
     def save(self) -> int:
         """Copy what is new or changed, write the index, remove what vanished; the number of files copied.
@@ -90,7 +90,9 @@ class TreeSaver:
         found: dict[str, TreeFile] = {}
         changed: dict[str, TreeFile] = {}
         stats: dict[str, Stats] = {}
-        for path, seen in _walk(self._source):
+        self.refused = {}
+        walked = _walk(self._source, self.refused)
+        for path, seen in walked:
             before = None if path in self._unsure else self._saved.get(path)
             if before is not None and self._stats.get(path) == seen:
                 found[path] = before
@@ -99,12 +101,19 @@ class TreeSaver:
                 file = _tree_file(self._source / path, path)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                self.refused[path] = _why(path, error)
+                continue
             if seen[1] < trusted_before_ns:
                 stats[path] = seen
             if file == before:
                 found[path] = file
             else:
                 changed[path] = file
+        for path in self._saved if self.refused else ():
+            if not self.refused.keys().isdisjoint((path, *_above(path))):
+                found[path] = self._saved[path]  # an earlier copy is better than none
+        self._make_room(changed, {*found, *changed})
         announced = self._announce(changed)
         copied: list[TreeFile] = []
         with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(changed)))) as pool:
@@ -130,6 +139,23 @@ class TreeSaver:
         for path in gone:
             self._store.delete(self._prefix + path)
         return len(copied)
+
+    def _make_room(self, changed: Mapping[str, TreeFile], present: set[str]) -> None:
+        """Where a folder takes the place of a saved file, or a file that of a folder, what was saved goes first."""
+        folders = {above for path in changed for above in _above(path)}
+        in_the_way = [
+            path
+            for path in self._saved
+            if path not in present and (path in folders or not changed.keys().isdisjoint(_above(path)))
+        ]
+        if not in_the_way:
+            return
+        for path in in_the_way:
+            del self._saved[path]
+            self._unsure.pop(path, None)
+        self._put_index(self._saved.values(), self._unsure)
+        for path in in_the_way:
+            self._store.delete(self._prefix + path)
 
     def _announce(self, changed: Mapping[str, TreeFile]) -> set[TreeFile]:
         """Before a saved file is replaced, readers are told by what; the files that they were not told of before."""
@@ -157,10 +183,19 @@ class TreeSaver:
         self._store.put(self._index_key, encode_index(sorted(files), pending), replace=True)
 
 
-def _walk(root: Path) -> list[tuple[str, Stats]]:
-    """Regular files below `root` with size, mtime and inode, sorted; links are followed to files only."""
+def _walk(root: Path, unreadable: dict[str, str]) -> list[tuple[str, Stats]]:
+    """Regular files below `root` with size, mtime and inode, sorted; links are followed to files only.
+
+    Folders that cannot be read are added to `unreadable`, with the reason.
+    """
+
+    def note(error: OSError) -> None:
+        path = os.path.relpath(error.filename, root)
+        if not isinstance(error, FileNotFoundError):
+            unreadable[path] = _why(path, error)
+
     found = []
-    for folder, _, names in os.walk(root):
+    for folder, _, names in os.walk(root, onerror=note):
         relative = os.path.relpath(folder, root)
         for name in names:
             try:
@@ -171,6 +206,15 @@ def _walk(root: Path) -> list[tuple[str, Stats]]:
                 path = name if relative == "." else f"{relative}/{name}"
                 found.append((path, (seen.st_size, seen.st_mtime_ns, seen.st_ino)))
     return sorted(found)
+
+
+def _above(path: str) -> list[str]:
+    """The folders that the path lies in, relative to the tree."""
+    return [str(folder) for folder in PurePosixPath(path).parents if folder.name]
+
+
+def _why(path: str, error: OSError) -> str:
+    return f"{path} cannot be read: {error.strerror or error}"
 
 
 def _tree_file(source: Path, path: str) -> TreeFile:

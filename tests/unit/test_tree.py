@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from amlctl.errors import IntegrityError, ServiceUnavailable
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.tree import TreeSaver, read_index, restore_tree
 from tests.support.faulty_store import Call, FaultyStore
+from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 from tests.support.trees import Tree, read_tree, write_tree
 
 PREFIX, INDEX = "runs/r/outputs/", "runs/r/outputs.json"
@@ -173,3 +175,40 @@ def test_a_file_that_comes_back_after_its_removal_is_sent_again(tmp_path: Path) 
     write_tree(source, {"one": b"1"})
     saver.save()
     assert _restored(store, tmp_path / "target") == {"one": b"1", "two": b"2"}
+
+
+def test_a_file_becomes_a_folder_and_back(tmp_path: Path) -> None:
+    store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
+    file: Tree = {"model": b"one file", "stays": b"x"}
+    folder: Tree = {"model/weights": b"a folder", "model/deep/er": b"in it", "stays": b"x"}
+    write_tree(source, file)
+    saver = TreeSaver(store, source, PREFIX, INDEX)
+    saver.save()
+    for number, tree in enumerate((folder, file)):
+        shutil.rmtree(source)
+        write_tree(source, tree)
+        saver.save()
+        assert saver.refused == {}
+        assert _restored(store, tmp_path / f"target{number}") == tree
+
+
+@ROOT_READS_ALL
+def test_what_cannot_be_read_costs_no_other_file(tmp_path: Path) -> None:
+    store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
+    write_tree(source, {"closed": b"1", "shut/inside": b"2", "open": b"3"})
+    TreeSaver(store, source, PREFIX, INDEX).save()
+    write_tree(source, {"closed": b"changed", "open": b"changed", "new": b"4"})
+    for name in ("closed", "shut"):
+        (source / name).chmod(0)
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom amlctl.stores.directory import DirectoryStore\n"
+        "from amlctl.transfer.tree import TreeSaver\n"
+        "saver = TreeSaver(DirectoryStore(Path(sys.argv[1])), Path(sys.argv[2]), *sys.argv[3:])\n"
+        "saver.save()\nprint(*sorted(saver.refused.values()), sep='|')\n"
+    )
+    told = run_without_root_rights(program, store.url, str(source), PREFIX, INDEX)
+    (source / "shut").chmod(0o755)
+    named = ("closed", "shut")
+    assert told.stdout.strip() == "|".join(f"{n} cannot be read: Permission denied" for n in named), told.stderr
+    expected = {"closed": b"1", "shut/inside": b"2", "open": b"changed", "new": b"4"}
+    assert _restored(store, tmp_path / "target") == expected
