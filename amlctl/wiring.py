@@ -134,7 +134,7 @@ def open_app(
 
 
 def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | None = None) -> Project:
-    """The project alone, also where its settings are broken. Raises NotFound."""
+    """The project alone, also where its settings are broken. Raises NotFound, SettingsError (they are no file)."""
     named = project or variables.get("AMLCTL_PROJECT")
     return find_project(cwd / named if named else cwd)
 

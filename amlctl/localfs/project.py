@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from amlctl.errors import NotFound, RightsError, UsageError
+from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
 
 SETTINGS_FILE = ".amlctl.toml"
 
@@ -104,13 +104,20 @@ class Project:
 
 
 def find_project(start: Path) -> Project:
-    """The project that `start` lies in: the nearest folder upwards with a `.amlctl.toml`. Raises NotFound."""
+    """The project that `start` lies in: the nearest folder upwards with a `.amlctl.toml`.
+
+    Raises NotFound, SettingsError (something else has that name).
+    """
     folder = Path(os.path.abspath(start))
     if not folder.exists():
         raise NotFound(f"there is no folder {start}", hint="amlctl --project DIR names a folder of the project")
     for candidate in (folder, *folder.parents):
-        if (candidate / SETTINGS_FILE).is_file():
+        settings = candidate / SETTINGS_FILE
+        if settings.is_file():
             return Project(candidate)
+        if os.path.lexists(settings):
+            what = "is a folder" if settings.is_dir() else "is no file, or a link that leads to none"
+            raise SettingsError(f"{settings} {what}", hint="move it away, then: amlctl init")
     raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint="amlctl init")
 
 

@@ -219,7 +219,7 @@ def _environment_checks(project: Project, open_workspace: Callable[[], Workspace
     name = "environment"
     path = project.environment_file
     try:
-        spec = read_environment(path) if path.is_file() else EnvironmentSpec()
+        spec = read_environment(path) if path.exists() else EnvironmentSpec()
         info = open_workspace().environment(spec)
     except AmlctlError as error:
         yield _failed(name, error)

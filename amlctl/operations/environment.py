@@ -55,7 +55,7 @@ def project_environment(project: Project, *, is_current: bool, sink: EventSink) 
     path = project.environment_file
     if is_current:
         return EnvironmentSpec(is_current=True), None
-    if not path.is_file():
+    if not path.exists():
         sink(Note(f"there is no {path.name}: the script gets plain Python"))
         return EnvironmentSpec(), None
     return replace(read_environment(path), source=path.name), path.read_text(encoding="utf-8-sig")

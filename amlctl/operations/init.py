@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -34,7 +35,8 @@ class InitResult:
 
 
 def init(folder: Path) -> InitResult:
-    """Raises UsageError (a file stands where a folder is needed), RightsError (disk full)."""
+    """Raises UsageError (a file stands where a folder is needed, or a folder where a file is), RightsError, and
+    ServiceUnavailable (disk full)."""
     result = InitResult([], [])
     templates = files("amlctl.operations") / "templates"
     path = folder
@@ -51,7 +53,8 @@ def init(folder: Path) -> InitResult:
         if ".gitignore" in result.kept:
             result.unignored.extend(_unignored(folder / ".gitignore", (templates / "gitignore").read_text()))
     except (FileExistsError, NotADirectoryError) as error:
-        message = f"{error.filename} is a file, and init needs a folder there"
+        in_the_way = next(place for place in (path, *path.parents) if os.path.lexists(place))
+        message = f"{in_the_way} is a file, and init needs a folder there"
         raise UsageError(message, hint="choose another folder, or move the file away") from error
     except OSError as error:
         hint = f"check who may write in {folder}"
@@ -71,6 +74,8 @@ def _write_new(path: Path, content: bytes) -> bool:
                 path.unlink()
                 raise
     except FileExistsError:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder, and init needs a file there", hint="move it away") from None
         return False
     return True
 

@@ -139,6 +139,21 @@ def test_a_key_of_the_settings_that_is_unknown(project: Cli) -> None:
     assert "layout" in answer.err
 
 
+@pytest.mark.parametrize("command", [("status",), ("runs",), ("submit", "a.py")])
+def test_settings_that_are_a_folder(folder: Cli, command: tuple[str, ...]) -> None:
+    (folder.cwd / ".amlctl.toml").mkdir()
+    answer = folder(*command)
+    assert_error(
+        answer,
+        3,
+        f"error: {folder.cwd / '.amlctl.toml'} is a folder",
+        "hint: move it away, then: amlctl init",
+    )
+    assert [check["ok"] for check in folder("doctor", "--json").document["checks"] if check["name"] == "project"] == [
+        False
+    ]
+
+
 def test_settings_that_are_no_toml(project: Cli) -> None:
     project.write(".amlctl.toml", 'experiment = "a"\nbroken =\n')
     answer = project("status")

@@ -79,6 +79,19 @@ def test_a_file_in_the_way(tmp_path: Path, name: str) -> None:
         init(tmp_path)
 
 
+def test_a_file_in_the_place_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError) as caught:
+        init(tmp_path / "file" / "inside")
+    assert caught.value.message.startswith(f"{tmp_path / 'file'} is a file")
+
+
+def test_a_folder_where_a_file_is_needed(tmp_path: Path) -> None:
+    (tmp_path / ".amlctl.toml").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        init(tmp_path)
+
+
 def test_a_folder_that_cannot_be_made() -> None:
     with pytest.raises((RightsError, UsageError), match="/proc/"):
         init(Path("/proc/amlctl-project") if sys.platform == "linux" else Path("/dev/null/proc/x"))

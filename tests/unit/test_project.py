@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.errors import NotFound, RightsError, UsageError
+from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
 from amlctl.localfs.project import Project, find_project
 
 
@@ -32,8 +32,15 @@ def test_the_root_is_absolute(project: Project, monkeypatch: pytest.MonkeyPatch)
     assert find_project(Path("..")).root == project.root
 
 
+@pytest.mark.parametrize("kind", ["folder", "link to nowhere"])
+def test_settings_that_are_no_file(tmp_path: Path, kind: str) -> None:
+    settings = tmp_path / ".amlctl.toml"
+    settings.mkdir() if kind == "folder" else settings.symlink_to("nowhere")
+    with pytest.raises(SettingsError, match="folder" if kind == "folder" else "link"):
+        find_project(tmp_path)
+
+
 def test_no_project(tmp_path: Path) -> None:
-    (tmp_path / ".amlctl.toml").mkdir()
     with pytest.raises(NotFound) as caught:
         find_project(tmp_path)
     assert caught.value.hint == "amlctl init"
