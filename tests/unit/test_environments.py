@@ -38,6 +38,14 @@ cat "$7" >> {calls}
 """
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
+def test_a_folder_whose_name_is_no_utf8_is_told_with_what_helps(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff") / "environments"
+    with pytest.raises(SettingsError, match="no UTF-8") as caught:
+        prepare_environment(Environments(folder, {"PATH": ""}), EnvironmentSpec(), null_sink)
+    assert "AMLCTL_ENVIRONMENTS_DIR" in caught.value.hint
+
+
 def write_tool(folder: Path, name: str, text: str) -> Path:
     folder.mkdir(exist_ok=True)
     tool = folder / name

@@ -17,7 +17,7 @@ from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import write_json
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.conda_names import pip_requirements
-from amlctl.workspaces.local.environments import Environments
+from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
 from amlctl.workspaces.local.python_versions import find_python
 from amlctl.workspaces.local.tools import ToolFailed, run_tool
 
@@ -66,6 +66,7 @@ class _Maker:
         return self.environments.place(self.spec)
 
     def make(self) -> None:
+        self._check_place()
         shutil.rmtree(self.place, ignore_errors=True)
         self.place.mkdir()
         tool, path = self.environments.conda()
@@ -77,6 +78,16 @@ class _Maker:
             self._with_venv()
         write_json(self.place / "ready.json", {"id": self.spec.id, "tool": tool or "venv"})
         self.sink(Note(f"environment {self.spec.id} is ready after {time.monotonic() - started:.0f} s"))
+
+    def _check_place(self) -> None:
+        """Raises SettingsError: an environment holds its own path in text files."""
+        try:
+            str(self.place).encode()
+        except UnicodeEncodeError as error:
+            raise SettingsError(
+                f"no environment can be made in {self.environments.folder}: a part of that path is no UTF-8",
+                hint=f"let {FOLDER_VARIABLE} name another folder, or use --env-from current",
+            ) from error
 
     def _with_conda(self, tool: str, path: str) -> None:
         document = {
