@@ -11,7 +11,14 @@ from amlctl.core.events import EventSink
 from amlctl.errors import NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.project import Project
-from amlctl.operations.dataset_state import LocalState, base_manifest, head_manifest, local_state, look_at
+from amlctl.operations.dataset_state import (
+    LocalState,
+    base_manifest,
+    head_manifest,
+    known_datasets,
+    local_state,
+    look_at,
+)
 from amlctl.operations.sync_result import SyncOptions
 from amlctl.stores.contract import Store
 
@@ -34,13 +41,16 @@ class DatasetStatus:
         return asdict(self)
 
 
-def status(
-    project: Project, store: Store, datasets: Sequence[str], options: SyncOptions, sink: EventSink
-) -> list[DatasetStatus]:
-    """Without datasets: all that were synced from here. Raises NotFound (neither here nor in the store)."""
+def all_datasets(project: Project, store: Store, sink: EventSink) -> list[str]:
+    """What `status` shows where nothing is named; see `known_datasets`."""
     with local_state(project, "amlctl status", sink) as state:
-        names = datasets or list(state.sync.bases(store.url))
-        return [_status(project, store, dataset, options, state, sink) for dataset in names]
+        return known_datasets(project, store, state)
+
+
+def status(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> DatasetStatus:
+    """Raises NotFound (neither here nor in the store)."""
+    with local_state(project, "amlctl status", sink) as state:
+        return _status(project, store, dataset, options, state, sink)
 
 
 def _status(

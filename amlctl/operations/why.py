@@ -14,7 +14,7 @@ from amlctl.localfs.identify import file_content_id
 from amlctl.localfs.ignore import IgnoreRules, Rule
 from amlctl.localfs.ignore_rules import code_rules, dataset_rules
 from amlctl.localfs.project import Project
-from amlctl.operations.dataset_state import local_state
+from amlctl.operations.dataset_state import known_datasets, local_state
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import place_key
 from amlctl.transfer.heads import read_head
@@ -24,7 +24,7 @@ from amlctl.transfer.manifests import read_manifest
 @dataclass(frozen=True)
 class Why:
     """`rule` decided (None: no rule matches), `rule_file` and `rule_line` say where it stands. `dataset` and what
-    follows are of the synced dataset that holds the path, `place` is the key of its bytes in the store. `state`
+    follows are of the dataset in the store that holds the path, `place` is the key of its bytes in the store. `state`
     compares the file here with the one there: synced, new, modified, deleted."""
 
     path: str
@@ -52,8 +52,8 @@ def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink:
         raise NotFound(f"{path} is outside of pipeline/ and data_blobs/", hint="nothing else is synced or sent")
     name = path.relative_to(project.data_blobs_dir).as_posix()
     with local_state(project, "amlctl why", sink) as state:
-        synced = [d for d in state.sync.bases(store.url) if name == d or name.startswith(f"{d}/")]
-    dataset = max(synced, key=len, default="")
+        known = known_datasets(project, store, state)
+    dataset = max((d for d in known if name == d or name.startswith(f"{d}/")), key=len, default="")
     root = project.dataset_path(dataset) if dataset else project.data_blobs_dir
     is_ignored, rule = _decide(dataset_rules(project, dataset, ignore), root, path)
     answer = _answer(project, path, is_ignored, rule)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +77,52 @@ def test_status(data: Cli) -> None:
     ]
     assert document["datasets"][0]["new"] == ["new.txt"]
     assert document["datasets"][0]["deleted"] == ["a.txt"]
+
+
+def test_status_of_several_of_which_one_fails(data: Cli) -> None:
+    data.json("sync", "working/x")
+    answer = data("status", "working/missing", "working/x", "--json")
+    assert answer.code == 4
+    assert [one["dataset"] for one in answer.document["datasets"]] == ["working/x"]
+    assert [one["kind"] for one in answer.document["errors"]] == ["not_found"]
+    answer = data("status", "working/missing", "working/x")
+    assert (answer.code, answer.out) == (4, "working/x  up to date\n")
+    assert "there is no dataset working/missing" in answer.err
+    assert data("status", "working/missing", "working/none").out == ""
+
+
+def test_status_knows_what_runs_have_published(data: Cli) -> None:
+    data.json("sync", "working/x")
+    data.write(
+        "pipeline/make.py",
+        """
+        from file_paths import working_dir
+        (working_dir() / "made").mkdir(parents=True)
+        (working_dir() / "made" / "file").write_text("made")
+        """,
+    )
+    data.json("submit", "make.py", "--produces", "working/made", "--env-from", "current")
+    found = {one["dataset"]: one for one in data.json("status")["datasets"]}
+    assert {name: one["here"] for name, one in found.items()} == {"working/made": False, "working/x": True}
+    assert "working/made  not on this machine" in data("status").out
+    explained = data.json("why", "data_blobs/working/made/file")
+    assert (explained["dataset"], explained["state"]) == ("working/made", "deleted")
+    shutil.rmtree(data.cwd / ".amlctl/store/datasets/working/made")
+    assert [one["dataset"] for one in data.json("status")["datasets"]] == ["working/x"]
+
+
+def test_what_is_told_to_type_goes_to_the_same_store(data: Cli, tmp_path: Path) -> None:
+    there = f"--store {tmp_path / 'there'}"
+    data.json("sync", *there.split(), "working/x")
+    shutil.rmtree(data.cwd / "data_blobs/working/x")
+    answer = data("sync", *there.split(), "working/x", "working/none", "--json")
+    assert answer.document["errors"][0]["hint"] == f"amlctl sync {there} --pull data_blobs/working/x"
+    answer = data("sync", "--pull", "--snapshot", "f" * 32, *there.split(), "working/x")
+    assert f"hint: amlctl store stats {there} lists the snapshots" in answer.err
+    data.json("sync", "--pull", *there.split(), "working/x")
+    data.write("data_blobs/working/x/a.txt", "changed")
+    answer = data("sync", "--pull", *there.split(), "working/x")
+    assert f"amlctl sync {there} --pull --theirs --snapshot" in answer.err
 
 
 def test_a_conflict(data: Cli) -> None:

@@ -69,8 +69,7 @@ class Clone:
         )
 
     def status(self, dataset: str = DATASET, **options: Any) -> DatasetStatus:
-        [found] = status(self.project, self.store, [dataset], replace(OPTIONS, **options), self.events.append)
-        return found
+        return status(self.project, self.store, dataset, replace(OPTIONS, **options), self.events.append)
 
     def sync_until_settled(self, **options: Any) -> SyncResult:
         """Files that changed less than two seconds ago are read again by the next sync; this waits them out."""

@@ -8,7 +8,11 @@ import typer
 
 from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import invocation
+from amlctl.cli.render.style import Style
 from amlctl.cli.render.text import data
+from amlctl.cli.same_place import SamePlace
+from amlctl.cli.several import each_dataset
+from amlctl.operations.status import DatasetStatus, all_datasets
 from amlctl.operations.status import status as operation
 from amlctl.operations.sync_result import SyncOptions
 
@@ -17,7 +21,7 @@ app = typer.Typer(add_completion=False)
 _EXAMPLES = """\
 Examples:
 
-  amlctl status                      every dataset that was synced from here
+  amlctl status                      every dataset that was synced from here, or published by a run
   amlctl status data_blobs/working/image
 
 Exit code 0 also when there are changes.
@@ -31,14 +35,29 @@ def status(
         list[str] | None,
         typer.Argument(metavar="PATH...", autocompletion=complete_dataset, help="Files or folders under data_blobs/."),
     ] = None,
-) -> None:
+) -> int:
     """Show what a sync would do: new, modified, deleted files, and whether the store moved on."""
     call = invocation(ctx)
     project, settings = call.app.project, call.app.settings.sync
-    datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths or ()))
+    store = call.app.store
+    if paths:
+        datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
+    else:
+        datasets = all_datasets(project, store, call.reporter)
     options = SyncOptions(settings.layout, settings.pack_below, settings.pack_size, tuple(settings.ignore))
-    found = operation(project, call.app.store, datasets, options, call.reporter)
-    call.result(
-        {"datasets": [one.to_json() for one in found]},
-        lambda style, width: data.status_lines(found, style, is_verbose=call.options.is_verbose),
-    )
+
+    place = SamePlace(call)
+
+    def act(dataset: str) -> DatasetStatus:
+        with place.errors():
+            return operation(project, store, dataset, options, place.sink)
+
+    def lines(style: Style, width: int) -> list[str]:
+        if not datasets:
+            return ["nothing was synced from here, or published by a run, yet: amlctl sync PATH"]
+        shown = data.status_lines(tried.results, style, is_verbose=call.options.is_verbose)
+        return [place.told(line) for line in shown]
+
+    tried = each_dataset(datasets, act)
+    call.result({"datasets": [one.to_json() for one in tried.results], **tried.to_json()}, lines)
+    return tried.tell_failures(call)

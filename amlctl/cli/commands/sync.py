@@ -8,12 +8,12 @@ import typer
 
 from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.render.json import error_document
 from amlctl.cli.render.text import data
+from amlctl.cli.same_place import SamePlace
+from amlctl.cli.several import each_dataset
 from amlctl.config.sizes import parse_size
-from amlctl.core.events import Warned
 from amlctl.core.settings import LAYOUTS
-from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound, RightsError, UsageError
+from amlctl.errors import UsageError
 from amlctl.operations.pull import pull as pull_operation
 from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync import sync as sync_operation
@@ -21,9 +21,6 @@ from amlctl.stores.contract import Store
 from amlctl.wiring import without_copies
 
 app = typer.Typer(add_completion=False)
-
-_OF_ONE_DATASET = (NotFound, Conflict, CheckFailed, RightsError)
-"""Errors that end the work on one PATH; any other would hit the next one, too."""
 
 _EXAMPLES = """\
 Examples:
@@ -105,41 +102,26 @@ def sync(
         jobs=jobs,
     )
     store = _store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
-    project = call.app.project
+    project, place = call.app.project, SamePlace(call, store_url)
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
-    results: list[SyncResult] = []
-    failures: list[AmlctlError] = []
-    not_tried: list[str] = []
-    for number, dataset in enumerate(datasets, 1):
-        try:
+
+    def act(dataset: str) -> SyncResult:
+        with place.errors():
             if is_pull:
-                done = pull_operation(
-                    project, store, dataset, options, call.reporter, snapshot=snapshot, is_dry_run=is_dry_run
+                return pull_operation(
+                    project, store, dataset, options, place.sink, snapshot=snapshot, is_dry_run=is_dry_run
                 )
-            else:
-                done = (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, call.reporter)
-        except AmlctlError as error:
-            failures.append(error)
-            if not isinstance(error, _OF_ONE_DATASET):
-                not_tried = datasets[number:]
-                break
-        else:
-            results.append(done)
-    if len(failures) == 1 and not results:
-        raise failures[0]
-    document: dict[str, object] = {"datasets": [result.to_json() for result in results]}
-    if failures:
-        document["errors"] = [error_document(failure)["error"] for failure in failures]
-        document["not_tried"] = not_tried
+            return (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, place.sink)
+
+    tried = each_dataset(datasets, act)
+    results = tried.results
     call.result(
-        results[0].to_json() if len(paths) == 1 else document,
+        results[0].to_json()
+        if len(paths) == 1
+        else {"datasets": [one.to_json() for one in results], **tried.to_json()},
         lambda style, width: [line for result in results for line in data.sync_lines(result, style, is_pull=is_pull)],
     )
-    if not_tried:
-        call.reporter(Warned(f"not tried: {', '.join(not_tried)}"))
-    for failure in failures:
-        call.output.tell(failure)
-    return failures[0].exit_code if failures else 0
+    return tried.tell_failures(call)
 
 
 def _store(call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool) -> Store:

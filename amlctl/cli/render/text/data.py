@@ -59,8 +59,6 @@ def _travelled(result: SyncResult) -> str:
 
 def status_lines(statuses: Sequence[DatasetStatus], style: Style, *, is_verbose: bool) -> list[str]:
     """Changed paths by dataset, as `git status` shows them."""
-    if not statuses:
-        return ["nothing was synced from here yet: amlctl sync PATH"]
     lines: list[str] = []
     for status in statuses:
         counts = (("new", len(status.new)), ("modified", len(status.modified)), ("deleted", len(status.deleted)))
