@@ -18,9 +18,9 @@ _CAREFUL_ABOVE = 0.1
 """Share of a mirror's files above which deleting needs a word."""
 
 
-def refuse_shared_files(store: Store, dataset: str, entries: Sequence[FileEntry], *, max_workers: int) -> None:
+def refuse_shared_files(store: Store, dataset: str, entries: Sequence[FileEntry]) -> None:
     """Raises Conflict where the plain files of `entries` are, or would be, those of another mirror as well."""
-    for other in mirrors_sharing_files(store, dataset, entries, max_workers=max_workers):
+    for other in mirrors_sharing_files(store, dataset, entries):
         outer, inner = sorted((dataset, other), key=len)
         raise Conflict(
             f"{dataset} cannot be written as a mirror: its plain files are those of the mirror {other} as well, "

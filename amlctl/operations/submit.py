@@ -194,7 +194,7 @@ def _start(
     try:
         sink(RunCreated(record.run))
         # From now on gc keeps what the record names; one that looked before may be deleting it.
-        ensure_kept(store, {}, [code_index_key(record.code), *record.manifests.values()], 4)
+        ensure_kept(store, {}, [code_index_key(record.code), *record.manifests.values()])
         workspace.start(record, prepared.secrets)
     except Unconfirmed:
         raise

@@ -229,7 +229,6 @@ class SyncAttempt:
             self._state.sync,
             self._layout,
             look_at_other_datasets=self._looked.head is None or has_grown,
-            max_workers=self._options.max_workers,
         )
 
     def _identify(self, on_content: OnContent | None) -> Identified:
@@ -311,7 +310,7 @@ class SyncAttempt:
         present = self._looked.head
         if present is not None and self._is_committed(present, snapshot, head, plan) and not self._options.delete:
             return False
-        refuse_shared_files(self._store, self._dataset, plan.entries, max_workers=self._options.max_workers)
+        refuse_shared_files(self._store, self._dataset, plan.entries)
         return True
 
     def _is_committed(self, present: Head, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
@@ -347,7 +346,7 @@ class SyncAttempt:
         value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
         foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
-        ensure_kept(store, foreign, written.found, self._options.max_workers)
+        ensure_kept(store, foreign, written.found)
         self._lease.confirm()
         try:
             self._looked.head = swap_head(store, dataset, value, self._looked.head)

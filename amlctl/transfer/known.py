@@ -32,14 +32,11 @@ class KnownContents:
     A pack is asked for at most once, and only when one of its contents is wanted.
     """
 
-    def __init__(
-        self, store: Store, state: SyncState, layout: Layout, *, look_at_other_datasets: bool, max_workers: int
-    ) -> None:
+    def __init__(self, store: Store, state: SyncState, layout: Layout, *, look_at_other_datasets: bool) -> None:
         self._store = store
         self._state = state
         self._layout = layout
         self._look_at_other_datasets = look_at_other_datasets
-        self._max_workers = max_workers
         self._sent: KnownPacks | None = None
         self._elsewhere: dict[str, Place] = {}
         self._is_there: dict[str, bool] = {}
@@ -74,7 +71,7 @@ class KnownContents:
             elif not self._layout.is_small(entry) and entry.content_id not in self._damaged:
                 large.append(entry)
         if large:
-            with ThreadPoolExecutor(min(self._max_workers, len(large))) as pool:
+            with ThreadPoolExecutor(min(self._store.concurrency, len(large))) as pool:
                 infos = pool.map(lambda entry: self._store.info(object_key(entry.content_id)), large)
                 for entry, info in zip(large, infos):
                     if info is not None and info.size_bytes == entry.size_bytes:
@@ -94,7 +91,7 @@ class KnownContents:
         new = [pack for pack in dict.fromkeys(packs) if pack not in self._is_there]
         if not new:
             return
-        with ThreadPoolExecutor(min(self._max_workers, len(new))) as pool:
+        with ThreadPoolExecutor(min(self._store.concurrency, len(new))) as pool:
             infos = pool.map(self._store.info, map(pack_key, new))
             self._is_there.update((pack, info is not None) for pack, info in zip(new, infos))
         for pack in new:
@@ -103,7 +100,7 @@ class KnownContents:
 
     def _learn_from_other_datasets(self, found: dict[str, Place]) -> None:
         folders = list_datasets(self._store)
-        with ThreadPoolExecutor(max(1, min(self._max_workers, len(folders)))) as pool:
+        with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(folders)))) as pool:
             for manifest in pool.map(self._readable_manifest, folders):
                 if manifest is None:
                     continue
@@ -120,7 +117,7 @@ class KnownContents:
             return None
 
 
-def ensure_kept(store: Store, places: Mapping[str, Place], found: Sequence[str], max_workers: int) -> None:
+def ensure_kept(store: Store, places: Mapping[str, Place], found: Sequence[str]) -> None:
     """After the manifest was written, before HEAD moves: raises Conflict where gc may take what it reuses.
 
     `found` are keys of the manifest's own files that were in the store already.
@@ -138,6 +135,6 @@ def ensure_kept(store: Store, places: Mapping[str, Place], found: Sequence[str],
             f"a gc of the store is under way since {mark.get('started_at')}",
             hint="run the sync again when it has ended; if it was killed, `amlctl store gc --yes` after an hour",
         )
-    with ThreadPoolExecutor(min(max_workers, len(keys))) as pool:
+    with ThreadPoolExecutor(min(store.concurrency, len(keys))) as pool:
         if any(info is None for info in pool.map(store.info, keys)):
             raise Conflict("a gc has just deleted what this sync reuses", hint="run the same command again")

@@ -16,7 +16,6 @@ def materialise(
     target: Path,
     *,
     mode: str,
-    max_workers: int = 4,
     sink: EventSink = null_sink,
 ) -> None:
     """The snapshot appears at `target`, which nobody else sees yet and which is empty or missing.
@@ -33,6 +32,6 @@ def materialise(
         target,
         is_private=True,
         link_objects=mode == "mount",
-        max_workers=max_workers,
+        file_workers=store.concurrency,
         sink=sink,
     )

@@ -17,7 +17,7 @@ from amlctl.transfer.heads import list_datasets, read_head
 from amlctl.transfer.manifests import read_manifest
 
 
-def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntry], *, max_workers: int) -> list[str]:
+def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntry]) -> list[str]:
     """Mirrored datasets inside in whose folder `entries` has files, and ones above that have files in this folder.
 
     A listing, and a request for each dataset above. One whose list cannot be read is not told: it cannot be pulled
@@ -25,7 +25,7 @@ def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntr
     """
     folder = dataset_folder(dataset)
     above = [str(parent) for parent in PurePosixPath(dataset).parents if parent.name]
-    with ThreadPoolExecutor(max_workers) as pool:
+    with ThreadPoolExecutor(store.concurrency) as pool:
         listed = pool.submit(list_datasets, store, f"{folder}/")
         asked = pool.map(lambda other: _mirrored(store, other), above)
         inside = [dataset_of_folder(found) for found in listed.result() if found != folder]

@@ -6,66 +6,114 @@ from collections.abc import Sequence
 from typing import Optional
 
 from amlctl.core.diff import merge
-from amlctl.core.manifest import HeadValue, Manifest, empty_manifest
+from amlctl.core.events import EventSink, null_sink
+from amlctl.core.manifest import MIRROR, HeadValue, Manifest, empty_manifest
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, NotFound
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import Head, read_head, swap_head
+from amlctl.transfer.heads import read_head, swap_head
 from amlctl.transfer.known import ensure_kept
+from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import read_header, read_manifest, write_manifest
+from amlctl.transfer.mirrors import mirrors_sharing_files
+from amlctl.transfer.plain_files import misplaced, with_plain_files
 
 
-def make_newest(store: Store, dataset: str, manifest_key: str, base_key: Optional[str]) -> str:
-    """Move HEAD to the manifest, or to its merge with a HEAD that moved; the snapshot that HEAD names then.
+def make_newest(
+    store: Store,
+    dataset: str,
+    manifest_key: str,
+    base_key: Optional[str],
+    *,
+    source: Optional[Store] = None,
+    sink: EventSink = null_sink,
+) -> HeadValue:
+    """Move HEAD to the manifest, or to its merge with a HEAD that moved; what HEAD names then.
 
-    `base_key` names the manifest that HEAD named when the run was submitted (None: there was none). Raises Conflict
-    where the run and somebody else have changed the same file: HEAD stays as it is, and the snapshot is kept.
+    `base_key` names the manifest that HEAD named when the run was submitted (None: there was none). `source`, a folder
+    with what the run has written, is where the plain files of a mirror come from; without it they stay as they are.
+    Raises Conflict where the run and somebody else have changed the same file: HEAD stays as it is, and the snapshot
+    is kept.
     """
     header = read_header(store, manifest_key)
     produced = HeadValue(header.snapshot, manifest_key, header.layout)
-    while True:
-        head = read_head(store, dataset)
-        if head is not None and head.snapshot == produced.snapshot:
-            return produced.snapshot
-        is_ours = (None if head is None else head.manifest_key) == base_key
-        value = produced if head is None or is_ours else _merged(store, dataset, manifest_key, base_key, head)
-        try:
-            return swap_head(store, dataset, value, head).snapshot
-        except Conflict:
-            continue  # somebody was faster: look again at what HEAD is now
-
-
-def _merged(store: Store, dataset: str, manifest_key: str, base_key: Optional[str], head: Head) -> HeadValue:
-    ours, theirs = read_manifest(store, manifest_key), read_manifest(store, head.manifest_key)
+    lease = MirrorLease(store, dataset, sink)
     try:
-        base = empty_manifest(dataset) if base_key is None else read_manifest(store, base_key)
+        while True:
+            head = read_head(store, dataset)
+            if head is not None and head.snapshot == produced.snapshot:
+                return head.value
+            is_to_merge = head is not None and head.manifest_key != base_key
+            layout = head.layout if head is not None and is_to_merge else produced.layout
+            if layout == "mirror" and source is not None and not lease.is_held:
+                lease.take()
+                continue  # HEAD may have moved while we waited
+            value = produced
+            if is_to_merge or lease.is_held:
+                newest = read_manifest(store, manifest_key)
+                present = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
+                if is_to_merge:
+                    newest = _merged(store, newest, present, base_key)
+                try:
+                    if source is not None and lease.is_held and not _is_shared(store, newest):
+                        newest = with_plain_files(store, source, newest, present, lease)
+                    if head is not None and (newest.snapshot, newest.places) == (head.snapshot, present.places):
+                        return head.value  # it was done before
+                    value = _written(store, newest)
+                    lease.confirm()
+                except Conflict as error:
+                    raise _not_newest(dataset, produced.snapshot, error.message) from error
+            try:
+                return swap_head(store, dataset, value, head).value
+            except Conflict:
+                continue  # somebody was faster: look again at what HEAD is now
+    finally:
+        lease.release()
+
+
+def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[str]) -> Manifest:
+    try:
+        base = empty_manifest(ours.dataset) if base_key is None else read_manifest(store, base_key)
     except NotFound:  # gc has taken it: then nothing counts as deleted
-        base = empty_manifest(dataset)
+        base = empty_manifest(ours.dataset)
     merged = merge(base.entries, ours.entries, theirs.entries)
     if merged.conflicts:
-        named = ", ".join(merged.conflicts[:3]) + (", …" if len(merged.conflicts) > 3 else "")
-        why = f"{count(len(merged.conflicts), 'file')} produced here, and changed by somebody else meanwhile ({named})"
-        raise _not_newest(dataset, ours.snapshot, why, merged.conflicts)
-    places = {**theirs.places, **ours.places}
+        raise _overtaken(ours, merged.conflicts)
+    sent = {content: place for content, place in ours.places.items() if place != MIRROR}
+    places = {**ours.places, **theirs.places, **sent}
     live = {entry.content_id for entry in merged.entries}
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**theirs.pack_sizes, **ours.pack_sizes}
     packs = {place.pack for place in places.values() if place.kind == "pack"}
-    manifest = Manifest(
-        dataset,
+    newest = Manifest(
+        ours.dataset,
         theirs.layout,
         merged.entries,
         places,
         {pack: sizes[pack] for pack in packs},
         shards=theirs.shards,
     )
-    written = write_manifest(store, manifest)
-    try:
-        # Their bytes are kept by HEAD, ours by the list of what the run has published.
-        ensure_kept(store, {}, written.found, 4)
-    except Conflict as error:
-        raise _not_newest(dataset, ours.snapshot, error.message) from error
-    return HeadValue(manifest.snapshot, written.key, manifest.layout)
+    if replaced := misplaced(newest, theirs):
+        raise _overtaken(ours, replaced)
+    return newest
+
+
+def _is_shared(store: Store, newest: Manifest) -> bool:
+    """Its plain files are those of another mirror as well: then neither may write them."""
+    return bool(mirrors_sharing_files(store, newest.dataset, newest.entries))
+
+
+def _written(store: Store, newest: Manifest) -> HeadValue:
+    written = write_manifest(store, newest)
+    # Their bytes are kept by HEAD, ours by the list of what the run has published.
+    ensure_kept(store, {}, written.found)
+    return HeadValue(newest.snapshot, written.key, newest.layout)
+
+
+def _overtaken(ours: Manifest, paths: Sequence[str]) -> Conflict:
+    named = ", ".join(paths[:3]) + (", …" if len(paths) > 3 else "")
+    why = f"{count(len(paths), 'file')} produced here, and changed by somebody else meanwhile ({named})"
+    return _not_newest(ours.dataset, ours.snapshot, why, paths)
 
 
 def _not_newest(dataset: str, snapshot: str, why: str, details: Sequence[str] = ()) -> Conflict:

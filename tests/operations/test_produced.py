@@ -70,9 +70,9 @@ def test_what_others_have_synced_meanwhile_stays(clones: Clones, had_head: bool)
     base = _head_key(clones)
     _synced(clones["one"], {**before, "theirs": b"theirs" * 100})
     produced = {**before, "ours": b"ours" * 100}
-    snapshot = make_newest(clones.store, DATASET, _publish(clones, produced), base)
+    newest = make_newest(clones.store, DATASET, _publish(clones, produced), base)
     assert clones.stored() == {**before, "theirs": b"theirs" * 100, "ours": b"ours" * 100}
-    assert clones.manifest().snapshot == snapshot
+    assert clones.manifest().snapshot == newest.snapshot
 
 
 def test_the_same_file_changed_on_both_sides_leaves_head_alone(clones: Clones) -> None:

@@ -115,7 +115,8 @@ def publish(store: Store, record: RunRecord) -> RunRecord:
     published, errors = dict(record.published), []
     for dataset, place in read_published(store, record.run).items():
         try:
-            published[dataset] = make_newest(store, dataset, place["manifest_key"], record.heads.get(dataset))
+            newest = make_newest(store, dataset, place["manifest_key"], record.heads.get(dataset))
+            published[dataset] = newest.snapshot
         except Conflict as error:
             errors.append(error)
     if not errors:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from amlctl.core.events import Event, Note
 from amlctl.core.run import RunRecord, RunState
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.runtime.run_documents import read_published
@@ -105,7 +106,7 @@ def finish(
         for node in range(record.instances):
             is_kept = _keep_outputs(places, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
-            ending = _move_heads(store, node_folder, record, ending)
+            ending = _move_heads(places, store, node_folder, record, ending)
     except (AmlctlError, OSError) as error:
         is_kept = False
         told = f"what the run has left could not be kept: {error}"
@@ -154,15 +155,21 @@ def _keep_outputs(places: RunPlaces, store: Store, node: int) -> bool:
     return True
 
 
-def _move_heads(store: Store, node: DirectoryStore, record: RunRecord, ending: Ending) -> Ending:
+def _move_heads(places: RunPlaces, store: Store, node: DirectoryStore, record: RunRecord, ending: Ending) -> Ending:
     """The ending, with the reason where a produced snapshot could not become the newest one."""
-    if is_folder(store):
-        keys = {name: str(place["manifest_key"]) for name, place in read_published(store, record.run).items()}
-    else:
-        keys = give_back(node, store, record)
-    for dataset, key in keys.items():
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Note):
+            say(places.log, event.message)
+
+    published = read_published(node, record.run)
+    if not is_folder(store):
+        give_back(node, store, record.run, published)
+    for dataset, place in published.items():
+        base = record.heads.get(dataset)
         try:
-            record.published[dataset] = make_newest(store, dataset, key, record.heads.get(dataset))
+            newest = make_newest(store, dataset, str(place["manifest_key"]), base, source=node, sink=tell)
+            record.published[dataset] = newest.snapshot
         except Conflict as error:
             message = f"{ending.message}; {error.message}".removeprefix("; ")
             hint = f"{ending.hint}; {error.hint}".removeprefix("; ")

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
-from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, object_key, pack_key, parse_head
+from amlctl.core.manifest import Manifest, mirror_key, needs_no_bytes, object_key, pack_key, parse_head
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.identify import file_content_id
-from amlctl.runtime.run_documents import read_published, save_record
+from amlctl.runtime.run_documents import save_record
 from amlctl.runtime.run_keys import published_key, run_prefix
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import head_key, read_head
-from amlctl.transfer.manifests import read_header, read_manifest, write_manifest
+from amlctl.transfer.heads import head_key
+from amlctl.transfer.manifests import read_header, read_manifest
 from amlctl.transfer.partial import downloaded
 
 _DOWNLOADS = 4
@@ -78,41 +79,24 @@ def bring(store: Store, node: DirectoryStore, record: RunRecord, tell: Tell, che
     save_record(node, record)
 
 
-def give_back(node: DirectoryStore, store: Store, record: RunRecord) -> dict[str, str]:
+def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[str, Mapping[str, Any]]) -> None:
     """What the run has produced: bytes, manifests, then the list of it that keeps them. HEADs are the caller's matter.
 
-    The key of the manifest in `store` by dataset. Raises ServiceUnavailable.
+    Raises ServiceUnavailable.
     """
-    keys = {
-        dataset: _give_back(node, store, dataset, place["manifest_key"], record.heads.get(dataset))
-        for dataset, place in read_published(node, record.run).items()
-    }
-    if keys:
-        document = {dataset: {"manifest_key": key} for dataset, key in keys.items()}
-        store.put(published_key(record.run), (json.dumps(document) + "\n").encode(), replace=True)
-    return keys
+    for place in published.values():
+        _give_back(node, store, str(place["manifest_key"]))
+    if published:
+        store.put(published_key(run), (json.dumps(published) + "\n").encode(), replace=True)
 
 
-def _give_back(node: DirectoryStore, store: Store, dataset: str, manifest_key: str, base_key: str | None) -> str:
+def _give_back(node: DirectoryStore, store: Store, manifest_key: str) -> None:
     manifest = read_manifest(node, manifest_key)
-    head = read_head(store, dataset)
-    has_moved = (None if head is None else head.manifest_key) != base_key
-    as_objects: set[str] = set()
-    for key, value in _values(manifest, dataset).items():
-        path = node.local_path(key)
-        if path is None:  # it is an old one, which the store has
-            continue
-        body = FileBody(path, path.stat().st_size, value.content_id)
-        if has_moved and key.startswith("mirror/"):  # the plain files are somebody's newer ones by now
-            as_objects.add(value.content_id)
-            store.put(object_key(value.content_id), body)
-        else:
-            store.put(key, body, replace=key.startswith("mirror/"))
-    if not as_objects:
-        _copy_manifest(node, store, manifest_key)
-        return manifest_key
-    places = {**manifest.places, **dict.fromkeys(as_objects, OBJECT)}
-    return write_manifest(store, replace(manifest, places=places, shards={})).key
+    for key, value in _values(manifest).items():
+        path = None if key.startswith("mirror/") else node.local_path(key)
+        if path is not None:  # else it is an old one, which the store has
+            store.put(key, FileBody(path, path.stat().st_size, value.content_id))
+    _copy_manifest(node, store, manifest_key)
 
 
 def forget_run(node: DirectoryStore, run: str) -> None:
@@ -127,7 +111,7 @@ class _Value:
     size_bytes: int
 
 
-def _values(manifest: Manifest, dataset: str) -> dict[str, _Value]:
+def _values(manifest: Manifest) -> dict[str, _Value]:
     """All values that hold bytes of the snapshot, by key."""
     found: dict[str, _Value] = {}
     for entry in manifest.entries:
@@ -137,7 +121,7 @@ def _values(manifest: Manifest, dataset: str) -> dict[str, _Value]:
         if place.kind == "pack":
             found[pack_key(place.pack)] = _Value(place.pack, manifest.pack_sizes[place.pack])
         elif place.kind == "mirror":
-            found[mirror_key(dataset, entry.path)] = _Value(entry.content_id, entry.size_bytes)
+            found[mirror_key(manifest.dataset, entry.path)] = _Value(entry.content_id, entry.size_bytes)
         else:
             found[object_key(entry.content_id)] = _Value(entry.content_id, entry.size_bytes)
     return found
@@ -146,7 +130,7 @@ def _values(manifest: Manifest, dataset: str) -> dict[str, _Value]:
 def _bring_contents(
     store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, tell: Tell, check: Check
 ) -> None:
-    values = {key: value for key, value in _values(manifest, dataset).items() if not _has(node, key, value)}
+    values = {key: value for key, value in _values(manifest).items() if not _has(node, key, value)}
     if not values:
         return
     tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
@@ -203,7 +187,7 @@ def _copy_manifest(source: Store, target: Store, key: str) -> None:
     folder = key.rsplit("/", 1)[0]
     shards: Sequence[str] = read_header(source, key).shards
     keys = [f"{folder}/shards/{name}" for name in shards]
-    with ThreadPoolExecutor(max(1, min(_DOWNLOADS, len(keys)))) as pool:
+    with ThreadPoolExecutor(max(1, min(source.concurrency, len(keys)))) as pool:
         list(pool.map(lambda shard: target.put(shard, source.get(shard)), keys))
     try:
         target.put(key, source.get(key))

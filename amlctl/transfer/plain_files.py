@@ -1,0 +1,83 @@
+"""The plain files of a mirror that a run has produced: written when HEAD moves, by whoever moves it.
+
+A run writes packs and objects alone, so what it leaves harms nobody, whoever syncs the mirror meanwhile and however
+the run ends. Its workspace then takes the mirror's lease, merges, and writes the plain files from these contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from amlctl.core.manifest import MIRROR, FileEntry, Manifest, mirror_key, needs_no_bytes
+from amlctl.stores.contract import Body, FileBody, Store
+from amlctl.transfer.contents import place_key, read_content
+from amlctl.transfer.lease import MirrorLease
+
+
+def unchanged_contents(entries: Sequence[FileEntry], before: Manifest) -> set[str]:
+    """Contents of which every path in `entries` is a plain file already: they need not be sent."""
+    stand = _standing(before)
+    changed = {entry.content_id for entry in entries if stand.get(entry.path) != entry.content_id}
+    return {entry.content_id for entry in entries if not needs_no_bytes(entry)} - changed
+
+
+def misplaced(manifest: Manifest, head: Manifest) -> list[str]:
+    """Paths that `manifest` takes for plain files although they are others, or none, by now."""
+    stand = _standing(head)
+    return [
+        entry.path
+        for entry in manifest.entries
+        if manifest.places.get(entry.content_id) == MIRROR and stand.get(entry.path) != entry.content_id
+    ]
+
+
+def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Manifest, lease: MirrorLease) -> Manifest:
+    """Write the plain files that `manifest` has otherwise than `head`, and say that they are there.
+
+    `source` is a folder with the contents; one that it does not have stays where it is. Raises Conflict (the lease
+    was lost), IntegrityError, and what the store raises.
+    """
+    stand = _standing(head)
+
+    def write(entry: FileEntry) -> bool:
+        body = _body(source, manifest, entry, lease)
+        if body is None:
+            return False
+        lease.check()
+        store.put(mirror_key(manifest.dataset, entry.path), body, replace=True)
+        return True
+
+    files = [entry for entry in manifest.entries if not entry.path.endswith("/")]
+    wanted = [entry for entry in files if stand.get(entry.path) != entry.content_id]
+    with ThreadPoolExecutor(store.concurrency) as pool:
+        missing = {entry.content_id for entry, is_written in zip(wanted, pool.map(write, wanted)) if not is_written}
+    places = {content: place if content in missing else MIRROR for content, place in manifest.places.items()}
+    packs = {place.pack for place in places.values() if place.kind == "pack"}
+    sizes = {pack: size for pack, size in manifest.pack_sizes.items() if pack in packs}
+    return replace(manifest, places=places, pack_sizes=sizes, shards={})
+
+
+def _standing(manifest: Manifest) -> dict[str, str]:
+    """What is a plain file: the content by path. An empty file is one in a mirror."""
+    if manifest.layout != "mirror":
+        return {}
+    return {
+        entry.path: entry.content_id
+        for entry in manifest.entries
+        if needs_no_bytes(entry) or manifest.places.get(entry.content_id) == MIRROR
+    }
+
+
+def _body(source: Store, manifest: Manifest, entry: FileEntry, lease: MirrorLease) -> Body | None:
+    """What a plain file consists of; None where the source does not have it."""
+    if needs_no_bytes(entry):
+        return b""
+    place = manifest.places[entry.content_id]
+    path = source.local_path(place_key(manifest, entry, place))
+    if path is None:
+        return None
+    if place.kind == "pack":
+        return read_content(source, manifest, entry)
+    return FileBody(path, entry.size_bytes, entry.content_id, may_go_on=lease.check)
