@@ -164,6 +164,8 @@ def open_store(
     from amlctl.stores.pace import Pace
 
     pace = Pace(bytes_per_s) if bytes_per_s else None
+    if not url:  # `--store "$UNSET"`; the project itself is no store
+        raise _no_store(url, "is none", hint=_STORES)
     if url != url.strip() or set("\t\r\n") & set(url):  # urlsplit would leave line breaks out, and tell nobody
         raise _no_store(url, "has a blank at an end, or a line break", hint=_STORES)
     if _is_remote(url):

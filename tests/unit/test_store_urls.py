@@ -15,7 +15,7 @@ URL = "https://a.blob.core.windows.net/data"
 
 @pytest.mark.parametrize(
     "url",
-    ["https//a.blob.core.windows.net/data", "https:/a/data", "HTTP//a/data", " ", f" {URL}", f"{URL}/a\nb", "a\tb"],
+    ["https//a.blob.core.windows.net/data", "https:/a/data", "HTTP//a/data", "", " ", f" {URL}", f"{URL}/a\nb", "a\tb"],
 )
 def test_a_slip_is_told(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError):
