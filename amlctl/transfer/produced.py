@@ -11,7 +11,7 @@ from amlctl.core.manifest import MIRROR, HeadValue, Manifest, empty_manifest
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, NotFound
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import read_head, swap_head
+from amlctl.transfer.heads import Head, read_head, swap_head
 from amlctl.transfer.known import ensure_kept
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import read_header, read_manifest, write_manifest
@@ -43,32 +43,50 @@ def make_newest(
             head = read_head(store, dataset)
             if head is not None and head.snapshot == produced.snapshot:
                 return head.value
-            is_to_merge = head is not None and head.manifest_key != base_key
-            layout = head.layout if head is not None and is_to_merge else produced.layout
+            has_moved = head is not None and head.manifest_key != base_key
+            layout = head.layout if head is not None and has_moved else produced.layout
             if layout == "mirror" and source is not None and not lease.is_held:
                 lease.take()
                 continue  # HEAD may have moved while we waited
             value = produced
-            if is_to_merge or lease.is_held:
-                newest = read_manifest(store, manifest_key)
-                present = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
-                if is_to_merge:
-                    newest = _merged(store, newest, present, base_key)
-                try:
-                    if source is not None and lease.is_held and not _is_shared(store, newest):
-                        newest = with_plain_files(store, source, newest, present, lease)
-                    if head is not None and (newest.snapshot, newest.places) == (head.snapshot, present.places):
-                        return head.value  # it was done before
-                    value = _written(store, newest)
-                    lease.confirm()
-                except Conflict as error:
-                    raise _not_newest(dataset, produced.snapshot, error.message) from error
+            if has_moved or lease.is_held:
+                value = _beside(store, produced, head, base_key, source, lease)
+            if head is not None and value == head.value:
+                return value  # it was done before
             try:
                 return swap_head(store, dataset, value, head).value
             except Conflict:
                 continue  # somebody was faster: look again at what HEAD is now
     finally:
         lease.release()
+
+
+def _beside(
+    store: Store,
+    produced: HeadValue,
+    head: Optional[Head],
+    base_key: Optional[str],
+    source: Optional[Store],
+    lease: MirrorLease,
+) -> HeadValue:
+    """What HEAD shall name: its manifest is written, and so are its plain files where the lease is held."""
+    newest = read_manifest(store, produced.manifest_key)
+    dataset = newest.dataset
+    present = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
+    if head is not None and head.manifest_key != base_key:
+        newest = _merged(store, newest, present, base_key)
+    try:
+        if source is not None and lease.is_held and not mirrors_sharing_files(store, dataset, newest.entries):
+            newest = with_plain_files(store, source, newest, present, lease)
+        if head is not None and (newest.snapshot, newest.places) == (head.snapshot, present.places):
+            return head.value
+        written = write_manifest(store, newest)
+        # Their bytes are kept by HEAD, ours by the list of what the run has published.
+        ensure_kept(store, {}, written.found)
+        lease.confirm()
+    except Conflict as error:
+        raise _not_newest(dataset, produced.snapshot, error.message) from error
+    return HeadValue(newest.snapshot, written.key, newest.layout)
 
 
 def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[str]) -> Manifest:
@@ -96,18 +114,6 @@ def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[s
     if replaced := misplaced(newest, theirs):
         raise _overtaken(ours, replaced)
     return newest
-
-
-def _is_shared(store: Store, newest: Manifest) -> bool:
-    """Its plain files are those of another mirror as well: then neither may write them."""
-    return bool(mirrors_sharing_files(store, newest.dataset, newest.entries))
-
-
-def _written(store: Store, newest: Manifest) -> HeadValue:
-    written = write_manifest(store, newest)
-    # Their bytes are kept by HEAD, ours by the list of what the run has published.
-    ensure_kept(store, {}, written.found)
-    return HeadValue(newest.snapshot, written.key, newest.layout)
 
 
 def _overtaken(ours: Manifest, paths: Sequence[str]) -> Conflict:
