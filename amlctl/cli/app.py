@@ -79,10 +79,18 @@ def root_command() -> Any:
 
 
 def main() -> None:
+    if sys.getfilesystemencoding() != "utf-8":
+        _start_anew_in_utf8()
     # Millions of small objects without cycles are made here: looking for garbage among them took a sixth of the time.
     gc.set_threshold(100_000, 20, 20)
     open_missing_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _start_anew_in_utf8() -> None:
+    """File names are bytes, and a store has them as UTF-8 whatever the locale of one machine makes of them."""
+    variables = {**os.environ, "PYTHONUTF8": "1"}
+    os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], variables)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ import typer
 from amlctl.cli.global_options import GlobalOptions
 from amlctl.cli.output import Output
 from amlctl.cli.render.style import Style
+from amlctl.errors import NotFound
 
 if TYPE_CHECKING:
     from amlctl.cli.reporter import Reporter
@@ -25,7 +26,7 @@ class Invocation:
     def __init__(self, options: GlobalOptions) -> None:
         self.options = options
         self.is_json = options.is_json
-        self.cwd = Path.cwd()
+        self.cwd = _present_folder()
         self.output = Output(options, os.environ)
 
     @cached_property
@@ -60,6 +61,13 @@ class Invocation:
         """Print the command's result, as the document or as the lines that `text` makes."""
         self.close()
         self.output.result(document, text)
+
+
+def _present_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise NotFound("the folder that you are in does not exist any more", hint="cd to one that does") from error
 
 
 def invocation(ctx: typer.Context) -> Invocation:

@@ -121,6 +121,7 @@ def send_code(
     is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
     if is_whole and not is_folder:
         return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
+    ensure_format(store)
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
     to_send = [
         (entry, source)
@@ -128,7 +129,6 @@ def send_code(
         if there.get(entry.path) != entry.size_bytes or _is_damaged(store, prefix, entry)
     ]
     if to_send or not is_whole:
-        ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
         with ThreadPoolExecutor(store.concurrency) as pool:
             jobs = [

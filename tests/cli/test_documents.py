@@ -154,6 +154,19 @@ def test_names_that_are_no_text(data: Cli) -> None:
     assert "caf\\xe9\\n.txt" in data("status", "working/x").out
 
 
+def test_names_do_not_depend_on_the_locale(data: Cli) -> None:
+    data.write("data_blobs/working/x/é/日本.txt", "1")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    data.json("sync", "working/x")
+    data.write("data_blobs/working/x/more.txt", "1")
+    document = data("status", "--json", variables=ascii_only).document
+    assert [document["datasets"][0][kind] for kind in ("new", "modified", "deleted")] == [["more.txt"], [], []]
+    assert data("sync", "working/x", variables=ascii_only).code == 0
+    shutil.rmtree(data.cwd / "data_blobs/working/x")
+    assert data("sync", "--pull", "working/x", variables=ascii_only).code == 0
+    assert (data.cwd / "data_blobs/working/x/é/日本.txt").read_text() == "1"
+
+
 def test_why(data: Cli) -> None:
     data.write("data_blobs/working/x/.amlctlignore", "*.tmp\n")
     data.write("data_blobs/working/x/a.tmp")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from tests.cli.conftest import Answer, Cli
@@ -139,6 +141,18 @@ def test_a_key_of_the_settings_that_is_unknown(project: Cli) -> None:
     assert "layout" in answer.err
 
 
+@pytest.mark.parametrize("command", ["status", "init"])
+def test_in_a_folder_that_was_removed(folder: Cli, command: str) -> None:
+    gone = folder.cwd / "gone"
+    gone.mkdir()
+    shell = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", str(gone), *folder.command(command)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert done.stderr == "error: the folder that you are in does not exist any more\nhint: cd to one that does\n"
+
+
 @pytest.mark.parametrize("command", [("status",), ("runs",), ("submit", "a.py")])
 def test_settings_that_are_a_folder(folder: Cli, command: tuple[str, ...]) -> None:
     (folder.cwd / ".amlctl.toml").mkdir()
@@ -178,13 +192,16 @@ def test_a_store_that_cannot_be_written(project: Cli) -> None:
 
 
 def test_a_store_of_a_newer_format(project: Cli) -> None:
+    submit = ("submit", "a.py", "--env-from", "current")
+    project.write("pipeline/a.py")
     project.write("data_blobs/working/x/file", "1")
-    assert project("sync", "data_blobs/working/x").code == 0
+    assert project("sync", "data_blobs/working/x").code == project(*submit).code == 0
     project.write(".amlctl/store/format.json", '{"format": 99}')
     project.write("data_blobs/working/y/file", "2")
-    answer = project("sync", "data_blobs/working/y")
-    assert answer.code == 3
-    assert "99" in answer.err
+    for command in (("sync", "data_blobs/working/y"), submit):  # it has the script's code already
+        answer = project(*command)
+        assert answer.code == 3
+        assert "99" in answer.err
 
 
 def test_a_store_of_an_unknown_kind(project: Cli) -> None:
