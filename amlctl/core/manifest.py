@@ -285,7 +285,7 @@ def dataset_folder(dataset: str) -> str:
     parts = []
     for part in dataset.split("/"):
         raw = path_bytes(part)
-        is_plain = _PLAIN.fullmatch(part) is not None and part not in _OURS and not part.endswith(".gz")
+        is_plain = _PLAIN.fullmatch(part) is not None and part not in _OURS and not part.endswith((".gz", "."))
         parts.append(part if is_plain else "".join(f"%{byte:02X}" for byte in raw))
     return "datasets/" + "/".join(parts)
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import FileEntry, dataset_folder, dataset_of_folder, mirror_key
-from amlctl.core.wording import typed_dataset
-from amlctl.errors import CheckFailed, Conflict
-from amlctl.stores.contract import Store
+from amlctl.core.wording import count, typed_dataset
+from amlctl.errors import CheckFailed, Conflict, SettingsError
+from amlctl.stores.contract import Store, always
 from amlctl.transfer.heads import list_datasets
 from amlctl.transfer.mirrors import mirrors_sharing_files
 
@@ -27,6 +27,24 @@ def refuse_shared_files(store: Store, dataset: str, entries: Sequence[FileEntry]
             "which would be damaged",
             hint=f"sync only one of them; amlctl sync --layout pack {typed_dataset(dataset)} writes other files, and "
             f"/{inner[len(outer) + 1 :]} in data_blobs/{outer}/.amlctlignore keeps it out of {outer}",
+        )
+
+
+def refuse_unfit_names(store: Store, dataset: str, files: Sequence[FileEntry]) -> None:
+    """Raises SettingsError that lists the files whose name a plain file in the store cannot have."""
+    refused: list[SettingsError] = []
+    for entry in files:
+        try:
+            store.check_key(mirror_key(dataset, entry.path))
+        except SettingsError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise SettingsError(
+            f"{count(len(refused), 'file')} of {dataset} cannot have their names in {store.url}",
+            hint=refused[0].hint,
+            details=[error.message for error in refused],
         )
 
 
@@ -58,7 +76,7 @@ def leftovers(
     return gone
 
 
-def delete_all(store: Store, keys: Sequence[str], *, may_delete: Callable[[], None]) -> None:
+def delete_all(store: Store, keys: Sequence[str], *, may_delete: Callable[[], None] = always) -> None:
     """In parallel. `may_delete` is asked before each; what it raises ends it."""
 
     def delete(key: str) -> None:

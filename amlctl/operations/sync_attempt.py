@@ -33,7 +33,7 @@ from amlctl.operations.dataset_state import (
     head_manifest,
     look_at,
 )
-from amlctl.operations.mirror import delete_all, leftovers, refuse_shared_files
+from amlctl.operations.mirror import delete_all, leftovers, refuse_shared_files, refuse_unfit_names
 from amlctl.operations.sync_result import SyncOptions, SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
@@ -304,12 +304,14 @@ class SyncAttempt:
             raise HeadMoved(Conflict(told, hint="run the same command again"))
 
     def _touches_plain_files(self, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
-        """Whether some may come, change or go. Raises Conflict where they are those of another mirror as well."""
+        """Whether some may come, change or go. Raises SettingsError where they cannot have their names, Conflict where
+        they are those of another mirror as well."""
         if plan.layout != "mirror":
             return False
         present = self._looked.head
         if present is not None and self._is_committed(present, snapshot, head, plan) and not self._options.delete:
             return False
+        refuse_unfit_names(self._store, self._dataset, plan.mirror_files)
         refuse_shared_files(self._store, self._dataset, plan.entries)
         return True
 

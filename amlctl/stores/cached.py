@@ -40,6 +40,9 @@ class CachedStore:
     def concurrency(self) -> int:
         return self.store.concurrency
 
+    def check_key(self, key: str) -> None:
+        self.store.check_key(key)
+
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         if start or length is not None or not _MANIFEST.fullmatch(key):
             return self.store.get(key, start=start, length=length)

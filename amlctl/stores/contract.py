@@ -8,6 +8,8 @@ Keys are relative POSIX paths: no empty part, no `.` or `..`, no NUL. Guarantees
 - `swap` is the only conditional write; of two writers with the same expectation exactly one succeeds.
 - All methods may be called from several threads at once. Retries, where a service needs them, happen inside.
 
+A key that a store cannot have is a SettingsError of each method that is given it.
+
 Errors are those of `amlctl.errors` only: NotFound, Conflict, RightsError, LoginError, SettingsError,
 ServiceUnavailable (network, service, full disk), Interrupted.
 """
@@ -113,6 +115,10 @@ class Store(Protocol):
     @property
     def concurrency(self) -> int:
         """So many small values are worth being asked for, or sent, at a time."""
+        ...
+
+    def check_key(self, key: str) -> None:
+        """Raises SettingsError where no value can have that name here; asks nobody."""
         ...
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:

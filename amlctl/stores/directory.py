@@ -49,6 +49,9 @@ class DirectoryStore:
     def concurrency(self) -> int:
         return 8
 
+    def check_key(self, key: str) -> None:
+        self._path(key)
+
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         with self._translated(key):
             if start == 0 and length is None:

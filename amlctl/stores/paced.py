@@ -33,6 +33,9 @@ class PacedStore:
     def concurrency(self) -> int:
         return self._store.concurrency
 
+    def check_key(self, key: str) -> None:
+        self._store.check_key(key)
+
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         data = self._store.get(key, start=start, length=length)
         self._pace.take(len(data))

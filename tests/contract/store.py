@@ -39,6 +39,7 @@ class StoreSuite:
     def test_what_was_put_can_be_read_from_anywhere(
         self, store: Store, reopened: Callable[[], Store], key: str
     ) -> None:
+        store.check_key(key)
         assert store.put(key, b"bytes") is True
         assert store.get(key) == b"bytes"
         assert reopened().get(key) == b"bytes"
@@ -214,6 +215,8 @@ class StoreSuite:
             store.put(key, b"x")
         with pytest.raises(SettingsError):
             store.get(key)
+        with pytest.raises(SettingsError):
+            store.check_key(key)
 
     def test_traffic_counts(self, store: Store) -> None:
         before = (store.traffic.requests, store.traffic.sent_bytes, store.traffic.received_bytes)

@@ -103,12 +103,26 @@ class TestWithLogin(BlobSuite):
             assert {resource.rstrip("/") for resource in endpoint.asked} == {"https://storage.azure.com"}
 
 
-@pytest.mark.parametrize("name", ["back\\slash", "new\nline", "bell\x07", os.fsdecode(b"latin-\xe9"), "n" * 1030])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "back\\slash",
+        "new\nline",
+        "bell\x07",
+        "c1\x85",
+        "trailing.",
+        "folder./file",
+        os.fsdecode(b"latin-\xe9"),
+        "n" * 1030,
+    ],
+)
 def test_names_that_no_blob_can_have_are_refused(azurite: Azurite, name: str) -> None:
     store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
     with pytest.raises(SettingsError) as caught:
         store.put(f"mirror/d/{name}", b"1", replace=True)
     assert "--layout pack" in caught.value.hint
+    with pytest.raises(SettingsError, match=r"cannot be the name|is longer than"):
+        store.check_key(f"mirror/d/{name}")
     store.close()
 
 

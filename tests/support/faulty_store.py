@@ -54,6 +54,9 @@ class FaultyStore:
     def concurrency(self) -> int:
         return self._store.concurrency
 
+    def check_key(self, key: str) -> None:
+        self._store.check_key(key)
+
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         call = self._before("get", key)
         data = self._store.get(key, start=start, length=length)

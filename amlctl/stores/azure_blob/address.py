@@ -20,8 +20,10 @@ _LOGIN = re.compile(r"(?s)(?<=://).*@")
 """Up to the last @: a password may hold any character, also those that end a host."""
 _TOKEN = re.compile(rf"(?is)[?#].*|[^/]*{_SIGN}.*")
 _IN_URL = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
-_UNFIT = re.compile(r"[\\\x00-\x1f\x7f\ufffe\uffff]")
-"""The service makes `/` of a backslash, and its listings, being XML, cannot carry the others."""
+_UNFIT = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ufffe\uffff]|\.(?=/|\Z)")
+"""The service makes `/` of a backslash, takes the dot from the end of a part, and refuses the others or cannot list
+them. Azurite takes some of them. Source:
+https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata"""
 _MAX_NAME = 1024
 _LONGEST_OWN = 128
 """Characters of a name that packs, objects and runs need; names of datasets and files may be longer."""
@@ -57,22 +59,26 @@ class BlobAddress:
 
     def blob_path(self, key: str) -> str:
         """Percent-encoded path of a value. Raises SettingsError where a blob cannot have that name."""
+        otherwise = "use --layout pack, which takes every name"
+        if not key.startswith("mirror/"):
+            otherwise = "name it in .amlctlignore"
         try:
             name = (self.prefix + key).encode()
         except UnicodeEncodeError as error:
             raise SettingsError(
                 f"{key!r} cannot be the name of a blob: it is not valid UTF-8",
-                hint="rename the file, or use --layout pack, which takes every name",
+                hint=f"rename the file, or {otherwise}",
             ) from error
         if found := _UNFIT.search(name.decode()):
+            what = "a dot at the end of a part" if found.group() == "." else repr(found.group())
             raise SettingsError(
-                f"{key!r} cannot be the name of a blob: {found.group()!r} does not survive there",
-                hint="rename the file, or use --layout pack, which takes every name",
+                f"{key!r} cannot be the name of a blob: {what} does not survive there",
+                hint=f"rename the file, or {otherwise}",
             )
         if len(self.prefix) + len(key) > _MAX_NAME:
             raise SettingsError(
                 f"{key!r} is longer than the {_MAX_NAME} characters that a blob's name may have",
-                hint="use --layout pack, which takes every name, or a shorter path",
+                hint=f"choose a shorter path, or {otherwise}",
             )
         return f"{self.container_path}/{quote(name, safe='/~!$()*,;=@:')}"
 
@@ -129,7 +135,7 @@ def parse_address(url: str) -> tuple[BlobAddress, str]:
             f"has a prefix of more than {_MAX_NAME - _LONGEST_OWN} characters",
             f"a blob's name has {_MAX_NAME} at most, and what amlctl puts below the prefix needs its part",
         )
-    if any(part in (".", "..") or not part.isprintable() for part in rest):
+    if any(part.endswith(".") or not part.isprintable() for part in rest):
         raise wrong(f"has a {'/'.join(rest)!r} that is no prefix")
     if parts.query and "sig" not in parse_qs(parts.query):
         raise wrong("has a query that is no SAS token", f"{_EXAMPLE}?sv=…&sig=…, or without the query")

@@ -96,6 +96,9 @@ class AzureBlobStore:
     def concurrency(self) -> int:
         return self._concurrency
 
+    def check_key(self, key: str) -> None:
+        self._address.blob_path(_checked(key))
+
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         headers = {}
         if start or length is not None:
