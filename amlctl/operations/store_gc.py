@@ -16,6 +16,7 @@ from typing import Any
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import dataset_of_folder, object_key, pack_key, repair_command
 from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.operations.mirror import delete_all
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.heads import read_head_value
@@ -58,8 +59,8 @@ def gc(store: Store, *, delete: bool, now: datetime, sink: EventSink, young_s: f
     try:
         with ended_by_interrupt(store):
             result = _dead(store, now, young_s, sink, is_deleted=True)
-            for key in sorted(result.keys, key=_is_code_index, reverse=True):
-                store.delete(key)
+            delete_all(store, [key for key in result.keys if _is_code_index(key)])
+            delete_all(store, [key for key in result.keys if not _is_code_index(key)])
             store.sweep(young_s)
     finally:
         store.delete(GC_MARK)

@@ -14,9 +14,12 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, pack_ranges, place_key, read_range, stored_content_id
 
+_MOST_WORKERS = 4
+"""Each holds a stretch of a pack, or a piece of a large file, in memory."""
+
 
 def damaged_contents(
-    store: Store, manifest: Manifest, entries: Sequence[FileEntry], sink: EventSink, *, max_workers: int = 4
+    store: Store, manifest: Manifest, entries: Sequence[FileEntry], sink: EventSink
 ) -> dict[str, FileEntry]:
     """Content ids whose bytes are missing or wrong, each with the first entry that needs it. Reads everything."""
     bad: dict[str, FileEntry] = {}
@@ -40,19 +43,23 @@ def damaged_contents(
     total = sum(entry.size_bytes for entry in entries)
     done_files = done_bytes = 0
     shown = time.monotonic()
-    with ThreadPoolExecutor(max_workers) as pool:
+    with ThreadPoolExecutor(min(_MOST_WORKERS, store.concurrency)) as pool:
         stretches = [one for pack, wanted in packs.items() for one in pack_ranges(manifest.dataset, pack, wanted)]
         jobs = [pool.submit(_bad_members, store, stretch) for stretch in stretches]
         jobs += [pool.submit(_bad_large, store, manifest, entry, place) for entry, place in large]
-        for job in jobs:
-            checked_entries, found = job.result()
-            for entry in found:
-                bad.setdefault(entry.content_id, entry)
-            done_files += len(checked_entries)
-            done_bytes += sum(entry.size_bytes for entry in checked_entries)
-            if time.monotonic() - shown > 0.1:
-                shown = time.monotonic()
-                sink(StageProgress(Stage.VERIFY, manifest.dataset, done_files, done_bytes, len(entries), total))
+        try:
+            for job in jobs:
+                checked_entries, found = job.result()
+                for entry in found:
+                    bad.setdefault(entry.content_id, entry)
+                done_files += len(checked_entries)
+                done_bytes += sum(entry.size_bytes for entry in checked_entries)
+                if time.monotonic() - shown > 0.1:
+                    shown = time.monotonic()
+                    sink(StageProgress(Stage.VERIFY, manifest.dataset, done_files, done_bytes, len(entries), total))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)  # what has failed once would be tried again for each
+            raise
     sink(StageProgress(Stage.VERIFY, manifest.dataset, len(entries), total, len(entries), total, is_done=True))
     return bad
 

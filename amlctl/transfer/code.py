@@ -141,8 +141,12 @@ def send_code(
                 )
                 for entry, source in to_send
             ]
-            for job, (entry, _) in zip(jobs, to_send):
-                sent += entry.size_bytes if job.result() and entry.content_id not in same else 0
+            try:
+                for job, (entry, _) in zip(jobs, to_send):
+                    sent += entry.size_bytes if job.result() and entry.content_id not in same else 0
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
         store.put(index_key, index, replace=True)
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
         sink(Note(f"code: {files}; {sent / 1000:.0f} kB sent, amlctl's runtime included"))
