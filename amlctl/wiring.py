@@ -49,12 +49,6 @@ class App:
             from amlctl.workspaces.azureml.datastore import default_datastore
 
             return default_datastore(self.connection).url
-        origin = self.settings.origins.get(f"workspaces.{workspace.name}.store", "")
-        if workspace.store and "sig=" in workspace.store and origin.endswith(".toml"):
-            raise SettingsError(
-                f"the store of workspace {workspace.name!r} in {origin} carries a SAS token, and that file is shared",
-                hint="leave the token out there, and set AZURE_STORAGE_SAS_TOKEN",
-            )
         if workspace.store and workspace.compute == "azureml" and not _is_remote(workspace.store):
             raise SettingsError(
                 f"the store of workspace {workspace.name!r} is the folder {workspace.store}, which no node of Azure ML "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher, content_id
 from amlctl.core.manifest import FileEntry, Manifest, Place, mirror_key, object_key, pack_key, repair_command
 from amlctl.core.pack import inflate
-from amlctl.errors import IntegrityError
+from amlctl.errors import IntegrityError, NotFound
 from amlctl.stores.contract import Store
 
 _GAP_BYTES = 256 << 10
@@ -23,6 +24,16 @@ def damaged(dataset: str, path: str, where: str) -> IntegrityError:
         f"the store's copy of {path} is damaged ({where})",
         hint=f"{repair_command(dataset)}, where a good copy is on this machine",
     )
+
+
+@contextmanager
+def told_if_gone(dataset: str) -> Iterator[None]:
+    """A value that a manifest names and the store does not have: what to do about it."""
+    try:
+        yield
+    except NotFound as error:
+        hint = f"run the same command again; if it stays so, {repair_command(dataset)} on a machine that has the files"
+        raise NotFound(error.message, hint=hint) from error
 
 
 def place_key(manifest: Manifest, entry: FileEntry, place: Place) -> str:
@@ -96,7 +107,8 @@ def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, Place
 
 def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, Place, memoryview]]:
     """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
-    data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length)
+    with told_if_gone(wanted.dataset):
+        data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length)
     yield from _cut(wanted.dataset, data, wanted.start, wanted.members)
 
 

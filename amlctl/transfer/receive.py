@@ -24,7 +24,7 @@ from amlctl.localfs.atomic import remove_stale, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.identify import Written, file_content_id
 from amlctl.stores.contract import Store
-from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range
+from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range, told_if_gone
 from amlctl.transfer.partial import downloaded
 
 _TELL_EVERY_S = 0.1
@@ -197,7 +197,7 @@ class _Receiver:
             mode=_mode(entry.is_executable),
             on_bytes=lambda size_bytes: self.done.add(0, size_bytes),
         )
-        with _disk_errors(path), arriving as temporary:
+        with _disk_errors(path), told_if_gone(self.manifest.dataset), arriving as temporary:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(self.manifest.dataset, entry.path, key)
             if self.may_replace(entry):
