@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -142,12 +144,73 @@ def test_what_will_not_pass_is_said_at_once(
     assert caught.value.hint or error is NotFound
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "told", "hint"),
+    [
+        (409, "BlobArchived", "is in the archive tier", "set-tier"),
+        (409, "BlobImmutableDueToPolicy", "is kept by a policy", "immutability"),
+        (412, "LeaseIdMissing", "is leased by another program", "lease break"),
+    ],
+)
+def test_what_nobody_s_change_is_the_reason_of_is_told_as_such(
+    store: AzureBlobStore, proxy: FaultProxy, status: int, code: str, told: str, hint: str
+) -> None:
+    proxy.act = lambda seen: Reply(status, {"x-ms-error-code": code})
+    for write in (
+        lambda: store.put("there", b"other", replace=True),
+        lambda: store.swap("there", b"other", expected='"1"'),
+    ):
+        with pytest.raises(Conflict, match=told) as caught:
+            write()
+        assert re.search(hint, caught.value.hint)
+
+
+def test_a_container_that_is_being_deleted_is_told(store: AzureBlobStore, proxy: FaultProxy) -> None:
+    """It is gone already, and its name is not free yet."""
+
+    def act(seen: Seen) -> Reply:
+        code = "ContainerBeingDeleted" if "restype=container" in seen.path else "ContainerNotFound"
+        return Reply(409 if code == "ContainerBeingDeleted" else 404, {"x-ms-error-code": code})
+
+    proxy.act = act
+    with pytest.raises(ServiceUnavailable, match="is being deleted") as caught:
+        store.put("there", b"other", replace=True)
+    assert "in a minute" in caught.value.hint
+
+
+def test_folders_of_a_hierarchical_account_are_no_values(store: AzureBlobStore, proxy: FaultProxy) -> None:
+    def blob(name: str, kind: str, size_bytes: int) -> str:
+        about = f"<Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified><Content-Length>{size_bytes}"
+        return f"<Blob><Name>{name}</Name><Properties>{about}</Content-Length>{kind}</Properties></Blob>"
+
+    listed = blob("amlctl/packs/ab", "<ResourceType>directory</ResourceType>", 0)
+    listed += blob("amlctl/packs/ab/abcd.zip", "<ResourceType>file</ResourceType>", 5)
+    body = f"<EnumerationResults><Blobs>{listed}</Blobs><NextMarker/></EnumerationResults>".encode()
+    proxy.act = lambda seen: Reply(200, {"x-ms-version": "1"}, body)
+    assert [entry.key for entry in store.list("packs/")] == ["packs/ab/abcd.zip"]
+
+
 def test_a_wrong_clock_is_explained(store: AzureBlobStore, proxy: FaultProxy) -> None:
     theirs = email.utils.formatdate(time.time() + 3600, usegmt=True)
     proxy.act = lambda seen: Reply(403, {"x-ms-error-code": "AuthenticationFailed", "Date": theirs})
     with pytest.raises(LoginError, match="60 minutes behind") as caught:
         store.get("there")
     assert "clock" in caught.value.hint
+
+
+def test_who_lacks_a_right_is_told_how_this_credential_gets_it(azurite: Azurite) -> None:
+    container = azurite.new_container()
+    with closing(open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})) as owner:
+        owner.put("there", b"1")
+    permission = ContainerSasPermissions(read=True)
+    expiry = datetime.now(UTC) + timedelta(hours=1)
+    token = generate_container_sas(azurite.account, container, azurite.key, permission=permission, expiry=expiry)
+    with closing(open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_SAS_TOKEN": token})) as reader:
+        assert reader.get("there") == b"1"
+        with pytest.raises(RightsError, match="the SAS token allows 'r'") as caught:
+            reader.put("other", b"1")
+    assert "generate-sas" in caught.value.hint
+    assert "sig=" not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize("ago", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Event, Lock
 
@@ -13,6 +13,7 @@ import pytest
 from amlctl.errors import Conflict
 from amlctl.operations.sync import SyncResult, sync
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
+from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.cached import CachedStore
 from amlctl.stores.directory import DirectoryStore
 from amlctl.wiring import App, open_app, without_copies
@@ -125,26 +126,33 @@ def test_many_machines_at_once_lose_nothing(tmp_path: Path, azurite: Azurite) ->
         assert clones[0].tree == {f"{number}/{file}": b"%d" % file for number in range(4) for file in range(5)}
 
 
-@pytest.mark.parametrize(("jobs", "most"), [(1, 1), (3, 3)])
-def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, jobs: int, most: int) -> None:
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("layout", ["mirror", "pack"])
+def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, layout: str, jobs: int) -> None:
+    """Of small files, of large ones whose parts travel side by side, of packs and of lists; to and fro."""
     under_way, seen_at_most = [0], [0]
     lock = Lock()
+    limits = Limits(single_bytes=60_000, block_bytes=20_000, pack_block_bytes=10_000)
     with fault_proxy(azurite.url) as proxy:
 
         def look(seen: Seen) -> None:
             with lock:
                 under_way[0] += 1
                 seen_at_most[0] = max(seen_at_most[0], under_way[0])
-            Event().wait(0.02)  # long enough that others would come
+            Event().wait(0.01)  # long enough that others would come
             with lock:
                 under_way[0] -= 1
 
         proxy.act = look
-        store = open_blob_store(
-            f"{proxy.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}, workers=jobs
-        )
-        clone = Clone(tmp_path, store)
-        clone.make(random_tree(2, 12, most=90_000))
-        clone.sync(layout="mirror", jobs=jobs)
-        store.close()
-    assert seen_at_most[0] == most
+        url, variables = f"{proxy.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}
+        with closing(open_blob_store(url, variables, workers=jobs, limits=limits)) as store:
+            one, other = Clone(tmp_path / "one", store), Clone(tmp_path / "other", store)
+            small = {f"small/{path}": data for path, data in random_tree(3, 20, most=4_000).items()}
+            one.make({**random_tree(2, 8, most=90_000), **small})
+            for do in (lambda: one.sync(layout=layout, jobs=jobs), lambda: other.pull(jobs=jobs)):
+                seen_at_most[0] = 0
+                do()
+                assert seen_at_most[0] == jobs
+            one.sync(layout=layout, jobs=jobs, verify=True)
+            assert seen_at_most[0] == jobs
+    assert other.tree == one.tree

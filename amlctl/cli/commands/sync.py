@@ -66,7 +66,10 @@ def sync(
         str | None, typer.Option("--store", metavar="URL", help="Another store than the workspace's.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Files that travel at a time. Default: 8.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Files and parts of files that travel at a time. Default: what suits the store."
+        ),
     ] = None,
     bwlimit: Annotated[
         str | None, typer.Option(metavar="RATE", help="Bytes a second at most, for example 10MiB.")

@@ -3,7 +3,9 @@
     store.py        the `Store`: values as block blobs, parallel blocks and ranges
     upload.py       large values: which blocks are there already, which have to go
     blocks.py       pure: where a file is cut, so that an edit or an insertion changes few blocks
-    service.py      the verbs of the Blob service, with retries and errors in words
+    service.py      the verbs of the Blob service, with retries
+    answer.py       what the service has answered
+    refusals.py     what it refuses, in words
     connections.py  kept-alive connections, proxies, certificates
     window.py       how much may be under way, by what the line carries
     response.py     answers of HTTP, read without the e-mail parser

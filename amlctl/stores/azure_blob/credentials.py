@@ -62,6 +62,10 @@ class Credential(Protocol):
         """In words, why the service may have refused us."""
         ...
 
+    def remedy(self) -> str:
+        """What to do about it: a command, where there is one."""
+        ...
+
     def is_out_of_time(self) -> bool:
         """Whether nothing else can be the reason of a refusal."""
         ...
@@ -98,6 +102,9 @@ class AccountKey:
             "or the account's network rules keep this machine out"
         )
 
+    def remedy(self) -> str:
+        return f"az storage account keys list --account-name {self.account}; the portal's Networking page has the rules"
+
     def is_out_of_time(self) -> bool:
         return False
 
@@ -118,8 +125,12 @@ class SasToken:
         return False
 
     def explain(self) -> str:
-        allowed = dict(parse_qsl(self.token)).get("sp", "nothing")
-        return self._out_of_time() or f"the SAS token allows {allowed!r} (needed: r, w, c, l, d)"
+        fields = dict(parse_qsl(self.token))
+        allowed = f"what its policy {fields['si']!r} says" if "si" in fields else repr(fields.get("sp", "nothing"))
+        return self._out_of_time() or f"the SAS token allows {allowed} (needed: r, w, c, l, d)"
+
+    def remedy(self) -> str:
+        return "az storage container generate-sas --permissions rwcld --expiry …, then set it as this one was set"
 
     def is_out_of_time(self) -> bool:
         return bool(self._out_of_time())
@@ -158,6 +169,11 @@ class Token:
 
     def explain(self) -> str:
         return "whoever is logged in lacks the role Storage Blob Data Contributor on the container or account"
+
+    def remedy(self) -> str:
+        return (
+            "az login as somebody who has it, or ask for that role; the portal's Networking page has the network rules"
+        )
 
     def is_out_of_time(self) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""The verbs of the Blob service (REST, version 2021-12-02), with retries and with errors in words.
+"""The verbs of the Blob service (REST, version 2021-12-02), with retries.
 
 Source: https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api. All retries of the blob store
 happen here and nowhere else, and none after an interrupt. A verb may be sent twice when an answer is lost; the
@@ -12,18 +12,19 @@ import email.utils
 import hashlib
 import http.client
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import BoundedSemaphore, local
 from urllib.parse import quote
-from xml.etree import ElementTree
 
-from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
+from amlctl.errors import AmlctlError, NotFound, RightsError
 from amlctl.stores.azure_blob.address import BlobAddress
+from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential
-from amlctl.stores.azure_blob.network_errors import is_lasting, not_blob_storage, refused_by_proxy, unreachable
-from amlctl.stores.azure_blob.response import answer_of, moment_of, retry_after_s
+from amlctl.stores.azure_blob.network_errors import is_lasting, not_blob_storage, unreachable
+from amlctl.stores.azure_blob.refusals import refusal, still_failing
+from amlctl.stores.azure_blob.response import answer_of, retry_after_s
 from amlctl.stores.contract import Buffer, Traffic, always
 from amlctl.stores.pace import Pace
 
@@ -37,12 +38,12 @@ _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
 """Each answer of the service has one of these headers; a login page of the network has none."""
 _CHUNK = 1 << 18
+_WHOLE = 64 << 20
+"""An answer of up to this is read in one piece; whatever it claims, no more memory is taken for it beforehand."""
 _AT_ONCE = 1 << 20
 """Bytes that go to the network in one call; a process that is stopped in it finishes it when it wakes."""
 _PACED_BYTES = 64 << 10
 """What goes at once where the bandwidth is limited: the rate is kept inside a request, too."""
-_SKEW_S = 15 * 60
-"""The service refuses a signed date that is further from its own clock than this."""
 
 
 class Body:
@@ -88,70 +89,19 @@ class Body:
 _NO_BODY = Body(())
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Status, headers (lower-case names) and the body's bytes; `was_repeated`: an earlier try may have acted.
-
-    What a caller needs and the answer does not have is a ServiceUnavailable that names the host.
-    """
-
-    host: str
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
-    was_repeated: bool
-
-    @property
-    def code(self) -> str:
-        """The service's own name of an error."""
-        return self.headers.get("x-ms-error-code", "")
-
-    @property
-    def etag(self) -> str:
-        return self._header("etag")
-
-    @property
-    def size_bytes(self) -> int:
-        """Of the whole value, also where the answer is a range of it."""
-        name = "content-range" if self.status == http.client.PARTIAL_CONTENT else "content-length"
-        return self.number(self._header(name).rpartition("/")[2])
-
-    @property
-    def modified_at(self) -> float:
-        return self.moment(self._header("last-modified"))
-
-    def document(self, root: str) -> ElementTree.Element:
-        found = _xml(self.data)
-        if found is None or found.tag != root:
-            raise not_blob_storage(self.host, f"no document {root}")
-        return found
-
-    def number(self, text: str) -> int:
-        """A header or a text of the document as what it must be; likewise `moment`."""
-        if not (text.isascii() and text.isdecimal()):
-            raise not_blob_storage(self.host, f"{text!r} as a number")
-        return int(text)
-
-    def moment(self, text: str) -> float:
-        found = moment_of(text)
-        if found is None:
-            raise not_blob_storage(self.host, f"{text!r} as a time")
-        return found
-
-    def _header(self, name: str) -> str:
-        if name not in self.headers:
-            raise not_blob_storage(self.host, f"no header {name}")
-        return self.headers[name]
-
-
 Read = Callable[[int], bytes]
 """The next bytes of an answer's body, so many at most; empty at its end."""
 Sink = Callable[[Read], int]
 """Takes the body of a good answer; returns its bytes. May be called again after a broken transfer."""
 
 
+class _OfThread(local):
+    is_urgent = False
+
+
 class BlobService:
-    """Thread-safe."""
+    """Thread-safe. At most `at_once` requests are under way, but for urgent ones: who holds a lease has to renew it,
+    also in the middle of another request."""
 
     def __init__(
         self,
@@ -161,6 +111,7 @@ class BlobService:
         traffic: Traffic,
         pace: Pace | None = None,
         *,
+        at_once: int | None = None,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._address = address
@@ -168,7 +119,18 @@ class BlobService:
         self._connections = connections
         self._traffic = traffic
         self._pace = pace
+        self._turns: AbstractContextManager[object] = nullcontext() if at_once is None else BoundedSemaphore(at_once)
+        self._own = _OfThread()
         self._sleep = sleep or connections.wait
+
+    @contextmanager
+    def urgently(self) -> Iterator[None]:
+        """What this thread asks within does not wait for its turn."""
+        self._own.is_urgent = True
+        try:
+            yield
+        finally:
+            self._own.is_urgent = False
 
     def blob_url(self, key: str) -> str:
         """URL of a value as a copy's source, credential included: never to be shown."""
@@ -193,14 +155,13 @@ class BlobService:
         return self._request(verb, self._address.blob_path(key), key, query, headers, body, accept, sink)
 
     def container(self, verb: str, query: Mapping[str, str], *, accept: Iterable[int] = ()) -> Answer:
-        return self._request(
-            verb, self._address.container_path, "", {"restype": "container", **query}, None, _NO_BODY, accept, None
-        )
+        query = {"restype": "container", **query}
+        return self._request(verb, self._address.container_path, "", query, None, _NO_BODY, accept, None)
 
     def create_container(self) -> None:
         """Raises RightsError where it may not be made."""
         try:
-            self.container("PUT", {}, accept=(409,))
+            answer = self.container("PUT", {}, accept=(409,))
         except (RightsError, NotFound) as error:
             raise RightsError(
                 f"the container {self._address.container} of account {self._address.account} does not exist, and it "
@@ -208,6 +169,8 @@ class BlobService:
                 hint=f"az storage container create --account-name {self._address.account} "
                 f"--name {self._address.container} --auth-mode login",
             ) from error
+        if answer.code == "ContainerBeingDeleted":
+            raise self.error(answer, "")
 
     def list_page(self, prefix: str, marker: str) -> tuple[list[tuple[str, int, float]], str]:
         """Names below the store's prefix with sizes and times, and the marker of the next page (empty: none)."""
@@ -220,6 +183,8 @@ class BlobService:
         root = answer.document("EnumerationResults")
         found = []
         for blob in root.iter("Blob"):
+            if blob.findtext("Properties/ResourceType") == "directory":  # an account with a hierarchical namespace
+                continue
             name = blob.findtext("Name", "")
             size = answer.number(blob.findtext("Properties/Content-Length", "0"))
             modified_at = answer.moment(blob.findtext("Properties/Last-Modified", ""))
@@ -237,13 +202,15 @@ class BlobService:
         accept: Iterable[int],
         sink: Sink | None,
     ) -> Answer:
+        turns = nullcontext() if self._own.is_urgent else self._turns
         failure: AmlctlError
         was_repeated = is_renewed = False
         begun = self._connections.interrupts
         for attempt in range(_TRIES):
             wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
             try:
-                answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated, begun)
+                with turns:
+                    answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated, begun)
             except (OSError, http.client.HTTPException) as error:
                 self._connections.check(begun)
                 failure = unreachable(self._address.host, error, "storage account in the store's URL")
@@ -255,9 +222,9 @@ class BlobService:
                 if answer.status == 401 and not is_renewed and self._credential.renew():
                     is_renewed = True
                     continue
-                failure = self.error(answer, key)
                 if answer.status not in _AGAIN:
-                    raise failure
+                    raise self.error(answer, key)
+                failure = still_failing(answer, key, self._address, _TRIES)
                 wait_s = max(wait_s, min(_LONGEST_ASKED_S, retry_after_s(answer.headers)))
             was_repeated = True
             if attempt < _TRIES - 1:
@@ -314,7 +281,7 @@ class BlobService:
                 if sink is not None and response.status < 300:
                     received, data = sink(read), b""
                 else:
-                    data = _all_of(read)
+                    data = _all_of(read, response.length)
                     received = len(data)
                 if verb == "GET":
                     self._traffic.add(requests=0, received_bytes=received)
@@ -348,80 +315,13 @@ class BlobService:
 
     def error(self, answer: Answer, key: str) -> AmlctlError:
         """An answer that is no success, in words."""
-        thing = f"{key} in {self._address.url}" if key else f"the store {self._address.url}"
-        status, code = answer.status, answer.code
-        if status == 404 and code in ("ContainerNotFound", "ContainerBeingDeleted"):
-            return NotFound(
-                f"there is no container {self._address.container} in account {self._address.account}",
-                hint="check the store's URL; the first sync makes the container",
-            )
-        if status == 404:
-            return NotFound(f"{thing} is not there")
-        if status in (409, 412):
-            return Conflict(f"{thing} was changed by someone else ({code or status})", hint="run the command again")
-        if status in (401, 403):
-            return self._refused(answer, thing)
-        if status == 400 and code == "ContainerBeingDeleted":
-            return ServiceUnavailable(f"{thing} is being deleted", hint="try again in a minute")
-        if status == 407:
-            return refused_by_proxy(self._address.host, "407 Proxy Authentication Required")
-        if status in _AGAIN:
-            return ServiceUnavailable(
-                f"the service failed {_TRIES} times at {thing}: {status} {code} {_request_id(answer)}".rstrip(),
-                hint="run the same command again; nothing that arrived is lost",
-            )
-        return ServiceUnavailable(
-            f"the service refused {thing}: {status} {code} {_message(answer)} {_request_id(answer)}".strip(),
-            hint="this is likely a fault of amlctl: report it with this line",
-        )
-
-    def _refused(self, answer: Answer, thing: str) -> AmlctlError:
-        skew_s = _clock_skew_s(answer)
-        if abs(skew_s) > _SKEW_S / 3 and answer.code in ("AuthenticationFailed", "InvalidAuthenticationInfo"):
-            return LoginError(
-                f"the service refused the request: this machine's clock is {abs(skew_s) / 60:.0f} minutes "
-                f"{'behind' if skew_s > 0 else 'ahead'}",
-                hint="set the clock (sudo timedatectl set-ntp true), then run it again",
-            )
-        why = self._credential.explain()
-        is_login = answer.status == 401 or answer.code in ("AuthenticationFailed", "InvalidAuthenticationInfo")
-        if is_login or self._credential.is_out_of_time():
-            return LoginError(
-                f"the service does not accept who asks for {thing}: {why}",
-                hint="a fresh SAS token, the right key, or az login; amlctl doctor tells which one is used",
-            )
-        return RightsError(
-            f"no right to use {thing} ({answer.code or answer.status}): {why}",
-            hint="ask for the role Storage Blob Data Contributor, and check the account's network rules",
-        )
+        return refusal(answer, key, self._address, self._credential)
 
 
-def _all_of(read: Read) -> bytes:
-    return b"".join(iter(lambda: read(_CHUNK), b""))
-
-
-def _clock_skew_s(answer: Answer) -> float:
-    """The service's clock less ours."""
-    theirs = moment_of(answer.headers.get("date", ""))
-    return 0.0 if theirs is None else theirs - time.time()
-
-
-def _message(answer: Answer) -> str:
-    root = _xml(answer.data)
-    text = "" if root is None else root.findtext("Message") or ""
-    return text.partition("\n")[0]
-
-
-def _xml(data: bytes) -> ElementTree.Element | None:
-    try:
-        return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, LookupError, ValueError):  # the latter two: an encoding that is none
-        return None
-
-
-def _request_id(answer: Answer) -> str:
-    found = answer.headers.get("x-ms-request-id", "")
-    return f"(request {found})" if found else ""
+def _all_of(read: Read, size_bytes: int | None) -> bytes:
+    """In one piece where the size is known: pieces take twice the memory while they are joined."""
+    at_once = max(_CHUNK, min(size_bytes or 0, _WHOLE))
+    return b"".join(iter(lambda: read(at_once), b""))
 
 
 def md5_header(digest: bytes) -> str:

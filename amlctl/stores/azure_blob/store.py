@@ -11,9 +11,10 @@ from typing import TypeVar
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
+from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
-from amlctl.stores.azure_blob.service import Answer, BlobService, Body, Read, md5_header
+from amlctl.stores.azure_blob.service import BlobService, Body, Read, md5_header
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader, raise_early, settle
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Body as StoreBody
@@ -55,6 +56,7 @@ def open_blob_store(
 class AzureBlobStore:
     """Thread-safe. `traffic.requests` counts every HTTP request, also repeated ones.
 
+    With `workers`, at most so many requests are under way at a time.
     Writes make the container where it is missing. Memory: `workers` blocks or pieces of ranges.
     """
 
@@ -71,7 +73,9 @@ class AzureBlobStore:
         self._address = address
         self._traffic = Traffic()
         self._connections = Connections(address.host, address.port, is_https=address.is_https, variables=variables)
-        self._service = BlobService(address, credential, self._connections, self._traffic, pace, sleep=sleep)
+        self._service = BlobService(
+            address, credential, self._connections, self._traffic, pace, at_once=workers, sleep=sleep
+        )
         self._pace = pace
         self._limits = limits
         self._concurrency = workers or _CONCURRENCY
@@ -169,15 +173,17 @@ class AzureBlobStore:
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         _checked(key)
         condition = {"if-none-match": "*"} if expected is None else {"if-match": expected}
-        answer = self._making_container(lambda: self._put_blob(key, Body([data]), condition))
-        if answer.status < 400:
-            return answer.etag
-        if answer.was_repeated:
-            # The answer to our first try may have been lost: then the value is ours already.
-            present = self.get_versioned(key)
-            if present is not None and present.data == data:
-                return present.version
-        raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
+        # A lease is renewed by it, also by who is in the middle of sending something else.
+        with self._service.urgently():
+            answer = self._making_container(lambda: self._put_blob(key, Body([data]), condition))
+            if answer.status < 400:
+                return answer.etag
+            if answer.was_repeated:
+                # The answer to our first try may have been lost: then the value is ours already.
+                present = self.get_versioned(key)
+                if present is not None and present.data == data:
+                    return present.version
+        raise self._service.error(answer, key)
 
     def info(self, key: str) -> Entry | None:
         answer = self._service.blob("HEAD", _checked(key), accept=(404,))

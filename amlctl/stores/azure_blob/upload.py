@@ -18,9 +18,10 @@ from typing import TypeVar
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
+from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.block_memory import BlockMemory
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
-from amlctl.stores.azure_blob.service import Answer, BlobService, Body, md5_header
+from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Buffer, FileBody, always
 

@@ -181,6 +181,9 @@ class DatastoreCredential:
     def explain(self) -> str:
         return f"{self._credential().explain()}, which is datastore {self._datastore.name} of the workspace"
 
+    def remedy(self) -> str:
+        return self._credential().remedy()
+
     def is_out_of_time(self) -> bool:
         return self._credential().is_out_of_time()
 

@@ -1,0 +1,86 @@
+"""What the Blob service has answered, and what can be read from it."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from amlctl.stores.azure_blob.network_errors import not_blob_storage
+from amlctl.stores.azure_blob.response import moment_of
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, headers (lower-case names) and the body's bytes; `was_repeated`: an earlier try may have acted.
+
+    What a caller needs and the answer does not have is a ServiceUnavailable that names the host.
+    """
+
+    host: str
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+    was_repeated: bool
+
+    @property
+    def code(self) -> str:
+        """The service's own name of an error."""
+        return self.headers.get("x-ms-error-code", "")
+
+    @property
+    def message(self) -> str:
+        """The service's own words about an error; empty where it has none."""
+        root = self._xml()
+        text = "" if root is None else root.findtext("Message") or ""
+        return text.partition("\n")[0]
+
+    @property
+    def request(self) -> str:
+        """For who asks the service's people about it."""
+        found = self.headers.get("x-ms-request-id", "")
+        return f"(request {found})" if found else ""
+
+    @property
+    def etag(self) -> str:
+        return self._header("etag")
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the whole value, also where the answer is a range of it."""
+        name = "content-range" if self.status == http.client.PARTIAL_CONTENT else "content-length"
+        return self.number(self._header(name).rpartition("/")[2])
+
+    @property
+    def modified_at(self) -> float:
+        return self.moment(self._header("last-modified"))
+
+    def document(self, root: str) -> ElementTree.Element:
+        found = self._xml()
+        if found is None or found.tag != root:
+            raise not_blob_storage(self.host, f"no document {root}")
+        return found
+
+    def number(self, text: str) -> int:
+        """A header or a text of the document as what it must be; likewise `moment`."""
+        if not (text.isascii() and text.isdecimal()):
+            raise not_blob_storage(self.host, f"{text!r} as a number")
+        return int(text)
+
+    def moment(self, text: str) -> float:
+        found = moment_of(text)
+        if found is None:
+            raise not_blob_storage(self.host, f"{text!r} as a time")
+        return found
+
+    def _xml(self) -> ElementTree.Element | None:
+        try:
+            return ElementTree.fromstring(self.data)
+        except (ElementTree.ParseError, LookupError, ValueError):  # the latter two: an encoding that is none
+            return None
+
+    def _header(self, name: str) -> str:
+        if name not in self.headers:
+            raise not_blob_storage(self.host, f"no header {name}")
+        return self.headers[name]
