@@ -221,6 +221,41 @@ def test_a_copy_that_was_not_finished_counts_as_missing(
     assert store.get(new_key) == new
 
 
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_another_machine_copies_the_same_predecessor_at_the_same_time(
+    store: AzureBlobStore,
+    azurite: Azurite,
+    open_with: Open,
+    proxy: FaultProxy,
+    container: str,
+    tmp_path: Path,
+    is_finished: bool,
+) -> None:
+    """Both have the same new version of a file: neither sends all of it, and neither is told of a conflict."""
+    old = _bytes(30 * BLOCK)
+    new = old[:-10] + b"0123456789"
+    old_key, old_body = _body(tmp_path, old)
+    new_key, new_body = _body(tmp_path, new, predecessor=old)
+    store.put(old_key, old_body)
+    blobs = f"{azurite.url}/{container}/p"
+
+    def overtake(seen: Seen) -> None:
+        if "x-ms-copy-source" not in map(str.lower, seen.headers):
+            return
+        proxy.act = lambda seen: None
+        if is_finished:
+            open_with(MAX_BLOCKS).put(new_key, new_body)
+        else:
+            with BlobClient.from_blob_url(f"{blobs}/{new_key}", credential=azurite.key) as blob:
+                blob.start_copy_from_url(f"{blobs}/{old_key}", metadata={"copied_from": "the old one"})
+        proxy.seen.clear()
+
+    proxy.act = overtake
+    assert store.put(new_key, new_body) is not is_finished
+    assert proxy.sent_block_bytes == (0 if is_finished else BLOCK)
+    assert store.get(new_key) == new
+
+
 def test_an_object_that_a_mount_has_written_is_whole(azurite: Azurite, tmp_path: Path) -> None:
     """A node writes through a mounted folder, which knows no metadata of ours."""
     container, data = azurite.new_container(), b"x" * 100_000

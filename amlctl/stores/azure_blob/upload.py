@@ -65,13 +65,15 @@ class Uploader:
         Raises Conflict where the file is not what `body` says; nothing appears under `key` then.
         """
         committed, waiting, etag = self._block_list(key)
-        is_there = etag is not None
-        if is_there and not replace:
+        copied = None
+        if etag is None and body.predecessor is not None:
+            copied = self.copy(body.predecessor, key, {COPIED_FROM: body.predecessor.rsplit("/", 1)[-1]})
+            # Also where it failed: another machine may have made the same copy just now.
+            committed, waiting, etag = self._block_list(key)
+        if etag not in (None, copied) and not replace:
             whole, etag = self.state(key)
             if whole == body.content_id:
                 return False
-        if not is_there and body.predecessor is not None:
-            committed, etag = self._copy(body.predecessor, key)
         if any(len(block.id) != ID_LENGTH for block in waiting):
             waiting, etag = [], self._discard_uncommitted(key, committed)
         there = {block.id for block in committed} | {block.id for block in waiting}
@@ -139,11 +141,6 @@ class Uploader:
         if answer.status == 404:
             return "", None
         return answer.headers.get(CONTENT_ID, ""), answer.headers.get("etag")
-
-    def _copy(self, source: str, key: str) -> tuple[list[Block], str | None]:
-        """The blocks that the copy of `source` under `key` has, and its ETag; none where it cannot be had."""
-        etag = self.copy(source, key, {COPIED_FROM: source.rsplit("/", 1)[-1]})
-        return ([], None) if etag is None else (self._block_list(key)[0], etag)
 
     def copy(self, source: str, key: str, metadata: Mapping[str, str], *, replace: bool = False) -> str | None:
         """Make `key` from the value of `source` within the service; its ETag, or None where that cannot be.
