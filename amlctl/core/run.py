@@ -51,7 +51,7 @@ class RunRecord:
     `manifests` names the manifest file (store key) of each dataset's snapshot.
     `heads` has the manifest that HEAD of each dataset to be produced named at submit (None: there was no HEAD), and
     `sync` how those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by
-    path below `data_blobs/`), `plain_files` (False: those of a mirror are the workspace's to write).
+    path below `data_blobs/`).
     `distribution` is None for a plain single process, else one of `core.distribution.DISTRIBUTIONS`; `processes` counts
     those on each of the `instances` (nodes). `node` is what a job file asks of Azure ML's nodes (see `CommandJob`).
     `command` is that of a job file, which `script` then names; `inputs`, `named_outputs` and `output_places` stand for

@@ -60,7 +60,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Node:
-    """`store` may be read-only; everything is written to `save_store`, which is the same one or a view of it.
+    """`store` may be read-only; everything is written to `save_store`, which is the same one, or a mount of it.
 
     `places` are paths of inputs and outputs of a job file that the node has by itself.
     """

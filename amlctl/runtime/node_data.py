@@ -163,7 +163,6 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
             base_key=record.heads.get(dataset),
             layout=_layout(record),
             rules=_rules(record, folders, source),
-            plain_files=bool(record.sync.get("plain_files", True)),
         )
         published[dataset] = {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
         log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")

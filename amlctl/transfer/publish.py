@@ -18,7 +18,6 @@ from amlctl.localfs.identify import identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import read_head
 from amlctl.transfer.known import ensure_kept
 from amlctl.transfer.manifests import read_manifest, write_manifest
 from amlctl.transfer.mirrors import mirrors_sharing_files
@@ -44,31 +43,23 @@ def publish(
     base_key: Optional[str] = None,
     layout: Optional[Layout] = None,
     rules: Optional[IgnoreRules] = None,
-    plain_files: bool = True,
     sink: EventSink = null_sink,
 ) -> Published:
-    """`base_key` names the manifest that HEAD named when the run was submitted (None: there was none); `layout` has
-    the sizes, and the layout of a dataset that is new; `rules` say what is left out. Without `plain_files` those of a
-    mirror are left to whoever moves HEAD (`make_newest`, with a source).
+    """`base_key` names the manifest that HEAD named when the run was submitted (None: there was none). HEAD itself is
+    not asked: a mount may show an old one. `layout` has the sizes, and the layout of a dataset that is new; `rules`
+    say what is left out. The plain files of a mirror are left to whoever moves HEAD (`make_newest`).
 
-    Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError.
+    Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
     """
-    head = read_head(store, dataset)
-    before = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
+    before = empty_manifest(dataset) if base_key is None else read_manifest(store, base_key)
     layout = layout or Layout("auto")
     if before.layout == "mirror":
         layout = replace(layout, name="mirror")
     entries = identify(scan(root, rules), None, dataset, sink=sink, subject=dataset).entries
-    plain: set[str] = set()
     is_mirror = layout.name == "mirror" and not mirrors_sharing_files(store, dataset, entries)
-    has_moved = (None if head is None else head.manifest_key) != base_key
-    if not is_mirror:
-        layout = replace(layout, name="auto" if layout.name == "mirror" else layout.name)
-    elif has_moved or not plain_files:
-        # Where HEAD has moved, its plain files are somebody's newer ones by now. The next sync that
-        # changes something writes there what the merge takes of ours.
+    if layout.name == "mirror":
         layout = replace(layout, name="auto")
-        plain = unchanged_contents(entries, before)
+    plain = unchanged_contents(entries, before) if is_mirror else set()
     to_send = [entry for entry in entries if entry.content_id not in plain]
     plan = plan_sync(to_send, before, layout, _nothing_else_known)
     with pack_sender(store, None, layout.pack_size) as sender:
@@ -76,9 +67,8 @@ def publish(
             store, plan, root, before, sender, dataset=dataset, max_workers=store.concurrency, sink=sink
         )
     places = {**sent, **dict.fromkeys(plain, MIRROR)}
-    manifest = Manifest(
-        dataset, "mirror" if is_mirror else plan.layout, entries, places, pack_sizes, shards=before.shards
-    )
+    named = "mirror" if is_mirror else plan.layout
+    manifest = Manifest(dataset, named, entries, places, pack_sizes, shards=before.shards)
     written = write_manifest(store, manifest)
     ensure_kept(store, {content: places[content] for content in was_there}, written.found)
     return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes)

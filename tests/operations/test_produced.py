@@ -141,13 +141,22 @@ def test_a_mirror_that_moved_keeps_its_newer_files(clones: Clones, count: int) -
     assert read_tree(Path(clones.store.url) / "mirror" / DATASET) == {**merged, "more": b"more"}
 
 
-def test_a_mirror_that_stood_still_gets_the_plain_files_of_a_run(clones: Clones) -> None:
-    before = random_tree(1, 20)
-    clones["one"].make(before)
-    clones["one"].sync(layout="mirror")
+def test_what_is_not_on_this_machine_becomes_plain_files_with_the_next_sync(clones: Clones) -> None:
+    """What a node of Azure ML has produced."""
+    one, before = clones["one"], random_tree(1, 20)
+    one.make(before)
+    one.sync(layout="mirror")
     base = _head_key(clones)
-    make_newest(clones.store, DATASET, _publish(clones, {**before, "ours": b"ours"}, base), base)
-    assert read_tree(Path(clones.store.url) / "mirror" / DATASET) == {**before, "ours": b"ours"}
+    after = {**before, "ours": b"ours", sorted(before)[0]: b"changed"}
+    write_tree(clones.folder / "container", after)
+    key = publish(clones.store, clones.folder / "container", DATASET, base_key=base).manifest_key
+    assert read_tree(Path(clones.store.url) / "mirror" / DATASET) == before
+    make_newest(clones.store, DATASET, key, base)
+    assert (clones.stored(), clones.manifest().layout) == (after, "mirror")
+    one.pull()
+    one.make({**after, "more": b"more"})
+    one.sync()
+    assert read_tree(Path(clones.store.url) / "mirror" / DATASET) == {**after, "more": b"more"}
 
 
 PRODUCES = """

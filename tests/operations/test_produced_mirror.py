@@ -52,7 +52,7 @@ def _produced(clones: Clones, tree: Tree, base: str | None) -> str:
     """The manifest of what a run leaves whose workspace moves HEAD."""
     folder = clones.folder / "container"
     write_tree(folder, tree)
-    return publish(clones.store, folder, DATASET, base_key=base, plain_files=False).manifest_key
+    return publish(clones.store, folder, DATASET, base_key=base).manifest_key
 
 
 def _make_newest(clones: Clones, key: str, base: str | None, sink: Callable[[Event], None] = null_sink) -> None:
@@ -171,7 +171,7 @@ def test_whoever_was_stopped_meanwhile_moves_no_head(clones: Clones, one: Clone)
     assert _head_key(clones) == base
 
 
-def test_a_plain_file_that_went_back_meanwhile_is_not_taken_for_ours(clones: Clones, one: Clone) -> None:
+def test_a_plain_file_that_went_back_meanwhile_is_replaced_by_ours(clones: Clones, one: Clone) -> None:
     """Somebody syncs just what the run makes, too, and then what was there before."""
     before, base = one.tree, _head_key(clones)
     path = sorted(before)[0]
@@ -181,9 +181,22 @@ def test_a_plain_file_that_went_back_meanwhile_is_not_taken_for_ours(clones: Clo
     key = _produced(clones, ours, base)
     one.make(before)
     one.sync()
+    _make_newest(clones, key, base)
+    assert clones.stored() == ours
+    assert _plain_files(clones) == ours
+
+
+def test_a_plain_file_that_is_gone_is_not_taken_for_there_where_the_base_is_lost(clones: Clones, one: Clone) -> None:
+    before, base = one.tree, _head_key(clones)
+    key = _produced(clones, {**before, "ours": b"ours"}, base)
+    path = sorted(path for path, data in before.items() if data)[0]
+    theirs = {name: data for name, data in before.items() if name != path}
+    one.make(theirs)
+    one.sync(delete=True, yes=True)
+    clones.store.delete(base)
     with pytest.raises(Conflict, match="is kept, but is not the newest"):
         _make_newest(clones, key, base)
-    assert clones.stored() == before
+    assert clones.stored() == theirs
 
 
 PRODUCES = """

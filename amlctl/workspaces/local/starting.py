@@ -39,7 +39,6 @@ class Starter:
         Raises SettingsError (compute target cannot be used), RightsError, ServiceUnavailable.
         """
         target = self._target(record.compute)
-        record.sync = {**record.sync, "plain_files": False}  # they are the supervisor's, under the mirror's lease
         record.reached(RunState.QUEUED, self.clock())
         trouble = records.save(places, self.store, record)
         if trouble is not None:
