@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from amlctl.cli.command_table import COMMANDS
 from amlctl.cli.global_options import GlobalOptions
 from amlctl.cli.render.errors import error_lines
 from amlctl.cli.render.json import document_bytes, error_document
@@ -19,6 +22,8 @@ FALLBACK_WIDTH = 80
 
 UNLIMITED_WIDTH = 10_000
 """Cells of a line in a file or a pipe, unless COLUMNS says otherwise: nobody could read there what was cut."""
+
+_COMMAND = re.compile(rf"\bamlctl (?=(?:{'|'.join(COMMANDS)})\b)")
 
 
 class Output:
@@ -50,14 +55,21 @@ class Output:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
+    def to_type(self, text: str) -> str:
+        """A message whose commands are meant for the workspace that was typed, where one was."""
+        workspace = self.options.workspace
+        return text if workspace is None else _COMMAND.sub(f"amlctl --workspace {shlex.quote(workspace)} ", text)
+
     def error(self, error: AmlctlError) -> None:
         """The one error that ends the command; with `--json` it is the document on stdout."""
+        error.hint = self.to_type(error.hint)
         if self.options.is_json and self._put(document_bytes(error_document(error))):
             return
         self.tell(error)
 
     def tell(self, error: AmlctlError) -> None:
         """An error for people, on stderr, beside whatever the result is."""
+        error.hint = self.to_type(error.hint)
         for line in error_lines(error, self.err_style, is_verbose=self.options.is_verbose):
             self.write_line(line)
 

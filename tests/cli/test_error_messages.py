@@ -238,3 +238,12 @@ def test_deleting_a_run_needs_a_yes(project: Cli) -> None:
         f"hint: amlctl runs delete {run} --yes",
     )
     assert project("runs", "show", run).code == 0
+
+
+def test_what_to_type_is_meant_for_the_workspace_that_was_typed(project: Cli) -> None:
+    project.write(".amlctl.toml", '[workspaces.other]\ncompute = "local"\n')
+    answer = project("--workspace", "other", "fetch", "nowhere")
+    assert_error(answer, 4, "error: no run 'nowhere'", "hint: amlctl --workspace other runs")
+    assert (
+        project("--workspace", "other", "--json", "fetch", "nowhere").document["error"]["hint"].endswith("other runs")
+    )

@@ -50,9 +50,10 @@ def logs(
         call.reporter(LogText(run_id, text))
         call.close()
         record = workspace.read(run_id)
-        if not text and not record.is_final:
+        if not text and tail != 0:
             reason = f" ({record.waits_for})" if record.waits_for else ""
-            call.reporter(Note(f"run {run_id} is {record.status}{reason}, without a log yet: amlctl logs {run_id} -f"))
+            later = "" if record.is_final else f" yet: amlctl logs {run_id} -f"
+            call.reporter(Note(f"run {run_id} is {record.status}{reason}, without a log{later}"))
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     record = follow(workspace, run_id, call.reporter, name=name, cursor=cursor)

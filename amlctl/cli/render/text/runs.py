@@ -51,17 +51,20 @@ def list_lines(records: Sequence[RunRecord], style: Style, width: int, *, is_fil
     columns = [
         Column("RUN", is_whole=True),
         Column("STATUS", is_whole=True, paint=painted_state(style)),
+        Column("WORKSPACE", rank=4),
         Column("SCRIPT", rank=3),
-        Column("EXPERIMENT", rank=4),
+        Column("EXPERIMENT", rank=5),
         Column("CREATED", is_whole=True, rank=2),
         Column("TOOK", is_whole=True, is_right=True, rank=1),
     ]
     has_room = width >= 110
+    has_several = len({record.workspace for record in records}) > 1
     rows = [
         [
             record.run,
             record.status,
-            record.script.removeprefix("pipeline/") if has_room else record.script.rpartition("/")[2],
+            record.workspace if has_several else "",
+            _script_or_name(record, is_short=not has_room),
             record.experiment if has_room else "",
             moment(record.created_at) if has_room else moment(record.created_at)[5:16],
             took(record),
@@ -69,6 +72,13 @@ def list_lines(records: Sequence[RunRecord], style: Style, width: int, *, is_fil
         for record in records
     ]
     return table(columns, rows, width)
+
+
+def _script_or_name(record: RunRecord, *, is_short: bool) -> str:
+    """A job that another tool has made has no script, as far as can be seen."""
+    if not record.script:
+        return record.name
+    return record.script.rpartition("/")[2] if is_short else record.script.removeprefix("pipeline/")
 
 
 def show_lines(view: RunView, style: Style) -> list[str]:
