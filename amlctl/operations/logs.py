@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import codecs
+import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from amlctl.core.events import EventSink, LogText, RunStateChanged
+from amlctl.core.events import EventSink, LogText, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, tail_lines
 from amlctl.core.run import RunRecord, RunState, is_final
-from amlctl.errors import NotFound, RunFailed
+from amlctl.errors import NotFound, RunFailed, ServiceUnavailable
 from amlctl.workspaces.contract import LogChunk, Workspace
 
 WAIT_S = 10.0
 """Longest pause between two looks at a run; a workspace returns earlier when something happens."""
+PAUSE_S = 5.0
+"""Between two looks at a run of which nothing can be heard."""
+PATIENCE_S = 1800.0
+"""So long nothing has to be heard until its follower gives up: a laptop that slept, a network that changed."""
 
 
 class InterruptChoice(Enum):
@@ -37,30 +42,35 @@ def follow(
     on_interrupt: Callable[[], InterruptChoice] = detach_on_interrupt,
     name: str | None = None,
     cursor: int = 0,
-    until_final: bool = True,
+    pause_s: float = PAUSE_S,
+    patience_s: float = PATIENCE_S,
 ) -> RunRecord:
     """Tell the log from byte `cursor` on, and every change of state, until the run has ended.
 
-    Returns the record as last read: not final if the user left, or with `until_final` False, where only what is
-    there by now is told. `on_interrupt` is asked at Ctrl-C; a Ctrl-C in it, or CANCEL, cancels the run and goes
-    on following it to its end; one more leaves. Raises NotFound.
+    Returns the record as last read: not final if the user left. `on_interrupt` is asked at Ctrl-C; a Ctrl-C in it, or
+    CANCEL, cancels the run and goes on following it to its end; one more leaves. A service that cannot be reached is
+    asked again every `pause_s`, since the run goes on. Raises NotFound, ServiceUnavailable (after `patience_s`).
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     record = workspace.read(run)
     told = ("", "")
     is_cancelling = False
+    silent_since: float | None = None
 
     def tell_log() -> LogChunk:
-        nonlocal cursor
+        nonlocal cursor, silent_since
         chunk = workspace.read_log(run, cursor, name=name)
         text = decoder.decode(chunk.data, final=chunk.is_final)
         cursor = chunk.cursor
         if text:
             sink(LogText(run, text))
+            silent_since = None
         return chunk
 
     while True:
         try:
+            if silent_since is not None:
+                time.sleep(pause_s)
             chunk = None
             if told[0] == RunState.RUNNING.value:
                 chunk = tell_log()  # before the record: that of a run which has just ended may take a while
@@ -78,9 +88,14 @@ def follow(
                 return record
             if chunk.data:
                 continue
-            if not until_final:
-                return record
+            silent_since = None
             workspace.wait(run, cursor, WAIT_S, name=name)
+        except ServiceUnavailable as error:
+            if silent_since is None:
+                silent_since = time.monotonic()
+                sink(Warned(f"{error.message}; the run goes on meanwhile, and is looked at again"))
+            elif time.monotonic() - silent_since > patience_s:
+                raise
         except KeyboardInterrupt:
             if is_cancelling:
                 return record

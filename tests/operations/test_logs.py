@@ -7,7 +7,7 @@ import pytest
 from amlctl.core.events import Event, LogText, RunStateChanged
 from amlctl.errors import NotFound
 from amlctl.operations.logs import InterruptChoice, follow, read_log_text
-from tests.support.bench import Bench, wait_for_state, wait_until
+from tests.support.bench import Bench, wait_for_state
 
 COUNT = """
     import sys, time
@@ -64,19 +64,6 @@ def test_a_progress_bar_is_one_line(bench: Bench) -> None:
     record = bench.submit("train.py").record
     assert "\r3 of 8" in "".join(event.text for event in bench.told(LogText))
     assert read_log_text(bench.workspace, record.run, tail=2) == "8 of 8\nend\n"
-
-
-def test_looking_once_returns_while_the_run_goes_on(bench: Bench) -> None:
-    go = bench.project.root / "go"
-    bench.script(WAITING)
-    run = bench.submit("train.py", is_detached=True, variables={"GO": str(go)}).record.run
-    wait_until(lambda: "first" in read_log_text(bench.workspace, run), "the first line")
-    events: list[Event] = []
-    record = follow(bench.workspace, run, events.append, until_final=False)
-    assert not record.is_final
-    assert [event.text for event in events if isinstance(event, LogText)] == ["first\n"]
-    go.touch()
-    assert wait_for_state(bench, run, "Completed").exit_code == 0
 
 
 def interrupt_once(bench: Bench, run: str, choice: InterruptChoice) -> tuple[str, str]:
