@@ -1,4 +1,6 @@
-"""Names of what is registered in Azure ML: `azureml:NAME:VERSION` and `azureml:NAME@latest`."""
+"""Names of what is registered in Azure ML: `azureml:NAME:VERSION` and `azureml:NAME@latest` of the workspace, and
+environments of registries, which many workspaces share.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 _NAME = re.compile(r"azureml:([A-Za-z0-9_][\w.-]*)(?::([\w.-]+)|@latest)")
+_IN_REGISTRY = re.compile(r"azureml://registries/[\w.-]+/environments/[\w.-]+/(?:versions|labels)/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,8 @@ def parse_asset(text: str) -> Optional[AssetName]:
     """None for what is no such name: an address, a name alone, one of a registry."""
     found = _NAME.fullmatch(text)
     return None if found is None else AssetName(found[1], found[2] or "")
+
+
+def is_registry_environment(text: str) -> bool:
+    """`azureml://registries/azureml/environments/NAME/labels/latest`, or `…/versions/VERSION`."""
+    return _IN_REGISTRY.fullmatch(text) is not None

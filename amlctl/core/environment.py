@@ -25,7 +25,7 @@ class EnvironmentSpec:
 
     `python` is the wanted version as written (`3.11`, `>=3.10`, or empty for any); `is_current` means: the
     interpreter that amlctl runs in, and nothing is made. `registered` names one that is in Azure ML already
-    (`azureml:NAME:VERSION`), and then that is all there is to say.
+    (`azureml:NAME:VERSION`, or the address of one in a registry), and then that is all there is to say.
     """
 
     image: str = DEFAULT_IMAGE

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from amlctl.core.asset import AssetName, parse_asset
+from amlctl.core.asset import AssetName, is_registry_environment, parse_asset
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.job import JobCommand
 from amlctl.errors import NotFound, SettingsError, UsageError
@@ -31,7 +31,8 @@ def with_present_assets(spec: RunSpec, workspace: Workspace) -> RunSpec:
     if not isinstance(workspace, KeepsAssets):
         raise _is_of_azure_ml(spec, workspace)
     assets, places = workspace.assets, spec.places
-    if name := spec.environment.registered:
+    name = spec.environment.registered
+    if name and not is_registry_environment(name):  # a registry is asked by the service itself
         with told_at(places.get("environment", "")):
             found = _found("environment", name, assets.environment(_parsed(name)))
         spec = replace(spec, environment=EnvironmentSpec(registered=str(found.asset)))

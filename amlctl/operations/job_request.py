@@ -12,7 +12,7 @@ from typing import Any
 
 from amlctl.config.conda_file import parse_environment
 from amlctl.config.job_file import read_job
-from amlctl.core.asset import AssetName, parse_asset
+from amlctl.core.asset import AssetName, is_registry_environment, parse_asset
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
@@ -35,8 +35,8 @@ class JobPlan:
     """`source` is the file as shown, `code_dir` the folder that becomes the run's `pipeline/`.
 
     `environment` is None for the project's own; its text is None for a registered one. `compute` is a wish, as that of
-    a script's inline block. `places` tells the line of `compute`, `environment`, `inputs.NAME`, `outputs.NAME`, and
-    `dataset_places` those of datasets.
+    a script's inline block. `places` tells the line of `compute`, `environment`, `inputs.NAME`, `outputs.NAME` and what
+    is asked of nodes, and `dataset_places` those of datasets.
     """
 
     source: str
@@ -171,13 +171,13 @@ def _environment(
     if request.env_from_current:
         return None
     if job.environment_name is not None:
-        asset = parse_asset(job.environment_name)
-        if asset is None:
+        if parse_asset(job.environment_name) is None and not is_registry_environment(job.environment_name):
             raise _at(job, "environment", SettingsError)(
                 f"the environment {job.environment_name} is not supported",
-                hint="azureml:NAME:VERSION, azureml:NAME@latest, or image and conda_file",
+                hint="azureml:NAME:VERSION, azureml:NAME@latest, "
+                "azureml://registries/REGISTRY/environments/NAME/versions/VERSION, or image and conda_file",
             )
-        return EnvironmentSpec(registered=str(asset)), None
+        return EnvironmentSpec(registered=job.environment_name), None
     if job.environment is None:
         return None
     spec = parse_environment(job.environment, source)
@@ -260,7 +260,8 @@ def _places(job: CommandJob) -> Mapping[str, str]:
         key: job.places.get(f"{key}.path") or job.places.get(key, "")
         for key in (f"outputs.{name}" for name in job.outputs)
     }
-    return {**{key: job.places.get(key, "") for key in ("compute", "environment")}, **inputs, **outputs}
+    keys = ("compute", "environment", "resources.instance_type", "queue_settings.job_tier")
+    return {**{key: job.places.get(key, "") for key in keys}, **inputs, **outputs}
 
 
 def _path_place(job: CommandJob, name: str) -> str:

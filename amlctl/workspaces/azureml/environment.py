@@ -43,9 +43,9 @@ class Environments:
         return EnvironmentInfo(spec.id, True, environment_id(self._connection, version), "azureml")
 
     def _registered(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """What a job file names was looked for before."""
+        """What a job file names was looked for before; one of a registry is named as it is."""
         asset = parse_asset(spec.registered)
-        location = "" if asset is None else environment_asset_id(self._connection, asset)
+        location = spec.registered if asset is None else environment_asset_id(self._connection, asset)
         return EnvironmentInfo(spec.id, True, location, "azureml")
 
     def _exists(self, version: str) -> bool:
