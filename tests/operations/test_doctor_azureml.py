@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pytest
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.errors import NotFound
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.checks import checks
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.datastore import Datastore
 from tests.support.azureml_service import AzureMLService
-from tests.support.runs import make_project
+from tests.support.runs import make_project, wait_until
 
 CLUSTER = ClusterTarget("gpu", "amlcompute", size="Standard_NC6s_v3", max_instances=4)
 
@@ -29,6 +32,8 @@ def pointed_at(azureml: AzureMLService, monkeypatch: pytest.MonkeyPatch) -> Iter
     with azureml.faults.while_testing():
         yield
     workspaces.quotas.clear()
+    workspaces.low_priority_cores = 100
+    workspaces.cores_in_use.clear()
     workspaces.not_actions.clear()
 
 
@@ -81,6 +86,41 @@ def test_no_such_workspace(settings: WorkspaceSettings, project: Project) -> Non
     assert "az ml workspace list" in told["workspace"].hint
 
 
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [("subscription_id", "az account list"), ("resource_group", "az ml workspace list")],
+)
+def test_whatever_is_asked_for_a_place_that_is_not_there_is_told_as_such(
+    settings: WorkspaceSettings, project: Project, field: str, hint: str
+) -> None:
+    connection = Connection(dataclasses.replace(settings, **{field: "typo"}), project, os.environ)
+    with pytest.raises(NotFound, match="finds no workspace") as caught:
+        connection.workspace("GET", "/datastores", "1")
+    assert hint in caught.value.hint
+    connection.close()
+
+
+def test_another_default_datastore(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
+    before = azureml.storage.default_datastore
+    found(settings, project)
+    azureml.datastores.add("another", "another")
+    azureml.storage.default_datastore = "another"
+    try:
+        told = found(settings, project)["datastore"].message
+    finally:
+        azureml.storage.default_datastore = before
+    assert told.startswith("another: ")
+    assert f"it was {before} until now" in told
+
+
+def test_no_right_to_the_datastore(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
+    found(settings, project)
+    azureml.faults.deny("/datastores", "Microsoft.MachineLearningServices/workspaces/datastores/read")
+    told = found(settings, project)["datastore"]
+    assert (told.ok, "no right to read datastore" in told.message) == (False, True)
+    assert "AzureML Data Scientist" in told.hint
+
+
 def test_nobody_is_logged_in(
     settings: WorkspaceSettings, project: Project, azureml: AzureMLService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +128,44 @@ def test_nobody_is_logged_in(
     told = found(settings, project)
     assert list(told) == ["login"]
     assert (told["login"].ok, told["login"].hint) == (False, "az login")
+
+
+def test_a_login_by_a_name_that_there_is_not(
+    settings: WorkspaceSettings, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "nonsense")
+    told = found(settings, project)
+    assert list(told) == ["login"]
+    assert (told["login"].ok, "nonsense" in told["login"].message) == (False, True)
+    assert "AZURE_TOKEN_CREDENTIALS" in told["login"].hint
+
+
+def test_a_subscription_of_another_tenant(
+    settings: WorkspaceSettings, project: Project, azureml: AzureMLService
+) -> None:
+    tenant = "44444444-0000-0000-0000-000000000000"
+    challenge = f'Bearer authorization_uri="https://login.windows.net/{tenant}", error="invalid_token"'
+    azureml.faults.answer(
+        401, times=2, code="InvalidAuthenticationTokenTenant", headers={"WWW-Authenticate": challenge}
+    )
+    told = found(settings, project)["login"]
+    assert (told.ok, told.hint) == (
+        False,
+        f'az login --tenant {tenant}, and tenant_id = "{tenant}" in [workspaces.cloud]',
+    )
+
+
+def test_a_workspace_that_was_made_anew(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
+    """Under its old name, with another storage account: what was remembered would lead astray."""
+    connection = Connection(settings, project, os.environ)
+    facts = connection.facts
+    gone = Datastore("workspaceblobstore", "gone", "gone", "https://gone.example.org", False)
+    connection.memory.set(facts={**vars(facts), "workspace_id": "another"}, datastore=vars(gone))
+    connection.close()
+    told = found(settings, project)
+    assert "made anew" in told["workspace"].message
+    assert azureml.default_container in told["datastore"].message
+    assert "made anew" not in found(settings, project)["workspace"].message
 
 
 def test_a_clock_that_is_wrong(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
@@ -123,6 +201,49 @@ def test_a_quota_that_is_too_small(
     assert told.ok is is_ok
     assert words in told.message
     assert is_ok or "ask for more" in told.hint
+
+
+@pytest.mark.parametrize(("cores", "is_ok"), [(0, False), (24, True)])
+def test_low_priority_has_a_quota_of_its_own(
+    settings: WorkspaceSettings, project: Project, azureml: AzureMLService, cores: int, is_ok: bool
+) -> None:
+    azureml.workspaces.quotas["standardNCSv3Family"] = 0
+    azureml.workspaces.low_priority_cores = cores
+    told = found(settings, project, dataclasses.replace(CLUSTER, tier="low_priority"))["quota"]
+    assert told.ok is is_ok
+    assert f"{cores} of {cores} cores of TotalLowPriorityCores are free" in told.message
+
+
+def test_a_region_that_is_full(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
+    azureml.workspaces.quotas["TotalDedicatedCores"] = 20
+    azureml.workspaces.cores_in_use["TotalDedicatedCores"] = 18
+    told = found(settings, project)["quota"]
+    assert (told.ok, "2 of 20 cores of TotalDedicatedCores" in told.message) == (False, True)
+
+
+def test_nodes_that_are_there_need_no_further_quota(
+    settings: WorkspaceSettings, project: Project, azureml: AzureMLService
+) -> None:
+    name = f"c{uuid.uuid4().hex[:8]}"
+    scale = {"minNodeCount": 1, "maxNodeCount": 1}
+    body = {"computeType": "AmlCompute", "properties": {"vmSize": CLUSTER.size, "scaleSettings": scale}}
+    connection = Connection(settings, project, os.environ)
+    connection.workspace("PUT", f"/computes/{name}", "2023-08-01-preview", {"properties": body, "location": "eastus"})
+    wait_until(
+        lambda: "computeLocation" in connection.workspace("GET", f"/computes/{name}", "1").document["properties"]
+    )
+    connection.close()
+    azureml.workspaces.quotas["standardNCSv3Family"] = azureml.workspaces.cores_in_use["standardNCSv3Family"] = 6
+    assert found(settings, project, dataclasses.replace(CLUSTER, name=name, max_instances=1))["quota"].ok
+    assert not found(settings, project)["quota"].ok
+
+
+def test_a_role_on_the_workspace_alone_sees_no_quota(
+    settings: WorkspaceSettings, project: Project, azureml: AzureMLService
+) -> None:
+    azureml.faults.deny("/usages", "Microsoft.MachineLearningServices/locations/usages/read")
+    told = found(settings, project)["quota"]
+    assert (told.ok, "may not see" in told.message) == (True, True)
 
 
 def test_a_size_that_the_location_has_not(settings: WorkspaceSettings, project: Project) -> None:

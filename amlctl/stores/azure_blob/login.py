@@ -8,7 +8,7 @@ import time
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from amlctl.errors import LoginError
+from amlctl.errors import LoginError, SettingsError
 from amlctl.stores.azure_blob.token_cache import TokenCache
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Login:
     def token(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> str:
         """A bearer token for `audience`; one that was asked for with `claims`, or afresh, is a new one.
 
-        Raises LoginError.
+        Raises LoginError, SettingsError.
         """
         name = " ".join((self._authority, self._tenant_id, audience))
         with self._lock:
@@ -61,14 +61,14 @@ class Login:
         from azure.core.exceptions import AzureError
         from azure.identity import DefaultAzureCredential
 
-        if self._credential is None:
-            # Its page on every login that was tried would stand above our one line.
-            logging.getLogger("azure.identity").addHandler(logging.NullHandler())
-            self._credential = DefaultAzureCredential(
-                **({"authority": self._authority} if self._authority else {}),
-                additionally_allowed_tenants=[self._tenant_id] if self._tenant_id else [],
-            )
         try:
+            if self._credential is None:
+                # Its page on every login that was tried would stand above our one line.
+                logging.getLogger("azure.identity").addHandler(logging.NullHandler())
+                self._credential = DefaultAzureCredential(
+                    **({"authority": self._authority} if self._authority else {}),
+                    additionally_allowed_tenants=[self._tenant_id] if self._tenant_id else [],
+                )
             token = self._credential.get_token(
                 f"{audience}/.default", claims=claims or None, tenant_id=self._tenant_id or None
             )
@@ -77,6 +77,11 @@ class Login:
             raise LoginError(
                 f"nobody is logged in to Azure{self._purpose}: {str(error).splitlines()[0]}",
                 hint=f"az login{tenant}{self._otherwise}",
+            ) from error
+        except ValueError as error:  # a tenant that is none, a login by a name that there is not
+            raise SettingsError(
+                f"the login to Azure is not set up right: {str(error).splitlines()[0]}",
+                hint="check tenant_id in .amlctl.toml, and the variables AZURE_TOKEN_CREDENTIALS and AZURE_TENANT_ID",
             ) from error
         return token.token, float(token.expires_on)
 

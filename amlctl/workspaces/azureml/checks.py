@@ -1,4 +1,5 @@
-"""What `doctor` tries out of an Azure ML workspace: login, tenant, workspace, clock, rights, quota. Nothing is changed.
+"""What `doctor` tries out of an Azure ML workspace: login, tenant, workspace, clock, rights, quota. Nothing is changed
+there; what is remembered here of a workspace that was made anew is forgotten.
 
 Rights are read from ARM's list of what the login may do at a scope (Microsoft.Authorization, permissions, 2022-04-01);
 quotas and families of sizes from the location of the workspace (2023-08-01-preview).
@@ -36,21 +37,34 @@ _USEFUL = {"make clusters": f"{_PREFIX}/computes/write", "delete clusters": f"{_
 
 def checks(connection: Connection, target: ClusterTarget | None) -> Iterator[Check]:
     """In order; one without which nothing further can be tried ends it. `target` is the one that runs use."""
-    place = connection.place
+    place, name = connection.place, "login"
     try:
         yield _login(connection)
+        name = "workspace"
         answer = connection.workspace("GET", "", WORKSPACE_VERSION)
+        is_another = _forget_another(connection, answer.document or {})
         facts = connection.facts
     except AmlctlError as error:
-        yield Check("login" if error.kind == "login" else "workspace", False, error.message, error.hint)
+        yield Check("login" if error.kind == "login" else name, False, error.message, error.hint)
         return
-    yield Check("workspace", True, f"{place.shown} in {facts.location}")
+    anew = "; it was made anew, so what was known of it is forgotten" if is_another else ""
+    yield Check("workspace", True, f"{place.shown} in {facts.location}{anew}")
     yield _clock(answer.headers)
     for name, action in (("rights", _rights), ("datastore", _datastore), ("quota", lambda c: _quota(c, facts, target))):
         try:
             yield action(connection)
         except AmlctlError as error:
             yield Check(name, False, error.message, error.hint)
+
+
+def _forget_another(connection: Connection, document: Mapping[str, Any]) -> bool:
+    """One that was deleted and made again under its name has other storage: what is remembered would lead astray."""
+    known = (connection.memory.get("facts") or {}).get("workspace_id")
+    there = (document.get("properties") or {}).get("workspaceId")
+    is_another = bool(known and there) and known != there
+    if is_another:
+        connection.memory.clear()
+    return is_another
 
 
 def _login(connection: Connection) -> Check:
@@ -110,48 +124,77 @@ def _names(patterns: Any, action: str) -> bool:
 
 
 def _datastore(connection: Connection) -> Check:
+    """The one that is the default now, whatever is remembered. Raises SettingsError, RightsError and the like."""
+    before = connection.memory.get("datastore") or {}
+    connection.memory.forget("datastore")
     found = default_datastore(connection)
     kind = "by login" if found.is_identity_based else "by key"
-    return Check("datastore", True, f"{found.name}: container {found.container} of {found.account}, {kind}")
+    was = str(before.get("name") or found.name)
+    changed = f"; it was {was} until now, and what was synced there stays there" if was != found.name else ""
+    return Check("datastore", True, f"{found.name}: container {found.container} of {found.account}, {kind}{changed}")
 
 
 def _quota(connection: Connection, facts: Facts, target: ClusterTarget | None) -> Check:
-    """Cores of the size's family that are left, for the most nodes that the target may have."""
+    """Cores that are left for the most nodes that the target may have: of the size's family, and of all together."""
+    name = "quota"
     if target is None or not target.size:
-        return Check("quota", True, "no cluster is named as default_compute")
-    base = f"/providers/Microsoft.MachineLearningServices/locations/{target.location or facts.location}"
-    sizes = connection.subscription("GET", f"{base}/vmSizes", _SIZES_VERSION).document or {}
-    size = next((one for one in sizes.get("value") or () if _is(one.get("name"), target.size)), None)
+        return Check(name, True, "no cluster is named as default_compute")
+    location = target.location or facts.location
+    lists: list[list[Any]] = []
+    for path in ("vmSizes", "usages"):
+        place = f"/providers/Microsoft.MachineLearningServices/locations/{location}/{path}"
+        answer = connection.subscription("GET", place, _SIZES_VERSION, accept=(403,))
+        if answer.status == 403:  # a role on the workspace alone, which is enough for runs
+            return Check(name, True, f"{target.size}: this login may not see the quotas of the subscription")
+        lists.append((answer.document or {}).get("value") or [])
+    sizes, usages = lists
+    size = next((one for one in sizes if _is(one.get("name"), target.size)), None)
     if size is None:
-        return Check(
-            "quota",
-            False,
-            f"{facts.location} has no size {target.size}, which compute target {target.name} wants",
-            f"az ml compute list-sizes --location {facts.location} -o table",
-        )
-    usages = connection.subscription("GET", f"{base}/usages", _SIZES_VERSION).document or {}
-    usage = next((one for one in usages.get("value") or () if _is(_family(one), size.get("family"))), None)
-    if usage is None:
-        return Check("quota", True, f"{target.size}: the location tells no quota of {size.get('family')}")
-    if not isinstance(usage.get("limit"), int) or not isinstance(size.get("vCPUs"), int):
-        raise ServiceUnavailable("the quotas of the location cannot be read", hint="try again in a minute")
-    free, each = int(usage["limit"]) - int(usage.get("currentValue") or 0), int(size["vCPUs"])
-    nodes = target.max_instances or 1
-    told = f"{target.size}: {free} of {usage['limit']} cores of {size.get('family')} are free, a node takes {each}"
+        told = f"{location} has no size {target.size}, which compute target {target.name} wants"
+        return Check(name, False, told, f"az ml compute list-sizes --location {location} -o table")
+    family, each = str(size.get("family") or ""), size.get("vCPUs")
+    if not isinstance(each, int) or each < 1:
+        raise ServiceUnavailable("the sizes of the location cannot be read", hint="try again in a minute")
+    limits = _limits(usages, family, is_low_priority=target.tier == "low_priority")
+    if not limits:
+        return Check(name, True, f"{target.size}: no limit is told for {family}")
+    held = each * _present_nodes(connection, target)
+    of, limit, used = min(limits, key=lambda one: one[1] - one[2])
+    free, nodes = limit - max(0, used - held), target.max_instances or 1
+    told = f"{target.size}: {free} of {limit} cores of {of} are free, a node takes {each}"
     if free >= each * nodes:
-        return Check("quota", True, told)
-    hint = "Azure portal, Quotas, Machine learning: ask for more"
+        return Check(name, True, told)
     if free >= each:
-        return Check("quota", True, f"{told}: {free // each} of the {nodes} nodes of {target.name}")
-    return Check("quota", False, told, hint)
+        return Check(name, True, f"{told}: {free // each} of the {nodes} nodes of {target.name}")
+    return Check(name, False, told, "Azure portal, Quotas, Machine learning: ask for more")
+
+
+def _limits(usages: list[Any], family: str, *, is_low_priority: bool) -> list[tuple[str, int, int]]:
+    """Name, cores, and cores in use, of all limits that count for a size. A family has the same name for both tiers,
+    and less than nothing stands for no limit."""
+    total, others = ("TotalLowPriorityCores", "dedicatedcores") if is_low_priority else _DEDICATED
+    found = []
+    for usage in usages:
+        name, limit = str((usage.get("name") or {}).get("value") or ""), usage.get("limit")
+        is_meant = _is(name, total) or (_is(name, family) and others not in str(usage.get("type") or "").lower())
+        is_of_a_workspace = "/workspaces/" in str(usage.get("id") or "").lower()
+        if is_meant and not is_of_a_workspace and isinstance(limit, int) and limit >= 0:
+            found.append((name, limit, int(usage.get("currentValue") or 0)))
+    return found
+
+
+_DEDICATED = ("TotalDedicatedCores", "lowprioritycores")
+
+
+def _present_nodes(connection: Connection, target: ClusterTarget) -> int:
+    """Those that the target has by now: their cores are in use, and no others are needed."""
+    answer = connection.workspace("GET", f"/computes/{target.name}", _SIZES_VERSION, accept=(403, 404))
+    inner = ((answer.document or {}).get("properties") or {}).get("properties") or {}
+    return int(inner.get("currentNodeCount") or 0)
 
 
 def _is(one: Any, other: Any) -> bool:
     return str(one or "").lower() == str(other or "").lower()
-
-
-def _family(usage: Mapping[str, Any]) -> Any:
-    return (usage.get("name") or {}).get("value")
 
 
 def _claims(token: str) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from amlctl.core.events import EventSink, Note, Warned
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
 from amlctl.stores.azure_blob.login import Login
 from amlctl.workspaces.azureml.compute_document import errors_of, in_words, present, told
-from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.connection import Connection, is_of_the_workspace
 from amlctl.workspaces.azureml.exchange import Answer
 from amlctl.workspaces.contract import PresentTarget
 
@@ -55,7 +55,12 @@ class Computes:
 
     def find(self, name: str) -> PresentTarget | None:
         document = self._document(name)
-        return None if document is None else present(document)
+        if document is None:
+            return None
+        found = present(document)
+        if found.state == "ready":
+            self._connection.ready_targets.add(name)
+        return found
 
     def create(self, target: ClusterTarget, sink: EventSink) -> PresentTarget:
         """Also changes one that is there. Raises ServiceUnavailable (quota, failure), RightsError, UsageError."""
@@ -138,8 +143,8 @@ class Computes:
 
     def _document(self, name: str) -> Mapping[str, Any] | None:
         answer = self._connection.workspace("GET", _path(name), _VERSION, accept=(404,))
-        if answer.status == 404 and not _is_no_target(answer):
-            raise self._connection.error(answer, "GET", self._connection.place.id)
+        if answer.status == 404 and is_of_the_workspace(answer):
+            raise self._connection.error(answer, "GET", self._connection.place.path)
         return None if answer.status == 404 else answer.document or {}
 
     def _known(self, name: str) -> PresentTarget:
@@ -201,7 +206,7 @@ class Computes:
             return RightsError(
                 f"no right to make {target.name}: {told}", hint="ask for the role AzureML Compute Operator"
             )
-        return self._connection.error(answer, "PUT", f"{self._connection.place.id}{_path(target.name)}")
+        return self._connection.error(answer, "PUT", f"{self._connection.place.path}{_path(target.name)}")
 
 
 class _Credential:
@@ -227,13 +232,6 @@ class _Credential:
 
 def _path(name: str) -> str:
     return f"/computes/{name}"
-
-
-def _is_no_target(answer: Answer) -> bool:
-    """A 404 for the target itself, rather than for the workspace or what is above it."""
-    if answer.code in ("SubscriptionNotFound", "ResourceGroupNotFound"):
-        return False
-    return not ("/workspaces/" in answer.message and "/computes/" not in answer.message)
 
 
 def _entity(target: ClusterTarget, location: str) -> Any:

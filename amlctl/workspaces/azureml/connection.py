@@ -31,6 +31,8 @@ from amlctl.workspaces.azureml.place import Place, place_of
 
 WORKSPACE_VERSION = "2024-10-01-preview"
 _CLAIMS = re.compile(r'claims="([^"]+)"')
+_A_WORKSPACE = re.compile(r"/workspaces/[^/']+'", re.IGNORECASE)
+_AUTHORITY = re.compile(r'authorization_uri="https://[^/"]+/([0-9A-Fa-f-]{36})')
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Connection:
         self.variables = variables
         self.strangers: set[str] = set()
         """Containers that are no datastore's, as far as this command has asked: one can be made at any time."""
+        self.ready_targets: set[str] = set()
+        """Compute targets that this command has seen, and seen ready."""
 
     def close(self) -> None:
         """Let the connections go; the next request makes new ones."""
@@ -87,7 +91,7 @@ class Connection:
         Statuses of 400 and above are errors unless `accept` names them. What is not repeatable (`is_repeatable`) goes
         out again only where it cannot have been acted on.
         """
-        url = self.url(self.place.id + quote(path), version, query)
+        url = self.url(self.place.path + quote(path), version, query)
         return self._checked(verb, url, body, accept, is_repeatable)
 
     def subscription(self, verb: str, path: str, version: str, *, accept: Collection[int] = ()) -> Answer:
@@ -97,7 +101,7 @@ class Connection:
 
     def history(self, verb: str, path: str, body: Any = None, *, accept: Collection[int] = ()) -> Answer:
         """One request to run history; `path` is below the workspace, such as `/runs/ID/details`."""
-        url = f"{self.facts.history}/history/v1.0{self.place.id}{quote(path)}"
+        url = f"{self.facts.history}/history/v1.0{self.place.path}{quote(path)}"
         return self._checked(verb, url, body, accept, True)
 
     def follow(self, verb: str, url: str, *, accept: Collection[int] = ()) -> Answer:
@@ -188,17 +192,20 @@ class Connection:
         )
         told = f"{answer.message or f'status {status}'} ({name})" if name else answer.message or f"status {status}"
         if status == 401:
-            return LoginError(f"Azure does not accept the login for {place.shown}: {told}", hint="az login")
+            return LoginError(
+                f"Azure does not accept the login for {place.shown}: {told}", hint=_login_hint(answer, place)
+            )
         if status == 403:
             return RightsError(
                 f"no right to {_verb(verb)} {thing}: {told}",
                 hint=f"ask for the role AzureML Data Scientist on the workspace {place.workspace_name}, "
                 "then az login anew",
             )
-        if status == 404 and code in ("SubscriptionNotFound", "ResourceGroupNotFound", "ResourceNotFound"):
+        if status == 404 and is_of_the_workspace(answer):
+            tells = "az account list -o table" if code == "SubscriptionNotFound" else "az ml workspace list -o table"
             return NotFound(
-                f"Azure finds no {thing}: {told}",
-                hint=f"check [workspaces.{place.name}] in .amlctl.toml: az ml workspace list -o table",
+                f"Azure finds no workspace {place.shown}: {told}",
+                hint=f"check [workspaces.{place.name}] in .amlctl.toml: {tells}",
             )
         if status == 404:
             return NotFound(f"there is no {thing}: {told}")
@@ -209,6 +216,13 @@ class Connection:
         if status >= 500 or status == 408:
             return ServiceUnavailable(f"Azure ML failed at {thing}: {told}", hint="try again in a minute")
         return UsageError(f"Azure ML refused {thing}: {told}")
+
+
+def is_of_the_workspace(answer: Answer) -> bool:
+    """Whether a 404 is for the workspace, or for what is above it, rather than for what was looked for in it."""
+    if answer.code in ("SubscriptionNotFound", "ResourceGroupNotFound"):
+        return True
+    return answer.code == "ResourceNotFound" and _A_WORKSPACE.search(answer.message) is not None
 
 
 def _headers() -> dict[str, str]:
@@ -225,11 +239,19 @@ def _claims(answer: Answer) -> str:
         return ""
 
 
+def _login_hint(answer: Answer, place: Place) -> str:
+    """A subscription takes tokens of its own tenant alone, and its refusal of others tells which one that is."""
+    found = _AUTHORITY.search(answer.headers.get("www-authenticate", ""))
+    if found is None or answer.code != "InvalidAuthenticationTokenTenant":
+        return f"az login --tenant {place.tenant_id}" if place.tenant_id else "az login"
+    return f'az login --tenant {found[1]}, and tenant_id = "{found[1]}" in [workspaces.{place.name}]'
+
+
 def _thing(url: str, place: Place) -> str:
     """`job train-1`, `environment amlctl-env version 1a2b`, or the workspace."""
     path = urlsplit(url).path
-    at = path.lower().find(place.id.lower())
-    parts = [part for part in path[at + len(place.id) :].split("/") if part] if at >= 0 else []
+    at = path.lower().find(place.path.lower())
+    parts = [part for part in path[at + len(place.path) :].split("/") if part] if at >= 0 else []
     if not parts:
         return f"workspace {place.shown}" if at >= 0 else path.rpartition("/")[2]
     pairs = zip(parts[::2], [*parts[1::2], ""], strict=False)

@@ -165,6 +165,8 @@ class DatastoreCredential:
         self._datastore = datastore
         self._current: Credential | None = None
         self._renew_at_s = 0.0
+        self._keeps_its_key = False
+        """Whether nobody with this login gets to see it."""
         self._lock = Lock()
 
     def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
@@ -179,7 +181,8 @@ class DatastoreCredential:
         return self._credential().renew()
 
     def explain(self) -> str:
-        return f"{self._credential().explain()}, which is datastore {self._datastore.name} of the workspace"
+        why = f"{self._credential().explain()}, which is datastore {self._datastore.name} of the workspace"
+        return f"{why}, and may not read that one's key" if self._keeps_its_key else why
 
     def remedy(self) -> str:
         return self._credential().remedy()
@@ -205,6 +208,7 @@ class DatastoreCredential:
                 {"expirableSecret": True, "expireAfterHours": 1},
             ).document
         except RightsError:  # a role without that right may still read and write the blobs
+            self._keeps_its_key = True
             return login, _FOREVER
         kind = (secrets or {}).get("secretsType")
         if kind == "AccountKey":

@@ -54,6 +54,10 @@ class Memory:
     def forget(self, *kinds: str) -> None:
         self.set(**dict.fromkeys(kinds))
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._write({})
+
     def _read(self) -> dict[str, Any]:
         if self._facts is None:
             self._facts = {}

@@ -80,10 +80,16 @@ class Place:
 
     @property
     def id(self) -> str:
-        """The resource id, percent-encoded for a path."""
-        names = (self.subscription_id, self.resource_group, self.workspace_name)
-        subscription, group, workspace = (quote(name, safe="") for name in names)
-        return f"/subscriptions/{subscription}/resourceGroups/{group}/providers/{PROVIDER}/workspaces/{workspace}"
+        """The resource id, as documents name it."""
+        return (
+            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+            f"/providers/{PROVIDER}/workspaces/{self.workspace_name}"
+        )
+
+    @property
+    def path(self) -> str:
+        """The resource id as the path of an address: names of groups may have brackets and letters of any script."""
+        return quote(self.id)
 
     @property
     def shown(self) -> str:
@@ -91,7 +97,7 @@ class Place:
 
     def studio_url(self, run: str, tenant_id: str = "") -> str:
         """The page of a run."""
-        group = self.id.partition("/providers/")[0].replace("/resourceGroups/", "/resourcegroups/")
+        group = self.path.partition("/providers/")[0].replace("/resourceGroups/", "/resourcegroups/")
         tenant = f"&tid={tenant_id}" if tenant_id else ""
         return f"{self.cloud.studio}/runs/{run}?wsid={group}/workspaces/{quote(self.workspace_name, safe='')}{tenant}"
 

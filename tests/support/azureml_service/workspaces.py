@@ -17,13 +17,16 @@ _SIZES: dict[str, tuple[str, int, int, float]] = {
 
 
 class Workspaces:
-    """`quotas` are cores by family; what is not in it has 100. `not_actions` are taken back from whoever asks."""
+    """`quotas` are dedicated cores by family, `low_priority_cores` those of low priority, all families together; what
+    is not in it has 100. `cores_in_use` are by the same names. `not_actions` are taken back from whoever asks."""
 
     def __init__(self, place: Place, account: str) -> None:
         self._place = place
         self._account = account
         self._created = now()
         self.quotas: dict[str, int] = {}
+        self.low_priority_cores = 100
+        self.cores_in_use: dict[str, int] = {}
         self.not_actions: list[str] = []
 
     def routes(self) -> list[tuple[str, str, Handler]]:
@@ -155,15 +158,23 @@ class Workspaces:
         return Reply(200, {"value": sizes})
 
     def _usages(self, request: Request) -> Reply:
+        """A family stands there twice under one name, told apart by its type; -1 is no limit."""
+        families = sorted({size[0] for size in _SIZES.values()})
+        rows = [
+            ("TotalDedicatedCores", "dedicatedCores", self.quotas.get("TotalDedicatedCores", 1000)),
+            ("TotalLowPriorityCores", "lowPriorityCores", self.low_priority_cores),
+            *((family, "vmFamily/lowPriorityCores", -1) for family in families),
+            *((family, "vmFamily/dedicatedCores", self.quotas.get(family, 100)) for family in families),
+        ]
         usages = [
             {
-                "id": f"{self._place.location_id}/usages/{family}",
-                "type": f"{PROVIDER}/usages",
+                "id": f"{self._place.location_id}/usages/{name}",
+                "type": f"{PROVIDER}/{kind}/usages",
                 "unit": "Count",
-                "currentValue": 0,
-                "limit": self.quotas.get(family, 100),
-                "name": {"value": family, "localizedValue": family},
+                "currentValue": self.cores_in_use.get(name, 0),
+                "limit": limit,
+                "name": {"value": name, "localizedValue": name},
             }
-            for family in sorted({size[0] for size in _SIZES.values()})
+            for name, kind, limit in rows
         ]
         return Reply(200, {"value": usages})
