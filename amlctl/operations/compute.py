@@ -75,7 +75,7 @@ def list_targets(project: Project, workspace: Workspace) -> list[ComputeView]:
         there = {one.target.name: one for one in workspace.computes.list()}
         for name, target in targets.items():
             if isinstance(target, ClusterTarget):
-                views[name] = _present_view(there.get(name), target)
+                views[name] = _present_view(there.get(name), target, workspace)
         views |= {name: _there(one) for name, one in there.items() if name not in views}
     return [views[name] for name in sorted(views)]
 
@@ -89,7 +89,7 @@ def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
     if there is not None and not isinstance(own, ClusterTarget):
         return _there(there)
     target = own or find_target(project, name)
-    return _present_view(there, target) if isinstance(target, ClusterTarget) else _view(target)
+    return _present_view(there, target, workspace) if isinstance(target, ClusterTarget) else _view(target)
 
 
 def create(
@@ -132,25 +132,52 @@ def create(
     return CreateResult(wanted.name, is_reused=True)
 
 
+def checked_target(
+    project: Project, workspace: Workspace, name: str
+) -> tuple[ClusterTarget | None, PresentTarget | None]:
+    """What a run would use: the target as its file says, and what is there of it. Nothing is made.
+
+    Raises NotFound (neither a file nor there), UsageError (it is there, and cannot be used).
+    """
+    if not isinstance(workspace, ManagesCompute) or name == SERVERLESS:
+        return None, None
+    own = next((target for target in list_compute_files(project) if target.name == name), None)
+    there = workspace.computes.find(name)
+    if there is None and not isinstance(own, ClusterTarget):
+        find_target(project, name)
+    if there is not None:
+        _check_state(there)
+        if there.target.type == "computeinstance" and there.state in ("Stopped", "Stopping"):
+            raise UsageError(f"the instance {name} is {there.state}", hint=f"amlctl compute start {name}")
+    return own if isinstance(own, ClusterTarget) else None, there
+
+
 def prepare_target(project: Project, workspace: Workspace, name: str, sink: EventSink) -> None:
     """Before a run: a target that has a file and is not there is made; one that differs is used as it is, and said.
 
-    Raises NotFound (neither a file nor there), ServiceUnavailable (quota, failure), RightsError.
+    Raises as `checked_target` does, ServiceUnavailable (quota, failure), RightsError.
     """
-    if not isinstance(workspace, ManagesCompute) or name == SERVERLESS:
+    own, there = checked_target(project, workspace, name)
+    if own is None or not isinstance(workspace, ManagesCompute):
         return
-    own = next((target for target in list_compute_files(project) if target.name == name), None)
-    if not isinstance(own, ClusterTarget):
-        if workspace.computes.find(name) is None:
-            find_target(project, name)
-        return
-    there = workspace.computes.find(name)
-    if there is not None and there.target.type == "computeinstance" and there.state in ("Stopped", "Stopping"):
-        raise UsageError(f"the instance {name} is {there.state}", hint=f"amlctl compute start {name}")
     try:
         _ensure_cluster(workspace.computes, own, there, is_update=False, sink=sink)
     except Conflict as error:
         sink(Warned(f"{error.message}; the run takes it as it is ({error.hint})"))
+
+
+def _check_state(there: PresentTarget) -> None:
+    """Raises UsageError for one that is none any more, or never became one."""
+    name = there.target.name
+    if there.state in _FAILED:
+        why = f": {there.note}" if there.note else ""
+        raise UsageError(f"{name} is {there.state}{why}", hint=_again(name))
+    if there.state == "Deleting":
+        raise UsageError(f"{name} is being deleted", hint=f"wait until it is gone: amlctl compute show {name}")
+
+
+def _again(name: str) -> str:
+    return f"amlctl compute delete {name}; amlctl compute create {name}"
 
 
 def _ensure_cluster(
@@ -167,9 +194,8 @@ def _ensure_cluster(
         _warn_of_idle_nodes(made, sink)
         computes.create(made, sink)
         return CreateResult(made.name, is_reused=False)
-    again = f"amlctl compute delete {wanted.name}; amlctl compute create {wanted.name}"
-    if there.state in _FAILED:
-        raise UsageError(f"{wanted.name} is {there.state}" + (f": {there.note}" if there.note else ""), hint=again)
+    _check_state(there)
+    again = _again(wanted.name)
     changes = _changes(there, wanted)
     if not changes:
         return CreateResult(wanted.name, is_reused=True)
@@ -272,10 +298,10 @@ def _view(target: ComputeTarget) -> ComputeView:
     return ComputeView(target, "unknown", "made by an azureml workspace: amlctl --workspace NAME compute show")
 
 
-def _present_view(present: PresentTarget | None, target: ClusterTarget) -> ComputeView:
+def _present_view(present: PresentTarget | None, target: ClusterTarget, workspace: Workspace) -> ComputeView:
     """Of a file: what is there of it."""
     if present is None:
-        return ComputeView(target, "not made", f"amlctl compute create {target.name}")
+        return ComputeView(target, "not made", f"amlctl --workspace {workspace.name} compute create {target.name}")
     changes = _changes(present, target)
     differs = f"differs from its file in {_fields(changes)}" if changes else ""
     return _there(present, differs)

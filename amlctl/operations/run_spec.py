@@ -31,7 +31,7 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script
-from amlctl.operations.compute import check_target, default_target
+from amlctl.operations.compute import SERVERLESS, check_target, default_target
 from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment
 from amlctl.operations.job_request import hide_command, read_job_request, told_at
@@ -106,9 +106,13 @@ def resolve(
     workspace_name: str,
     store: Store,
     earlier: RunRecord | None,
+    origin: Store,
     sink: EventSink,
 ) -> RunSpec:
-    """`earlier` is the record of the run to repeat. Raises UsageError, SettingsError, NotFound."""
+    """`earlier` is the record of the run to repeat, and `origin` the store that it used.
+
+    Raises UsageError, SettingsError, NotFound.
+    """
     ignore = code_rules(project)
     is_local = settings.workspace(workspace_name).compute == "local"
     plan = None
@@ -120,7 +124,7 @@ def resolve(
     if is_repeat and earlier is not None:
         script, needs = earlier.script, ScriptNeeds()
         path = project.root / earlier.script
-        if store.info(code_index_key(earlier.code)) is None:
+        if not _is_in_one(code_index_key(earlier.code), store, origin):
             raise NotFound(
                 f"the code of run {earlier.run} is not in the store any more",
                 hint=f"amlctl submit {Path(script).name} sends the present code",
@@ -141,7 +145,11 @@ def resolve(
     variables = {**variables, **dict.fromkeys(secrets)}
     produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
     dataset_places = plan.dataset_places if plan else {}
-    to_sync, pinned = _datasets(request, project, store, needs, earlier, produces, dataset_places, sink)
+    if earlier is not None and request.datasets is None:
+        to_sync: tuple[str, ...] = ()
+        pinned = _pinned_of(earlier, store, origin)
+    else:
+        to_sync, pinned = _datasets(request, project, store, needs, produces, dataset_places, sink)
     own = plan.environment if plan else None
     spec, environment_content = own or _environment(request, project, earlier, sink)
     compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
@@ -153,6 +161,9 @@ def resolve(
     compute = compute or default_target(project, settings, workspace_name)
     with told_at(places.get("compute", "")):
         check_target(project, settings, workspace_name, compute)
+    node = plan.node if plan else earlier.node if is_repeat and earlier else {}
+    if not is_local and compute != SERVERLESS:
+        _check_serverless_only(node, compute, places)
     mode = request.mode or (earlier.mode if earlier else settings.submit.mode)
     if mode not in MODES:
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
@@ -184,9 +195,20 @@ def resolve(
         job=job,
         code_dir=plan.code_dir if plan else None,
         description=plan.description if plan else earlier.description if is_repeat and earlier else "",
-        node=plan.node if plan else earlier.node if is_repeat and earlier else {},
+        node=node,
         git=earlier.git if is_repeat and earlier else None,
     )
+
+
+def _check_serverless_only(node: Mapping[str, Mapping[str, Any]], compute: str, places: Mapping[str, str]) -> None:
+    """Raises UsageError: the service would take such a job, and do what it likes."""
+    for group, key in (("resources", "instance_type"), ("queue_settings", "job_tier")):
+        if node.get(group, {}).get(key):
+            with told_at(places.get(f"{group}.{key}", "")):
+                raise UsageError(
+                    f"{group}.{key} is for compute serverless: the nodes of {compute} are what they are",
+                    hint="leave it out, or --compute serverless",
+                )
 
 
 def _read_script(path: Path, shown: str) -> str:
@@ -244,14 +266,11 @@ def _datasets(
     project: Project,
     store: Store,
     needs: ScriptNeeds,
-    earlier: RunRecord | None,
     produces: Sequence[str],
     places: Mapping[str, str],
     sink: EventSink,
 ) -> tuple[tuple[str, ...], dict[str, Pinned]]:
     """`places` are those of datasets in a job file."""
-    if earlier is not None and request.datasets is None:
-        return (), _pinned_of(store, earlier)
     to_sync: list[str] = []
     pinned: dict[str, Pinned] = {}
     for dataset in _names(project, request.datasets, needs.datasets, None, request.cwd):
@@ -292,17 +311,21 @@ def _no_dataset(project: Project, dataset: str, is_here: bool) -> NotFound:
     )
 
 
-def _pinned_of(store: Store, earlier: RunRecord) -> dict[str, Pinned]:
+def _pinned_of(earlier: RunRecord, *stores: Store) -> dict[str, Pinned]:
     pinned = {}
     for dataset, snapshot in earlier.datasets.items():
         key = earlier.manifests.get(dataset, "")
-        if not key or store.info(key) is None:
+        if not key or not _is_in_one(key, *stores):
             raise NotFound(
                 f"snapshot {snapshot} of {dataset}, which run {earlier.run} had, is not in the store any more",
                 hint=f"take the present one: --dataset {dataset}",
             )
         pinned[dataset] = Pinned(snapshot, key)
     return pinned
+
+
+def _is_in_one(key: str, *stores: Store) -> bool:
+    return any(store.info(key) is not None for store in stores)
 
 
 def _environment(

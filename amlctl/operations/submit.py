@@ -29,14 +29,14 @@ from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_records import load_all
 from amlctl.operations.assets import with_present_assets
-from amlctl.operations.compute import prepare_target
+from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
 from amlctl.operations.job_request import code_rules_of, told_at
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow, run_failure
+from amlctl.operations.repeat import FindRun, copy_from, run_to_repeat
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
-from amlctl.operations.runs import resolve_run
 from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
 from amlctl.operations.sync import SyncOptions, dry_run, sync
 from amlctl.runtime.run_documents import save_record
@@ -149,9 +149,12 @@ def submit(
     is_detached: bool = False,
     fetch_outputs: bool = True,
     on_interrupt: Callable[[], InterruptChoice],
+    find_run: FindRun | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> SubmitResult:
     """Make the run and, unless detached, follow it to its end and bring its outputs, however it ended.
+
+    `find_run` finds the one to repeat, which may be in another workspace; without it, it is looked for in this one.
 
     Raises what `plan` raises before there is a run; afterwards only what keeps it from being started or read.
     """
@@ -160,14 +163,18 @@ def submit(
     def result(record: RunRecord, **more: Any) -> SubmitResult:
         return SubmitResult(record, round(time.monotonic() - started, 3), **more)
 
-    prepared = prepare(request, project, settings, workspace, store, sink, clock=clock)
+    prepared = prepare(request, project, settings, workspace, store, sink, find_run=find_run, clock=clock)
     run = prepared.record.run
     if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
         sink(Warned(f"{', '.join(sorted(prepared.secrets))}: whoever can read the workspace's jobs can read it"))
     _start(prepared, workspace, store, sink, clock)
     if is_detached:
         return result(workspace.read(run))
-    record = follow(workspace, run, sink, on_interrupt=on_interrupt)
+    try:
+        record = follow(workspace, run, sink, on_interrupt=on_interrupt)
+    except AmlctlError:
+        sink(Note(f"run {run} was started, and may go on: amlctl logs {run} -f takes it up again"))
+        raise
     if not record.is_final:
         return result(record)
     for dataset, snapshot in record.published.items():
@@ -220,12 +227,16 @@ def plan(
     workspace: Workspace,
     store: Store,
     sink: EventSink,
+    *,
+    find_run: FindRun | None = None,
 ) -> SubmitPlan:
     """`--dry-run`: the same checks, and what would be sent. Sends and writes nothing.
 
     Raises UsageError, SettingsError, NotFound, Conflict, RightsError.
     """
-    spec = _resolve(request, project, settings, workspace, store, sink)
+    spec, _ = _resolve(request, project, settings, workspace, store, sink, find_run)
+    with told_at(spec.places.get("compute", "")):
+        checked_target(project, workspace, spec.compute)
     options = _sync_options(settings)
     datasets: dict[str, Mapping[str, Any]] = {
         dataset: dry_run(project, store, dataset, options, sink).to_json() for dataset in spec.to_sync
@@ -251,14 +262,17 @@ def prepare(
     store: Store,
     sink: EventSink,
     *,
+    find_run: FindRun | None = None,
     clock: Callable[[], datetime] = utc_now,
     random: Callable[[], str] = random_hex,
 ) -> PreparedRun:
     """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
-    spec = _resolve(request, project, settings, workspace, store, sink)
+    spec, origin = _resolve(request, project, settings, workspace, store, sink, find_run)
     with told_at(spec.places.get("compute", "")):
         prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
     snapshots = dict(spec.pinned)
+    if spec.from_run is not None and origin.url != store.url:
+        snapshots = dict(copy_from(origin, store, spec, project, sink))
     for dataset in spec.to_sync:
         done = sync(project, store, dataset, _sync_options(settings), sink)
         snapshots[dataset] = Pinned(done.snapshot, done.manifest_key)
@@ -324,12 +338,14 @@ def _resolve(
     workspace: Workspace,
     store: Store,
     sink: EventSink,
-) -> RunSpec:
-    earlier = None
+    find_run: FindRun | None,
+) -> tuple[RunSpec, Store]:
+    """Also the store of the run that is repeated; this one where none is."""
+    earlier, origin = None, store
     if request.from_run is not None:
-        earlier = workspace.read(resolve_run(workspace, request.from_run))
-    spec = resolve(request, project, settings, workspace.name, store, earlier, sink)
-    return with_present_assets(spec, workspace)
+        earlier, origin = run_to_repeat(request.from_run, workspace, store, find_run)
+    spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
+    return with_present_assets(spec, workspace), origin
 
 
 def _send_code(project: Project, workspace: Workspace, store: Store, spec: RunSpec, sink: EventSink) -> str:

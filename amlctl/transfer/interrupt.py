@@ -16,8 +16,8 @@ from amlctl.stores.contract import Store
 
 
 @contextmanager
-def ended_by_interrupt(store: Store) -> Iterator[None]:
-    """Within it Ctrl-C also interrupts `store`, which can be used again afterwards."""
+def ended_by_interrupt(*stores: Store) -> Iterator[None]:
+    """Within it Ctrl-C also interrupts the stores, which can be used again afterwards."""
     if current_thread() is not main_thread() or not callable(signal.getsignal(signal.SIGINT)):
         yield
         return
@@ -27,7 +27,8 @@ def ended_by_interrupt(store: Store) -> Iterator[None]:
     def watch() -> None:
         while told := os.read(reading, 1):
             if told[0] == signal.SIGINT:
-                store.interrupt()
+                for store in stores:
+                    store.interrupt()
 
     watcher = Thread(target=watch, daemon=True, name="amlctl-interrupt")
     watcher.start()
@@ -40,4 +41,5 @@ def ended_by_interrupt(store: Store) -> Iterator[None]:
         os.close(writing)
         watcher.join()
         os.close(reading)
-        store.resume()
+        for store in stores:
+            store.resume()

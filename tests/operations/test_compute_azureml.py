@@ -39,9 +39,10 @@ tags:
 class Bench:
     """A project whose workspace is the service, with a target's file in `compute/`."""
 
-    def __init__(self, project: Project, workspace: AzureMLWorkspace) -> None:
+    def __init__(self, project: Project, workspace: AzureMLWorkspace, connection: Connection) -> None:
         self.project = project
         self.workspace = workspace
+        self.connection = connection
         self.name = f"gpu-{uuid.uuid4().hex[:8]}"
         self.events: list[Event] = []
         self.write()
@@ -84,7 +85,7 @@ def bench(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "cloud", connection, project, store, experiment="e", open_store=lambda url: DirectoryStore(Path(url))
     )
     with azureml.faults.while_testing():
-        yield Bench(project, workspace)
+        yield Bench(project, workspace, connection)
     connection.close()
     assert os.environ.get("AZUREML_CURRENT_CLOUD") == cloud  # MLClient writes it
 
@@ -202,6 +203,16 @@ def test_one_that_failed_is_not_reused(bench: Bench, azureml: AzureMLService) ->
     assert "compute delete" in caught.value.hint
     compute.delete(bench.project, bench.workspace, bench.name, bench.events.append)
     assert not bench.create().is_reused
+
+
+def test_one_that_is_being_deleted_is_not_reused(bench: Bench, azureml: AzureMLService) -> None:
+    bench.create()
+    azureml.faults.operation_s = 600.0
+    connection = bench.connection
+    connection.workspace("DELETE", f"/computes/{bench.name}", "1", query={"underlyingResourceAction": "Delete"})
+    for action in (bench.create, lambda: compute.checked_target(bench.project, bench.workspace, bench.name)):
+        with pytest.raises(UsageError, match="is being deleted"):
+            action()
 
 
 def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:

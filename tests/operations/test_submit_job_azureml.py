@@ -66,7 +66,8 @@ def test_a_cluster_has_its_own_size(amlctl: Amlctl, project: Path, service: Azur
     )
     done = amlctl("submit", "jobs/job.yml")
     assert done.code == 2
-    assert "resources.instance_type is for compute serverless" in done.err
+    assert "jobs/job.yml:3: resources.instance_type is for compute serverless" in done.err
+    assert not [call for call in done.calls if call.method == "PUT"]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +173,16 @@ def test_what_is_registered_in_the_workspace_is_used(amlctl: Amlctl, project: Pa
     assert not [call for call in done.calls if call.method == "PUT" and "/environments/" in call.path]
     again = amlctl("--json", "submit", "--from", run)
     assert again.document["status"] == "Completed", again.err
+
+
+def test_an_environment_of_a_registry_is_named_as_it_is(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    name = "azureml://registries/azureml/environments/sklearn-1.5/labels/latest"
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(f"command: echo ran\nenvironment: {name}\n")
+    done = amlctl("--json", "submit", "jobs/job.yml")
+    assert (done.code, done.document["environment"]) == (0, name), done.err
+    assert service.job(done.document["run"]).asked["environmentId"] == name
+    assert not [call for call in done.calls if "/environments/" in call.path]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.text import runs
 from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
+from amlctl.operations.runs import RunAt, resolve_run
 from amlctl.operations.submit import SubmitRequest, SubmitResult
 from amlctl.operations.submit import plan as plan_operation
 from amlctl.operations.submit import submit as submit_operation
@@ -53,6 +54,7 @@ Examples:
   amlctl submit model_train.py --processes 2
   amlctl submit jobs/train.yml
   amlctl submit --from @last
+  amlctl --workspace cloud submit --from @last, which may have run here
 
 What a script needs can stand in the script: datasets, produces, compute in a # /// script block.
 A job file is one of Azure ML's (az ml job create); what of it cannot be done is said, with its line.
@@ -171,14 +173,20 @@ def submit(
     )
     app_ = call.app
     everything = (request, app_.project, app_.settings, app_.workspace, app_.store, call.reporter)
+
+    def find_run(reference: str) -> RunAt:
+        holder, rest = app_.holding(reference)
+        return RunAt(resolve_run(holder.workspace, rest), holder.workspace, holder.store)
+
     if is_dry_run:
-        plan = plan_operation(*everything)
+        plan = plan_operation(*everything, find_run=find_run)
         call.result(plan.to_json(), lambda style, width: runs.plan_lines(plan))
         return 0
     result = submit_operation(
         *everything,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
+        find_run=find_run,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.close),
     )
     return _tell(call, result, is_detached=is_detached)

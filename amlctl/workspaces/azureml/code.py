@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 
-from amlctl.errors import NotFound
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.contract import Store
-from amlctl.transfer.code import code_index_key, code_prefix
-from amlctl.transfer.tree import read_index
+from amlctl.transfer.code import code_prefix
 from amlctl.workspaces.azureml.connection import Connection
 
 VERSION = "2023-04-01"
@@ -39,22 +35,3 @@ def _register(connection: Connection, version: str, code: str, uri: str, *, must
     path = f"/codes/{NAME}/versions/{version}"
     answer = connection.workspace("PUT", path, VERSION, body, accept=() if must else (400, 409))
     return answer.status < 400
-
-
-def copy_code(source: Store, target: Store, code: str) -> None:
-    """For a store of its own: the snapshot also into the workspace's datastore. Raises NotFound."""
-    index_key = code_index_key(code)
-    if target.info(index_key) is not None:
-        return
-    files = read_index(source, index_key)
-    if files is None:
-        raise NotFound(f"the code {code} is not in the store {source.url}", hint="submit it again")
-    prefix = code_prefix(code)
-
-    def copy(path: str) -> None:
-        target.put(prefix + path, source.get(prefix + path))
-
-    with ThreadPoolExecutor(target.concurrency) as pool:
-        for _ in pool.map(copy, [file.path for file in files if not file.path.endswith("/")]):
-            pass
-    target.put(index_key, source.get(index_key), replace=True)

@@ -15,8 +15,9 @@ from amlctl.errors import NotFound, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.contract import Store
+from amlctl.transfer.copies import copy_code
 from amlctl.workspaces.azureml.assets import data_asset_id
-from amlctl.workspaces.azureml.code import copy_code, ensure_code
+from amlctl.workspaces.azureml.code import ensure_code
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import default_datastore, store_address
 from amlctl.workspaces.azureml.environment import Environments
@@ -46,7 +47,7 @@ class Starter:
             self._connection.memory.forget("codes", "environments")
             answer = self._put(record.run, job_body(record, self._parts(record), secrets))
         if answer.status >= 400:
-            raise self._connection.error(answer, "PUT", self._connection.place.id + _path(record.run))
+            raise self._connection.error(answer, "PUT", self._connection.place.path + _path(record.run))
         return answer.document or {}
 
     def _parts(self, record: RunRecord) -> JobParts:
@@ -75,13 +76,9 @@ class Starter:
         """Raises NotFound: the service would take the job, and fail later."""
         if record.compute == SERVERLESS:
             return None
-        for place, key in (("resources", "instance_type"), ("queue_settings", "job_tier")):
-            if record.node.get(place, {}).get(key):
-                raise UsageError(
-                    f"{place}.{key} is for compute serverless: the nodes of {record.compute} are what they are",
-                    hint="leave it out, or --compute serverless",
-                )
         path = f"/computes/{record.compute}"
+        if record.compute in self._connection.ready_targets:  # by the checks of this submit
+            return f"{self._connection.place.id}{path}"
         answer = self._connection.workspace("GET", path, COMPUTE_VERSION, accept=(404,))
         if answer.status == 404:
             raise NotFound(
@@ -103,7 +100,7 @@ class Starter:
             answer: Answer | None = None
             try:
                 answer = self._connection.workspace(
-                    "PUT", _path(run), VERSION, body, accept=(400, 404, 409, *_UNSURE), is_repeatable=False
+                    "PUT", _path(run), VERSION, body, accept=(400, 404, 409, 429, *_UNSURE), is_repeatable=False
                 )
                 if answer.status < 400 or (answer.status not in _UNSURE and failure is None):
                     return answer

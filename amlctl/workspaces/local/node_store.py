@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
-from amlctl.core.manifest import Manifest, mirror_key, needs_no_bytes, object_key, pack_key, parse_head
+from amlctl.core.manifest import Manifest
 from amlctl.core.run import RunRecord
-from amlctl.errors import IntegrityError, NotFound
+from amlctl.errors import IntegrityError
 from amlctl.localfs.identify import file_content_id
 from amlctl.runtime.run_documents import save_record
 from amlctl.runtime.run_keys import published_key, run_prefix
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import head_key
-from amlctl.transfer.manifests import read_header, read_manifest
+from amlctl.transfer.copies import Value, copy_manifest, values_of
+from amlctl.transfer.manifests import read_manifest
 from amlctl.transfer.partial import downloaded
 
 _DOWNLOADS = 4
@@ -72,10 +71,11 @@ def bring(store: Store, node: DirectoryStore, record: RunRecord, tell: Tell, che
     Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
     """
     for dataset, key in record.manifests.items():
-        _copy_manifest(store, node, key)
+        copy_manifest(store, node, key)
         _bring_contents(store, node, dataset, read_manifest(node, key), tell, check)
-    for dataset in record.produces:
-        _bring_head(store, node, dataset)
+    for base in record.heads.values():
+        if base is not None:  # so that producing a dataset anew adds only what is new
+            copy_manifest(store, node, base)
     save_record(node, record)
 
 
@@ -92,11 +92,11 @@ def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[s
 
 def _give_back(node: DirectoryStore, store: Store, manifest_key: str) -> None:
     manifest = read_manifest(node, manifest_key)
-    for key, value in _values(manifest).items():
+    for key, value in values_of(manifest, manifest.dataset).items():
         path = None if key.startswith("mirror/") else node.local_path(key)
         if path is not None:  # else it is an old one, which the store has
             store.put(key, FileBody(path, path.stat().st_size, value.content_id))
-    _copy_manifest(node, store, manifest_key)
+    copy_manifest(node, store, manifest_key)
 
 
 def forget_run(node: DirectoryStore, run: str) -> None:
@@ -105,32 +105,10 @@ def forget_run(node: DirectoryStore, run: str) -> None:
         node.delete(entry.key)
 
 
-@dataclass(frozen=True)
-class _Value:
-    content_id: str
-    size_bytes: int
-
-
-def _values(manifest: Manifest) -> dict[str, _Value]:
-    """All values that hold bytes of the snapshot, by key."""
-    found: dict[str, _Value] = {}
-    for entry in manifest.entries:
-        if needs_no_bytes(entry):
-            continue
-        place = manifest.places[entry.content_id]
-        if place.kind == "pack":
-            found[pack_key(place.pack)] = _Value(place.pack, manifest.pack_sizes[place.pack])
-        elif place.kind == "mirror":
-            found[mirror_key(manifest.dataset, entry.path)] = _Value(entry.content_id, entry.size_bytes)
-        else:
-            found[object_key(entry.content_id)] = _Value(entry.content_id, entry.size_bytes)
-    return found
-
-
 def _bring_contents(
     store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, tell: Tell, check: Check
 ) -> None:
-    values = {key: value for key, value in _values(manifest).items() if not _has(node, key, value)}
+    values = {key: value for key, value in values_of(manifest, dataset).items() if not _has(node, key, value)}
     if not values:
         return
     tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
@@ -150,7 +128,7 @@ def _bring_contents(
     tell(f"brought {dataset}: {received / 1e6:.0f} MB")
 
 
-def _has(node: DirectoryStore, key: str, value: _Value) -> bool:
+def _has(node: DirectoryStore, key: str, value: Value) -> bool:
     path = node.local_path(key)
     if path is None:
         return False
@@ -158,7 +136,7 @@ def _has(node: DirectoryStore, key: str, value: _Value) -> bool:
     return not key.startswith("mirror/") or file_content_id(path) == value.content_id
 
 
-def _bring_value(store: Store, node: DirectoryStore, key: str, value: _Value) -> int:
+def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:
     target = Path(node.url) / "arriving"
     target.parent.mkdir(parents=True, exist_ok=True)
     with downloaded(store, key, value.content_id, value.size_bytes, target, mode=0o600) as path:
@@ -167,29 +145,3 @@ def _bring_value(store: Store, node: DirectoryStore, key: str, value: _Value) ->
         size = path.stat().st_size
         node.put(key, FileBody(path, size, value.content_id), replace=True)
     return size
-
-
-def _bring_head(store: Store, node: DirectoryStore, dataset: str) -> None:
-    """What a dataset was before, so that producing it anew adds only what is new."""
-    key = head_key(dataset)
-    found = store.get_versioned(key)
-    if found is None:
-        node.delete(key)
-        return
-    node.put(key, found.data, replace=True)
-    _copy_manifest(store, node, parse_head(found.data, dataset).manifest_key)
-
-
-def _copy_manifest(source: Store, target: Store, key: str) -> None:
-    """Its shards first: a manifest that is there is whole."""
-    if target.info(key) is not None:
-        return
-    folder = key.rsplit("/", 1)[0]
-    shards: Sequence[str] = read_header(source, key).shards
-    keys = [f"{folder}/shards/{name}" for name in shards]
-    with ThreadPoolExecutor(max(1, min(source.concurrency, len(keys)))) as pool:
-        list(pool.map(lambda shard: target.put(shard, source.get(shard)), keys))
-    try:
-        target.put(key, source.get(key))
-    except NotFound as error:
-        raise NotFound(f"a snapshot that the run needs has gone: {error.message}", hint="submit again") from error

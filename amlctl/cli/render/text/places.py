@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from amlctl.cli.render.quantities import moment, size
@@ -87,8 +86,7 @@ def _size(target: ComputeTarget) -> str:
 
 
 def target_lines(view: ComputeView) -> list[str]:
-    facts = {**asdict(view.target), "state": view.state, "note": view.note}
-    return fields([(name, _fact(value)) for name, value in facts.items()])
+    return fields([(name, _fact(value)) for name, value in view.to_json().items()])
 
 
 def _fact(value: Any) -> str:
