@@ -92,6 +92,10 @@ class App:
         """The same with another workspace in use."""
         return App(self.project, replace(self.settings, default_workspace=name), self.variables)
 
+    def in_experiment(self, name: str) -> App:
+        """The same with another experiment, of which the runs of others are listed, too."""
+        return App(self.project, replace(self.settings, experiment=name), self.variables)
+
     def holding(self, reference: str) -> tuple[App, str]:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
         looked up there: the whole id, or RUN as it was. Raises UsageError."""

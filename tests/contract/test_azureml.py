@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.events import Event, LogText, RunStateChanged
+from amlctl.core.events import Event, LogText, RunStateChanged, Warned
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.errors import LoginError, NotFound, RightsError
+from amlctl.errors import LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
 from amlctl.runtime.run_documents import load_record, save_record
@@ -165,6 +165,17 @@ def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLSe
     assert 0 < pauses[1] < 7
 
 
+def test_a_submit_that_is_throttled_for_long_has_made_no_run(azureml: AzureMLService, tmp_path: Path) -> None:
+    """The service has said that it did nothing: nobody has to wonder what became of the run."""
+    with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
+        azureml.faults.answer(429, "PUT .*/jobs/", times=99)
+        with pytest.raises(ServiceUnavailable) as caught:
+            bench.start("pass")
+        assert (caught.value.kind, "asked too often" in caught.value.message) == ("unavailable", True)
+        [listed] = bench.workspace.list_runs()
+        assert (listed.status, listed.error and listed.error["kind"]) == ("Failed", "unavailable")
+
+
 def test_a_job_that_came_late_is_found_when_the_next_try_is_refused(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.lose_answer("PUT .*/jobs/")
     azureml.faults.answer(404, "GET .*/jobs/")
@@ -238,6 +249,36 @@ def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService) -> None:
 
     assert follow(bench.workspace, run, sink).waits_for == ""
     assert any(reason.startswith(f"{name} gets no nodes: ") and "quota" in reason.lower() for reason in told)
+
+
+def test_who_follows_outlives_an_outage(azureml: AzureMLService, tmp_path: Path) -> None:
+    """Told once; the log goes on where it was."""
+    text, warnings = "", 0
+
+    def sink(event: Event) -> None:
+        nonlocal text, warnings
+        if isinstance(event, LogText):
+            if not text:
+                azureml.faults.answer(503, "GET .*/details", times=12)
+            text += event.text
+        warnings += isinstance(event, Warned)
+
+    with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
+        run = bench.start(LINES)
+        assert follow(bench.workspace, run, sink, pause_s=0.01).status == "Completed"
+    assert text.encode().endswith(expected_log())
+    assert warnings == 1
+
+
+def test_who_follows_gives_up_where_nobody_answers_for_long(azureml: AzureMLService, tmp_path: Path) -> None:
+    def sink(event: Event) -> None:
+        if isinstance(event, LogText):
+            azureml.faults.answer(503, "GET .*/details", times=1 << 20)
+
+    with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
+        run = bench.start(LINES)
+        with pytest.raises(ServiceUnavailable):
+            follow(bench.workspace, run, sink, pause_s=0.01, patience_s=0.1)
 
 
 def test_logs_that_are_listed_late(bench: Bench, azureml: AzureMLService) -> None:
@@ -330,8 +371,8 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     name = f"plain{uuid.uuid4().hex[:8]}"
     asked = {
         "jobType": "Command",
-        "command": "mkdir -p outputs/graphs && echo 1 >outputs/graphs/a.txt && echo 2 >${{outputs.model}}/b.txt; "
-        "echo hello; exit 3",
+        "command": "mkdir -p outputs/graphs logs && echo 1 >outputs/graphs/a.txt && echo 2 >${{outputs.model}}/b.txt; "
+        "echo 3 >logs/events.txt; echo hello; exit 3",
         "outputs": {"model": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount"}},
         "environmentId": environment,
         "experimentName": bench.fields["experiment"],
@@ -348,13 +389,30 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     azureml.storage.send_text("other", "azureml", f"ExperimentRun/dcid.{name}0/outputs/other.txt")
     assert [one.run for one in workspace.list_runs()] == [name, own.run]
     target = bench.project.outputs_dir / name
-    for files in (3, 0):
+    for files in (4, 0):
         fetched = fetch(bench.project, bench.store, workspace, name, include=["*"])
-        assert (fetched.files, fetched.downloaded_files) == (3, files)
+        assert (fetched.files, fetched.downloaded_files) == (4, files)
+    assert (target / "logs/events.txt").read_text() == "3\n"
     assert (target / "graphs/a.txt").read_text() == "1\n"
     assert (target / "model/b.txt").read_text() == "2\n"
     with pytest.raises(NotFound):
         bench.store.get(f"runs/{name}/record.json")
+
+
+def test_a_list_in_a_busy_workspace_asks_for_a_few_pages(bench: Bench, azureml: AzureMLService) -> None:
+    """What was submitted here is in it, however old; a run that goes on is looked at."""
+    old, going = bench.run("pass").run, bench.start(WAITS_FOR_A_SIGNAL)
+    shown = {"jobType": "Command", "experimentName": "of others", "status": "Completed"}
+    azureml.jobs.strangers = [{"name": f"stranger{number}", "properties": shown} for number in range(900)]
+    azureml.faults.page_size = 1
+    before = len(azureml.calls)
+    try:
+        assert {record.run for record in bench.workspace.list_runs()} == {old, going}
+    finally:
+        azureml.jobs.strangers = []
+    assert len([call for call in azureml.calls[before:] if call.path.endswith("/jobs")]) == 10
+    bench.workspace.cancel(going)
+    bench.finished(going)
 
 
 def test_a_compute_target_that_is_not_there(bench: Bench) -> None:

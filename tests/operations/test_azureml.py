@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from amlctl.localfs.project import Project
+from amlctl.workspaces.azureml.connection import Connection
+from tests.contract.test_azureml import settings_for
 from tests.support.azureml_service import AzureMLService, Call
 from tests.support.runs import wait_until
 
@@ -168,6 +172,25 @@ def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
         assert not [name for name in done.loaded if name.startswith(("azure.ai", "azure.mgmt", "azure.storage"))]
 
 
+def test_a_plain_job_is_watched_without_a_key_to_the_store(
+    amlctl: Amlctl, project: Path, service: AzureMLService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in service.login_variables.items():
+        monkeypatch.setenv(name, value)
+    connection = Connection(settings_for(service), Project(project), os.environ)
+    connection.facts  # noqa: B018  (asked for now, and remembered)
+    run = f"plain{uuid.uuid4().hex[:8]}"
+    asked = {"jobType": "Command", "command": "echo hello; sleep 600", "environmentId": "azureml:AzureML-x:1"}
+    connection.workspace("PUT", f"/jobs/{run}", "2025-01-01-preview", {"properties": asked})
+    connection.close()
+    service.job(run).wait_for("Running")
+    wait_until(lambda: "hello" in amlctl("logs", run).out, what="its first line")
+    for done in (amlctl("runs", "show", run), amlctl("logs", run), amlctl("cancel", run)):
+        assert done.code == 0, done.err
+        assert not [call for call in done.calls if call.path.endswith("listSecrets")]
+    assert service.job(run).wait() == "Canceled"
+
+
 def test_a_run_whose_start_nobody_has_confirmed_is_what_it_became(amlctl: Amlctl, service: AzureMLService) -> None:
     assert amlctl("submit", "train.py").code == 0
     service.faults.lose_answer("PUT .*/jobs/")
@@ -203,6 +226,9 @@ def test_local_and_remote_runs_are_one_list(amlctl: Amlctl, project: Path, servi
     remote = amlctl("--json", "submit", "train.py", "--no-fetch").document["run"]
     (project / "pipeline/here.py").write_text("print('was here')")
     local = amlctl("--workspace", "local", "--json", "submit", "here.py", "--env-from", "current").document["run"]
+    heading, *lines = amlctl("runs").out.splitlines()
+    assert "WORKSPACE" in heading
+    assert [line.split()[2] for line in lines] == ["local", "cloud"]
     for options in ([], ["--workspace", "local"], ["--workspace", "cloud"]):
         assert [run["run"] for run in amlctl(*options, "--json", "runs").document["runs"]] == [local, remote]
     settings = (project / ".amlctl.toml").read_text()
@@ -212,6 +238,13 @@ def test_local_and_remote_runs_are_one_list(amlctl: Amlctl, project: Path, servi
     assert amlctl("--json", "runs", "show", "@2").document["workspace"] == "cloud"
     assert amlctl("--json", "fetch", "@2").document["downloaded_files"] == 1
     assert amlctl("--workspace", "local", "logs", remote).code == 4
+
+
+def test_runs_of_others_in_an_experiment_that_is_named(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    run = amlctl("--json", "submit", "train.py", "--experiment", "theirs", "--no-fetch").document["run"]
+    shutil.rmtree(project / ".amlctl/runs")  # as on a machine that has not submitted it
+    assert amlctl("--json", "runs").document["runs"] == []
+    assert [one["run"] for one in amlctl("--json", "runs", "--experiment", "theirs").document["runs"]] == [run]
 
 
 def test_a_run_of_a_workspace_that_does_not_answer_is_shown_as_it_was(
@@ -246,7 +279,7 @@ def test_a_cluster_is_made_with_the_first_run_and_found_with_the_next(
     again = amlctl("--json", "submit", "train.py", "--compute", name, "--detach")
     assert again.code == 0
     made = next(number for number, call in enumerate(again.calls, 1) if call.method == "PUT" and "/jobs/" in call.path)
-    assert made <= 4, again.calls
+    assert made <= 3, again.calls
     assert not [call for call in again.calls if call.method == "PUT" and "/computes/" in call.path]
     amlctl("cancel", again.document["run"])
 
@@ -257,3 +290,30 @@ def test_a_target_that_is_nowhere_is_said_before_anything_goes_up(
     done = amlctl("submit", "train.py", "--compute", "nowhere")
     assert done.code == 4
     assert "nowhere" in done.err
+
+
+def test_a_dry_run_says_that_a_target_is_nowhere(amlctl: Amlctl, service: AzureMLService) -> None:
+    done = amlctl("submit", "train.py", "--dry-run", "--compute", "nowhere")
+    assert (done.code, "nowhere" in done.err) == (4, True)
+    assert not [call for call in done.calls if call.method == "PUT"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("local", "cloud"), ("cloud", "local")])
+def test_a_run_is_repeated_in_the_other_workspace(amlctl: Amlctl, project: Path, first: str, second: str) -> None:
+    """With the code and the data that it had, whatever became of them here."""
+    environment = [] if first == "cloud" else ["--env-from", "current"]
+    before = amlctl("--workspace", first, "--json", "submit", "train.py", *environment)
+    assert before.code == 0, before.err
+    run = before.document["run"]
+    (project / "pipeline/train.py").write_text("raise SystemExit(1)")
+    (project / "data_blobs/raw/a.txt").write_text("other")
+    environment = [] if second == "cloud" else ["--env-from", "current"]
+    foreseen = amlctl("--workspace", second, "--json", "submit", "--from", run, "--dry-run", *environment)
+    assert foreseen.document["code"]["id"] == before.document["code"], foreseen.err
+    again = amlctl("--workspace", second, "--json", "submit", "--from", run, *environment)
+    assert again.code == 0, again.err
+    assert "text: hello" in again.err
+    for field in ("code", "datasets", "experiment"):
+        assert again.document[field] == before.document[field]
+    assert again.document["workspace"] == second
+    assert (project / "outputs" / again.document["run"] / "model.bin").is_file()

@@ -47,15 +47,14 @@ def list_(
     if status is not None and status.lower() not in states:
         raise UsageError(f"{status!r} is no state of a run", hint=f"one of {', '.join(states.values())}")
     call = invocation(ctx)
+    app_ = call.app if experiment is None else call.app.in_experiment(experiment)
 
     def open_workspace(name: str) -> Workspace:
-        return call.app.in_workspace(name).workspace
+        return app_.in_workspace(name).workspace
 
     records = [
         record
-        for record in operations.list_runs(
-            call.app.settings.workspace().name, call.app.project, open_workspace, call.reporter
-        )
+        for record in operations.list_runs(app_.settings.workspace().name, app_.project, open_workspace, call.reporter)
         if experiment in (None, record.experiment) and (status is None or status.lower() == record.status.lower())
     ][:limit]
     call.result(

@@ -1,4 +1,6 @@
-"""What a run has left with Azure ML itself: files of `./outputs`, and named outputs. Plain jobs have nothing else."""
+"""What a run has left with Azure ML itself: files of `./outputs` and `./logs`, and named outputs. Plain jobs have
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -66,11 +68,12 @@ class Artifacts:
 
     def _folders(self) -> Iterator[_Folder]:
         artifacts = named_datastore(self._connection, ARTIFACT_STORE)
-        yield _Folder(artifacts.container_url, f"ExperimentRun/{self._container}/outputs/", "")
+        for prefix, target in (("outputs/", ""), ("logs/", "logs/")):
+            yield _Folder(artifacts.container_url, f"ExperimentRun/{self._container}/{prefix}", target)
         answer = self._connection.workspace("GET", f"/jobs/{self._run}", VERSION, accept=(404,))
         outputs: dict[str, Any] = ((answer.document or {}).get("properties") or {}).get("outputs") or {}
         for name, output in outputs.items():
-            if name in ("default", "saves"):  # the folder above, and what our own runtime keeps in the store
+            if name in ("default", "saves"):  # the first folder above, and what our own runtime keeps in the store
                 continue
             if not output.get("uri"):
                 container_url = default_datastore(self._connection).container_url

@@ -213,6 +213,11 @@ def record_of_run(run: Mapping[str, Any], workspace: str) -> RunRecord:
     )
 
 
+def is_of_amlctl(run: Mapping[str, Any]) -> bool:
+    """Whether some amlctl has made it, as run history tells."""
+    return any(key.startswith(_PROPERTY) for key in run.get("properties") or {})
+
+
 def _foreign(
     run: str,
     workspace: str,

@@ -17,14 +17,14 @@ from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.run import RunRecord, RunState, is_final
-from amlctl.errors import Conflict, NotFound, Unconfirmed
+from amlctl.errors import AmlctlError, Conflict, NotFound, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
 from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.job import moment, record_of_job, record_of_run, watched
+from amlctl.workspaces.azureml.job import is_of_amlctl, moment, record_of_job, record_of_run, watched
 from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.queueing import Queueing
@@ -36,8 +36,9 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
 _LIST_VERSION = "2024-01-01-preview"
 _LISTED = 200
-_LOOKED_AT = 2000
-"""Jobs that a list shows, and those that it looks through for them: the service cannot be asked for an experiment."""
+_PAGES = 10
+"""Jobs that a list shows, and the pages that it looks through for them, newest first: the service cannot be asked for
+an experiment, and in a busy workspace most jobs are of others."""
 _STARTING_S = 600.0
 """After that a run which was recorded, and that Azure ML has not got, will not come any more."""
 
@@ -125,6 +126,10 @@ class AzureMLWorkspace:
         except Unconfirmed:
             self._records.save(record)  # it may have come to be all the same: whoever looks will see
             raise
+        except AmlctlError as error:
+            record.failed(error.kind, error.message, self._clock())
+            self._records.save(record)
+            raise
         properties = job.get("properties") or {}
         services, status = properties.get("services") or {}, str(properties.get("status") or "")
         page = str((services.get("Studio") or {}).get("endpoint") or "")
@@ -138,13 +143,14 @@ class AzureMLWorkspace:
     def read(self, run: str) -> RunRecord:
         _check(run)
         known = self._records.load(run)
-        if known is None:
-            known = load_record(self._store, run)
-            if known is not None and known.is_final:
-                self._records.save(known)
         if known is not None and known.is_final:
             return known
         look = self._looks.at(run, max_age_s=self._timing.fresh_s)
+        if known is None and (look is None or is_of_amlctl(look.document)):  # a plain job needs no key to the store
+            known = load_record(self._store, run)
+            if known is not None and known.is_final:
+                self._records.save(known)
+                return known
         if look is None:
             return self._missing(run, known)
         if look.is_archived:
@@ -162,22 +168,21 @@ class AzureMLWorkspace:
     def list_runs(self) -> list[RunRecord]:
         own = self._records.load_all()
         found: dict[str, RunRecord] = {}
-        looked_at, is_whole = 0, True
-        for page in self._connection.pages(
-            "/jobs", _LIST_VERSION, {"listViewType": "ActiveOnly", "jobType": "Command"}
-        ):
-            if looked_at >= _LOOKED_AT or len(found) >= _LISTED:
-                is_whole = False
-                break
-            looked_at += len(page)
+        is_whole = True
+        pages = self._connection.pages("/jobs", _LIST_VERSION, {"listViewType": "ActiveOnly", "jobType": "Command"})
+        for number, page in enumerate(pages, 1):
             for job in page:
                 properties = job.get("properties") or {}
                 run = str(job.get("name") or "")
                 if run in own or properties.get("experimentName") == self._experiment:
                     with suppress(NotFound):  # deleted since
                         found[run] = self._listed(run, own.get(run), job)
+            if number == _PAGES or len(found) >= _LISTED:
+                is_whole = False
+                break
         for run, record in own.items():
-            if run not in found and (not is_whole or not record.is_final):
+            never_came = record.studio_url is None
+            if run not in found and (never_came or not is_whole or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return sorted(found.values(), key=lambda record: (record.created_at, record.run), reverse=True)
@@ -220,6 +225,8 @@ class AzureMLWorkspace:
         record = self.read(run)
         if record.is_final:
             return
+        look = self._looks.last(run)
+        is_ours = self._records.load(run) is not None or (look is not None and is_of_amlctl(look.document))
         answer = self._connection.workspace("POST", f"/jobs/{run}/cancel", _CANCEL_VERSION, accept=(400, 404, 409))
         self._looks.forget(run)
         if answer.status == 404:  # recorded, and never handed over
@@ -228,8 +235,8 @@ class AzureMLWorkspace:
             self._keep(record)
         elif answer.status >= 400:
             if not self.read(run).is_final:
-                raise self._connection.error(answer, "POST", self._connection.place.id + f"/jobs/{run}")
-        elif self._records.load(run) is not None or load_record(self._store, run) is not None:
+                raise self._connection.error(answer, "POST", self._connection.place.path + f"/jobs/{run}")
+        elif is_ours:
             record.reached(RunState.CANCEL_REQUESTED, self._clock())
             self._records.save(record)
 

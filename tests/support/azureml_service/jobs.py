@@ -24,7 +24,7 @@ _CHANGEABLE = ("description", "displayName", "isArchived")
 
 
 class Jobs:
-    """Thread-safe. `run` starts a new job; `strangers` are documents of other kinds that a list has, too."""
+    """Thread-safe. `run` starts a new job; `strangers` are documents that a list begins with, of other kinds, too."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Jobs:
         if tag := query.get("tag"):
             key, is_pair, value = tag.partition("=")
             found = [job for job in found if key in job.tags and (not is_pair or job.tags[key] == value)]
-        documents = [job.document(self._place) for job in found] + self.strangers
+        documents = self.strangers + [job.document(self._place) for job in found]
         if kind := query.get("jobType"):
             documents = [one for one in documents if (one.get("properties") or {}).get("jobType") == kind]
         start, _, is_empty = query.get("$skip", "0").partition("e")
