@@ -106,6 +106,14 @@ def _project_checks(project: Project) -> Iterator[Check]:
 
 def _folders(project: Project) -> Check:
     name = "folders"
+    try:
+        return _placed(project, name)
+    except OSError as error:
+        return Check(name, False, f"{error.filename}: {error.strerror}", "check the rights of that folder")
+
+
+def _placed(project: Project, name: str) -> Check:
+    """Whether all lie where they belong. Raises OSError."""
     if not project.pipeline_dir.is_dir():
         return Check(name, False, "there is no pipeline/ folder", "amlctl init")
     for folder in (project.data_blobs_dir, project.outputs_dir, project.state_dir):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
 from amlctl.operations.doctor import BIG_FILE_BYTES, run_checks
 from tests.support.bench import Bench
+from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 
 
 def checks(bench: Bench) -> dict[str, Check]:
@@ -123,3 +125,16 @@ def test_a_broken_compute_file_is_told_once(bench: Bench) -> None:
     assert broken.name == "compute"
     assert "run the same command again" in broken.hint
     assert {"store", "environment"} <= {check.name for check in found}
+
+
+@ROOT_READS_ALL
+def test_a_folder_that_cannot_be_read_is_a_finding(bench: Bench) -> None:
+    bench.project.settings_file.touch()
+    bench.project.pipeline_dir.chmod(0)
+    program = "import sys; from amlctl.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    done = run_without_root_rights(program, "doctor", "--json", "--project", str(bench.project.root))
+    bench.project.pipeline_dir.chmod(0o755)
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert not found["folders"]["ok"]
+    assert "Permission denied" in found["folders"]["message"]
+    assert {"code", "store", "environment"} <= found.keys()
