@@ -20,10 +20,11 @@ _RANGE_BYTES = 8 << 20
 
 
 def damaged(dataset: str, path: str, where: str) -> IntegrityError:
-    return IntegrityError(
-        f"the store's copy of {path} is damaged ({where})",
-        hint=f"{repair_command(dataset)}, where a good copy is on this machine",
-    )
+    mend = f"{repair_command(dataset)}, where a good copy is on this machine"
+    if where.startswith("mirror/"):
+        told = f"the store's copy of {path} is not that of the snapshot ({where}): replaced by a sync, or damaged"
+        return IntegrityError(told, hint=f"run it again; if that does not help: {mend}")
+    return IntegrityError(f"the store's copy of {path} is damaged ({where})", hint=mend)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from amlctl.core.events import Note
 from amlctl.core.manifest import dataset_folder
 from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
 from amlctl.operations.sync import SyncResult, sync
+from amlctl.transfer.contents import read_content
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import read_tree
@@ -98,6 +99,18 @@ def test_an_older_snapshot_that_was_packed_once_is_still_there(clones: Clones, o
     one.sync()
     clones["two"].pull(snapshot=old.snapshot)
     assert clones["two"].tree == {"changed": b"old", "same": b"same"}
+
+
+def test_whoever_reads_what_is_being_replaced_is_told_to_try_again(clones: Clones, one: Clone) -> None:
+    one.make(random_tree(1))
+    first = one.sync(layout="mirror")
+    manifest = clones.manifest()
+    one.make(dict.fromkeys(random_tree(1), b"newer"))
+    one.sync()
+    assert clones.manifest().snapshot != first.snapshot
+    with pytest.raises(IntegrityError, match="replaced by a sync") as caught:
+        read_content(clones.store, manifest, manifest.entries[0])
+    assert caught.value.hint.startswith("run it again")
 
 
 @pytest.mark.parametrize("harm", ["flip", "delete"])
