@@ -67,6 +67,13 @@ class Project:
             raise UsageError(f"{path!r} can be no dataset: the store keeps the name HEAD for itself")
         return name
 
+    def typed_path(self, path: str, cwd: Path) -> Path:
+        """The file or folder that PATH means, with the same readings: the first under `data_blobs/` or `pipeline/` that
+        exists, else the first that exists, else the first under these; absolute, also where it is none of all."""
+        typed = [Path(os.path.abspath(base / path)) for base in (cwd, self.root, self.data_blobs_dir)]
+        inside = [one for one in typed if {self.data_blobs_dir, self.pipeline_dir} & {one, *one.parents}]
+        return next((one for one in [*inside, *typed] if os.path.lexists(one)), (inside or typed)[0])
+
     def dataset_path(self, dataset: str) -> Path:
         return self.data_blobs_dir / dataset
 

@@ -121,3 +121,22 @@ def test_local_state_that_cannot_be_made(project: Project) -> None:
     project.state_dir.write_text("")
     with pytest.raises(RightsError, match=r"\.amlctl"):
         project.ensure_state_dir()
+
+
+@pytest.mark.parametrize(
+    ("path", "cwd", "meant"),
+    [
+        ("data_blobs/working/x", "", "data_blobs/working/x"),
+        ("working/x", "", "data_blobs/working/x"),
+        ("working/x/gone", "", "data_blobs/working/x/gone"),
+        ("x/gone", "data_blobs/working", "data_blobs/working/x/gone"),
+        ("data_blobs/working/x", "pipeline", "data_blobs/working/x"),
+        ("pipeline/gone.py", "", "pipeline/gone.py"),
+        ("outputs", "", "outputs"),
+    ],
+)
+def test_what_a_typed_path_means(project: Project, path: str, cwd: str, meant: str) -> None:
+    (project.data_blobs_dir / "working/x").mkdir(parents=True, exist_ok=True)
+    project.outputs_dir.mkdir(exist_ok=True)
+    assert project.typed_path(path, project.root / cwd) == project.root / meant
+    assert project.typed_path("/etc/none", project.root) == Path("/etc/none")

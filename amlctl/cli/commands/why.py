@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +28,6 @@ def why(
     """Explain a path: is it ignored, by which rule of which file; which dataset and pack hold it."""
     call = invocation(ctx)
     app_ = call.app
-    absolute = Path(os.path.abspath(call.cwd / path))
+    absolute = app_.project.typed_path(path, call.cwd)
     found = operation(app_.project, app_.store, absolute, app_.settings.sync.ignore, call.reporter)
     call.result(found.to_json(), lambda style, width: data.why_lines(found, style))
