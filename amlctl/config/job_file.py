@@ -17,7 +17,7 @@ from amlctl.config.conda_file import conda_environment
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
 from amlctl.core.distribution import DISTRIBUTIONS
-from amlctl.core.environment import DEFAULT_IMAGE
+from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
 from amlctl.core.job import CommandJob, JobInput, places_in
 from amlctl.core.settings import did_you_mean
 from amlctl.errors import NotFound, SettingsError
@@ -40,6 +40,7 @@ _REFUSED = {
 _FOLDERS = ("uri_folder", "mltable", "custom_model", "mlflow_model", "triton_model")
 _TYPES = ("uri_file", *_FOLDERS)
 _DATASTORE_PATH = re.compile(r"azureml://(?:.*/)?datastores/[^/]+/paths/.+")
+_IMAGE = re.compile(r"[\w.-]+(?:[/:@][\w.-]+)*")
 _OWN_OUTPUTS = ("saves", "default")
 """Of each job that amlctl or Azure ML makes."""
 _INPUT_MODES = ("ro_mount", "download")
@@ -187,7 +188,7 @@ class _Reader:
         return {"uri": uri, "mode": self._one_of(value, "mode", _OUTPUT_MODES, "rw_mount", *place)}
 
     def _environment(self) -> tuple[str | None, str | None]:
-        """An environment as text for `parse_environment`, or the name of a registered one."""
+        """An environment as text for `parse_environment`, or the id of one that others have made."""
         value = self._file.value.get("environment")
         if value is None:
             return None, None
@@ -201,8 +202,7 @@ class _Reader:
         if str(document.get("os_type") or "linux").lower() != "linux":
             raise self._file.error("os_type is not supported: only linux is", "environment", "os_type")
         if "conda_file" not in document:
-            why = "an image alone is not supported: what is in it cannot be seen here"
-            raise self._file.error(why, "environment", hint=_CONDA)
+            return None, EnvironmentSpec(image=self._image(document), is_bare=True).id
         conda = document["conda_file"]
         if isinstance(conda, str):
             shown = f"{Path(self._file.source).parent / conda}"
@@ -213,6 +213,12 @@ class _Reader:
             file = self._file.below("environment", "conda_file")
         conda_environment(file)  # its errors name the file that it stands in
         return json.dumps({"image": document.get("image") or DEFAULT_IMAGE, "conda_file": file.value}), None
+
+    def _image(self, environment: Mapping[str, Any]) -> str:
+        image = environment.get("image")
+        if not isinstance(image, str) or not _IMAGE.fullmatch(image):
+            raise self._file.error(f"{image!r} is no image", "environment", "image", hint=_CONDA)
+        return image
 
     def _resources(self) -> Mapping[str, Any]:
         resources = self._known("resources", ("instance_count", *_NODE_ONLY_RESOURCES))

@@ -18,13 +18,16 @@ RUNTIME_REQUIREMENT = "xxhash>=3.4"
 DEFAULT_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
 """Base image on Azure ML; the local workspace ignores it, but it is part of the id so that both agree."""
 
+_IMAGE, _REGISTERED = "image:", "azureml:"
+
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
     """A parsed conda file. `conda` holds conda's own match specs (without python), `pip` pip's lines as written.
 
     `python` is the wanted version as written (`3.11`, `>=3.10`, or empty for any); `is_current` means: the
-    interpreter that amlctl runs in, and nothing is made. `registered` names one that is in Azure ML already
+    interpreter that amlctl runs in, and nothing is made. `is_bare`: the image alone, with whatever it has in it.
+    `registered` names one that is in Azure ML already
     (`azureml:NAME:VERSION`, or the address of one in a registry), and then that is all there is to say.
     """
 
@@ -35,6 +38,7 @@ class EnvironmentSpec:
     pip: tuple[str, ...] = ()
     source: str = ""
     is_current: bool = False
+    is_bare: bool = False
     registered: str = ""
 
     def normalised(self) -> Mapping[str, Any]:
@@ -48,9 +52,11 @@ class EnvironmentSpec:
 
     @property
     def id(self) -> str:
-        """32 hex digits (sha256, cut), `current`, or the name of a registered one."""
+        """32 hex digits (sha256, cut), `current`, `image:` with an image's name, or the name of a registered one."""
         if self.is_current:
             return "current"
+        if self.is_bare:
+            return _IMAGE + self.image
         if self.registered:
             return self.registered
         text = json.dumps(self.normalised(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -61,4 +67,11 @@ def environment_without_file(environment_id: str) -> Optional[EnvironmentSpec]:
     """The one that its id says all of; None where a conda file is needed."""
     if environment_id == "current":
         return EnvironmentSpec(is_current=True)
-    return EnvironmentSpec(registered=environment_id) if environment_id.startswith("azureml:") else None
+    if environment_id.startswith(_IMAGE):
+        return EnvironmentSpec(image=environment_id[len(_IMAGE) :], is_bare=True)
+    return EnvironmentSpec(registered=environment_id) if environment_id.startswith(_REGISTERED) else None
+
+
+def is_of_others(environment_id: str) -> bool:
+    """Whether others have made what is in it, so that it may lack what the runtime needs."""
+    return environment_id.startswith((_IMAGE, _REGISTERED))

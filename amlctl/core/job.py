@@ -28,7 +28,8 @@ class JobInput:
 class CommandJob:
     """What the file says; None and empty: nothing. `folder` is what its paths are relative to.
 
-    `environment` is text as `parse_environment` takes it; `environment_name` one that is registered in Azure ML.
+    `environment` is text as `parse_environment` takes it; `environment_name` is the id of one that
+    others have made: it is registered in Azure ML, or an image alone.
     `outputs` has the type of each, `output_places` what `JobCommand` has. `node` is what is asked of Azure ML's nodes,
     in the file's own words (`resources`, `queue_settings`, `identity`); `node_only` are all keys that mean nothing
     elsewhere, `unsupported` those that mean nothing to amlctl, each as `file:line: key`. `places` tells the `file:line`
@@ -63,8 +64,9 @@ class JobCommand:
     """What a run's record keeps of it: the command, and by name what stands for an input and an output.
 
     An input is `{"value": text}`, `{"dataset": name}`, or `{"asset": "azureml:NAME:VERSION", "type", "mode"}` for data
-    that Azure ML brings to its nodes; an output `uri_folder` or `uri_file`. An output that goes to a datastore, and not
-    to the run's own folder, has `{"uri", "mode"}` in `output_places`.
+    that Azure ML brings to its nodes, also from an address in the place of the name; an output `uri_folder` or
+    `uri_file`. An output that goes to a datastore, and not to the run's own folder, has `{"uri", "mode"}` in
+    `output_places`.
     """
 
     text: str

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from amlctl.core.asset import AssetName, is_registry_environment, parse_asset
-from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.asset import AssetName, is_address, is_registry_environment, parse_asset
+from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.job import JobCommand
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.operations.job_request import told_at
@@ -26,7 +26,8 @@ def with_present_assets(spec: RunSpec, workspace: Workspace) -> RunSpec:
     Raises NotFound, UsageError (data of another type), SettingsError (a workspace that has no such things).
     """
     job = spec.job
-    if not spec.environment.registered and (job is None or not (job.assets or job.output_places)):
+    is_plain = not is_of_others(spec.environment.id)
+    if is_plain and (job is None or not (job.assets or job.output_places)):
         return spec
     if not isinstance(workspace, KeepsAssets):
         raise _is_of_azure_ml(spec, workspace)
@@ -42,6 +43,8 @@ def with_present_assets(spec: RunSpec, workspace: Workspace) -> RunSpec:
 def _present_job(job: JobCommand, assets: RegisteredAssets, places: Mapping[str, str]) -> JobCommand:
     inputs = {name: dict(one) for name, one in job.inputs.items()}
     for name, one in job.assets.items():
+        if is_address(one["asset"]):
+            continue  # the nodes go there
         with told_at(places.get(f"inputs.{name}", "")):
             found = _found("data", one["asset"], assets.data(_parsed(one["asset"])))
             if found.type and found.type != one["type"]:
@@ -73,17 +76,24 @@ def _found(kind: str, name: str, found: PresentAsset | None) -> PresentAsset:
 def _is_of_azure_ml(spec: RunSpec, workspace: Workspace) -> SettingsError:
     """The first of those things, with its line."""
     found: list[tuple[str, str, str]] = []
-    if name := spec.environment.registered:
+    if is_of_others(spec.environment.id):
         hint = "write environment with image and conda_file, or type --env-from current"
-        found.append(("environment", f"the environment {name} is registered in Azure ML", hint))
+        name = spec.environment.registered
+        what = f"the environment {name} is registered in Azure ML" if name else "an image alone is for Azure ML"
+        found.append(("environment", what, hint))
     if spec.job is not None:
         for name, one in spec.job.assets.items():
-            what = f"the data {one['asset']} is registered in Azure ML"
+            asset = one["asset"]
+            what = (
+                f"{asset} is brought by Azure ML"
+                if is_address(asset)
+                else f"the data {asset} is registered in Azure ML"
+            )
             found.append((f"inputs.{name}", what, "name a folder or file below data_blobs/"))
         for name, one in spec.job.output_places.items():
             what = f"{one['uri']} is in Azure ML"
             found.append((f"outputs.{name}", what, "without path it is a folder of the run's outputs/"))
     key, what, hint = found[0]
     place = spec.places.get(key, "")
-    told = f"{what}, and workspace {workspace.name} is not"
+    told = f"{what}, and workspace {workspace.name} is not there"
     return SettingsError(f"{place}: {told}" if place else told, hint=hint)

@@ -12,8 +12,8 @@ from typing import Any
 
 from amlctl.config.conda_file import parse_environment
 from amlctl.config.job_file import read_job
-from amlctl.core.asset import AssetName, is_registry_environment, parse_asset
-from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.asset import is_address, is_registry_environment, parse_asset
+from amlctl.core.environment import EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import CommandJob, JobCommand, JobInput
@@ -68,7 +68,7 @@ def read_job_request(
         if one.value is not None:
             inputs[name] = {"value": one.value}
         elif asset := _asset(job, name, one, project, store):
-            inputs[name] = {"asset": str(asset), "type": one.type, "mode": one.mode or "ro_mount"}
+            inputs[name] = {"asset": asset, "type": one.type, "mode": one.mode or "ro_mount"}
         else:
             inputs[name] = {"dataset": _dataset(job, name, one, path.parent, project, sink)}
     datasets = {name: one["dataset"] for name, one in inputs.items() if "dataset" in one}
@@ -171,19 +171,24 @@ def _environment(
     if request.env_from_current:
         return None
     if job.environment_name is not None:
-        if parse_asset(job.environment_name) is None and not is_registry_environment(job.environment_name):
+        spec = environment_without_file(job.environment_name)
+        if spec is None or (spec.registered and not _is_known_form(spec.registered)):
             raise _at(job, "environment", SettingsError)(
                 f"the environment {job.environment_name} is not supported",
                 hint="azureml:NAME:VERSION, azureml:NAME@latest, "
                 "azureml://registries/REGISTRY/environments/NAME/versions/VERSION, or image and conda_file",
             )
-        return EnvironmentSpec(registered=job.environment_name), None
+        return spec, None
     if job.environment is None:
         return None
     spec = parse_environment(job.environment, source)
     if is_local:
         sink(Note(f"the image {spec.image} is not used on this machine; the conda file is"))
     return replace(spec, source=source), job.environment
+
+
+def _is_known_form(name: str) -> bool:
+    return parse_asset(name) is not None or is_registry_environment(name)
 
 
 def _dataset(job: CommandJob, name: str, one: JobInput, folder: Path, project: Project, sink: EventSink) -> str:
@@ -211,24 +216,26 @@ def _dataset(job: CommandJob, name: str, one: JobInput, folder: Path, project: P
     return dataset
 
 
-def _asset(job: CommandJob, name: str, one: JobInput, project: Project, store: Store) -> AssetName | None:
-    """Registered data; None where a dataset is meant: the latest of a name, too, that `data_blobs/` or the store has"""
+def _asset(job: CommandJob, name: str, one: JobInput, project: Project, store: Store) -> str:
+    """Registered data, or an address; empty for a dataset, as is the latest of a name that `data_blobs/` or the store
+    has.
+    """
     asset = parse_asset(one.path)
-    if asset is None:
-        return None
-    if not asset.version:
+    if asset is None and not is_address(one.path):
+        return ""
+    if asset is not None and not asset.version:
         is_dataset = project.dataset_path(asset.name).exists() or read_head(store, asset.name) is not None
         if is_dataset:
-            return None
+            return ""
     if one.type not in ("uri_file", "uri_folder"):
         raise _at(job, f"inputs.{name}", SettingsError)(
-            f"registered data of type {one.type} is not supported", hint="type: uri_file or uri_folder"
+            f"data of type {one.type} is not supported, unless it is a dataset", hint="type: uri_file or uri_folder"
         )
     if name in _OWN_INPUTS:
         raise _at(job, f"inputs.{name}", SettingsError)(
-            f"an input named {name} cannot be registered data", hint="give it another name"
+            f"an input named {name} has to be a dataset", hint="give it another name"
         )
-    return asset
+    return one.path
 
 
 def _named_dataset(job: CommandJob, place: str, path: str) -> str:

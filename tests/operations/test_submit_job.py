@@ -174,7 +174,8 @@ def test_a_data_asset_by_its_name(bench: Bench) -> None:
     [
         ("command: x\ncode: ../none\n", NotFound, 2, "../none"),
         ("command: x\ninputs:\n  d: {path: ../elsewhere}\n", UsageError, 3, "data_blobs"),
-        ("command: x\ninputs:\n  d: {path: 'https://example.org/x'}\n", SettingsError, 3, "address"),
+        ("command: x\ninputs:\n  d: {path: 'https://example.org/x'}\n", SettingsError, 3, "is brought by Azure ML"),
+        ("command: x\ninputs:\n  d: {path: 'http://example.org/x'}\n", SettingsError, 3, "address"),
         ("command: x\ninputs:\n  d: {path: 'azureml:titanic:3'}\n", SettingsError, 3, "registered in Azure ML"),
         (
             "command: x\noutputs:\n  o:\n    path: azureml://datastores/d/paths/o/\n",
@@ -196,11 +197,20 @@ def test_what_cannot_be_run_here_is_named(
     assert message in str(caught.value)
 
 
-def test_a_registered_environment(bench: Bench) -> None:
-    bench.write("jobs/e.yml", "command: echo ran\nenvironment: azureml:sklearn@latest\n")
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ("azureml:sklearn@latest", "is registered in Azure ML"),
+        ("azureml://registries/azureml/environments/sklearn-1.5/labels/latest", "is registered in Azure ML"),
+        ("{image: library/python:3.12}", "an image alone is for Azure ML"),
+    ],
+)
+def test_an_environment_that_others_have_made(bench: Bench, environment: str, told: str) -> None:
+    bench.write("jobs/e.yml", f"command: echo ran\nenvironment: {environment}\n")
     with pytest.raises(SettingsError) as caught:
         bench.submit("jobs/e.yml", env_from_current=False)
     assert "jobs/e.yml:2: " in caught.value.message
+    assert told in caught.value.message
     assert "--env-from current" in caught.value.hint
     assert bench.submit("jobs/e.yml").record.status == "Completed"
 

@@ -15,6 +15,7 @@ from amlctl.workspaces.azureml.job import JobParts, job_body
 from tests.contract.test_azureml import settings_for
 from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
 from tests.support.azureml_service import AzureMLService
+from tests.support.azureml_service.place import asset_of
 from tests.support.runs import make_project
 
 _JOB = """\
@@ -173,6 +174,26 @@ def test_what_is_registered_in_the_workspace_is_used(amlctl: Amlctl, project: Pa
     assert not [call for call in done.calls if call.method == "PUT" and "/environments/" in call.path]
     again = amlctl("--json", "submit", "--from", run)
     assert again.document["status"] == "Completed", again.err
+
+
+def test_an_image_and_addresses_go_to_azure_ml(amlctl: Amlctl, project: Path, registered: AzureMLService) -> None:
+    address = f"https://{registered.storage.azurite.account}.blob.core.windows.net/theirs/table.csv"
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(
+        "command: cat ${{inputs.table}} > outputs/table.csv\nenvironment: {image: example.org/python:3.11}\n"
+        f"inputs:\n  table: {{type: uri_file, path: '{address}'}}\n"
+    )
+    done = amlctl("--json", "submit", "jobs/job.yml")
+    assert (done.code, done.document["environment"]) == (0, "image:example.org/python:3.11"), done.err
+    run = done.document["run"]
+    assert (project / "outputs" / run / "table.csv").read_text() == "1,2\n"
+    asked = registered.job(run).asked
+    assert asked["inputs"]["table"] == {"jobInputType": "uri_file", "mode": "ReadOnlyMount", "uri": address}
+    _, version = asset_of(asked["environmentId"], "environments") or ("", "")
+    made = registered.environments.document("amlctl-env", version)
+    assert made is not None
+    assert (made["properties"]["image"], "condaFile" in made["properties"]) == ("example.org/python:3.11", False)
+    assert amlctl("--json", "submit", "--from", run).document["status"] == "Completed"
 
 
 def test_an_environment_of_a_registry_is_named_as_it_is(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:

@@ -135,7 +135,7 @@ def test_distributions(tmp_path: Path, distribution: str, instances: int, expect
         ("command: x\ninputs:\n  a: [1]\n", 3, "text, a number", ""),
         ("command: x\noutputs:\n  a:\n    path: ./results\n", 4, "path", "leave it out"),
         ("command: x\noutputs:\n  a:\n    mode: direct\n", 4, "direct", "rw_mount"),
-        ("command: x\nenvironment:\n  image: i\n", 2, "image alone", "conda_file"),
+        ("command: x\nenvironment:\n  image: 'a b'\n", 3, "no image", "conda_file"),
         ("command: x\nenvironment:\n  build: {path: .}\n", 3, "build", "conda_file"),
         ("command: x\nenvironment:\n  conda_file:\n    dependencies:\n      - 7\n", 5, "no text", ""),
         ("command: x\ndistribution:\n  type: ray\n", 3, "ray", "pytorch"),

@@ -55,7 +55,7 @@ class Environments:
     def _make(self, spec: EnvironmentSpec, version: str) -> None:
         properties = {
             "image": spec.image,
-            "condaFile": json.dumps(conda_document(spec), indent=2),
+            **({} if spec.is_bare else {"condaFile": json.dumps(conda_document(spec), indent=2)}),
             "osType": "Linux",
             "isAnonymous": False,
             "isArchived": False,
@@ -72,6 +72,8 @@ def environment_id(connection: Connection, version: str) -> str:
 
 def version_of(spec: EnvironmentSpec) -> str:
     """32 hex digits of the content."""
+    if spec.is_bare:
+        return hashlib.sha256(spec.id.encode()).hexdigest()[:32]
     if not spec.is_current:
         return spec.id
     text = json.dumps([DEFAULT_IMAGE, conda_document(spec)], sort_keys=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from amlctl.core.environment import RUNTIME_REQUIREMENT
+from amlctl.core.environment import RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.run import RunRecord, RunState, is_final
 
 SERVERLESS = "serverless"
@@ -42,7 +42,7 @@ class JobParts:
     """Resource ids, and addresses of the store that end with a slash. `compute_id` is None for serverless.
 
     `saves_uri` is where the run may write: its own folder, or the whole store where it produces datasets.
-    `data_ids` are those of the registered data that inputs of a job file are.
+    `data_uris` are ids of registered data, and addresses, of a job file's inputs.
     """
 
     code_id: str
@@ -50,7 +50,7 @@ class JobParts:
     compute_id: str | None
     store_uri: str
     saves_uri: str
-    data_ids: Mapping[str, str] = field(default_factory=dict)
+    data_uris: Mapping[str, str] = field(default_factory=dict)
     is_identity_based: bool = False
 
 
@@ -66,7 +66,7 @@ def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> 
         "environmentId": parts.environment_id,
         "inputs": {
             "store": {"jobInputType": "uri_folder", "mode": "ReadOnlyMount", "uri": parts.store_uri},
-            **_given_inputs(record, parts.data_ids),
+            **_given_inputs(record, parts.data_uris),
         },
         "outputs": {
             "saves": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": parts.saves_uri},
@@ -95,10 +95,10 @@ def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> 
     return {"properties": properties}
 
 
-def _given_inputs(record: RunRecord, ids: Mapping[str, str]) -> dict[str, Any]:
+def _given_inputs(record: RunRecord, uris: Mapping[str, str]) -> dict[str, Any]:
     return {
         name: {"jobInputType": record.inputs[name]["type"], "mode": _MODES[record.inputs[name]["mode"]], "uri": uri}
-        for name, uri in ids.items()
+        for name, uri in uris.items()
     }
 
 
@@ -117,7 +117,7 @@ def _in_camel_case(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
-    if record.environment.startswith("azureml:"):
+    if is_of_others(record.environment):
         environment = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment)
     else:
         environment = ""

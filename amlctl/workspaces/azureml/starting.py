@@ -64,10 +64,10 @@ class Starter:
             compute_id=self._compute(record),
             store_uri=store_uri,
             saves_uri=store_uri + ("" if record.produces else run_prefix(record.run)),
-            data_ids={
-                name: data_asset_id(connection, asset)
+            data_uris={
+                name: one["asset"] if asset is None else data_asset_id(connection, asset)
                 for name, one in (record.job.assets.items() if record.job else ())
-                if (asset := parse_asset(one["asset"]))
+                for asset in (parse_asset(one["asset"]),)
             },
             is_identity_based=is_identity_based,
         )
