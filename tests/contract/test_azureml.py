@@ -312,7 +312,9 @@ def test_image_build_comes_before_the_log(bench: Bench, azureml: AzureMLService)
 def test_image_that_cannot_be_built(bench: Bench, azureml: AzureMLService) -> None:
     azureml.environments.built.clear()
     azureml.faults.image_build_fails = True
+    azureml.faults.image_build_s = 0.5  # so that its log is seen before it is written anew
     run = bench.start(LINES)
+    assert b"Pip failed" in followed(bench, run)
     record = bench.finished(run)
     assert (record.status, record.exit_code) == ("Failed", None)
     assert record.error is not None

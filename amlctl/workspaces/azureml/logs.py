@@ -138,11 +138,12 @@ class Logs:
             return _key_of(name, files)
         main, build = _key_of(names[0], files), _build_log(files)
         if main in files or record.is_final:
-            if stream.is_building and main != build:
+            if stream.is_building:  # what came last of its log, or all of it, should it have been written anew
                 shown = stream.before[stream.base :]
                 whole = self._whole(record.run, build or "", files)
                 stream.before += whole[len(shown) :] if whole.startswith(shown) else whole
-                stream.base, stream.is_building = len(stream.before), False
+                stream.base = len(stream.before) - (len(whole) if main == build else 0)
+                stream.is_building = False
             return main
         if build is None:
             return main
