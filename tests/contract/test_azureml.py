@@ -401,6 +401,18 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
         bench.store.get(f"runs/{name}/record.json")
 
 
+def test_a_list_waits_for_no_logs(azureml: AzureMLService, tmp_path: Path) -> None:
+    pauses: list[float] = []
+    with opened_bench(azureml, tmp_path, settle=pauses.append) as bench:
+        run = bench.start("print('last')")
+        azureml.job(run).wait()
+        [listed] = bench.workspace.list_runs()
+        assert (listed.run, listed.status, listed.exit_code, pauses) == (run, "Completed", 0, [])
+        assert listed.times["Completed"]
+        assert bench.workspace.read(run) == listed
+        assert bench.store.get(f"runs/{run}/logs/std_log.txt") == b"last\n"
+
+
 def test_a_list_in_a_busy_workspace_asks_for_a_few_pages(bench: Bench, azureml: AzureMLService) -> None:
     """What was submitted here is in it, however old; a run that goes on is looked at."""
     old, going = bench.run("pass").run, bench.start(WAITS_FOR_A_SIGNAL)

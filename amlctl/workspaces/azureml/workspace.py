@@ -302,8 +302,17 @@ class AzureMLWorkspace:
             return own
         properties = job.get("properties")
         status = str(properties.get("status") if isinstance(properties, Mapping) else "")
+        if not is_final(status):
+            return watched(own, {"status": status}, self._clock())
         # The list has no times and no reason; who has ended is looked at once more, and then never again.
-        return self.read(run) if is_final(status) else watched(own, {"status": status}, self._clock())
+        look = self._looks.at(run)
+        is_plain = status != RunState.FAILED.value and not own.produces
+        if look is None or look.status != status or self._is_settled(look) or not is_plain:
+            return self.read(run)
+        from amlctl.workspaces.azureml.ending import ended
+
+        # Its log may still come in, and is not waited for here: a list may have many such runs.
+        return ended(watched(own, look.document, self._clock()), look.document, None, self._clock())
 
     def _finish(self, record: RunRecord, look: Look) -> RunRecord:
         """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
