@@ -60,7 +60,8 @@ def run_checks(
         found += _workspace_checks(project, load_settings, open_workspace)
         if found_failed(found, "login") or found_failed(found, "workspace"):
             return found
-        found += _store_checks(open_store)
+        told = {check.message for check in found if not check.ok}
+        found += [check for check in _store_checks(open_store) if check.message not in told]
         found += _environment_checks(project, open_workspace)
     except AmlctlError as error:
         found.append(_failed("project", error))

@@ -317,3 +317,11 @@ def test_a_run_is_repeated_in_the_other_workspace(amlctl: Amlctl, project: Path,
         assert again.document[field] == before.document[field]
     assert again.document["workspace"] == second
     assert (project / "outputs" / again.document["run"] / "model.bin").is_file()
+
+
+def test_doctor_tells_one_cause_once(amlctl: Amlctl, service: AzureMLService) -> None:
+    assert amlctl("doctor").code == 0
+    service.storage.default_datastore = "workspacefilestore"
+    done = amlctl("--json", "doctor")
+    assert done.code == 1
+    assert [check["name"] for check in done.document["checks"] if not check["ok"]] == ["datastore"]
