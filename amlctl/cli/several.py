@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.render.json import error_document
 from amlctl.core.events import Warned
-from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound, RightsError
+from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound, RightsError, UsageError
 
-_OF_ONE_DATASET = (NotFound, Conflict, CheckFailed, RightsError)
+_OF_ONE_DATASET = (NotFound, Conflict, CheckFailed, RightsError, UsageError)
 """Errors that end the work on one dataset; any other would hit the next one, too."""
 
 Result = TypeVar("Result")

@@ -31,8 +31,6 @@ from amlctl.errors import IntegrityError
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.stores.contract import Store
 
-_MOST_WORKERS = 8
-
 
 @dataclass(frozen=True)
 class Written:
@@ -76,16 +74,12 @@ def write_manifest(
     )
     data = gzip_bytes(header.encode() + inline)
     key = f"{folder}/{manifest.snapshot}-{content_id(data)}.gz"
-    with ThreadPoolExecutor(_workers(store, len(new))) as pool:
+    with ThreadPoolExecutor(max(1, min(store.concurrency, len(new)))) as pool:
         put = functools.partial(store.put, replace=replace)
         found = [name for name, is_new in zip(new, pool.map(put, new, new.values())) if not is_new]
     if not store.put(key, data, replace=replace):
         found.append(key)
     return Written(key, found)
-
-
-def _workers(store: Store, shards: int) -> int:
-    return max(1, min(_MOST_WORKERS, store.concurrency, shards))
 
 
 def _shards_by_start(manifest: Manifest) -> dict[str, tuple[str, Sequence[FileEntry]]]:
@@ -121,7 +115,7 @@ def read_manifest(store: Store, key: str) -> Manifest:
     shards: dict[str, int] = {}
     if not header.shards:
         decode_section(inline, entries, places, pack_sizes)
-    with ThreadPoolExecutor(_workers(store, len(header.shards))) as pool:
+    with ThreadPoolExecutor(max(1, min(store.concurrency, len(header.shards)))) as pool:
         for name, zipped in zip(
             header.shards, pool.map(lambda name: store.get(f"{folder}/shards/{name}"), header.shards)
         ):

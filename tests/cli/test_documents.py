@@ -89,6 +89,10 @@ def test_status_of_several_of_which_one_fails(data: Cli) -> None:
     assert (answer.code, answer.out) == (4, "working/x  up to date\n")
     assert "there is no dataset working/missing" in answer.err
     assert data("status", "working/missing", "working/none").out == ""
+    os.mkfifo(data.cwd / "data_blobs/working/a-fifo")
+    for command in ("status", "sync"):
+        answer = data(command, "working/a-fifo", "working/x", "--json")
+        assert (answer.code, len(answer.document["datasets"]), answer.document["not_tried"]) == (2, 1, [])
 
 
 def test_status_knows_what_runs_have_published(data: Cli) -> None:
