@@ -70,6 +70,14 @@ class Scan:
     def size_bytes(self) -> int:
         return sum(fields[1] for folder in self.folders for fields in marshal.loads(folder.rows)[1])
 
+    def has_small_files(self, below: int, count: int) -> bool:
+        """Whether that many have bytes, but fewer than `below`."""
+        for folder in self.folders:
+            count -= sum(0 < row.size_bytes < below for row in unpack_rows(folder.rows))
+            if count <= 0:
+                return True
+        return False
+
     def digest(self, seed: bytes = b"") -> bytes:
         """16 bytes that change when any stat data changes. `seed` stands for settings that matter as well."""
         state = xxhash.xxh3_128(seed)

@@ -24,8 +24,8 @@ from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.identify import Identified, OnContent, identify
+from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
-from amlctl.localfs.scan import Scan, unpack_rows
 from amlctl.localfs.sync_state import Base
 from amlctl.operations.dataset_state import (
     LocalState,
@@ -82,6 +82,8 @@ class SyncAttempt:
         head = self._looked.head
         self._layout = options.layout_rules(None if head is None else head.layout)
         self._is_list_lost = False
+        self._under_way = PlainFilesUnderWay(project.state_dir, store.url, dataset)
+        self._in_doubt = self._under_way.paths()
 
     def _tell_overlap(self) -> None:
         for other in self._state.sync.bases(self._store.url):
@@ -109,7 +111,7 @@ class SyncAttempt:
             entries, taken = self._merge(local, head)
             snapshot = identified.snapshot if entries is local else snapshot_id(entries)
             known_now = _also(known, sender)
-            plan = plan_sync(entries, head, self._layout, known_now, sent_bytes=sender.content_bytes)
+            plan = plan_sync(entries, self._sure(head), self._layout, known_now, sent_bytes=sender.content_bytes)
             if self._touches_plain_files(snapshot, head, plan):
                 self._write_alone()
             gone = self._leftovers(entries, is_sure=self._options.yes)
@@ -118,6 +120,7 @@ class SyncAttempt:
                 result = self._result(present.value, entries, head, plan, hashed)
             else:
                 result = self._commit(snapshot, head, plan, known, sender, hashed)
+            self._under_way.end()
         self._agree(local, taken, head, result)
         result = replace(result, not_here=len(taken))
         if self._options.verify and not self._options.repair:
@@ -138,7 +141,7 @@ class SyncAttempt:
             return unchanged
         head, known = self._stored
         entries, _ = self._merge(identified.entries, head)
-        plan = plan_sync(entries, head, self._layout, known)
+        plan = plan_sync(entries, self._sure(head), self._layout, known)
         snapshot = snapshot_id(entries)
         self._touches_plain_files(snapshot, head, plan)
         self._leftovers(entries, is_sure=True)
@@ -199,7 +202,15 @@ class SyncAttempt:
     def _may_skip(self, head: Head) -> bool:
         """Nobody asked for more than that the store holds what is here, in the layout that it has."""
         options = self._options
-        return not (options.verify or options.repair or options.delete) and head.layout == self._layout.written_as
+        asked = options.verify or options.repair or options.delete
+        return not asked and head.layout == self._layout.written_as and not self._in_doubt
+
+    def _sure(self, head: Manifest) -> Manifest:
+        """Without the plain files that an earlier sync from here may have replaced."""
+        if not self._in_doubt:
+            return head
+        entries = [entry for entry in head.entries if entry.path not in self._in_doubt]
+        return replace(head, entries=entries, shards={})
 
     def _unchanged(self, head: Head, files: int, size_bytes: int) -> SyncResult:
         return SyncResult(
@@ -253,7 +264,7 @@ class SyncAttempt:
         is_ours = base == (None if self._looked.head is None else self._looked.head.snapshot)
         if not is_ours or self._layout.name == "mirror" or self._options.repair:
             return None
-        if self._layout.name == "auto" and not _has_many_small(self._scanned, self._layout.pack_below):
+        if self._layout.name == "auto" and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
             return None
 
         def pack(entry: FileEntry, data: bytes) -> None:
@@ -331,6 +342,8 @@ class SyncAttempt:
     ) -> SyncResult:
         store, dataset = self._store, self._dataset
         before = replace(head, pack_sizes={**known.pack_sizes, **head.pack_sizes})
+        if plan.mirror_files:
+            self._under_way.begin(entry.path for entry in plan.mirror_files)
         places, pack_sizes, was_there = send_plan(
             store,
             plan,
@@ -407,12 +420,3 @@ def _also(known: KnownContents, sender: PackSender) -> Known:
         return {**sender.places, **known(rest)} if rest else sender.places
 
     return look_up
-
-
-def _has_many_small(scanned: Scan, below: int) -> bool:
-    count = 0
-    for folder in scanned.folders:
-        count += sum(0 < row.size_bytes < below for row in unpack_rows(folder.rows))
-        if count >= FEW_FILES:
-            return True
-    return False

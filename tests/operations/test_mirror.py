@@ -16,7 +16,7 @@ from amlctl.operations.sync import SyncResult, sync
 from amlctl.transfer.contents import read_content
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
-from tests.support.trees import read_tree
+from tests.support.trees import Tree, read_tree
 
 
 @pytest.fixture
@@ -99,6 +99,32 @@ def test_an_older_snapshot_that_was_packed_once_is_still_there(clones: Clones, o
     one.sync()
     clones["two"].pull(snapshot=old.snapshot)
     assert clones["two"].tree == {"changed": b"old", "same": b"same"}
+
+
+@pytest.mark.parametrize("then", ["went back", "went again", "changed again", "went on", "became packs"])
+def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: Clones, one: Clone, then: str) -> None:
+    before: Tree = {"a": b"before", "b": b"before", "c": b"before"}
+    one.make(before)
+    one.sync(layout="mirror")
+    one.sync_until_settled()
+    one.make({**before, "new": b"stopped"} if then == "went again" else dict.fromkeys(before, b"stopped"))
+
+    def stop(call: Call) -> None:
+        if call.method == "put" and call.key.startswith("mirror/") and call.is_done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Clone(one.project.root, FaultyStore(clones.store, stop)).sync(jobs=1)
+    if then != "went on":
+        one.make({**before, "a": b"later"} if then == "changed again" else before)
+    one.sync(layout="pack" if then == "became packs" else "auto")
+    assert clones.stored() == one.tree
+    if then != "became packs":
+        assert read_tree(_mirror(clones)).items() >= one.tree.items()
+    one.sync()
+    watched = FaultyStore(clones.store, lambda call: None)
+    Clone(one.project.root, watched).sync()
+    assert len(watched.calls) == 1
 
 
 def test_whoever_reads_what_is_being_replaced_is_told_to_try_again(clones: Clones, one: Clone) -> None:
