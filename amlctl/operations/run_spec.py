@@ -124,6 +124,11 @@ def resolve(
     if is_repeat and earlier is not None:
         script, needs = earlier.script, ScriptNeeds()
         path = project.root / earlier.script
+        if not earlier.code:
+            raise NotFound(
+                f"run {earlier.run} is not one of amlctl: no store has its code and data",
+                hint="submit its script, or its job file",
+            )
         if not _is_in_one(code_index_key(earlier.code), store, origin):
             raise NotFound(
                 f"the code of run {earlier.run} is not in the store any more",

@@ -189,6 +189,8 @@ def test_a_plain_job_is_watched_without_a_key_to_the_store(
         assert done.code == 0, done.err
         assert not [call for call in done.calls if call.path.endswith("listSecrets")]
     assert service.job(run).wait() == "Canceled"
+    repeated = amlctl("submit", "--from", run)
+    assert (repeated.code, f"run {run} is not one of amlctl" in repeated.err) == (4, True)
 
 
 def test_a_run_whose_start_nobody_has_confirmed_is_what_it_became(amlctl: Amlctl, service: AzureMLService) -> None:
