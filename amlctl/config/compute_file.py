@@ -11,7 +11,7 @@ from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
 from amlctl.core.settings import did_you_mean
-from amlctl.errors import NotFound, SettingsError
+from amlctl.errors import NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project
 
 _Check = Callable[[Any], Any]
@@ -36,10 +36,10 @@ def read_compute(path: Path) -> ComputeTarget:
 
 
 def list_compute_files(project: Project) -> list[ComputeTarget]:
-    """Every target of `compute/`, by file name. Raises SettingsError, also for two files with one name."""
+    """Every target of `compute/`, by file name. Raises RightsError, SettingsError, also for two files with one name."""
     paths: dict[str, Path] = {}
     targets = []
-    for path in sorted(path for suffix in ("*.yaml", "*.yml") for path in project.compute_dir.glob(suffix)):
+    for path in _files(project.compute_dir):
         try:
             target = read_compute(path)
         except NotFound:
@@ -52,6 +52,16 @@ def list_compute_files(project: Project) -> list[ComputeTarget]:
         paths[target.name] = path
         targets.append(target)
     return targets
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        hint = "mend its rights: what is in it says how many runs may go at a time"
+        raise RightsError(f"{folder} cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _kind(file: YamlDocument) -> str:

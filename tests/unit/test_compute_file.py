@@ -18,6 +18,7 @@ from amlctl.core.compute import (
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.compute_document import present
+from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 
 CLUSTER = """\
 $schema: https://azuremlschemas.azureedge.net/latest/amlCompute.schema.json
@@ -204,3 +205,19 @@ def test_zero_and_false_are_wanted_values() -> None:
 def test_a_local_target_is_no_cluster() -> None:
     assert "type" in {change.field for change in differences(LocalTarget("x"), ClusterTarget("x", "amlcompute"))}
     assert differences(LocalTarget("x", 1, 2), LocalTarget("x", 2)) == [FieldDifference("slots", 1, 2)]
+
+
+@ROOT_READS_ALL
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    write(tmp_path, "type: local\nslots: 3\n", "local.yaml")
+    (tmp_path / "compute").chmod(0)
+    try:
+        listed = run_without_root_rights(
+            "import sys; from pathlib import Path; from amlctl.localfs.project import Project;"
+            "from amlctl.config.compute_file import list_compute_files; list_compute_files(Project(Path(sys.argv[1])))",
+            str(tmp_path),
+        )
+    finally:
+        (tmp_path / "compute").chmod(0o755)
+    assert "RightsError" in listed.stderr
+    assert "compute cannot be read" in listed.stderr
