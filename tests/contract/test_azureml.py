@@ -159,6 +159,12 @@ def test_a_job_that_came_late_is_found_when_the_next_try_is_refused(bench: Bench
     assert bench.run("pass").status == "Completed"
 
 
+def test_what_fails_after_the_run_was_made_does_not_fail_the_run(azureml: AzureMLService, tmp_path: Path) -> None:
+    with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
+        azureml.faults.answer(503, "GET .*/workspaces/[^/]+$", times=5)
+        assert bench.run("pass").status == "Completed"
+
+
 def test_throttling_is_waited_for(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.answer(429, "PUT .*/jobs/", retry_after_s=1)
     azureml.faults.answer(429, "GET .*/details", times=2, retry_after_s=0)
@@ -282,6 +288,7 @@ def test_another_machine_sees_the_run(azureml: AzureMLService, bench: Bench, tmp
     run = bench.start(WAITS_FOR_A_SIGNAL)
     with opened_bench(azureml, tmp_path / "other", experiment=bench.fields["experiment"]) as other:
         other.wait_for_log(run, b"ready")
+        assert run in (other.workspace.read(run).studio_url or "")
         assert [one.run for one in other.workspace.list_runs()] == [run]
         other.workspace.cancel(run)
         ended = other.finished(run)

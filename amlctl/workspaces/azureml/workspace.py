@@ -133,7 +133,9 @@ class AzureMLWorkspace:
         properties = job.get("properties") or {}
         services, status = properties.get("services") or {}, str(properties.get("status") or "")
         page = str((services.get("Studio") or {}).get("endpoint") or "")
-        tenant = self._connection.facts.tenant_id  # remembered, and the first look at the run needs them anyway
+        tenant = ""
+        with suppress(AmlctlError):  # the run is there, whatever becomes of this question
+            tenant = self._connection.facts.tenant_id
         if page and tenant and "tid=" not in page:
             page += f"&tid={tenant}"
         self._records.save(replace(record, studio_url=page or self._studio_url(record.run)))
@@ -148,6 +150,8 @@ class AzureMLWorkspace:
         look = self._looks.at(run, max_age_s=self._timing.fresh_s)
         if known is None and (look is None or is_of_amlctl(look.document)):  # a plain job needs no key to the store
             known = load_record(self._store, run)
+            if known is not None and look is not None and known.studio_url is None:
+                known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
             if known is not None and known.is_final:
                 self._records.save(known)
                 return known
