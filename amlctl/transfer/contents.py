@@ -13,7 +13,7 @@ from amlctl.core.pack import inflate
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.stores.contract import Store
 
-_GAP_BYTES = 256 << 10
+_GAP_BYTES = 64 << 10
 """Members of a pack nearer than this come with one request: its round trip costs more than the bytes between."""
 _RANGE_BYTES = 8 << 20
 """Read at once at most (but one member at least): bounds memory, and lets several requests share one pack."""

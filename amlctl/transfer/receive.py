@@ -28,6 +28,8 @@ from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, p
 from amlctl.transfer.partial import downloaded
 
 _TELL_EVERY_S = 0.1
+_MOST_STRETCHES = 8
+"""Stretches of packs that are in memory at a time, however many files may travel."""
 _MOST_NOTED = 300_000
 """Files whose state after writing is kept: some 300 bytes each."""
 
@@ -86,7 +88,7 @@ def receive(
     """Write `entries` below `target`. `link_objects`: large objects become symlinks into the store's folder, where
     nothing can be written through them.
 
-    Memory is bounded by `max_workers` stretches of packs; `file_workers` other files arrive at a time.
+    Memory is bounded by `max_workers` stretches of packs, at most eight; `file_workers` other files arrive at a time.
     `is_noted`: the result says what was written.
 
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
@@ -106,7 +108,7 @@ def receive(
     stretches, files = receiver.jobs(entries)
     ended: SimpleQueue[Future[None]] = SimpleQueue()
     with (
-        ThreadPoolExecutor(max(1, min(max_workers, len(stretches)))) as few,
+        ThreadPoolExecutor(max(1, min(max_workers, _MOST_STRETCHES, len(stretches)))) as few,
         ThreadPoolExecutor(max(1, min(file_workers, len(files)))) as many,
     ):
         waiting = [few.submit(job) for job in stretches] + [many.submit(job) for job in files]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -55,6 +56,23 @@ def test_who_checks_a_store_sees_no_copies(app: App) -> None:
 def test_a_folder_needs_no_copies(tmp_path: Path) -> None:
     (tmp_path / ".amlctl.toml").write_text("")
     assert isinstance(open_app(tmp_path, {}).store, DirectoryStore)
+
+
+def test_few_files_of_a_pack_cost_their_own_bytes(tmp_path: Path, azurite: Azurite) -> None:
+    rng = random.Random(1)
+    tree = {f"f{number:03}": rng.randbytes(20_000) for number in range(400)}
+    url, variables = f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}
+    with closing(open_blob_store(url, variables)) as store:
+        clone = Clone(tmp_path, store)
+        clone.make(tree)
+        snapshot = clone.sync(pack_below=1 << 20, pack_size=64 << 20).snapshot
+        wanted = list(tree)[::20]
+        for path in wanted:
+            (clone.root / path).unlink()
+        before = store.traffic.received_bytes
+        clone.pull(snapshot=snapshot, theirs=True)
+        assert clone.tree == tree
+        assert store.traffic.received_bytes - before < 1.1 * 20_000 * len(wanted)
 
 
 @pytest.fixture

@@ -54,6 +54,17 @@ def test_a_line_that_slows_down_is_noticed() -> None:
     assert line.carry(0.5 * MIB) == 8 * MIB
 
 
+def test_blocks_that_are_there_already_do_not_make_a_line_fast() -> None:
+    """As where a large upload is taken up again: thousands of its blocks are read, and none is sent."""
+    line = Line()
+    line.carry(0.5 * MIB)
+    for _ in range(1000):
+        line.window.take(BLOCK)
+        line.now_s += 0.001
+        line.window.give_back(BLOCK, has_travelled=False)
+    assert line.window.limit_bytes == 8 * MIB
+
+
 def test_a_pause_is_no_slow_line() -> None:
     line = Line()
     line.carry(100 * MIB)

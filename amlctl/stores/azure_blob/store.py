@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, NotFound, SettingsError
+from amlctl.localfs.memory import use_one_heap
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.connections import Connections
@@ -49,6 +50,7 @@ def open_blob_store(
     Without a `credential` it is the one that the URL, the variables or the login give.
     """
     address, sas = parse_address(url)
+    use_one_heap()
     credential = credential or find_credential(address, sas, variables)
     return AzureBlobStore(address, credential, variables, workers, limits or Limits(), pace, sleep)
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import TypeVar
 
 from amlctl.core.content_id import ContentHasher
@@ -32,6 +33,9 @@ _PACK_BYTES = 80 << 20
 """A pack of the usual size may be under way as a whole: it is in memory anyway."""
 _COPY_POLL_S = 0.1
 _COPY_LONGEST_S = 300.0
+_FILES_AT_ONCE = 6
+"""Large files that are read at a time: their blocks fill the line, and each that is compared with what is there holds
+some blocks besides those in the window."""
 _T = TypeVar("_T")
 
 
@@ -58,6 +62,7 @@ class Uploader:
         self.window = Window(_IN_MEMORY)
         self._memory = BlockMemory(self.window)
         self._pack_window = Window(_PACK_BYTES)
+        self._files = BoundedSemaphore(_FILES_AT_ONCE)
 
     def put_file(self, key: str, body: FileBody, *, replace: bool, with_md5: bool) -> bool:
         """A file of more than `single_bytes`. False where the whole value was there and is not replaced.
@@ -77,7 +82,8 @@ class Uploader:
         if any(len(block.id) != ID_LENGTH for block in waiting):
             waiting, etag = [], self._discard_uncommitted(key, committed)
         there = {block.id for block in committed} | {block.id for block in waiting}
-        blocks, md5 = self._send_file(key, body, committed, there, with_md5=with_md5)
+        with self._files:
+            blocks, md5 = self._send_file(key, body, committed, there, with_md5=with_md5)
         headers = {CONTENT_ID: body.content_id}
         if md5:
             headers["x-ms-blob-content-md5"] = md5
