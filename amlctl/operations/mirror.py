@@ -48,6 +48,12 @@ def refuse_unfit_names(store: Store, dataset: str, files: Sequence[FileEntry]) -
         )
 
 
+def arrived_files(store: Store, dataset: str, files: Sequence[FileEntry]) -> set[FileEntry]:
+    """Those that stand in the store as they are here, as far as it says so."""
+    stored = {entry.key: entry.content_id for entry in store.list(f"mirror/{dataset}/")}
+    return {entry for entry in files if stored.get(mirror_key(dataset, entry.path)) == entry.content_id}
+
+
 def leftovers(
     store: Store, dataset: str, entries: Sequence[FileEntry], *, is_sure: bool, sink: EventSink
 ) -> Sequence[str]:

@@ -54,8 +54,10 @@ def sync(
                     if attempt == _TRIES - 1:
                         raise moved.told from moved
                     sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
-        finally:
-            lease.release()
+        except BaseException:
+            lease.release(is_finished=False)
+            raise
+        lease.release()
     return replace(
         result,
         uploaded_bytes=store.traffic.sent_bytes - sent,

@@ -33,7 +33,7 @@ from amlctl.operations.dataset_state import (
     head_manifest,
     look_at,
 )
-from amlctl.operations.mirror import delete_all, leftovers, refuse_shared_files, refuse_unfit_names
+from amlctl.operations.mirror import arrived_files, delete_all, leftovers, refuse_shared_files, refuse_unfit_names
 from amlctl.operations.sync_result import SyncOptions, SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
@@ -114,6 +114,7 @@ class SyncAttempt:
             plan = plan_sync(entries, self._sure(head), self._layout, known_now, sent_bytes=sender.content_bytes)
             if self._touches_plain_files(snapshot, head, plan):
                 self._write_alone()
+                plan = self._without_arrived(plan)
             gone = self._leftovers(entries, is_sure=self._options.yes)
             present = self._looked.head
             if present is not None and self._is_committed(present, snapshot, head, plan):
@@ -313,6 +314,13 @@ class SyncAttempt:
         if (present and present.version) != (known and known.version):
             told = f"{self._dataset} was synced by another machine"
             raise HeadMoved(Conflict(told, hint="run the same command again"))
+
+    def _without_arrived(self, plan: SyncPlan) -> SyncPlan:
+        """Without the plain files that a sync had sent which was cut off: no manifest names these."""
+        if not self._lease.was_left_unfinished or self._options.repair:
+            return plan
+        arrived = arrived_files(self._store, self._dataset, plan.mirror_files)
+        return replace(plan, mirror_files=[entry for entry in plan.mirror_files if entry not in arrived])
 
     def _touches_plain_files(self, snapshot: str, head: Manifest, plan: SyncPlan) -> bool:
         """Whether some may come, change or go. Raises SettingsError where they cannot have their names, Conflict where

@@ -60,11 +60,15 @@ Body = Union[bytes, Sequence[Buffer], FileBody]
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored value as a listing shows it; `modified_at` in seconds since 1970 UTC."""
+    """A stored value as a listing shows it; `modified_at` in seconds since 1970 UTC.
+
+    `content_id` of a mirrored file, where the store knows it; empty: nobody can say without reading the value.
+    """
 
     key: str
     size_bytes: int
     modified_at: float
+    content_id: str = ""
 
 
 @dataclass(frozen=True)

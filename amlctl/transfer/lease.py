@@ -24,6 +24,8 @@ from amlctl.stores.contract import Store
 
 _STALE_S = 60.0
 _ASK_EVERY_S = 1.0
+_FINISHED = b"{}\n"
+_UNFINISHED = b'{"unfinished": true}\n'
 _FREED_S = 2.0
 """So long the end of a command waits for the network to free it; without that it runs out."""
 
@@ -52,6 +54,9 @@ class MirrorLease:
         self._version: str | None = None
         self._count = 0
         self._is_lost = False
+        self._left = _FINISHED
+        self.was_left_unfinished = False
+        """Once it is held: whether whoever wrote before did not come to an end."""
         self._ended = Event()
         self._lock = Lock()
         self._renewer: Thread | None = None
@@ -73,6 +78,7 @@ class MirrorLease:
                     self._swap(None if found is None else found.version)
                 except Conflict:
                     continue
+                self.was_left_unfinished = found is not None and found.data != _FINISHED
                 self._renewer = Thread(target=self._renew, daemon=True, name="amlctl-lease")
                 self._renewer.start()
                 return
@@ -99,10 +105,11 @@ class MirrorLease:
                 hint="run the same command again",
             )
 
-    def release(self) -> None:
+    def release(self, *, is_finished: bool = True) -> None:
         """Leave it to the next one; once is enough."""
         if self._renewer is None:
             return
+        self._left = _FINISHED if is_finished else _UNFINISHED
         self._ended.set()
         self._renewer.join(_FREED_S)
         self._renewer = None
@@ -120,7 +127,7 @@ class MirrorLease:
                 self._renew_now(unless_sure=False)
         if not self._is_lost:
             with suppress(AmlctlError):  # then it runs out by itself
-                self._store.swap(self._key, b"{}\n", expected=self._version)
+                self._store.swap(self._key, self._left, expected=self._version)
 
     def _is_sure(self) -> bool:
         return self._clock() - self._renewed_at_s < self._stale_s / 2

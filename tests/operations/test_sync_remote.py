@@ -10,8 +10,9 @@ from pathlib import Path
 from threading import Event, Lock
 
 import pytest
+from azure.storage.blob import BlobClient
 
-from amlctl.errors import Conflict
+from amlctl.errors import Conflict, RightsError
 from amlctl.operations.sync import SyncResult, sync
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
@@ -20,7 +21,7 @@ from amlctl.stores.directory import DirectoryStore
 from amlctl.wiring import App, open_app, without_copies
 from tests.support.azurite import Azurite
 from tests.support.clones import DATASET, OPTIONS, Clone, random_tree
-from tests.support.fault_proxy import FaultProxy, Seen, fault_proxy
+from tests.support.fault_proxy import FaultProxy, Reply, Seen, fault_proxy
 from tests.support.trees import write_tree
 
 
@@ -142,6 +143,46 @@ def test_many_machines_at_once_lose_nothing(tmp_path: Path, azurite: Azurite) ->
             list(pool.map(lambda clone: clone.sync(), clones))
         clones[0].pull()
         assert clones[0].tree == {f"{number}/{file}": b"%d" % file for number in range(4) for file in range(5)}
+
+
+def test_a_mirror_that_was_cut_off_goes_on(
+    two: tuple[Clone, Clone, FaultProxy], azurite: Azurite, tmp_path: Path
+) -> None:
+    """What has arrived is named by no manifest yet. A plain file that another program has replaced since goes again."""
+    one, other, proxy = two
+    tree = random_tree(5, 40)
+    one.make(tree)
+    arrived: list[Seen] = []
+    refused = Reply(403, {"x-ms-error-code": "AuthorizationFailure"})
+
+    def cut_off(seen: Seen) -> Reply | None:
+        if seen.verb == "PUT" and "/mirror/" in seen.path:
+            if len(arrived) == 20:
+                return refused
+            arrived.append(seen)
+        return None
+
+    proxy.act = cut_off
+    with pytest.raises(RightsError):
+        one.sync(layout="mirror", jobs=1)
+    with BlobClient.from_blob_url(f"{azurite.url}{_below_account(arrived[0])}", credential=azurite.key) as blob:
+        blob.upload_blob(b"by another program", overwrite=True)
+    proxy.act = lambda seen: None
+    proxy.seen.clear()
+    assert one.sync(layout="mirror").uploaded_blobs == len(tree) - 19
+    sent = [seen.path for seen in proxy.seen if seen.verb == "PUT" and "/mirror/" in seen.path]
+    assert len(sent) == len(tree) - 19
+    assert not {seen.path for seen in arrived[1:]} & set(sent)
+    other.pull()
+    assert other.tree == tree
+    (one.root / "d0/f0").write_bytes(b"changed")
+    proxy.seen.clear()
+    one.sync()
+    assert not [seen for seen in proxy.seen if "comp=list" in seen.path and "mirror" in seen.path]
+
+
+def _below_account(seen: Seen) -> str:
+    return "/" + seen.path.split("?")[0].split("/", 2)[2]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

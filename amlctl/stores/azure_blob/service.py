@@ -172,9 +172,12 @@ class BlobService:
         if answer.code == "ContainerBeingDeleted":
             raise self.error(answer, "")
 
-    def list_page(self, prefix: str, marker: str) -> tuple[list[tuple[str, int, float]], str]:
-        """Names below the store's prefix with sizes and times, and the marker of the next page (empty: none)."""
+    def list_page(self, prefix: str, marker: str, metadata: str = "") -> tuple[list[tuple[str, int, float, str]], str]:
+        """Names below the store's prefix with sizes, times and the value of one name of `metadata`; and the marker of
+        the next page (empty: none)."""
         query = {"comp": "list", "prefix": self._address.prefix + prefix, "maxresults": "5000"}
+        if metadata:
+            query["include"] = "metadata"
         if marker:
             query["marker"] = marker
         answer = self.container("GET", query, accept=(404,))
@@ -188,7 +191,8 @@ class BlobService:
             name = blob.findtext("Name", "")
             size = answer.number(blob.findtext("Properties/Content-Length", "0"))
             modified_at = answer.moment(blob.findtext("Properties/Last-Modified", ""))
-            found.append((name[len(self._address.prefix) :], size, modified_at))
+            said = blob.findtext(f"Metadata/{metadata}", "") if metadata else ""
+            found.append((name[len(self._address.prefix) :], size, modified_at, said))
         return found, root.findtext("NextMarker", "")
 
     def _request(

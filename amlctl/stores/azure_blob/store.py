@@ -196,11 +196,12 @@ class AzureBlobStore:
         return Entry(key, answer.size_bytes, answer.modified_at)
 
     def list(self, prefix: str) -> Iterator[Entry]:
+        metadata = CONTENT_ID.removeprefix("x-ms-meta-") if prefix.startswith("mirror/") else ""
         marker = ""
         while True:
-            page, marker = self._service.list_page(prefix, marker)
-            for key, size_bytes, modified_at in page:
-                yield Entry(key, size_bytes, modified_at)
+            page, marker = self._service.list_page(prefix, marker, metadata)
+            for key, size_bytes, modified_at, said in page:
+                yield Entry(key, size_bytes, modified_at, said)
             if not marker:
                 return
 
