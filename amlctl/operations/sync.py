@@ -42,22 +42,19 @@ def sync(
     """
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
-    lease = MirrorLease(store, dataset, sink, clock=clock)
-    with local_state(project, f"amlctl sync {dataset}", sink) as state:
-        try:
-            for attempt in range(_TRIES):
-                try:
-                    with ended_by_interrupt(store):
-                        result = SyncAttempt(project, store, dataset, options, state, lease, sink).run()
-                    break
-                except HeadMoved as moved:
-                    if attempt == _TRIES - 1:
-                        raise moved.told from moved
-                    sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
-        except BaseException:
-            lease.release(is_finished=False)
-            raise
-        lease.release()
+    with (
+        MirrorLease(store, dataset, sink, clock=clock) as lease,
+        local_state(project, f"amlctl sync {dataset}", sink) as state,
+    ):
+        for attempt in range(_TRIES):
+            try:
+                with ended_by_interrupt(store):
+                    result = SyncAttempt(project, store, dataset, options, state, lease, sink).run()
+                break
+            except HeadMoved as moved:
+                if attempt == _TRIES - 1:
+                    raise moved.told from moved
+                sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
     return replace(
         result,
         uploaded_bytes=store.traffic.sent_bytes - sent,

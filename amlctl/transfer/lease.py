@@ -31,7 +31,10 @@ _FREED_S = 2.0
 
 
 class MirrorLease:
-    """Of one dataset. Taken and released by one thread; a second one renews it; any may check it."""
+    """Of one dataset. Taken and released by one thread; a second one renews it; any may check it.
+
+    Its `with` releases it where it was taken; what leaves the `with` by an error is left as unfinished.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,12 @@ class MirrorLease:
         self._ended = Event()
         self._lock = Lock()
         self._renewer: Thread | None = None
+
+    def __enter__(self) -> MirrorLease:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.release(is_finished=kind is None)
 
     @property
     def is_held(self) -> bool:

@@ -37,8 +37,7 @@ def make_newest(
     """
     header = read_header(store, manifest_key)
     produced = HeadValue(header.snapshot, manifest_key, header.layout)
-    lease = MirrorLease(store, dataset, sink)
-    try:
+    with MirrorLease(store, dataset, sink) as lease:
         while True:
             head = read_head(store, dataset)
             if head is not None and head.snapshot == produced.snapshot:
@@ -57,8 +56,6 @@ def make_newest(
                 return swap_head(store, dataset, value, head).value
             except Conflict:
                 continue  # somebody was faster: look again at what HEAD is now
-    finally:
-        lease.release()
 
 
 def _beside(
