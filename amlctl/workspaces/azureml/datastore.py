@@ -109,7 +109,7 @@ def datastore_of(connection: Connection, address: BlobAddress) -> Datastore | No
 def _blob_datastore(document: Any, storage_suffix: str) -> Datastore | None:
     properties = document.get("properties") or {}
     kind = str(properties.get("datastoreType") or "")
-    if kind.lower() not in ("azureblob", "azuredatalakegen2") or not properties.get("containerName"):
+    if kind.lower() != "azureblob" or not properties.get("containerName"):
         return None
     account = str(properties.get("accountName") or "")
     endpoint = str(properties.get("endpoint") or storage_suffix)
