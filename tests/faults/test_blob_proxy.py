@@ -63,6 +63,19 @@ def test_a_proxy_for_all_is_used_where_no_other_is_named(azurite: Azurite, proxy
     assert _store_and_read(azurite, {"HTTP_PROXY": proxy.url, name: "http://127.0.0.1:1"}) == b"bytes"
 
 
+@pytest.mark.parametrize(("kind", "name"), [("https", "HTTPS_PROXY"), ("http", "HTTP_PROXY")])
+@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "refused"), ("nobody.invalid", "its host is not known")])
+def test_a_proxy_that_is_down_is_not_taken_for_the_store(kind: str, name: str, host: str, why: str) -> None:
+    variables = {"AZURE_STORAGE_KEY": "eA==", name: f"http://{host}:1"}
+    store = open_blob_store(f"{kind}://192.168.7.7/account/container", variables, sleep=lambda seconds: None)
+    with pytest.raises(ServiceUnavailable) as caught:
+        store.get("value")
+    store.close()
+    assert caught.value.message.startswith(f"the proxy {host}:1 on the way to 192.168.7.7 does not answer: ")
+    assert why in caught.value.message
+    assert "NO_PROXY" in caught.value.hint
+
+
 @pytest.mark.parametrize("exceptions", ["example.org, 127.0.0.1", "127.0.0.1:{port}", "127.0.0.0/8", "*"])
 def test_no_proxy_is_honoured(azurite: Azurite, proxy: ForwardProxy, exceptions: str) -> None:
     listed = exceptions.format(port=urlsplit(azurite.url).port)

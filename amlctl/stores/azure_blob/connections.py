@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from amlctl.errors import Interrupted, SettingsError
 from amlctl.stores.azure_blob.address import bracketed, is_host, is_ip
+from amlctl.stores.azure_blob.network_errors import ProxyUnreachable
 from amlctl.stores.azure_blob.response import Response
 
 _TIMEOUT_S = 60.0
@@ -135,7 +136,12 @@ class Connections:
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
         # Step by step: what http.client does in one cannot be interrupted.
-        dialled = self._dial(since, host, port)
+        try:
+            dialled = self._dial(since, host, port)
+        except OSError as error:
+            if self._proxy is None:
+                raise
+            raise ProxyUnreachable(f"{host}:{port}", error) from error
         connection._create_connection = lambda *_: dialled  # type: ignore[attr-defined]
         try:
             with self._ending(dialled, since):

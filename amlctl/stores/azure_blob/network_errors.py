@@ -8,8 +8,21 @@ import ssl
 from amlctl.errors import ServiceUnavailable
 
 
+class ProxyUnreachable(OSError):
+    """`proxy` is its host and port; the message says why."""
+
+    def __init__(self, proxy: str, error: OSError) -> None:
+        super().__init__("its host is not known" if isinstance(error, socket.gaierror) else str(error))
+        self.proxy = proxy
+
+
 def unreachable(host: str, error: Exception, named_by: str) -> ServiceUnavailable:
     """`named_by` is what the host's name comes from, for who has mistyped it."""
+    if isinstance(error, ProxyUnreachable):
+        return ServiceUnavailable(
+            f"the proxy {error.proxy} on the way to {host} does not answer: {error}",
+            hint="check HTTPS_PROXY, or name the host in NO_PROXY; then run the same command again",
+        )
     if isinstance(error, socket.gaierror):
         return ServiceUnavailable(
             f"the host {host} is not known", hint=f"check the name of the {named_by}, and the network"
