@@ -20,11 +20,11 @@ class SamePlace:
 
     def __init__(self, call: Invocation, store_url: str | None = None) -> None:
         self._call = call
-        named = {"--workspace": call.options.workspace, "--store": _without_token(store_url)}
-        self._options = "".join(f" {option} {shlex.quote(value)}" for option, value in named.items() if value)
+        url = _without_token(store_url)
+        self._option = f" --store {shlex.quote(url)}" if url else ""
 
     def told(self, text: str) -> str:
-        return _COMMAND.sub(lambda found: found[0] + self._options, text) if self._options else text
+        return self._call.output.to_type(_COMMAND.sub(lambda found: found[0] + self._option, text))
 
     def sink(self, event: Event) -> None:
         if isinstance(event, (Note, Warned)):

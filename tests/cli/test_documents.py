@@ -121,6 +121,8 @@ def test_what_is_told_to_type_goes_to_the_same_store(data: Cli, tmp_path: Path) 
     shutil.rmtree(data.cwd / "data_blobs/working/x")
     answer = data("sync", *there.split(), "working/x", "working/none", "--json")
     assert answer.document["errors"][0]["hint"] == f"amlctl sync {there} --pull data_blobs/working/x"
+    answer = data("--workspace", "local", "sync", *there.split(), "working/x")
+    assert f"hint: amlctl --workspace local sync {there} --pull data_blobs/working/x\n" in answer.err
     answer = data("sync", "--pull", "--snapshot", "f" * 32, *there.split(), "working/x")
     assert f"hint: amlctl store stats {there} lists the snapshots" in answer.err
     data.json("sync", "--pull", *there.split(), "working/x")
