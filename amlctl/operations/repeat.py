@@ -43,8 +43,7 @@ def copy_from(origin: Store, store: Store, spec: RunSpec, project: Project, sink
             copy_code(origin, store, spec.code)
         return {
             dataset: replace(
-                pinned,
-                manifest_key=copy_snapshot(origin, store, dataset, pinned.manifest_key, scratch=project.state_dir),
+                pinned, manifest_key=copy_snapshot(origin, store, pinned.manifest_key, scratch=project.state_dir)
             )
             for dataset, pinned in spec.pinned.items()
         }

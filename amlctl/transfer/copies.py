@@ -31,7 +31,7 @@ class Value:
     size_bytes: int
 
 
-def values_of(manifest: Manifest, dataset: str) -> dict[str, Value]:
+def values_of(manifest: Manifest) -> dict[str, Value]:
     """All values that hold bytes of the snapshot, by key."""
     found: dict[str, Value] = {}
     for entry in manifest.entries:
@@ -41,7 +41,7 @@ def values_of(manifest: Manifest, dataset: str) -> dict[str, Value]:
         if place.kind == "pack":
             found[pack_key(place.pack)] = Value(place.pack, manifest.pack_sizes[place.pack])
         elif place.kind == "mirror":
-            found[mirror_key(dataset, entry.path)] = Value(entry.content_id, entry.size_bytes)
+            found[mirror_key(manifest.dataset, entry.path)] = Value(entry.content_id, entry.size_bytes)
         else:
             found[object_key(entry.content_id)] = Value(entry.content_id, entry.size_bytes)
     return found
@@ -62,7 +62,7 @@ def copy_manifest(source: Store, target: Store, key: str) -> None:
         raise NotFound(f"a snapshot that the run needs has gone: {error.message}", hint="submit again") from error
 
 
-def copy_snapshot(source: Store, target: Store, dataset: str, manifest_key: str, *, scratch: Path) -> str:
+def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: Path) -> str:
     """The key of its manifest in `target`, whose HEAD stays where it is; what is there already is not sent again.
 
     `scratch` is a folder with room for a few of its values, which come by this disk. The plain files of a
@@ -88,7 +88,7 @@ def copy_snapshot(source: Store, target: Store, dataset: str, manifest_key: str,
                 reused[value.content_id] = place
 
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            for _ in pool.map(copy, values_of(manifest, dataset).items()):
+            for _ in pool.map(copy, values_of(manifest).items()):
                 pass
     found: Sequence[str] = ()
     if any(place.kind == "mirror" for place in manifest.places.values()):

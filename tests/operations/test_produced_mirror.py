@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
@@ -104,26 +105,33 @@ def test_a_conflict_overwrites_nothing(clones: Clones, one: Clone) -> None:
     assert _plain_files(clones) == theirs
 
 
-def test_head_moves_when_a_sync_of_the_mirror_has_ended(clones: Clones, one: Clone) -> None:
-    before, base = one.tree, _head_key(clones)
-    key = _produced(clones, {**before, "ours": b"ours"}, base)
-    (one.root / "theirs").write_bytes(b"theirs")
+@contextmanager
+def _joined_by(clones: Clones, other: Callable[[Callable[[Event], None]], object]) -> Iterator[FaultyStore]:
+    """A store at whose first plain file `other` begins, which then has to wait for whoever writes it."""
     is_waiting = Flag()
+    started: list[Future[object]] = []
 
     def sink(event: Event) -> None:
         if isinstance(event, Note) and "waits until" in event.message:
             is_waiting.set()
 
     with ThreadPoolExecutor(1) as pool:
-        started: list[Future[None]] = []
 
         def act(call: Call) -> None:
             if call.method == "put" and call.key.startswith("mirror/") and not started:
-                started.append(pool.submit(_make_newest, clones, key, base, sink))
+                started.append(pool.submit(other, sink))
                 assert is_waiting.wait(20)
 
-        Clone(one.project.root, FaultyStore(clones.store, act)).sync()
+        yield FaultyStore(clones.store, act)
         started[0].result()
+
+
+def test_head_moves_when_a_sync_of_the_mirror_has_ended(clones: Clones, one: Clone) -> None:
+    before, base = one.tree, _head_key(clones)
+    key = _produced(clones, {**before, "ours": b"ours"}, base)
+    (one.root / "theirs").write_bytes(b"theirs")
+    with _joined_by(clones, lambda sink: _make_newest(clones, key, base, sink)) as store:
+        Clone(one.project.root, store).sync()
     merged = {**before, "ours": b"ours", "theirs": b"theirs"}
     assert clones.stored() == merged
     assert _plain_files(clones) == merged
@@ -133,22 +141,8 @@ def test_a_sync_waits_until_head_has_moved(clones: Clones, one: Clone) -> None:
     before, base = one.tree, _head_key(clones)
     key = _produced(clones, {**before, "ours": b"ours"}, base)
     (one.root / "theirs").write_bytes(b"theirs")
-    is_waiting = Flag()
-
-    def sink(event: Event) -> None:
-        if isinstance(event, Note) and "waits until" in event.message:
-            is_waiting.set()
-
-    with ThreadPoolExecutor(1) as pool:
-        started: list[Future[object]] = []
-
-        def act(call: Call) -> None:
-            if call.method == "put" and call.key.startswith("mirror/") and not started:
-                started.append(pool.submit(sync, one.project, clones.store, DATASET, OPTIONS, sink))
-                assert is_waiting.wait(20)
-
-        make_newest(FaultyStore(clones.store, act), DATASET, key, base, source=clones.store)
-        started[0].result()
+    with _joined_by(clones, lambda sink: sync(one.project, clones.store, DATASET, OPTIONS, sink)) as store:
+        make_newest(store, DATASET, key, base, source=clones.store)
     merged = {**before, "ours": b"ours", "theirs": b"theirs"}
     assert clones.stored() == merged
     assert _plain_files(clones) == merged

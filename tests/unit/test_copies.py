@@ -27,7 +27,7 @@ def target(tmp_path: Path) -> DirectoryStore:
 
 
 def copied(clones: Clones, target: DirectoryStore, manifest_key: str) -> str:
-    return copy_snapshot(clones.store, target, DATASET, manifest_key, scratch=clones.folder)
+    return copy_snapshot(clones.store, target, manifest_key, scratch=clones.folder)
 
 
 @pytest.mark.parametrize("layout", ["auto", "pack", "mirror"])

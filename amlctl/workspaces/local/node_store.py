@@ -92,7 +92,7 @@ def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[s
 
 def _give_back(node: DirectoryStore, store: Store, manifest_key: str) -> None:
     manifest = read_manifest(node, manifest_key)
-    for key, value in values_of(manifest, manifest.dataset).items():
+    for key, value in values_of(manifest).items():
         path = None if key.startswith("mirror/") else node.local_path(key)
         if path is not None:  # else it is an old one, which the store has
             store.put(key, FileBody(path, path.stat().st_size, value.content_id))
@@ -108,7 +108,7 @@ def forget_run(node: DirectoryStore, run: str) -> None:
 def _bring_contents(
     store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, tell: Tell, check: Check
 ) -> None:
-    values = {key: value for key, value in values_of(manifest, dataset).items() if not _has(node, key, value)}
+    values = {key: value for key, value in values_of(manifest).items() if not _has(node, key, value)}
     if not values:
         return
     tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
