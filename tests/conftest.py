@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.support.azureml_service import AzureMLService
 
 _SCREEN_VARIABLES = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TERMINAL_WIDTH")
+_PYTHON_VARIABLES = ("PYTHONUNBUFFERED",)
+"""Users have no such thing, and with it a full disk under stdout is met earlier."""
 _home = pytest.StashKey[Path]()
 
 
@@ -26,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _keep_package_settings()
     for name in list(os.environ):
         is_ours = name.startswith(("AMLCTL_", "AZURE_", "XDG_")) and not name.startswith("AMLCTL_TEST_")
-        if is_ours or name in _SCREEN_VARIABLES:
+        if is_ours or name in (*_SCREEN_VARIABLES, *_PYTHON_VARIABLES):
             del os.environ[name]
     home = Path(tempfile.mkdtemp(prefix="amlctl-tests-home-"))
     config.stash[_home] = home

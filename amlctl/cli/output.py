@@ -66,6 +66,7 @@ class Output:
         if self.options.is_json and self._put(document_bytes(error_document(error))):
             return
         self.tell(error)
+        self._put(b"")  # what stdout did not take must not fail once more while Python ends
 
     def tell(self, error: AmlctlError) -> None:
         """An error for people, on stderr, beside whatever the result is."""
@@ -76,6 +77,7 @@ class Output:
     def _put(self, data: bytes) -> bool:
         """Write to stdout; False where it can't be written."""
         try:
+            sys.stdout.flush()
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         except OSError:

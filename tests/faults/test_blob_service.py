@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import gc
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.stores.azure_blob.response import Response
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import FileBody
@@ -50,6 +52,16 @@ def store(azurite: Azurite, proxy: FaultProxy, slept: list[float]) -> Iterator[A
 def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Callable[[Seen], object]:
     left = [reply] * times
     return lambda seen: left.pop() if left else None
+
+
+def test_an_answer_that_is_not_read_to_its_end_holds_no_connection(store: AzureBlobStore, proxy: FaultProxy) -> None:
+    """The page of a network that wants a login first; with `close` nobody but the answer holds the connection."""
+    page = {"connection": "close", "content-type": "text/html"}
+    proxy.act = _once(Reply(200, page, b"<html>" * 50_000))
+    with pytest.raises(ServiceUnavailable, match="not one of Blob Storage") as caught:
+        store.get("there")
+    assert caught.tb is not None  # an error that is kept keeps the answer, too
+    assert not [one for one in gc.get_objects() if isinstance(one, Response) and not one.isclosed()]
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])

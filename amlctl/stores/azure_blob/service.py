@@ -275,24 +275,25 @@ class BlobService:
                     fresh = was_repeated = True
                     connection.close()
                     continue
-                self._traffic.add(requests=0, sent_bytes=body.size_bytes)
-                found = response.fields
-                # Before a byte of it gets anywhere. A gateway may fail, and a proxy refuse, on its own.
-                if not (_SIGNS & found.keys() or response.status in _AGAIN or response.status == 407):
-                    what = f"{response.status}, {found.get('content-type', 'of no content type')}"
-                    raise not_blob_storage(self._address.host, what)
-                read = self._paced_read(response)
-                if sink is not None and response.status < 300:
-                    received, data = sink(read), b""
-                else:
-                    data = _all_of(read, response.length)
-                    received = len(data)
-                if verb == "GET":
-                    self._traffic.add(requests=0, received_bytes=received)
-                    if response.length:
-                        raise http.client.IncompleteRead(b"", response.length)
-                if response.will_close:
-                    connection.close()
+                with response:  # one that is the last of its connection holds it alone
+                    self._traffic.add(requests=0, sent_bytes=body.size_bytes)
+                    found = response.fields
+                    # Before a byte of it gets anywhere. A gateway may fail, and a proxy refuse, on its own.
+                    if not (_SIGNS & found.keys() or response.status in _AGAIN or response.status == 407):
+                        what = f"{response.status}, {found.get('content-type', 'of no content type')}"
+                        raise not_blob_storage(self._address.host, what)
+                    read = self._paced_read(response)
+                    if sink is not None and response.status < 300:
+                        received, data = sink(read), b""
+                    else:
+                        data = _all_of(read, response.length)
+                        received = len(data)
+                    if verb == "GET":
+                        self._traffic.add(requests=0, received_bytes=received)
+                        if response.length:
+                            raise http.client.IncompleteRead(b"", response.length)
+                    if response.will_close:
+                        connection.close()
             return Answer(self._address.host, response.status, found, data, was_repeated)
 
     def _paced(self, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:

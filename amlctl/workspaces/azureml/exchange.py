@@ -154,10 +154,11 @@ class Exchange:
                         fresh = was_repeated = True
                         connection.close()
                         continue
-                    data = response.read()
-                    found = response.fields
-                    if response.will_close:
-                        connection.close()
+                    with response:  # one that is the last of its connection holds it alone
+                        data = response.read()
+                        found = response.fields
+                        if response.will_close:
+                            connection.close()
                 return Answer(response.status, found, data, was_repeated)
             except (OSError, http.client.HTTPException) as error:
                 raise _NoAnswerError(error, was_sent) from error
