@@ -149,8 +149,8 @@ class Connections:
             if self._certificates is not None:
                 connection.sock = self._secured(connection.sock, self._certificates, since)
         except BaseException:
-            dialled.close()
             connection.close()
+            _let_go(dialled)
             raise
         connection.response_class = Response  # not before: an answer to CONNECT is read by http.client itself
         return connection
@@ -182,6 +182,14 @@ class Connections:
             secured.close()
             raise
         return secured
+
+
+def _let_go(dialled: socket.socket) -> None:
+    """For good: older Pythons (3.11.2) leave the answer open by which a proxy has refused a tunnel, and with it the
+    line."""
+    descriptor = dialled.detach()
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 def _shut(used: socket.socket) -> None:
