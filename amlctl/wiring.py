@@ -1,6 +1,6 @@
 """The composition root: from a folder and its settings to a store and a workspace.
 
-Providers are imported here and nowhere else, each only when it is needed.
+Providers are imported here and nowhere else, each only when it is needed; so is what only runs need.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.load import load_settings
-from amlctl.core.run import find_run
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
 from amlctl.errors import NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
-from amlctl.localfs.run_records import load_all
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import Workspace
 
 if TYPE_CHECKING:
     from amlctl.stores.azure_blob.credentials import Credential
     from amlctl.workspaces.azureml.connection import Connection
+    from amlctl.workspaces.contract import Workspace
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,9 @@ class App:
     def holding(self, reference: str) -> tuple[App, str]:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
         looked up there: the whole id, or RUN as it was. Raises UsageError."""
+        from amlctl.core.run import find_run
+        from amlctl.localfs.run_records import load_all
+
         if len(self.settings.workspaces) == 1:
             return self, reference
         recorded = load_all(self.project.state_dir)

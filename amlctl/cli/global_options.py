@@ -7,8 +7,8 @@ value: `--name --json` sets no name; write `--name=--json` for that. What follow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from amlctl.errors import UsageError
 
@@ -16,8 +16,7 @@ FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--no-color", "
 VALUED = frozenset({"--workspace", "--project"})
 
 
-@dataclass(frozen=True)
-class GlobalOptions:
+class GlobalOptions(NamedTuple):
     """What holds for any command; `workspace` and `project` are None where nothing was said."""
 
     workspace: str | None = None

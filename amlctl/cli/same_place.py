@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from amlctl.cli.invocation import Invocation
 from amlctl.core.events import Event, Note, Warned
@@ -28,7 +27,7 @@ class SamePlace:
 
     def sink(self, event: Event) -> None:
         if isinstance(event, (Note, Warned)):
-            event = replace(event, message=self.told(event.message))
+            event = event._replace(message=self.told(event.message))
         self._call.reporter(event)
 
     @contextmanager

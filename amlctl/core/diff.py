@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from amlctl.core.manifest import FileEntry, entry_order
 
@@ -45,8 +46,7 @@ def diff(old: Sequence[FileEntry], new: Sequence[FileEntry]) -> Changes:
     return Changes(added, modified, list(before), unchanged)
 
 
-@dataclass(frozen=True)
-class Merge:
+class Merge(NamedTuple):
     """Of two sides that both started from `base`. `conflicts`: paths that both changed, differently."""
 
     entries: Sequence[FileEntry]

@@ -6,9 +6,8 @@ again. Rates, estimates and words belong to the renderer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Callable, Optional, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 
 class Stage(Enum):
@@ -21,8 +20,7 @@ class Stage(Enum):
     VERIFY = "verify"
 
 
-@dataclass(frozen=True)
-class StageProgress:
+class StageProgress(NamedTuple):
     """How far a stage is. Totals are None while unknown; `is_done` comes exactly once, as its last event."""
 
     stage: Stage
@@ -34,22 +32,19 @@ class StageProgress:
     is_done: bool = False
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """A sentence for the user about normal progress."""
 
     message: str
 
 
-@dataclass(frozen=True)
-class Warned:
+class Warned(NamedTuple):
     """A sentence for the user about something that may not be what they meant."""
 
     message: str
 
 
-@dataclass(frozen=True)
-class Retried:
+class Retried(NamedTuple):
     """A request is made again. `attempt` counts from 1."""
 
     name: str
@@ -58,23 +53,20 @@ class Retried:
     wait_s: float
 
 
-@dataclass(frozen=True)
-class SnapshotCommitted:
+class SnapshotCommitted(NamedTuple):
     """HEAD of a dataset names this snapshot now."""
 
     dataset: str
     snapshot: str
 
 
-@dataclass(frozen=True)
-class RunCreated:
+class RunCreated(NamedTuple):
     """The run exists and is recorded; anything that fails from here on can be looked up by its id."""
 
     run: str
 
 
-@dataclass(frozen=True)
-class RunStateChanged:
+class RunStateChanged(NamedTuple):
     """A run reached a state; `reason` is for people and may be empty."""
 
     run: str
@@ -82,8 +74,7 @@ class RunStateChanged:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class LogText:
+class LogText(NamedTuple):
     """A piece of a run's log exactly as written, carriage returns included; may end inside a line."""
 
     run: str

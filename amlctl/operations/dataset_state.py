@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
@@ -19,12 +20,11 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
-from amlctl.localfs.run_records import load_all
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Base, SyncState
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import Head, head_key, last_written, read_head
+from amlctl.transfer.heads import Head, last_written, read_head
 from amlctl.transfer.manifests import read_manifest
 
 LARGE_FROM = 20_000
@@ -63,8 +63,7 @@ def cache_key(dataset: str) -> str:
     return f"data_blobs/{dataset}"
 
 
-@dataclass(frozen=True)
-class LocalState:
+class LocalState(NamedTuple):
     """The project's own databases, held open by one command."""
 
     cache: StatCache
@@ -85,14 +84,6 @@ def local_state(project: Project, purpose: str, sink: EventSink) -> Iterator[Loc
             closing(SyncState(folder / "sync_state.sqlite", warn)) as known,
         ):
             yield LocalState(cache, known)
-
-
-def known_datasets(project: Project, store: Store, state: LocalState) -> list[str]:
-    """Those that were synced with the store from here, or published into it by runs, as far as they still exist."""
-    synced = set(state.sync.bases(store.url))
-    published = {dataset for record in load_all(project.state_dir) for dataset in record.published}
-    here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
-    return sorted(here | {dataset for dataset in (synced | published) - here if store.info(head_key(dataset))})
 
 
 def look_at(

@@ -15,10 +15,10 @@ from amlctl.operations.dataset_state import (
     LocalState,
     base_manifest,
     head_manifest,
-    known_datasets,
     local_state,
     look_at,
 )
+from amlctl.operations.known_datasets import known_datasets
 from amlctl.operations.sync_result import SyncOptions
 from amlctl.stores.contract import Store
 

@@ -14,7 +14,8 @@ from amlctl.localfs.identify import file_content_id
 from amlctl.localfs.ignore import IgnoreRules, Rule
 from amlctl.localfs.ignore_rules import code_rules, dataset_rules
 from amlctl.localfs.project import Project
-from amlctl.operations.dataset_state import known_datasets, local_state
+from amlctl.operations.dataset_state import local_state
+from amlctl.operations.known_datasets import known_datasets
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import place_key
 from amlctl.transfer.heads import read_head

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Callable, Optional, Protocol, Union
+from typing import Callable, NamedTuple, Optional, Protocol, Union
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -58,8 +58,7 @@ Body = Union[bytes, Sequence[Buffer], FileBody]
 """What can be sent: bytes, several buffers that follow each other, or a file."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A stored value as a listing shows it; `modified_at` in seconds since 1970 UTC.
 
     `content_id` of a mirrored file, where the store knows it; empty: nobody can say without reading the value.
@@ -71,8 +70,7 @@ class Entry:
     content_id: str = ""
 
 
-@dataclass(frozen=True)
-class Versioned:
+class Versioned(NamedTuple):
     """A value with the tag that `swap` compares."""
 
     data: bytes

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from amlctl.core.manifest import HeadValue, dataset_folder, dataset_of_folder, encode_head, parse_head
 from amlctl.core.wording import typed_dataset
@@ -12,8 +11,7 @@ from amlctl.stores.contract import Store
 from amlctl.transfer.manifests import read_header
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """What HEAD names; `version` is the tag that a swap compares."""
 
     value: HeadValue

@@ -7,9 +7,8 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import (
@@ -32,8 +31,7 @@ from amlctl.localfs.deflate import gzip_bytes
 from amlctl.stores.contract import Store
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """A manifest that the store holds; `found` are keys of its files that were there before, unknown to the writer."""
 
     key: str

@@ -14,7 +14,6 @@ from amlctl.cli.several import each_dataset
 from amlctl.config.sizes import parse_size
 from amlctl.core.settings import LAYOUTS
 from amlctl.errors import UsageError
-from amlctl.operations.pull import pull as pull_operation
 from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync import sync as sync_operation
 from amlctl.stores.contract import Store
@@ -111,6 +110,8 @@ def sync(
     def act(dataset: str) -> SyncResult:
         with place.errors():
             if is_pull:
+                from amlctl.operations.pull import pull as pull_operation
+
                 return pull_operation(
                     project, store, dataset, options, place.sink, snapshot=snapshot, is_dry_run=is_dry_run
                 )

@@ -5,16 +5,15 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
+from typing import NamedTuple
 
 _GAP = "  "
 _MIN_COLUMN = 10
 """Cells below which a column is not cut any further."""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column's heading. `is_whole`: never cut; `is_right`: numbers; `is_wrapped`: what does not fit goes on below;
     `paint` colours a cell after it is laid out.
 

@@ -1,0 +1,17 @@
+"""Which datasets this machine knows of."""
+
+from __future__ import annotations
+
+from amlctl.localfs.project import Project
+from amlctl.localfs.run_records import load_all
+from amlctl.operations.dataset_state import LocalState
+from amlctl.stores.contract import Store
+from amlctl.transfer.heads import head_key
+
+
+def known_datasets(project: Project, store: Store, state: LocalState) -> list[str]:
+    """Those that were synced with the store from here, or published into it by runs, as far as they still exist."""
+    synced = set(state.sync.bases(store.url))
+    published = {dataset for record in load_all(project.state_dir) for dataset in record.published}
+    here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
+    return sorted(here | {dataset for dataset in (synced | published) - here if store.info(head_key(dataset))})
