@@ -24,7 +24,7 @@ from amlctl.core.events import (
     StageProgress,
     Warned,
 )
-from amlctl.core.run import is_final
+from amlctl.core.run_state import is_final
 
 NOTEWORTHY_WAIT_S = 2.0
 """A shorter wait before a retry is told with `-v` only."""

@@ -1,4 +1,4 @@
-"""Runs: states, their legal order, and the record that describes one run completely.
+"""Runs: the record that describes one run completely.
 
 The record is JSON at `runs/<run id>/record.json` in the store; the runtime starts from nothing else.
 """
@@ -8,38 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from enum import Enum
 from typing import Any, Optional
 
 from amlctl.core.distribution import Distribution
 from amlctl.core.job import JobCommand
+from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import NotFound, SettingsError, UsageError
-
-
-class RunState(str, Enum):
-    """States as Azure ML names them (REST description 2024-10-01, JobStatus)."""
-
-    NOT_STARTED = "NotStarted"
-    STARTING = "Starting"
-    PROVISIONING = "Provisioning"
-    PREPARING = "Preparing"
-    QUEUED = "Queued"
-    RUNNING = "Running"
-    FINALIZING = "Finalizing"
-    CANCEL_REQUESTED = "CancelRequested"
-    COMPLETED = "Completed"
-    FAILED = "Failed"
-    CANCELED = "Canceled"
-    NOT_RESPONDING = "NotResponding"
-    PAUSED = "Paused"
-
-
-FINAL_STATES = frozenset({RunState.COMPLETED.value, RunState.FAILED.value, RunState.CANCELED.value})
-"""A word that is not listed here means: still going, show it as it is."""
-
-
-def is_final(status: str) -> bool:
-    return status in FINAL_STATES
 
 
 @dataclass

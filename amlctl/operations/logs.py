@@ -9,7 +9,8 @@ from enum import Enum
 
 from amlctl.core.events import EventSink, LogText, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, tail_lines
-from amlctl.core.run import RunRecord, RunState, is_final
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import NotFound, RunFailed, ServiceUnavailable
 from amlctl.workspaces.contract import LogChunk, Workspace
 

@@ -17,8 +17,9 @@ from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
 from amlctl.core.run_id import new_run_id
+from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
 from amlctl.core.wording import typed_dataset

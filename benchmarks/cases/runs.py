@@ -9,8 +9,9 @@ from measure import CommandFailed, interleaved
 from result import Goal, Result, rows_of
 from sandbox import Sandbox
 
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
 from amlctl.core.run_id import new_run_id
+from amlctl.core.run_state import RunState
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.places import RunPlaces

@@ -16,7 +16,8 @@ import pytest
 
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import null_sink
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.project import Project

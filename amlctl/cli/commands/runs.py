@@ -12,7 +12,7 @@ from amlctl.cli.interrupt import confirm
 from amlctl.cli.invocation import invocation
 from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.render.text import runs as text
-from amlctl.core.run import RunState
+from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
 from amlctl.operations import runs as operations
 from amlctl.workspaces.contract import Workspace

@@ -14,7 +14,8 @@ from typing import Any
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.core.log_text import CarriageReturnCollapser
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.errors import Conflict
 from amlctl.runtime.run_documents import read_published
 from amlctl.runtime.run_keys import log_key

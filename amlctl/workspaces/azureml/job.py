@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from amlctl.core.environment import RUNTIME_REQUIREMENT, is_of_others
-from amlctl.core.run import RunRecord, RunState, is_final
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState, is_final
 
 SERVERLESS = "serverless"
 _KINDS = {"pytorch": "PyTorch", "mpi": "Mpi", "tensorflow": "TensorFlow"}

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.workspaces.azureml.compute_document import errors_of
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import SERVERLESS, moment

@@ -16,7 +16,8 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
-from amlctl.core.run import RunRecord, RunState, is_final
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, NotFound, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project

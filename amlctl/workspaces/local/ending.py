@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import Event, Note
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.runtime.run_documents import read_published
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
 from amlctl.runtime.run_documents import load_record

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from amlctl.config.compute_file import list_compute_files
 from amlctl.core.compute import LocalTarget
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
 from amlctl.stores.contract import Store

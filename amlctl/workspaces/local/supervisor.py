@@ -20,7 +20,8 @@ from amlctl.config.conda_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, Interrupted, NotFound, SettingsError
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now

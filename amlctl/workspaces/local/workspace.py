@@ -16,7 +16,8 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
-from amlctl.core.run import RunRecord, RunState
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.localfs.atomic import write_json

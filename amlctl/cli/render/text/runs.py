@@ -11,7 +11,8 @@ from amlctl.cli.render.quantities import between, duration, moment, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, cell_width, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
-from amlctl.core.run import FINAL_STATES, RunRecord, RunState, is_final
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import FINAL_STATES, RunState, is_final
 from amlctl.core.wording import count
 
 if TYPE_CHECKING:
