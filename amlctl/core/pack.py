@@ -1,4 +1,6 @@
-"""Packs: plain zip files of many small contents, built in memory from one ordered list.
+"""Packs: plain zip files of many small contents, built part by part from one ordered list.
+
+A content can be read straight to its place in the pack (`PackBuilder.room`): nothing is copied.
 
 The zip is the ordinary one (PKWARE APPNOTE 6.3.10): members stored or deflated, sizes in the local header, no
 zip64, all times 1980-01-01, so that one list of contents always gives the same bytes. Member names are the
@@ -12,10 +14,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, Union
 
-from amlctl.core.content_id import ContentHasher, ContentId
+from amlctl.core.content_id import ContentId
+
+Bytes = Union[bytes, memoryview]
 
 MAX_MEMBERS = 65_000
 """Below the 65,535 that a zip without zip64 can count."""
@@ -24,8 +28,10 @@ WORTH = 0.9
 """A member is deflated where that leaves at most this part of it."""
 _TRIALS_IN_A_ROW = 4
 _TRY_EVERY = 32
+_MAX_NAME = 1000
 _DOS_DATE_1980 = 0x21
 _UTF8_NAME = 0x800
+_STORED, _DEFLATED = 0, 8
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
 _END = struct.Struct("<4sHHHHIIH")
@@ -35,9 +41,9 @@ _LOCAL_AND_CENTRAL = _LOCAL.size + _CENTRAL.size
 class Compressor(Protocol):
     """What a pack needs of a deflate library."""
 
-    def crc32(self, data: bytes) -> int: ...
+    def crc32(self, data: Bytes) -> int: ...
 
-    def deflate(self, data: bytes) -> bytes:
+    def deflate(self, data: Bytes) -> bytes:
         """Raw deflate (RFC 1951)."""
         ...
 
@@ -45,10 +51,10 @@ class Compressor(Protocol):
 class Zlib:
     """The standard library's deflate: there on every node."""
 
-    def crc32(self, data: bytes) -> int:
+    def crc32(self, data: Bytes) -> int:
         return zlib.crc32(data)
 
-    def deflate(self, data: bytes) -> bytes:
+    def deflate(self, data: Bytes) -> bytes:
         deflater = zlib.compressobj(1, zlib.DEFLATED, -15)
         return deflater.compress(data) + deflater.flush()
 
@@ -63,28 +69,42 @@ class Member(NamedTuple):
 
 
 class Pack(NamedTuple):
-    """A finished pack: its id (content id of the whole zip), its bytes as buffers that follow each other."""
+    """What is to be known of a finished pack, whose bytes have gone elsewhere."""
 
-    id: str
-    buffers: Sequence[bytes]
     size_bytes: int
     members: Sequence[Member]
 
 
 class PackBuilder:
-    """Takes contents in order until it is full. Not thread-safe."""
+    """Takes contents in order until the pack is full; its bytes go out in parts that follow each other.
 
-    def __init__(self, pack_size: int, compressor: Compressor) -> None:
-        """`pack_size`: bytes after which a pack is full; a pack exceeds it by less than its last member."""
+    Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        pack_size: int,
+        compressor: Compressor,
+        new_memory: Callable[[int], memoryview],
+        take_part: Callable[[Bytes], None],
+    ) -> None:
+        """`pack_size`: bytes after which a pack is full; a pack exceeds it by less than its last member.
+
+        `new_memory` gives at least so many bytes for the next part; `take_part` is handed each part that is full.
+        """
         self._pack_size = pack_size
         self._compressor = compressor
+        self._new_memory = new_memory
+        self._take_part = take_part
         self._start()
 
     def _start(self) -> None:
-        self._buffers: list[bytes] = []
+        self._part = memoryview(b"")
+        self._used = 0
         self._central: list[bytes] = []
         self._members: list[Member] = []
         self._names: set[bytes] = set()
+        self._name = b""
         self._offset = 0
         self._misses: dict[str, int] = {}
 
@@ -96,48 +116,64 @@ class PackBuilder:
     def is_full(self) -> bool:
         return self._offset >= self._pack_size or len(self._members) >= MAX_MEMBERS
 
-    def add(self, content_id: ContentId, path: str, data: bytes) -> None:
-        """Append a content under the name of `path`. The caller adds each content once."""
+    def room(self, path: str, size_bytes: int) -> memoryview:
+        """Memory for the next content, under the name of `path`; what is put there counts once `keep` is called."""
+        self._name = name = self._free_name(path)
+        start = _LOCAL.size + len(name)
+        if self._used + start + size_bytes > len(self._part):
+            self._end_part()
+            self._part = self._new_memory(start + size_bytes)
+        start += self._used
+        return self._part[start : start + size_bytes]
+
+    def keep(self, content_id: ContentId, path: str, data: memoryview) -> None:
+        """Append the content that stands at the beginning of the room for `path`. The caller adds each content once."""
+        name, offset, used = self._name, self._offset, self._used
         crc = self._compressor.crc32(data)
-        stored, is_deflated = self._pay(path, data)
-        name = self._name(path, content_id)
-        fields = (
-            20,
-            _UTF8_NAME,
-            8 if is_deflated else 0,
-            0,
-            _DOS_DATE_1980,
-            crc,
-            len(stored),
-            len(data),
-            len(name),
-        )
+        size = length = len(data)
+        deflated = self._deflated_if_worth(path, data)
+        if deflated is not None:
+            length = len(deflated)
+            data[:length] = deflated
+        method = _STORED if deflated is None else _DEFLATED
+        fields = (20, _UTF8_NAME, method, 0, _DOS_DATE_1980, crc, length, size, len(name))
         header = _LOCAL.pack(b"PK\3\4", *fields, 0) + name
-        self._central.append(_CENTRAL.pack(b"PK\1\2", 20, *fields, 0, 0, 0, 0, 0, self._offset) + name)
-        self._members.append(Member(content_id, self._offset + len(header), len(stored), is_deflated))
-        self._buffers += (header, stored)
-        self._offset += len(header) + len(stored)
+        start = used + len(header)
+        self._part[used:start] = header
+        self._central.append(_CENTRAL.pack(b"PK\1\2", 20, *fields, 0, 0, 0, 0, 0, offset) + name)
+        self._members.append(Member(content_id, offset + len(header), length, deflated is not None))
+        self._names.add(name)
+        self._used = start + length
+        self._offset = offset + len(header) + length
+
+    def add(self, content_id: ContentId, path: str, data: bytes) -> None:
+        """Append a content that is in memory already. The caller adds each content once."""
+        room = self.room(path, len(data))
+        room[:] = data
+        self.keep(content_id, path, room)
 
     def finish(self) -> Pack:
-        """The pack of all that was added; the builder starts anew."""
+        """The pack of all that was added: its last parts have gone out. The builder starts anew."""
+        self._end_part()
         central = b"".join(self._central)
         count = len(self._members)
-        self._buffers += (central, _END.pack(b"PK\5\6", 0, 0, count, count, len(central), self._offset, 0))
-        hasher = ContentHasher()
-        for buffer in self._buffers:
-            hasher.update(buffer)
-        size = self._offset + len(central) + _END.size
-        pack = Pack(hasher.content_id(), self._buffers, size, self._members)
+        central += _END.pack(b"PK\5\6", 0, 0, count, count, len(central), self._offset, 0)
+        self._take_part(central)
+        pack = Pack(self._offset + len(central), self._members)
         self._start()
         return pack
 
-    def _pay(self, path: str, data: bytes) -> tuple[bytes, bool]:
-        """The bytes to store, and whether they are deflated."""
+    def _end_part(self) -> None:
+        if self._used:
+            self._take_part(self._part[: self._used])
+        self._used = 0
+
+    def _deflated_if_worth(self, path: str, data: memoryview) -> bytes | None:
         kind = path[path.rfind(".") :] if "." in path[-12:] else ""
         misses = self._misses.get(kind, 0)
         if len(data) < 64 or (misses >= _TRIALS_IN_A_ROW and misses % _TRY_EVERY):
             self._misses[kind] = misses + 1
-            return data, False
+            return None
         sample = data[:SAMPLE_BYTES]
         deflated = self._compressor.deflate(sample)
         if len(deflated) <= WORTH * len(sample):
@@ -145,19 +181,18 @@ class PackBuilder:
                 deflated = self._compressor.deflate(data)
             if len(deflated) <= WORTH * len(data):
                 self._misses[kind] = 0
-                return deflated, True
+                return deflated
         self._misses[kind] = misses + 1
-        return data, False
+        return None
 
-    def _name(self, path: str, content_id: ContentId) -> bytes:
+    def _free_name(self, path: str) -> bytes:
         """A name that every unzip takes: no escape out of the folder, valid UTF-8, not there twice."""
-        text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "_")
-        if not text.isprintable():
-            text = "".join(c if c.isprintable() else "_" for c in text)
-        name = text.encode()
-        if name in self._names or len(name) > 1000:
-            name = name[:900].decode("utf-8", "ignore").encode() + b"~" + content_id.encode()
-        self._names.add(name)
+        if not path.isprintable() or "\\" in path:
+            text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "_")
+            path = "".join(c if c.isprintable() else "_" for c in text)
+        name = path.encode()
+        while name in self._names or len(name) > _MAX_NAME:
+            name = name[: _MAX_NAME - 100].decode("utf-8", "ignore").encode() + b"~%d" % len(self._members)
         return name
 
 

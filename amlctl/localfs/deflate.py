@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from amlctl.core.pack import Compressor, Zlib
+from amlctl.core.pack import Bytes, Compressor, Zlib
 
 isal_zlib: Any
 try:
@@ -23,10 +23,10 @@ _GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
 class _Isal:
-    def crc32(self, data: bytes) -> int:
+    def crc32(self, data: Bytes) -> int:
         return int(isal_zlib.crc32(data))
 
-    def deflate(self, data: bytes) -> bytes:
+    def deflate(self, data: Bytes) -> bytes:
         deflater = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
         return bytes(deflater.compress(data) + deflater.flush())
 

@@ -4,8 +4,9 @@ The id of a file is that of the bytes that were really read, and its size and ti
 after the last byte. A file that changes while it is read is read again; one that does not hold still is a
 Conflict. A file that vanished before it was read counts as deleted.
 
-`on_content` is handed the bytes of each small file that had to be read and is not what the cache knew under its
-name, in canonical order: a first sync packs them right there instead of reading everything twice.
+A `Taker` is handed the bytes of each small file that had to be read and is not what the cache knew under its name, in
+canonical order, and says where they are to be read to: a first sync packs them right there instead of reading
+everything twice.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Protocol
 
 import xxhash
 
@@ -28,14 +29,36 @@ from amlctl.errors import Conflict, RightsError
 from amlctl.localfs.scan import FileRow, Folder, Scan, pack_rows, unpack_names, unpack_rows
 from amlctl.localfs.stat_cache import RACY_NS, CachedFolder, CachedScan, StatCache
 
-OnContent = Callable[[FileEntry, bytes], None]
-
 READ_AT_ONCE = 1 << 20
 """Bytes up to which a file is read in one piece."""
 _TRIES = 3
+_FILES_BETWEEN_TELLING = 16
 _TELL_EVERY_S = 0.1
 _NO_ID = b"\0" * 16
+_NOTHING = memoryview(b"")
 _stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
+
+
+class Taker(Protocol):
+    """Wants the bytes of new files of up to `READ_AT_ONCE`."""
+
+    def room(self, path: str, size_bytes: int) -> Optional[memoryview]:
+        """Where the file of that path is to be read to; None: anywhere. Good until the next call."""
+        ...
+
+    def take(self, entry: FileEntry, data: memoryview) -> None:
+        """`data` is the beginning of the last room, and good until the next call."""
+        ...
+
+
+class _Nobody:
+    """Satisfies `Taker`."""
+
+    def room(self, path: str, size_bytes: int) -> Optional[memoryview]:
+        return None
+
+    def take(self, entry: FileEntry, data: memoryview) -> None:
+        """Nobody wants it."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +82,6 @@ class _Table(NamedTuple):
     cached: Optional[CachedFolder]
 
 
-class _ToRead(NamedTuple):
-    path: str
-    folder: int
-    position: int
-
-
 def identify(
     scanned: Scan,
     cache: Optional[StatCache],
@@ -72,7 +89,7 @@ def identify(
     *,
     digest: bytes = b"",
     checksum: bool = False,
-    on_content: Optional[OnContent] = None,
+    taker: Optional[Taker] = None,
     sink: EventSink,
     subject: str = "",
 ) -> Identified:
@@ -83,7 +100,7 @@ def identify(
     trusted_before = time.time_ns() - RACY_NS
     unreadable = list(scanned.unreadable)
     tables: list[_Table] = []
-    to_read: list[_ToRead] = []
+    to_read: list[tuple[str, int, int]] = []
     for number, folder in enumerate(scanned.folders):
         rows = unpack_rows(folder.rows)
         cached = None if cache is None else cache.folder(_cache_key(cache_root, folder.path))
@@ -91,14 +108,14 @@ def identify(
         tables.append(_Table(rows, ids, is_fresh, cached))
         if is_fresh:
             prefix = f"{folder.path}/" if folder.path else ""
-            to_read += (
-                _ToRead(prefix + row.name, number, position)
-                for position, row in enumerate(rows)
-                if ids[position] is _NO_ID
-            )
-    to_read.sort(key=lambda item: path_bytes(item.path))
+            to_read += [
+                (prefix + row[0], number, position)
+                for position, (row, identity) in enumerate(zip(rows, ids))
+                if identity is _NO_ID
+            ]
+    to_read.sort(key=lambda item: path_bytes(item[0]))
     vanished: set[tuple[int, int]] = set()
-    total_bytes = sum(tables[item.folder].rows[item.position].size_bytes for item in to_read)
+    total_bytes = sum(tables[folder].rows[position].size_bytes for _, folder, position in to_read)
     hashed = 0
     shown = 0.0
     before: dict[int, Mapping[str, bytes]] = {}
@@ -111,25 +128,26 @@ def identify(
             shown = time.monotonic()
             sink(StageProgress(Stage.HASH, subject, done, hashed + further_bytes, len(to_read), total_bytes))
 
-    for done, item in enumerate(to_read):  # noqa: B007 - `tell` reads it
-        full = root if scanned.is_one_file else f"{root}/{item.path}"
-        rows, ids, _, cached = tables[item.folder]
+    reader = _Reader(taker or _Nobody(), tell)
+    for done, (path, folder_number, position) in enumerate(to_read):
+        rows, ids, _, cached = tables[folder_number]
         try:
-            row, identity, data = _read(full, rows[item.position], tell)
+            row, identity, data = reader.read(root if scanned.is_one_file else f"{root}/{path}", path, rows[position])
         except FileNotFoundError:
-            vanished.add((item.folder, item.position))
+            vanished.add((folder_number, position))
             continue
         except OSError as error:
-            unreadable.append(f"{item.path}: {error.strerror}")
+            unreadable.append(f"{path}: {error.strerror}")
             continue
-        rows[item.position], ids[item.position] = row, identity
-        hashed += row.size_bytes
-        if on_content is not None and data:
-            if item.folder not in before:
-                before[item.folder] = _ids_by_name(cached)
-            if before[item.folder].get(row.name) != identity:
-                on_content(_entry(item.path, row, identity), data)
-        tell(0)
+        rows[position], ids[position] = row, identity
+        hashed += row[2]
+        if taker is not None and data:
+            if folder_number not in before:
+                before[folder_number] = _ids_by_name(cached)
+            if before[folder_number].get(row[0]) != identity:
+                taker.take(_entry(path, row, identity), data)
+        if not done % _FILES_BETWEEN_TELLING:
+            tell(0)
     if to_read:
         sink(StageProgress(Stage.HASH, subject, len(to_read), hashed, len(to_read), hashed, is_done=True))
     if unreadable:
@@ -204,35 +222,50 @@ def _ids_by_name(cached: Optional[CachedFolder]) -> dict[str, bytes]:
     return dict(zip(unpack_names(cached.rows), ids))
 
 
-def _read(path: str, seen: FileRow, on_bytes: Callable[[int], None]) -> tuple[FileRow, bytes, bytes]:
-    """The row and id of what was read, and the bytes where the file is small. Raises OSError, Conflict.
+class _Reader:
+    """Reads files, small ones to where their taker wants them, else to memory that is used again."""
 
-    `on_bytes` is told how much of a large file has been read.
-    """
-    # Never wait for the other end of a pipe that took the place of a file.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        if seen.size_bytes <= READ_AT_ONCE:
-            data = os.read(descriptor, seen.size_bytes + 1)
-            if len(data) == seen.size_bytes and _stat_fields(os.fstat(descriptor)) == seen[1:]:
-                return seen, xxhash.xxh3_128_digest(data), data
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        before = os.fstat(descriptor)
-        for _ in range(_TRIES):
-            if before.st_size <= READ_AT_ONCE:
-                data = os.read(descriptor, before.st_size + 1)
-                size, identity = len(data), xxhash.xxh3_128_digest(data)
-            else:
-                data = b""
-                size, identity = _hash_large(descriptor, on_bytes)
-            after = os.fstat(descriptor)
-            if size == after.st_size and _same(before, after):
-                return _row(seen.name, after), identity, data
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            before = after
-    finally:
-        os.close(descriptor)
-    raise Conflict(f"{path} changes while it is read", hint="stop what writes it, or name it in .amlctlignore")
+    def __init__(self, taker: Taker, on_bytes: Callable[[int], None]) -> None:
+        """`on_bytes` is told how much of a large file has been read."""
+        self._taker = taker
+        self._on_bytes = on_bytes
+        self._memory = memoryview(bytearray(64 << 10))
+
+    def read(self, full: str, path: str, seen: FileRow) -> tuple[FileRow, bytes, memoryview]:
+        """The row and id of what was read, and the bytes where the file is small. Raises OSError, Conflict."""
+        # Never wait for the other end of a pipe that took the place of a file.
+        descriptor = os.open(full, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if seen[2] <= READ_AT_ONCE:
+                data = self._read_small(descriptor, path, seen[2])
+                if len(data) == seen[2] and _stat_fields(os.fstat(descriptor)) == seen[1:]:
+                    return seen, xxhash.xxh3_128_digest(data), data
+                os.lseek(descriptor, 0, os.SEEK_SET)
+            before = os.fstat(descriptor)
+            for _ in range(_TRIES):
+                if before.st_size <= READ_AT_ONCE:
+                    data = self._read_small(descriptor, path, before.st_size)
+                    size, identity = len(data), xxhash.xxh3_128_digest(data)
+                else:
+                    data = _NOTHING
+                    size, identity = _hash_large(descriptor, self._on_bytes)
+                after = os.fstat(descriptor)
+                if size == after.st_size and _same(before, after):
+                    return _row(seen.name, after), identity, data
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                before = after
+        finally:
+            os.close(descriptor)
+        raise Conflict(f"{full} changes while it is read", hint="stop what writes it, or name it in .amlctlignore")
+
+    def _read_small(self, descriptor: int, path: str, size_bytes: int) -> memoryview:
+        """One byte more than the file should have shows that it has grown."""
+        room = self._taker.room(path, size_bytes + 1)
+        if room is None:
+            if size_bytes >= len(self._memory):
+                self._memory = memoryview(bytearray(READ_AT_ONCE + 1))
+            room = self._memory[: size_bytes + 1]
+        return room[: os.readv(descriptor, (room,))]
 
 
 def read_small(path: Path) -> bytes:
@@ -270,7 +303,8 @@ def _hash_large(descriptor: int, on_bytes: Callable[[int], None]) -> tuple[int, 
 
 
 def _entry(path: str, row: FileRow, identity: bytes) -> FileEntry:
-    return FileEntry(path, row.size_bytes, bool(row.mode & 0o100), identity.hex())
+    # By its own name the tuple takes three times as long.
+    return tuple.__new__(FileEntry, (path, row[2], row[1] & 0o100 != 0, identity.hex()))
 
 
 def _entries(scanned: Scan, tables: Sequence[_Table], vanished: set[tuple[int, int]]) -> list[FileEntry]:

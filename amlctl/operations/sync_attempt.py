@@ -15,7 +15,6 @@ from amlctl.core.manifest import (
     Place,
     empty_manifest,
     encode_section,
-    needs_no_bytes,
     snapshot_id,
     total_bytes,
 )
@@ -23,7 +22,7 @@ from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, IntegrityError, NotFound
-from amlctl.localfs.identify import Identified, OnContent, identify
+from amlctl.localfs.identify import Identified, Taker, identify
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
 from amlctl.localfs.sync_state import Base
@@ -33,6 +32,7 @@ from amlctl.operations.dataset_state import (
     head_manifest,
     look_at,
 )
+from amlctl.operations.early_packs import EarlyPacks
 from amlctl.operations.mirror import arrived_files, delete_all, leftovers, refuse_shared_files, refuse_unfit_names
 from amlctl.operations.sync_result import SyncOptions, SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
@@ -41,7 +41,8 @@ from amlctl.transfer.heads import Head, head_key, swap_head
 from amlctl.transfer.known import KnownContents, ensure_kept
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import write_manifest
-from amlctl.transfer.send import PackSender, pack_sender, send_plan
+from amlctl.transfer.pack_sender import PackSender, pack_sender
+from amlctl.transfer.send import send_plan
 from amlctl.transfer.store_format import ensure_format
 
 _MUCH_BYTES = 16 << 20
@@ -243,14 +244,14 @@ class SyncAttempt:
             look_at_other_datasets=self._looked.head is None or has_grown,
         )
 
-    def _identify(self, on_content: OnContent | None) -> Identified:
+    def _identify(self, taker: Taker | None) -> Identified:
         identified = identify(
             self._scanned,
             self._state.cache,
             self._looked.cache_key,
             digest=self._looked.digest,
             checksum=self._options.checksum or self._options.repair,
-            on_content=on_content,
+            taker=taker,
             sink=self._sink,
             subject=self._dataset,
         )
@@ -258,7 +259,7 @@ class SyncAttempt:
             self._sink(Warned(f"{self._dataset}: {one!r} and {other!r} are one name on some file systems"))
         return identified
 
-    def _pack_early(self, sender: PackSender) -> OnContent | None:
+    def _pack_early(self, sender: PackSender) -> Taker | None:
         """Pack new small files while they are hashed, so that they are read once. Only where that is sure to
         be what the plan says: HEAD is where we left it, so no merge can come between."""
         base = None if self._looked.base is None else self._looked.base.snapshot
@@ -267,17 +268,7 @@ class SyncAttempt:
             return None
         if self._layout.name == "auto" and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
             return None
-
-        def pack(entry: FileEntry, data: bytes) -> None:
-            if not self._layout.is_small(entry) or needs_no_bytes(entry):
-                return
-            head, known = self._stored
-            if entry.content_id in head.places:
-                return
-            if known.packed(entry.content_id) is None:
-                sender.add(entry, data)
-
-        return pack
+        return EarlyPacks(sender, self._layout, lambda: self._stored)
 
     def _merge(self, local: Sequence[FileEntry], head: Manifest) -> tuple[Sequence[FileEntry], Sequence[str]]:
         """What the store shall hold, and the paths of it that are not what this machine has."""

@@ -11,7 +11,7 @@ from typing import Optional
 
 from amlctl.core.content_id import content_id
 from amlctl.localfs.bounded_folder import BoundedFolder
-from amlctl.stores.contract import Body, Entry, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Draft, Entry, Parts, Store, Traffic, Versioned
 
 _LIMIT_BYTES = 64 << 20
 _MANIFEST = re.compile(r"datasets/.+/(?:[0-9a-f]{32}-|shards/)[0-9a-f]{32}\.gz")
@@ -64,6 +64,9 @@ class CachedStore:
         if _MANIFEST.fullmatch(key) and isinstance(body, bytes):
             self._keep(_name(key), body)
         return was_written
+
+    def draft(self) -> Draft:
+        return self.store.draft()
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         return self.store.swap(key, data, expected=expected)

@@ -103,6 +103,26 @@ class Parts(Protocol):
         ...
 
 
+class Draft(Protocol):
+    """A value that is written before its key is known. Who begins one ends it, with `finish` or `drop`; from one thread
+    at a time."""
+
+    @property
+    def keeps_parts(self) -> bool:
+        """Whether the parts must not change until the draft has ended; else, until `append` has returned."""
+        ...
+
+    def append(self, part: Buffer) -> None: ...
+
+    def finish(self, key: str, *, replace: bool = False) -> bool:
+        """All parts together are the value now, as by `put`."""
+        ...
+
+    def drop(self) -> None:
+        """Nothing of it stays. After `finish` this does nothing."""
+        ...
+
+
 class Store(Protocol):
     """See the module's docstring for the guarantees."""
 
@@ -140,6 +160,10 @@ class Store(Protocol):
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
         """Write a value; False where it existed already and `replace` was not asked for."""
+        ...
+
+    def draft(self) -> Draft:
+        """Begin a value whose key is told at its end."""
         ...
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:

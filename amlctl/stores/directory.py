@@ -20,9 +20,9 @@ import xxhash
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_stale, temporary_beside, write_bytes
+from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_stale, temporary_beside, temporary_name, write_bytes
 from amlctl.localfs.disk_errors import FULL, disk_error
-from amlctl.stores.contract import Body, Buffer, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
 _BUFFERS_AT_ONCE = 512
@@ -53,7 +53,7 @@ class DirectoryStore:
         self._path(key)
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
-        with self._translated(key):
+        with self.translated(key):
             if start == 0 and length is None:
                 data = self._path(key).read_bytes()
             else:
@@ -73,7 +73,7 @@ class DirectoryStore:
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
         source = self._path(key)
-        with self._translated(key):
+        with self.translated(key):
             if not source.is_file():
                 raise FileNotFoundError(source)
         try:
@@ -94,24 +94,38 @@ class DirectoryStore:
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
         path = self._path(key)
-        self._traffic.add()
-        with self._translated(key):
+        with self.translated(key):
             if not replace and path.exists():
+                self._traffic.add()
                 return False
-            mode = 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644
-            temporary = temporary_beside(path)
+            draft = _FileDraft(self, temporary_beside(path))
             try:
-                sent = _write(temporary, body, mode)
-                is_new = _appear(temporary, path, replace)
+                draft.write(body)
+                return draft.finish(key, replace=replace)
             finally:
-                temporary.unlink(missing_ok=True)
-        self._traffic.add(requests=0, sent_bytes=sent)
+                draft.drop()
+
+    def draft(self) -> Draft:
+        return _FileDraft(self, self._root / temporary_name())
+
+    def adopt(self, key: str, temporary: Path, descriptor: int, *, replace: bool) -> bool:
+        """A finished file of this folder, open as `descriptor`, becomes the value."""
+        path = self._path(key)
+        with self.translated(key):
+            os.fchmod(descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
+            size_bytes = os.lseek(descriptor, 0, os.SEEK_CUR)
+            try:
+                is_new = _appear(temporary, path, replace)
+            except FileNotFoundError:
+                _make(path.parent)
+                is_new = _appear(temporary, path, replace)
+        self._traffic.add(sent_bytes=size_bytes)
         return is_new
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         path = self._path(key)
         self._traffic.add()
-        with self._translated(key), self._locked():
+        with self.translated(key), self._locked():
             try:
                 present: Optional[str] = _version(path.read_bytes())
             except FileNotFoundError:
@@ -124,7 +138,7 @@ class DirectoryStore:
 
     def info(self, key: str) -> Optional[Entry]:
         self._traffic.add()
-        with self._translated(key):
+        with self.translated(key):
             try:
                 stat = self._path(key).stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -157,7 +171,7 @@ class DirectoryStore:
     def delete(self, key: str) -> None:
         path = self._path(key)
         self._traffic.add()
-        with self._translated(key):
+        with self.translated(key):
             path.unlink(missing_ok=True)
             # An empty folder is nothing to a store; another writer may be filling it right now.
             for parent in list(path.relative_to(self._root).parents)[:-1]:
@@ -167,7 +181,7 @@ class DirectoryStore:
                     break
 
     def sweep(self, older_than_s: float) -> int:
-        with self._translated(""):
+        with self.translated(""):
             return sum(remove_stale(Path(folder), older_than_s) for folder, _, _ in os.walk(self._root))
 
     def local_path(self, key: str) -> Optional[Path]:
@@ -193,7 +207,7 @@ class DirectoryStore:
             yield
 
     @contextmanager
-    def _translated(self, key: str) -> Iterator[None]:
+    def translated(self, key: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -213,23 +227,49 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _write(temporary: Path, body: Body, mode: int) -> int:
-    """Write the body to a new file; returns the bytes written."""
+class _FileDraft:
+    """Satisfies `Draft`: a file under a temporary name, made with its first part."""
+
+    keeps_parts = False
+
+    def __init__(self, store: DirectoryStore, temporary: Path) -> None:
+        self._store = store
+        self._temporary = temporary
+        self._descriptor = -1
+
+    def append(self, part: Buffer) -> None:
+        with self._store.translated("a new value"):
+            self.write([part])
+
+    def write(self, body: Body) -> None:
+        """Raises OSError."""
+        if self._descriptor < 0:
+            self._descriptor = _create(self._temporary)
+        if isinstance(body, FileBody):
+            _copy_checked(body, self._descriptor)
+        else:
+            _write_buffers(self._descriptor, [body] if isinstance(body, bytes) else body)
+
+    def finish(self, key: str, *, replace: bool = False) -> bool:
+        try:
+            return self._store.adopt(key, self._temporary, self._descriptor, replace=replace)
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+            self._temporary.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        descriptor = os.open(temporary, flags, 0o600)
+        return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        _make(temporary.parent)
-        descriptor = os.open(temporary, flags, 0o600)
-    try:
-        if isinstance(body, FileBody):
-            _copy_checked(body, descriptor)
-        else:
-            _write_buffers(descriptor, [body] if isinstance(body, bytes) else body)
-        os.fchmod(descriptor, mode)
-        return os.lseek(descriptor, 0, os.SEEK_CUR)
-    finally:
-        os.close(descriptor)
+        _make(path.parent)
+        return os.open(path, flags, 0o600)
 
 
 def _write_buffers(descriptor: int, buffers: Sequence[Buffer]) -> None:

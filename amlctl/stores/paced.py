@@ -10,7 +10,8 @@ from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Optional, Union
 
-from amlctl.stores.contract import Body, Buffer, Entry, FileBody, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Parts, Store, Traffic, Versioned
+from amlctl.stores.kept_draft import KeptDraft
 from amlctl.stores.pace import Pace
 
 
@@ -66,6 +67,9 @@ class PacedStore:
             on_bytes(size_bytes)
 
         return take
+
+    def draft(self) -> Draft:
+        return KeptDraft(self)
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         version = self._store.swap(key, data, expected=expected)

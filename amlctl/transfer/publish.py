@@ -21,8 +21,9 @@ from amlctl.stores.contract import Store
 from amlctl.transfer.known import ensure_kept
 from amlctl.transfer.manifests import read_manifest, write_manifest
 from amlctl.transfer.mirrors import mirrors_sharing_files
+from amlctl.transfer.pack_sender import pack_sender
 from amlctl.transfer.plain_files import unchanged_contents
-from amlctl.transfer.send import pack_sender, send_plan
+from amlctl.transfer.send import send_plan
 
 
 @dataclass(frozen=True)

@@ -1,105 +1,25 @@
-"""Bring contents into a store: packs as they fill up, objects and mirrored files in parallel.
-
-Memory is bounded: one pack is being filled while at most `_PACKS_UNDER_WAY` are being written.
-"""
+"""Bring contents into a store: packs as they fill up, objects and mirrored files in parallel."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key, pack_key
-from amlctl.core.pack import Pack, PackBuilder
+from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import Conflict, Interrupted
-from amlctl.localfs.deflate import fastest_compressor
 from amlctl.localfs.identify import read_small
-from amlctl.localfs.sync_state import SyncState
 from amlctl.stores.contract import FileBody, Store, always
 from amlctl.transfer.contents import read_content
+from amlctl.transfer.pack_sender import PackSender
 
-_PACKS_UNDER_WAY = 1
 _TELL_EVERY_S = 0.1
-
-
-class PackSender:
-    """Takes contents in order and sends each full pack in the background. Used from one thread.
-
-    `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned. `was_there`
-    has the contents of packs that the store had already, unknown to us. `content_bytes` is the size of all that
-    was added, before deflating.
-    """
-
-    def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, replace: bool) -> None:
-        """`replace`: a pack of the same name is written anew, since it may be damaged."""
-        self._store = store
-        self._state = state
-        self._builder = PackBuilder(pack_size, fastest_compressor())
-        self._replace = replace
-        self._pool = ThreadPoolExecutor(1)
-        self._under_way: list[tuple[Pack, Future[bool]]] = []
-        self._seen: set[str] = set()
-        self.places: dict[str, Place] = {}
-        self.pack_sizes: dict[str, int] = {}
-        self.was_there: set[str] = set()
-        self.content_bytes = 0
-
-    def add(self, entry: FileEntry, data: bytes) -> None:
-        """Raises what sending an earlier pack has raised."""
-        if entry.content_id in self._seen:
-            return
-        self._seen.add(entry.content_id)
-        self.content_bytes += len(data)
-        self._builder.add(entry.content_id, entry.path, data)
-        if self._builder.is_full:
-            self._send(self._builder.finish())
-
-    def flush(self) -> None:
-        """What follows goes to another pack."""
-        if not self._builder.is_empty:
-            self._send(self._builder.finish())
-
-    def finish(self) -> None:
-        """Send what is left and wait until all has arrived."""
-        self.flush()
-        self._wait(0)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _send(self, pack: Pack) -> None:
-        if self._state is not None:
-            self._state.remember_pack(self._store.url, pack.id, pack.size_bytes, pack.members)
-        self.pack_sizes[pack.id] = pack.size_bytes
-        for member in pack.members:
-            self.places[member.content_id] = Place("pack", pack.id, member.offset, member.length, member.is_deflated)
-        self._wait(_PACKS_UNDER_WAY - 1)
-        sending = self._pool.submit(self._store.put, pack_key(pack.id), pack.buffers, replace=self._replace)
-        self._under_way.append((pack, sending))
-
-    def _wait(self, at_most: int) -> None:
-        while len(self._under_way) > at_most:
-            pack, sending = self._under_way.pop(0)
-            if not sending.result():
-                self.was_there.update(member.content_id for member in pack.members)
-
-
-@contextmanager
-def pack_sender(
-    store: Store, state: SyncState | None, pack_size: int, *, replace: bool = False
-) -> Iterator[PackSender]:
-    sender = PackSender(store, state, pack_size, replace=replace)
-    try:
-        yield sender
-    finally:
-        sender.close()
 
 
 def send_plan(

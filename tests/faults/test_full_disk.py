@@ -86,3 +86,25 @@ END
     assert run["status"] == "Failed"
     assert "no space left on the disk" in run["error"]["message"].lower(), run["error"]
     assert kept.strip() == "saved"
+
+
+def test_a_pack_that_finds_no_room_leaves_nothing_and_a_later_sync_needs_nothing_of_it(tmp_path: Path) -> None:
+    done = project(
+        tmp_path / "disk",
+        8000,
+        """
+        mkdir -p data_blobs/x
+        for number in $(seq 100); do head -c 40000 /dev/urandom > "data_blobs/x/$number"; done
+        fill 1500
+        code=0; timeout 60 "$PYTHON" -m amlctl sync x > /dev/null 2> ../told || code=$?
+        echo "$code" >&2; cat ../told >&2
+        find .amlctl/store -name '.amlctl-tmp-*' >&2
+        rm filler data_blobs/x/?? data_blobs/x/100
+        timeout 60 "$PYTHON" -m amlctl sync x --json
+        """,
+    )
+    code, _, told = done.stderr.partition("\n")
+    assert code == "6", done.stderr
+    assert "no space left on the disk" in told
+    assert ".amlctl-tmp-" not in told
+    assert json.loads(done.stdout)["files"] == 9

@@ -61,3 +61,14 @@ def test_many_large_files_beside_small_ones(tmp_path: Path, url: str, layout: st
     for path in folder.glob("large*"):
         path.write_bytes(rng.randbytes(1000) + path.read_bytes())
     assert _peak_bytes(one, "sync", *store, "--layout", layout) < MOST_BYTES
+
+
+def test_a_folder_gets_packs_part_by_part(tmp_path: Path) -> None:
+    """Two packs of 64 MiB, and no need to hold one of them."""
+    rng = random.Random(1)
+    folder = tmp_path / "data_blobs/x"
+    folder.mkdir(parents=True)
+    for number in range(5000):
+        (folder / f"small{number}").write_bytes(rng.randbytes(26_000))
+    assert _peak_bytes(tmp_path, "sync", "x", "--store", "store") < 75_000_000
+    assert len([*(tmp_path / "store/packs").glob("*/*.zip")]) == 2

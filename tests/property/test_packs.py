@@ -6,6 +6,7 @@ import io
 import subprocess
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, empty_manifest, entry_order, needs_no_bytes
-from amlctl.core.pack import PackBuilder, Zlib, inflate
+from amlctl.core.pack import Compressor, Pack, PackBuilder, Zlib, inflate
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.localfs.deflate import fastest_compressor
 
@@ -22,22 +23,48 @@ contents = st.dictionaries(
 )
 
 
-def _pack(files: dict[str, bytes]) -> tuple[bytes, PackBuilder]:
-    builder = PackBuilder(1 << 30, Zlib())
+class _Packed:
+    """A builder whose parts are of `part_bytes`, or of one member; what it has put out is a copy, as its memory is used
+    again."""
+
+    def __init__(self, compressor: Compressor, part_bytes: int = 4096) -> None:
+        self._memory = bytearray(part_bytes)
+        self.parts: list[bytes] = []
+        self.builder = PackBuilder(1 << 30, compressor, self._new_memory, lambda part: self.parts.append(bytes(part)))
+
+    def _new_memory(self, size_bytes: int) -> memoryview:
+        return memoryview(self._memory if size_bytes <= len(self._memory) else bytearray(size_bytes))
+
+    def finish(self) -> tuple[bytes, Pack]:
+        pack = self.builder.finish()
+        return b"".join(self.parts), pack
+
+
+def _pack(files: dict[str, bytes], part_bytes: int = 4096) -> bytes:
+    packed = _Packed(Zlib(), part_bytes)
     for path, data in files.items():
-        builder.add(content_id(data), path, data)
-    return b"".join(builder.finish().buffers), builder
+        packed.builder.add(content_id(data), path, data)
+    return packed.finish()[0]
 
 
-@given(contents)
-def test_members_are_where_the_manifest_says(files: dict[str, bytes]) -> None:
-    builder = PackBuilder(1 << 30, fastest_compressor())
+@given(contents, st.integers(1, 2000), st.randoms())
+def test_members_are_where_the_manifest_says(files: dict[str, bytes], part_bytes: int, choices: Random) -> None:
+    """Also where rooms were asked for and not used, or not for all that they have."""
+    packed = _Packed(fastest_compressor(), part_bytes)
     unique = {content_id(data): (path, data) for path, data in files.items()}
     for content, (path, data) in unique.items():
-        builder.add(content, path, data)
-    pack = builder.finish()
-    whole = b"".join(pack.buffers)
-    assert (len(whole), content_id(whole)) == (pack.size_bytes, pack.id)
+        if choices.random() < 0.3:
+            room = packed.builder.room("not kept", choices.randrange(500))
+            room[:] = choices.randbytes(len(room))
+        if choices.random() < 0.5:
+            packed.builder.add(content, path, data)
+        else:
+            room = packed.builder.room(path, len(data) + choices.randrange(100))
+            room[: len(data)] = data
+            packed.builder.keep(content, path, room[: len(data)])
+    whole, pack = packed.finish()
+    assert len(whole) == pack.size_bytes
+    assert [member.content_id for member in pack.members] == list(unique)
     for member in pack.members:
         stored = whole[member.offset : member.offset + member.length]
         assert inflate(stored, member.is_deflated) == unique[member.content_id][1]
@@ -45,20 +72,20 @@ def test_members_are_where_the_manifest_says(files: dict[str, bytes]) -> None:
 
 @given(contents)
 def test_a_pack_is_a_plain_zip(files: dict[str, bytes]) -> None:
-    whole, _ = _pack(files)
+    whole = _pack(files)
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         assert archive.testzip() is None
         assert sorted(archive.read(name) for name in archive.namelist()) == sorted(files.values())
 
 
-@given(contents)
-def test_one_list_gives_the_same_bytes(files: dict[str, bytes]) -> None:
-    assert _pack(files)[0] == _pack(files)[0]
+@given(contents, st.integers(1, 2000))
+def test_one_list_gives_the_same_bytes_however_it_is_cut(files: dict[str, bytes], part_bytes: int) -> None:
+    assert _pack(files) == _pack(files, part_bytes)
 
 
 def test_unzip_reads_a_pack_with_hostile_names(tmp_path: Path) -> None:
     names = ["../../evil", "a/b.txt", "quo'te\"\n.txt", "\udcff.bin", "ü.txt", "back\\slash"]
-    whole, _ = _pack({name: b"data %d" % number for number, name in enumerate(names)})
+    whole = _pack({name: b"data %d" % number for number, name in enumerate(names)})
     path = tmp_path / "pack.zip"
     path.write_bytes(whole)
     with zipfile.ZipFile(path) as archive:
@@ -71,11 +98,11 @@ def test_unzip_reads_a_pack_with_hostile_names(tmp_path: Path) -> None:
 
 
 def test_only_what_pays_is_deflated() -> None:
-    builder = PackBuilder(1 << 30, fastest_compressor())
+    packed = _Packed(fastest_compressor())
     text, noise = b"the same words again " * 500, bytes(__import__("random").Random(1).randbytes(9000))
-    builder.add(content_id(text), "a.txt", text)
-    builder.add(content_id(noise), "b.jpg", noise)
-    first, second = builder.finish().members
+    packed.builder.add(content_id(text), "a.txt", text)
+    packed.builder.add(content_id(noise), "b.jpg", noise)
+    first, second = packed.finish()[1].members
     assert first.is_deflated
     assert first.length < len(text) / 5
     assert (second.is_deflated, second.length) == (False, len(noise))

@@ -7,7 +7,8 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from amlctl.stores.contract import Body, Entry, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Draft, Entry, Parts, Store, Traffic, Versioned
+from amlctl.stores.kept_draft import KeptDraft
 
 
 class Call(NamedTuple):
@@ -80,6 +81,9 @@ class FaultyStore:
         was_written = self._store.put(key, body, replace=replace)
         self._after(call)
         return was_written
+
+    def draft(self) -> Draft:
+        return KeptDraft(self)
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         call = self._before("swap", key)

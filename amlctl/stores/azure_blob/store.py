@@ -19,7 +19,8 @@ from amlctl.stores.azure_blob.service import BlobService, Body, Read, md5_header
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader, raise_early, settle
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Body as StoreBody
-from amlctl.stores.contract import Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import Draft, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.kept_draft import KeptDraft
 from amlctl.stores.pace import Pace
 
 _IS_FOLDER = "x-ms-meta-hdi_isfolder"
@@ -171,6 +172,9 @@ class AzureBlobStore:
         if not replace and sent.size_bytes > _ASK_FIRST and self.info(key) is not None:
             return False
         return self._making_container(lambda: self._put_whole(key, sent, identity, replace=replace))
+
+    def draft(self) -> Draft:
+        return KeptDraft(self)
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         _checked(key)

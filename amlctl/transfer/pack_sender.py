@@ -1,0 +1,171 @@
+"""Packs on their way into a store.
+
+A store that can write a value before its key is known gets each part of a pack while the next one is filled: the
+processor's cache still has it, and a few parts of memory do for all packs. Any other gets whole packs; one is filled
+while one is sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from amlctl.core.content_id import ContentHasher
+from amlctl.core.manifest import FileEntry, Place, pack_key
+from amlctl.core.pack import Bytes, Member, PackBuilder
+from amlctl.localfs.deflate import fastest_compressor
+from amlctl.localfs.sync_state import SyncState
+from amlctl.stores.contract import Draft, Store
+
+_PART_BYTES = 2 << 20
+_PARTS_UNDER_WAY = 3
+
+
+class _Sending(NamedTuple):
+    """A finished pack; `parts` is the memory that it still needs."""
+
+    members: Sequence[Member]
+    draft: Draft
+    parts: Sequence[Bytes]
+    is_new: Future[bool]
+
+
+class PackSender:
+    """Takes contents in order and sends each full pack in the background. Used from one thread.
+
+    `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned. `was_there`
+    has the contents of packs that the store had already, unknown to us. `content_bytes` is the size of all that
+    was added, before deflating.
+    """
+
+    def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, replace: bool) -> None:
+        """`replace`: a pack of the same name is written anew, since it may be damaged."""
+        self._store = store
+        self._state = state
+        self._replace = replace
+        self._pool = ThreadPoolExecutor(1)  # one worker, so that parts keep their order
+        self._builder = PackBuilder(pack_size, fastest_compressor(), self._memory, self._take_part)
+        self._draft = store.draft()
+        self._hasher = ContentHasher()
+        self._parts: deque[tuple[Bytes, Future[None] | None]] = deque()
+        self._free: list[bytearray] = []
+        self._sending: _Sending | None = None
+        self._seen: set[str] = set()
+        self.places: dict[str, Place] = {}
+        self.pack_sizes: dict[str, int] = {}
+        self.was_there: set[str] = set()
+        self.content_bytes = 0
+
+    def room(self, path: str, size_bytes: int) -> memoryview:
+        """Memory where a content may be put before it is known whether it has to be sent: see `PackBuilder.room`."""
+        return self._builder.room(path, size_bytes)
+
+    def keep(self, entry: FileEntry, data: memoryview) -> None:
+        """Send what stands in the room for `entry`. Raises what sending an earlier pack has raised."""
+        if self._is_new(entry):
+            self._builder.keep(entry.content_id, entry.path, data)
+            self._send_if_full()
+
+    def add(self, entry: FileEntry, data: bytes) -> None:
+        """Raises what sending an earlier pack has raised."""
+        if self._is_new(entry):
+            self._builder.add(entry.content_id, entry.path, data)
+            self._send_if_full()
+
+    def flush(self) -> None:
+        """What follows goes to another pack."""
+        if not self._builder.is_empty:
+            self._send()
+
+    def finish(self) -> None:
+        """Send what is left and wait until all has arrived."""
+        self.flush()
+        self._wait()
+
+    def close(self) -> None:
+        """Nothing stays of a pack that is not finished."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._draft.drop()
+        if self._sending is not None:
+            self._sending.draft.drop()
+
+    def _is_new(self, entry: FileEntry) -> bool:
+        if entry.content_id in self._seen:
+            return False
+        self._seen.add(entry.content_id)
+        self.content_bytes += entry.size_bytes
+        return True
+
+    def _send_if_full(self) -> None:
+        if self._builder.is_full:
+            self._send()
+
+    def _memory(self, size_bytes: int) -> memoryview:
+        """For the next part: memory that is used again, since the first touch of new pages costs as much as a copy."""
+        if size_bytes > _PART_BYTES:
+            return memoryview(bytearray(size_bytes))
+        if len(self._parts) >= _PARTS_UNDER_WAY and not self._draft.keeps_parts:
+            self._reuse([self._settled_part()])
+        return memoryview(self._free.pop() if self._free else bytearray(_PART_BYTES))
+
+    def _reuse(self, parts: Sequence[Bytes]) -> None:
+        for part in parts:
+            if isinstance(part, memoryview) and isinstance(part.obj, bytearray) and len(part.obj) == _PART_BYTES:
+                self._free.append(part.obj)
+
+    def _take_part(self, part: Bytes) -> None:
+        if self._draft.keeps_parts:
+            self._append(part)
+            self._parts.append((part, None))
+        else:
+            self._parts.append((part, self._pool.submit(self._append, part)))
+
+    def _append(self, part: Bytes) -> None:
+        self._hasher.update(part)
+        self._draft.append(part)
+
+    def _settled_part(self) -> Bytes:
+        part, appended = self._parts.popleft()
+        if appended is not None:
+            appended.result()
+        return part
+
+    def _send(self) -> None:
+        pack = self._builder.finish()
+        parts = [self._settled_part() for _ in range(len(self._parts))]
+        name = self._hasher.content_id()
+        if self._state is not None:
+            self._state.remember_pack(self._store.url, name, pack.size_bytes, pack.members)
+        self.pack_sizes[name] = pack.size_bytes
+        for member in pack.members:
+            self.places[member.content_id] = Place("pack", name, member.offset, member.length, member.is_deflated)
+        self._wait()
+        if not self._draft.keeps_parts:
+            self._reuse(parts)
+            parts = []
+        is_new = self._pool.submit(self._draft.finish, pack_key(name), replace=self._replace)
+        self._sending = _Sending(pack.members, self._draft, parts, is_new)
+        self._draft, self._hasher = self._store.draft(), ContentHasher()
+
+    def _wait(self) -> None:
+        """For the pack under way."""
+        if self._sending is None:
+            return
+        if not self._sending.is_new.result():
+            self.was_there.update(member.content_id for member in self._sending.members)
+        self._reuse(self._sending.parts)
+        self._sending = None
+
+
+@contextmanager
+def pack_sender(
+    store: Store, state: SyncState | None, pack_size: int, *, replace: bool = False
+) -> Iterator[PackSender]:
+    sender = PackSender(store, state, pack_size, replace=replace)
+    try:
+        yield sender
+    finally:
+        sender.close()
