@@ -1,8 +1,8 @@
 """Read the stat data of one ordinary folder as fast as Python can; also a program that does so for another process.
 
 Ordinary: nothing but files and folders, no ignore file. Everything else is left to `scan.py`. The program is
-started with the bare interpreter and nothing of this package: it answers each request (a marshalled list of
-folders) with the marshalled list of what `read_plain_folder` says of them.
+started with the bare interpreter and nothing of this package: it is told, marshalled, what asks for care, and answers
+each request (a list of folders) with a list of what `read_plain_folder` says of them, led by its length.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _FOLDER = 0o040000
 _ONLY_FILES = {_REGULAR}
 _ORDINARY = {_REGULAR, _FOLDER}
 
+LENGTH_BYTES = 8
 
 Careful = tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]
 """Names that make a folder not ordinary: beginnings (each with a dot in front), whole names, endings."""
@@ -69,12 +70,14 @@ def _answer(path: str, careful: Careful) -> tuple[bytes, list[str]] | None:
 
 def _serve() -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    careful = marshal.load(requests)
     while True:
         try:
-            careful, paths = marshal.load(requests)
+            paths = marshal.load(requests)
         except EOFError:
             return
-        marshal.dump([_answer(path, careful) for path in paths], answers, 2)
+        answer = marshal.dumps([_answer(path, careful) for path in paths], 2)
+        answers.write(len(answer).to_bytes(LENGTH_BYTES, "little") + answer)
         answers.flush()
 
 

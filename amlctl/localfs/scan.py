@@ -166,7 +166,7 @@ class _Walk:
             if helper is not None:
                 for (path, full), answer in helper.answers(wait=not (self._plain or self._careful)):
                     self._take(path, full, answer)
-                if helper.is_idle and len(self._plain) > 1 and not self._are_all_careful:
+                if not self._are_all_careful:
                     helper.ask(self._plain)
             if self._careful:
                 self._read_carefully(*self._careful.pop())
