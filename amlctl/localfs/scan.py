@@ -27,7 +27,7 @@ from amlctl.errors import UsageError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.localfs.ignore import FolderRules, IgnoreRules
 from amlctl.localfs.plain_folder import read_plain_folder
-from amlctl.localfs.scan_helper import FolderAnswer, ScanHelper, scan_helper
+from amlctl.localfs.scan_helper import FolderAnswer, HelperEnded, ScanHelper, scan_helper
 
 _KIND = 0o170000
 _REGULAR = 0o100000
@@ -164,10 +164,14 @@ class _Walk:
         self._plain.append(("", os.fspath(self._result.root)))
         while self._plain or self._careful or (helper is not None and not helper.is_idle):
             if helper is not None:
-                for (path, full), answer in helper.answers(wait=not (self._plain or self._careful)):
-                    self._take(path, full, answer)
-                if not self._are_all_careful:
-                    helper.ask(self._plain)
+                try:
+                    for (path, full), answer in helper.answers(wait=not (self._plain or self._careful)):
+                        self._take(path, full, answer)
+                    if not self._are_all_careful:
+                        helper.ask(self._plain)
+                except HelperEnded:
+                    self._plain += helper.asked
+                    helper = None
             if self._careful:
                 self._read_carefully(*self._careful.pop())
             elif self._plain:

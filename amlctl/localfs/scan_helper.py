@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
-from amlctl.errors import ServiceUnavailable
 from amlctl.localfs import plain_folder
 from amlctl.localfs.plain_folder import Careful
 
@@ -29,52 +28,68 @@ _PIPE_BYTES = 1 << 20
 """As much as a batch of large folders comes to: 70 bytes a file."""
 
 
-class ScanHelper:
-    """Not thread-safe."""
+class HelperEnded(Exception):
+    """The helper was killed; what it was asked for has to be read without it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], careful: Careful) -> None:
-        self._process = process
+
+class ScanHelper:
+    """Both methods raise HelperEnded. Not thread-safe."""
+
+    def __init__(self, requests: int, answers: int, careful: Careful) -> None:
+        """The descriptors of its pipes."""
+        self._requests = requests
+        self._answers = answers
+        self._careful = careful
+        self._is_told = False
         self._asked: deque[list[tuple[str, str]]] = deque()
-        self._tell(careful)
 
     @property
     def is_idle(self) -> bool:
         return not self._asked
 
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Folders that it has not told of yet."""
+        return [folder for batch in self._asked for folder in batch]
+
     def ask(self, pending: list[tuple[str, str]]) -> None:
         """Take some folders, as (path in the tree, full path), from the front of the list; fewer and fewer towards its
         end, so that both processes come to theirs at the same time."""
+        if not self._is_told:
+            self._is_told = True
+            self._tell(self._careful)
         while len(pending) > 1 and len(self._asked) < _BATCHES_UNDER_WAY:
             batch = pending[: min(_BATCH, len(pending) // 2)]
+            self._tell([full for _, full in batch])
             del pending[: len(batch)]
             self._asked.append(batch)
-            self._tell([full for _, full in batch])
-
-    def _tell(self, message: Careful | list[str]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(marshal.dumps(message, 2))
-        self._process.stdin.flush()
 
     def answers(self, *, wait: bool) -> Iterator[tuple[tuple[str, str], FolderAnswer]]:
         """What was asked for, as far as it is there; at least one batch where somebody waits."""
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        while self._asked and (wait or select.select([descriptor], [], [], 0)[0]):
+        while self._asked and (wait or select.select([self._answers], [], [], 0)[0]):
             wait = False
-            size_bytes = int.from_bytes(_read(descriptor, plain_folder.LENGTH_BYTES), "little")
-            yield from zip(self._asked.popleft(), marshal.loads(_read(descriptor, size_bytes)))
+            size_bytes = int.from_bytes(self._read(plain_folder.LENGTH_BYTES), "little")
+            told = marshal.loads(self._read(size_bytes))
+            yield from zip(self._asked.popleft(), told)
 
+    def _tell(self, message: Careful | list[str]) -> None:
+        rest = memoryview(marshal.dumps(message, 2))
+        try:
+            while rest:
+                rest = rest[os.write(self._requests, rest) :]
+        except BrokenPipeError as error:
+            raise HelperEnded from error
 
-def _read(descriptor: int, size_bytes: int) -> bytearray:
-    """So many bytes. No more are taken, as a buffer would: whether an answer is there is asked of the system."""
-    data = bytearray(size_bytes)
-    rest = memoryview(data)
-    while rest:
-        length = os.readv(descriptor, (rest,))
-        if not length:
-            raise ServiceUnavailable("the process that helps to scan has ended", hint="run the same command again")
-        rest = rest[length:]
-    return data
+    def _read(self, size_bytes: int) -> bytearray:
+        """So many bytes. No more are taken, as a buffer would: whether an answer is there is asked of the system."""
+        data = bytearray(size_bytes)
+        rest = memoryview(data)
+        while rest:
+            length = os.readv(self._answers, (rest,))
+            if not length:
+                raise HelperEnded
+            rest = rest[length:]
+        return data
 
 
 @contextmanager
@@ -85,11 +100,14 @@ def scan_helper(careful: Careful) -> Iterator[ScanHelper]:
         program,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        bufsize=0,
         pipesize=_PIPE_BYTES,
         start_new_session=True,
     )
     with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            yield ScanHelper(process, careful)
+            yield ScanHelper(process.stdin.fileno(), process.stdout.fileno(), careful)
         finally:
             process.kill()
