@@ -11,7 +11,7 @@ from amlctl.transfer.pack_sender import PackSender
 
 
 class EarlyPacks:
-    """Satisfies `identify.Taker`. `stored` tells what is there already; it is asked when a small file has turned up."""
+    """Satisfies `Taker`. `stored` tells what is there already; it is asked when a small file has turned up."""
 
     def __init__(
         self, sender: PackSender, layout: Layout, stored: Callable[[], tuple[Manifest, KnownContents]]

@@ -22,9 +22,10 @@ from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, IntegrityError, NotFound
-from amlctl.localfs.identify import Identified, Taker, identify
+from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
+from amlctl.localfs.read_file import Taker
 from amlctl.localfs.sync_state import Base
 from amlctl.operations.dataset_state import (
     LocalState,

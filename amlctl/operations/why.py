@@ -10,10 +10,10 @@ from typing import Any
 from amlctl.core.events import EventSink
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.errors import NotFound
-from amlctl.localfs.identify import file_content_id
 from amlctl.localfs.ignore import IgnoreRules, Rule
 from amlctl.localfs.ignore_rules import code_rules, dataset_rules
 from amlctl.localfs.project import Project
+from amlctl.localfs.read_file import file_content_id
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.known_datasets import known_datasets
 from amlctl.stores.contract import Store

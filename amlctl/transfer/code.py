@@ -17,8 +17,9 @@ from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import gzip_bytes
-from amlctl.localfs.identify import file_content_id, identify
+from amlctl.localfs.identify import identify
 from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
 from amlctl.stores.contract import FileBody, Store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amlctl.core.manifest import OBJECT, Manifest, Place, mirror_key, needs_no_bytes, object_key, pack_key
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.identify import file_content_id
+from amlctl.localfs.read_file import file_content_id
 from amlctl.stores.contract import FileBody, Store
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.known import ensure_kept

@@ -22,7 +22,8 @@ from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import remove_stale, temporary_name
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.identify import Written, file_content_id
+from amlctl.localfs.identify import Written
+from amlctl.localfs.read_file import file_content_id
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range, told_if_gone
 from amlctl.transfer.partial import downloaded

@@ -14,7 +14,7 @@ from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import Conflict, Interrupted
-from amlctl.localfs.identify import read_small
+from amlctl.localfs.read_file import read_small
 from amlctl.stores.contract import FileBody, Store, always
 from amlctl.transfer.contents import read_content
 from amlctl.transfer.pack_sender import PackSender

@@ -19,7 +19,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.manifest import Manifest
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
-from amlctl.localfs.identify import file_content_id
+from amlctl.localfs.read_file import file_content_id
 from amlctl.runtime.run_documents import save_record
 from amlctl.runtime.run_keys import published_key, run_prefix
 from amlctl.stores.contract import FileBody, Store

@@ -1,0 +1,123 @@
+"""Read files: whole small ones, to where someone wants them; large ones part by part.
+
+The id of a file is that of the bytes that were really read, and its size and times are those of the open file
+after the last byte. A file that changes while it is read is read again; one that does not hold still is a
+Conflict.
+"""
+
+from __future__ import annotations
+
+import os
+from operator import attrgetter
+from pathlib import Path
+from typing import Callable, Optional, Protocol
+
+import xxhash
+
+from amlctl.core.manifest import FileEntry
+from amlctl.errors import Conflict
+from amlctl.localfs.scan import FileRow
+
+READ_AT_ONCE = 1 << 20
+"""Bytes up to which a file is read in one piece."""
+_TRIES = 3
+_NOTHING = memoryview(b"")
+_stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
+
+
+class Taker(Protocol):
+    """Wants the bytes of new files of up to `READ_AT_ONCE`."""
+
+    def room(self, path: str, size_bytes: int) -> Optional[memoryview]:
+        """Where the file of that path is to be read to; None: anywhere. Good until the next call."""
+        ...
+
+    def take(self, entry: FileEntry, data: memoryview) -> None:
+        """`data` is the beginning of the last room, and good until the next call."""
+        ...
+
+
+class _Nobody:
+    """Satisfies `Taker`."""
+
+    def room(self, path: str, size_bytes: int) -> Optional[memoryview]:
+        return None
+
+    def take(self, entry: FileEntry, data: memoryview) -> None:
+        """Nobody wants it."""
+
+
+class FileReader:
+    """Reads files, small ones to where their taker wants them, else to memory that is used again."""
+
+    def __init__(self, taker: Optional[Taker], on_bytes: Callable[[int], None]) -> None:
+        """`on_bytes` is told how much of a large file has been read."""
+        self._taker = taker or _Nobody()
+        self._on_bytes = on_bytes
+        self._memory = memoryview(bytearray(64 << 10))
+
+    def read(self, full: str, path: str, seen: FileRow) -> tuple[FileRow, bytes, memoryview]:
+        """The row and id of what was read, and the bytes where the file is small. Raises OSError, Conflict."""
+        # Never wait for the other end of a pipe that took the place of a file.
+        descriptor = os.open(full, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if seen[2] <= READ_AT_ONCE:
+                data = self._read_small(descriptor, path, seen[2])
+                if len(data) == seen[2] and _stat_fields(os.fstat(descriptor)) == seen[1:]:
+                    return seen, xxhash.xxh3_128_digest(data), data
+                os.lseek(descriptor, 0, os.SEEK_SET)
+            before = os.fstat(descriptor)
+            for _ in range(_TRIES):
+                if before.st_size <= READ_AT_ONCE:
+                    data = self._read_small(descriptor, path, before.st_size)
+                    size, identity = len(data), xxhash.xxh3_128_digest(data)
+                else:
+                    data = _NOTHING
+                    size, identity = _hash_large(descriptor, self._on_bytes)
+                after = os.fstat(descriptor)
+                if size == after.st_size and _same(before, after):
+                    return FileRow(seen.name, *_stat_fields(after)), identity, data
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                before = after
+        finally:
+            os.close(descriptor)
+        raise Conflict(f"{full} changes while it is read", hint="stop what writes it, or name it in .amlctlignore")
+
+    def _read_small(self, descriptor: int, path: str, size_bytes: int) -> memoryview:
+        """One byte more than the file should have shows that it has grown."""
+        room = self._taker.room(path, size_bytes + 1)
+        if room is None:
+            if size_bytes >= len(self._memory):
+                self._memory = memoryview(bytearray(READ_AT_ONCE + 1))
+            room = self._memory[: size_bytes + 1]
+        return room[: os.readv(descriptor, (room,))]
+
+
+def read_small(path: Path) -> bytes:
+    """All bytes of a file that is a file; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return file.readall()
+
+
+def file_content_id(path: Path) -> str:
+    """Content id of a whole file, read in parts; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return _hash_large(descriptor, lambda size_bytes: None)[1].hex()
+    finally:
+        os.close(descriptor)
+
+
+def _same(one: os.stat_result, two: os.stat_result) -> bool:
+    return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (two.st_size, two.st_mtime_ns, two.st_ctime_ns)
+
+
+def _hash_large(descriptor: int, on_bytes: Callable[[int], None]) -> tuple[int, bytes]:
+    state = xxhash.xxh3_128()
+    size = 0
+    while part := os.read(descriptor, 1 << 22):
+        state.update(part)
+        size += len(part)
+        on_bytes(size)
+    return size, state.digest()
