@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import NamedTuple, Protocol, Union
 
 from amlctl.core.content_id import ContentId
@@ -104,6 +105,7 @@ class PackBuilder:
         self._central: list[bytes] = []
         self._members: list[Member] = []
         self._names: set[bytes] = set()
+        self._path = ""
         self._name = b""
         self._offset = 0
         self._misses: dict[str, int] = {}
@@ -118,6 +120,7 @@ class PackBuilder:
 
     def room(self, path: str, size_bytes: int) -> memoryview:
         """Memory for the next content, under the name of `path`; what is put there counts once `keep` is called."""
+        self._path = path
         self._name = name = self._free_name(path)
         start = _LOCAL.size + len(name)
         if self._used + start + size_bytes > len(self._part):
@@ -126,38 +129,37 @@ class PackBuilder:
         start += self._used
         return self._part[start : start + size_bytes]
 
-    def keep(self, content_id: ContentId, path: str, data: memoryview) -> None:
-        """Append the content that stands at the beginning of the room for `path`. The caller adds each content once."""
+    def keep(self, content_id: ContentId, size_bytes: int) -> None:
+        """Append what stands at the beginning of the last room. The caller adds each content once."""
         name, offset, used = self._name, self._offset, self._used
+        start = used + _LOCAL.size + len(name)
+        data = self._part[start : start + size_bytes]
         crc = self._compressor.crc32(data)
-        size = length = len(data)
-        deflated = self._deflated_if_worth(path, data)
+        length = size_bytes
+        deflated = self._deflated_if_worth(self._path, data)
         if deflated is not None:
             length = len(deflated)
             data[:length] = deflated
         method = _STORED if deflated is None else _DEFLATED
-        fields = (20, _UTF8_NAME, method, 0, _DOS_DATE_1980, crc, length, size, len(name))
-        header = _LOCAL.pack(b"PK\3\4", *fields, 0) + name
-        start = used + len(header)
-        self._part[used:start] = header
+        fields = (20, _UTF8_NAME, method, 0, _DOS_DATE_1980, crc, length, size_bytes, len(name))
+        self._part[used:start] = _LOCAL.pack(b"PK\3\4", *fields, 0) + name
         self._central.append(_CENTRAL.pack(b"PK\1\2", 20, *fields, 0, 0, 0, 0, 0, offset) + name)
-        self._members.append(Member(content_id, offset + len(header), length, deflated is not None))
+        self._members.append(Member(content_id, offset + start - used, length, deflated is not None))
         self._names.add(name)
         self._used = start + length
-        self._offset = offset + len(header) + length
+        self._offset = offset + self._used - used
 
     def add(self, content_id: ContentId, path: str, data: bytes) -> None:
         """Append a content that is in memory already. The caller adds each content once."""
-        room = self.room(path, len(data))
-        room[:] = data
-        self.keep(content_id, path, room)
+        self.room(path, len(data))[:] = data
+        self.keep(content_id, len(data))
 
     def finish(self) -> Pack:
         """The pack of all that was added: its last parts have gone out. The builder starts anew."""
         self._end_part()
         central = b"".join(self._central)
-        count = len(self._members)
-        central += _END.pack(b"PK\5\6", 0, 0, count, count, len(central), self._offset, 0)
+        members = len(self._members)
+        central += _END.pack(b"PK\5\6", 0, 0, members, members, len(central), self._offset, 0)
         self._take_part(central)
         pack = Pack(self._offset + len(central), self._members)
         self._start()
@@ -191,8 +193,10 @@ class PackBuilder:
             text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "_")
             path = "".join(c if c.isprintable() else "_" for c in text)
         name = path.encode()
+        stem = name[: _MAX_NAME - 100].decode("utf-8", "ignore").encode()
+        numbers = count(len(self._members))
         while name in self._names or len(name) > _MAX_NAME:
-            name = name[: _MAX_NAME - 100].decode("utf-8", "ignore").encode() + b"~%d" % len(self._members)
+            name = stem + b"~%d" % next(numbers)
         return name
 
 

@@ -6,6 +6,7 @@ is unsafe. Starting this costs some 20 ms, so it is for trees that are known to 
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import select
@@ -13,7 +14,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Optional
 
@@ -24,6 +25,7 @@ FolderAnswer = Optional[tuple[bytes, list[str]]]
 _BATCH = 4
 _BATCHES_UNDER_WAY = 2
 """So that the helper goes on while this process reads a folder of its own."""
+_SMALLEST_PIPE = 4096
 _PIPE_BYTES = 1 << 20
 """As much as a batch of large folders comes to: 70 bytes a file."""
 
@@ -57,10 +59,13 @@ class ScanHelper:
         end, so that both processes come to theirs at the same time."""
         if not self._is_told:
             self._is_told = True
-            self._tell(self._careful)
+            self._tell(marshal.dumps(self._careful, 2))
         while len(pending) > 1 and len(self._asked) < _BATCHES_UNDER_WAY:
             batch = pending[: min(_BATCH, len(pending) // 2)]
-            self._tell([full for _, full in batch])
+            message = marshal.dumps([full for _, full in batch], 2)
+            if self._asked and len(message) > _SMALLEST_PIPE:
+                break  # it may be waiting for its answer to be read, and this would wait for it
+            self._tell(message)
             del pending[: len(batch)]
             self._asked.append(batch)
 
@@ -72,8 +77,8 @@ class ScanHelper:
             told = marshal.loads(self._read(size_bytes))
             yield from zip(self._asked.popleft(), told)
 
-    def _tell(self, message: Careful | list[str]) -> None:
-        rest = memoryview(marshal.dumps(message, 2))
+    def _tell(self, message: bytes) -> None:
+        rest = memoryview(message)
         try:
             while rest:
                 rest = rest[os.write(self._requests, rest) :]
@@ -101,12 +106,13 @@ def scan_helper(careful: Careful) -> Iterator[ScanHelper]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
-        pipesize=_PIPE_BYTES,
         start_new_session=True,
     )
     with process:
         assert process.stdin is not None
         assert process.stdout is not None
+        with suppress(OSError, AttributeError):  # all pipes of a user have a quota; only Linux knows of it at all
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
             yield ScanHelper(process.stdin.fileno(), process.stdout.fileno(), careful)
         finally:

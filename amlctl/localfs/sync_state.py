@@ -1,7 +1,7 @@
 """What this machine knows of the stores it has synced with, in SQLite.
 
 - The base of each dataset: the snapshot at which local folder and store last agreed (three-way merges start there).
-- The members of packs, written before a pack is sent: after a kill a pack that had arrived is found by its
+- The members of packs, written before a pack appears in a store: after a kill a pack that had arrived is found by its
   name and used, and a renamed folder finds its bytes under the old name.
 
 Losing the file loses no data: a sync then asks the store, and may send some bytes a second time. A damaged one is

@@ -31,4 +31,4 @@ class EarlyPacks:
             self._head, self._known = self._stored()
             self._is_asked = True
         if entry.content_id not in self._head.places and self._known.packed(entry.content_id) is None:
-            self._sender.keep(entry, data)
+            self._sender.keep(entry)

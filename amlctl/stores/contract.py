@@ -104,8 +104,8 @@ class Parts(Protocol):
 
 
 class Draft(Protocol):
-    """A value that is written before its key is known. Who begins one ends it, with `finish` or `drop`; from one thread
-    at a time."""
+    """A value that is written before its key is known, in one part at least. Who begins one ends it, with `finish` or
+    `drop`; from one thread at a time. What it has sent before its key is there already has been sent for nothing."""
 
     @property
     def keeps_parts(self) -> bool:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Optional
 
@@ -94,9 +94,9 @@ class DirectoryStore:
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
         path = self._path(key)
+        self._traffic.add()
         with self.translated(key):
             if not replace and path.exists():
-                self._traffic.add()
                 return False
             draft = _FileDraft(self, temporary_beside(path))
             try:
@@ -106,20 +106,19 @@ class DirectoryStore:
                 draft.drop()
 
     def draft(self) -> Draft:
-        return _FileDraft(self, self._root / temporary_name())
+        # Among the packs, which may lie on a disk of their own.
+        return _FileDraft(self, self._root / "packs" / temporary_name())
 
-    def adopt(self, key: str, temporary: Path, descriptor: int, *, replace: bool) -> bool:
-        """A finished file of this folder, open as `descriptor`, becomes the value."""
+    def adopt(self, key: str, temporary: Path, size_bytes: int, *, replace: bool) -> bool:
+        """A finished file of this folder becomes the value."""
         path = self._path(key)
         with self.translated(key):
-            os.fchmod(descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
-            size_bytes = os.lseek(descriptor, 0, os.SEEK_CUR)
             try:
                 is_new = _appear(temporary, path, replace)
             except FileNotFoundError:
                 _make(path.parent)
                 is_new = _appear(temporary, path, replace)
-        self._traffic.add(sent_bytes=size_bytes)
+        self._traffic.add(requests=0, sent_bytes=size_bytes)
         return is_new
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
@@ -238,6 +237,8 @@ class _FileDraft:
         self._descriptor = -1
 
     def append(self, part: Buffer) -> None:
+        if self._descriptor < 0:
+            self._store.traffic.add()
         with self._store.translated("a new value"):
             self.write([part])
 
@@ -252,15 +253,23 @@ class _FileDraft:
 
     def finish(self, key: str, *, replace: bool = False) -> bool:
         try:
-            return self._store.adopt(key, self._temporary, self._descriptor, replace=replace)
+            with self._store.translated(key):
+                os.fchmod(self._descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
+                size_bytes = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+                self._close()  # before it appears: a share may tell only now that it has no room
+            return self._store.adopt(key, self._temporary, size_bytes, replace=replace)
         finally:
             self.drop()
 
     def drop(self) -> None:
+        with suppress(OSError):  # nobody wants what it has not kept
+            self._close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-            self._temporary.unlink(missing_ok=True)
 
 
 def _create(path: Path) -> int:
@@ -273,7 +282,7 @@ def _create(path: Path) -> int:
 
 
 def _write_buffers(descriptor: int, buffers: Sequence[Buffer]) -> None:
-    """Many at a time: a pack has two buffers a file, and each call waits for the interpreter's lock."""
+    """Many at a time: each call waits for the interpreter's lock."""
     for start in range(0, len(buffers), _BUFFERS_AT_ONCE):
         pending = buffers[start : start + _BUFFERS_AT_ONCE]
         written = os.writev(descriptor, pending)

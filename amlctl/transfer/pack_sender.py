@@ -22,6 +22,8 @@ from amlctl.stores.contract import Draft, Store
 
 _PART_BYTES = 2 << 20
 _PARTS_UNDER_WAY = 3
+_KEPT_PART_BYTES = 8 << 20
+"""Where whole packs are in memory: what a part has no room for begins the next, and little is to be left over."""
 
 
 class _Sending(NamedTuple):
@@ -49,6 +51,7 @@ class PackSender:
         self._pool = ThreadPoolExecutor(1)  # one worker, so that parts keep their order
         self._builder = PackBuilder(pack_size, fastest_compressor(), self._memory, self._take_part)
         self._draft = store.draft()
+        self._part_bytes = _KEPT_PART_BYTES if self._draft.keeps_parts else _PART_BYTES
         self._hasher = ContentHasher()
         self._parts: deque[tuple[Bytes, Future[None] | None]] = deque()
         self._free: list[bytearray] = []
@@ -63,10 +66,10 @@ class PackSender:
         """Memory where a content may be put before it is known whether it has to be sent: see `PackBuilder.room`."""
         return self._builder.room(path, size_bytes)
 
-    def keep(self, entry: FileEntry, data: memoryview) -> None:
-        """Send what stands in the room for `entry`. Raises what sending an earlier pack has raised."""
+    def keep(self, entry: FileEntry) -> None:
+        """Send what stands in the last room, which was for `entry`. Raises what sending an earlier pack has raised."""
         if self._is_new(entry):
-            self._builder.keep(entry.content_id, entry.path, data)
+            self._builder.keep(entry.content_id, entry.size_bytes)
             self._send_if_full()
 
     def add(self, entry: FileEntry, data: bytes) -> None:
@@ -105,15 +108,15 @@ class PackSender:
 
     def _memory(self, size_bytes: int) -> memoryview:
         """For the next part: memory that is used again, since the first touch of new pages costs as much as a copy."""
-        if size_bytes > _PART_BYTES:
-            return memoryview(bytearray(size_bytes))
-        if len(self._parts) >= _PARTS_UNDER_WAY and not self._draft.keeps_parts:
+        while len(self._parts) >= _PARTS_UNDER_WAY and not self._draft.keeps_parts:
             self._reuse([self._settled_part()])
-        return memoryview(self._free.pop() if self._free else bytearray(_PART_BYTES))
+        if size_bytes > self._part_bytes:
+            return memoryview(bytearray(size_bytes))
+        return memoryview(self._free.pop() if self._free else bytearray(self._part_bytes))
 
     def _reuse(self, parts: Sequence[Bytes]) -> None:
         for part in parts:
-            if isinstance(part, memoryview) and isinstance(part.obj, bytearray) and len(part.obj) == _PART_BYTES:
+            if isinstance(part, memoryview) and isinstance(part.obj, bytearray) and len(part.obj) == self._part_bytes:
                 self._free.append(part.obj)
 
     def _take_part(self, part: Bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,49 @@ class TestDirectoryStore(StoreSuite):
         store.put("objects/aa/x", b"1")
         with pytest.raises(FileNotFoundError, match="gone"):
             store.download("objects/aa/x", tmp_path / "gone" / "x")
+
+    @pytest.mark.parametrize("is_draft", [True, False])
+    def test_a_share_that_tells_only_at_the_end_that_it_has_no_room(self, tmp_path: Path, *, is_draft: bool) -> None:
+        """As NFS and quotas do: what was written is lost, and `close` says so."""
+        program = (
+            "import errno, os, sys\nfrom pathlib import Path\n"
+            "from amlctl.errors import AmlctlError\nfrom amlctl.stores.directory import DirectoryStore\n"
+            "really_close = os.close\n"
+            "def close(descriptor):\n"
+            "    os.ftruncate(descriptor, 3)\n"
+            "    really_close(descriptor)\n"
+            "    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))\n"
+            "os.close = close\n"
+            "store = DirectoryStore(Path(sys.argv[1]))\n"
+            "try:\n"
+            "    if sys.argv[2] == 'True':\n"
+            "        draft = store.draft()\n"
+            "        draft.append(b'12345')\n"
+            "        draft.finish('packs/aa/x.zip', replace=True)\n"
+            "    else:\n"
+            "        store.put('packs/aa/x.zip', b'12345', replace=True)\n"
+            "except AmlctlError as error:\n    print(error.exit_code)\n"
+        )
+        root = tmp_path / "store"
+        DirectoryStore(root).put("packs/aa/x.zip", b"before")
+        command = [sys.executable, "-c", program, str(root), str(is_draft)]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "6"
+        assert DirectoryStore(root).get("packs/aa/x.zip") == b"before"
+        assert [path.name for path in root.rglob("*") if path.is_file()] == ["x.zip"]
+
+    def test_packs_may_lie_on_another_disk(self, tmp_path: Path) -> None:
+        other = Path("/dev/shm")
+        if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("no second disk at /dev/shm")
+        root = tmp_path / "store"
+        root.mkdir()
+        with tempfile.TemporaryDirectory(dir=other) as folder:
+            (root / "packs").symlink_to(folder)
+            store = DirectoryStore(root)
+            draft = store.draft()
+            draft.append(b"12345")
+            assert draft.finish("packs/aa/x.zip")
+            assert store.get("packs/aa/x.zip") == b"12345"
 
     def test_a_disk_that_fills_up_in_the_middle_of_a_pack(self, tmp_path: Path) -> None:
         """A limit of file sizes cuts a write short, as a full disk does: the rest fails, and nothing appears."""

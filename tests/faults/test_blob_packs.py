@@ -19,7 +19,7 @@ from tests.support.fault_proxy import FaultProxy, LoseAnswer, LoseRequest, Reply
 
 BLOCK = 16 << 10
 KEY = "packs/ab/pack.zip"
-# As packs are: small headers and contents in turn; what is over a whole number of blocks, too.
+# Parts that end anywhere, and more than a whole number of blocks.
 PARTS = [random.Random(number).randbytes(30 if number % 2 else 5000) for number in range(70)]
 WHOLE = b"".join(PARTS)
 
@@ -87,7 +87,8 @@ def test_a_pack_that_broke_off_goes_on(store: AzureBlobStore, proxy: FaultProxy)
     proxy.act = lambda seen: None
     assert store.info(KEY) is None
     proxy.seen.clear()
-    assert store.put(KEY, PARTS) is True
+    otherwise_cut = [WHOLE[at : at + 7777] for at in range(0, len(WHOLE), 7777)]
+    assert store.put(KEY, otherwise_cut) is True
     assert 0 < proxy.sent_block_bytes < len(WHOLE) * 3 / 4
     assert store.get(KEY) == WHOLE
 

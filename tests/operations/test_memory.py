@@ -63,6 +63,16 @@ def test_many_large_files_beside_small_ones(tmp_path: Path, url: str, layout: st
     assert _peak_bytes(one, "sync", *store, "--layout", layout) < MOST_BYTES
 
 
+def test_packs_of_files_that_fill_no_part_to_its_end(tmp_path: Path, url: str) -> None:
+    """Two packs are in memory: what each part has over must be little."""
+    rng = random.Random(1)
+    folder = tmp_path / "data_blobs/x"
+    folder.mkdir(parents=True)
+    for number in range(250):
+        (folder / f"some{number}").write_bytes(rng.randbytes(1_000_000))
+    assert _peak_bytes(tmp_path, "sync", "x", "--store", url) < MOST_BYTES
+
+
 def test_a_folder_gets_packs_part_by_part(tmp_path: Path) -> None:
     """Two packs of 64 MiB, and no need to hold one of them."""
     rng = random.Random(1)

@@ -275,15 +275,18 @@ def raise_early(jobs: list[Future[_T]]) -> None:
 
 
 def _grouped(parts: Sequence[Buffer], size_bytes: int) -> Iterator[Body]:
-    """Parts that follow each other, of at least so many bytes together; the last group has the rest."""
+    """Just so many bytes each; the last has the rest. However the parts are cut, the same bytes are grouped alike: a
+    pack that was killed on its way is built anew, and not always from the same reads."""
     group: list[Buffer] = []
-    size = 0
+    missing = size_bytes
     for part in parts:
-        group.append(part)
-        size += len(part)
-        if size >= size_bytes:
-            yield Body(group)
-            group, size = [], 0
+        rest = memoryview(part)
+        while len(rest) >= missing:
+            yield Body([*group, rest[:missing]])
+            group, rest, missing = [], rest[missing:], size_bytes
+        if rest:
+            group.append(rest)
+            missing -= len(rest)
     if group:
         yield Body(group)
 
