@@ -22,8 +22,8 @@ from amlctl.stores.contract import Draft, Store
 
 _PART_BYTES = 2 << 20
 _PARTS_UNDER_WAY = 3
-_KEPT_PART_BYTES = 8 << 20
-"""Where whole packs are in memory: what a part has no room for begins the next, and little is to be left over."""
+_KEPT_PART_BYTES = (8 << 20) + (128 << 10)
+"""Where whole packs are in memory: eight hold one of the usual size, with what each has no room for at its end."""
 
 
 class _Sending(NamedTuple):
@@ -87,6 +87,7 @@ class PackSender:
         """Send what is left and wait until all has arrived."""
         self.flush()
         self._wait()
+        self._free.clear()
 
     def close(self) -> None:
         """Nothing stays of a pack that is not finished."""
