@@ -10,9 +10,10 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 _FIELDS = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
+_first = itemgetter(0)
 _KIND = 0o170000
 _REGULAR = 0o100000
 _FOLDER = 0o040000
@@ -34,19 +35,18 @@ def read_plain_folder(path: str, careful: Careful) -> tuple[bytes, list[str]] | 
     # By descriptor the system looks up one name a file, not the whole path: a fifth of the time on a deep one.
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with os.scandir(descriptor) as found:
-            entries = list(found)
-        stats = [_FIELDS(entry.stat(follow_symlinks=False)) for entry in entries]
+        names = os.listdir(descriptor)
+        lstat = os.lstat  # names and a call each are faster than entries of `scandir` with a method
+        stats = [_FIELDS(lstat(name, dir_fd=descriptor)) for name in names]
     except FileNotFoundError:
         return None
     finally:
         os.close(descriptor)
-    names = [entry.name for entry in entries]
     folders: list[str] = []
-    kinds = {fields[0] & _KIND for fields in stats}
+    kinds = {mode & _KIND for mode in set(map(_first, stats))}
     if (
         not kinds <= _ORDINARY
-        or any(name.startswith(beginnings) for name in names if name[0] == ".")
+        or ("." in set(map(_first, names)) and any(name.startswith(beginnings) for name in names))
         or not whole.isdisjoint(names)
         or (endings and any(name.endswith(endings) for name in names))
     ):
