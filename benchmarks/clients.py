@@ -199,7 +199,9 @@ class Restic(Client):
     way to other services."""
 
     name = "restic"
-    settings = f"restic backup over `rclone serve restic --stdio`, {_CONNECTIONS} connections, --compression off"
+    settings = (
+        f"restic backup over `rclone serve restic --stdio`, {_CONNECTIONS} connections of each, --compression off"
+    )
 
     def missing(self) -> str | None:
         names = [name for name in ("restic", "rclone") if not shutil.which(name)]
@@ -218,7 +220,11 @@ class Restic(Client):
         return target / tree.relative_to("/")
 
     def _call(self, place: Place, arguments: list[str]) -> Call:
+        # rclone's calls are bounded by the sum of these two (12). With fewer than restic has connections, those that
+        # wait fill the one HTTP/2 connection between the two, and both wait for ever (rclone 1.60.1, restic 0.14.0).
+        bounds = {"RCLONE_TRANSFERS": _CONNECTIONS, "RCLONE_CHECKERS": _CONNECTIONS}
         own = {
+            **bounds,
             "RESTIC_REPOSITORY": f"rclone:az:{place.container}/restic",
             "RESTIC_PASSWORD": "benchmark",
             "RESTIC_CACHE_DIR": str(place.state / "restic-cache"),
