@@ -1,8 +1,8 @@
 """Packs on their way into a store.
 
 A store that can write a value before its key is known gets each part of a pack while the next one is filled: the
-processor's cache still has it, and a few parts of memory do for all packs. Any other gets whole packs; one is filled
-while one is sent.
+processor's cache still has it, and a few parts of memory do for all packs. Any other gets whole packs, two at a time,
+so that the line is not idle while one waits for its end; there is memory for two, and the next is filled as they leave.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from amlctl.stores.contract import Draft, Store
 
 _PART_BYTES = 2 << 20
 _PARTS_UNDER_WAY = 3
+_KEPT_PACKS_UNDER_WAY = 2
+_KEPT_PARTS = 16
 _KEPT_PART_BYTES = (8 << 20) + (128 << 10)
 """Where whole packs are in memory: eight hold one of the usual size, with what each has no room for at its end."""
 
@@ -48,14 +50,17 @@ class PackSender:
         self._store = store
         self._state = state
         self._replace = replace
-        self._pool = ThreadPoolExecutor(1)  # one worker, so that parts keep their order
         self._builder = PackBuilder(pack_size, fastest_compressor(), self._memory, self._take_part)
         self._draft = store.draft()
         self._part_bytes = _KEPT_PART_BYTES if self._draft.keeps_parts else _PART_BYTES
+        # One worker where parts are written, so that they keep their order.
+        self._packs_under_way = _KEPT_PACKS_UNDER_WAY if self._draft.keeps_parts else 1
+        self._pool = ThreadPoolExecutor(self._packs_under_way)
         self._hasher = ContentHasher()
         self._parts: deque[tuple[Bytes, Future[None] | None]] = deque()
         self._free: list[bytearray] = []
-        self._sending: _Sending | None = None
+        self._made = 0
+        self._sending: deque[_Sending] = deque()
         self._seen: set[str] = set()
         self.places: dict[str, Place] = {}
         self.pack_sizes: dict[str, int] = {}
@@ -86,15 +91,16 @@ class PackSender:
     def finish(self) -> None:
         """Send what is left and wait until all has arrived."""
         self.flush()
-        self._wait()
+        self._wait(0)
+        self._made -= len(self._free)
         self._free.clear()
 
     def close(self) -> None:
         """Nothing stays of a pack that is not finished."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._draft.drop()
-        if self._sending is not None:
-            self._sending.draft.drop()
+        for sending in self._sending:
+            sending.draft.drop()
 
     def _is_new(self, entry: FileEntry) -> bool:
         if entry.content_id in self._seen:
@@ -109,11 +115,18 @@ class PackSender:
 
     def _memory(self, size_bytes: int) -> memoryview:
         """For the next part: memory that is used again, since the first touch of new pages costs as much as a copy."""
-        while len(self._parts) >= _PARTS_UNDER_WAY and not self._draft.keeps_parts:
-            self._reuse([self._settled_part()])
+        if self._draft.keeps_parts:
+            while not self._free and self._made >= _KEPT_PARTS and self._sending:
+                self._wait(len(self._sending) - 1)
+        else:
+            while len(self._parts) >= _PARTS_UNDER_WAY:
+                self._reuse([self._settled_part()])
         if size_bytes > self._part_bytes:
             return memoryview(bytearray(size_bytes))
-        return memoryview(self._free.pop() if self._free else bytearray(self._part_bytes))
+        if self._free:
+            return memoryview(self._free.pop())
+        self._made += 1
+        return memoryview(bytearray(self._part_bytes))
 
     def _reuse(self, parts: Sequence[Bytes]) -> None:
         for part in parts:
@@ -146,22 +159,22 @@ class PackSender:
         self.pack_sizes[name] = pack.size_bytes
         for member in pack.members:
             self.places[member.content_id] = Place("pack", name, member.offset, member.length, member.is_deflated)
-        self._wait()
+        self._wait(self._packs_under_way - 1)
         if not self._draft.keeps_parts:
             self._reuse(parts)
             parts = []
         is_new = self._pool.submit(self._draft.finish, pack_key(name), replace=self._replace)
-        self._sending = _Sending(pack.members, self._draft, parts, is_new)
+        self._sending.append(_Sending(pack.members, self._draft, parts, is_new))
         self._draft, self._hasher = self._store.draft(), ContentHasher()
 
-    def _wait(self) -> None:
-        """For the pack under way."""
-        if self._sending is None:
-            return
-        if not self._sending.is_new.result():
-            self.was_there.update(member.content_id for member in self._sending.members)
-        self._reuse(self._sending.parts)
-        self._sending = None
+    def _wait(self, at_most: int) -> None:
+        """Until no more packs than that are under way."""
+        while len(self._sending) > at_most:
+            sending = self._sending[0]
+            if not sending.is_new.result():
+                self.was_there.update(member.content_id for member in sending.members)
+            self._reuse(sending.parts)
+            self._sending.popleft()
 
 
 @contextmanager
