@@ -142,7 +142,7 @@ def _as_ours(
 ) -> AmlctlError:
     if isinstance(error, AmlctlError):
         return error
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)) or _is_of_a_lock(error):
         return Interrupted("interrupted")
     if isinstance(error, _ParserError):
         return _usage_error(error, arguments)
@@ -152,6 +152,11 @@ def _as_ours(
     if is_verbose:
         faults.print_traceback(error)
     return told or faults.internal_fault(error, arguments, invocation.log_folder if invocation else None)
+
+
+def _is_of_a_lock(error: BaseException) -> bool:
+    """What Python's own locks raise after a Ctrl-C that came while one was being taken: "release unlocked lock"."""
+    return isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt)
 
 
 def _usage_error(error: Any, arguments: Sequence[str]) -> UsageError:

@@ -68,29 +68,37 @@ def follow(
             silent_since = None
         return chunk
 
-    while True:
-        try:
-            if silent_since is not None:
-                time.sleep(pause_s)
-            chunk = None
-            if told[0] == RunState.RUNNING.value:
-                chunk = tell_log()  # before the record: that of a run which has just ended may take a while
-                if chunk.data:
-                    continue
-            record = workspace.read(run)
-            if (record.status, record.waits_for) != told and not is_final(record.status):
-                told = (record.status, record.waits_for)
-                sink(_state_event(record))
-            # A final state means that nothing is missing from a log that was read after it.
-            if chunk is None or record.is_final:
-                chunk = tell_log()
-            if chunk.is_final and record.is_final:
-                sink(_state_event(record))
-                return record
+    def look() -> RunRecord | None:
+        """The record, once the run has ended and its whole log was told."""
+        nonlocal record, told, silent_since
+        if silent_since is not None:
+            time.sleep(pause_s)
+        chunk = None
+        if told[0] == RunState.RUNNING.value:
+            chunk = tell_log()  # before the record: that of a run which has just ended may take a while
             if chunk.data:
-                continue
+                return None
+        record = workspace.read(run)
+        if (record.status, record.waits_for) != told and not is_final(record.status):
+            told = (record.status, record.waits_for)
+            sink(_state_event(record))
+        # A final state means that nothing is missing from a log that was read after it.
+        if chunk is None or record.is_final:
+            chunk = tell_log()
+        if chunk.is_final and record.is_final:
+            sink(_state_event(record))
+            return record
+        if not chunk.data:
             silent_since = None
             workspace.wait(run, cursor, WAIT_S, name=name)
+        return None
+
+    while True:
+        try:
+            # A loop of its own: Ctrl-C is taken where a loop begins anew, and that is to be in here.
+            while (ended := look()) is None:
+                pass
+            return ended
         except ServiceUnavailable as error:
             if silent_since is None:
                 silent_since = time.monotonic()

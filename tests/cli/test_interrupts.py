@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -113,3 +114,21 @@ def test_logs_only_stops_watching(endless: Cli, terminal: StartTerminal) -> None
     assert endless.json("runs", "show", "@last")["status"] == "Running"
     assert endless("cancel", "@last").code == 0
     wait_for_state(endless, "Canceled")
+
+
+def test_a_ctrl_c_that_comes_while_a_lock_is_taken_is_no_fault_of_ours() -> None:
+    """Python's own locks then raise an error in its place; here a condition does, as in a thread's start."""
+    program = (
+        "import os, signal, threading\n"
+        "from amlctl.cli import app\n"
+        "condition = threading.Condition(threading.Lock())\n"
+        "try:\n"
+        "    with condition:\n"
+        "        condition.release()\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        condition.acquire()\n"
+        "except BaseException as error:\n"
+        "    print(type(error).__name__, app._as_ours(error, None, [], is_verbose=False).exit_code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["RuntimeError", "130"]
