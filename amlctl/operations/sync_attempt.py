@@ -8,9 +8,9 @@ from functools import cached_property
 
 from amlctl.core.diff import Changes, diff, merge
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
+from amlctl.core.head import HeadValue
 from amlctl.core.manifest import (
     FileEntry,
-    HeadValue,
     Manifest,
     Place,
     empty_manifest,

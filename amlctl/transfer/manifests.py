@@ -107,6 +107,8 @@ def read_manifest(store: Store, key: str) -> Manifest:
     folder, _, name = key.rpartition("/")
     if name != f"{header.snapshot}-{content_id(data)}.gz":
         raise _damaged(key, "its bytes are not those that its name tells")
+    if header.dataset != dataset_of_folder(folder):
+        raise _damaged(key, f"it is one of the dataset {header.dataset}")
     entries: list[FileEntry] = []
     places: dict[str, Place] = {}
     pack_sizes: dict[str, int] = {}
