@@ -39,6 +39,11 @@ class HeadValue(NamedTuple):
     before: tuple[str, ...] = ()
 
     @property
+    def is_fence(self) -> bool:
+        """The dataset has not been committed yet, but a gc has passed (`transfer/gc_mark.py`)."""
+        return not self.manifest_key
+
+    @property
     def commit(self) -> str:
         """Names this commit: a part of its manifest's content id, which no other manifest has."""
         return commit_of(self.manifest_key)
@@ -92,6 +97,8 @@ def parse_head(data: bytes, dataset: str, folder: str) -> HeadValue:
         value = _value(document) if number == 1 else _checked_value(document, dataset)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(dataset, error) from error
+    if value.is_fence and number == FORMAT and not value.snapshot:
+        return value
     snapshot, _, name = value.manifest_key.removeprefix(f"{folder}/").partition("-")
     is_name = name.endswith(".gz") and is_content_id(name[: -len(".gz")])
     if not is_name or snapshot != value.snapshot or not is_content_id(snapshot):
