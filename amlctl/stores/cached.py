@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 from amlctl.core.content_id import content_id
+from amlctl.core.document import gunzip
 from amlctl.localfs.bounded_folder import BoundedFolder
 from amlctl.stores.contract import Body, Draft, Entry, Parts, Store, Traffic, Versioned
 
@@ -107,6 +106,6 @@ def _is_whole(name: str, data: bytes) -> bool:
     """A manifest's name carries the id of the file, a shard's name that of what is packed in it."""
     snapshot, _, identity = name[: -len(".gz")].rpartition("-")
     try:
-        return content_id(data if snapshot else gzip.decompress(data)) == identity
-    except (OSError, EOFError, zlib.error):
+        return content_id(data if snapshot else gunzip(data)) == identity
+    except ValueError:
         return False
