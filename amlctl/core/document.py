@@ -61,6 +61,9 @@ class Fields:
             raise ValueError("it is not an object")
         self._document = document
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._document
+
     def _get(self, name: str, default: object) -> object:
         found = self._document.get(name, default)
         if found is _NEEDED:

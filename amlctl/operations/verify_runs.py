@@ -20,6 +20,7 @@ from amlctl.transfer.contents import stored_content_id
 from amlctl.transfer.tree import TreeFile, read_index, read_pending
 
 _RANK = re.compile(r"outputs\.rank-([0-9]+)\.json")
+_MOST_NODES = 100_000
 _STATES = frozenset(state.value for state in RunState)
 
 Check = Callable[[], Sequence[Damage]]
@@ -66,7 +67,7 @@ def _runs(listing: StoreListing) -> dict[str, list[str]]:
 def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -> list[Damage]:
     again = f"amlctl submit --from {run}"
     found: list[Damage] = []
-    status, produces = "", False
+    status, produces, nodes = "", False, range(1)
     key = record_key(run)
     try:
         record = Fields(parse(store.get(key)))
@@ -77,6 +78,7 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
             raise ValueError(f"{status!r} is not a state of runs")
         produces = bool(record.array("produces", ()))
         code = record.text("code", "")
+        nodes = range(record.number("instances", least=1, most=_MOST_NODES) if "instances" in record else 1)
         named = _manifests(record)
     except NotFound:
         return [Damage(key, "is missing, although other files of the run are there", f"amlctl runs show {run}")]
@@ -87,7 +89,7 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
         if code and code_index_key(code) not in listing.sizes and listing.below(code_prefix(code)):
             found.append(Damage(code_index_key(code), f"is missing; run {run} needs it", "amlctl submit SCRIPT"))
     found += _check_published(store, listing, run, is_needed=produces and status == RunState.COMPLETED.value)
-    for rank in sorted({0, *ranks}):
+    for rank in sorted({0, *ranks, *nodes}):
         found += _check_outputs(store, listing, run, rank, status)
     return found
 

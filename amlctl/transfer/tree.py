@@ -263,7 +263,8 @@ def _read_whole_index(store: Store, index_key: str) -> tuple[list[TreeFile], lis
     """The files, and what is about to take the place of some of them."""
     try:
         fields = Fields(parse_maybe_packed(store.get(index_key)))
-        files, pending = ([_tree_file_of(row) for row in fields.array(name, ())] for name in ("files", "pending"))
+        rows = fields.array("files"), fields.array("pending", ())
+        files, pending = ([_tree_file_of(row) for row in some] for some in rows)
     except NotFound:
         return None
     except ValueError as error:
