@@ -34,10 +34,12 @@ from amlctl.operations.dataset_state import (
     look_at,
 )
 from amlctl.operations.early_packs import EarlyPacks
-from amlctl.operations.mirror import arrived_files, delete_all, leftovers, refuse_shared_files, refuse_unfit_names
+from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names
 from amlctl.operations.sync_result import SyncOptions, SyncResult
+from amlctl.operations.sync_retry import ContentsLost, HeadMoved
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
+from amlctl.transfer.deletion import delete_all
 from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import Head, head_key, swap_head
 from amlctl.transfer.kept import ValuesLost, ensure_kept
@@ -45,31 +47,12 @@ from amlctl.transfer.known import KnownContents
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import write_manifest
 from amlctl.transfer.pack_sender import PackSender, pack_sender
+from amlctl.transfer.plain_files import in_the_way
 from amlctl.transfer.send import send_plan
 from amlctl.transfer.store_format import ensure_format
 
 _MUCH_BYTES = 16 << 20
 """New bytes from which on other datasets are asked for their contents."""
-
-
-class ContentsLost(Exception):
-    """The store has lost some of what was about to be committed; `told` is for the user where planning again fails.
-
-    `contents` are to be sent again in any case.
-    """
-
-    def __init__(self, contents: Collection[str], told: Conflict) -> None:
-        super().__init__(told)
-        self.contents = contents
-        self.told = told
-
-
-class HeadMoved(Exception):
-    """HEAD was swapped by someone else since it was read; `told` is for the user whom planning anew does not help."""
-
-    def __init__(self, told: Conflict) -> None:
-        super().__init__(told)
-        self.told = told
 
 
 class SyncAttempt:
@@ -89,6 +72,7 @@ class SyncAttempt:
     ) -> None:
         """`lost` are contents that are sent again, whatever the store seems to have of them."""
         self._lost = lost
+        self._displaced: Mapping[str, str] = {}
         self._replace = options.repair or bool(lost)
         self._watch = GcWatch(store, sink)
         self._store = store
@@ -147,6 +131,8 @@ class SyncAttempt:
         if self._options.verify and not self._options.repair:
             manifest = head_manifest(self._store, self._dataset, self._looked.head)
             report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
+        # What was in the way has gone already; on some disks its key is another spelling of a new one.
+        gone = [key for key in gone if key not in self._displaced]
         if gone:
             self._lease.confirm()
             delete_all(self._store, gone, may_delete=self._lease.check)
@@ -365,7 +351,9 @@ class SyncAttempt:
         store, dataset = self._store, self._dataset
         before = replace(head, pack_sizes={**known.pack_sizes, **head.pack_sizes})
         if plan.mirror_files:
-            self._under_way.begin(entry.path for entry in plan.mirror_files)
+            self._displaced = self._in_the_way(head, plan)
+            self._under_way.begin([*(entry.path for entry in plan.mirror_files), *self._displaced.values()])
+            delete_all(store, self._displaced, may_delete=self._lease.check)  # old away before new
         places, pack_sizes, was_there = send_plan(
             store,
             plan,
@@ -398,6 +386,17 @@ class SyncAttempt:
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
         sent = sender.content_bytes + total_bytes([*plan.objects, *plan.mirror_files])
         return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))
+
+    def _in_the_way(self, head: Manifest, plan: SyncPlan) -> Mapping[str, str]:
+        return in_the_way(
+            self._store,
+            self._dataset,
+            plan.mirror_files,
+            plan.entries,
+            head,
+            doubtful=self._in_doubt,
+            may_delete_others=self._options.delete,
+        )
 
     def _result(
         self, value: HeadValue, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan, hashed: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -75,6 +75,9 @@ class CachedStore:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         return self.store.list(prefix)
+
+    def in_the_way(self, key: str) -> Sequence[str]:
+        return self.store.in_the_way(key)
 
     def delete(self, key: str) -> None:
         self.store.delete(key)
