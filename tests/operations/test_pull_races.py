@@ -92,21 +92,22 @@ def _pull_where(clones: Clones, before: Tree, after: Tree, act: Act) -> Clone:
     one.make(before)
     one.sync()
     two.pull()
-    base = clones.manifest().snapshot
     one.make(after)
-    one.sync()
-    happened = False
+    newest = one.sync().snapshot
+    reads = 0
 
     def act_once(call: Call) -> None:
-        nonlocal happened
-        if call.method == "get" and f"/{base}-" in call.key and not happened:
-            happened = True
-            act(two.root)
+        """The second time that the manifest is read it is kept, since the pull is about to begin."""
+        nonlocal reads
+        if call.method == "get" and f"/{newest}-" in call.key and not call.is_done:
+            reads += 1
+            if reads == 2:
+                act(two.root)
 
     two.store = FaultyStore(clones.store, act_once)
     with pytest.raises(Conflict):
         two.pull()
-    assert happened
+    assert reads >= 2
     two.store = clones.store
     return two
 
