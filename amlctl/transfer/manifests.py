@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import content_id
 from amlctl.core.document import MOST_BYTES, gunzip
@@ -31,6 +31,17 @@ from amlctl.stores.contract import Store
 
 _MOST_SHARD_BYTES = 32 << 20
 """A shard has at most 4,096 entries, so its paths may have 8 KB each."""
+
+
+class Reader(Protocol):
+    """Where manifest files are read from: a store, or copies of what one had."""
+
+    @property
+    def concurrency(self) -> int: ...
+
+    def get(self, key: str) -> bytes:
+        """Raises NotFound."""
+        ...
 
 
 class Written(NamedTuple):
@@ -71,7 +82,7 @@ def write_manifest(
         manifest.layout,
         files=len(manifest.entries),
         size_bytes=manifest.size_bytes,
-        created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         shards=names,
     )
     data = gzip_bytes(header.encode() + inline)
@@ -108,7 +119,7 @@ def _is_placed_alike(entries: Sequence[FileEntry], one: Manifest, other: Manifes
     return list(map(one.places.get, contents)) == list(map(other.places.get, contents))
 
 
-def read_manifest(store: Store, key: str) -> Manifest:
+def read_manifest(store: Reader, key: str) -> Manifest:
     """Raises NotFound, IntegrityError (damaged), SettingsError (newer format).
 
     The file's id is in its name and a shard's in its own: that they are right says that the entries are those of the
@@ -153,7 +164,7 @@ def read_manifest(store: Store, key: str) -> Manifest:
     )
 
 
-def read_header(store: Store, key: str) -> ManifestHeader:
+def read_header(store: Reader, key: str) -> ManifestHeader:
     """The first line alone, of a manifest whose shards are not wanted."""
     return _header(store.get(key), key)[0]
 
