@@ -22,6 +22,8 @@ from amlctl.operations.sync_retry import ContentsLost, HeadMoved
 from amlctl.stores.contract import Store
 from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.lease import MirrorLease
+from amlctl.transfer.store_format import FORMAT_KEY
+from amlctl.transfer.store_repair import repair_format
 
 _TRIES = 8
 """Times that a sync plans anew because another writer has moved HEAD."""
@@ -47,6 +49,8 @@ def sync(
         MirrorLease(store, dataset, sink, clock=clock) as lease,
         local_state(project, f"amlctl sync {dataset}", sink) as state,
     ):
+        if options.repair and repair_format(store):
+            sink(Note(f"{FORMAT_KEY} of {store.url} was damaged: repaired"))
         lost: set[str] = set()
         for attempt in range(_TRIES):
             try:

@@ -40,7 +40,7 @@ from amlctl.operations.large_deletions import confirm_deletions
 from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names
 from amlctl.operations.sync_result import SyncOptions, SyncResult
 from amlctl.operations.sync_retry import ContentsLost, HeadMoved
-from amlctl.operations.verify import damaged_contents, report_damage, without
+from amlctl.operations.verify import damaged_contents, damaged_packs, report_damage, without
 from amlctl.stores.contract import Store
 from amlctl.transfer.deletion import delete_all
 from amlctl.transfer.gc_mark import GcWatch
@@ -48,7 +48,7 @@ from amlctl.transfer.heads import Head, head_key, next_head, swap_head
 from amlctl.transfer.kept import ValuesLost, ensure_kept
 from amlctl.transfer.known import KnownContents
 from amlctl.transfer.lease import MirrorLease
-from amlctl.transfer.manifests import write_manifest
+from amlctl.transfer.manifests import read_manifest, write_manifest
 from amlctl.transfer.pack_sender import PackSender, pack_sender
 from amlctl.transfer.plain_files import in_the_way
 from amlctl.transfer.send import send_plan
@@ -75,6 +75,7 @@ class SyncAttempt:
     ) -> None:
         """`lost` are contents that are sent again, whatever the store seems to have of them."""
         self._lost = lost
+        self._here: Collection[str] = ()
         self._displaced: Mapping[str, str] = {}
         self._replace = options.repair or bool(lost)
         self._watch = GcWatch(store, sink)
@@ -122,6 +123,8 @@ class SyncAttempt:
             if unchanged is not None:
                 return unchanged
             local, hashed = identified.entries, identified.hashed_bytes
+            if self._options.repair:
+                self._here = {entry.content_id for entry in local}
             head, known = self._stored
             if self._is_list_lost:
                 known.distrust({entry.content_id for entry in local})
@@ -253,6 +256,12 @@ class SyncAttempt:
 
     def _distrust_damaged(self, head: Manifest, known: KnownContents) -> Manifest:
         bad = damaged_contents(self._store, head, head.entries, self._sink)
+        # A pack that is damaged around its members is replaced as far as they are here.
+        packs = damaged_packs(self._store, head)
+        for entry in head.entries if packs else ():
+            place = head.places.get(entry.content_id)
+            if place is not None and place.pack in packs and entry.content_id in self._here:
+                bad.setdefault(entry.content_id, entry)
         if bad:
             self._sink(Note(f"{self._dataset}: {count(len(bad), 'damaged or missing content')} sent again"))
         known.distrust(bad)
@@ -409,6 +418,8 @@ class SyncAttempt:
         written = write_manifest(store, manifest, before=head, replace=self._options.repair)
         value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
+        if self._options.repair:
+            self._read_back(written.key, plan, sender)
         foreign = [content for content in places if content not in head.places and content not in sent_now]
         try:
             ensure_kept(store, self._watch, manifest, written, reused=foreign, sent=sent_now)
@@ -428,6 +439,18 @@ class SyncAttempt:
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
         sent = sender.content_bytes + total_bytes([*plan.objects, *plan.mirror_files])
         return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))
+
+    def _read_back(self, manifest_key: str, plan: SyncPlan, sender: PackSender) -> None:
+        """What was sent again, before anybody is told that it is repaired. Raises IntegrityError."""
+        sent = {entry.content_id for entry in [*plan.objects, *plan.mirror_files]} | sender.places.keys()
+        manifest = read_manifest(self._store, manifest_key)
+        entries = [entry for entry in manifest.entries if entry.content_id in sent]
+        bad = damaged_contents(self._store, manifest, entries, self._sink)
+        packs = damaged_packs(self._store, replace(manifest, pack_sizes=sender.pack_sizes))
+        for entry in entries if packs else ():
+            if manifest.places[entry.content_id].pack in packs:
+                bad.setdefault(entry.content_id, entry)
+        report_damage(bad, manifest)
 
     def _in_the_way(self, head: Manifest, plan: SyncPlan) -> Mapping[str, str]:
         return in_the_way(

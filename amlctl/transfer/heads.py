@@ -15,7 +15,8 @@ from amlctl.transfer.store_format import ensure_format
 
 
 class Head(NamedTuple):
-    """What HEAD names; `version` is the tag that a swap compares."""
+    """What HEAD names; `version` is the tag that a swap compares: empty where the value is missing and is to be made
+    again."""
 
     value: HeadValue
     version: str
@@ -51,22 +52,36 @@ def _read(store: Store, dataset: str) -> Optional[Head]:
     return Head(parse_head(found.data, dataset, dataset_folder(dataset)), found.version)
 
 
+def has_snapshots(store: Store, dataset: str) -> bool:
+    return bool(_manifests(store, dataset))
+
+
 def last_written(store: Store, dataset: str) -> Head:
-    """What stands for a HEAD that cannot be read: the manifest that was written last. Raises IntegrityError."""
-    folder = dataset_folder(dataset) + "/"
+    """Stands for a HEAD that is missing or unreadable: the manifest that was written last, of those that can be
+    read. Raises IntegrityError."""
     found = store.get_versioned(head_key(dataset))
-    manifests = [e for e in store.list(folder) if e.key.endswith(".gz") and "/" not in e.key[len(folder) :]]
-    if found is None or not manifests:
+    manifests = _manifests(store, dataset)
+    if not manifests:
         raise IntegrityError(
             f"HEAD of {dataset} cannot be read, and there is no snapshot of it",
             hint=f"delete {head_key(dataset)} in {store.url}, then amlctl sync {typed_dataset(dataset)}",
         )
-    key = max(manifests, key=lambda entry: entry.modified_at).key
-    try:
-        layout = read_header(store, key).layout
-    except IntegrityError:
-        layout = "pack"
-    return Head(HeadValue(key[len(folder) :].partition("-")[0], key, layout), found.version)
+    layout, key = "pack", manifests[0]
+    for one in manifests:
+        try:
+            layout, key = read_header(store, one).layout, one
+            break
+        except (IntegrityError, NotFound):
+            continue
+    snapshot = key.rpartition("/")[2].partition("-")[0]
+    return Head(HeadValue(snapshot, key, layout), "" if found is None else found.version)
+
+
+def _manifests(store: Store, dataset: str) -> list[str]:
+    """Keys, the newest first."""
+    folder = dataset_folder(dataset) + "/"
+    found = [e for e in store.list(folder) if e.key.endswith(".gz") and "/" not in e.key[len(folder) :]]
+    return [entry.key for entry in sorted(found, key=lambda entry: entry.modified_at, reverse=True)]
 
 
 def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head], *, generation: int = 0) -> Head:
@@ -79,7 +94,7 @@ def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[H
     value = value._replace(gc=max(value.gc, generation))
     data = encode_head(value, dataset)
     try:
-        version = store.swap(head_key(dataset), data, expected=None if expected is None else expected.version)
+        version = store.swap(head_key(dataset), data, expected=(expected and expected.version) or None)
     except Conflict:
         present = _read(store, dataset) if expected is None else None
         if present is None or not present.value.is_fence:
