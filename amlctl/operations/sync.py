@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.events import EventSink, Note
 from amlctl.localfs.clock import passed_s
 from amlctl.localfs.project import Project
@@ -43,6 +44,7 @@ def sync(
     Raises NotFound (no such folder), Conflict, RightsError (unreadable files), IntegrityError, and what the store
     raises.
     """
+    check_dataset_name(dataset)
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
     with (
@@ -76,6 +78,7 @@ def sync(
 
 def dry_run(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> SyncResult:
     """What `sync` would do, from the same plan; `uploaded_bytes` is the content that would be sent."""
+    check_dataset_name(dataset)
     started = time.monotonic()
     requests = store.traffic.requests
     lease = MirrorLease(store, dataset, sink)

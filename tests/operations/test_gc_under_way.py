@@ -11,8 +11,8 @@ from threading import Thread
 
 import pytest
 
+from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
-from amlctl.core.manifest import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.operations.store_gc import GcResult, gc
 from amlctl.operations.store_verify import verify
