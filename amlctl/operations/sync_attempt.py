@@ -150,7 +150,7 @@ class SyncAttempt:
         gone = [key for key in gone if key not in self._displaced]
         if gone:
             self._lease.confirm()
-            delete_all(self._store, gone, may_delete=self._lease.check)
+            delete_all(self._store, gone, guard=self._lease.guard)
         return result
 
     def foresee(self) -> SyncResult:
@@ -337,7 +337,7 @@ class SyncAttempt:
         if plan.mirror_files:
             self._displaced = self._in_the_way(head, plan)
             self._under_way.begin([*(entry.path for entry in plan.mirror_files), *self._displaced.values()])
-            delete_all(store, self._displaced, may_delete=self._lease.check)  # old away before new
+            delete_all(store, self._displaced, guard=self._lease.guard)  # old away before new
         places, pack_sizes, was_there = send_plan(
             store,
             plan,
