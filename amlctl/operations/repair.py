@@ -35,7 +35,7 @@ def to_send_again(store: Store, head: Manifest, here: Collection[str], sink: Eve
 
 
 def drop_lost_lists(store: Store, dataset: str, sink: EventSink) -> None:
-    """Once HEAD is good: remove manifests and shards that cannot be read. Nothing repairs them, and gc stops at them."""
+    """Once HEAD is good: remove manifests and shards that cannot be read: nothing repairs them, and gc stops there."""
     for entry in list_manifests(store, dataset):
         try:
             read_manifest(store, entry.key)
