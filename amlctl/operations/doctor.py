@@ -10,7 +10,6 @@ import platform
 import re
 import secrets
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, CheckFailed, SettingsError
+from amlctl.localfs.git import ask_git
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import walk_files
@@ -38,8 +38,6 @@ LEAST_FREE_BYTES = 1 << 30
 
 CLOCK_LIMIT_S = 60.0
 """Times of the store and of this machine are compared to find what is younger than a day."""
-
-_GIT_LIMIT_S = 10.0
 
 
 def run_checks(
@@ -147,13 +145,8 @@ def _state_ignored(project: Project) -> Check:
 
 
 def _git_code(folder: Path, *arguments: str) -> int | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=_GIT_LIMIT_S
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.returncode
+    answer = ask_git(folder, *arguments)
+    return None if answer is None else answer.code
 
 
 def _code_message(project: Project) -> str:
