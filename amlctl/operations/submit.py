@@ -291,6 +291,7 @@ def prepare(
         arguments=list(spec.arguments),
         config=spec.config,
         config_content=spec.config_content,
+        config_file=spec.config_file,
         command=None if spec.job is None else spec.job.text,
         inputs={} if spec.job is None else {name: dict(one) for name, one in spec.job.inputs.items()},
         named_outputs={} if spec.job is None else dict(spec.job.outputs),

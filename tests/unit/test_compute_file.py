@@ -87,7 +87,7 @@ def test_an_instance_and_this_machine_are_read(tmp_path: Path) -> None:
         ("type: local\nslots: 1\nslots: 2\n", 3, "twice", ""),
         ("- a\n", 1, "no compute target", "name and type"),
         ("", 1, "no compute target", ""),
-        ("type: [\n", 2, "no YAML", ""),
+        ("type: [\n", 2, "YAML", ""),
     ],
 )
 def test_a_broken_file_says_where(tmp_path: Path, text: str, line: int, message: str, hint: str) -> None:
