@@ -15,6 +15,7 @@ _HAS_C = hasattr(yaml, "CSafeLoader")
 _UNPRINTABLE = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _MARK = "\ufeff"
 _BREAK = "\n"
+_HINT = "fix it and run the command again"
 
 
 def yaml_documents(text: str, source: str) -> list[Node]:
@@ -38,9 +39,11 @@ def yaml_documents(text: str, source: str) -> list[Node]:
         problem = error.problem or error.context or "cannot be parsed"
         if "nesting" in problem:  # libyaml's own bound; it looks ahead
             raise ConfigTooLarge(f"{source}{where}: nested more than {MAX_DEPTH} levels deep") from error
-        raise SettingsError(f"{source}{where}: invalid YAML: {problem}{column}", hint="fix that line") from error
+        raise SettingsError(
+            f"{source}{where}: invalid YAML: {problem}{column}", hint="fix that line and run the command again"
+        ) from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{source}: invalid YAML: {error}", hint="fix the file") from error
+        raise SettingsError(f"{source}: invalid YAML: {error}", hint=_HINT) from error
 
 
 class _Builder:

@@ -166,7 +166,7 @@ def resolve(
     )
     compute = compute or default_target(project, settings, workspace_name)
     with told_at(places.get("compute", "")):
-        check_target(project, settings, workspace_name, compute)
+        check_target(project, settings, workspace_name, compute, sink)
     node = plan.node if plan else earlier.node if is_repeat and earlier else {}
     if not is_local and compute != SERVERLESS:
         _check_serverless_only(node, compute, places)
