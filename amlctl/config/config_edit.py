@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amlctl.config.config_node import ConfigTooLarge, Kind, Node, check_duplicates, check_expanded, is_merge
+from amlctl.config.config_node import Kind, Node, check_duplicates, check_expanded, is_merge
 from amlctl.config.config_value import key_text, kinds, merged_mappings, plain_value
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.set_value import NewValue, new_value
 from amlctl.config.yaml_nodes import yaml_documents
 from amlctl.config.yaml_scalars import NOTHING, is_plain, quoted, written
-from amlctl.errors import SettingsError, UsageError
+from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 Hide = Callable[[str, Any, Any], Any]
 """What stands in the config instead of a value, from its key, itself and the old one."""
@@ -97,7 +97,7 @@ class _Edit:
             for alias in sorted(aliases, key=lambda one: one.start, reverse=True):
                 self._text = self._text[: alias.start] + _flow(alias.resolved) + self._text[alias.end :]
             root = self._document(self._text)
-        raise ConfigTooLarge(f"{self._source}: its aliases refer to each other too often for --set")
+        raise BeyondBounds(f"{self._source}: its aliases refer to each other too often for --set")
 
     def _find(self, root: Node) -> _Found:
         nodes, path = [root], []

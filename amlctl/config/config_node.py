@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from amlctl.errors import SettingsError
+from amlctl.errors import BeyondBounds, SettingsError
 
 MAX_CHARACTERS = 4 << 20
 """Of any text that is parsed: pure Python needs some ten seconds for so many."""
@@ -18,10 +18,6 @@ MAX_EXPANDED = 100_000
 """Values after each alias is counted as what it stands for: nine aliases of nine aliases … come to billions."""
 MAX_DIGITS = 300
 """Of a number; Python itself refuses to write those of 4,301 digits."""
-
-
-class ConfigTooLarge(SettingsError):
-    """Within the rules of its format, and beyond the bounds above."""
 
 
 class Kind(Enum):
@@ -67,7 +63,7 @@ class Node:
 
 
 def check_expanded(root: Node, source: str, limit: int = MAX_EXPANDED) -> None:
-    """Raises SettingsError: a value that contains itself. Raises ConfigTooLarge: more values than `limit`, or deeper
+    """Raises SettingsError: a value that contains itself. Raises BeyondBounds: more values than `limit`, or deeper
     than `MAX_DEPTH`, when each alias is replaced by what it stands for."""
     known: dict[int, tuple[int, int]] = {}
 
@@ -77,15 +73,15 @@ def check_expanded(root: Node, source: str, limit: int = MAX_EXPANDED) -> None:
             raise SettingsError(f"{source}:{node.line}: a value cannot contain itself", hint=f"see &{node.anchor}")
         if id(node) not in known:
             if len(inside) > MAX_DEPTH:
-                raise ConfigTooLarge(f"{source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
+                raise BeyondBounds(f"{source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
             below = inside | {id(node)} if node.keys or node.items else inside
             found = [measure(one, below) for one in [*node.keys, *node.items]]
             known[id(node)] = 1 + sum(count for count, _ in found), 1 + max((deep for _, deep in found), default=0)
         count, deep = known[id(node)]
         if count > limit:
-            raise ConfigTooLarge(f"{source}:{node.line}: its aliases stand for more than {limit:,} values")
+            raise BeyondBounds(f"{source}:{node.line}: its aliases stand for more than {limit:,} values")
         if deep + len(inside) > MAX_DEPTH + 1:
-            raise ConfigTooLarge(f"{source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
+            raise BeyondBounds(f"{source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
         return known[id(node)]
 
     measure(root, frozenset())

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from amlctl.config.config_node import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, ConfigTooLarge, Kind, Node
-from amlctl.errors import SettingsError
+from amlctl.config.config_node import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, Kind, Node
+from amlctl.errors import BeyondBounds, SettingsError
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\n\r]+)
@@ -47,9 +47,9 @@ class _Token(NamedTuple):
 
 
 def json_documents(text: str, source: str) -> JsonText:
-    """Raises SettingsError naming `source`, line and column; ConfigTooLarge."""
+    """Raises SettingsError naming `source`, line and column; BeyondBounds."""
     if len(text) > MAX_CHARACTERS:
-        raise ConfigTooLarge(f"{source} has more than {MAX_CHARACTERS >> 20} million characters")
+        raise BeyondBounds(f"{source} has more than {MAX_CHARACTERS >> 20} million characters")
     return _Reader(text, source).read()
 
 
@@ -109,7 +109,7 @@ class _Reader:
         if node.kind is not Kind.SCALAR:
             open_nodes.append(node)
             if len(open_nodes) > MAX_DEPTH:
-                raise ConfigTooLarge(f"{self._source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
+                raise BeyondBounds(f"{self._source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
 
     @staticmethod
     def _after(node: Node, open_nodes: list[Node]) -> str:
@@ -168,7 +168,7 @@ class _Reader:
     def _node(self, kind: Kind, token: _Token, text: str = "", quote: str = "") -> Node:
         self._count += 1
         if self._count > MAX_NODES:
-            raise ConfigTooLarge(f"{self._source} has more than {MAX_NODES:,} values")
+            raise BeyondBounds(f"{self._source} has more than {MAX_NODES:,} values")
         line, column = self._place(token.start)
         end = token.start + len(token.text)
         return Node(kind, token.start, end, line, column, text, quote=quote)

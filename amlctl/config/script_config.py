@@ -19,7 +19,7 @@ from typing import Any
 import xxhash
 
 from amlctl.config.config_edit import Hide, with_overrides
-from amlctl.config.config_node import MAX_DIGITS, ConfigTooLarge, Kind, Node, check_duplicates, check_expanded
+from amlctl.config.config_node import MAX_DIGITS, Kind, Node, check_duplicates, check_expanded
 from amlctl.config.config_value import plain_value
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.text_file import read_bytes
@@ -27,7 +27,7 @@ from amlctl.config.yaml_nodes import yaml_documents
 from amlctl.config.yaml_scalars import date_error, is_date
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import CONFIG_ENCODINGS, config_bytes
-from amlctl.errors import SettingsError
+from amlctl.errors import BeyondBounds, SettingsError
 
 YAML_SUFFIXES = (".yaml", ".yml")
 JSON_SUFFIX = ".json"
@@ -120,7 +120,7 @@ def _check(text: str, name: str) -> None:
             for document in yaml_documents(text, name):
                 for node in document.walk():
                     _check_date(node, name)
-    except ConfigTooLarge:
+    except BeyondBounds:
         pass
     except SettingsError:
         if not _TEMPLATE.search(text):

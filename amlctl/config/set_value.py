@@ -7,12 +7,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from amlctl.config.config_node import ConfigTooLarge, Kind, Node, check_duplicates, check_expanded
+from amlctl.config.config_node import Kind, Node, check_duplicates, check_expanded
 from amlctl.config.config_value import A_LIST, A_TABLE, kinds, plain_value
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.yaml_nodes import yaml_documents
 from amlctl.config.yaml_scalars import DATE, NOTHING, NUMBER, TEXT, TRUTH, core_value, date_error, is_date, plain_kinds
-from amlctl.errors import SettingsError, UsageError
+from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 _CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -77,7 +77,7 @@ def _collection(key: str, text: str) -> Any:
     for is_json in (True, False):
         try:
             documents = json_documents(text, source).documents if is_json else yaml_documents(text, source)
-        except ConfigTooLarge as error:
+        except BeyondBounds as error:
             raise UsageError(error.message) from error
         except SettingsError:
             continue

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from amlctl.config.config_node import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, ConfigTooLarge, Kind, Node
-from amlctl.errors import SettingsError
+from amlctl.config.config_node import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, Kind, Node
+from amlctl.errors import BeyondBounds, SettingsError
 
 _yaml: Any = yaml
 _HAS_C = hasattr(yaml, "CSafeLoader")
@@ -19,9 +19,9 @@ _HINT = "fix it and run the command again"
 
 
 def yaml_documents(text: str, source: str) -> list[Node]:
-    """Raises SettingsError naming `source`, line and column; ConfigTooLarge."""
+    """Raises SettingsError naming `source`, line and column; BeyondBounds."""
     if len(text) > MAX_CHARACTERS:
-        raise ConfigTooLarge(f"{source} has more than {MAX_CHARACTERS >> 20} million characters")
+        raise BeyondBounds(f"{source} has more than {MAX_CHARACTERS >> 20} million characters")
     skipped = 1 if text.startswith(_MARK) else 0  # libyaml does not count it
     text = text[skipped:]
     bad = _UNPRINTABLE.search(text)
@@ -38,7 +38,7 @@ def yaml_documents(text: str, source: str) -> list[Node]:
         column = f" (column {mark.column + 1})" if mark else ""
         problem = error.problem or error.context or "cannot be parsed"
         if "nesting" in problem:  # libyaml's own bound; it looks ahead
-            raise ConfigTooLarge(f"{source}{where}: nested more than {MAX_DEPTH} levels deep") from error
+            raise BeyondBounds(f"{source}{where}: nested more than {MAX_DEPTH} levels deep") from error
         raise SettingsError(
             f"{source}{where}: invalid YAML: {problem}{column}", hint="fix that line and run the command again"
         ) from error
@@ -97,7 +97,7 @@ class _Builder:
                 open_nodes.append(node)
                 waiting.append(None)
                 if len(open_nodes) > MAX_DEPTH:
-                    raise ConfigTooLarge(f"{self._source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
+                    raise BeyondBounds(f"{self._source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
             elif isinstance(event, (_yaml.SequenceEndEvent, _yaml.MappingEndEvent)):
                 node = open_nodes.pop()
                 waiting.pop()
@@ -112,7 +112,7 @@ class _Builder:
     def _node(self, kind: Kind, event: Any, text: str = "") -> Node:
         self._count += 1
         if self._count > MAX_NODES:
-            raise ConfigTooLarge(f"{self._source} has more than {MAX_NODES:,} values")
+            raise BeyondBounds(f"{self._source} has more than {MAX_NODES:,} values")
         start, end = event.start_mark, event.end_mark
         return Node(
             kind, start.index + self._skipped, end.index + self._skipped, start.line + 1, start.column + 1, text
