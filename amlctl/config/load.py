@@ -71,7 +71,16 @@ def load_settings(
             key = tuple(part.format(workspace=in_use.value) for part in variable.key.split("."))
             values[key] = _Value(_from_text(key, text), variable.name)
     values[_WORKSPACE_IN_USE] = in_use
-    return _settings({key: _checked(key, value) for key, value in values.items()}, sections)
+    checked: dict[Key, _Value] = {}
+    broken: dict[str, SettingsError] = {}
+    for key, value in values.items():
+        try:
+            checked[key] = _checked(key, value)
+        except SettingsError as error:
+            if key[0] != "workspaces" or key[1] == in_use.value or looks_secret(key[-1]):
+                raise
+            broken.setdefault(key[1], error)
+    return _settings(checked, sections, broken)
 
 
 def _workspace_in_use(
@@ -92,15 +101,17 @@ def _workspace_in_use(
     return found
 
 
-def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str]) -> Settings:
+def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken: dict[str, SettingsError]) -> Settings:
     def section(*prefix: str) -> dict[str, Any]:
         depth = len(prefix)
         return {key[depth]: one.value for key, one in values.items() if key[:depth] == prefix and len(key) == depth + 1}
 
-    workspaces = {
-        name: _workspace(name, section("workspaces", name), sections.get(name, _DEFAULT))
-        for name in sorted({LOCAL_WORKSPACE, *sections})
-    }
+    workspaces = {}
+    for name in sorted({LOCAL_WORKSPACE, *sections} - broken.keys()):
+        try:
+            workspaces[name] = _workspace(name, section("workspaces", name), sections.get(name, _DEFAULT))
+        except SettingsError as error:
+            broken[name] = error
     settings = Settings(
         **section(),
         workspaces=workspaces,
@@ -110,6 +121,7 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str]) -> Sett
             **{".".join(key): _DEFAULT for key in _CHECKS if key[0] != "workspaces"},
             **{".".join(key): one.origin for key, one in values.items()},
         },
+        broken=broken,
     )
     chosen = settings.workspace()
     if chosen.compute == "azureml":

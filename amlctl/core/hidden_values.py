@@ -98,19 +98,23 @@ def filled(value: Any, variables: Mapping[str, str]) -> Any:
     return value
 
 
-def filled_yaml(text: str, variables: Mapping[str, str]) -> str:
-    """The same for YAML as text: a place that is a whole value becomes a quoted one."""
+def filled_text(text: str, variables: Mapping[str, str]) -> str:
+    """The same for a config as text: a place that is a whole value, in quotes or not, becomes a quoted one."""
 
     def quote(secret: str) -> str:
-        return json.dumps(secret, ensure_ascii=False)
+        # YAML has line breaks that JSON does not know.
+        return _BREAKS.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(secret, ensure_ascii=False))
 
-    whole = re.compile(rf"(?<=[:-] ){_PLACE.pattern}(?=\s*$)", re.MULTILINE)
+    whole = re.compile(rf'"{_PLACE.pattern}"|(?<=[:-] ){_PLACE.pattern}(?=\s*$)', re.MULTILINE)
     return whole.sub(_filler(variables, quote), text)
+
+
+_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 
 
 def _filler(variables: Mapping[str, str], shape: Callable[[str], str]) -> Callable[[re.Match[str]], str]:
     def fill(match: re.Match[str]) -> str:
-        name = match.group(1)
+        name = next(name for name in match.groups() if name)
         if name in variables:
             return shape(variables[name])
         if name.startswith(VARIABLE_PREFIX):

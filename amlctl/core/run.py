@@ -22,6 +22,8 @@ class RunRecord:
 
     `variables` are the script's extra environment variables; a value that must stay secret is None here and
     travels beside the record; in `arguments` and `config_content` stands `<secret:NAME>` for it.
+    `config_content` is the config to look at: a JSON document, or text. Where a script gets other bytes than those,
+    `config_file` has them: `{"text", "encoding"}` or `{"base64"}` (see `core.run_config`).
     `manifests` names the manifest file (store key) of each dataset's snapshot.
     `heads` has the manifest that HEAD of each dataset to be produced named at submit (None: there was no HEAD), and
     `sync` how those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by
@@ -43,6 +45,7 @@ class RunRecord:
     arguments: list[str] = field(default_factory=list)
     config: Optional[str] = None
     config_content: Any = None
+    config_file: Optional[dict[str, str]] = None
     command: Optional[str] = None
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
     named_outputs: dict[str, str] = field(default_factory=dict)

@@ -7,7 +7,6 @@ Nothing is sent and nothing is written here.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.job_file import is_job_file
-from amlctl.config.script_config import read_config, record_content
+from amlctl.config.script_config import RecordedConfig, read_config, record_config, recorded_bytes
 from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec
@@ -64,6 +63,7 @@ class RunSpec:
     name: str
     config: str | None
     config_content: Any
+    config_file: dict[str, str] | None
     arguments: tuple[str, ...]
     to_sync: tuple[str, ...]
     pinned: Mapping[str, Pinned]
@@ -143,7 +143,8 @@ def resolve(
         needs = read_script_block(_read_script(path, script), script)
     variables, secrets = _variables(request, earlier)
     hider = Hider(secrets)
-    config, content = _config(request, project, path, earlier, ignore, hider)
+    config, recorded_config = _config(request, project, path, earlier, ignore, hider)
+    content = recorded_config.content
     arguments = hider.arguments(request.arguments) if request.arguments else earlier.arguments if earlier else []
     job = hide_command(plan.command, hider) if plan else earlier.job if is_repeat and earlier else None
     recorded = [content, arguments, *([job.text, job.inputs] if job else [])]
@@ -168,7 +169,7 @@ def resolve(
     )
     compute = compute or default_target(project, settings, workspace_name)
     with told_at(places.get("compute", "")):
-        check_target(project, settings, workspace_name, compute)
+        check_target(project, settings, workspace_name, compute, sink)
     node = plan.node if plan else earlier.node if is_repeat and earlier else {}
     if not is_local and compute != SERVERLESS:
         _check_serverless_only(node, compute, places)
@@ -183,6 +184,7 @@ def resolve(
         name=request.name or (earlier.name if earlier else "") or Path(script).stem,
         config=config,
         config_content=content,
+        config_file=recorded_config.file,
         arguments=tuple(arguments),
         to_sync=to_sync,
         pinned=pinned,
@@ -235,7 +237,7 @@ def _config(
     earlier: RunRecord | None,
     ignore: IgnoreRules,
     hider: Hider,
-) -> tuple[str | None, Any]:
+) -> tuple[str | None, RecordedConfig]:
     """The config's path as shown, and what the record keeps of it."""
     if request.config is not None:
         path = find_config(
@@ -243,15 +245,15 @@ def _config(
         )
         is_inside = path.is_relative_to(project.root)
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
-        content = record_content(read_config(path, shown), shown, request.overrides, hider.setting)
-        return (shown if is_inside else path.name), content
+        recorded = record_config(read_config(path, shown), shown, request.overrides, hider.setting)
+        return (shown if is_inside else path.name), recorded
     if earlier is not None and earlier.config is not None:
-        kept = earlier.config_content
-        text = kept if isinstance(kept, str) else json.dumps(kept)
-        return earlier.config, record_content(text, earlier.config, request.overrides, hider.setting)
+        if not request.overrides:
+            return earlier.config, RecordedConfig(earlier.config_content, earlier.config_file)
+        return earlier.config, record_config(recorded_bytes(earlier), earlier.config, request.overrides, hider.setting)
     if request.overrides:
         raise UsageError("--set changes a config, and there is none", hint="name it with --config FILE")
-    return None, None
+    return None, RecordedConfig(None, None)
 
 
 def _names(

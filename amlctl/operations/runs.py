@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from amlctl.config.script_config import parse_config
+from amlctl.config.script_config import config_values
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.run import RunRecord, find_run
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, UsageError
@@ -85,7 +85,7 @@ def show(workspace: Workspace, store: Callable[[], Store], run: str, sink: Event
             metrics = _metrics(store(), run)
         except AmlctlError as error:
             sink(Warned(f"the run's metrics are not shown: {error.message}"))
-    return RunView(record, _flat("", _config_document(record)), _flat("", metrics))
+    return RunView(record, _flat("", config_values(record)), _flat("", metrics))
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _inputs(record: RunRecord) -> dict[str, Any]:
     return {
         "script": record.script,
         "config": record.config,
-        **_flat("config.", _config_document(record)),
+        **_flat("config.", config_values(record)),
         "arguments": " ".join(record.arguments),
         "command": record.command,
         **{f"input {name}": next(iter(one.values()), None) for name, one in record.inputs.items()},
@@ -220,12 +220,6 @@ def _results(store: Store, record: RunRecord) -> dict[str, Any]:
         **_flat("metrics.", _metrics(store, record.run)),
         **{f"published {name}": snapshot for name, snapshot in record.published.items()},
     }
-
-
-def _config_document(record: RunRecord) -> Any:
-    if isinstance(record.config_content, str):
-        return parse_config(record.config_content, record.config or "config")
-    return record.config_content
 
 
 def _metrics(store: Store, run: str) -> Any:

@@ -26,14 +26,14 @@ from amlctl.core.wording import typed_dataset
 from amlctl.errors import AmlctlError, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
-from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
+from amlctl.localfs.ignore_rules import code_rules, ignore_files_above, job_code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_records import load_all
 from amlctl.operations.assets import with_present_assets
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
-from amlctl.operations.job_request import code_rules_of, told_at
+from amlctl.operations.job_request import told_at
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow, run_failure
 from amlctl.operations.repeat import FindRun, copy_from, run_to_repeat
@@ -302,6 +302,7 @@ def prepare(
         arguments=list(spec.arguments),
         config=spec.config,
         config_content=spec.config_content,
+        config_file=spec.config_file,
         command=None if spec.job is None else spec.job.text,
         inputs={} if spec.job is None else {name: dict(one) for name, one in spec.job.inputs.items()},
         named_outputs={} if spec.job is None else dict(spec.job.outputs),
@@ -377,7 +378,7 @@ def _send_code(project: Project, workspace: Workspace, store: Store, code: CodeF
 
 def _collect_code(project: Project, spec: RunSpec, sink: EventSink) -> CodeFiles:
     if spec.code_dir is not None:
-        return collect_code(spec.code_dir, code_rules_of(project, spec.code_dir), sink=sink)
+        return collect_code(spec.code_dir, job_code_rules(project, spec.code_dir), sink=sink)
     with local_state(project, "amlctl submit", sink) as state:
         rules = code_rules(project)
         return collect_code(project.pipeline_dir, rules, cache=state.cache, sink=sink)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from amlctl.core.events import null_sink
-from amlctl.core.hidden_values import filled, filled_yaml, hidden_in
+from amlctl.core.hidden_values import hidden_in
 from amlctl.core.run import RunRecord
+from amlctl.core.run_config import config_bytes
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import AmlctlError, Conflict, NotFound
@@ -52,25 +53,17 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
 
 
 def write_config(record: RunRecord, folders: NodeFolders, secrets: Mapping[str, str]) -> Path | None:
-    """The run's config, merged as it was submitted, under its own name; None for a run without one.
-
-    The record holds a JSON config as a document and a YAML one as its text.
-    """
+    """The run's config as it was submitted, under its own name; None for a run without one. Raises SettingsError."""
     if record.config is None:
         return None
-    content = record.config_content
-    is_text = isinstance(content, str) and not record.config.endswith(".json")
-    if is_text:
-        text = filled_yaml(content, secrets)
-    else:
-        text = json.dumps(filled(content, secrets), indent=2, ensure_ascii=False) + "\n"
+    data = config_bytes(record, secrets)
     path = folders.config_dir / Path(record.config).name
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.touch(mode=0o600 if hidden_in(content) else 0o666)
-        path.write_text(text, encoding="utf-8")
+        path.touch(mode=0o600 if hidden_in(record.config_content) else 0o666)
+        path.write_bytes(data)
 
     once(folders.state_dir, "config", record.run, write)
     return path

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from amlctl.config.compute_file import list_compute_files
+from amlctl.config.compute_file import read_compute_files
 from amlctl.core.compute import LocalTarget
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
@@ -61,8 +61,7 @@ class Starter:
             os.close(ticket.descriptor)
 
     def _target(self, name: str) -> LocalTarget:
-        targets = {target.name: target for target in list_compute_files(self.project)}
-        target = targets.get(name, LocalTarget(name))
+        target = read_compute_files(self.project).find(name) or LocalTarget(name)
         if not isinstance(target, LocalTarget):
             raise SettingsError(
                 f"compute target {name} is not on this machine: its type is {target.type}",

@@ -10,7 +10,7 @@ from amlctl.cli.render.quantities import moment, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
-from amlctl.core.compute import LocalTarget
+from amlctl.core.compute import BrokenTarget, LocalTarget
 from amlctl.core.wording import count, typed_dataset
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def target_table_lines(views: Sequence[ComputeView], width: int) -> list[str]:
     return table(columns, rows, width)
 
 
-def _size(target: ComputeTarget) -> str:
+def _size(target: ComputeTarget | BrokenTarget) -> str:
+    if isinstance(target, BrokenTarget):
+        return ""
     return count(target.slots, "slot") if isinstance(target, LocalTarget) else target.size
 
 
