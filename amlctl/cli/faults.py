@@ -15,6 +15,7 @@ from typing import ClassVar
 from amlctl import __version__
 from amlctl.core.secret_names import mask_command_line
 from amlctl.errors import AmlctlError
+from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.disk_errors import disk_error
 
 
@@ -74,9 +75,8 @@ def _write_report(report: str, folder: Path | None) -> Path | None:
         if place is None:
             continue
         try:
-            place.mkdir(parents=True, exist_ok=True)
             path = place / name
-            path.write_bytes(report.encode("utf-8", "backslashreplace"))
+            write_bytes(path, report.encode("utf-8", "backslashreplace"))
         except OSError:
             continue
         return path

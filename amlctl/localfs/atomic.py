@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.errors import SettingsError
+from amlctl.localfs.private import FILE_MODE, make_folder
 
 TEMPORARY_PREFIX = ".amlctl-tmp-"
 """Begins every temporary name; whoever lists a folder skips these."""
@@ -51,13 +52,16 @@ def remove_stale(folder: Path, older_than_s: float = STALE_S) -> int:
     return removed
 
 
-def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace the file's content in one step; makes missing parent folders. Raises OSError."""
+def write_bytes(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
+    """Replace the file's content in one step; makes missing parent folders, as private as `mode`. Raises OSError."""
     temporary = temporary_beside(path)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if mode == FILE_MODE:
+            make_folder(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -80,5 +84,5 @@ def read_json(path: Path) -> Any:
     """Raises FileNotFoundError, and SettingsError where the file holds no JSON."""
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise SettingsError(f"{path} is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} is not JSON: {error}") from error

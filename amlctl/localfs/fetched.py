@@ -37,7 +37,6 @@ class FetchedFiles:
         if new.items() <= self._known.items():
             return
         self._known.update(new)
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._file, self._folders)
 
     def _stamp(self, path: str) -> list[int] | None:

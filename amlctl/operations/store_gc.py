@@ -17,6 +17,8 @@ from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import dataset_of_folder, object_key, pack_key, repair_command
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.operations.mirror import delete_all
+from amlctl.runtime.run_documents import load_record, read_published
+from amlctl.runtime.run_keys import published_key, record_key
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.heads import read_head_value
@@ -112,12 +114,12 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
             heads.add(read_head_value(store, folder).manifest_key)
         elif entry.key.startswith("datasets/") and name.endswith(".gz") and not folder.endswith("/shards"):
             manifests.setdefault(folder, []).append(entry)
-        elif entry.key.startswith("runs/") and name == "record.json":
-            run_manifests, code = _named_by_run(store, entry.key)
+        elif entry.key == record_key(run := entry.key.partition("/")[2].partition("/")[0]):
+            run_manifests, code = _named_by_run(store, run)
             kept.update(run_manifests)
             live.update((code_prefix(code), code_index_key(code)))
-        elif entry.key.startswith("runs/") and name == "published.json":
-            kept.update(_published(store, entry.key))
+        elif entry.key == published_key(run):
+            kept.update(str(one["manifest_key"]) for one in read_published(store, run).values())
     for found in manifests.values():
         newest: list[str] = []
         for entry in sorted(found, key=lambda entry: entry.modified_at, reverse=True):
@@ -141,20 +143,15 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
     return live
 
 
-def _named_by_run(store: Store, key: str) -> tuple[list[str], str]:
+def _named_by_run(store: Store, run: str) -> tuple[list[str], str]:
+    """Raises IntegrityError: what a damaged record needs cannot be known, so nothing may be deleted."""
     try:
-        record = json.loads(store.get(key))
-        named = [*record["manifests"].values(), *record.get("heads", {}).values()]
-        return [str(name) for name in named if name], str(record["code"])
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise IntegrityError(f"{key} cannot be read: {error}", hint="delete that run, or mend its record") from error
-
-
-def _published(store: Store, key: str) -> list[str]:
-    try:
-        return [str(value["manifest_key"]) for value in json.loads(store.get(key)).values()]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise IntegrityError(f"{key} cannot be read: {error}", hint="delete that run") from error
+        record = load_record(store, run)
+    except IntegrityError as error:
+        raise IntegrityError(f"{error.message}, in {store.url}", hint=f"amlctl runs delete {run}") from error
+    if record is None:  # deleted meanwhile
+        return [], ""
+    return [key for key in (*record.manifests.values(), *record.heads.values()) if key], record.code
 
 
 def _named_by_manifest(store: Store, key: str) -> set[str]:

@@ -131,7 +131,7 @@ class DirectoryStore:
                 present = None
             if present != expected:
                 raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
-            write_bytes(path, data)
+            write_bytes(path, data, mode=0o644)  # a store may be shared: its own modes, and the umask, say by whom
         self._traffic.add(requests=0, sent_bytes=len(data))
         return _version(data)
 

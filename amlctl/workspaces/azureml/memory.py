@@ -70,5 +70,4 @@ class Memory:
         self._facts = facts
         with suppress(OSError, AmlctlError):  # where nothing can be written, it is asked for again
             self._project.ensure_state_dir()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._path, facts)

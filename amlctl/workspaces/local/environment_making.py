@@ -15,6 +15,7 @@ from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import write_json
+from amlctl.localfs.private import open_file
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
@@ -45,7 +46,7 @@ def prepare_environment(
     found = environments.find(spec)
     if found.is_ready:
         return found
-    environments.folder.mkdir(parents=True, exist_ok=True)
+    environments.folder.mkdir(0o700, parents=True, exist_ok=True)
     with _locked(environments.folder / f"{spec.id}.lock", spec.id, sink, check):
         found = environments.find(spec)
         if found.is_ready:
@@ -68,7 +69,7 @@ class _Maker:
     def make(self) -> None:
         self._check_place()
         shutil.rmtree(self.place, ignore_errors=True)
-        self.place.mkdir()
+        self.place.mkdir(0o700)
         tool, path = self.environments.conda()
         started = time.monotonic()
         self.sink(Note(f"making environment {self.spec.id} with {tool or 'venv and pip'}"))
@@ -130,7 +131,7 @@ class _Maker:
 @contextmanager
 def _locked(path: Path, environment: str, sink: EventSink, check: Callable[[], None]) -> Iterator[None]:
     has_told = False
-    with path.open("ab") as lock:
+    with open_file(path, "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
