@@ -68,9 +68,14 @@ def _folders(folder: Path) -> list[str]:
     return sorted(_names(folder))
 
 
+def _is_offered(entry: os.DirEntry[str]) -> bool:
+    """What a terminal cannot show as it is, no shell should be made to type."""
+    return entry.is_dir() and not entry.name.startswith(".") and entry.name.isprintable()
+
+
 def _names(folder: Path) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
-            yield from (entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            yield from (entry.name for entry in entries if _is_offered(entry))
     except OSError:
         return

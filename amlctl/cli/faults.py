@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from amlctl import __version__
-from amlctl.core.secret_names import mask_command_line
+from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.errors import AmlctlError
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.disk_errors import disk_error
@@ -76,7 +76,7 @@ def _write_report(report: str, folder: Path | None) -> Path | None:
             continue
         try:
             path = place / name
-            write_bytes(path, report.encode("utf-8", "backslashreplace"))
+            write_bytes(path, masked(report).encode("utf-8", "backslashreplace"))
         except OSError:
             continue
         return path
