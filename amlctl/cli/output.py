@@ -15,7 +15,6 @@ from amlctl.cli.global_options import GlobalOptions
 from amlctl.cli.render.errors import error_lines
 from amlctl.cli.render.json import document_bytes, error_document
 from amlctl.cli.render.style import Style, is_capable, wants_colour
-from amlctl.core.secret_names import masked
 from amlctl.errors import AmlctlError
 
 FALLBACK_WIDTH = 80
@@ -77,6 +76,8 @@ class Output:
 
     def _prepare(self, error: AmlctlError) -> None:
         """For people: no secret, and a hint that can be typed as it is."""
+        from amlctl.core.secret_names import masked  # most commands end without an error
+
         error.message, error.hint = masked(error.message), masked(self.to_type(error.hint))
         error.details = tuple(map(masked, error.details))
 
