@@ -13,8 +13,9 @@ from pathlib import Path
 
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
+from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import write_json
+from amlctl.localfs.atomic import write_bytes, write_json
 from amlctl.localfs.private import open_file
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.conda_names import pip_requirements
@@ -100,20 +101,19 @@ class _Maker:
                 {"pip": [*self.spec.pip, RUNTIME_REQUIREMENT]},
             ],
         }
-        file = self.place / "environment.yaml"
-        file.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")  # JSON is YAML
         create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
-        self._run(tool, [path, *create, "--prefix", str(self.place / "env"), "--file", str(file)])
+        text = json.dumps(document, indent=2, ensure_ascii=False)  # JSON is YAML
+        with _given(self.place / "environment.yaml", text) as file:
+            self._run(tool, [path, *create, "--prefix", str(self.place / "env"), "--file", str(file)])
 
     def _with_venv(self) -> None:
         requirements = [*pip_requirements(self.spec.conda), *self.spec.pip, RUNTIME_REQUIREMENT]
         base = find_python(self.spec.python, self.environments.variables)
-        file = self.place / "requirements.txt"
-        file.write_text("\n".join(requirements) + "\n", encoding="utf-8")
         self._run("venv", [base, "-m", "venv", str(self.place / "env")])
         # No option that says where packages come from: pip's own settings and variables do.
         pip = [str(self.environments.python(self.spec)), "-m", "pip", "install"]
-        self._run("pip", [*pip, "--disable-pip-version-check", "--no-input", "--requirement", str(file)])
+        with _given(self.place / "requirements.txt", "\n".join(requirements) + "\n") as file:
+            self._run("pip", [*pip, "--disable-pip-version-check", "--no-input", "--requirement", str(file)])
 
     def _run(self, tool: str, command: Sequence[str]) -> None:
         variables = self.environments.plain_variables()
@@ -126,6 +126,17 @@ class _Maker:
 
     def _tell(self, line: str) -> None:
         self.sink(Note(line))
+
+
+@contextmanager
+def _given(path: Path, text: str) -> Iterator[Path]:
+    """A file for a tool; it stays for people, unless the address of a package index in it holds a password."""
+    write_bytes(path, text.encode())
+    try:
+        yield path
+    finally:
+        if carries_secret(text):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
