@@ -35,7 +35,11 @@ def complete_script(incomplete: str) -> list[str]:
     from amlctl.localfs.ignore_rules import code_rules
     from amlctl.localfs.script_lookup import walk_files
 
-    paths = [path for path in walk_files(project.pipeline_dir, code_rules(project)) if path.suffix == ".py"]
+    paths = [
+        path
+        for path in walk_files(project.pipeline_dir, code_rules(project))
+        if path.suffix == ".py" and str(path).isprintable()
+    ]
     base = project.root if incomplete.startswith(f"{project.pipeline_dir.name}/") else project.pipeline_dir
     shown = {path.relative_to(base).as_posix() if "/" in incomplete else path.name for path in paths}
     return sorted(name for name in shown if name.startswith(incomplete))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from amlctl import __version__
+from amlctl.cli.render.tables import printable
 from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.errors import AmlctlError
 from amlctl.localfs.atomic import write_bytes
@@ -84,4 +85,5 @@ def _write_report(report: str, folder: Path | None) -> Path | None:
 
 
 def print_traceback(error: BaseException) -> None:
-    traceback.print_exception(error, file=sys.stderr)
+    for line in masked("".join(traceback.format_exception(error))).splitlines():
+        print(printable(line), file=sys.stderr)  # noqa: T201  for the developer's eyes
