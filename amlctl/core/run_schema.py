@@ -28,6 +28,7 @@ _STATES = frozenset(state.value for state in RunState)
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _NAMED = re.compile(r"[A-Za-z0-9_.-]{0,255}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
+_LEAVES = re.compile(r"\A[/~]|(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """NUL ends a path or a variable early. Of the surrogates only those that stand for a byte can be written anywhere."""
 
@@ -69,9 +70,7 @@ def _text(value: Any) -> bool:
 
 def _path(value: Any) -> bool:
     """Relative, and it never leaves its folder; empty where there is none."""
-    if not _text(value):
-        return False
-    return value == "" or not (value.startswith(("/", "~")) or {"", ".", ".."} & set(value.split("/")))
+    return _text(value) and (value == "" or _LEAVES.search(value) is None)
 
 
 def _key(value: Any) -> bool:

@@ -39,14 +39,18 @@ def touch(path: Path) -> None:
 def narrow(folder: Path, but: Path) -> None:
     """Take from others what an earlier version, or a copy, has given them, in `folder` and below, except `but`.
 
-    The folder itself comes last: it tells whether all of it was done.
+    The folder comes first, and keeps others out of the rest. Where its mode cannot be changed (a file system without
+    modes, a folder of somebody else) nothing below is looked at, or every command would do that again.
     """
+    with suppress(OSError):
+        folder.chmod(FOLDER_MODE)
+    if is_wide(folder):
+        return
     for above, names, files in os.walk(folder):
         if os.path.join(above, but.name) == str(but) and but.name in names:
             names.remove(but.name)
         for name in (*names, *files):
             _narrow(os.path.join(above, name))
-    _narrow(str(folder))
 
 
 def is_wide(path: Path) -> bool:

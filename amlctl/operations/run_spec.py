@@ -182,6 +182,10 @@ def resolve(
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
     if request.timeout_s is not None and not request.timeout_s > 0:
         raise UsageError("--timeout must be more than nothing", hint="for example 90s, 15m or 2h")
+    tags = hider.tags({**(earlier.tags if earlier else {}), **request.tags})
+    for name, value in request.tags.items():
+        if tags[name] != value:
+            sink(Note(f"the value of tag {name} looks like a secret and is not recorded"))
     distribution = choose_distribution(request.distribution, request.processes, request.instances, earlier)
     return RunSpec(
         script=script,
@@ -203,7 +207,7 @@ def resolve(
         experiment=request.experiment or (earlier.experiment if earlier else settings.experiment),
         distribution=distribution,
         timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
-        tags=hider.tags({**(earlier.tags if earlier else {}), **request.tags}),
+        tags=tags,
         from_run=earlier.run if earlier else None,
         job=job,
         code_dir=plan.code_dir if plan else None,

@@ -23,7 +23,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
 from amlctl.core.wording import typed_dataset
-from amlctl.errors import AmlctlError, Unconfirmed
+from amlctl.errors import AmlctlError, RightsError, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
 from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
@@ -205,7 +205,8 @@ def _start(
     """Record the run, tell its id, hand it over; a run that was surely not handed over is recorded as Failed."""
     record = prepared.record
     save_record(store, record)
-    note_made(project.ensure_state_dir(), record.run)
+    with suppress(OSError, RightsError):  # then its time says when it was made
+        note_made(project.ensure_state_dir(), record.run)
     try:
         sink(RunCreated(record.run))
         # From now on gc keeps what the record names; one that looked before may be deleting it.
