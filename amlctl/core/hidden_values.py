@@ -81,6 +81,10 @@ class Hider:
 
         return replaced(text, place)
 
+    def address(self, name: str, text: str) -> str:
+        """The address of an input; the rest of it still says where it is."""
+        return replaced(text, lambda secret: self._hide("INPUT", name, secret))
+
     def tags(self, values: Mapping[str, str]) -> dict[str, str]:
         """They are for reading, so a secret one is only masked."""
         return {

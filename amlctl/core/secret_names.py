@@ -63,10 +63,12 @@ _SHAPES = re.compile(
     r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|tskey-[A-Za-z0-9-]{16,}"
     r"|[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}"
     r"|eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]*"
-    r")|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}==(?![A-Za-z0-9+/=])"
+    r")|(?<=/t/)[A-Za-z0-9-]{20,}(?=/)"
+    r"|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}==(?![A-Za-z0-9+/=])"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
 )
-"""Client secrets of Entra ID have `8Q~` in their fourth place; keys of storage accounts are 64 bytes in base64."""
+"""Client secrets of Entra ID have `8Q~` in their fourth place; keys of storage accounts are 64 bytes in base64; what
+follows `/t/` in the address of a conda channel is a token."""
 _PLAIN = re.compile(
     r"(?i)[-+]?\d{1,3}|[-+]?(?:\d+\.\d*|\.\d+)(?:e[-+]?\d+)?|\d+e[-+]?\d+|true|false|null|none|on|off|yes|no|auto"
 )

@@ -96,6 +96,8 @@ def _what_it_is(name: str, earlier: RunRecord) -> str:
     """In the user's words: the option that it followed, where there was one."""
     if name.startswith(ENVIRONMENT_PREFIX):
         return "of a package index in the environment file"
+    if name.startswith(f"{VARIABLE_PREFIX}INPUT_"):
+        return "of the address of an input"
     if name.startswith(f"{VARIABLE_PREFIX}SET_"):
         return "of the config"
     place, before = f"<secret:{name}>", ""

@@ -66,6 +66,7 @@ def test_what_is_recorded_as_it_is(name: str, value: str) -> None:
         *("https://me:pw@host.example/", "http://u:p%40w@proxy:8080", "postgresql+psycopg://u:pw@h/db"),
         *("https://ghp_abcdefghijklmnopqrstuvwx@github.com/o/n", f"https://{RANDOM}@host/simple", "redis://:pw@h"),
         *("AKIAIOSFODNN7EXAMPLE", "hf_abcdefghijklmnopqrstuvwx", "sk-proj-abcdefghijklmnopqrstuvwx", JWT, STORAGE_KEY),
+        "https://conda.anaconda.org/t/ab-12345678-abcd-1234-abcd-1234567890ab/channel",
         *("abc8Q~" + "x" * 34, "github_pat_11ABCDEFG0abcdefghijkl", f"Authorization: Bearer {RANDOM}"),
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
     ],
@@ -170,3 +171,11 @@ def test_long_texts_take_time_in_proportion(piece: str) -> None:
     started = time.process_time()
     masked(piece * (1_000_000 // len(piece)))
     assert time.process_time() - started < 20
+
+
+def test_only_the_secret_of_an_address_is_hidden() -> None:
+    hider = Hider({})
+    hidden = hider.address("data", "https://a.blob.core.windows.net/c/x?sv=1&sig=CANARY")
+    assert hidden == "https://a.blob.core.windows.net/c/x?sv=1&sig=<secret:AMLCTL_SECRET_INPUT_DATA>"
+    assert hider.variables == {"AMLCTL_SECRET_INPUT_DATA": "CANARY"}
+    assert masked(hidden) == hidden

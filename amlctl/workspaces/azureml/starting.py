@@ -10,6 +10,7 @@ from typing import Any
 
 from amlctl.config.conda_file import environment_of
 from amlctl.core.asset import parse_asset
+from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.runtime.run_keys import run_prefix
@@ -65,7 +66,7 @@ class Starter:
             store_uri=store_uri,
             saves_uri=store_uri + ("" if record.produces else run_prefix(record.run)),
             data_uris={
-                name: one["asset"] if asset is None else data_asset_id(connection, asset)
+                name: filled(one["asset"], secrets) if asset is None else data_asset_id(connection, asset)
                 for name, one in (record.job.assets.items() if record.job else ())
                 for asset in (parse_asset(one["asset"]),)
             },
