@@ -160,13 +160,20 @@ def is_login_variable(name: str, value: str) -> bool:
     return name in LOGIN_VARIABLES or is_azure_secret or (name == "AMLCTL_STORE" and carries_secret(value))
 
 
+_NAMES_ONLY = "--secret"
+"""Of submit: it has the name of a secret."""
+
+
 def mask_command_line(words: Sequence[str], secrets: Collection[str]) -> list[str]:
     """The command line with `***` for every one of `secrets`, and for what `is_secret` says is one."""
     found = sorted((secret for secret in secrets if secret), key=len, reverse=True)
     shown: list[str] = []
     before = ""
-    for word in words:
-        if before.startswith("-") and "=" not in before and not word.startswith("-") and is_secret(before, word):
+    ours = words.index("--") if "--" in words else len(words)
+    for at, word in enumerate(words):
+        if at < ours and (before == _NAMES_ONLY or word.startswith(f"{_NAMES_ONLY}=")):
+            shown.append(word)
+        elif before.startswith("-") and "=" not in before and not word.startswith("-") and is_secret(before, word):
             shown.append(MASK if masked(word) == word else masked(word))
         else:
             shown.append(_masked_word(_without(word, found)))

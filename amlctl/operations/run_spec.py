@@ -35,7 +35,13 @@ from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment
 from amlctl.operations.job_request import hide_command, read_job_request, told_at
 from amlctl.operations.submit_request import SubmitRequest
-from amlctl.operations.submit_secrets import still_hidden, value_of, wanted_variables, with_named_variables
+from amlctl.operations.submit_secrets import (
+    lacking_variables,
+    still_hidden,
+    value_of,
+    wanted_variables,
+    with_named_variables,
+)
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key
 from amlctl.transfer.heads import read_head
@@ -359,7 +365,10 @@ def _variables(
     """Those for the record (None: secret), and the secret ones with their values."""
     recorded: dict[str, str | None] = {}
     secrets: dict[str, str] = {}
+    lacking = lacking_variables(request, earlier)  # told of together with all else that is hidden, by `still_hidden`
     for name, typed in wanted_variables(request, earlier).items():
+        if name in lacking:
+            continue
         if not name or "=" in name or "\0" in name:
             raise UsageError(f"{name!r} is not a valid variable name", hint="--env NAME=VALUE")
         value = value_of(request, name, typed)

@@ -48,6 +48,15 @@ def wanted_variables(request: SubmitRequest, earlier: RunRecord | None) -> dict[
     return {**{name: one for name, one in kept.items() if not name.startswith(VARIABLE_PREFIX)}, **request.variables}
 
 
+def lacking_variables(request: SubmitRequest, earlier: RunRecord | None) -> set[str]:
+    """Hidden variables of the run that is repeated, which have no value here."""
+    return {
+        name
+        for name, value in wanted_variables(request, earlier).items()
+        if value is None and name not in request.variables and name not in request.caller_variables
+    }
+
+
 def value_of(request: SubmitRequest, name: str, typed: str | None) -> str:
     """Raises UsageError where neither the command line nor the shell has it."""
     value = request.caller_variables.get(name) if typed is None else typed
@@ -72,7 +81,7 @@ def still_hidden(
     wanted = {name for value in recorded for name in hidden_in(value)} & hidden - hider.variables.keys()
     given = {**_of_project(project, earlier), **request.caller_variables}
     given.update({name: value for name, value in request.variables.items() if value is not None})
-    missing = sorted(name for name in wanted if name not in given)
+    missing = sorted({name for name in wanted if name not in given} | lacking_variables(request, earlier))
     if missing:
         raise UsageError(
             f"run {earlier.run} has hidden values that must be given again: {', '.join(missing)}",

@@ -160,6 +160,10 @@ def test_the_user_says_what_is_a_secret(bench: Bench) -> None:
     with pytest.raises(UsageError, match="must be given again") as caught:
         bench.submit(from_run=record.run, variables={"DIAGNOSIS": "x", "SHELL_WORD": "y"})
     assert any("--ward-name" in detail for detail in caught.value.details)
+    with pytest.raises(UsageError) as all_of_them:
+        bench.submit(from_run=record.run)
+    assert len(all_of_them.value.details) == 4
+    assert "DIAGNOSIS" in all_of_them.value.message
     assert any("config" in detail for detail in caught.value.details)
 
 

@@ -132,6 +132,11 @@ def test_masking_leaves_the_rest_of_the_command_line() -> None:
     ]
 
 
+def test_names_of_secrets_are_no_secrets() -> None:
+    words = ["amlctl", "submit", "--secret", "dsn", "--secret=token", "--", "--secret", "CANARY", "--secret=CANARY"]
+    assert mask_command_line(words, ()) == [*words[:7], "***", "--secret=***"]
+
+
 def test_named_options_are_hidden_whatever_they_look_like() -> None:
     hider = Hider({}, ["patient-id", "dsn"])
     words = ["--patient-id", "smith", "--patient_id=-3", "-x", "--pad-token", "x", "dsn=plain"]
