@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json, write_json
 
 
@@ -21,9 +22,11 @@ class FetchedFiles:
         self._file = state_dir / "runs" / run / "fetched.json"
         self._target = target
         self._folders: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(OSError, ValueError):
+        # Without it, or with a damaged one, every file that is there counts as the user's.
+        with contextlib.suppress(OSError, SettingsError):
             found = read_json(self._file)
-            self._folders = found if isinstance(found, dict) else {}
+            if isinstance(found, dict):
+                self._folders = {folder: files for folder, files in found.items() if isinstance(files, dict)}
         self._known = self._folders.setdefault(str(target.absolute()), {})
 
     def is_users(self, path: str) -> bool:
@@ -37,7 +40,6 @@ class FetchedFiles:
         if new.items() <= self._known.items():
             return
         self._known.update(new)
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._file, self._folders)
 
     def _stamp(self, path: str) -> list[int] | None:

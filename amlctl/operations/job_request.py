@@ -118,10 +118,16 @@ def hide_command(command: JobCommand, hider: Hider) -> JobCommand:
     words = iter(hider.arguments(parts[::2]))
     text = "".join(next(words) if at % 2 == 0 else part for at, part in enumerate(parts))
     inputs = {
-        name: {kind: hider.setting(name, value, "") if kind == "value" else value for kind, value in one.items()}
+        name: {kind: _hide(hider, name, kind, value) for kind, value in one.items()}
         for name, one in command.inputs.items()
     }
     return JobCommand(text, inputs, command.outputs, command.output_places)
+
+
+def _hide(hider: Hider, name: str, kind: str, value: str) -> str:
+    if kind == "asset":
+        return hider.address(name, value)
+    return str(hider.setting(name, value, "")) if kind == "value" else value
 
 
 def _find(request: SubmitRequest, project: Project) -> Path:

@@ -18,6 +18,7 @@ from types import FrameType
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
+from amlctl.core.secret_names import masked
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.runtime.job import prepare_job
@@ -162,7 +163,7 @@ class Node:
             publish_produced(self.save_store, record, self.folders, log)
 
     def _tell(self, run: str, failure: AmlctlError) -> None:
-        document = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+        document = {"kind": failure.kind, "message": masked(failure.message), "hint": masked(failure.hint)}
         try:
             self.save_store.put(failure_key(run), (json.dumps(document) + "\n").encode(), replace=True)
         except (AmlctlError, OSError) as error:
@@ -172,7 +173,7 @@ class Node:
 def log(line: str) -> None:
     """A line of our own in the run's log; a full disk loses it, and no more than it."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"[amlctl] {line}\n")
+        sys.stderr.write(f"[amlctl] {masked(line)}\n")
         sys.stderr.flush()
 
 

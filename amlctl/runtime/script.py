@@ -15,13 +15,10 @@ from typing import Optional
 
 import amlctl
 from amlctl.core.run import RunRecord
-from amlctl.core.secret_names import looks_secret
 from amlctl.errors import NotFound
 from amlctl.runtime.wakeups import Wakeups
 
 _FOREVER_S = 3600.0
-_LOGINS = frozenset({"AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN"})
-"""By which amlctl itself reaches a store: the shell's, and not there on a node of Azure ML."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,12 @@ def find_script(folders: NodeFolders, script: str) -> Path:
 def script_variables(
     record: RunRecord, folders: NodeFolders, script: Optional[Path], attempt: int, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """The script's environment. A variable without a value in the record is a secret and is inherited; what amlctl
-    itself needs to reach the store is not, unless the run was given it.
+    """The script's environment. A variable without a value in the record is a secret and is inherited.
 
     A job's command (`script` is None) is left to find its modules by itself, as on Azure ML.
     """
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
-    variables = {
-        name: value for name, value in inherited.items() if name in record.variables or not _is_login(name, value)
-    }
+    variables = dict(inherited)
     variables.update({name: value for name, value in record.variables.items() if value is not None})
     # The runtime's own copy of the package must not stand in the way of one that the environment has.
     before = [
@@ -100,10 +94,6 @@ def script_variables(
         }
     )
     return variables
-
-
-def _is_login(name: str, value: str) -> bool:
-    return name in _LOGINS or (name == "AMLCTL_STORE" and looks_secret(name, value))
 
 
 def start_script(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:

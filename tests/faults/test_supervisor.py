@@ -274,7 +274,8 @@ def test_a_supervisor_that_waits_to_write_the_record_ends_when_it_is_told_to(tmp
     wait_until(lambda: not is_running(supervisor), what="the supervisor's end")
     places.record_dir.unlink()
     kept.rename(places.record_dir)
-    assert bench.workspace.read(run).status == "Failed"
+    # It had put the end into the store, which is what counts: nothing may make another one of it.
+    assert bench.workspace.read(run).status == "Canceled"
     assert (bench.outputs(run, tmp_path / "o") / "model.txt").read_text() == "saved"
 
 

@@ -103,25 +103,6 @@ def test_script_sees_its_place(node: Node) -> None:
     }
 
 
-def test_a_script_does_not_get_the_login_of_the_store(node: Node) -> None:
-    """But for what the run was given by name."""
-    shell = {
-        "AZURE_STORAGE_CONNECTION_STRING": "AccountName=a;AccountKey=hush",
-        "AZURE_STORAGE_KEY": "hush",
-        "AZURE_STORAGE_SAS_TOKEN": "sig=given",
-        "AMLCTL_STORE": "https://a.blob.core.windows.net/data?sig=hush",
-        "AZURE_STORAGE_ACCOUNT": "a",
-    }
-    script = f"import json, os; print(json.dumps({{name: os.environ.get(name) for name in {sorted(shell)}}}))"
-    record = node.record(script, variables={"AZURE_STORAGE_SAS_TOKEN": None})
-    code, text = node.run(record, variables=shell)
-    assert code == 0
-    assert {name: value for name, value in json.loads(text).items() if value} == {
-        "AZURE_STORAGE_SAS_TOKEN": "sig=given",
-        "AZURE_STORAGE_ACCOUNT": "a",
-    }
-
-
 @pytest.mark.parametrize(
     ("config", "content", "written"),
     [

@@ -22,6 +22,7 @@ Examples:
   amlctl logs model_train --tail 20
   amlctl logs @last --file std_log_process_1.txt
 
+Of control sequences only colors and carriage returns are shown, also in a pipe.
 RUN is a run id, the beginning of one, @last, or @2 for the one before.
 With -f, exit code 1 if the run failed or was cancelled, as after submit.
 """
@@ -33,6 +34,9 @@ def logs(
     run: Run,
     is_following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines.")] = None,
+    is_raw: Annotated[
+        bool, typer.Option("--raw", help="Pass every control sequence of the log to the terminal.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option("--file", metavar="NAME", help="Another log of the run than its main one.")
     ] = None,
@@ -42,6 +46,8 @@ def logs(
     app_, reference = call.app_of(run)
     workspace = app_.workspace
     run_id = resolve_run(workspace, reference)
+    if is_raw:
+        call.reporter.show_raw_log()
     if not is_following:
         text = read_log_text(workspace, run_id, tail=tail, name=name)
         if call.is_json:

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any
 
 from amlctl.errors import AmlctlError
+
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""C1 controls are commands to a terminal, and marks of direction make it show another text than there is."""
 
 
 def document_bytes(document: Any) -> bytes:
     """Pretty JSON with a final newline, as UTF-8.
 
-    A file name that is no UTF-8 holds lone surrogates; they are written as JSON's own `\\udcXX` escapes.
+    A file name that is not UTF-8 holds lone surrogates; they are written as JSON's own `\\udcXX` escapes, and so is
+    whatever else a terminal would not show as a character. A number that JSON does not have becomes its name.
     """
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
+    if not text.isascii() or "\x7f" in text:
+        text = _UNPRINTABLE.sub(_escaped, text)
     return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def error_document(error: AmlctlError) -> dict[str, Any]:

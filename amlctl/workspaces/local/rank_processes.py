@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from amlctl.core.distribution import Rank
+from amlctl.localfs.private import open_file
 from amlctl.runtime.node_processes import read_end
 from amlctl.workspaces.local.places import RunPlaces
 
@@ -40,7 +41,7 @@ class RankProcesses:
     def start(self, rank: Rank, command: Sequence[str], variables: Mapping[str, str]) -> None:
         """Raises OSError."""
         # The log is handed on as it is, without a pipe: the script goes on writing whatever becomes of us.
-        with self._places.log_of(rank.number).open("ab") as log:
+        with open_file(self._places.log_of(rank.number), "ab") as log:
             self._processes[rank] = subprocess.Popen(
                 list(command),
                 cwd=self._places.container_of(rank.node),

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from amlctl.config.conda_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note
+from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.run import RunRecord
+from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
-from amlctl.errors import AmlctlError, Interrupted, NotFound, SettingsError
+from amlctl.core.secret_names import is_login_variable
+from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
 from amlctl.runtime.run_documents import read_failure
@@ -94,7 +98,7 @@ class Supervisor:
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
         self._reached(RunState.PREPARING)
-        spec = environment_of(self._record)
+        spec = environment_of(self._record, os.environ)
         try:
             prepare_environment(self._environments, spec, self._tell, check=self._check_canceled)
         except Interrupted:
@@ -126,9 +130,9 @@ class Supervisor:
                 self._check_canceled(wait_s=self._settings.timing.poll_s)
         finally:
             queue.leave(ticket)
-        if slot.previous_run and slot.previous_run != self._record.run:
+        if is_record_run_id(slot.previous_run) and slot.previous_run != self._record.run:
             # A run whose supervisor was killed may still be working in this slot.
-            with contextlib.suppress(SettingsError):  # its record is lost: no matter of this run
+            with contextlib.suppress(AmlctlError):  # its record is lost: no matter of this run
                 recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, utc_now)
         return slot
 
@@ -138,7 +142,7 @@ class Supervisor:
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
             container = self._places.container_of(rank.node)
-            variables = self._environments.script_variables(spec)
+            variables = self._for_script(self._environments.script_variables(spec))
             variables.update(
                 gpu_variables(gpus, slot.index, settings.slots, node=rank.node, processes=layout.processes)
             )
@@ -146,6 +150,15 @@ class Supervisor:
             paths = [str(runtime_folder(container)), variables.get("PYTHONPATH", "")]
             variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
             processes.start(rank, self._command(spec, rank, container), variables)
+
+    def _for_script(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Without what amlctl logs in with, unless the run was given it, and without what its environment took."""
+        return {
+            name: value
+            for name, value in variables.items()
+            if not name.startswith(ENVIRONMENT_PREFIX)
+            and (name in self._record.variables or not is_login_variable(name, value))
+        }
 
     def _command(self, spec: EnvironmentSpec, rank: Rank, container: Path) -> list[str]:
         timing = self._settings.timing
@@ -269,6 +282,14 @@ def main(arguments: Sequence[str]) -> None:
         except OSError:
             give_room(places)  # the run will come to nothing, but who looks after it is known
             write_json(places.supervisor, identity.to_json())
+    with open(settings.variables_descriptor, "rb") as pipe:
+        passed = pipe.read()
+    try:
+        # Into this process's memory alone: /proc/PID/environ shows what a process was started with.
+        os.environ.update(json.loads(passed))
+    except ValueError:
+        say(places.log, "the command that submitted the run was killed before it had passed the run's variables")
+        return  # whoever looks at the run next records that
     with Wakeups() as wakeups:
         try:
             record = records.load_copy(places)
