@@ -27,9 +27,10 @@ from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
 from amlctl.runtime.run_documents import read_failure
 from amlctl.runtime.wakeups import Wakeups
+from amlctl.transfer.tree_saver import TreeSaver
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.container import make_container, runtime_folder
-from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, save_outputs
+from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.gpus import gpu_variables, list_gpus
@@ -63,6 +64,7 @@ class Supervisor:
         self._wakeups = wakeups
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._logs = SavedLogs(self._store, self._places, record)
+        self._savers: dict[int, TreeSaver] = {}
         self._is_stop_signalled = False
         self._is_record_behind = False
 
@@ -222,7 +224,9 @@ class Supervisor:
             return
         for node in range(self._record.instances):
             with contextlib.suppress(AmlctlError, OSError):  # as above
-                save_outputs(self._places, self._store, node)
+                if node not in self._savers:
+                    self._savers[node] = outputs_saver(self._places, self._store, node)
+                self._savers[node].save()
 
     def _reached(self, state: RunState) -> None:
         self._record.reached(state, utc_now())
