@@ -135,8 +135,8 @@ class TreeSaver:
 
     def not_kept(self) -> list[str]:
         """What the store does not have after the last `save`, in words."""
-        lines = [f"outputs/{path} could not be kept: {why}" for path, why in sorted(self.refused.items())]
-        lines += [f"outputs/{path} was left out: {why}" for path, why in sorted(self.left_out.items())]
+        lines = [f"{_shown(path)} could not be kept: {why}" for path, why in sorted(self.refused.items())]
+        lines += [f"{_shown(path)} was left out: {why}" for path, why in sorted(self.left_out.items())]
         more = len(lines) - _LINES
         return lines if more <= 1 else [*lines[:_LINES], f"{more} more outputs could not be kept"]
 
@@ -255,6 +255,11 @@ class TreeSaver:
             if path and layer is not None and entry.key not in known:
                 stray.append(TreeFile(path, entry.size_bytes, False, "", 0, layer))
         return stray
+
+
+def _shown(path: str) -> str:
+    shown = f"outputs/{path}"
+    return shown if shown.isprintable() else ascii(shown)
 
 
 def _stats(row: FileRow) -> Stats:

@@ -157,7 +157,7 @@ def _keep_outputs(places: RunPlaces, store: Store, node: int) -> bool:
         for line in saver.not_kept():
             say(places.log, line)
         if saver.refused:
-            say(places.log, f"what could not be kept is still in {folders.outputs_dir}")
+            say(places.log, f"what could not be kept is only in {folders.outputs_dir}")
         return not saver.refused
     return True
 
