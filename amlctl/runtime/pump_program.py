@@ -15,7 +15,7 @@ import time
 _PART_BYTES = 1 << 20
 _SMALL_BYTES = 64 << 10
 _PAUSE_S = 0.002
-"""After a small read, so that a script that prints line by line does not wake this process for each of them."""
+"""Before a read, unless a lot came last: a script writes a line in pieces, and few of them are worth a wakeup."""
 
 
 class _Log:
@@ -44,17 +44,19 @@ class _Log:
 
 
 def _pump(logs: dict[int, _Log]) -> None:
+    size = 0
     while logs:
+        ready = select.select(list(logs), [], [])[0]
+        if size < _SMALL_BYTES:
+            time.sleep(_PAUSE_S)
         size = 0
-        for reader in select.select(list(logs), [], [])[0]:
+        for reader in ready:
             data = os.read(reader, _PART_BYTES)
             if not data:
                 del logs[reader]
                 continue
             size += len(data)
             logs[reader].write(data)
-        if 0 < size < _SMALL_BYTES:
-            time.sleep(_PAUSE_S)
 
 
 if __name__ == "__main__":

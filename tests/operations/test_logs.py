@@ -6,8 +6,9 @@ import pytest
 
 from amlctl.core.events import Event, LogText, RunStateChanged
 from amlctl.errors import NotFound
-from amlctl.operations.logs import InterruptChoice, follow, read_log_text
+from amlctl.operations.logs import InterruptChoice, follow
 from tests.support.bench import Bench, wait_for_state
+from tests.support.logs import read_log_text
 
 COUNT = """
     import sys, time

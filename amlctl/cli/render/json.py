@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from amlctl.errors import AmlctlError
@@ -15,6 +16,14 @@ def document_bytes(document: Any) -> bytes:
     """
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def document_parts(facts: Mapping[str, Any], key: str, texts: Iterable[str]) -> Iterator[bytes]:
+    """`facts` and one more value, a text of any length, as the same kind of document."""
+    yield document_bytes(facts).removesuffix(b"\n}\n") + f',\n  {json.dumps(key)}: "'.encode()
+    for text in texts:
+        yield json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "backslashreplace")
+    yield b'"\n}\n'
 
 
 def error_document(error: AmlctlError) -> dict[str, Any]:
