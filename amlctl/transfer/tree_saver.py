@@ -52,6 +52,8 @@ class TreeSaver:
         self._unsure: dict[str, set[TreeFile]] = {}
         """What the store may have instead of what was saved: a save of it was interrupted."""
         self._stats: dict[str, Stats] = {}
+        self._just_read: set[str] = set()
+        """By the save before, and stored as they were read."""
         self.refused: dict[str, str] = {}
         """Of the last save, with the reason: what could not be read or stored."""
         self.left_out: dict[str, str] = {}
@@ -73,16 +75,22 @@ class TreeSaver:
         """Copy what is new or changed, write the index, remove what vanished; the number of files copied.
 
         A file that changes while it is copied keeps its earlier copy and is saved next time. After an error the next
-        save continues. `is_last`: the writers have ended, so every file is read.
+        save continues. `is_last`: the writers have ended, so every file is read; what stat data shows comes first,
+        since a node that is pre-empted has little time.
         """
+        copied = self._save(is_last=False)
+        return copied + self._save(is_last=True) if is_last else copied
+
+    def _save(self, *, is_last: bool) -> int:
         trusted_before_ns = time.time_ns() - RACY_NS
         found: dict[str, TreeFile] = {}
         changed: dict[str, TreeFile] = {}
         stats: dict[str, Stats] = {}
         self.refused, self.left_out = {}, {}
+        just_read, self._just_read = self._just_read, set()
         for path, seen in self._walk():
             before = None if path in self._unsure else self._saved.get(path)
-            if before is not None and not is_last and self._stats.get(path) == seen:
+            if before is not None and (path in just_read if is_last else self._stats.get(path) == seen):
                 found[path] = before
                 continue
             file = self._identified(path, is_last=is_last)
@@ -90,6 +98,7 @@ class TreeSaver:
                 continue
             if seen is not None and max(seen[2], seen[4]) < trusted_before_ns:
                 stats[path] = seen
+            self._just_read.add(path)
             if before is not None and file.has_bytes_of(before):
                 found[path] = before._replace(mtime_ns=file.mtime_ns)
             else:
@@ -107,6 +116,7 @@ class TreeSaver:
                         found[file.path] = file
                         continue
                     stats.pop(file.path, None)
+                    self._just_read.discard(file.path)
                     if file.path in self._saved:
                         found[file.path] = self._saved[file.path]
                     if file in announced:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from amlctl.core.distribution import Rank
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.node_processes import read_end
+from amlctl.workspaces.local.cgroup import make_cgroup
 from amlctl.workspaces.local.places import RunPlaces
 
 HOST = "127.0.0.1"
@@ -39,6 +40,7 @@ class RankProcesses:
         self._places = places
         self._processes: dict[Rank, subprocess.Popen[bytes]] = {}
         self._pumps: list[LogPump] = []
+        self._cgroup = make_cgroup(places)
 
     def start(self, rank: Rank, command: Sequence[str], variables: Mapping[str, str]) -> None:
         """Raises OSError."""
@@ -57,6 +59,8 @@ class RankProcesses:
             )
         finally:
             pump.close_writers()
+        if self._cgroup is not None:
+            self._cgroup.add(self._processes[rank].pid)
 
     def are_gone(self) -> bool:
         return all(process.poll() is not None for process in self._processes.values())
@@ -70,6 +74,10 @@ class RankProcesses:
     def pump_pids(self) -> set[int]:
         """Of the processes that write the logs; they end after all others."""
         return {pump.pid for pump in self._pumps}
+
+    def end_cgroup(self) -> int:
+        """Kill what no look at the process tree has found; how many processes."""
+        return 0 if self._cgroup is None else self._cgroup.end()
 
     def keep_logs_alive(self) -> None:
         """Raises OSError."""

@@ -21,6 +21,7 @@ from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local import records
+from amlctl.workspaces.local.cgroup import find_cgroup
 from amlctl.workspaces.local.ending import Clock, Ending, finish
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.processes import ProcessIdentity, end_session, is_alive
@@ -48,6 +49,8 @@ def recover(places: RunPlaces, store: Store, clock: Clock) -> RunRecord | None:
         leader = read_leader(places)
         if leader is not None:
             end_session(leader, variables=_script_variables(places, record))
+            if (cgroup := find_cgroup(places)) is not None:
+                cgroup.end()
             for rank in range(record.layout.world_size):
                 wait_until_written_out(str(places.log_of(rank)))
         has_run = RunState.RUNNING.value in record.times

@@ -121,6 +121,7 @@ class Supervisor:
             if not processes.are_gone():
                 processes.kill()
                 self._end_leftovers(processes)
+            processes.end_cgroup()
             processes.finish_logs()
 
     def _wait_for_slot(self) -> Slot:
@@ -219,9 +220,11 @@ class Supervisor:
         """After a killed runtime: its script, with all that this has started."""
         processes.wait_for_logs(_LOG_MOMENT_S)  # mostly there is nothing else, and no need to look at all processes
         ended = end_descendants(processes.pump_pids, own_end_s=0.0)
-        if not ended:
+        more = processes.end_cgroup()
+        if ended:
+            say(self._places.log, f"ended {told(ended)}")
+        elif not more:
             return
-        say(self._places.log, f"ended {told(ended)}")
         for node in range(self._record.instances):  # they may have written since the runtime saved the outputs
             self._places.node_folders(node).saved_marker.unlink(missing_ok=True)
 
