@@ -208,6 +208,8 @@ class _Fetch:
             self._taken.add(folder[:-1])
         else:
             self._taken.update(file.path.partition("/")[0] for file in index)
+        if folder and not self._make_way(folder):
+            return
         try:
             done = restore_tree(
                 store,

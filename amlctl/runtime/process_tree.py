@@ -237,6 +237,8 @@ def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int
             killed.add(identity)
             send_signal(process, signal.SIGKILL)
         time.sleep(_LOOK_S)
+    for process in stopped.values():  # at the limit: none may stay stopped
+        send_signal(process, signal.SIGKILL)
     return len(killed)
 
 

@@ -155,6 +155,8 @@ class TreeSaver:
         try:
             scanned = scan(self._source)
         except FileNotFoundError:
+            if self._saved:
+                self.refused["."] = "the folder was removed; what was saved before is kept"
             return []
         except UsageError as error:
             self.refused["."] = error.message
@@ -268,7 +270,7 @@ class TreeSaver:
 
 
 def _shown(path: str) -> str:
-    shown = f"outputs/{path}"
+    shown = "outputs" if path == "." else f"outputs/{path}"
     return shown if shown.isprintable() else ascii(shown)
 
 

@@ -298,7 +298,13 @@ def test_the_other_nodes_are_fetched_where_one_list_is_damaged(bench: Bench) -> 
     bench.store.put(outputs_index_key(run), b"{", replace=True)
     with pytest.raises(IntegrityError):
         get(bench, run)
-    assert read_tree(bench.project.outputs_dir / run) == {"rank-1/f": b"1"}
+    folder = bench.project.outputs_dir / run
+    assert read_tree(folder) == {"rank-1/f": b"1"}
+    TreeSaver(bench.store, folder / "rank-1", outputs_prefix(run), outputs_index_key(run)).save()  # a whole list again
+    shutil.rmtree(folder)
+    write_tree(folder, {"rank-1": b"mine"})
+    assert get(bench, run).kept == ("rank-1",)
+    assert read_tree(folder) == {"rank-1": b"mine", "f": b"1"}
 
 
 @pytest.mark.parametrize(

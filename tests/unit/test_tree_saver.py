@@ -244,6 +244,20 @@ def test_a_file_that_settles_during_the_last_save_is_kept(store: DirectoryStore,
     assert restored(store, tmp_path / "target") == {"log": b"most\n"}
 
 
+def test_a_folder_that_was_removed_costs_nothing_that_was_saved(store: DirectoryStore, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write_tree(source, {"f": b"1"})
+    saver = saver_of(store, source)
+    saver.save()
+    shutil.rmtree(source)
+    for text in (None, "a file"):
+        if text is not None:
+            source.write_text(text)
+        saver.save(is_last=True)
+        assert len(saver.not_kept()) == 1
+        assert restored(store, tmp_path / "target") == {"f": b"1"}
+
+
 def test_lists_of_both_formats_can_be_read(store: DirectoryStore) -> None:
     ids = ["b4d9e0c1f6b9e4a1f6d1f6a5c2b7a9d0", "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"]
     empty = "99aa06d3014798d86001c324468d497f"
