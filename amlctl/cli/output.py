@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from amlctl.cli.command_table import COMMANDS
@@ -53,6 +53,12 @@ class Output:
             data = "".join(self.out_style.safe(line) + "\n" for line in lines).encode("utf-8", "backslashreplace")
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def result_parts(self, parts: Iterable[bytes]) -> None:
+        """A result that is finished, piece by piece."""
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(parts)
         sys.stdout.buffer.flush()
 
     def to_type(self, text: str) -> str:

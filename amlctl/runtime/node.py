@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -22,6 +22,7 @@ from amlctl.core.secret_names import masked
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.runtime.job import prepare_job
+from amlctl.runtime.log_pump import files_behind_pump
 from amlctl.runtime.node_data import (
     OutputsSaver,
     count_attempt,
@@ -32,11 +33,13 @@ from amlctl.runtime.node_data import (
 )
 from amlctl.runtime.node_processes import OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.node_rank import NodeRank
+from amlctl.runtime.process_tree import become_subreaper
 from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.run_keys import failure_key
 from amlctl.runtime.script import (
     NodeFolders,
     ScriptEnd,
+    end_leftovers,
     find_script,
     script_command,
     script_variables,
@@ -44,7 +47,7 @@ from amlctl.runtime.script import (
     wait_for_script,
 )
 from amlctl.runtime.unkept import start_of_script, unkept_files
-from amlctl.runtime.wakeups import Wakeups
+from amlctl.runtime.wakeups import STOP_SIGNALS, Wakeups
 from amlctl.stores.contract import Store
 
 RUNTIME_FAILED = 1
@@ -88,15 +91,18 @@ class Node:
 
     def _run(self, run: str) -> int:
         # Until the script runs there is nothing to keep, so a stop signal ends the process on the spot.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _leave)
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _leave)
         record = load_record(self.store, run)
         if record is None:
             raise NotFound(f"run {run} has no record in the store", hint="submit it again")
-        with own_process(self.folders.state_dir, self.rank.local) as own:
-            return self._run_process(record, own)
+        with files_behind_pump() as pumps, own_process(self.folders.state_dir, self.rank.local) as own:
+            become_subreaper()
+            return self._run_process(record, own, pumps)
 
-    def _run_process(self, record: RunRecord, own: OwnProcess) -> int:
+    def _run_process(self, record: RunRecord, own: OwnProcess, pumps: Sequence[int]) -> int:
+        """`pumps` are processes that copy the log; they end after the script."""
         run = record.run
         script = None if record.job is not None else find_script(self.folders, record.script)
         attempt = self._attempt(record, own)
@@ -127,6 +133,7 @@ class Node:
             if self.rank.is_first_process:
                 saver.start()
             end = wait_for_script(process, wakeups, self.timing.grace_s)
+            end_leftovers(process, pumps, log)
             own.tell_end(end.exit_code)
             if self.rank.is_first_process:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)

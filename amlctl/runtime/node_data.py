@@ -19,13 +19,20 @@ from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
 from amlctl.runtime.node_rank import NodeRank
 from amlctl.runtime.once import once
-from amlctl.runtime.run_keys import attempt_key, outputs_index_key, outputs_prefix, published_key
+from amlctl.runtime.run_keys import (
+    attempt_key,
+    first_outputs_prefix,
+    outputs_index_key,
+    outputs_prefix,
+    published_key,
+)
 from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
 from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.materialise import materialise
 from amlctl.transfer.publish import Published, are_kept, publish
-from amlctl.transfer.tree import TreeSaver, read_index, restore_tree
+from amlctl.transfer.tree import read_index, restore_tree
+from amlctl.transfer.tree_saver import TreeSaver
 
 Log = Callable[[str], None]
 _PUBLISH_TRIES = 4
@@ -86,12 +93,13 @@ def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders
     """Put back what an earlier attempt saved. Raises IntegrityError, ServiceUnavailable."""
     folders.outputs_dir.mkdir(parents=True, exist_ok=True)
     prefix, index_key = outputs_prefix(run, rank.node), outputs_index_key(run, rank.node)
+    first = first_outputs_prefix(run, rank.node)
     if read_index(store, index_key):
         once(
             folders.state_dir,
             "outputs",
             run,
-            lambda: _ignore(restore_tree(store, prefix, index_key, folders.outputs_dir)),
+            lambda: _ignore(restore_tree(store, prefix, index_key, folders.outputs_dir, first_prefix=first)),
         )
 
 
@@ -102,7 +110,11 @@ class OutputsSaver:
         self, store: Store, run: str, rank: NodeRank, folders: NodeFolders, interval_s: float, log: Log
     ) -> None:
         self._tree = TreeSaver(
-            store, folders.outputs_dir, outputs_prefix(run, rank.node), outputs_index_key(run, rank.node)
+            store,
+            folders.outputs_dir,
+            outputs_prefix(run, rank.node),
+            outputs_index_key(run, rank.node),
+            first_prefix=first_outputs_prefix(run, rank.node),
         )
         self._interval_s = interval_s
         self._log = log
@@ -117,16 +129,16 @@ class OutputsSaver:
         self._thread.start()
 
     def finish(self) -> bool:
-        """End the thread and save what there is now; False where single files could not be kept.
+        """End the thread and save what there is now, unread files included; False where single ones could not be kept.
 
         Raises RightsError, ServiceUnavailable.
         """
         self._is_ending.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.save()
-        for why in self._tree.refused.values():
-            self._log(f"an output could not be kept: {why}")
+        self._tree.save(is_last=True)
+        for line in self._tree.not_kept():
+            self._log(line)
         return not self._tree.refused
 
     def _save_now_and_then(self) -> None:

@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import amlctl
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
+from amlctl.runtime.process_tree import end_descendants, reap_adopted, told
 from amlctl.runtime.wakeups import Wakeups
 
+OUTPUTS_VARIABLE = "AMLCTL_OUTPUTS_DIR"
 _FOREVER_S = 3600.0
 
 
@@ -86,7 +88,7 @@ def script_variables(
         {
             "AMLCTL_PIPELINE_DIR": str(folders.pipeline_dir),
             "AMLCTL_DATA_BLOBS_DIR": str(folders.data_blobs_dir),
-            "AMLCTL_OUTPUTS_DIR": str(folders.outputs_dir),
+            OUTPUTS_VARIABLE: str(folders.outputs_dir),
             "AMLCTL_RUN_ID": record.run,
             "AMLCTL_ATTEMPT": str(attempt),
             "PYTHONUNBUFFERED": "1",
@@ -123,10 +125,17 @@ def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s:
             if kill_at is None:
                 kill_at = time.monotonic() + grace_s
             signal_group(process.pid, number)
-    # What the script left running in the background ends with it.
-    signal_group(process.pid, signal.SIGKILL)
+        reap_adopted({process.pid})
     code = process.returncode
     return ScriptEnd(128 - code if code < 0 else code, kill_at is not None)
+
+
+def end_leftovers(script: subprocess.Popen[bytes], keep: Collection[int], log: Callable[[str], None]) -> None:
+    """What the script left running in the background ends with it, also in sessions of its own."""
+    if sys.platform != "linux":
+        signal_group(script.pid, signal.SIGKILL)  # orphans cannot be found there but by their group
+    if ended := end_descendants(keep):
+        log(f"ended {told(ended)}")
 
 
 def signal_group(group: int, number: int) -> None:

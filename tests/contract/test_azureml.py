@@ -246,6 +246,11 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     assert (target / "logs/events.txt").read_text() == "3\n"
     assert (target / "graphs/a.txt").read_text() == "1\n"
     assert (target / "model/b.txt").read_text() == "2\n"
+    azureml.storage.send_text("of outputs", "azureml", f"{outputs}/logs/events.txt")
+    both = bench.project.outputs_dir / "both"
+    assert fetch(bench.project, bench.store, workspace, name, to=both).files == 5
+    assert (both / "logs/events.txt").read_text() == "of outputs"
+    assert (both / "amlctl-logs/events.txt").read_text() == "3\n"
     with pytest.raises(NotFound):
         bench.store.get(f"runs/{name}/record.json")
 

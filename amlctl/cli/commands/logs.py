@@ -8,8 +8,9 @@ import typer
 
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
+from amlctl.cli.render.json import document_parts
 from amlctl.core.events import LogText, Note
-from amlctl.operations.logs import follow, read_log_text, run_failure, tail_cursor
+from amlctl.operations.logs import follow, log_pieces, run_failure, tail_cursor
 from amlctl.operations.runs import resolve_run
 
 app = typer.Typer(add_completion=False)
@@ -49,14 +50,18 @@ def logs(
     if is_raw:
         call.reporter.show_raw_log()
     if not is_following:
-        text = read_log_text(workspace, run_id, tail=tail, name=name)
+        pieces = log_pieces(workspace, run_id, tail=tail, name=name)
         if call.is_json:
-            call.result({"run": run_id, "log": text}, lambda style, width: [])
+            call.result_parts(document_parts({"run": run_id}, "log", pieces))
             return 0
-        call.reporter(LogText(run_id, text))
+        is_empty = True
+        for piece in pieces:
+            if piece:
+                is_empty = False
+                call.reporter(LogText(run_id, piece))
         call.close()
         record = workspace.read(run_id)
-        if not text and tail != 0:
+        if is_empty and tail != 0:
             reason = f" ({record.waits_for})" if record.waits_for else ""
             later = "" if record.is_final else f" yet: amlctl logs {run_id} -f"
             call.reporter(Note(f"run {run_id} is {record.status}{reason}, without a log{later}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from amlctl.errors import AmlctlError
@@ -38,6 +39,15 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
     return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def document_parts(facts: Mapping[str, Any], key: str, texts: Iterable[str]) -> Iterator[bytes]:
+    """`facts` and one more value, a text of any length, as the same kind of document."""
+    yield document_bytes(facts).removesuffix(b"\n}\n") + f',\n  {json.dumps(key)}: "'.encode()
+    for text in texts:
+        part = _UNPRINTABLE.sub(_escaped, json.dumps(text, ensure_ascii=False)[1:-1])
+        yield part.encode("utf-8", "backslashreplace")
+    yield b'"\n}\n'
 
 
 def error_document(error: AmlctlError) -> dict[str, Any]:

@@ -213,6 +213,10 @@ class AzureMLWorkspace:
         is_settled = (known is not None and known.is_final) or self._is_settled(look)
         return self._logs.read(record, look, name, cursor, is_settled=is_settled)
 
+    def log_end(self, run: str, *, name: str | None = None) -> int | None:
+        record, look = self._seen(run)
+        return None if look is None else self._logs.end(record, look, name)
+
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
         """See the contract. The log is looked at more often than the state, which costs the service more."""
         record, look = self._record_and_look(run)

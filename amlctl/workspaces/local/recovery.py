@@ -18,9 +18,12 @@ from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, IntegrityError, SettingsError
 from amlctl.localfs import run_records
 from amlctl.localfs.atomic import read_json
+from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.run_documents import load_record
+from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local import records
+from amlctl.workspaces.local.cgroup import find_cgroup
 from amlctl.workspaces.local.ending import Clock, Ending, finish
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.processes import ProcessIdentity, end_session, is_alive
@@ -58,7 +61,11 @@ def recover(
             return ended
         leader = read_leader(places)
         if leader is not None:
-            end_session(leader)
+            end_session(leader, variables=_script_variables(places, record))
+            if (cgroup := find_cgroup(places)) is not None:
+                cgroup.end()
+            for rank in range(record.layout.world_size):
+                wait_until_written_out(str(places.log_of(rank)))
         has_run = RunState.RUNNING.value in record.times
         reason = _reason(leader, record)
         ending = Ending(RunState.FAILED, _KILLED if has_run else 1, "supervisor", reason)
@@ -147,6 +154,11 @@ def _lock(descriptor: int, places: RunPlaces) -> bool:
     # The supervisor is dead, so the holder is another reader that is finishing the run right now.
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return True
+
+
+def _script_variables(places: RunPlaces, record: RunRecord) -> list[str]:
+    """By which what the script has started can be known, whatever sessions it has made."""
+    return [f"{OUTPUTS_VARIABLE}={places.node_folders(node).outputs_dir}" for node in range(record.instances)]
 
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:

@@ -177,6 +177,15 @@ class LocalWorkspace:
             is_end = len(data) < _LOG_PART_BYTES
         return LogChunk(data, cursor + len(data), is_end and record.is_final)
 
+    def log_end(self, run: str, *, name: str | None = None) -> int | None:
+        names = self.log_names(run)
+        rank = _rank_of(run, names, name)
+        try:
+            return self._places(run).log_of(rank).stat().st_size
+        except FileNotFoundError:
+            stored = self._store.info(log_key(run, names[rank]))
+            return 0 if stored is None else stored.size_bytes
+
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
         """See the contract. What changed between the last `read` and this call counts as well."""
         places = self._places(run)
