@@ -6,7 +6,7 @@ Providers are imported here and nowhere else, each only when it is needed; so is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.load import load_settings
+from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
-from amlctl.errors import NotFound, RightsError, SettingsError
+from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
 from amlctl.stores.contract import Store
 
@@ -33,6 +34,8 @@ class App:
     project: Project
     settings: Settings
     variables: Mapping[str, str]
+    sink: EventSink = null_sink
+    """Hears what a look at runs finds wrong."""
 
     @cached_property
     def store(self) -> Store:
@@ -74,7 +77,7 @@ class App:
         if settings.compute == "local":
             from amlctl.workspaces.local.workspace import LocalWorkspace
 
-            return LocalWorkspace(self.project, settings, self.store, variables=self.variables)
+            return LocalWorkspace(self.project, settings, self.store, variables=self.variables, sink=self.sink)
         from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 
         return AzureMLWorkspace(
@@ -84,15 +87,16 @@ class App:
             lambda: self.store,
             experiment=self.settings.experiment,
             open_store=self.open_store,
+            sink=self.sink,
         )
 
     def in_workspace(self, name: str) -> App:
         """The same with another workspace in use."""
-        return App(self.project, replace(self.settings, default_workspace=name), self.variables)
+        return App(self.project, replace(self.settings, default_workspace=name), self.variables, self.sink)
 
     def in_experiment(self, name: str) -> App:
         """The same with another experiment, of which the runs of others are listed, too."""
-        return App(self.project, replace(self.settings, experiment=name), self.variables)
+        return App(self.project, replace(self.settings, experiment=name), self.variables, self.sink)
 
     def holding(self, reference: str) -> tuple[App, str]:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
@@ -102,7 +106,12 @@ class App:
 
         if len(self.settings.workspaces) == 1:
             return self, reference
-        recorded = load_all(self.project.state_dir)
+        damaged: list[str] = []
+        recorded = load_all(self.project.state_dir, on_damaged=damaged.append)
+        if damaged:
+            # Without them `@last` would be another run. Whose they are, only their workspace can tell.
+            self._restore_records(damaged)
+            recorded = load_all(self.project.state_dir)
         try:
             run = find_run(reference, [record.run for record in recorded])
         except NotFound:
@@ -111,6 +120,14 @@ class App:
         if workspace == self.settings.workspace().name or workspace not in self.settings.workspaces:
             return self, run
         return self.in_workspace(workspace), run
+
+    def _restore_records(self, runs: Sequence[str]) -> None:
+        for name in self.settings.workspaces:
+            with suppress(AmlctlError):
+                workspace = self.in_workspace(name).workspace
+                for run in runs:
+                    with suppress(NotFound):
+                        workspace.read(run)
 
     @cached_property
     def connection(self) -> Connection:
@@ -121,7 +138,12 @@ class App:
 
 
 def open_app(
-    cwd: Path, variables: Mapping[str, str], *, project: Path | None = None, workspace: str | None = None
+    cwd: Path,
+    variables: Mapping[str, str],
+    *,
+    project: Path | None = None,
+    workspace: str | None = None,
+    sink: EventSink = null_sink,
 ) -> App:
     """The project that `project` (else AMLCTL_PROJECT, else `cwd`) lies in.
 
@@ -129,7 +151,8 @@ def open_app(
     """
     found = locate_project(cwd, variables, project=project)
     settings = load_settings(found, variables, user_file=_user_file(), workspace=workspace)
-    return App(found, settings, variables)
+    found.narrow_state()
+    return App(found, settings, variables, sink)
 
 
 def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | None = None) -> Project:

@@ -6,6 +6,7 @@ Where a run's environment is not that of the project, its text is an environment
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
+from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import did_you_mean
 
@@ -157,11 +159,12 @@ def _text(file: YamlDocument, value: Any, place: Place) -> str:
     return value.strip()
 
 
-def environment_of(record: RunRecord) -> EnvironmentSpec:
-    """What the record says of its environment. Raises SettingsError."""
+def environment_of(record: RunRecord, secrets: Mapping[str, str]) -> EnvironmentSpec:
+    """What the record says of its environment, with its `secrets` in their places. Raises SettingsError."""
     known = environment_without_file(record.environment)
     if known is not None:
         return known
     if record.environment_content is None:
         return EnvironmentSpec()
-    return parse_environment(record.environment_content, f"the environment of run {record.run}")
+    text = filled(record.environment_content, secrets)
+    return parse_environment(text, f"the environment of run {record.run}")

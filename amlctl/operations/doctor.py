@@ -10,20 +10,20 @@ import platform
 import re
 import secrets
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import amlctl
-from amlctl.config.compute_file import list_compute_files
+from amlctl.config.compute_file import read_compute_files
 from amlctl.config.conda_file import read_environment
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
-from amlctl.errors import AmlctlError, CheckFailed, SettingsError
+from amlctl.errors import AmlctlError, CheckFailed
+from amlctl.localfs.git import ask_git
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import walk_files
@@ -38,8 +38,6 @@ LEAST_FREE_BYTES = 1 << 30
 
 CLOCK_LIMIT_S = 60.0
 """Times of the store and of this machine are compared to find what is younger than a day."""
-
-_GIT_LIMIT_S = 10.0
 
 
 def run_checks(
@@ -57,6 +55,7 @@ def run_checks(
         found += _project_checks(project)
         if found_failed(found, "settings"):
             return found
+        found += [_failed(f"workspace {name}", error) for name, error in load_settings().broken.items()]
         found += _workspace_checks(project, load_settings, open_workspace)
         if found_failed(found, "login") or found_failed(found, "workspace"):
             return found
@@ -147,13 +146,8 @@ def _state_ignored(project: Project) -> Check:
 
 
 def _git_code(folder: Path, *arguments: str) -> int | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=_GIT_LIMIT_S
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.returncode
+    answer = ask_git(folder, *arguments)
+    return None if answer is None else answer.code
 
 
 def _code_message(project: Project) -> str:
@@ -178,7 +172,11 @@ def _disk(folder: Path) -> Check:
 
 
 def _compute_message(project: Project) -> str:
-    names = [target.name for target in list_compute_files(project)]
+    files = read_compute_files(project)
+    if files.broken:
+        more = f" (and {len(files.broken) - 1} more)" if len(files.broken) > 1 else ""
+        raise CheckFailed(files.broken[0].error.message + more, hint=files.broken[0].error.hint)
+    names = [target.name for target in files.targets]
     return f"compute/ has {', '.join(names)}" if names else "no files in compute/: one local slot"
 
 
@@ -187,8 +185,8 @@ def _workspace_checks(
 ) -> Iterator[Check]:
     wanted = load_settings().workspace().default_compute
     try:
-        target = next((one for one in list_compute_files(project) if one.name == wanted), None)
-    except SettingsError:
+        target = read_compute_files(project).find(wanted) if wanted else None
+    except AmlctlError:
         target = None  # the check of compute/ tells it
     try:
         yield from open_workspace().checks(target if isinstance(target, ClusterTarget) else None)

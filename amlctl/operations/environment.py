@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.config.conda_file import parse_environment, read_environment
 from amlctl.core.environment import EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, null_sink
+from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
+from amlctl.core.secret_names import masked
 from amlctl.localfs.project import Project
 from amlctl.workspaces.contract import EnvironmentInfo, Workspace
 
@@ -28,9 +31,9 @@ class EnvironmentView:
             "location": self.info.location,
             "source": self.spec.source,
             "python": self.spec.python,
-            "channels": list(self.spec.channels),
+            "channels": [masked(channel) for channel in self.spec.channels],
             "conda": list(self.spec.conda),
-            "pip": list(self.spec.pip),
+            "pip": [masked(line) for line in self.spec.pip],
         }
 
 
@@ -61,11 +64,12 @@ def project_environment(project: Project, *, is_current: bool, sink: EventSink) 
     return replace(read_environment(path), source=path.name), path.read_text(encoding="utf-8-sig")
 
 
-def recorded_environment(record: RunRecord) -> tuple[EnvironmentSpec, str | None]:
-    """The environment of an earlier run, from its record. Raises SettingsError."""
+def recorded_environment(record: RunRecord, secrets: Mapping[str, str]) -> tuple[EnvironmentSpec, str | None]:
+    """The environment of an earlier run, from its record and its `secrets`. Raises SettingsError."""
     known = environment_without_file(record.environment)
     if known is not None:
         return known, None
     if record.environment_content is None:
         return EnvironmentSpec(), None
-    return parse_environment(record.environment_content, f"environment of run {record.run}"), record.environment_content
+    text = filled(record.environment_content, secrets)
+    return parse_environment(text, f"environment of run {record.run}"), text

@@ -89,7 +89,7 @@ def _answer(project: Project, path: Path, is_ignored: bool, rule: Rule | None) -
     shown = path.relative_to(project.root).as_posix()
     if rule is None:
         return Why(shown, is_ignored, None, None, None)
-    return Why(shown, is_ignored, rule.pattern, rule.source, rule.line)
+    return Why(shown, is_ignored, rule.pattern, rule.source, rule.line or None)
 
 
 def _decide(rules: IgnoreRules, root: Path, path: Path) -> tuple[bool, Rule | None]:

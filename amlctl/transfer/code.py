@@ -41,6 +41,7 @@ RUNTIME_MODULES = (
 """Files and folders of the package that go to a node."""
 _MANY_FILES = 2_000
 _MANY_BYTES = 50 << 20
+_SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def collect_code(
     scanned = scan(pipeline, ignore)
     for warning in scanned.warnings:
         sink(Warned(f"{PIPELINE}/{warning}"))
+    if ignore.left_out:
+        sink(Note(_keys_told(sorted(ignore.left_out))))
     for entry in identify(scanned, cache, PIPELINE, sink=sink, subject=PIPELINE).entries:
         if not entry.path.endswith("/") and "__pycache__" not in entry.path:
             found.append((entry._replace(path=f"{PIPELINE}/{entry.path}"), pipeline / entry.path))
@@ -102,6 +105,12 @@ def collect_code(
     found.sort(key=lambda item: entry_order(item[0]))
     entries = [entry for entry, _ in found]
     return CodeFiles(snapshot_id(entries), entries, [source for _, source in found])
+
+
+def _keys_told(paths: Sequence[str]) -> str:
+    some = ", ".join(paths[:_SHOWN_KEYS]) + (", …" if len(paths) > _SHOWN_KEYS else "")
+    what = "1 file or folder" if len(paths) == 1 else f"{len(paths)} files and folders"
+    return f"code: left out {what} with keys or logins: {some}; to send one, write !PATH into .amlctlignore"
 
 
 def send_code(

@@ -176,6 +176,13 @@ class Workspace(Protocol):
         """What was written since `cursor` (0: from the beginning), possibly nothing."""
         ...
 
+    def log_end(self, run: str, *, name: Optional[str] = None) -> Optional[int]:
+        """The offset at which that log ends now, so that it can be read from there backwards.
+
+        None: only reading from the beginning will tell.
+        """
+        ...
+
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: Optional[str] = None) -> None:
         """Return when the run's state or that log may have changed, at the latest after `timeout_s`."""
         ...

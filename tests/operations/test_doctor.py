@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -123,7 +124,16 @@ def test_a_broken_compute_file_is_told_once(bench: Bench) -> None:
     found = run_checks(lambda: bench.project, lambda: bench.settings, lambda: bench.store, lambda: bench.workspace)
     [broken] = [check for check in found if not check.ok]
     assert broken.name == "compute"
-    assert "run the same command again" in broken.hint
+    assert "run the command again" in broken.hint
+    assert {"store", "environment"} <= {check.name for check in found}
+
+
+def test_a_workspace_that_is_not_used_is_looked_at_as_well(bench: Bench) -> None:
+    wrong = SettingsError(".amlctl.toml:3: no compute", hint="name one")
+    settings = replace(bench.settings, broken={"cloud": wrong})
+    found = run_checks(lambda: bench.project, lambda: settings, lambda: bench.store, lambda: bench.workspace)
+    [broken] = [check for check in found if not check.ok]
+    assert (broken.name, broken.message) == ("workspace cloud", wrong.message)
     assert {"store", "environment"} <= {check.name for check in found}
 
 

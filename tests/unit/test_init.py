@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.compute_file import list_compute_files
+from amlctl.config.compute_file import read_compute_files
 from amlctl.config.conda_file import read_environment
 from amlctl.config.load import load_settings
 from amlctl.core.compute import LocalTarget
@@ -35,7 +35,7 @@ def test_what_init_writes_can_be_used(tmp_path: Path) -> None:
     settings = load_settings(project, {}, user_file=None)
     assert settings.workspace() == Settings().workspace()
     assert settings.sync.pack_size == Settings().sync.pack_size
-    assert list_compute_files(project) == [LocalTarget("local", 1)]
+    assert read_compute_files(project).targets == [LocalTarget("local", 1)]
     spec = read_environment(project.environment_file)
     assert (spec.python, spec.conda, spec.pip) == (">=3.9", (), ())
 

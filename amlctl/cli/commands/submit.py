@@ -99,6 +99,14 @@ def submit(
         list[str] | None,
         typer.Option("--env", metavar="K=V", help="A variable for the script; K alone takes it from here."),
     ] = None,
+    secrets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret",
+            metavar="NAME",
+            help="Hide the value of a variable (taken from the shell), a script option or a setting; may be repeated.",
+        ),
+    ] = None,
     experiment: Annotated[str | None, typer.Option(metavar="NAME", help="The experiment of the run.")] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name: the beginning of its id.")] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", metavar="K=V", help="A tag; may be repeated.")] = None,
@@ -161,6 +169,7 @@ def submit(
         sync=is_syncing and _said_yes(old_syncing),
         produces=tuple(produces) if produces else None,
         variables=_variables(variables or ()),
+        secrets=tuple(secrets or ()),
         overrides=tuple(overrides or ()),
         from_run=from_run,
         env_from_current=is_current(env_from),

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
+from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import write_json
+from amlctl.localfs.atomic import write_bytes, write_json
+from amlctl.localfs.private import open_file
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
@@ -45,7 +47,7 @@ def prepare_environment(
     found = environments.find(spec)
     if found.is_ready:
         return found
-    environments.folder.mkdir(parents=True, exist_ok=True)
+    environments.folder.mkdir(0o700, parents=True, exist_ok=True)
     with _locked(environments.folder / f"{spec.id}.lock", spec.id, sink, check):
         found = environments.find(spec)
         if found.is_ready:
@@ -68,7 +70,7 @@ class _Maker:
     def make(self) -> None:
         self._check_place()
         shutil.rmtree(self.place, ignore_errors=True)
-        self.place.mkdir()
+        self.place.mkdir(0o700)
         tool, path = self.environments.conda()
         started = time.monotonic()
         self.sink(Note(f"making environment {self.spec.id} with {tool or 'venv and pip'}"))
@@ -99,20 +101,19 @@ class _Maker:
                 {"pip": [*self.spec.pip, RUNTIME_REQUIREMENT]},
             ],
         }
-        file = self.place / "environment.yaml"
-        file.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")  # JSON is YAML
         create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
-        self._run(tool, [path, *create, "--prefix", str(self.place / "env"), "--file", str(file)])
+        text = json.dumps(document, indent=2, ensure_ascii=False)  # JSON is YAML
+        with _given(self.place / "environment.yaml", text) as file:
+            self._run(tool, [path, *create, "--prefix", str(self.place / "env"), "--file", str(file)])
 
     def _with_venv(self) -> None:
         requirements = [*pip_requirements(self.spec.conda), *self.spec.pip, RUNTIME_REQUIREMENT]
         base = find_python(self.spec.python, self.environments.variables)
-        file = self.place / "requirements.txt"
-        file.write_text("\n".join(requirements) + "\n", encoding="utf-8")
         self._run("venv", [base, "-m", "venv", str(self.place / "env")])
         # No option that says where packages come from: pip's own settings and variables do.
         pip = [str(self.environments.python(self.spec)), "-m", "pip", "install"]
-        self._run("pip", [*pip, "--disable-pip-version-check", "--no-input", "--requirement", str(file)])
+        with _given(self.place / "requirements.txt", "\n".join(requirements) + "\n") as file:
+            self._run("pip", [*pip, "--disable-pip-version-check", "--no-input", "--requirement", str(file)])
 
     def _run(self, tool: str, command: Sequence[str]) -> None:
         variables = self.environments.plain_variables()
@@ -128,9 +129,20 @@ class _Maker:
 
 
 @contextmanager
+def _given(path: Path, text: str) -> Iterator[Path]:
+    """A file for a tool; it stays for people, unless the address of a package index in it holds a password."""
+    write_bytes(path, text.encode())
+    try:
+        yield path
+    finally:
+        if carries_secret(text):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
 def _locked(path: Path, environment: str, sink: EventSink, check: Callable[[], None]) -> Iterator[None]:
     has_told = False
-    with path.open("ab") as lock:
+    with open_file(path, "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
