@@ -14,7 +14,6 @@ from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.localfs import run_records
 from amlctl.localfs.run_order import note_made, read_order
-from amlctl.operations.logs import read_log_text
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit import submit
 from amlctl.runtime.run_documents import load_record, read_published
@@ -22,6 +21,7 @@ from amlctl.runtime.run_keys import published_key, record_key
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, never_interrupted
+from tests.support.logs import read_log_text
 from tests.support.runs import wait_until
 
 
