@@ -76,7 +76,7 @@ def gc(
         result = _dead(store, now, young_s, sink, is_deleted=True)
         for rank in range(_RANKS):
             keys = [key for key in result.keys if _rank(key) == rank]
-            delete_all(store, keys, may_delete=lease.check)
+            delete_all(store, keys, guard=lease.guard)
         store.sweep(young_s)
     return result
 

@@ -34,7 +34,7 @@ from amlctl.operations.dataset_state import (
 )
 from amlctl.operations.early_packs import EarlyPacks, also_packed
 from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names
-from amlctl.operations.repair import read_back, to_send_again
+from amlctl.operations.repair import drop_lost_lists, read_back, to_send_again
 from amlctl.operations.sync_merge import confirm_changes, merge_with_head
 from amlctl.operations.sync_result import SyncOptions, SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync_retry import ContentsLost, HeadMoved
@@ -143,14 +143,16 @@ class SyncAttempt:
             self._under_way.end()
         self._agree(local, taken, head)
         result = replace(result, not_here=len(taken))
-        if self._options.verify and not self._options.repair:
+        if self._options.repair:
+            drop_lost_lists(self._store, self._dataset, self._sink)
+        elif self._options.verify:
             manifest = head_manifest(self._store, self._dataset, self._looked.head)
             report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
         # What was in the way has gone already; on some disks its key is another spelling of a new one.
         gone = [key for key in gone if key not in self._displaced]
         if gone:
             self._lease.confirm()
-            delete_all(self._store, gone, may_delete=self._lease.check)
+            delete_all(self._store, gone, guard=self._lease.guard)
         return result
 
     def foresee(self) -> SyncResult:
@@ -337,7 +339,7 @@ class SyncAttempt:
         if plan.mirror_files:
             self._displaced = self._in_the_way(head, plan)
             self._under_way.begin([*(entry.path for entry in plan.mirror_files), *self._displaced.values()])
-            delete_all(store, self._displaced, may_delete=self._lease.check)  # old away before new
+            delete_all(store, self._displaced, guard=self._lease.guard)  # old away before new
         places, pack_sizes, was_there = send_plan(
             store,
             plan,
