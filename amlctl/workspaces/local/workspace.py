@@ -216,7 +216,7 @@ class LocalWorkspace:
         try:
             record = self.read(run)
         except IntegrityError:
-            # Nothing tells how it ended, but nothing of it can be used either; all that counts is that nobody is in it.
+            # How it ended is unknown, but it cannot be used either. It only has to be certain that it does not run.
             if places.lock.exists() and not is_abandoned(places):
                 raise
         else:
