@@ -154,7 +154,7 @@ class LocalWorkspace:
                 found.append(self.read(run))
             except NotFound:  # it is one of another workspace
                 continue
-            except IntegrityError as error:
+            except AmlctlError as error:
                 self._sink(Warned(f"{error.message}; it is left out"))
         listed = [record if record.is_final else self.read(record.run) for record in found]
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
