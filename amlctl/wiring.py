@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from amlctl.config.load import load_settings
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
-from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
 from amlctl.stores.contract import Store
 
@@ -121,12 +121,21 @@ class App:
             return self, run
         return self.in_workspace(workspace), run
 
+    def restore_records(self) -> None:
+        """Let each workspace take its damaged records from its store. One that is alone does so by itself."""
+        from amlctl.localfs.run_records import load_all
+
+        damaged: list[str] = []
+        if len(self.settings.workspaces) > 1:
+            load_all(self.project.state_dir, on_damaged=damaged.append)
+            self._restore_records(damaged)
+
     def _restore_records(self, runs: Sequence[str]) -> None:
-        for name in self.settings.workspaces:
+        for name in self.settings.workspaces if runs else ():
             with suppress(AmlctlError):
                 workspace = self.in_workspace(name).workspace
                 for run in runs:
-                    with suppress(NotFound):
+                    with suppress(NotFound, IntegrityError):
                         workspace.read(run)
 
     @cached_property

@@ -69,7 +69,7 @@ def _text(value: Any) -> bool:
 
 
 def _path(value: Any) -> bool:
-    """Relative, and it never leaves its folder; empty where there is none."""
+    """Relative, and it never leaves its folder; may be empty."""
     return _text(value) and (value == "" or _LEAVES.search(value) is None)
 
 

@@ -94,8 +94,9 @@ class Project:
         return self.state_dir
 
     def narrow_state(self) -> None:
-        """Take `.amlctl/` from others, if it is open to them. A store inside keeps its own modes; that nobody else
-        gets to it follows from the folder's."""
+        """Close `.amlctl/` to other users if it is open to them. A store inside keeps its own modes: the folder
+        around it keeps others out.
+        """
         if is_wide(self.state_dir):
             narrow(self.state_dir, but=self.state_dir / "store")
 

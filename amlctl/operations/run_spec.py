@@ -370,7 +370,7 @@ def _variables(
     """Those for the record (None: secret), and the secret ones with their values."""
     recorded: dict[str, str | None] = {}
     secrets: dict[str, str] = {}
-    lacking = lacking_variables(request, earlier)  # told of together with all else that is hidden, by `still_hidden`
+    lacking = lacking_variables(request, earlier)  # `still_hidden` reports them, with all other hidden values
     for name, typed in wanted_variables(request, earlier).items():
         if name in lacking:
             continue

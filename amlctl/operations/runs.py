@@ -44,7 +44,7 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
         except NotFound:
             pass
         except IntegrityError:
-            return reference  # it is there, and whoever uses it is told what is wrong with it
+            return reference  # it exists; the command that uses it says what is wrong with it
     return find_run(reference, [record.run for record in workspace.list_runs()])
 
 

@@ -96,6 +96,16 @@ def test_one_that_is_lost_on_both_sides_is_left_out_and_can_be_deleted(two: tupl
     assert workspace.read(newer).status == "Completed"
 
 
+def test_a_folder_in_its_place_is_damage_too(two: tuple[Bench, str, str]) -> None:
+    bench, older, newer = two
+    file = _record_file(bench, older)
+    file.unlink()
+    file.mkdir()
+    workspace, told = _telling(bench)
+    assert [record.run for record in workspace.list_runs()] == [newer, older]
+    assert "is a folder" in told[0]
+
+
 def test_the_record_of_another_run_is_not_this_ones(two: tuple[Bench, str, str]) -> None:
     bench, older, newer = two
     _record_file(bench, older).write_bytes(_record_file(bench, newer).read_bytes())

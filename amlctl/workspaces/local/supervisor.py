@@ -307,7 +307,7 @@ def main(arguments: Sequence[str]) -> None:
         os.environ.update(json.loads(passed))
     except ValueError:
         say(places.log, "the command that submitted the run was killed before it had passed the run's variables")
-        return  # whoever looks at the run next records that
+        return  # the next command that looks at the run records that
     with Wakeups() as wakeups:
         try:
             record = records.load_copy(places)

@@ -154,7 +154,7 @@ class LocalWorkspace:
                 found.append(self.read(run))
             except NotFound:  # it is one of another workspace
                 continue
-            except IntegrityError as error:
+            except AmlctlError as error:
                 self._sink(Warned(f"{error.message}; it is left out"))
         listed = [record if record.is_final else self.read(record.run) for record in found]
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
@@ -225,7 +225,7 @@ class LocalWorkspace:
         try:
             record = self.read(run)
         except IntegrityError:
-            # Nothing tells how it ended, but nothing of it can be used either; all that counts is that nobody is in it.
+            # How it ended is unknown, but it cannot be used either. It only has to be certain that it does not run.
             if places.lock.exists() and not is_abandoned(places):
                 raise
         else:
