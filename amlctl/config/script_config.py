@@ -20,7 +20,7 @@ import xxhash
 
 from amlctl.config.config_edit import Hide, with_overrides
 from amlctl.config.config_node import MAX_DIGITS, Kind, Node, check_duplicates, check_expanded
-from amlctl.config.config_value import plain_value
+from amlctl.config.config_value import is_deep, plain_value
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.text_file import read_bytes
 from amlctl.config.yaml_nodes import yaml_documents
@@ -82,7 +82,7 @@ def config_values(record: RunRecord) -> Any:
     content, name = record.config_content, record.config or ""
     text = (record.config_file or {}).get("text", content if isinstance(content, str) else None)
     if content is not None and (not isinstance(content, str) or text is None):
-        return content
+        return "(nested too deep to be shown)" if is_deep(content) else content
     if text is None:
         return None if record.config_file is None else _summary(record.config_file.get("base64", "").encode())
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from amlctl.config.config_value import is_deep
 from amlctl.config.script_config import config_values
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.run import RunRecord, find_run
@@ -225,9 +226,10 @@ def _results(store: Store, record: RunRecord) -> dict[str, Any]:
 def _metrics(store: Store, run: str) -> Any:
     try:
         # A loss may be NaN, which is Python's JSON only: it is shown as text.
-        return json.loads(store.get(outputs_prefix(run) + "metrics.json"), parse_constant=str)
-    except (NotFound, ValueError):
+        metrics = json.loads(store.get(outputs_prefix(run) + "metrics.json"), parse_constant=str)
+    except (NotFound, ValueError, RecursionError):
         return {}
+    return {} if is_deep(metrics) else metrics
 
 
 def _flat(prefix: str, document: Any) -> dict[str, Any]:

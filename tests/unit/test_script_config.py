@@ -154,3 +154,13 @@ def test_a_large_file_or_a_folder_is_refused(tmp_path: Path) -> None:
         read_config(tmp_path / "c.json", "c.json")
     with pytest.raises(SettingsError, match="folder"):
         read_config(tmp_path, "c.json")
+
+
+@pytest.mark.parametrize("depth", [150, 800])
+def test_a_record_of_others_that_is_nested_deep_is_not_walked(depth: int) -> None:
+    document: Any = 1
+    for _ in range(depth):
+        document = {"a": document}
+    assert (
+        config_values(RunRecord("r", "s", config="c.json", config_content=document)) == "(nested too deep to be shown)"
+    )
