@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from amlctl.config.config_node import MAX_DEPTH, Kind, Node, is_merge
+from amlctl.config.config_node import Kind, Node, is_merge
 from amlctl.config.yaml_scalars import DATE, NOTHING, NUMBER, TEXT, TRUTH, core_value, plain_kinds
 
 A_LIST, A_TABLE = "a list", "a table"
@@ -31,18 +31,6 @@ def plain_value(node: Node) -> Any:
         if not is_merge(key):
             values[key_text(key)] = plain_value(item)
     return values
-
-
-def is_deep(value: Any) -> bool:
-    """Whether a value that JSON can hold has more than `MAX_DEPTH` levels; what shows it may be recursive."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [one for outer in level if isinstance(outer, (list, dict)) for one in _inside(outer)]
-    return bool(level)
-
-
-def _inside(outer: list[Any] | dict[str, Any]) -> list[Any]:
-    return list(outer.values()) if isinstance(outer, dict) else outer
 
 
 def kinds(node: Node) -> set[str]:
