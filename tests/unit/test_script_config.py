@@ -83,7 +83,7 @@ def test_it_travels_byte_for_byte(name: str, data: bytes) -> None:
         ("c.yaml", b"- 2023-02-28 25:00:00\n", "c.yaml:1:3"),
     ],
 )
-def test_what_nobody_can_read_is_refused_with_its_line(name: str, data: bytes, words: str) -> None:
+def test_what_no_reader_can_read_is_refused_with_its_line(name: str, data: bytes, words: str) -> None:
     with pytest.raises(SettingsError) as caught:
         record_of(data, name)
     assert words in caught.value.message
