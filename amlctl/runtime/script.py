@@ -17,7 +17,7 @@ import amlctl
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import looks_secret
 from amlctl.errors import NotFound
-from amlctl.runtime.process_tree import end_descendants, reap_adopted, told
+from amlctl.runtime.process_tree import end_descendants, in_words, reap_adopted
 from amlctl.runtime.wakeups import Wakeups
 
 OUTPUTS_VARIABLE = "AMLCTL_OUTPUTS_DIR"
@@ -145,7 +145,7 @@ def end_leftovers(script: subprocess.Popen[bytes], keep: Collection[int], log: C
     if sys.platform != "linux":
         signal_group(script.pid, signal.SIGKILL)  # orphans cannot be found there but by their group
     if ended := end_descendants(keep):
-        log(f"ended {told(ended)}")
+        log(f"ended {in_words(ended)}")
 
 
 def signal_group(group: int, number: int) -> None:
