@@ -29,7 +29,7 @@ from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
-from amlctl.runtime.process_tree import become_subreaper, end_descendants, reap_adopted, told
+from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
 from amlctl.runtime.run_documents import read_failure
 from amlctl.runtime.wakeups import Wakeups
 from amlctl.transfer.tree_saver import TreeSaver
@@ -235,7 +235,7 @@ class Supervisor:
         ended = end_descendants(processes.pump_pids, own_end_s=0.0)
         more = processes.end_cgroup()
         if ended:
-            say(self._places.log, f"ended {told(ended)}")
+            say(self._places.log, f"ended {in_words(ended)}")
         elif not more:
             return
         for node in range(self._record.instances):  # they may have written since the runtime saved the outputs
