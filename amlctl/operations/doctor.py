@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,11 +20,13 @@ from amlctl.config.conda_file import read_environment
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import null_sink
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, CheckFailed, SettingsError
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import walk_files
+from amlctl.localfs.tool_variables import tool_variables
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
@@ -149,7 +149,12 @@ def _state_ignored(project: Project) -> Check:
 def _git_code(folder: Path, *arguments: str) -> int | None:
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=_GIT_LIMIT_S
+            ["git", *arguments],
+            cwd=folder,
+            env=tool_variables(os.environ),
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_GIT_LIMIT_S,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -229,28 +234,14 @@ def _environment_checks(project: Project, open_workspace: Callable[[], Workspace
     path = project.environment_file
     try:
         spec = read_environment(path) if path.exists() else EnvironmentSpec()
-        info = open_workspace().environment(spec)
+        workspace = open_workspace()
+        info = workspace.environment(spec)
+        if not info.is_ready:
+            workspace.check_environment(spec, null_sink)
     except AmlctlError as error:
         yield _failed(name, error)
         return
     if info.is_ready:
         yield Check(name, True, f"{info.id} is ready ({info.tool}): {info.location}")
         return
-    missing = _missing_python(spec.python) if info.tool == "venv" else ""
-    if missing:
-        yield Check(name, False, f"{path.name} wants Python {spec.python}, but {missing}", _PYTHON_HINT)
-        return
     yield Check(name, True, f"{info.tool} makes it with the first submit, or now: amlctl env prepare")
-
-
-_PYTHON_HINT = "install that Python, or conda or micromamba, or change the version in pptdaml.yaml"
-
-
-def _missing_python(wanted: str) -> str:
-    """Why a virtual environment of that Python cannot be made; empty where it can."""
-    version = re.fullmatch(r"=*(\d+\.\d+)(\.\S*)?", wanted)
-    if version is None:
-        return ""  # a range: the workspace decides when it makes the environment
-    if version[1] == f"{sys.version_info[0]}.{sys.version_info[1]}" or shutil.which(f"python{version[1]}"):
-        return ""
-    return f"this machine has {os.path.basename(sys.executable)} {platform.python_version()} and no conda tool"

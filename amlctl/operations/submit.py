@@ -346,7 +346,9 @@ def _resolve(
     if request.from_run is not None:
         earlier, origin = run_to_repeat(request.from_run, workspace, store, find_run)
     spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
-    return with_present_assets(spec, workspace), origin
+    spec = with_present_assets(spec, workspace)
+    workspace.check_environment(spec.environment, sink)
+    return spec, origin
 
 
 def _send_code(project: Project, workspace: Workspace, store: Store, spec: RunSpec, sink: EventSink) -> str:

@@ -149,6 +149,13 @@ class Workspace(Protocol):
         """Look the environment up without making it."""
         ...
 
+    def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
+        """Find out, without making it, whether it can be made.
+
+        Raises SettingsError (which line of its file, and why), ServiceUnavailable (that cannot be found out now).
+        """
+        ...
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         """Make the environment, or find it. Raises SettingsError (cannot be made), ServiceUnavailable."""
         ...

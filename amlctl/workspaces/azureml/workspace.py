@@ -107,6 +107,11 @@ class AzureMLWorkspace:
 
         return Environments(self._connection).find(spec)
 
+    def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
+        from amlctl.workspaces.azureml.environment import check_environment
+
+        check_environment(spec)
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.environment import Environments
 
