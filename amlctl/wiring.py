@@ -5,6 +5,7 @@ Providers are imported here and nowhere else, each only when it is needed; so is
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from amlctl.config.load import load_settings
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
-from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
 from amlctl.stores.contract import Store
 
@@ -121,12 +122,21 @@ class App:
             return self, run
         return self.in_workspace(workspace), run
 
+    def restore_records(self) -> None:
+        """Let each workspace take its damaged records from its store. One that is alone does so by itself."""
+        from amlctl.localfs.run_records import load_all
+
+        damaged: list[str] = []
+        if len(self.settings.workspaces) > 1:
+            load_all(self.project.state_dir, on_damaged=damaged.append)
+            self._restore_records(damaged)
+
     def _restore_records(self, runs: Sequence[str]) -> None:
-        for name in self.settings.workspaces:
+        for name in self.settings.workspaces if runs else ():
             with suppress(AmlctlError):
                 workspace = self.in_workspace(name).workspace
                 for run in runs:
-                    with suppress(NotFound):
+                    with suppress(NotFound, IntegrityError):
                         workspace.read(run)
 
     @cached_property
@@ -207,7 +217,9 @@ def open_store(
     elif "://" in url or _SLIP.match(url):
         raise _no_store(url, "is of no known kind", hint=_STORES)
     else:
-        folder = Path(url).expanduser()
+        folder = Path(os.path.expanduser(url))
+        if url[0] == "~" and not folder.is_absolute():
+            raise _no_store(url, "names a home folder that does not exist", hint="write the whole path")
     from amlctl.stores.directory import DirectoryStore
 
     store = DirectoryStore(project.root / folder)
@@ -239,10 +251,12 @@ def without_copies(store: Store) -> Store:
     return store.store if isinstance(store, CachedStore) else store
 
 
-def _user_file() -> Path:
+def _user_file() -> Path | None:
+    """None where it does not exist, or the home folder cannot be entered, or is not one."""
     from platformdirs import user_config_path
 
-    return user_config_path("amlctl") / "config.toml"
+    path = user_config_path("amlctl") / "config.toml"
+    return path if path.is_absolute() and os.path.exists(path) else None
 
 
 def _is_remote(url: str) -> bool:

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from amlctl.core.depth import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
 
 MAX_CHARACTERS = 4 << 20
 """Of any text that is parsed: pure Python needs some ten seconds for so many."""
-MAX_DEPTH = 100
-"""Of mappings and lists in each other. Everything that walks a tree may be recursive, so it is well below Python's
-limit of 1,000."""
 MAX_NODES = 200_000
 MAX_EXPANDED = 100_000
 """Values after each alias is counted as what it stands for: nine aliases of nine aliases … come to billions."""

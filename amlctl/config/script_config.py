@@ -25,6 +25,7 @@ from amlctl.config.json_nodes import json_documents
 from amlctl.config.text_file import read_bytes
 from amlctl.config.yaml_nodes import yaml_documents
 from amlctl.config.yaml_scalars import date_error, is_date
+from amlctl.core.depth import is_deep
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import CONFIG_ENCODINGS, config_bytes
 from amlctl.errors import BeyondBounds, SettingsError
@@ -82,7 +83,7 @@ def config_values(record: RunRecord) -> Any:
     content, name = record.config_content, record.config or ""
     text = (record.config_file or {}).get("text", content if isinstance(content, str) else None)
     if content is not None and (not isinstance(content, str) or text is None):
-        return content
+        return "(nested too deep to be shown)" if is_deep(content) else content
     if text is None:
         return None if record.config_file is None else _summary(record.config_file.get("base64", "").encode())
     try:

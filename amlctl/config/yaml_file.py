@@ -28,9 +28,13 @@ class YamlDocument:
 
     def error(self, message: str, *place: str | int, hint: str = "") -> SettingsError:
         """An error with the line of that place, or of the nearest place above it."""
+        return SettingsError(f"{self.where(*place)}: {message}", hint=hint or MEND)
+
+    def where(self, *place: str | int) -> str:
+        """`file:line` of that place, or of the nearest place above it."""
         while place not in self.lines and place:
             place = place[:-1]
-        return SettingsError(f"{self.source}:{self.lines.get(place, 1)}: {message}", hint=hint or MEND)
+        return f"{self.source}:{self.lines.get(place, 1)}"
 
     def below(self, *place: str | int) -> YamlDocument:
         """The value there as a document of its own, with its lines. Raises KeyError."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from amlctl.config.config_node import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, Kind, Node
+from amlctl.config.config_node import MAX_CHARACTERS, MAX_NODES, Kind, Node
+from amlctl.core.depth import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
 
 _yaml: Any = yaml

@@ -69,7 +69,7 @@ def _text(value: Any) -> bool:
 
 
 def _path(value: Any) -> bool:
-    """Relative, and it never leaves its folder; empty where there is none."""
+    """Relative, and it never leaves its folder; may be empty."""
     return _text(value) and (value == "" or _LEAVES.search(value) is None)
 
 
@@ -182,6 +182,7 @@ RULES: Mapping[str, Rule] = {
     "arguments": _list(_text),
     "config": _maybe(_file),
     "config_content": is_shallow,
+    "config_file": _maybe(_table(_text)),
     "command": _maybe(_text),
     "inputs": _table(_input),
     "named_outputs": _table(_text, _dataset),
@@ -220,7 +221,17 @@ RULES: Mapping[str, Rule] = {
 }
 
 _SINCE_THE_FIRST = RULES.keys() - {
-    *("waits_for", "command", "inputs", "named_outputs", "output_places", "description", "heads", "sync"),
+    *(
+        "config_file",
+        "waits_for",
+        "command",
+        "inputs",
+        "named_outputs",
+        "output_places",
+        "description",
+        "heads",
+        "sync",
+    ),
     *("distribution", "processes", "instances", "node"),
 }
 """Every writer has always written all fields that it knew, so one of these that is missing is damage."""

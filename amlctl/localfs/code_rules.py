@@ -15,7 +15,7 @@ from typing import Optional
 
 from amlctl.errors import RightsError
 from amlctl.localfs.git import exclude_file, repository_top, user_exclude_file
-from amlctl.localfs.ignore import FolderRules, Rule, RuleChain, RulesBelow, read_rules
+from amlctl.localfs.ignore import FolderRules, IgnoreRules, Rule, RuleChain, RulesBelow, read_rules
 from amlctl.localfs.key_files import KEY_SOURCE, key_content, key_name_pattern
 
 OWN_IGNORE_FILE = ".amlctlignore"
@@ -27,14 +27,14 @@ CODE_IGNORE_FILES = (OWN_IGNORE_FILE, ".amlignore", GIT_IGNORE_FILE)
 class CodeRules(RulesBelow):
     """Rules for a walk of `top`; all but Git's begin at `base`, at or above `top`. Not thread-safe.
 
-    They are about what is in `top`: a project that lies in a folder that Git ignores can still be submitted.
+    A repository whose rules ignore `base` as a whole (a home folder under Git, with `*`) says nothing about it.
     """
 
     def __init__(self, base: Path, top: Path, extra: Sequence[str] = ()) -> None:
         """`extra` are patterns relative to `base`, weaker than all else. Raises RightsError."""
         inside = top.relative_to(base)
         self._base = Path(os.path.realpath(base))
-        root = repository_top(self._base) or self._base
+        root = _repository_of(self._base)
         self._base_path = "" if self._base == root else self._base.relative_to(root).as_posix()
         self.sealed: dict[str, Rule] = {}
         """Folders of keys, from the root, of which some file is taken back: all others in them stay at home."""
@@ -44,7 +44,7 @@ class CodeRules(RulesBelow):
             CODE_IGNORE_FILES,
             self._base / inside,
             [f"{prefix}/{pattern.lstrip('/')}" for pattern in extra],
-            also={GIT_IGNORE_FILE: [*self._excluded(root, ""), *_user_excluded(root)]},
+            also={GIT_IGNORE_FILE: [*_excluded(root, "", self._base), *_user_excluded(root)]},
         )
 
     def enter(self, folder: str, names: Collection[str]) -> FolderRules:
@@ -61,12 +61,8 @@ class CodeRules(RulesBelow):
             return _read_foreign(self._root / source, self._shown(source), folder) if is_git and is_there else ()
         rules = super()._own_rules(folder, name, is_there)
         if is_git and folder and os.path.lexists(self._root / folder / ".git"):
-            return (*rules, *self._excluded(self._root / folder, folder))
+            return (*rules, *_excluded(self._root / folder, folder, self._base))
         return rules
-
-    def _excluded(self, top: Path, folder: str) -> Sequence[Rule]:
-        path = exclude_file(top)
-        return _read_foreign(path, os.path.relpath(path, self._base), folder) if path is not None else ()
 
     def _shown(self, source: str) -> str:
         return os.path.relpath(self._root / source, self._base)
@@ -113,6 +109,27 @@ class _CodeFolderRules(FolderRules):
 
 
 _NOTHING = re.compile("(?!)")
+
+
+def _repository_of(base: Path) -> Path:
+    """The top of the repository that `base` belongs to; `base` itself where it belongs to none."""
+    top = repository_top(base)
+    if top is None or top == base:
+        return base
+    rules = IgnoreRules(top, (GIT_IGNORE_FILE,), also={GIT_IGNORE_FILE: _excluded(top, "", base)})
+    parts = base.relative_to(top).parts
+    try:
+        for depth, part in enumerate(parts):
+            if rules.enter("/".join(parts[:depth]), (GIT_IGNORE_FILE,)).match(part, True) is not None:
+                return base
+    except RightsError:
+        pass  # `CodeRules` goes on without that file as well
+    return top
+
+
+def _excluded(top: Path, folder: str, shown_from: Path) -> Sequence[Rule]:
+    path = exclude_file(top)
+    return _read_foreign(path, os.path.relpath(path, shown_from), folder) if path is not None else ()
 
 
 def _user_excluded(root: Path) -> Sequence[Rule]:

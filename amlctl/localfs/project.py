@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ class Project:
             if not ignore_file.exists():
                 with open_file(ignore_file, "wb") as file:
                     file.write(b"*\n")
+            elif not self.is_state_writable():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise RightsError(
                 f"cannot write {self.state_dir}: {error.strerror}", hint="check who owns the project's folder"
@@ -94,10 +97,16 @@ class Project:
         return self.state_dir
 
     def narrow_state(self) -> None:
-        """Take `.amlctl/` from others, if it is open to them. A store inside keeps its own modes; that nobody else
-        gets to it follows from the folder's."""
+        """Close `.amlctl/` to other users if it is open to them. A store inside keeps its own modes: the folder
+        around it keeps others out.
+        """
         if is_wide(self.state_dir):
             narrow(self.state_dir, but=self.state_dir / "store")
+
+    def is_state_writable(self) -> bool:
+        """Whether files can be made in `.amlctl/`, or it can be made itself."""
+        folder = self.state_dir if self.state_dir.is_dir() else self.root
+        return os.access(folder, os.W_OK | os.X_OK)
 
     def _readings(self, path: str, cwd: Path) -> Iterator[Optional[str]]:
         yield self._below_data_blobs(cwd / path)

@@ -58,6 +58,8 @@ def _load(path: str, run: str) -> Optional[RunRecord]:
             data = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError as error:
+        raise IntegrityError(f"the record of run {run} is damaged: {path} is a folder") from error
     return RunRecord.from_bytes(data, run)
 
 

@@ -281,7 +281,7 @@ def default_target(project: Project, settings: Settings, workspace: str) -> str:
 
 
 def check_target(project: Project, settings: Settings, workspace: str, name: str, sink: EventSink) -> None:
-    """The sink is told of files that cannot be used and that nobody has asked for.
+    """The sink gets a warning for each other file that cannot be used.
 
     Raises NotFound, SettingsError (broken file of that name), UsageError (the target is not for this workspace).
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ from amlctl.operations.submit_secrets import (
     wanted_variables,
     with_named_variables,
 )
+from amlctl.operations.typed_options import check_typed
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key
 from amlctl.transfer.heads import read_head
@@ -120,6 +122,7 @@ def resolve(
 
     Raises UsageError, SettingsError, NotFound.
     """
+    check_typed(request, sink)
     ignore = code_rules(project)
     is_local = settings.workspace(workspace_name).compute == "local"
     plan = None
@@ -241,9 +244,12 @@ def _check_serverless_only(node: Mapping[str, Mapping[str, Any]], compute: str, 
 
 def _read_script(path: Path, shown: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with tokenize.open(path) as file:  # by its own coding line, if it has one
+            return file.read()
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})") from error
+        raise SettingsError(f"{shown} is not UTF-8 text (byte {error.start})") from error
+    except SyntaxError as error:
+        raise SettingsError(f"{shown} is not UTF-8 text: {error.msg}") from error
     except OSError as error:
         raise RightsError(f"cannot read {shown}: {error.strerror}") from error
 
@@ -370,7 +376,7 @@ def _variables(
     """Those for the record (None: secret), and the secret ones with their values."""
     recorded: dict[str, str | None] = {}
     secrets: dict[str, str] = {}
-    lacking = lacking_variables(request, earlier)  # told of together with all else that is hidden, by `still_hidden`
+    lacking = lacking_variables(request, earlier)  # `still_hidden` reports them, with all other hidden values
     for name, typed in wanted_variables(request, earlier).items():
         if name in lacking:
             continue

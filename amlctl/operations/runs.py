@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from amlctl.config.script_config import config_values
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.run import RunRecord, find_run, newest_first
 from amlctl.core.run_schema import is_shallow
@@ -44,7 +43,7 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
         except NotFound:
             pass
         except IntegrityError:
-            return reference  # it is there, and whoever uses it is told what is wrong with it
+            return reference  # it exists; the command that uses it says what is wrong with it
     return find_run(reference, [record.run for record in workspace.list_runs()])
 
 
@@ -117,7 +116,7 @@ def show(workspace: Workspace, store: Callable[[], Store], run: str, sink: Event
             metrics = _metrics(store(), run)
         except AmlctlError as error:
             sink(Warned(f"the run's metrics are not shown: {error.message}"))
-    return RunView(record, _flat("", config_values(record)), _flat("", metrics))
+    return RunView(record, _flat("", _config_values(record)), _flat("", metrics))
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ def _inputs(record: RunRecord) -> dict[str, Any]:
     return {
         "script": record.script,
         "config": record.config,
-        **_flat("config.", config_values(record)),
+        **_flat("config.", _config_values(record)),
         "arguments": " ".join(record.arguments),
         "command": record.command,
         **{f"input {name}": next(iter(one.values()), None) for name, one in record.inputs.items()},
@@ -253,6 +252,14 @@ def _results(store: Store, record: RunRecord) -> dict[str, Any]:
         **_flat("metrics.", _metrics(store, record.run)),
         **{f"published {name}": snapshot for name, snapshot in record.published.items()},
     }
+
+
+def _config_values(record: RunRecord) -> Any:
+    if record.config is None:
+        return None
+    from amlctl.config.script_config import config_values  # reads YAML, which a list of runs need not
+
+    return config_values(record)
 
 
 def _metrics(store: Store, run: str) -> Any:

@@ -121,7 +121,7 @@ def descendants(roots: Iterable[int], among: Mapping[int, Process]) -> list[Proc
 
 
 def send_signal(process: Process, number: int) -> None:
-    """To this process only, whoever has its number by now."""
+    """To this process only, not to a later one with its number."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         try:
             descriptor = os.pidfd_open(process.pid)  # type: ignore[attr-defined,unused-ignore]
@@ -142,7 +142,7 @@ def _is_still(process: Process) -> bool:
 
 
 def reap_adopted(own: Collection[int]) -> None:
-    """Take note of the end of children that were adopted; those in `own` are left to whoever started them."""
+    """Take note of the end of children that were adopted; those in `own` are left to the code that started them."""
     with contextlib.suppress(ChildProcessError, AttributeError):
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -192,12 +192,6 @@ def end_descendants(keep: Collection[int] = (), *, own_end_s: float = _OWN_END_S
     return list(asked.values())
 
 
-def kill_descendants(keep: Collection[int] = ()) -> None:
-    """Once, without waiting."""
-    for process in _living_descendants(keep):
-        send_signal(process, signal.SIGKILL)
-
-
 def _living_descendants(keep: Collection[int]) -> list[Process]:
     present = {pid: process for pid, process in all_processes().items() if pid not in keep}
     own = os.getpid()
@@ -209,7 +203,7 @@ def _living_descendants(keep: Collection[int]) -> list[Process]:
 
 
 def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int:
-    """Kill what `find` finds among all processes, with all descendants, of which this process is no ancestor.
+    """Kill what `find` finds among all processes, with all descendants; this process need not be their ancestor.
 
     They are stopped first, until a look finds no new one: a stopped process can start none that would get away.
     Returns how many.
@@ -220,10 +214,8 @@ def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int
     while time.monotonic() < deadline:
         present = all_processes()
         roots = [process for process in find(present) if not process.is_dead]
-        known = [
-            process for process in stopped.values() if present.get(process.pid, process).started == process.started
-        ]
-        family = {*roots, *descendants([process.pid for process in (*roots, *known)], present)}
+        known = [one for one in present.values() if (one.pid, one.started) in stopped and not one.is_dead]
+        family = {*roots, *known, *descendants([process.pid for process in (*roots, *known)], present)}
         found = {(one.pid, one.started): one for one in family if one.pid != os.getpid()}
         new = found.keys() - stopped.keys()
         stopped.update(found)
@@ -242,7 +234,7 @@ def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int
     return len(killed)
 
 
-def told(processes: Sequence[Process]) -> str:
+def in_words(processes: Sequence[Process]) -> str:
     """For a log: `2 processes that the script left running: sleep (12), python (34)`."""
     what = "1 process" if len(processes) == 1 else f"{len(processes)} processes"
     names = ", ".join(f"{process.name} ({process.pid})" for process in processes[:5])

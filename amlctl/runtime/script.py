@@ -16,7 +16,7 @@ from typing import Callable, Optional
 import amlctl
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
-from amlctl.runtime.process_tree import end_descendants, reap_adopted, told
+from amlctl.runtime.process_tree import end_descendants, in_words, reap_adopted
 from amlctl.runtime.wakeups import Wakeups
 
 OUTPUTS_VARIABLE = "AMLCTL_OUTPUTS_DIR"
@@ -135,7 +135,7 @@ def end_leftovers(script: subprocess.Popen[bytes], keep: Collection[int], log: C
     if sys.platform != "linux":
         signal_group(script.pid, signal.SIGKILL)  # orphans cannot be found there but by their group
     if ended := end_descendants(keep):
-        log(f"ended {told(ended)}")
+        log(f"ended {in_words(ended)}")
 
 
 def signal_group(group: int, number: int) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import ContentHasher, is_content_id
-from amlctl.core.document import Fields, parse_maybe_packed
+from amlctl.core.document import Fields, check_of, parse_maybe_packed
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
@@ -135,7 +135,7 @@ def encode_tree_index(files: Sequence[TreeFile], pending: Sequence[TreeFile] = (
     document: dict[str, Any] = {"format": FORMAT, "files": [list(file) for file in files]}
     if pending:
         document["pending"] = [list(file) for file in pending]
-    return (json.dumps(document) + "\n").encode()
+    return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
 
 
 def read_index(store: Store, index_key: str) -> Optional[Sequence[TreeFile]]:
@@ -149,8 +149,14 @@ def read_tree_index(store: Store, index_key: str) -> Optional[TreeIndex]:
     try:
         fields = Fields(parse_maybe_packed(store.get(index_key)))
         number = fields.number("format", least=1, most=FORMAT) if "format" in fields else 1
+<<<<<<< HEAD
         rows = fields.array("files"), fields.array("pending", ())
         files, pending = ([_file(one) for one in some] for some in rows)
+=======
+        if number > 1:
+            fields.require_check()
+        files, pending = ([_file(one) for one in fields.array(name, ())] for name in ("files", "pending"))
+>>>>>>> main
     except NotFound:
         return None
     except ValueError as error:

@@ -67,7 +67,7 @@ class TreeSaver:
             for file in index.pending:
                 self._unsure.setdefault(file.path, set()).add(file)
         self._may_remove_stray = index is not None
-        """Without an index nobody can tell what they are."""
+        """Without an index it is unknown what they are."""
         self._has_index = index is not None and index.format == FORMAT
         self._stray = self._list_stray()
 

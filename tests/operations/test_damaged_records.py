@@ -14,7 +14,6 @@ from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.localfs import run_records
 from amlctl.localfs.run_order import note_made, read_order
-from amlctl.operations.logs import read_log_text
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit import submit
 from amlctl.runtime.run_documents import load_record, read_published
@@ -22,6 +21,7 @@ from amlctl.runtime.run_keys import published_key, record_key
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, never_interrupted
+from tests.support.logs import read_log_text
 from tests.support.runs import wait_until
 
 
@@ -94,6 +94,16 @@ def test_one_that_is_lost_on_both_sides_is_left_out_and_can_be_deleted(two: tupl
     assert not list(bench.store.list(f"runs/{older}/"))
     assert not _record_file(bench, older).exists()
     assert workspace.read(newer).status == "Completed"
+
+
+def test_a_folder_in_its_place_is_damage_too(two: tuple[Bench, str, str]) -> None:
+    bench, older, newer = two
+    file = _record_file(bench, older)
+    file.unlink()
+    file.mkdir()
+    workspace, told = _telling(bench)
+    assert [record.run for record in workspace.list_runs()] == [newer, older]
+    assert "is a folder" in told[0]
 
 
 def test_the_record_of_another_run_is_not_this_ones(two: tuple[Bench, str, str]) -> None:

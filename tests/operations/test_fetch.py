@@ -86,6 +86,20 @@ def test_what_the_run_has_written_anew_replaces_what_was_fetched(bench: Bench) -
     assert not bench.told(Warned)
 
 
+def test_a_lost_list_is_not_taken_for_no_outputs(bench: Bench, run: str) -> None:
+    key = outputs_index_key(run)
+    data = bench.store.get(key)
+    bench.store.delete(key)
+    with pytest.raises(IntegrityError, match="the list of outputs of run") as caught:
+        get(bench, run)
+    assert f"amlctl submit --from {run}" in caught.value.hint
+    bench.store.put(key, b'{"files": 7}')
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        get(bench, run)
+    bench.store.put(key, data, replace=True)
+    assert get(bench, run).files == 5
+
+
 def test_a_run_without_outputs_has_nothing_to_fetch(bench: Bench) -> None:
     bench.script("print(1)")
     run = bench.submit("train.py", fetch_outputs=False).record.run

@@ -117,7 +117,8 @@ def test_any_files_of_any_level_decide_as_git_does(
             continue
     there = [path.relative_to(pipeline).as_posix() for path in sorted(pipeline.rglob("*"))]
     names = {f"{PROJECT}/pipeline/{path}": path for path in there}
-    answers = _git_decides(top, [f"{PROJECT}/pipeline", *names])
+    answers = _git_decides(top, [PROJECT, f"{PROJECT}/pipeline", *names])
+    answers.pop(PROJECT, None)
     above = answers.pop(f"{PROJECT}/pipeline", None)
     assume(above is None or above[0].startswith("!"))
 
@@ -179,6 +180,16 @@ def test_variables_of_another_repository_do_not_count(
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.excludesFile")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(tmp_path / "wrong"))
     assert sent(code_rules(Project(tmp_path / "repo")), tmp_path / "repo/pipeline") == ["wrong.py"]
+
+
+@pytest.mark.parametrize("place", [".gitignore", ".git/info/exclude"])
+def test_a_repository_that_ignores_the_whole_project_does_not_count(tmp_path: Path, git_home: Path, place: str) -> None:
+    """As that of people who keep the settings in their home folder under Git."""
+    git(tmp_path, "init", "-q", "repo")
+    write(tmp_path / "repo", {place: "*\n", "work/ml/pipeline/a.py": "", "work/ml/.gitignore": "*.log\n"})
+    pipeline = tmp_path / "repo/work/ml/pipeline"
+    write(pipeline, {"a.log": ""})
+    assert sent(code_rules(Project(pipeline.parent)), pipeline) == ["a.py"]
 
 
 def test_a_submodule_is_a_repository_of_its_own(tmp_path: Path, git_home: Path) -> None:

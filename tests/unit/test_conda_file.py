@@ -105,7 +105,7 @@ def test_nothing_wanted_is_plain_python(text: str) -> None:
         ("dependencies:\n  - '=2.0'\n", 2, "no package", ""),
         ("dependencies:\n  - pip:\n      - torch=2.13\n", 3, "torch=2.13", "torch==2.13.0"),
         ("dependencies:\n  - pip:\n      - -r requirements.txt\n", 3, "another file", "into this list"),
-        ("dependencies:\n  - pip:\n      - -e .\n", 3, "another file", ""),
+        ("dependencies:\n  - pip:\n      - -e .\n", 3, "-e .", "wheel"),
         ("variables:\n  A: b\n", 1, "variables", "--env"),
         ("dependencies:\n\t- a\n", 2, "YAML", ""),
         ("dependencies: [\n", 2, "YAML", ""),

@@ -83,7 +83,7 @@ def test_it_travels_byte_for_byte(name: str, data: bytes) -> None:
         ("c.yaml", b"- 2023-02-28 25:00:00\n", "c.yaml:1:3"),
     ],
 )
-def test_what_nobody_can_read_is_refused_with_its_line(name: str, data: bytes, words: str) -> None:
+def test_what_no_reader_can_read_is_refused_with_its_line(name: str, data: bytes, words: str) -> None:
     with pytest.raises(SettingsError) as caught:
         record_of(data, name)
     assert words in caught.value.message
@@ -154,3 +154,13 @@ def test_a_large_file_or_a_folder_is_refused(tmp_path: Path) -> None:
         read_config(tmp_path / "c.json", "c.json")
     with pytest.raises(SettingsError, match="folder"):
         read_config(tmp_path, "c.json")
+
+
+@pytest.mark.parametrize("depth", [150, 800])
+def test_a_record_of_others_that_is_nested_deep_is_not_walked(depth: int) -> None:
+    document: Any = 1
+    for _ in range(depth):
+        document = {"a": document}
+    assert (
+        config_values(RunRecord("r", "s", config="c.json", config_content=document)) == "(nested too deep to be shown)"
+    )

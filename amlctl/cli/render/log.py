@@ -1,7 +1,7 @@
 """A run's log on its way to the user: as written on a terminal, with progress bars collapsed elsewhere.
 
 Everywhere it passes the filter of `core.terminal_text`, also into a pipe: `| less -R`, `| tee` and `| cat` end at a
-terminal as well. `logs --raw` is for whoever wants every byte.
+terminal as well. `logs --raw` turns the filter off.
 """
 
 from __future__ import annotations

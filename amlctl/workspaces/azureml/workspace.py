@@ -109,6 +109,16 @@ class AzureMLWorkspace:
 
         return Environments(self._connection).find(spec)
 
+    def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
+        from amlctl.workspaces.azureml.environment import check_environment
+
+        check_environment(spec)
+
+    def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
+        from amlctl.config.python_version import pinned_python
+
+        return pinned_python(spec)
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.environment import Environments
 

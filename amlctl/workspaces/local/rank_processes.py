@@ -14,6 +14,7 @@ from amlctl.core.distribution import Rank
 from amlctl.localfs.private import FILE_MODE
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.node_processes import read_end
+from amlctl.runtime.unkept import has_started
 from amlctl.workspaces.local.cgroup import make_cgroup
 from amlctl.workspaces.local.places import RunPlaces
 
@@ -62,6 +63,10 @@ class RankProcesses:
             pump.close_writers()
         if self._cgroup is not None:
             self._cgroup.add(self._processes[rank].pid)
+
+    def has_started(self) -> bool:
+        """Whether the runtime of any rank has come to its script."""
+        return any(has_started(self._places.node_folders(rank.node)) for rank in self._processes)
 
     def are_gone(self) -> bool:
         return all(process.poll() is not None for process in self._processes.values())

@@ -15,12 +15,12 @@ from amlctl.workspaces.local.places import RunPlaces
 
 
 def load_copy(places: RunPlaces) -> RunRecord | None:
-    """The working copy; None where there is none. Raises IntegrityError."""
+    """The working copy; None if it does not exist. Raises IntegrityError."""
     return run_records.load(places.state_dir, places.run)
 
 
 def load(places: RunPlaces, store: Store) -> RunRecord | None:
-    """The working copy, or the store's where that is damaged; None where there is no working copy.
+    """The working copy, or the store's if that is damaged; None if there is no working copy.
 
     Raises IntegrityError where neither can be read.
     """

@@ -69,8 +69,8 @@ class Starter:
             finally:
                 os.close(ticket.descriptor)
                 os.close(reading)
-            # Only now: a pipe takes 64 KiB, and more only while somebody reads. One that died reads nothing more, and
-            # whoever looks at the run next will see that.
+            # Only now: a pipe holds 64 KiB, and takes more only while the supervisor reads. If that has died, the next
+            # command that looks at the run finds out.
             with suppress(BrokenPipeError):
                 pipe.write(json.dumps(hidden).encode())
                 pipe.flush()

@@ -1,6 +1,6 @@
 """The process that looks after one run, from the queue to its final record.
 
-`python -m amlctl.workspaces.local.supervisor RUN SETTINGS`, started detached, as leader of a session, with the
+`python -m amlctl.workspaces.local.supervisor_program RUN SETTINGS`, started detached, as leader of a session, with the
 lock of the run and its ticket in the queue already held through inherited descriptors. It alone writes the run's
 record. Asked to cancel (a file, or SIGTERM) it ends the run in an orderly way; killed, it is `recovery`'s matter.
 """
@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
-from amlctl.runtime.process_tree import become_subreaper, end_descendants, reap_adopted, told
+from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
 from amlctl.runtime.run_documents import read_failure
 from amlctl.runtime.wakeups import Wakeups
 from amlctl.transfer.tree_saver import TreeSaver
@@ -71,6 +70,7 @@ class Supervisor:
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._logs = SavedLogs(self._store, self._places, record)
         self._savers: dict[int, TreeSaver] = {}
+        self._has_started = False
         self._is_stop_signalled = False
         self._is_record_behind = False
 
@@ -114,7 +114,6 @@ class Supervisor:
         for node in range(self._record.instances):
             make_container(self._store, self._record.code, self._places.container_of(node))
             self._check_canceled()
-        self._reached(RunState.RUNNING)
         processes = RankProcesses(self._places)
         become_subreaper()
         try:
@@ -191,6 +190,7 @@ class Supervisor:
             processes.keep_logs_alive()
             now = time.monotonic()
             if stopped is None:
+                self._look_for_start(processes)
                 if self._is_cancel_requested():
                     stopped = Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
@@ -215,11 +215,29 @@ class Supervisor:
         failure = failure or processes.first_failure()
         return_code = 0 if failure is None else failure.return_code
         if stopped is None:
+            self._look_for_start(processes)
+        if not processes.has_started():
+            return self._not_started(stopped, return_code)
+        if stopped is None:
             is_one_of_several = failure is not None and self._record.layout.world_size > 1
             who = f"the script of rank {failure.rank.number}" if failure and is_one_of_several else "the script"
             return ending_of(return_code, read_failure(self._node, self._record.run), who=who)
         exit_code = 128 - return_code if return_code < 0 else return_code
         return dataclasses.replace(stopped, exit_code=exit_code)
+
+    def _look_for_start(self, processes: RankProcesses) -> None:
+        """The run is Running from when its script is: until then its data is still brought."""
+        if not self._has_started and processes.has_started():
+            self._has_started = True
+            self._try_to_reach(RunState.RUNNING)
+
+    def _not_started(self, stopped: Ending | None, return_code: int) -> Ending:
+        """The ending of a run whose processes ended before there was a script; no exit code is one of a script."""
+        ending = stopped or ending_of(return_code, read_failure(self._node, self._record.run))
+        if ending.kind == "script" or ending.state is RunState.COMPLETED:
+            message = f"the run ended before its script was started (exit code {return_code})"
+            ending = Ending(RunState.FAILED, None, "runtime", message, is_told=True)
+        return dataclasses.replace(ending, exit_code=None)
 
     def _tell_failure(self, failure: RankFailure) -> None:
         """In the log that is shown by default, where the others' ends would be a riddle."""
@@ -235,7 +253,7 @@ class Supervisor:
         ended = end_descendants(processes.pump_pids, own_end_s=0.0)
         more = processes.end_cgroup()
         if ended:
-            say(self._places.log, f"ended {told(ended)}")
+            say(self._places.log, f"ended {in_words(ended)}")
         elif not more:
             return
         for node in range(self._record.instances):  # they may have written since the runtime saved the outputs
@@ -307,7 +325,7 @@ def main(arguments: Sequence[str]) -> None:
         os.environ.update(json.loads(passed))
     except ValueError:
         say(places.log, "the command that submitted the run was killed before it had passed the run's variables")
-        return  # whoever looks at the run next records that
+        return  # the next command that looks at the run records that
     with Wakeups() as wakeups:
         try:
             record = records.load_copy(places)
@@ -318,7 +336,3 @@ def main(arguments: Sequence[str]) -> None:
             # Ours, not the user's; the lock is given up by ending, and the next reader sees a Failed run.
             say(places.log, "a fault of amlctl itself:\n" + traceback.format_exc())
             raise
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

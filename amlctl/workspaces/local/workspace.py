@@ -27,6 +27,7 @@ from amlctl.localfs.private import FILE_MODE, make_folder, touch
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_order import read_order
 from amlctl.localfs.run_records import load_all
+from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.run_keys import log_key, run_prefix
 from amlctl.stores.contract import Store
@@ -64,7 +65,8 @@ class LocalWorkspace:
         self._name = settings.name
         self._store = store
         self._clock = clock
-        self._variables = {**(os.environ if variables is None else variables), **credential_in(settings.store)}
+        inherited = os.environ if variables is None else variables
+        self._variables = {**with_absolute_paths(inherited, os.getcwd()), **credential_in(settings.store)}
         self._timing = timing
         self._sink = sink
         folder = self._variables.get(FOLDER_VARIABLE)
@@ -79,6 +81,16 @@ class LocalWorkspace:
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         return self._environments.find(spec)
+
+    def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
+        from amlctl.workspaces.local.environment_plan import check_environment  # see `start`
+
+        check_environment(self._environments, spec, sink)
+
+    def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
+        from amlctl.workspaces.local.environment_plan import python_version  # see `start`
+
+        return python_version(self._environments, spec)
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.local.environment_making import prepare_environment  # see `start`
@@ -154,7 +166,7 @@ class LocalWorkspace:
                 found.append(self.read(run))
             except NotFound:  # it is one of another workspace
                 continue
-            except IntegrityError as error:
+            except AmlctlError as error:
                 self._sink(Warned(f"{error.message}; it is left out"))
         listed = [record if record.is_final else self.read(record.run) for record in found]
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
@@ -225,7 +237,7 @@ class LocalWorkspace:
         try:
             record = self.read(run)
         except IntegrityError:
-            # Nothing tells how it ended, but nothing of it can be used either; all that counts is that nobody is in it.
+            # How it ended is unknown, but it cannot be used either. It only has to be certain that it does not run.
             if places.lock.exists() and not is_abandoned(places):
                 raise
         else:
