@@ -40,7 +40,13 @@ class Invocation:
         """Project, settings, store and workspace. Raises NotFound outside a project, SettingsError."""
         from amlctl.wiring import open_app
 
-        return open_app(self.cwd, os.environ, project=self.options.project, workspace=self.options.workspace)
+        return open_app(
+            self.cwd,
+            os.environ,
+            project=self.options.project,
+            workspace=self.options.workspace,
+            sink=lambda event: self.reporter(event),
+        )
 
     def app_of(self, run: str) -> tuple[App, str]:
         """The app whose workspace has RUN, and its id, or what to look up there. `--workspace` has the last word."""

@@ -11,7 +11,8 @@ from threading import RLock
 
 from amlctl.cli.output import Output
 from amlctl.cli.render.log import LogWriter
-from amlctl.cli.render.progress import LiveProgress, NoProgress, PlainProgress, Progress
+from amlctl.cli.render.progress import LiveProgress, NoProgress, NowAndThen, PlainProgress, Progress
+from amlctl.cli.render.stages import Wait
 from amlctl.cli.render.tables import printable
 from amlctl.core.events import (
     Event,
@@ -22,12 +23,13 @@ from amlctl.core.events import (
     RunStateChanged,
     SnapshotCommitted,
     StageProgress,
+    Unanswered,
     Warned,
 )
 from amlctl.core.run_state import is_final
 
-NOTEWORTHY_WAIT_S = 2.0
-"""A shorter wait before a retry is told with `-v` only."""
+NOTEWORTHY_S = 2.0
+"""A retry that costs less time than this, waiting included, is shown with `-v` only."""
 
 
 class Reporter:
@@ -43,6 +45,7 @@ class Reporter:
         self._shares_screen = log_is_terminal and output.err_is_terminal
         self._log = LogWriter(log_stream, is_terminal=log_is_terminal)
         self._progress = self._make_progress()
+        self._waits = NowAndThen()
 
     def _make_progress(self) -> Progress:
         write_line = self._output.write_line
@@ -57,11 +60,31 @@ class Reporter:
             if not self._is_log_open:
                 self._progress.update(event)
             return
+        if isinstance(event, (Retried, Unanswered)):
+            self._tell_wait(event)
+            return
         with self._lock:
             if isinstance(event, LogText):
                 self._tell_log(event)
             else:
                 self._tell(event)
+
+    def _tell_wait(self, event: Retried | Unanswered) -> None:
+        options = self._output.options
+        if isinstance(event, Unanswered):
+            reason, wait_s = f"no answer for {event.waited_s:.0f} s, giving up", event.limit_s - event.waited_s
+        else:
+            reason, wait_s = f"{event.reason}, retry {event.attempt} of {event.most}", event.wait_s
+            if event.took_s + wait_s < NOTEWORTHY_S and not options.is_verbose:
+                return
+        if options.is_quiet:
+            return
+        wait = Wait(event.name, printable(reason), wait_s, is_open_ended=isinstance(event, Unanswered))
+        with self._lock:
+            if not options.is_verbose and not self._is_log_open:
+                self._progress.wait(wait)
+            elif options.is_verbose or self._waits.is_due():
+                self._write_line(wait.line(0.0))
 
     def _tell_log(self, event: LogText) -> None:
         if not self._is_log_open:
@@ -75,9 +98,12 @@ class Reporter:
             self._log.end_line()
             self._is_log_open = False
         if line is not None:
-            if self._is_log_open and self._shares_screen:
-                self._log.end_line()
-            self._progress.write_line(line)
+            self._write_line(line)
+
+    def _write_line(self, line: str) -> None:
+        if self._is_log_open and self._shares_screen:
+            self._log.end_line()
+        self._progress.write_line(line)
 
     def _line(self, event: Event) -> str | None:
         """The event in words, or None where it is not worth a line to this user."""
@@ -93,9 +119,6 @@ class Reporter:
         if isinstance(event, RunStateChanged):
             reason = f": {printable(event.reason)}" if event.reason else ""
             return f"{style.dim('run is')} {_state(event.state, self._output)}{reason}"
-        if isinstance(event, Retried) and (options.is_verbose or event.wait_s >= NOTEWORTHY_WAIT_S):
-            again = f"again in {event.wait_s:.0f} s (attempt {event.attempt})"
-            return f"{style.warning('retry:')} {printable(event.name)}: {printable(event.reason)}; {again}"
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
             return f"{printable(event.dataset)} is at snapshot {event.snapshot}"
         return None

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.text_file import read_text
+from amlctl.config.text_file import file_error, read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
 from amlctl.core.settings import did_you_mean
-from amlctl.errors import NotFound, RightsError, SettingsError
+from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
 
 _Check = Callable[[Any], Any]
@@ -60,8 +60,7 @@ def _files(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        hint = "mend its rights: what is in it says how many runs may go at a time"
-        raise RightsError(f"{folder} cannot be read: {error.strerror}", hint=hint) from error
+        raise file_error(error, folder, str(folder)) from error
 
 
 def _kind(file: YamlDocument) -> str:

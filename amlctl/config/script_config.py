@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.text_file import file_error
 from amlctl.core.config_overrides import Hide, apply_overrides
-from amlctl.errors import RightsError, SettingsError
+from amlctl.errors import SettingsError
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -24,7 +25,7 @@ def read_config(path: Path, shown: str) -> str:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})") from error
     except OSError as error:
-        raise RightsError(f"cannot read {shown}: {error.strerror}") from error
+        raise file_error(error, path, shown) from error
 
 
 def parse_config(text: str, name: str) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amlctl.errors import NotFound, RightsError, SettingsError
+from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
+from amlctl.localfs.disk_errors import disk_error
 
 
 def read_text(path: Path, shown: str, *, hint: str = "") -> str:
@@ -21,4 +22,11 @@ def read_text(path: Path, shown: str, *, hint: str = "") -> str:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
     except OSError as error:
-        raise RightsError(f"cannot read {shown}: {error.strerror}", hint=f"check the rights of {path}") from error
+        raise file_error(error, path, shown) from error
+
+
+def file_error(error: OSError, path: Path, shown: str) -> AmlctlError:
+    """Why a file or folder of the project, shown as `shown`, cannot be read."""
+    hint = f"check the rights of {path}"
+    found = disk_error(error, f"cannot read {shown}", rights_hint=hint)
+    return found or RightsError(f"cannot read {shown}: {error.strerror}", hint=hint)

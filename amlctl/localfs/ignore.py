@@ -17,6 +17,7 @@ from typing import Optional
 import xxhash
 
 from amlctl.errors import RightsError
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.wildmatch import any_of, byte_text, name_regex, path_regex
 
 SETTINGS_SOURCE = ".amlctl.toml [sync] ignore"
@@ -141,10 +142,9 @@ class IgnoreRules:
         except (FileNotFoundError, IsADirectoryError):
             return []
         except OSError as error:
-            raise RightsError(
-                f"cannot read the ignore file {self._root / source}: {error.strerror}",
-                hint=f"chmod u+r {source}",
-            ) from error
+            what = f"cannot read the ignore file {self._root / source}"
+            found = disk_error(error, what, rights_hint=f"chmod u+r {source}")
+            raise found or RightsError(f"{what}: {error.strerror}", hint=f"check {source}") from error
         content = content[len(_UTF8_MARK) :] if content.startswith(_UTF8_MARK) else content
         lines = [line[:-1] if line.endswith(b"\r") else line for line in content.split(b"\n")]
         rules = [

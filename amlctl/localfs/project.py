@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
+from amlctl.localfs.disk_errors import disk_error
 
 SETTINGS_FILE = ".amlctl.toml"
 
@@ -85,9 +86,9 @@ class Project:
             if not ignore_file.exists():
                 ignore_file.write_text("*\n", encoding="utf-8")
         except OSError as error:
-            raise RightsError(
-                f"cannot write {self.state_dir}: {error.strerror}", hint="check who owns the project's folder"
-            ) from error
+            hint = "check who owns the project's folder"
+            found = disk_error(error, f"cannot write {self.state_dir}", rights_hint=hint)
+            raise found or RightsError(f"cannot write {self.state_dir}: {error.strerror}", hint=hint) from error
         return self.state_dir
 
     def _readings(self, path: str, cwd: Path) -> Iterator[Optional[str]]:

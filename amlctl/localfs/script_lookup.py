@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.ignore import IgnoreRules
 
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
@@ -123,7 +124,8 @@ def _entries(folder: Path) -> Sequence[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise SettingsError(f"cannot read the folder {folder}: {error.strerror}") from error
+        found = disk_error(error, f"cannot read the folder {folder}")
+        raise found or SettingsError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def _absolute(base: Path, text: str) -> Path:

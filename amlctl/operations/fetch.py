@@ -9,6 +9,7 @@ may have kept itself: so also the files of plain Azure ML jobs come.
 from __future__ import annotations
 
 import filecmp
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,8 +100,9 @@ def fetch(
                 counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:
         hint = f"amlctl fetch --to FOLDER {run} brings them elsewhere"
-        told = disk_error(error, str(target), rights_hint=hint)
-        raise told or RightsError(f"{target} cannot be written: {error.strerror or error}", hint=hint) from error
+        place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(target)
+        told = disk_error(error, place, rights_hint=hint)
+        raise told or RightsError(f"{place} cannot be written: {error.strerror or error}", hint=hint) from error
     files, size, new_files, new_bytes = counts
     if include and not files:
         sink(Warned(f"run {run} has no output that matches {', '.join(include)}"))

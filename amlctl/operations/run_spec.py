@@ -16,6 +16,7 @@ from typing import Any
 
 from amlctl.config.job_file import is_job_file
 from amlctl.config.script_config import read_config, record_content
+from amlctl.config.text_file import file_error
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
@@ -26,7 +27,7 @@ from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.secret_names import looks_secret
 from amlctl.core.settings import Settings
 from amlctl.core.wording import typed_dataset
-from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
+from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
@@ -222,7 +223,7 @@ def _read_script(path: Path, shown: str) -> str:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})") from error
     except OSError as error:
-        raise RightsError(f"cannot read {shown}: {error.strerror}") from error
+        raise file_error(error, path, shown) from error
 
 
 def _config(

@@ -25,6 +25,7 @@ from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_
 from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Buffer, FileBody, always
+from amlctl.stores.source import unreadable
 
 CONTENT_ID = "x-ms-meta-content_id"
 COPIED_FROM = "x-ms-meta-copied_from"
@@ -208,7 +209,7 @@ class Uploader:
                 job.result()
         except OSError as error:
             settle(jobs)
-            raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
+            raise unreadable(body.path, error) from error
         except BaseException:
             settle(jobs)
             raise

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
+from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import (
     AmlctlError,
@@ -54,9 +55,10 @@ class Connection:
         project: Project,
         variables: Mapping[str, str],
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] = time.sleep,
+        tell: EventSink = null_sink,
     ) -> None:
-        """Raises SettingsError."""
+        """`tell` gets an event for each repeated request. Raises SettingsError."""
         self.place: Place = place_of(settings)
         self.memory = Memory(project, f"{self.place.cloud.resource_manager}{self.place.id}")
         self.login = Login(
@@ -64,7 +66,7 @@ class Connection:
             tenant_id=self.place.tenant_id,
             purpose=f" for {self.place.shown}",
         )
-        self.exchange = Exchange(variables, sleep=sleep)
+        self.exchange = Exchange(variables, sleep=sleep, tell=tell)
         self.variables = variables
         self.strangers: set[str] = set()
         """Containers that are no datastore's, as far as this command has asked: one can be made at any time."""

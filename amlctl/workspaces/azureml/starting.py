@@ -26,7 +26,6 @@ from amlctl.workspaces.azureml.job import SERVERLESS, JobParts, job_body
 
 VERSION = "2025-01-01-preview"
 COMPUTE_VERSION = "2023-08-01-preview"
-_TRIES = 4
 OpenStore = Callable[[str], Store]
 
 
@@ -96,7 +95,9 @@ class Starter:
     def _put(self, run: str, body: Mapping[str, Any]) -> Answer:
         """Raises Unconfirmed where nobody knows whether the job exists."""
         failure: ServiceUnavailable | None = None
-        for attempt in range(_TRIES):
+        exchange = self._connection.exchange
+        attempts = exchange.begin()
+        while True:
             answer: Answer | None = None
             try:
                 answer = self._connection.workspace(
@@ -114,10 +115,10 @@ class Starter:
                 if answer.status not in _UNSURE:
                     return answer
                 failure = ServiceUnavailable(f"status {answer.status} ({answer.correlation_id})")
-            if attempt < _TRIES - 1:
-                self._connection.exchange.pause(attempt, answer)
-        assert failure is not None
-        raise _unconfirmed(run, failure)
+            assert failure is not None
+            is_another = attempts.again(failure.message) if answer is None else exchange.again(attempts, answer)
+            if not is_another:
+                raise _unconfirmed(run, failure)
 
     def _present(self, run: str) -> Answer | None:
         """The job, where it is there. Raises Unconfirmed."""

@@ -15,6 +15,7 @@ from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import write_json
+from amlctl.localfs.disk_errors import failing_disk
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
@@ -121,7 +122,8 @@ class _Maker:
         except ToolFailed as failed:
             raise _not_made(tool, failed) from failed
         except OSError as error:
-            raise SettingsError(f"the environment cannot be made: {tool} cannot be started: {error}") from error
+            what = f"the environment cannot be made: {tool} cannot be started"
+            raise failing_disk(error, what) or SettingsError(f"{what}: {error}") from error
 
     def _tell(self, line: str) -> None:
         self.sink(Note(line))
