@@ -127,7 +127,7 @@ def _unusable(path: Path, error: sqlite3.DatabaseError) -> AmlctlError:
     if cause is None and "disk I/O error" in told:
         cause = OSError(errno.EIO, told, str(path))
     found = disk_error(cause, str(path)) if cause is not None else None
-    if found is None and "readonly" in told:
+    if found is None and ("readonly" in told or "unable to open" in told):
         return RightsError(f"{path}: {told}", hint="check the rights of that file and its folder")
     return found or ServiceUnavailable(f"{path} cannot be used: {told}", hint="check its disk, then run it again")
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+from pathlib import Path
 from typing import Optional
 
-from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
+from amlctl.errors import AmlctlError, Conflict, RightsError, ServiceUnavailable, SettingsError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -61,9 +63,10 @@ def disk_error(
     begin = f"{what}: " if what else ""
     if error.errno in FULL:
         disk = _disk_of(error, what)
-        on = f" on the disk {disk}" if disk else " on the disk"
-        reason = "quota exceeded" if error.errno == errno.EDQUOT else "no space left"
-        return ServiceUnavailable(f"{begin}{reason}{on}", hint=f"make room (df -h{disk and f' {disk}'}), {_AGAIN}")
+        reason = "no space left on the disk" if error.errno == errno.ENOSPC else "the quota of the disk is used up"
+        where = f" mounted at {disk}" if disk else ""
+        look = f" (df -h {shlex.quote(disk)})" if disk else ""
+        return ServiceUnavailable(f"{begin}{reason}{where}", hint=f"make room{look}, {_AGAIN}")
     if error.errno in _FORBIDDEN:
         return RightsError(f"{begin}{os.strerror(error.errno).lower()}", hint=rights_hint)
     if error.errno in _OF_THE_DISK:
@@ -79,6 +82,13 @@ def failing_disk(error: OSError, what: str) -> Optional[ServiceUnavailable]:
     """Like `disk_error`, but None also for what is wrong with that one file: its rights or its name."""
     found = disk_error(error, what)
     return found if isinstance(found, ServiceUnavailable) else None
+
+
+def sending_error(error: OSError, path: Path) -> AmlctlError:
+    """Of a file that is sent: a Conflict only if it was removed or replaced since it was hashed."""
+    return disk_error(error, str(path)) or Conflict(
+        f"{path} changed while it was sent: {error.strerror or error}", hint="run the same command again"
+    )
 
 
 def limit_error(error: BaseException, what: str) -> Optional[AmlctlError]:

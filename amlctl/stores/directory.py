@@ -21,9 +21,8 @@ import xxhash
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_stale, temporary_beside, temporary_name, write_bytes
-from amlctl.localfs.disk_errors import FULL, disk_error
+from amlctl.localfs.disk_errors import FULL, disk_error, sending_error
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
-from amlctl.stores.source import unreadable
 
 _LOCK_NAME = ".amlctl-lock"
 _BUFFERS_AT_ONCE = 512
@@ -300,7 +299,7 @@ def _copy_checked(body: FileBody, descriptor: int) -> None:
     try:
         source = body.path.open("rb")
     except OSError as error:
-        raise unreadable(body.path, error) from error
+        raise sending_error(error, body.path) from error
     with source:
         while part := _read_part(body.path, source):
             hasher.update(part)
@@ -315,7 +314,7 @@ def _read_part(path: Path, source: BinaryIO) -> bytes:
     try:
         return source.read(1 << 20)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise sending_error(error, path) from error
 
 
 def _appear(temporary: Path, path: Path, replace: bool) -> bool:

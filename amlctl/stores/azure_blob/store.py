@@ -11,7 +11,7 @@ from typing import TypeVar
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import Conflict, NotFound, SettingsError
-from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.disk_errors import disk_error, sending_error
 from amlctl.localfs.memory import use_one_heap
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.answer import Answer
@@ -24,7 +24,6 @@ from amlctl.stores.contract import Body as StoreBody
 from amlctl.stores.contract import Draft, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.kept_draft import KeptDraft
 from amlctl.stores.pace import Pace
-from amlctl.stores.source import unreadable
 
 _IS_FOLDER = "x-ms-meta-hdi_isfolder"
 """What mounts and hierarchical accounts give to an empty blob that stands for a folder."""
@@ -309,7 +308,7 @@ def _read(body: FileBody) -> bytes:
     try:
         data = body.path.read_bytes()
     except OSError as error:
-        raise unreadable(body.path, error) from error
+        raise sending_error(error, body.path) from error
     if content_id(data) != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
     return data

@@ -19,13 +19,13 @@ from typing import TypeVar
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
+from amlctl.localfs.disk_errors import sending_error
 from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.block_memory import BlockMemory
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
 from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Buffer, FileBody, always
-from amlctl.stores.source import unreadable
 
 CONTENT_ID = "x-ms-meta-content_id"
 COPIED_FROM = "x-ms-meta-copied_from"
@@ -209,7 +209,7 @@ class Uploader:
                 job.result()
         except OSError as error:
             settle(jobs)
-            raise unreadable(body.path, error) from error
+            raise sending_error(error, body.path) from error
         except BaseException:
             settle(jobs)
             raise
