@@ -110,7 +110,7 @@ def limit_error(error: BaseException, what: str) -> Optional[AmlctlError]:
 def _disk_of(error: OSError, what: str) -> str:
     """Where the full disk is mounted; empty where the error does not tell."""
     named = error.filename2 or error.filename or (what if what.startswith("/") else "")
-    if not isinstance(named, (str, bytes, os.PathLike)):
+    if not named or not isinstance(named, (str, bytes, os.PathLike)):
         return ""
     path = os.path.abspath(os.fsdecode(named))
     while not os.path.ismount(path):
