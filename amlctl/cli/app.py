@@ -19,6 +19,7 @@ from amlctl.cli.global_options import GlobalOptions, hoist
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.lazy import CommandGroup, plain_help, spare_pydantic
 from amlctl.cli.output import Output, open_missing_streams, silence_stdout
+from amlctl.core.message import Command
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 
 # Typer raises Click's exceptions, which some of its versions carry inside and others import.
@@ -177,7 +178,7 @@ def _usage_error(error: Any, arguments: Sequence[str]) -> UsageError:
 
         if hint := misplaced_hint(error, arguments):
             return UsageError(error.message.rstrip("."), hint=hint)
-    return UsageError(error.format_message().rstrip("."), hint=f"{path} --help")
+    return UsageError(error.format_message().rstrip("."), hint=Command(*path.split()[1:], "--help"))
 
 
 def _before_script_arguments(arguments: Sequence[str]) -> Sequence[str]:

@@ -109,11 +109,11 @@ class Reporter:
         """The event in words, or None where it is not worth a line to this user."""
         options, style = self._output.options, self._style
         if isinstance(event, Warned):
-            return f"{style.warning('warning:')} {printable(self._output.to_type(event.message))}"
+            return f"{style.warning('warning:')} {printable(self._output.commands.in_words(event.message))}"
         if options.is_quiet:
             return None
         if isinstance(event, Note):
-            return printable(self._output.to_type(event.message))
+            return printable(self._output.commands.in_words(event.message))
         if isinstance(event, RunCreated):
             return f"run {style.name(event.run)}"
         if isinstance(event, RunStateChanged):

@@ -10,6 +10,7 @@ from typing import Any
 from amlctl.config.text_file import file_error, read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
+from amlctl.core.message import Command
 from amlctl.core.settings import did_you_mean
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
@@ -20,7 +21,7 @@ _Check = Callable[[Any], Any]
 def read_compute(path: Path) -> ComputeTarget:
     """Raises NotFound, RightsError, SettingsError naming file, line, key and the nearest key."""
     shown = f"{path.parent.name}/{path.name}"
-    file = parse_yaml(read_text(path, shown, hint="amlctl compute list"), shown)
+    file = parse_yaml(read_text(path, shown, hint=Command("compute", "list")), shown)
     if not isinstance(file.value, dict):
         raise file.error("no compute target", hint="a file with at least name and type")
     kind = _kind(file)

@@ -13,6 +13,7 @@ from typing import Any
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import did_you_mean
 
@@ -26,7 +27,7 @@ _FILE_OPTION = re.compile(r"-[rce]\b|--(?:requirement|constraint|editable)\b")
 
 def read_environment(path: Path) -> EnvironmentSpec:
     """Raises NotFound, RightsError, SettingsError naming the line."""
-    return parse_environment(read_text(path, path.name, hint="amlctl init writes a starter"), path.name)
+    return parse_environment(read_text(path, path.name, hint=Message(Command("init"), " writes a starter")), path.name)
 
 
 def parse_environment(text: str, source: str) -> EnvironmentSpec:
@@ -48,7 +49,9 @@ def conda_environment(file: YamlDocument) -> EnvironmentSpec:
         raise file.error("no conda environment file", hint="it needs a list named dependencies")
     for key in document:
         if key == "variables":
-            raise file.error("variables do not belong to a shared environment", key, hint="amlctl submit --env K=V")
+            raise file.error(
+                "variables do not belong to a shared environment", key, hint=Command("submit", "--env", "K=V", "SCRIPT")
+            )
         if key not in _KEYS:
             hint = did_you_mean(key, _KEYS) or f"the keys are {', '.join(_KEYS)}"
             raise file.error(f"unknown key {key!r}", key, hint=hint)

@@ -23,7 +23,8 @@ from urllib.parse import unquote_to_bytes
 import xxhash
 
 from amlctl.core.content_id import EMPTY, is_content_id
-from amlctl.core.wording import typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 1
@@ -198,7 +199,7 @@ def decode_section(data: bytes, entries: list[FileEntry], places: dict[str, Plac
                 pack = packs[int(number)][0]
                 places[content] = new(Place, ("pack", pack, int(offset), int(length), method == "d"))
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify tells which") from error
+        raise IntegrityError(f"a manifest cannot be read: {error}", hint=_WHICH) from error
 
 
 def shard_entries(entries: Sequence[FileEntry], *, mean: int = SHARD_MEAN) -> Iterator[Sequence[FileEntry]]:
@@ -259,7 +260,7 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
             shards=tuple(document["shards"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify tells which") from error
+        raise IntegrityError(f"a manifest cannot be read: {error}", hint=_WHICH) from error
     if not is_content_id(header.snapshot):
         raise IntegrityError(f"a manifest names the snapshot {header.snapshot!r}")
     return header, rest
@@ -329,9 +330,12 @@ def parse_head(data: bytes, dataset: str) -> HeadValue:
         raise IntegrityError(f"HEAD of {dataset} cannot be read: {error}", hint=repair_command(dataset)) from error
 
 
-def repair_command(dataset: str) -> str:
-    """What mends damage of the dataset in the store."""
-    return f"amlctl sync --repair {typed_dataset(dataset)}"
+_WHICH = Message(Command("store", "verify"), " tells which")
+
+
+def repair_command(dataset: str) -> Command:
+    """Repairs damage of the dataset in the store."""
+    return Command("sync", "--repair", below_data_blobs(dataset))
 
 
 def encode_head(value: HeadValue) -> bytes:

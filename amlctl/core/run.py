@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from amlctl.core.distribution import Distribution
 from amlctl.core.job import JobCommand
+from amlctl.core.message import Command
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import NotFound, SettingsError, UsageError
 
@@ -137,13 +138,13 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
         if position < 1:
             raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
         if position > len(ids_newest_first):
-            raise NotFound(f"there is no run {reference}: {len(ids_newest_first)} in all", hint="amlctl runs")
+            raise NotFound(f"there is no run {reference}: {len(ids_newest_first)} in all", hint=Command("runs"))
         return ids_newest_first[position - 1]
     if reference in ids_newest_first:
         return reference
     matches = [run for run in ids_newest_first if reference and run.startswith(reference)]
     if not matches:
-        raise NotFound(f"no run {reference!r}", hint="amlctl runs")
+        raise NotFound(f"no run {reference!r}", hint=Command("runs"))
     if len(matches) > 1:
         raise UsageError(
             f"{reference!r} is the beginning of {len(matches)} runs",

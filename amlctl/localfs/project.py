@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from amlctl.core.message import Command, Message
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
 from amlctl.localfs.disk_errors import disk_error
 
@@ -62,7 +63,7 @@ class Project:
         if not name:
             raise UsageError(
                 f"{path!r} is no dataset: datasets are files and folders under {self.data_blobs_dir}",
-                hint="for example: amlctl sync data_blobs/working",
+                hint=Message("for example: ", Command("sync", "data_blobs/working")),
             )
         if "HEAD" in name.split("/"):
             raise UsageError(f"{path!r} can be no dataset: the store keeps the name HEAD for itself")
@@ -118,15 +119,15 @@ def find_project(start: Path) -> Project:
     """
     folder = Path(os.path.abspath(start))
     if not folder.exists():
-        raise NotFound(f"there is no folder {start}", hint="amlctl --project DIR names a folder of the project")
+        raise NotFound(f"there is no folder {start}", hint="--project DIR names a folder of the project")
     for candidate in (folder, *folder.parents):
         settings = candidate / SETTINGS_FILE
         if settings.is_file():
             return Project(candidate)
         if os.path.lexists(settings):
             what = "is a folder" if settings.is_dir() else "is no file, or a link that leads to none"
-            raise SettingsError(f"{settings} {what}", hint="move it away, then: amlctl init")
-    raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint="amlctl init")
+            raise SettingsError(f"{settings} {what}", hint=Message("move it away, then: ", Command("init")))
+    raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint=Command("init"))
 
 
 def _is_same_folder(one: Path, other: Path) -> bool:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
-from amlctl.core.wording import typed_dataset
+from amlctl.core.message import Command
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
@@ -53,7 +54,7 @@ class DatasetState:
             here = "it is in the store" if self.head else "neither is it in the store"
             raise NotFound(
                 f"data_blobs/{self.dataset} is not on this machine; {here}",
-                hint=f"amlctl sync --pull {typed_dataset(self.dataset)}" if self.head else "check the path",
+                hint=Command("sync", "--pull", below_data_blobs(self.dataset)) if self.head else "check the path",
             )
         return self.scanned
 

@@ -22,6 +22,7 @@ from amlctl.config.conda_file import read_environment
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, CheckFailed, SettingsError
 from amlctl.localfs.ignore_rules import code_rules
@@ -116,7 +117,7 @@ def _folders(project: Project) -> Check:
 def _placed(project: Project, name: str) -> Check:
     """Whether all lie where they belong. Raises OSError."""
     if not project.pipeline_dir.is_dir():
-        return Check(name, False, "there is no pipeline/ folder", "amlctl init")
+        return Check(name, False, "there is no pipeline/ folder", Command("init"))
     for folder in (project.data_blobs_dir, project.outputs_dir, project.state_dir):
         if folder.exists() and folder.resolve().is_relative_to(project.pipeline_dir.resolve()):
             hint = f"move {folder.name}/ out of pipeline/: it would be sent with every run"
@@ -173,7 +174,8 @@ def _code_message(project: Project) -> str:
 
 def _disk(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
-    hint = "" if free >= LEAST_FREE_BYTES else "free some space; `amlctl store gc` shows what the store does not need"
+    look = Message("free some space; ", Command("store", "gc"), " shows what the store does not need")
+    hint = "" if free >= LEAST_FREE_BYTES else look
     return Check("disk", free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free at {folder}", hint)
 
 
@@ -240,7 +242,7 @@ def _environment_checks(project: Project, open_workspace: Callable[[], Workspace
     if missing:
         yield Check(name, False, f"{path.name} wants Python {spec.python}, but {missing}", _PYTHON_HINT)
         return
-    yield Check(name, True, f"{info.tool} makes it with the first submit, or now: amlctl env prepare")
+    yield Check(name, True, Message(f"{info.tool} makes it with the first submit, or now: ", Command("env", "prepare")))
 
 
 _PYTHON_HINT = "install that Python, or conda or micromamba, or change the version in pptdaml.yaml"

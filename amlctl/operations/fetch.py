@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.message import Command, Message
 from amlctl.errors import RightsError, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import disk_error
@@ -99,7 +100,7 @@ def fetch(
             if with_logs:
                 counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:
-        hint = f"amlctl fetch --to FOLDER {run} brings them elsewhere"
+        hint = Message(Command("fetch", "--to", "FOLDER", run), " brings them elsewhere")
         place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(target)
         told = disk_error(error, place, rights_hint=hint)
         raise told or RightsError(f"{place} cannot be written: {error.strerror or error}", hint=hint) from error
@@ -110,8 +111,8 @@ def fetch(
     shown = shown_path(project, target)
     if kept:
         names = ", ".join(kept[:_NAMED]) + (f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else "")
-        again = f"amlctl fetch --to FOLDER {run}"
-        sink(Warned(f"kept, since changed here: {names} in {shown}/; to have those of the run: {again}"))
+        again = Command("fetch", "--to", "FOLDER", run)
+        sink(Warned(Message(f"kept, since changed here: {names} in {shown}/; to have those of the run: ", again)))
     return FetchResult(run, record.status, shown, files, size, new_files, new_bytes, seconds, tuple(kept))
 
 

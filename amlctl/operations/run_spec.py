@@ -22,11 +22,12 @@ from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import VARIABLE_PREFIX, Hider, hidden_in
 from amlctl.core.job import JobCommand
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.secret_names import looks_secret
 from amlctl.core.settings import Settings
-from amlctl.core.wording import typed_dataset
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.ignore_rules import code_rules
@@ -120,7 +121,7 @@ def resolve(
     if is_job_file(request.script):
         request, plan = read_job_request(request, project, store, sink, is_local=is_local)
     if not request.script and earlier is None:
-        raise UsageError("no script named", hint="amlctl submit SCRIPT")
+        raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
     is_repeat = earlier is not None and not request.script
     if is_repeat and earlier is not None:
         script, needs = earlier.script, ScriptNeeds()
@@ -133,7 +134,7 @@ def resolve(
         if not _is_in_one(code_index_key(earlier.code), store, origin):
             raise NotFound(
                 f"the code of run {earlier.run} is not in the store any more",
-                hint=f"amlctl submit {Path(script).name} sends the present code",
+                hint=Message(Command("submit", Path(script).name), " sends the present code"),
             )
     elif plan is not None:
         path, script, needs = project.root, plan.source, ScriptNeeds(compute=plan.compute)
@@ -300,7 +301,7 @@ def _no_dataset(project: Project, dataset: str, is_here: bool) -> NotFound:
     if is_here:
         return NotFound(
             f"dataset {dataset} was never synced, and --no-sync leaves it so",
-            hint=f"amlctl sync {typed_dataset(dataset)}",
+            hint=Command("sync", below_data_blobs(dataset)),
         )
     folder, missing = project.data_blobs_dir, ""
     for missing in Path(dataset).parts:

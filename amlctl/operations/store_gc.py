@@ -15,6 +15,7 @@ from typing import Any
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import dataset_of_folder, object_key, pack_key, repair_command
+from amlctl.core.message import Message
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.operations.mirror import delete_all
 from amlctl.stores.contract import Entry, Store
@@ -137,7 +138,7 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
             what = f"a part of {key} is missing: {error.message}" if isinstance(error, NotFound) else error.message
             mend = repair_command(dataset_of_folder(key.rpartition("/")[0]))
             hint = mend if key in heads else f"that older snapshot is lost: delete {key} in {store.url}"
-            raise IntegrityError(what, hint=f"{hint}, then gc again") from error
+            raise IntegrityError(what, hint=Message(hint, ", then gc again")) from error
     return live
 
 

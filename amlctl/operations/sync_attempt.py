@@ -18,9 +18,10 @@ from amlctl.core.manifest import (
     snapshot_id,
     total_bytes,
 )
+from amlctl.core.message import Command, Message
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
@@ -283,7 +284,10 @@ class SyncAttempt:
         if merged.conflicts:
             raise Conflict(
                 f"{count(len(merged.conflicts), 'file')} of {self._dataset} changed here and in the store",
-                hint=f"amlctl sync --ours {typed_dataset(self._dataset)} keeps yours, --theirs takes the store's",
+                hint=Message(
+                    Command("sync", "--ours", below_data_blobs(self._dataset)),
+                    " keeps yours, --theirs takes the store's",
+                ),
                 details=merged.conflicts,
             )
         return merged.entries, merged.taken_from_theirs
@@ -402,8 +406,10 @@ class SyncAttempt:
         else:
             self._sink(
                 Note(
-                    f"{self._dataset}: changes of the store are not here yet: "
-                    f"amlctl sync --pull {typed_dataset(self._dataset)}"
+                    Message(
+                        f"{self._dataset}: changes of the store are not here yet: ",
+                        Command("sync", "--pull", below_data_blobs(self._dataset)),
+                    )
                 )
             )
             # Kept here alone: the store has no snapshot that is just this, and needs none.

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from amlctl.core.hidden_values import filled, filled_yaml, hidden_in
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.sync_plan import Layout
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
@@ -44,7 +45,7 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
             once(folders.state_dir, f"dataset-{dataset.replace('/', '%')}", manifest_key, place)
         except NotFound as error:
             raise NotFound(
-                f"dataset {dataset} cannot be read: {error.message}", hint=f"amlctl sync {typed_dataset(dataset)}"
+                f"dataset {dataset} cannot be read: {error.message}", hint=Command("sync", below_data_blobs(dataset))
             ) from error
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amlctl.core.manifest import OBJECT, Manifest, Place, mirror_key, needs_no_bytes, object_key, pack_key
+from amlctl.core.message import Command
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
 from amlctl.stores.contract import FileBody, Store
@@ -139,5 +140,5 @@ def _put(source: Store, target: Store, key: str, to: str, value: Value, path: Pa
                 f"{key} in {source.url} has newer bytes: a mirror keeps those alone",
                 hint="take the present data: --dataset",
             )
-        raise IntegrityError(f"{key} in {source.url} is damaged", hint="amlctl sync --repair of its dataset")
+        raise IntegrityError(f"{key} in {source.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
     target.put(to, FileBody(path, value.size_bytes, value.content_id))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 from amlctl.core.manifest import HeadValue, dataset_folder, dataset_of_folder, encode_head, parse_head
-from amlctl.core.wording import typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError
 from amlctl.stores.contract import Store
 from amlctl.transfer.manifests import read_header
@@ -50,7 +51,9 @@ def last_written(store: Store, dataset: str) -> Head:
     if found is None or not manifests:
         raise IntegrityError(
             f"HEAD of {dataset} cannot be read, and there is no snapshot of it",
-            hint=f"delete {head_key(dataset)} in {store.url}, then amlctl sync {typed_dataset(dataset)}",
+            hint=Message(
+                f"delete {head_key(dataset)} in {store.url}, then ", Command("sync", below_data_blobs(dataset))
+            ),
         )
     key = max(manifests, key=lambda entry: entry.modified_at).key
     try:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key
+from amlctl.core.message import Command, Message
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.known_packs import KnownPacks
@@ -133,7 +134,11 @@ def ensure_kept(store: Store, places: Mapping[str, Place], found: Sequence[str])
     if mark is not None:
         raise Conflict(
             f"a gc of the store is under way since {mark.get('started_at')}",
-            hint="run the sync again when it has ended; if it was killed, `amlctl store gc --yes` after an hour",
+            hint=Message(
+                "run the sync again when it has ended; if it was killed, ",
+                Command("store", "gc", "--yes"),
+                " after an hour",
+            ),
         )
     with ThreadPoolExecutor(min(store.concurrency, len(keys))) as pool:
         if any(info is None for info in pool.map(store.info, keys)):

@@ -27,7 +27,7 @@ def require_format(store: Store) -> None:
     """Before all of a store is looked at: a mistyped place is no empty store. Raises NotFound, and as above."""
     found = store.get_versioned(FORMAT_KEY)
     if found is None:
-        raise NotFound(f"there is no store at {store.url}", hint="check the place; the first amlctl sync makes a store")
+        raise NotFound(f"there is no store at {store.url}", hint="check the place; the first sync makes a store")
     _check(store, found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from amlctl.errors import AmlctlError
@@ -17,9 +18,12 @@ def document_bytes(document: Any) -> bytes:
     return (text + "\n").encode("utf-8", "backslashreplace")
 
 
-def error_document(error: AmlctlError) -> dict[str, Any]:
-    """`{"error": {"kind", "message", "hint"}}`, with `details` where there are some."""
-    facts: dict[str, Any] = {"kind": error.kind, "message": error.message, "hint": error.hint}
+def error_document(error: AmlctlError, in_words: Callable[[str], str]) -> dict[str, Any]:
+    """`{"error": {"kind", "message", "hint"}}`, with `details` where there are some.
+
+    `in_words` makes the commands in the texts ready to be typed.
+    """
+    facts: dict[str, Any] = {"kind": error.kind, "message": in_words(error.message), "hint": in_words(error.hint)}
     if error.details:
         facts["details"] = list(error.details)
     return {"error": facts}

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
 from amlctl.core.events import EventSink, null_sink
+from amlctl.core.message import Command, Message
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import (
     AmlctlError,
@@ -150,7 +151,7 @@ class Connection:
         if not history.startswith("https://"):
             raise ServiceUnavailable(
                 f"the workspace {self.place.shown} does not tell where its run history is",
-                hint="try again; amlctl doctor checks the workspace",
+                hint=Message("try again; ", Command("doctor"), " checks the workspace"),
             )
         found = {
             "history": history,

@@ -10,6 +10,7 @@ from typing import Any
 
 from amlctl.config.conda_file import environment_of
 from amlctl.core.asset import parse_asset
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.runtime.run_keys import run_prefix
@@ -82,13 +83,13 @@ class Starter:
         if answer.status == 404:
             raise NotFound(
                 f"the workspace {self._connection.place.shown} has no compute target {record.compute}",
-                hint=f"amlctl --workspace {self._connection.place.name} compute create {record.compute}",
+                hint=Command("compute", "create", record.compute, workspace=self._connection.place.name),
             )
         state = str(((answer.document or {}).get("properties") or {}).get("provisioningState") or "")
         if state in ("Failed", "Deleting", "Canceled"):
             raise UsageError(
                 f"the compute target {record.compute} is {state}",
-                hint=f"amlctl --workspace {self._connection.place.name} compute show {record.compute}",
+                hint=Command("compute", "show", record.compute, workspace=self._connection.place.name),
             )
         return f"{self._connection.place.id}{path}"
 
@@ -132,7 +133,7 @@ class Starter:
 def _unconfirmed(run: str, failure: ServiceUnavailable) -> Unconfirmed:
     return Unconfirmed(
         f"nobody knows whether Azure ML has taken the job {run}: {failure.message}",
-        hint=f"amlctl runs show {run} tells, as soon as it answers again",
+        hint=Message(Command("runs", "show", run), " tells, as soon as it answers again"),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
+from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.disk_errors import failing_disk
@@ -164,6 +165,6 @@ def _not_made(tool: str, failed: ToolFailed) -> AmlctlError:
     reason = f": {errors[-1].removeprefix('ERROR:').strip()}" if errors else ""
     return SettingsError(
         f"the environment cannot be made: {tool} ended with exit code {failed.exit_code}{reason}",
-        hint="mend the environment file, then `amlctl env prepare`",
+        hint=Message("correct the environment file, then ", Command("env", "prepare")),
         details=failed.last_lines,
     )

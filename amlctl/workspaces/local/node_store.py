@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import Manifest
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
 from amlctl.localfs.read_file import file_content_id
@@ -141,7 +142,7 @@ def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> 
     target.parent.mkdir(parents=True, exist_ok=True)
     with downloaded(store, key, value.content_id, value.size_bytes, target, mode=0o600) as path:
         if file_content_id(path) != value.content_id:
-            raise IntegrityError(f"{key} in {store.url} is damaged", hint="amlctl sync --repair of its dataset")
+            raise IntegrityError(f"{key} in {store.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
         size = path.stat().st_size
         node.put(key, FileBody(path, size, value.content_id), replace=True)
     return size

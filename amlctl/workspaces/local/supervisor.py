@@ -20,6 +20,7 @@ from amlctl.config.conda_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, Interrupted, NotFound, SettingsError
@@ -204,7 +205,7 @@ class Supervisor:
         if len(names) > 1:
             rank = failure.rank.number
             what = f"rank {rank} has failed and the others are ended"
-            say(self._places.log, f"{what}; its log: amlctl logs {self._record.run} --file {names[rank]}")
+            say(self._places.log, f"{what}; its log: {Command('logs', self._record.run, '--file', names[rank])}")
 
     def _end_leftovers(self) -> None:
         """Whatever the script left behind in the background; after a killed runtime also the script itself."""

@@ -16,6 +16,7 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
@@ -128,13 +129,13 @@ class LocalWorkspace:
         self._seen[run] = _mtime_ns(places.record)
         known = records.load(places, self._store)
         if known is not None and known.workspace != self._name:
-            hint = f"amlctl --workspace {known.workspace} runs show {run}"
+            hint = Command("runs", "show", run, workspace=known.workspace)
             raise NotFound(f"run {run} is one of workspace {known.workspace}", hint=hint)
         record = recover(places, self._store, self._clock)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
-            raise NotFound(f"no run {run!r}", hint="amlctl runs")
+            raise NotFound(f"no run {run!r}", hint=Command("runs"))
         if not record.is_final and places.cancel_request.exists():
             record.status = RunState.CANCEL_REQUESTED.value  # the supervisor is about to notice
         return record
@@ -198,7 +199,7 @@ class LocalWorkspace:
     def delete(self, run: str) -> None:
         record = self.read(run)
         if not record.is_final:
-            raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
+            raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
         places = self._places(run)
         _wait_for_supervisor(places)
         for entry in list(self._store.list(run_prefix(run))):
@@ -213,7 +214,7 @@ class LocalWorkspace:
 
     def _places(self, run: str) -> RunPlaces:
         if _RUN_ID.fullmatch(run) is None:
-            raise NotFound(f"no run {run!r}", hint="amlctl runs")
+            raise NotFound(f"no run {run!r}", hint=Command("runs"))
         return RunPlaces(self._project.state_dir, run)
 
     def _stored_log(self, run: str, name: str, cursor: int) -> bytes:

@@ -11,7 +11,8 @@ from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
 from amlctl.core.compute import LocalTarget
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs, count
 
 if TYPE_CHECKING:
     from amlctl.core.check import Check
@@ -34,7 +35,7 @@ def init_lines(result: InitResult, style: Style) -> list[str]:
     lines += [f"{style.dim('kept')}     {printable(path)}" for path in result.kept]
     if result.unignored:
         lines.append(f"Data and outputs do not belong into Git. Add to .gitignore: {' '.join(result.unignored)}")
-    return [*lines, "Put a script into pipeline/, then: amlctl submit SCRIPT"]
+    return [*lines, Message("Put a script into pipeline/, then: ", Command("submit", "SCRIPT"))]
 
 
 def doctor_lines(checks: Sequence[Check], style: Style, width: int) -> list[str]:
@@ -57,9 +58,10 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def environment_lines(view: EnvironmentView, style: Style) -> list[str]:
     spec, info = view.spec, view.info
-    state = style.good("ready") if info.is_ready else style.warning("not made yet: amlctl env prepare")
+    name = f"{style.name(info.id)}  "
+    unmade = Message(name, style.warning("not made yet"), ": ", Command("env", "prepare"))
     return [
-        f"{style.name(info.id)}  {state}",
+        f"{name}{style.good('ready')}" if info.is_ready else unmade,
         *fields(
             [
                 ("  from", spec.source),
@@ -165,7 +167,7 @@ def gc_lines(result: GcResult, *, is_verbose: bool) -> list[str]:
     lines = [f"  {printable(key)}" for key in shown]
     if len(shown) < len(result.keys):
         lines.append(f"  … and {len(result.keys) - len(shown):,} more (-v shows all)")
-    return [*lines, f"{what} would be deleted: amlctl store gc --yes"]
+    return [*lines, Message(f"{what} would be deleted: ", Command("store", "gc", "--yes"))]
 
 
 def verify_lines(result: VerifyResult, style: Style) -> list[str]:
@@ -173,6 +175,6 @@ def verify_lines(result: VerifyResult, style: Style) -> list[str]:
     if not result.damaged:
         return [f"{style.good('all well')}  {what}"]
     lines = [f"{style.bad('damaged')}  {count(len(result.damaged), 'file')} of {what}"]
-    mend = " ".join(printable(typed_dataset(dataset)) for dataset in result.to_repair)
+    repair = Command("sync", "--repair", *map(below_data_blobs, result.to_repair))
     told = [f"  {printable(path)}" for path in result.damaged]
-    return [*lines, *told, f"hint: amlctl sync --repair {mend}, where a good copy is on this machine"]
+    return [*lines, *told, Message("hint: ", repair, ", where a good copy is on this machine")]
