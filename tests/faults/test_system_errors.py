@@ -1,0 +1,48 @@
+"""A sample of `every_system_error`, which has the whole of it as a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.every_system_error import COMMANDS
+
+SAMPLE = 4
+SEED = int(os.environ.get("AMLCTL_TEST_SEED", "1"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_error_of_the_system_is_told_as_what_it_is(command: str) -> None:
+    options = ["--only", command, "--sample", str(SAMPLE), "--seed", str(SEED)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.every_system_error", *options],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{SAMPLE} points, 0 failed" in done.stdout
+
+
+def test_the_command_sees_a_failure(tmp_path: Path) -> None:
+    """A call that does not exist: the sample above would pass where nothing is injected."""
+    script = (
+        "import os; from tests.support.faulty_os import FaultyOs; import sys\n"
+        "faulty = FaultyOs(sys.argv[1], 2, 5); faulty.install()\n"
+        "open(sys.argv[1] + '/a', 'w').close()\n"
+        "open(sys.argv[1] + '/b', 'w').write('x')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "OSError: [Errno 5] Input/output error" in done.stderr
