@@ -28,9 +28,6 @@ from amlctl.core.events import (
 )
 from amlctl.core.run_state import is_final
 
-NOTEWORTHY_S = 2.0
-"""A retry that costs less time than this, waiting included, is shown with `-v` only."""
-
 
 class Reporter:
     """Callable with any event. `close` before a result or an error is printed."""
@@ -72,10 +69,10 @@ class Reporter:
     def _tell_wait(self, event: Retried | Unanswered) -> None:
         options = self._output.options
         if isinstance(event, Unanswered):
-            reason, wait_s = f"no answer for {event.waited_s:.0f} s, giving up", event.limit_s - event.waited_s
+            reason, wait_s = f"no answer for {event.waited_s:.0f} s, attempt ends", event.limit_s - event.waited_s
         else:
             reason, wait_s = f"{event.reason}, retry {event.attempt} of {event.most}", event.wait_s
-            if event.took_s + wait_s < NOTEWORTHY_S and not options.is_verbose:
+            if not event.is_noteworthy and not options.is_verbose:
                 return
         if options.is_quiet:
             return

@@ -44,6 +44,10 @@ class Warned(NamedTuple):
     message: str
 
 
+NOTEWORTHY_S = 2.0
+"""Seconds after which a person wonders what a command waits for."""
+
+
 class Retried(NamedTuple):
     """A request to the service `name` failed for `reason` after `took_s`, and is repeated in `wait_s`.
 
@@ -56,6 +60,11 @@ class Retried(NamedTuple):
     reason: str
     wait_s: float
     took_s: float
+
+    @property
+    def is_noteworthy(self) -> bool:
+        """Whether it costs enough time for a person to wonder."""
+        return self.took_s + self.wait_s >= NOTEWORTHY_S
 
 
 class Unanswered(NamedTuple):

@@ -120,7 +120,8 @@ class Wait:
     is_open_ended: bool = False
 
     def line(self, passed_s: float) -> str:
-        return f"{self.service}: {self.reason} in {max(self.wait_s - passed_s, 0):.0f} s"
+        left_s = max(self.wait_s - passed_s, 0)
+        return f"{self.service}: {self.reason} in {left_s:.{0 if left_s >= 1 else 1}f} s"
 
 
 class StageBoard:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
+from amlctl.core.events import EventSink, null_sink
 from amlctl.core.manifest import Manifest
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
@@ -49,15 +50,15 @@ def node_store(store: Store, state_dir: Path) -> DirectoryStore:
     return DirectoryStore(state_dir / "node-stores" / content_id(store.url.encode())[:16])
 
 
-def open_run_store(url: str, variables: MutableMapping[str, str]) -> Store:
+def open_run_store(url: str, variables: MutableMapping[str, str], tell: EventSink = null_sink) -> Store:
     """The store of a run, by its `url`, for its supervisor; a token that came with it goes from the variables, which
-    the script will get. Raises SettingsError."""
+    the script will get. `tell` gets an event for each repeated request. Raises SettingsError."""
     token = variables.pop(_TOKEN_VARIABLE, "")
     if url.startswith("/"):
         return DirectoryStore(Path(url))
     from amlctl.stores.azure_blob.store import open_blob_store  # not at the top: a list of runs needs none of it
 
-    return open_blob_store(f"{url}?{token}" if token else url, variables)
+    return open_blob_store(f"{url}?{token}" if token else url, variables, tell=tell)
 
 
 def credential_in(url: str | None) -> dict[str, str]:

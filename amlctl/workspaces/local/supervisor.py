@@ -19,7 +19,7 @@ from pathlib import Path
 from amlctl.config.conda_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import Event, Note
+from amlctl.core.events import Event, Note, Retried
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
@@ -58,7 +58,7 @@ class Supervisor:
     def __init__(self, settings: SupervisorSettings, run: str, record: RunRecord, wakeups: Wakeups) -> None:
         self._settings = settings
         self._places = RunPlaces(Path(settings.state_dir), run)
-        self._store = open_run_store(settings.store, os.environ)
+        self._store = open_run_store(settings.store, os.environ, self._tell)
         self._node = node_store(self._store, self._places.state_dir)
         self._record = record
         self._wakeups = wakeups
@@ -242,6 +242,9 @@ class Supervisor:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Note):
             say(self._places.log, event.message)
+        elif isinstance(event, Retried) and event.is_noteworthy:
+            retry = f"{event.reason}, retry {event.attempt} of {event.most} in {event.wait_s:.0f} s"
+            say(self._places.log, f"{event.name}: {retry}")
 
     def _look_for_signals(self, wait_s: float) -> None:
         if self._wakeups.wait(wait_s):
