@@ -8,6 +8,7 @@ import ssl
 
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import limit_error
+from amlctl.stores.azure_blob.response import NoAnswer
 
 
 class ProxyUnreachable(OSError):
@@ -54,7 +55,14 @@ def reason_of(error: Exception) -> str:
     return _what(error)
 
 
+def is_silence(error: Exception) -> bool:
+    """Whether the other side, or a proxy on the way to it, has said nothing for as long as it may take."""
+    return isinstance(error.__cause__ if isinstance(error, ProxyUnreachable) else error, TimeoutError)
+
+
 def _what(error: Exception) -> str:
+    if isinstance(error, TimeoutError) and not isinstance(error, NoAnswer):
+        return "timed out"
     if isinstance(error, http.client.RemoteDisconnected):
         return "the connection ended without an answer"
     if isinstance(error, http.client.IncompleteRead):

@@ -22,7 +22,7 @@ from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential
-from amlctl.stores.azure_blob.network_errors import is_lasting, not_blob_storage, reason_of, unreachable
+from amlctl.stores.azure_blob.network_errors import is_lasting, is_silence, not_blob_storage, reason_of, unreachable
 from amlctl.stores.azure_blob.refusals import reason_of_refusal, refusal, still_failing
 from amlctl.stores.azure_blob.response import answer_of, retry_after_s
 from amlctl.stores.azure_blob.retries import Retries
@@ -217,8 +217,7 @@ class BlobService:
                     answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated, begun)
             except (OSError, http.client.HTTPException) as error:
                 self._connections.check(begun)
-                is_silent = isinstance(error, TimeoutError)
-                if is_lasting(error) or not attempts.again(reason_of(error), is_silent=is_silent):
+                if is_lasting(error) or not attempts.again(reason_of(error), is_silent=is_silence(error)):
                     named_by = "storage account in the store's URL"
                     raise unreachable(self._address.host, error, named_by, attempts.so_far()) from error
             else:

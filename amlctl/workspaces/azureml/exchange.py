@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from amlctl.core.events import EventSink, Unanswered, null_sink
 from amlctl.stores.azure_blob.connections import Connections
-from amlctl.stores.azure_blob.network_errors import is_lasting, reason_of, unreachable
+from amlctl.stores.azure_blob.network_errors import is_lasting, is_silence, reason_of, unreachable
 from amlctl.stores.azure_blob.response import answer_of, retry_after_s
 from amlctl.stores.azure_blob.retries import Attempts, Retries
 
@@ -117,8 +117,7 @@ class Exchange:
             except _NoAnswerError as failure:
                 error = failure.error
                 may_repeat = not is_lasting(error) and (is_repeatable or not failure.was_sent)
-                is_silent = isinstance(error, TimeoutError)
-                if not may_repeat or not attempts.again(reason_of(error), is_silent=is_silent):
+                if not may_repeat or not attempts.again(reason_of(error), is_silent=is_silence(error)):
                     host = urlsplit(url).hostname or ""
                     raise unreachable(host, error, "workspace and its cloud", attempts.so_far()) from error
                 was_repeated = was_repeated or failure.was_sent
