@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from amlctl.cli.command_table import COMMANDS
 from amlctl.cli.global_options import GlobalOptions, hoist
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.lazy import CommandGroup, plain_help, spare_pydantic
-from amlctl.cli.output import Output, open_missing_streams, silence_stdout
+from amlctl.cli.output import Output, flush_streams, open_missing_streams, silence_stdout
 from amlctl.core.message import Command
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 
@@ -88,6 +89,7 @@ def main() -> None:
     signals.take_over()
     open_missing_streams()
     code = run(sys.argv[1:])
+    flush_streams()
     gc.freeze()  # else the interpreter looks through all that is left before it ends: 15 ms
     sys.exit(code)
 
@@ -150,8 +152,9 @@ def _report(error: BaseException, invocation: Invocation | None, arguments: Sequ
 def _as_ours(
     error: BaseException, invocation: Invocation | None, arguments: Sequence[str], *, is_verbose: bool
 ) -> AmlctlError:
-    if isinstance(error, (KeyboardInterrupt, typer.Abort, Interrupted)) or _is_of_a_lock(error):
-        signalled = signals.received()
+    signalled = signals.received()
+    is_terminal_gone = signalled is signal.SIGHUP and isinstance(error, OSError)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort, Interrupted)) or _is_of_a_lock(error) or is_terminal_gone:
         return Interrupted("interrupted" if signalled is None else f"ended by {signalled.name}")
     if isinstance(error, AmlctlError):
         return error

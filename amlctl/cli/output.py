@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from amlctl.cli.global_options import GlobalOptions
 from amlctl.cli.render.commands import Commands
@@ -97,4 +97,17 @@ def open_missing_streams() -> None:
 
 def silence_stdout() -> None:
     """What is still buffered for a reader that went away must not make the interpreter complain at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _silence(sys.stdout)
+
+
+def flush_streams() -> None:
+    """Before the interpreter does so at exit, and changes the exit code where a terminal was closed."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

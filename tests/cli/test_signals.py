@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import LIMIT_S, Cli
+from tests.cli.conftest import LIMIT_S, Cli, StartTerminal
 
 ENDLESS = """
 import time
@@ -141,3 +141,20 @@ def test_a_closed_terminal_does_not_end_a_run(project: Cli, following: subproces
     assert following.wait(LIMIT_S) == 129
     assert project.json("runs", "show", "@last")["status"] == "Running"
     assert project("cancel", "@last").code == 0
+
+
+def test_the_window_of_a_run_is_closed(project: Cli, terminal: StartTerminal) -> None:
+    project.write("pipeline/endless.py", ENDLESS)
+    screen = terminal(project.command("submit", "endless.py", "--env-from", "current"), project.cwd)
+    screen.wait_for("begun")
+    assert screen.hang_up() == 129
+    assert project.json("runs", "show", "@last")["status"] == "Running"
+    assert project("cancel", "@last").code == 0
+
+
+def test_the_window_of_a_sync_is_closed(large: Cli, terminal: StartTerminal) -> None:
+    """While progress is drawn there."""
+    screen = terminal(large.command("sync", "raw/d", "--bwlimit", "1MiB"), large.cwd)
+    screen.wait_for("send")
+    assert screen.hang_up() == 129
+    assert temporary_files(large.cwd) == []

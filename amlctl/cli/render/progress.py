@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock, Timer
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -173,7 +174,8 @@ class LiveProgress:
         if timer is not None:
             timer.cancel()
         if live is not None:
-            live.stop()
+            with suppress(OSError):  # a terminal that was closed
+                live.stop()
         self._board.clear()
 
 
