@@ -25,6 +25,7 @@ from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, CheckFailed, SettingsError
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import walk_files
@@ -80,7 +81,13 @@ def _tried(name: str, action: Callable[[], str]) -> Check:
     except AmlctlError as error:
         return _failed(name, error)
     except OSError as error:
-        return Check(name, False, str(error))
+        return _refused(name, error)
+
+
+def _refused(name: str, error: OSError) -> Check:
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    found = disk_error(error, place)
+    return Check(name, False, str(error)) if found is None else _failed(name, found)
 
 
 def _failed(name: str, error: AmlctlError) -> Check:
@@ -111,7 +118,7 @@ def _folders(project: Project) -> Check:
     try:
         return _placed(project, name)
     except OSError as error:
-        return Check(name, False, f"{error.filename}: {error.strerror}", "check the rights of that folder")
+        return _refused(name, error)
 
 
 def _placed(project: Project, name: str) -> Check:
