@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from amlctl.core.diff import Changes, diff, merge
+from amlctl.core.diff import Changes, diff
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
+from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.manifest import (
     FileEntry,
-    HeadValue,
     Manifest,
     Place,
     empty_manifest,
@@ -27,19 +27,21 @@ from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import Taker
-from amlctl.localfs.sync_state import Base
+from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.operations.dataset_state import (
     LocalState,
-    base_manifest,
+    agree,
+    begin,
     head_manifest,
     look_at,
 )
 from amlctl.operations.early_packs import EarlyPacks
 from amlctl.operations.mirror import arrived_files, delete_all, leftovers, refuse_shared_files, refuse_unfit_names
+from amlctl.operations.sync_merge import confirm_changes, merge_with_head
 from amlctl.operations.sync_result import SyncOptions, SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import Head, head_key, swap_head
+from amlctl.transfer.heads import Head, head_key, next_head, swap_head
 from amlctl.transfer.known import KnownContents, ensure_kept
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import write_manifest
@@ -80,16 +82,20 @@ class SyncAttempt:
         self._sink = sink
         self._looked = look_at(project, store, dataset, options.ignore, state, sink, is_repair=options.repair)
         self._scanned = self._looked.local()
-        if self._looked.base is None:
+        if self._looked.agreement == Agreement(None):
             self._tell_overlap()
         head = self._looked.head
         self._layout = options.layout_rules(None if head is None else head.layout)
         self._is_list_lost = False
-        self._under_way = PlainFilesUnderWay(project.state_dir, store.url, dataset)
+        self._project = project
         self._in_doubt = self._under_way.paths()
 
+    @property
+    def _under_way(self) -> PlainFilesUnderWay:
+        return PlainFilesUnderWay(self._project.state_dir, self._looked.store_key, self._dataset)
+
     def _tell_overlap(self) -> None:
-        for other in self._state.sync.bases(self._store.url):
+        for other in self._state.sync.datasets(self._looked.store_key):
             if f"{other}/".startswith(f"{self._dataset}/") or f"{self._dataset}/".startswith(f"{other}/"):
                 self._sink(Note(f"{self._dataset}: {other} is a dataset, too; what both hold is synced with each"))
 
@@ -98,9 +104,13 @@ class SyncAttempt:
         if unchanged is not None:
             return unchanged
         if self._looked.head is None:
-            ensure_format(self._store)
+            self._looked.know_store(ensure_format(self._store), self._state)
         with pack_sender(
-            self._store, self._state.sync, self._options.pack_size, replace=self._options.repair
+            self._store,
+            self._state.sync,
+            self._options.pack_size,
+            store_key=self._looked.store_key,
+            replace=self._options.repair,
         ) as sender:
             identified = self._identify(self._pack_early(sender))
             sender.finish()
@@ -111,7 +121,8 @@ class SyncAttempt:
             head, known = self._stored
             if self._is_list_lost:
                 known.distrust({entry.content_id for entry in local})
-            entries, taken = self._merge(local, head)
+            entries, taken = merge_with_head(self._store, self._looked, local, head, self._options, self._sink)
+            confirm_changes(self._store, self._looked, local, head, entries, self._options, self._sink)
             snapshot = identified.snapshot if entries is local else snapshot_id(entries)
             known_now = _also(known, sender)
             plan = plan_sync(entries, self._sure(head), self._layout, known_now, sent_bytes=sender.content_bytes)
@@ -123,9 +134,9 @@ class SyncAttempt:
             if present is not None and self._is_committed(present, snapshot, head, plan):
                 result = self._result(present.value, entries, head, plan, hashed)
             else:
-                result = self._commit(snapshot, head, plan, known, sender, hashed)
+                result = self._commit(snapshot, head, plan, known, sender, hashed, local if taken else None)
             self._under_way.end()
-        self._agree(local, taken, head, result)
+        self._agree(local, taken, head)
         result = replace(result, not_here=len(taken))
         if self._options.verify and not self._options.repair:
             manifest = head_manifest(self._store, self._dataset, self._looked.head)
@@ -144,7 +155,7 @@ class SyncAttempt:
         if unchanged is not None:
             return unchanged
         head, known = self._stored
-        entries, _ = self._merge(identified.entries, head)
+        entries, _ = merge_with_head(self._store, self._looked, identified.entries, head, self._options, self._sink)
         plan = plan_sync(entries, self._sure(head), self._layout, known)
         snapshot = snapshot_id(entries)
         self._touches_plain_files(snapshot, head, plan)
@@ -171,10 +182,10 @@ class SyncAttempt:
             if not self._options.repair or looked.head is None:
                 raise
             is_ours = looked.base is not None and looked.base.snapshot == looked.head.snapshot
-            if not is_ours and not self._options.ours:
+            if not is_ours and not self._options.force:
                 raise IntegrityError(
                     f"{error.message}; what the store had last was not what this machine has",
-                    hint="repair it where it was synced last, or add --ours: the store then gets what is here",
+                    hint="repair it where it was synced last, or add --force: the store then gets what is here",
                 ) from error
             self._sink(Warned(f"{self._dataset}: {error.message}; all is sent again from here"))
             self._is_list_lost = True
@@ -187,8 +198,9 @@ class SyncAttempt:
             return None
         if self._options.checksum or not self._may_skip(head):
             return None
-        if self._looked.base is None or self._looked.base.snapshot != head.snapshot:
-            self._state.sync.set_base(self._store.url, self._dataset, Base(head.snapshot, head.manifest_key))
+        base = self._looked.base
+        if base is None or base.snapshot != head.snapshot or not base.head:
+            agree(self._state, self._looked, self._store, head)
         return self._unchanged(head, settled.files, settled.size_bytes)
 
     def _same_contents(self, identified: Identified) -> SyncResult | None:
@@ -241,6 +253,7 @@ class SyncAttempt:
         has_grown = self._scanned.size_bytes - head.size_bytes >= _MUCH_BYTES
         return KnownContents(
             self._store,
+            self._looked.store_key,
             self._state.sync,
             self._layout,
             look_at_other_datasets=self._looked.head is None or has_grown,
@@ -271,26 +284,6 @@ class SyncAttempt:
         if self._layout.name == "auto" and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
             return None
         return EarlyPacks(sender, self._layout, lambda: self._stored)
-
-    def _merge(self, local: Sequence[FileEntry], head: Manifest) -> tuple[Sequence[FileEntry], Sequence[str]]:
-        """What the store shall hold, and the paths of it that are not what this machine has."""
-        looked = self._looked
-        if looked.head is None or self._options.ours:
-            return local, ()
-        if looked.base is not None and looked.base.snapshot == looked.head.snapshot:
-            return local, ()
-        base = base_manifest(self._store, looked, head)
-        merged = merge(base.entries, local, head.entries, prefer=self._options.prefer)
-        if merged.conflicts:
-            raise Conflict(
-                f"{count(len(merged.conflicts), 'file')} of {self._dataset} changed here and in the store",
-                hint=Message(
-                    Command("sync", "--ours", below_data_blobs(self._dataset)),
-                    " keeps yours, --theirs takes the store's",
-                ),
-                details=merged.conflicts,
-            )
-        return merged.entries, merged.taken_from_theirs
 
     def _leftovers(self, entries: Sequence[FileEntry], *, is_sure: bool) -> Sequence[str]:
         """Plain files that go if `delete` is asked for. Listed before anything is sent: so is the stop."""
@@ -343,7 +336,9 @@ class SyncAttempt:
         known: KnownContents,
         sender: PackSender,
         hashed: int,
+        ours: Sequence[FileEntry] | None,
     ) -> SyncResult:
+        """`ours`: what this machine has, where that is not what is committed."""
         store, dataset = self._store, self._dataset
         before = replace(head, pack_sizes={**known.pack_sizes, **head.pack_sizes})
         if plan.mirror_files:
@@ -367,6 +362,10 @@ class SyncAttempt:
         foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
         ensure_kept(store, foreign, written.found)
         self._lease.confirm()
+        looked = self._looked
+        base = Base(value.snapshot, value.manifest_key) if ours is None else self._only_here(ours, head)
+        tried = encode_head(next_head(store, value, looked.head), dataset)
+        begin(self._state, looked, store, Step.COMMIT, base._replace(head=tried))
         try:
             self._looked.head = swap_head(store, dataset, value, self._looked.head)
         except Conflict as error:
@@ -398,12 +397,13 @@ class SyncAttempt:
             manifest_key=value.manifest_key,
         )
 
-    def _agree(self, local: Sequence[FileEntry], taken: Sequence[str], head: Manifest, result: SyncResult) -> None:
+    def _agree(self, local: Sequence[FileEntry], taken: Sequence[str], head: Manifest) -> None:
         """Remember what both sides have in common now. What only the store has stays out of it, or the next
         sync would take its absence here for a deletion."""
-        if not taken:
-            base = Base(result.snapshot, result.manifest_key)
-        else:
+        committed = self._looked.head
+        assert committed is not None
+        base = None
+        if taken:
             self._sink(
                 Note(
                     Message(
@@ -412,10 +412,13 @@ class SyncAttempt:
                     )
                 )
             )
-            # Kept here alone: the store has no snapshot that is just this, and needs none.
-            ours = Manifest(self._dataset, head.layout, local, {}, {})
-            base = Base(ours.snapshot, "", encode_section(local, ours))
-        self._state.sync.set_base(self._store.url, self._dataset, base)
+            base = self._only_here(local, head)
+        agree(self._state, self._looked, self._store, committed, base=base)
+
+    def _only_here(self, local: Sequence[FileEntry], head: Manifest) -> Base:
+        """The store has no snapshot that is just this, and needs none."""
+        ours = Manifest(self._dataset, head.layout, local, {}, {})
+        return Base(ours.snapshot, "", encode_section(local, ours))
 
 
 def _also(known: KnownContents, sender: PackSender) -> Known:

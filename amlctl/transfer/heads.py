@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional
 
-from amlctl.core.manifest import HeadValue, dataset_folder, dataset_of_folder, encode_head, parse_head
+from amlctl.core.head import HeadValue, encode_head, parse_head
+from amlctl.core.manifest import dataset_folder, dataset_of_folder
 from amlctl.core.message import Command, Message
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError
 from amlctl.stores.contract import Store
 from amlctl.transfer.manifests import read_header
+from amlctl.transfer.store_format import ensure_format
 
 
 class Head(NamedTuple):
@@ -40,7 +42,7 @@ def read_head(store: Store, dataset: str) -> Optional[Head]:
     found = store.get_versioned(head_key(dataset))
     if found is None:
         return None
-    return Head(parse_head(found.data, dataset), found.version)
+    return Head(parse_head(found.data, dataset, dataset_folder(dataset)), found.version)
 
 
 def last_written(store: Store, dataset: str) -> Head:
@@ -64,14 +66,26 @@ def last_written(store: Store, dataset: str) -> Head:
 
 
 def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head]) -> Head:
-    """Raises Conflict where HEAD is not `expected` any more."""
-    version = store.swap(head_key(dataset), encode_head(value), expected=None if expected is None else expected.version)
+    """Commit `value` as the successor of `expected`. Raises Conflict where HEAD is not `expected` anymore."""
+    value = next_head(store, value, expected)
+    version = store.swap(
+        head_key(dataset), encode_head(value, dataset), expected=None if expected is None else expected.version
+    )
     return Head(value, version)
+
+
+def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadValue:
+    """`value` as it would be committed after `expected`. A HEAD of format 1 does not name the store: its `format.json`
+    is asked, and brought up to date."""
+    before = HeadValue("", "", "") if expected is None else expected.value
+    if not before.store_id:
+        before = before._replace(store_id=ensure_format(store))
+    return value.after(before)
 
 
 def read_head_value(store: Store, folder: str) -> HeadValue:
     """HEAD of a dataset that `list_datasets` has named. Raises NotFound, IntegrityError, SettingsError."""
-    return parse_head(store.get(f"{folder}/HEAD"), dataset_of_folder(folder))
+    return parse_head(store.get(f"{folder}/HEAD"), dataset_of_folder(folder), folder)
 
 
 def list_datasets(store: Store, below: str = "datasets/") -> list[str]:

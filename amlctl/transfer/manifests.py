@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import (
@@ -29,6 +29,17 @@ from amlctl.core.manifest import (
 from amlctl.errors import IntegrityError
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.stores.contract import Store
+
+
+class Reader(Protocol):
+    """Where manifest files are read from: a store, or copies of what one had."""
+
+    @property
+    def concurrency(self) -> int: ...
+
+    def get(self, key: str) -> bytes:
+        """Raises NotFound."""
+        ...
 
 
 class Written(NamedTuple):
@@ -67,7 +78,7 @@ def write_manifest(
         manifest.layout,
         files=len(manifest.entries),
         size_bytes=manifest.size_bytes,
-        created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         shards=names,
     )
     data = gzip_bytes(header.encode() + inline)
@@ -96,7 +107,7 @@ def _is_placed_alike(entries: Sequence[FileEntry], one: Manifest, other: Manifes
     return list(map(one.places.get, contents)) == list(map(other.places.get, contents))
 
 
-def read_manifest(store: Store, key: str) -> Manifest:
+def read_manifest(store: Reader, key: str) -> Manifest:
     """Raises NotFound, IntegrityError (damaged), SettingsError (newer format).
 
     The file's id is in its name and a shard's in its own: that they are right says that the entries are those of the
@@ -107,6 +118,8 @@ def read_manifest(store: Store, key: str) -> Manifest:
     folder, _, name = key.rpartition("/")
     if name != f"{header.snapshot}-{content_id(data)}.gz":
         raise _damaged(key, "its bytes are not those that its name tells")
+    if header.dataset != dataset_of_folder(folder):
+        raise _damaged(key, f"it is one of the dataset {header.dataset}")
     entries: list[FileEntry] = []
     places: dict[str, Place] = {}
     pack_sizes: dict[str, int] = {}
@@ -137,7 +150,7 @@ def read_manifest(store: Store, key: str) -> Manifest:
     )
 
 
-def read_header(store: Store, key: str) -> ManifestHeader:
+def read_header(store: Reader, key: str) -> ManifestHeader:
     """The first line alone, of a manifest whose shards are not wanted."""
     return decode_header(_unzip(store.get(key), key))[0]
 

@@ -7,7 +7,8 @@ from typing import Optional
 
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
-from amlctl.core.manifest import MIRROR, HeadValue, Manifest, empty_manifest
+from amlctl.core.head import HeadValue
+from amlctl.core.manifest import MIRROR, Manifest, empty_manifest
 from amlctl.core.message import Command
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
@@ -51,8 +52,8 @@ def make_newest(
             value = produced
             if has_moved or lease.is_held:
                 value = _beside(store, produced, head, base_key, source, lease)
-            if head is not None and value == head.value:
-                return value  # it was done before
+            if head is not None and value.manifest_key == head.manifest_key:
+                return head.value  # it was done before
             try:
                 return swap_head(store, dataset, value, head).value
             except Conflict:

@@ -166,7 +166,7 @@ def _prepare(folder: Path, tree: Tree, kind: str) -> tuple[Clones, Clone]:
     one.sync()
     for number in range(10):
         one.make({f"f{number}": b"%d" % number})
-        one.sync()
+        one.sync(yes=True)
     if kind == "unknown":
         # Nobody remembers what was sent: the same packs and objects are met when they are sent again.
         one = clones["two"]
