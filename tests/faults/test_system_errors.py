@@ -31,12 +31,11 @@ def test_each_error_of_the_system_is_told_as_what_it_is(command: str) -> None:
 
 
 def test_the_command_sees_a_failure(tmp_path: Path) -> None:
-    """A call that does not exist: the sample above would pass where nothing is injected."""
+    """The sample above would pass as well if nothing were injected."""
     script = (
-        "import os; from tests.support.faulty_os import FaultyOs; import sys\n"
-        "faulty = FaultyOs(sys.argv[1], 2, 5); faulty.install()\n"
-        "open(sys.argv[1] + '/a', 'w').close()\n"
-        "open(sys.argv[1] + '/b', 'w').write('x')\n"
+        "import os, sys; from tests.support.faulty_os import FaultyOs\n"
+        "FaultyOs(sys.argv[1], 1, 5).install()\n"
+        "os.mkdir(sys.argv[1] + '/a'); os.mkdir(sys.argv[1] + '/b')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
