@@ -5,6 +5,7 @@ Providers are imported here and nowhere else, each only when it is needed; so is
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -184,7 +185,9 @@ def open_store(
     elif "://" in url or _SLIP.match(url):
         raise _no_store(url, "is of no known kind", hint=_STORES)
     else:
-        folder = Path(url).expanduser()
+        folder = Path(os.path.expanduser(url))
+        if url[0] == "~" and not folder.is_absolute():
+            raise _no_store(url, "names a home folder that does not exist", hint="write the whole path")
     from amlctl.stores.directory import DirectoryStore
 
     store = DirectoryStore(project.root / folder)
@@ -216,10 +219,12 @@ def without_copies(store: Store) -> Store:
     return store.store if isinstance(store, CachedStore) else store
 
 
-def _user_file() -> Path:
+def _user_file() -> Path | None:
+    """None where it does not exist, or the home folder cannot be entered, or is not one."""
     from platformdirs import user_config_path
 
-    return user_config_path("amlctl") / "config.toml"
+    path = user_config_path("amlctl") / "config.toml"
+    return path if path.is_absolute() and os.path.exists(path) else None
 
 
 def _is_remote(url: str) -> bool:

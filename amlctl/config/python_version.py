@@ -34,6 +34,12 @@ def python_specifiers(wanted: str) -> SpecifierSet:
         ) from error
 
 
+def pinned_python(spec: EnvironmentSpec) -> tuple[int, int] | None:
+    """Major and minor version, where the environment file names just one."""
+    match = re.fullmatch(r"={0,2}(\d+)\.(\d+)(\.\d+|\.\*)*", spec.python)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
 def check_runtime_python(spec: EnvironmentSpec) -> None:
     """Raises SettingsError for an environment whose Python is surely too old for amlctl's runtime."""
     if spec.is_current or not spec.python:

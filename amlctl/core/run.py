@@ -154,13 +154,12 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds of `90`, `90s`, `15m`, `2h` or `1d`. Raises UsageError."""
+    """Seconds of `90s`, `15m`, `2h` or `1d`; a number alone could mean any of these. Raises UsageError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:
-        seconds = float(number) * unit
-    except ValueError:
+        seconds = float(text[:-1]) * units[text[-1:]]
+    except (ValueError, KeyError):
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"{text!r} is no duration", hint="for example 90s, 15m or 2h")
+        raise UsageError(f"Invalid duration {text!r}: a number with a unit is needed", hint="use 90s, 15m, 2h or 1d")
     return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,11 +85,18 @@ class Project:
             self.state_dir.mkdir(exist_ok=True)
             if not ignore_file.exists():
                 ignore_file.write_text("*\n", encoding="utf-8")
+            elif not self.is_state_writable():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise RightsError(
                 f"cannot write {self.state_dir}: {error.strerror}", hint="check who owns the project's folder"
             ) from error
         return self.state_dir
+
+    def is_state_writable(self) -> bool:
+        """Whether files can be made in `.amlctl/`, or it can be made itself."""
+        folder = self.state_dir if self.state_dir.is_dir() else self.root
+        return os.access(folder, os.W_OK | os.X_OK)
 
     def _readings(self, path: str, cwd: Path) -> Iterator[Optional[str]]:
         yield self._below_data_blobs(cwd / path)

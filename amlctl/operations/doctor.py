@@ -5,7 +5,6 @@ A check that cannot begin because an earlier one failed is left out: one cause, 
 
 from __future__ import annotations
 
-import os
 import platform
 import secrets
 import shutil
@@ -18,20 +17,18 @@ import amlctl
 from amlctl.config.compute_file import list_compute_files
 from amlctl.config.conda_file import read_environment
 from amlctl.core.check import Check
+from amlctl.core.code_size import large_code
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import null_sink
 from amlctl.core.settings import Settings
+from amlctl.core.wording import count, size
 from amlctl.errors import AmlctlError, CheckFailed, SettingsError
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import walk_files
-from amlctl.localfs.tool_variables import tool_variables
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
-
-BIG_FILE_BYTES = 50 << 20
-"""A file of `pipeline/` above this is hardly code; every submit has to look at it."""
 
 LEAST_FREE_BYTES = 1 << 30
 """Less free space than this is soon used up by an environment or by packs in the making."""
@@ -149,12 +146,7 @@ def _state_ignored(project: Project) -> Check:
 def _git_code(folder: Path, *arguments: str) -> int | None:
     try:
         done = subprocess.run(
-            ["git", *arguments],
-            cwd=folder,
-            env=tool_variables(os.environ),
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=_GIT_LIMIT_S,
+            ["git", *arguments], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=_GIT_LIMIT_S
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -166,14 +158,11 @@ def _code_message(project: Project) -> str:
         return "no scripts yet"
     files = list(walk_files(project.pipeline_dir, code_rules(project)))
     sizes = {path.relative_to(project.root).as_posix(): path.stat().st_size for path in files}
-    big = sorted((size, name) for name, size in sizes.items() if size > BIG_FILE_BYTES)
-    if big:
-        size, name = big[-1]
-        raise CheckFailed(
-            f"{name} has {size / 1e6:.0f} MB and would be sent with every run",
-            hint=f"move it to data_blobs/, or: echo '/{name}' >> .amlctlignore",
-        )
-    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {sum(sizes.values()) / 1e3:,.1f} kB"
+    large = large_code(sizes)
+    if large is not None:
+        lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
+        raise CheckFailed(large.message, hint=f"move it to data_blobs/, or: {lines}")
+    return f"{count(len(files), 'file')}, {size(sum(sizes.values()))}"
 
 
 def _disk(folder: Path) -> Check:

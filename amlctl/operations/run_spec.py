@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment
 from amlctl.operations.job_request import hide_command, read_job_request, told_at
 from amlctl.operations.submit_request import SubmitRequest
+from amlctl.operations.typed_options import check_typed
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key
 from amlctl.transfer.heads import read_head
@@ -113,6 +115,7 @@ def resolve(
 
     Raises UsageError, SettingsError, NotFound.
     """
+    check_typed(request, sink)
     ignore = code_rules(project)
     is_local = settings.workspace(workspace_name).compute == "local"
     plan = None
@@ -218,9 +221,12 @@ def _check_serverless_only(node: Mapping[str, Mapping[str, Any]], compute: str, 
 
 def _read_script(path: Path, shown: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with tokenize.open(path) as file:  # by its own coding line, if it has one
+            return file.read()
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})") from error
+        raise SettingsError(f"{shown} is not UTF-8 text (byte {error.start})") from error
+    except SyntaxError as error:
+        raise SettingsError(f"{shown} is not UTF-8 text: {error.msg}") from error
     except OSError as error:
         raise RightsError(f"cannot read {shown}: {error.strerror}") from error
 

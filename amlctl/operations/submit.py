@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
@@ -38,6 +39,8 @@ from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow, run_failure
 from amlctl.operations.repeat import FindRun, copy_from, run_to_repeat
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
+from amlctl.operations.script_check import check_syntax
+from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
 from amlctl.operations.sync import SyncOptions, dry_run, sync
 from amlctl.runtime.run_documents import save_record
@@ -243,7 +246,7 @@ def plan(
         dataset: dry_run(project, store, dataset, options, sink).to_json() for dataset in spec.to_sync
     }
     datasets.update({dataset: {"snapshot": pinned.snapshot} for dataset, pinned in spec.pinned.items()})
-    code = _collect_code(project, spec, sink) if spec.code is None else None
+    code = _collect_code(project, spec, sink, is_reading=True) if spec.code is None else None
     return SubmitPlan(
         spec,
         datasets,
@@ -347,8 +350,19 @@ def _resolve(
         earlier, origin = run_to_repeat(request.from_run, workspace, store, find_run)
     spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
     spec = with_present_assets(spec, workspace)
+    _check_code_apart(project, store, spec)
     workspace.check_environment(spec.environment, sink)
+    if spec.job is None and spec.code is None:
+        check_syntax((project.root / spec.script).read_bytes(), spec.script, workspace.python(spec.environment), sink)
     return spec, origin
+
+
+def _check_code_apart(project: Project, store: Store, spec: RunSpec) -> None:
+    """Raises UsageError: a store in the folder of the code would be sent with every run."""
+    folder = spec.code_dir or project.pipeline_dir
+    apart = (project.state_dir, project.data_blobs_dir, project.outputs_dir)
+    if spec.code is None and not any(Path(store.url).is_relative_to(one) for one in apart):
+        check_apart(store, folder, f"{folder.name}/")
 
 
 def _send_code(project: Project, workspace: Workspace, store: Store, spec: RunSpec, sink: EventSink) -> str:
@@ -362,10 +376,10 @@ def _send_code(project: Project, workspace: Workspace, store: Store, spec: RunSp
         return send_code(store, code, earlier=earlier, sink=sink).id
 
 
-def _collect_code(project: Project, spec: RunSpec, sink: EventSink) -> CodeFiles:
+def _collect_code(project: Project, spec: RunSpec, sink: EventSink, *, is_reading: bool = False) -> CodeFiles:
     if spec.code_dir is not None:
         return collect_code(spec.code_dir, code_rules_of(project, spec.code_dir), sink=sink)
-    with local_state(project, "amlctl submit", sink) as state:
+    with local_state(project, "amlctl submit", sink, is_reading=is_reading) as state:
         rules = code_rules(project)
         return collect_code(project.pipeline_dir, rules, cache=state.cache, sink=sink)
 

@@ -52,7 +52,7 @@ def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink:
     if not path.is_relative_to(project.data_blobs_dir):
         raise NotFound(f"{path} is outside of pipeline/ and data_blobs/", hint="nothing else is synced or sent")
     name = path.relative_to(project.data_blobs_dir).as_posix()
-    with local_state(project, "amlctl why", sink) as state:
+    with local_state(project, "amlctl why", sink, is_reading=True) as state:
         known = known_datasets(project, store, state)
     dataset = max((d for d in known if name == d or name.startswith(f"{d}/")), key=len, default="")
     root = project.dataset_path(dataset) if dataset else project.data_blobs_dir

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import amlctl
+from amlctl.core.code_size import large_code
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
+from amlctl.core.wording import size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.localfs.identify import identify
@@ -39,8 +41,6 @@ RUNTIME_MODULES = (
     "runtime",
 )
 """Files and folders of the package that go to a node."""
-_MANY_FILES = 2_000
-_MANY_BYTES = 50 << 20
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,10 @@ def collect_code(
     for entry in identify(scanned, cache, PIPELINE, sink=sink, subject=PIPELINE).entries:
         if not entry.path.endswith("/") and "__pycache__" not in entry.path:
             found.append((entry._replace(path=f"{PIPELINE}/{entry.path}"), pipeline / entry.path))
-    if len(found) > _MANY_FILES or sum(entry.size_bytes for entry, _ in found) > _MANY_BYTES:
-        sink(Warned(f"{PIPELINE}/ has {len(found)} files to ship: is data or an environment among them?"))
+    large = large_code({entry.path: entry.size_bytes for entry, _ in found})
+    if large is not None:
+        lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
+        sink(Warned(f"{PIPELINE}/: {large.message}. To leave it out: {lines}"))
     package = Path(amlctl.__file__).parent
     for module in RUNTIME_MODULES:
         root = package / module
@@ -150,7 +152,7 @@ def send_code(
                 raise
         store.put(index_key, index, replace=True)
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
-        sink(Note(f"code: {files}; {sent / 1000:.0f} kB sent, amlctl's runtime included"))
+        sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))
     return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
 
 

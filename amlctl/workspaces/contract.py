@@ -156,6 +156,10 @@ class Workspace(Protocol):
         """
         ...
 
+    def python(self, spec: EnvironmentSpec) -> Optional[tuple[int, int]]:
+        """Major and minor version of the Python that a run in that environment will have; None where not known."""
+        ...
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         """Make the environment, or find it. Raises SettingsError (cannot be made), ServiceUnavailable."""
         ...

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from amlctl.core.check import Check
+from amlctl.core.code_size import MANY_BYTES
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
-from amlctl.operations.doctor import BIG_FILE_BYTES, run_checks
+from amlctl.operations.doctor import run_checks
 from tests.support.bench import Bench
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 
@@ -70,7 +71,7 @@ def test_data_among_the_code_is_found(bench: Bench) -> None:
 
 def test_a_big_file_among_the_code_is_found(bench: Bench) -> None:
     path = bench.write("pipeline/model.bin")
-    os.truncate(path, BIG_FILE_BYTES + 1)
+    os.truncate(path, MANY_BYTES + 1)
     found = checks(bench)
     assert failed(found) == ["code"]
     assert "pipeline/model.bin" in found["code"].message

@@ -69,7 +69,8 @@ def test_a_gitignore_of_old_is_kept_and_what_it_lacks_is_told(tmp_path: Path) ->
     result = init(tmp_path)
     assert (tmp_path / ".gitignore").read_text() == "*.pyc\n/outputs/*\n"
     assert result.unignored == ["/data_blobs/"]
-    assert init(tmp_path / "new").unignored == init(tmp_path / "new").unignored == []
+    other = tmp_path.with_name(f"{tmp_path.name}-other")
+    assert init(other).unignored == init(other).unignored == []
 
 
 @pytest.mark.parametrize("name", ["pipeline", "data_blobs"])
@@ -141,3 +142,13 @@ def test_file_paths_finds_the_project_or_the_runs_folders(tmp_path: Path) -> Non
     assert run(AMLCTL_PIPELINE_DIR="/p", AMLCTL_DATA_BLOBS_DIR="/d", AMLCTL_OUTPUTS_DIR="/o") == [
         *("/p", "/d", "/d/raw", "/d/working", "/o")
     ]
+
+
+@pytest.mark.parametrize("below", ["pipeline", "data_blobs/working", "new/deeper"])
+def test_a_project_inside_another_one_is_refused(tmp_path: Path, below: str) -> None:
+    init(tmp_path)
+    with pytest.raises(UsageError, match="lies inside the project") as caught:
+        init(tmp_path / below)
+    assert str(tmp_path) in caught.value.message
+    assert not (tmp_path / below / ".amlctl.toml").exists()
+    assert init(tmp_path).created == []

@@ -148,11 +148,11 @@ def submit(
     call = invocation(ctx)
     wanted_datasets = (datasets or []) + (old_datasets or [])
     request = SubmitRequest(
-        script=script or old_script or "",
-        config=config or old_config,
+        script=_first(script, old_script) or "",
+        config=_first(config, old_config),
         datasets=tuple(wanted_datasets) or None,
         arguments=ctx.meta.get(_SCRIPT_ARGUMENTS, ()),
-        experiment=experiment or old_experiment,
+        experiment=_first(experiment, old_experiment),
         compute=compute,
         mode=mode,
         distribution=distribution,
@@ -201,6 +201,11 @@ def _tell(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
     if not call.is_json:
         call.output.error(failure)
     return failure.exit_code
+
+
+def _first(*values: str | None) -> str | None:
+    """The first that was typed, be it empty: that is an error of its own."""
+    return next((value for value in values if value is not None), None)
 
 
 def _said_yes(word: str | None) -> bool:

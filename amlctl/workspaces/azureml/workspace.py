@@ -112,6 +112,11 @@ class AzureMLWorkspace:
 
         check_environment(spec)
 
+    def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
+        from amlctl.config.python_version import pinned_python
+
+        return pinned_python(spec)
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.environment import Environments
 

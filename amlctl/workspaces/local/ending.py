@@ -58,7 +58,7 @@ class Ending:
 
 def failed(error: AmlctlError, *, kind: str = "") -> Ending:
     """The ending of a run whose script never came to run."""
-    return Ending(RunState.FAILED, error.exit_code, kind or error.kind, error.message, error.hint)
+    return Ending(RunState.FAILED, None, kind or error.kind, error.message, error.hint)
 
 
 def ending_of(return_code: int, failure: Mapping[str, Any] | None, *, who: str = "the script") -> Ending:

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import amlctl
 from amlctl.core.environment import OLDEST_PYTHON
@@ -38,8 +39,15 @@ print(json.dumps(found))
 """The folder of amlctl goes last and late: what the environment lacks must not be found there."""
 
 
-def what_is_wrong(home: Path, packages: Mapping[str, str], variables: Mapping[str, str]) -> str:
-    """Empty for an environment that can be used; `packages` are names with the version that is wanted, or empty."""
+class Found(NamedTuple):
+    """`wrong` is empty for an environment that can be used; `python` is its version."""
+
+    wrong: str
+    python: str = ""
+
+
+def ask_environment(home: Path, packages: Mapping[str, str], variables: Mapping[str, str]) -> Found:
+    """`packages` are names with the version that is wanted, or empty."""
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
     command = [str(python_of(home)), "-I", "-c", _PROGRAM, json.dumps(dict(packages)), shipped]
     try:
@@ -54,16 +62,16 @@ def what_is_wrong(home: Path, packages: Mapping[str, str], variables: Mapping[st
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"its Python cannot be started: {error}"
+        return Found(f"its Python cannot be started: {error}")
     try:
         found = json.loads(done.stdout.strip().splitlines()[-1])
         version = tuple(int(part) for part in found["python"].split("."))
         missing, failure = list(found["missing"]), str(found["error"])
     except (ValueError, LookupError, TypeError):
         told = done.stderr.strip().splitlines()
-        return f"its Python ended with exit code {done.returncode}{': ' + told[-1] if told else ''}"
+        return Found(f"its Python ended with exit code {done.returncode}{': ' + told[-1] if told else ''}")
     if version < OLDEST_PYTHON:
-        return f"it has Python {found['python']}; amlctl needs {'.'.join(map(str, OLDEST_PYTHON))} or newer"
+        return Found(f"it has Python {found['python']}; amlctl needs {'.'.join(map(str, OLDEST_PYTHON))} or newer")
     if missing:
-        return f"it does not have {', '.join(missing)}"
-    return f"amlctl's runtime cannot be imported: {failure}" if failure else ""
+        return Found(f"it does not have {', '.join(missing)}")
+    return Found(f"amlctl's runtime cannot be imported: {failure}" if failure else "", found["python"])

@@ -25,7 +25,7 @@ from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.tool_variables import tool_variables
 from amlctl.workspaces.contract import EnvironmentInfo
-from amlctl.workspaces.local.environment_check import what_is_wrong
+from amlctl.workspaces.local.environment_check import ask_environment
 from amlctl.workspaces.local.environment_mark import Mark, is_being_made, remove_leftovers
 from amlctl.workspaces.local.environments import (
     FOLDER_VARIABLE,
@@ -157,10 +157,10 @@ def _confirm(
     environments: Environments, spec: EnvironmentSpec, home: Path, tool: str, packages: dict[str, str]
 ) -> None:
     """Ask the environment what it has, and write down that it is ready. Raises SettingsError."""
-    wrong = what_is_wrong(home, packages, tool_variables(environments.variables))
-    if wrong:
+    found = ask_environment(home, packages, tool_variables(environments.variables))
+    if found.wrong:
         raise SettingsError(
-            f"the environment cannot be used: {wrong}",
+            f"the environment cannot be used: {found.wrong}",
             hint="amlctl doctor; pip's own settings are listed by: pip config list",
         )
     ready = {
@@ -168,6 +168,7 @@ def _confirm(
         "id": spec.id,
         "tool": tool,
         "folder": home.name,
+        "python": found.python,
         "packages": packages,
         "stamp": packages_stamp(home),
     }

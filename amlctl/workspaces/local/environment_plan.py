@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from amlctl.config.python_version import check_runtime_python
+from amlctl.config.python_version import check_runtime_python, pinned_python
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import SettingsError
@@ -39,6 +39,22 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
     settings = pip_settings(Path(command[0]), environments.variables)
     sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
     Pip(command, settings.variables, _keep_quiet, _go_on).resolve(spec)
+
+
+def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
+    """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
+    if spec.is_current:
+        return sys.version_info[:2]
+    told = environments.python_version(spec)
+    if not told:
+        if environments.conda()[0]:
+            return pinned_python(spec)
+        try:
+            told = find_python(spec.python, environments.variables).version
+        except SettingsError:
+            return None
+    major, minor = told.split(".")[:2]
+    return int(major), int(minor)
 
 
 def _pip_command(python: Python) -> list[str]:

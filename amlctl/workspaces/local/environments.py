@@ -57,6 +57,10 @@ class Environments:
         """The interpreter of an environment that is ready."""
         return Path(sys.executable) if spec.is_current else python_of(self.home(spec))
 
+    def python_version(self, spec: EnvironmentSpec) -> str:
+        """`3.11.7` of an environment that is ready; empty for others."""
+        return str((self._ready(spec) or {}).get("python", ""))
+
     def conda(self) -> tuple[str, str]:
         """Name and path of the conda-like tool that this machine has; empty without one."""
         for tool in CONDA_TOOLS:

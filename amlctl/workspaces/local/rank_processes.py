@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from amlctl.core.distribution import Rank
 from amlctl.runtime.node_processes import read_end
+from amlctl.runtime.unkept import has_started
 from amlctl.workspaces.local.places import RunPlaces
 
 HOST = "127.0.0.1"
@@ -50,6 +51,10 @@ class RankProcesses:
                 stderr=log,
                 process_group=0,
             )
+
+    def has_started(self) -> bool:
+        """Whether the runtime of any rank has come to its script."""
+        return any(has_started(self._places.node_folders(rank.node)) for rank in self._processes)
 
     def are_gone(self) -> bool:
         return all(process.poll() is not None for process in self._processes.values())

@@ -6,6 +6,7 @@ not final and a lock that is free mean that nobody looks after the run.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -48,7 +49,7 @@ def recover(places: RunPlaces, store: Store, clock: Clock) -> RunRecord | None:
             end_session(leader)
         has_run = RunState.RUNNING.value in record.times
         reason = _reason(leader, record)
-        ending = Ending(RunState.FAILED, _KILLED if has_run else 1, "supervisor", reason)
+        ending = Ending(RunState.FAILED, _KILLED if has_run else None, "supervisor", reason)
         try:
             return finish(places, store, record, ending, clock)
         except OSError as error:
@@ -69,7 +70,7 @@ def _load(places: RunPlaces, store: Store) -> RunRecord | None:
 def taken_over(places: RunPlaces) -> Iterator[bool]:
     """Hold the run's lock, if nobody who is alive looks after the run; says whether it is held."""
     try:
-        descriptor = os.open(places.lock, os.O_RDWR)
+        descriptor = _open_lock(places)
     except (FileNotFoundError, NotADirectoryError):
         yield False
         return
@@ -77,6 +78,15 @@ def taken_over(places: RunPlaces) -> Iterator[bool]:
         yield _lock(descriptor, places)
     finally:
         os.close(descriptor)
+
+
+def _open_lock(places: RunPlaces) -> int:
+    try:
+        return os.open(places.lock, os.O_RDWR)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return os.open(places.lock, os.O_RDONLY)  # who may only read the project sees how the run ended as well
 
 
 def is_abandoned(places: RunPlaces) -> bool:

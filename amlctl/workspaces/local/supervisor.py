@@ -63,6 +63,7 @@ class Supervisor:
         self._wakeups = wakeups
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._logs = SavedLogs(self._store, self._places, record)
+        self._has_started = False
         self._is_stop_signalled = False
         self._is_record_behind = False
 
@@ -106,7 +107,6 @@ class Supervisor:
         for node in range(self._record.instances):
             make_container(self._store, self._record.code, self._places.container_of(node))
             self._check_canceled()
-        self._reached(RunState.RUNNING)
         processes = RankProcesses(self._places)
         try:
             self._start_processes(processes, spec, slot)
@@ -168,6 +168,7 @@ class Supervisor:
             self._look_for_signals(self._settings.timing.poll_s)
             now = time.monotonic()
             if stopped is None:
+                self._look_for_start(processes)
                 if self._is_cancel_requested():
                     stopped = Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
@@ -192,11 +193,29 @@ class Supervisor:
         failure = failure or processes.first_failure()
         return_code = 0 if failure is None else failure.return_code
         if stopped is None:
+            self._look_for_start(processes)
+        if not processes.has_started():
+            return self._not_started(stopped, return_code)
+        if stopped is None:
             is_one_of_several = failure is not None and self._record.layout.world_size > 1
             who = f"the script of rank {failure.rank.number}" if failure and is_one_of_several else "the script"
             return ending_of(return_code, read_failure(self._node, self._record.run), who=who)
         exit_code = 128 - return_code if return_code < 0 else return_code
         return dataclasses.replace(stopped, exit_code=exit_code)
+
+    def _look_for_start(self, processes: RankProcesses) -> None:
+        """The run is Running from when its script is: until then its data is still brought."""
+        if not self._has_started and processes.has_started():
+            self._has_started = True
+            self._try_to_reach(RunState.RUNNING)
+
+    def _not_started(self, stopped: Ending | None, return_code: int) -> Ending:
+        """The ending of a run whose processes ended before there was a script; no exit code is one of a script."""
+        ending = stopped or ending_of(return_code, read_failure(self._node, self._record.run))
+        if ending.kind == "script" or ending.state is RunState.COMPLETED:
+            message = f"the run ended before its script was started (exit code {return_code})"
+            ending = Ending(RunState.FAILED, None, "runtime", message, is_told=True)
+        return dataclasses.replace(ending, exit_code=None)
 
     def _tell_failure(self, failure: RankFailure) -> None:
         """In the log that is shown by default, where the others' ends would be a riddle."""

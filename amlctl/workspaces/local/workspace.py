@@ -83,6 +83,11 @@ class LocalWorkspace:
 
         check_environment(self._environments, spec, sink)
 
+    def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
+        from amlctl.workspaces.local.environment_plan import python_version  # see `start`
+
+        return python_version(self._environments, spec)
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.local.environment_making import prepare_environment  # see `start`
 
