@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -43,18 +43,27 @@ def _link_into(root: Path, folder: Path, scanned: Scan) -> str:
     own = {found for found in map(_id, (root, *(root / area for area in _AREAS))) if found is not None}
     if not own:
         return ""
-    return next((path for path in sorted(_suspects(scanned)) if _id(folder / path) in own), "")
+    inside = {name for area in ("datasets", "mirror") for name in _names(root / area)}
+    return next((path for path in sorted(_suspects(scanned, inside)) if _id(folder / path) in own), "")
 
 
-def _suspects(scanned: Scan) -> Iterable[str]:
+def _suspects(scanned: Scan, inside: Collection[str]) -> Iterable[str]:
+    """`inside` are names of folders in the store's areas."""
     found = set()
     for one in scanned.folders:
         above, _, name = one.path.rpartition("/")
         if one.is_empty or name in _AREAS:
             found |= {one.path, above}
-        elif len(name) == 2:  # packs/ab, objects/ab
+        elif len(name) == 2 or name in inside:  # packs/ab, objects/ab, datasets/working
             found.add(above)
     return found - {""}
+
+
+def _names(folder: Path) -> Sequence[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return ()
 
 
 def _id(path: Path) -> Optional[Id]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.support.wheels import make_wheel
 def write(folder: Path, *entries: str, **files: str) -> Path:
     for name, text in files.items():
         (folder / f"{name}.txt").write_text(text)
-    list_of = "".join(f"  - {entry!r}\n" for entry in entries)
+    list_of = "".join(f"  - {json.dumps(entry)}\n" for entry in entries)
     (folder / "pptdaml.yaml").write_text(f"dependencies:\n- python>=3.9\n- pip:\n{list_of}")
     return folder / "pptdaml.yaml"
 
