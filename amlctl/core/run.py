@@ -161,5 +161,6 @@ def parse_duration_s(text: str) -> float:
     except (ValueError, KeyError):
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"Invalid duration {text!r}: a number with a unit is needed", hint="use 90s, 15m, 2h or 1d")
+        wanted = "expected a number above 0 with a unit"
+        raise UsageError(f"Invalid duration {text!r}: {wanted}", hint="use 90s, 15m, 2h or 1d")
     return seconds

@@ -26,7 +26,7 @@ from amlctl.core.wording import count, size
 from amlctl.errors import AmlctlError, CheckFailed, SettingsError
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
-from amlctl.localfs.script_lookup import walk_files
+from amlctl.localfs.scan import scan, unpack_rows
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
@@ -156,13 +156,18 @@ def _git_code(folder: Path, *arguments: str) -> int | None:
 def _code_message(project: Project) -> str:
     if not project.pipeline_dir.is_dir():
         return "no scripts yet"
-    files = list(walk_files(project.pipeline_dir, code_rules(project)))
-    sizes = {path.relative_to(project.root).as_posix(): path.stat().st_size for path in files}
+    scanned = scan(project.pipeline_dir, code_rules(project))
+    sizes = {
+        f"{project.pipeline_dir.name}/{folder.path}/{row.name}".replace("//", "/"): row.size_bytes
+        for folder in scanned.folders
+        if "__pycache__" not in folder.path
+        for row in unpack_rows(folder.rows)
+    }
     large = large_code(sizes)
     if large is not None:
         lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
         raise CheckFailed(large.message, hint=f"move it to data_blobs/, or: {lines}")
-    return f"{count(len(files), 'file')}, {size(sum(sizes.values()))}"
+    return f"{count(len(sizes), 'file')}, {size(sum(sizes.values()))}"
 
 
 def _disk(folder: Path) -> Check:

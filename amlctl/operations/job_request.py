@@ -184,7 +184,7 @@ def _environment(
     spec = parse_environment(job.environment, source)
     if is_local:
         sink(Note(f"the image {spec.image} is not used on this machine; the conda file is"))
-    return replace(spec, source=source), job.environment
+    return replace(spec, source=source, places={}), job.environment  # the text is not that of a file any more
 
 
 def _is_known_form(name: str) -> bool:

@@ -351,7 +351,8 @@ def _resolve(
     spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
     spec = with_present_assets(spec, workspace)
     _check_code_apart(project, store, spec)
-    workspace.check_environment(spec.environment, sink)
+    with told_at(spec.places.get("environment", "")):
+        workspace.check_environment(spec.environment, sink)
     if spec.job is None and spec.code is None:
         check_syntax((project.root / spec.script).read_bytes(), spec.script, workspace.python(spec.environment), sink)
     return spec, origin

@@ -131,7 +131,7 @@ def test_failed_pip_says_why_and_leaves_nothing_that_counts(tmp_path: Path) -> N
         SettingsError, match=r"packages cannot be installed: No matching distribution for torch"
     ) as caught:
         prepare_environment(here, spec, null_sink)
-    assert caught.value.details == ("ERROR: No matching distribution for torch",)
+    assert caught.value.details == ("Collecting torch", "ERROR: No matching distribution for torch")
     assert caught.value.hint
     assert not here.find(spec).is_ready
 

@@ -146,6 +146,10 @@ def submit(
 ) -> int:
     """Run a script the whole way: sync, code, environment, compute, run, log, outputs."""
     call = invocation(ctx)
+    if is_detached and is_fetching:
+        raise UsageError(
+            "--detach does not wait for the outputs that --fetch wants", hint="leave one out; later: amlctl fetch @last"
+        )
     wanted_datasets = (datasets or []) + (old_datasets or [])
     request = SubmitRequest(
         script=_first(script, old_script) or "",
@@ -220,6 +224,8 @@ def _variables(pairs: Sequence[str]) -> dict[str, str | None]:
     values: dict[str, str | None] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
+        if name in values:
+            raise UsageError(f"--env {name} was given twice", hint="give it once")
         values[name] = value if equals else None
     return values
 
@@ -229,6 +235,8 @@ def _tags(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise UsageError(f"--tag {pair!r} is no pair", hint="--tag NAME=VALUE")
+            raise UsageError(f"--tag {pair!r} is not a pair", hint="--tag NAME=VALUE")
+        if name in tags:
+            raise UsageError(f"--tag {name} was given twice", hint="give it once")
         tags[name] = value
     return tags

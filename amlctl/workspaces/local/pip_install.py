@@ -30,6 +30,8 @@ NETWORK_SIGNS = (
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXPLAINS = re.compile(r"ERROR: |\s+\S.* (?:depends on|requested|requires) |.*error: |.*Requires-Python")
+_OUR_LINE = re.compile(r"-r (/.*?/requirements[-0-9]*\.txt) \(line (\d+)\)")
+_FROM_OUR_LINE = re.compile(rf" \(from {_OUR_LINE.pattern}\)")
 _NO_OPTION = "no such option: --"
 _REASONS = 6
 """Lines of pip's own explanation that are shown."""
@@ -84,13 +86,19 @@ class Pip:
                     return {}
                 self._start(command, folder)
         except ToolFailed as failed:
-            raise pip_failure(spec, failed) from failed
+            readable = ToolFailed(failed.exit_code, [_with_requirement(line) for line in failed.last_lines])
+            raise pip_failure(spec, readable) from failed
         return {} if report is None else _reported(report)
 
     def _start(self, command: Sequence[str], folder: Path) -> None:
         try:
             run_tool(
-                command, variables=self.variables, cwd=folder, tell=self.tell, check=self.check, started=self.started
+                command,
+                variables=self.variables,
+                cwd=folder,
+                tell=lambda line: self.tell(_with_requirement(line)),
+                check=self.check,
+                started=self.started,
             )
         except OSError as error:
             raise SettingsError(f"the environment cannot be made: pip cannot be started: {error}") from error
@@ -132,6 +140,18 @@ def _written(spec: EnvironmentSpec, lines: Sequence[str], folder: Path, number: 
     return options
 
 
+def _with_requirement(line: str) -> str:
+    """What pip says of a line of our file, with the requirement that stands there."""
+
+    def requirement(match: re.Match[str]) -> str:
+        try:
+            return Path(match[1]).read_text(encoding="utf-8").splitlines()[int(match[2]) - 1]
+        except (OSError, IndexError):
+            return match[0]
+
+    return _OUR_LINE.sub(requirement, _FROM_OUR_LINE.sub("", line))
+
+
 def _reported(report: Path) -> dict[str, str]:
     """What pip says it has installed (https://pip.pypa.io/en/stable/reference/installation-report/)."""
     try:
@@ -154,11 +174,16 @@ def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
     reason = next((line for line in errors if not line.startswith(("No matching distribution", "ResolutionImp"))), "")
     reason = reason or (errors[-1] if errors else f"pip ended with exit code {failed.exit_code}")
     place = _place_of(spec, told)
-    explained = [line for line in failed.last_lines if _EXPLAINS.match(line)][:_REASONS]
+    said = (reason, "No matching distribution", "ResolutionImpossible")
+    explained = [
+        line
+        for line in failed.last_lines
+        if _EXPLAINS.match(line) and not line.strip().removeprefix("ERROR: ").startswith(said)
+    ][:_REASONS]
     return SettingsError(
         f"{place}: packages cannot be installed: {reason}" if place else f"packages cannot be installed: {reason}",
         hint=f"change that line{'' if place else ' of the environment file'}, then: amlctl env prepare",
-        details=explained or failed.last_lines,
+        details=explained if place else explained or failed.last_lines,
     )
 
 
