@@ -1,6 +1,6 @@
 """The process that looks after one run, from the queue to its final record.
 
-`python -m amlctl.workspaces.local.supervisor RUN SETTINGS`, started detached, as leader of a session, with the
+`python -m amlctl.workspaces.local.supervisor_program RUN SETTINGS`, started detached, as leader of a session, with the
 lock of the run and its ticket in the queue already held through inherited descriptors. It alone writes the run's
 record. Asked to cancel (a file, or SIGTERM) it ends the run in an orderly way; killed, it is `recovery`'s matter.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -298,7 +297,3 @@ def main(arguments: Sequence[str]) -> None:
             # Ours, not the user's; the lock is given up by ending, and the next reader sees a Failed run.
             say(places.log, "a fault of amlctl itself:\n" + traceback.format_exc())
             raise
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor"
+SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor_program"
 
 
 @dataclass(frozen=True)
