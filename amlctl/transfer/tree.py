@@ -151,7 +151,8 @@ def read_tree_index(store: Store, index_key: str) -> Optional[TreeIndex]:
         number = fields.number("format", least=1, most=FORMAT) if "format" in fields else 1
         if number > 1:
             fields.require_check()
-        files, pending = ([_file(one) for one in fields.array(name, ())] for name in ("files", "pending"))
+        rows = fields.array("files"), fields.array("pending", ())
+        files, pending = ([_file(one) for one in some] for some in rows)
     except NotFound:
         return None
     except ValueError as error:

@@ -267,7 +267,7 @@ def test_store(data: Cli) -> None:
 def test_a_place_without_a_store_is_no_empty_store(data: Cli, command: str) -> None:
     answer = data("store", command, "--store", "elsewhere")
     assert answer.code == 4
-    assert "there is no store at" in answer.err
+    assert "no store at" in answer.err
     assert not (data.cwd / "elsewhere").exists()
 
 
@@ -334,7 +334,7 @@ def test_what_would_hit_all_datasets_ends_the_sync_and_what_was_done_is_told(dat
     for name in ("y", "z"):
         data.write(f"data_blobs/working/{name}/f", name)
     data("sync", "working/x")
-    data.write(".amlctl/store/datasets/working/y/HEAD", '{"format": 2}')
+    data.write(".amlctl/store/datasets/working/y/HEAD", '{"format": 3}')
     answer = data("sync", "working/x", "working/y", "working/z", "--json")
     assert answer.code == 3
     document = answer.document
