@@ -337,13 +337,13 @@ def _without_list(run: str, why: str, stored: UnlistedOutputs) -> IntegrityError
     if not files:
         return IntegrityError(
             f"the list of outputs of run {run} is lost: {why}, and the store has none of its outputs",
-            hint=f"amlctl logs {run}",
+            hint=Command("logs", run),
         )
     names = [file.path for file in files]
     more = [f"and {len(names) - _DETAILS} more"] if len(names) > _DETAILS else []
     return IntegrityError(
         f"the list of outputs of run {run} is lost: {why}; the store still has {count(len(names), 'file')}",
-        hint=f"amlctl fetch --unlisted {run}",
+        hint=Command("fetch", "--unlisted", run),
         details=[*names[:_DETAILS], *more],
     )
 

@@ -51,8 +51,10 @@ def pull(
     """
     started = time.monotonic()
     requests = store.traffic.requests
-    purpose = f"amlctl sync --pull {dataset}"
-    with local_state(project, purpose, sink, is_reading=is_dry_run) as state, ended_by_interrupt(store):
+    with (
+        local_state(project, f"amlctl sync --pull {dataset}", sink, is_reading=is_dry_run) as state,
+        ended_by_interrupt(store),
+    ):
         looked = look_at(project, store, dataset, options.ignore, state, sink)
         if looked.head is None:
             raise NotFound(

@@ -17,7 +17,7 @@ from typing import Any
 from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import object_key, pack_key, repair_command
-from amlctl.core.message import Message
+from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.clock import passed_s
 from amlctl.operations.named_by_runs import heads_of_record, manifests_of_record, published_manifests, read_fields
@@ -206,7 +206,9 @@ def _published(store: Store, run: str) -> list[str]:
 
 def _unreadable(key: str, why: object, run: str) -> IntegrityError:
     """What it keeps is not known, so nothing may be deleted."""
-    return IntegrityError(f"{key} cannot be read: {why}", hint=f"amlctl runs delete {run}, then gc again")
+    return IntegrityError(
+        f"{key} cannot be read: {why}", hint=Message(Command("runs", "delete", run), ", then gc again")
+    )
 
 
 def _named_by_manifest(store: Store, key: str) -> set[str]:

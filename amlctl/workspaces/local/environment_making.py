@@ -172,7 +172,7 @@ def _confirm(
     if found.wrong:
         raise SettingsError(
             f"the environment cannot be used: {found.wrong}",
-            hint="amlctl doctor; pip's own settings are listed by: pip config list",
+            hint=Message(Command("doctor"), "; pip's own settings are listed by: pip config list"),
         )
     ready = {
         "format": READY_FORMAT,

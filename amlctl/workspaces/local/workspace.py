@@ -243,7 +243,7 @@ class LocalWorkspace:
                 raise
         else:
             if not record.is_final:
-                raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
+                raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
         _wait_for_supervisor(places)
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)

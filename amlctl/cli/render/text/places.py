@@ -180,7 +180,7 @@ def verify_lines(result: VerifyResult, style: Style) -> list[str]:
     if not result.damaged:
         return [f"{style.good('undamaged')}  {what}", *unchecked]
     lines = [f"{style.bad('damaged')}  {count(len(result.damages), 'value')}; {what} in all"]
-    told = [f"  {printable(line)}" for line in result.damaged]
+    told = [Message("  ", line) for line in result.damaged]
     hints = []
     if result.to_repair:
         repair = Command("sync", "--repair", *map(below_data_blobs, result.to_repair))
