@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -363,3 +366,25 @@ def test_a_file_in_the_place_of_the_local_state(folder: Cli) -> None:
     assert folder.json("runs") == {"runs": []}
     failed = [check["name"] for check in folder("doctor", "--json").document["checks"] if not check["ok"]]
     assert failed == ["local state", "store"]
+
+
+def test_a_dataset_named_like_a_command_stays_as_it_is(project: Cli, tmp_path: Path) -> None:
+    """Options of the call belong to the commands that a message names, and to nothing else in it."""
+    name = "my amlctl sync notes"
+    project.write(f"data_blobs/raw/{name}/a", "1")
+    options = ("--workspace", "local")
+    assert project("sync", f"raw/{name}", "--store", str(tmp_path / "s"), *options).code == 0
+    (project.cwd / f"data_blobs/raw/{name}/a").unlink()
+    pulled = project("sync", "--pull", f"raw/{name}", "--store", str(tmp_path / "s"), *options)
+    assert pulled.code == 0
+    assert f"raw/{name}: kept 1 local change" in pulled.err
+    typed = pulled.err.partition("not in the store: ")[2].strip()
+    assert shlex.split(typed)[:5] == ["amlctl", "--workspace", "local", "sync", "--store"]
+    assert shlex.split(typed)[-1] == f"data_blobs/raw/{name}"
+    again = subprocess.run(
+        shlex.split(typed.replace("amlctl", f"{shlex.quote(sys.executable)} -m amlctl", 1)),
+        cwd=project.cwd,
+        check=False,
+    )
+    assert again.returncode == 0
+    assert (project.cwd / f"data_blobs/raw/{name}/a").read_text() == "1"
