@@ -58,7 +58,7 @@ class FileReader:
         self._memory = memoryview(bytearray(64 << 10))
         self._can_look = can_look_for_writers()
         self.is_written_to = False
-        """Whether somebody had the last file open for writing, so that it may change without a new time."""
+        """Whether a process had the last file open for writing, so that it may change without a new time."""
 
     def read(self, full: str, path: str, seen: FileRow) -> tuple[FileRow, bytes, memoryview]:
         """The row and id of what was read, and the bytes where the file is small. Raises OSError, Conflict."""

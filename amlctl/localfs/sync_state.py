@@ -7,7 +7,7 @@
   name and used, and a renamed folder finds its bytes under the old name.
 
 Losing the file loses no data: a sync then asks the store, and may send some bytes a second time. A damaged one is
-made anew (see `database.py`).
+created again (see `database.py`).
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class DatasetState:
     def local(self) -> Scan:
         """Raises NotFound where the dataset is not on this machine."""
         if self.scanned is None:
-            here = "it is in the store" if self.head else "neither is it in the store"
+            here = "it is in the store" if self.head else "nor is it in the store"
             raise NotFound(
                 f"data_blobs/{self.dataset} is not on this machine; {here}",
                 hint=Command("sync", "--pull", below_data_blobs(self.dataset)) if self.head else "check the path",
