@@ -1,4 +1,4 @@
-"""Nightly: `python -m tests.simulator --orders 100000 --seed 1`. One line again: `--replay 'sync+gc:a3g0:g2!lost:pull'`."""
+"""Try many orders; or one of them again, with `--replay`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ def main(arguments: Sequence[str]) -> int:
     names = wanted.scenario or list(SCENARIOS)
     ends = time.monotonic() + wanted.seconds
     share = -(-wanted.orders // len(names))
-    jobs: list[Job] = [(name, share, wanted.seed, wanted.seconds * wanted.jobs / len(names), wanted.failures) for name in names]
+    jobs: list[Job] = [
+        (name, share, wanted.seed, wanted.seconds * wanted.jobs / len(names), wanted.failures) for name in names
+    ]
     started = time.monotonic()
     total = Tally()
-    if wanted.jobs == 1:
-        tallies = map(_explored, jobs)
-    else:
-        tallies = ProcessPoolExecutor(wanted.jobs).map(_explored, jobs)
+    tallies = map(_explored, jobs) if wanted.jobs == 1 else ProcessPoolExecutor(wanted.jobs).map(_explored, jobs)
     distinct = 0
     for name, tally in zip(names, tallies, strict=True):
         _print(name, tally)
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     print(
         f"\n{total.orders} orders ({distinct} distinct), {total.calls} calls, "
         f"faults: {_counted(total.faults)}; failed: {len(total.failures)}; "
-        f"{passed:.0f} s, {total.seconds:.0f} s of processor, {total.orders / max(total.seconds, 1e-9):.0f} orders a second"
+        f"{passed:.0f} s, {total.seconds:.0f} s of processor, {_rate(total)} orders a second"
     )
     print("lost: 0" if not total.failures else "see the replay lines above")
     return bool(total.failures)
@@ -94,12 +93,16 @@ def _replay(text: str) -> int:
 
 def _print(name: str, tally: Tally) -> None:
     print(
-        f"{name:28} {tally.orders:6} orders {tally.distinct:6} distinct {tally.orders / max(tally.seconds, 1e-9):5.0f}/s  "
+        f"{name:28} {tally.orders:6} orders {tally.distinct:6} distinct {_rate(tally):>5}/s  "
         f"{'FAILED' if tally.failures else 'right':6}  refusals: {_counted(tally.refusals)}",
         flush=True,
     )
     for outcome in tally.failures:
         print(f"    {outcome.problem}\n    python -m tests.simulator --replay '{outcome.order}'", flush=True)
+
+
+def _rate(tally: Tally) -> str:
+    return f"{tally.orders / max(tally.seconds, 1e-9):.0f}"
 
 
 def _counted(counter: Counter[str]) -> str:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from amlctl.core.content_id import content_id
-from amlctl.core.manifest import FileEntry, Manifest, dataset_of_folder, mirror_key, needs_no_bytes, object_key, pack_key
+from amlctl.core.manifest import (
+    FileEntry,
+    Manifest,
+    dataset_of_folder,
+    mirror_key,
+    needs_no_bytes,
+    object_key,
+    pack_key,
+)
 from amlctl.errors import AmlctlError
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.heads import read_head_value
@@ -15,6 +23,8 @@ from amlctl.transfer.manifests import read_manifest
 from amlctl.transfer.tree import read_index
 from tests.support.memory_store import MemoryStore
 from tests.support.trees import Tree
+
+_NOTHING: Mapping[str, Collection[bytes]] = {}
 
 
 class Broken(AssertionError):
@@ -26,7 +36,11 @@ def datasets(store: MemoryStore) -> list[str]:
     return [key[: -len("/HEAD")] for key in store.values if key.startswith("datasets/") and key.endswith("/HEAD")]
 
 
-def stored_tree(store: MemoryStore, manifest_key: str, what: str) -> Tree:
+Underway = Mapping[str, Collection[bytes]]
+"""By path, what a sync that has not come to its end may have made of the plain file of a mirror."""
+
+
+def stored_tree(store: MemoryStore, manifest_key: str, what: str, underway: Underway = _NOTHING) -> Tree:
     """What a manifest names, byte for byte. Raises Broken."""
     try:
         manifest = read_manifest(store, manifest_key)
@@ -34,22 +48,22 @@ def stored_tree(store: MemoryStore, manifest_key: str, what: str) -> Tree:
         raise Broken(f"{what}: its manifest {manifest_key} cannot be read: {error.message}") from error
     tree: Tree = {}
     for entry in manifest.entries:
-        tree[entry.path] = _bytes(store, manifest, entry, what)
+        tree[entry.path] = _bytes(store, manifest, entry, what, underway)
     return tree
 
 
-def head_tree(store: MemoryStore, folder: str) -> Tree:
+def head_tree(store: MemoryStore, folder: str, underway: Underway = _NOTHING) -> Tree:
     what = f"HEAD of {dataset_of_folder(folder)}"
     try:
         value = read_head_value(store, folder)
     except AmlctlError as error:
         raise Broken(f"{what} cannot be read: {error.message}") from error
-    return stored_tree(store, value.manifest_key, what)
+    return stored_tree(store, value.manifest_key, what, underway)
 
 
-def all_heads(store: MemoryStore) -> dict[str, Tree]:
+def all_heads(store: MemoryStore, underway: Underway = _NOTHING) -> dict[str, Tree]:
     """By dataset. Raises Broken where one of them is not whole."""
-    return {dataset_of_folder(folder): head_tree(store, folder) for folder in datasets(store)}
+    return {dataset_of_folder(folder): head_tree(store, folder, underway) for folder in datasets(store)}
 
 
 def runs_whole(store: MemoryStore, runs: Iterable[str]) -> None:
@@ -105,7 +119,7 @@ def _expect(store: MemoryStore, key: str, content: str, what: str) -> None:
         raise Broken(f"{what}: {key} has other bytes")
 
 
-def _bytes(store: MemoryStore, manifest: Manifest, entry: FileEntry, what: str) -> bytes:
+def _bytes(store: MemoryStore, manifest: Manifest, entry: FileEntry, what: str, underway: Underway) -> bytes:
     if needs_no_bytes(entry):
         return b""
     place = manifest.places.get(entry.content_id)
@@ -127,6 +141,8 @@ def _bytes(store: MemoryStore, manifest: Manifest, entry: FileEntry, what: str) 
                 data = zlib.decompress(data, -15)
             except zlib.error as error:
                 raise Broken(f"{what}: {entry.path} is damaged in the store ({key})") from error
+    if place.kind == "mirror" and data in underway.get(entry.path, ()):
+        return data
     if content_id(data) != entry.content_id or len(data) != entry.size_bytes:
         raise Broken(f"{what}: {entry.path} has other bytes in the store ({key})")
     return data

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.simulator.order import Order, Outcome, Stage
-from tests.simulator.scenarios import Scenario
+from tests.simulator.scenario import Scenario
 from tests.simulator.scheduler import KINDS, Fault, Schedule, Step
 
 
@@ -94,7 +94,7 @@ def _orders(scenario: Scenario, stage: Stage, tally: Tally, wanted: int, rng: ra
         one_by_one, preempted = one_by_one[: int(wanted * 0.35)], preempted[: int(wanted * 0.25)]
     yield from itertools.chain(one_by_one, preempted)
     calls = {name: max(sum(step.actor == name for step in trace) for _, trace in plain) for name in names}
-    while True:
+    while len(names) > 1:  # of one alone there are no more
         schedule = _drawn(names, calls, rng)
         fault = None
         if rng.random() < 0.6:

@@ -1,8 +1,8 @@
 """One actor runs at a time, from one call of the store to the next; a schedule says who makes the next call.
 
 A schedule is written as `a3b2a`: `a` makes three calls, `b` two, then `a` runs on as long as it can, then whoever is
-left, in the order in which they are given. An actor that waits (for a lock, or asleep) is passed over; where all sleep, time
-passes. A killed actor's thread stays where it is, so that nothing of it is cleaned up, until the world has ended.
+left, in the order in which they are given. An actor that waits (for a lock, or asleep) is passed over; where all sleep,
+time passes. A killed actor's thread stays where it is, so that nothing of it is cleaned up, until the world has ended.
 """
 
 from __future__ import annotations

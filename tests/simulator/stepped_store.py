@@ -14,9 +14,7 @@ from tests.support.memory_store import MemoryStore, whole
 class SteppedStore:
     """Satisfies `Store`."""
 
-    def __init__(
-        self, store: MemoryStore, scheduler: Scheduler, actor: Actor, swapped: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: MemoryStore, scheduler: Scheduler, actor: Actor, swapped: Callable[[str], None]) -> None:
         """`swapped` is told of each key that was swapped."""
         self._store = store
         self._swapped = swapped
@@ -55,7 +53,7 @@ class SteppedStore:
             self._store.check_key(key)
             if not replace and key in self._store.values:
                 return False
-            # `may_go_on` is asked with the effect: no service can do that, and none promises more than "shortly before".
+            # `may_go_on` is asked in the same step as the effect: the contract says "shortly before".
             return self._store.write(key, whole(body), replace=replace)
 
     def draft(self) -> Draft:

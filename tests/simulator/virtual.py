@@ -61,7 +61,7 @@ def host() -> Host:
 
 
 def set_host(new: Host) -> None:
-    global _host  # noqa: PLW0603
+    global _host
     _host = new
 
 

@@ -79,7 +79,7 @@ class World:
                 folder = folder.parent
 
     def tree(self, clone: str, dataset: str = DATASET) -> Tree:
-        """What stands in the dataset's folder; names that a killed command left, which no one is shown, are left out."""
+        """What is in the dataset's folder, without the temporary files of killed commands."""
         return {path: data for path, data in files_below(self.root(clone, dataset)) if _TEMPORARY not in path}
 
     def sync(self, clone: str, *, store: Store | None = None, dataset: str = DATASET, **options: Any) -> SyncResult:
