@@ -27,6 +27,7 @@ from amlctl.core.wording import typed_dataset
 from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 1
+"""Of manifest files. HEAD and `format.json` count their own."""
 ONE_FILE = "."
 SHARD_FROM = 32_768
 """Entries from which a manifest is written in shards; below, one file of a megabyte costs fewer requests."""
@@ -266,10 +267,10 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
 
 
 def check_format(number: object) -> None:
-    """Raises SettingsError where a store was written by a newer amlctl."""
+    """Raises SettingsError where a manifest was written by a newer amlctl."""
     if number != FORMAT:
         raise SettingsError(
-            f"the store has format {number!r}; this amlctl reads format {FORMAT}",
+            f"a manifest has format {number!r}; this amlctl reads format {FORMAT}",
             hint="pip install --upgrade amlctl",
         )
 
@@ -311,34 +312,6 @@ def needs_no_bytes(entry: FileEntry) -> bool:
     return entry.content_id == EMPTY or entry.path.endswith("/")
 
 
-class HeadValue(NamedTuple):
-    """What HEAD says: the latest snapshot, the file that lists it, and its layout."""
-
-    snapshot: str
-    manifest_key: str
-    layout: str
-
-
-def parse_head(data: bytes, dataset: str) -> HeadValue:
-    """Raises IntegrityError, SettingsError (a newer format)."""
-    try:
-        document = json.loads(data)
-        check_format(document.get("format"))
-        return HeadValue(str(document["snapshot"]), str(document["manifest"]), str(document["layout"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"HEAD of {dataset} cannot be read: {error}", hint=repair_command(dataset)) from error
-
-
 def repair_command(dataset: str) -> str:
     """What mends damage of the dataset in the store."""
     return f"amlctl sync --repair {typed_dataset(dataset)}"
-
-
-def encode_head(value: HeadValue) -> bytes:
-    document = {
-        "format": FORMAT,
-        "snapshot": value.snapshot,
-        "manifest": value.manifest_key,
-        "layout": value.layout,
-    }
-    return (json.dumps(document) + "\n").encode()

@@ -1,4 +1,9 @@
-"""Files that appear whole or not at all: written under a temporary name beside the target, then renamed."""
+"""Files that appear whole or not at all: written under a temporary name beside the target, then renamed.
+
+A temporary name says which process writes it: `.amlctl-tmp-<machine>-<process>-<start>-<number>`. What a killed process
+of this machine has left is removed by the next command that comes by (`remove_left_behind`); a file of a process that
+is alive is never removed, and one whose writer cannot be judged from here (another machine) only after a day.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,19 @@ import functools
 import itertools
 import json
 import os
+import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from amlctl.errors import SettingsError
+from amlctl.localfs.process_identity import ProcessIdentity, this_process
 
 TEMPORARY_PREFIX = ".amlctl-tmp-"
 """Begins every temporary name; whoever lists a folder skips these."""
-
-
 STALE_S = 24 * 3600.0
-"""Older than this, a temporary file belongs to a writer that was killed."""
+"""Seconds after which a temporary file of an unknown writer counts as left behind."""
+_OWNED = re.compile(r"([0-9a-f]{8})-([0-9]{1,10})-([0-9]{1,20})-[0-9]+")
 
 _counter = itertools.count()
 
@@ -30,25 +36,42 @@ def temporary_beside(path: Path) -> Path:
 
 def temporary_name() -> str:
     """A name that no other process and no other thread uses."""
-    return f"{TEMPORARY_PREFIX}{_process_token(os.getpid())}-{next(_counter)}"
+    return f"{_prefix(os.getpid())}{next(_counter)}"
 
 
 @functools.lru_cache(maxsize=1)
-def _process_token(process: int) -> str:
-    return os.urandom(8).hex()
+def _prefix(process: int) -> str:
+    writer = this_process()
+    return f"{TEMPORARY_PREFIX}{writer.machine}-{writer.process}-{writer.started}-"
 
 
-def remove_stale(folder: Path, older_than_s: float = STALE_S) -> int:
-    """Remove temporary files of killed writers from one folder; how many. A folder that is not there has none."""
+def writer_of(name: str) -> Optional[ProcessIdentity]:
+    """The process that made the temporary name; None where it does not say, as the partial files of downloads."""
+    found = _OWNED.fullmatch(name, len(TEMPORARY_PREFIX))
+    return None if found is None else ProcessIdentity(found[1], int(found[2]), int(found[3]))
+
+
+def remove_left_behind(folder: Path, older_than_s: float = STALE_S) -> int:
+    """Remove the temporary files of killed writers from one folder; how many. A missing folder has none.
+
+    `older_than_s` is the age of those whose writer cannot be judged from here.
+    """
     removed = 0
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(TEMPORARY_PREFIX):
-                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s:
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                    if _is_left_behind(entry, older_than_s):
                         os.unlink(entry.path)
                         removed += 1
     return removed
+
+
+def _is_left_behind(entry: os.DirEntry[str], older_than_s: float) -> bool:
+    writer = writer_of(entry.name)
+    if writer is not None and writer.machine == this_process().machine:
+        return writer.is_gone()
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -69,6 +92,16 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in the folder are on the disk. A file system that cannot do that is left alone."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path, document: object) -> None:

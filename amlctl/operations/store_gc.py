@@ -1,35 +1,37 @@
 """Delete from a store what nothing needs any more.
 
 Kept: everything that HEAD or one of the last ten snapshots of a dataset names, what existing runs name, and
-everything younger than a day (an upload may be under way). The order keeps out of the way of a sync that is
-reusing old content (see `transfer/known.py`): mark, then list what lives, then delete.
+everything younger than a day. The day is a courtesy to uploads that were cut off and will be resumed; what keeps those
+under way safe is the protocol of `transfer/gc_mark.py`: lease, fence, list, delete.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import dataset_of_folder, object_key, pack_key, repair_command
-from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.clock import passed_s
 from amlctl.operations.mirror import delete_all
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
-from amlctl.transfer.heads import read_head_value
+from amlctl.transfer.gc_mark import GC_MARK, GcLease
+from amlctl.transfer.heads import fence, read_head, read_head_value
 from amlctl.transfer.interrupt import ended_by_interrupt
-from amlctl.transfer.known import GC_MARK
 from amlctl.transfer.manifests import read_header, read_manifest
+from amlctl.transfer.store_format import ensure_format
 
 KEPT_SNAPSHOTS = 10
 """Snapshots of a dataset, HEAD included, that stay restorable."""
-STALE_MARK_S = 3600
-"""Seconds after which the mark of a gc that was killed counts for nothing."""
 YOUNG_S = 24 * 3600
-"""Seconds for which nothing is deleted: longer than any sync takes from its first byte to its HEAD."""
+"""Seconds for which nothing is deleted, so that an upload that was cut off need not be sent again."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +46,48 @@ class GcResult:
         return {"keys": list(self.keys), "bytes": self.bytes, "deleted": self.is_deleted}
 
 
-def gc(store: Store, *, delete: bool, now: datetime, sink: EventSink, young_s: float = YOUNG_S) -> GcResult:
-    """Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted."""
+def gc(
+    store: Store,
+    *,
+    delete: bool,
+    now: datetime,
+    sink: EventSink,
+    young_s: float = YOUNG_S,
+    clock: Callable[[], float] = passed_s,
+) -> GcResult:
+    """`clock`, in seconds, tells how long the lease of this gc still holds.
+
+    Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted; Conflict where
+    another gc is running, or another command has gone on without this one.
+    """
     if not delete:
         with ended_by_interrupt(store):
             return _dead(store, now, young_s, sink, is_deleted=False)
-    mark = {"started_at": now.astimezone(UTC).isoformat(timespec="seconds")}
-    data = (json.dumps(mark) + "\n").encode()
-    if not store.put(GC_MARK, data):
-        present = store.info(GC_MARK)
-        if present is not None and now.timestamp() - present.modified_at < STALE_MARK_S:
-            raise Conflict("another gc of this store is under way", hint="run it again when that one has ended")
-        store.put(GC_MARK, data, replace=True)
-    try:
-        with ended_by_interrupt(store):
-            result = _dead(store, now, young_s, sink, is_deleted=True)
-            delete_all(store, [key for key in result.keys if _is_code_index(key)])
-            delete_all(store, [key for key in result.keys if not _is_code_index(key)])
-            store.sweep(young_s)
-    finally:
-        store.delete(GC_MARK)
+    with GcLease(store, sink, clock=clock) as lease, ended_by_interrupt(store):
+        lease.take()
+        _fence(store, lease)
+        result = _dead(store, now, young_s, sink, is_deleted=True)
+        for rank in range(_RANKS):
+            keys = [key for key in result.keys if _rank(key) == rank]
+            delete_all(store, keys, may_delete=lease.check)
+        store.sweep(young_s)
     return result
+
+
+def _fence(store: Store, lease: GcLease) -> None:
+    """Before what is needed is listed: see `transfer/gc_mark.py`. Raises IntegrityError (a HEAD cannot be read)."""
+    folders = {
+        entry.key.rpartition("/")[0]
+        for entry in store.list("datasets/")
+        if entry.key.endswith("/HEAD") or _is_manifest(entry.key)
+    }
+    datasets = [dataset_of_folder(folder) for folder in sorted(folders)]
+    with ThreadPoolExecutor(store.concurrency) as pool:
+        heads = list(pool.map(lambda dataset: read_head(store, dataset), datasets))
+        lease.raise_above(max((head.value.gc for head in heads if head is not None), default=0))
+        store_id = ensure_format(store)
+        for _ in pool.map(lambda dataset: fence(store, dataset, lease.generation, store_id), datasets):
+            pass
 
 
 def _dead(store: Store, now: datetime, young_s: float, sink: EventSink, *, is_deleted: bool) -> GcResult:
@@ -89,8 +112,21 @@ def _is_collectable(key: str) -> bool:
 
 
 def _is_code_index(key: str) -> bool:
-    """Those go first: an index that is there has its files."""
     return key.startswith("code/") and key.count("/") == 1
+
+
+def _is_manifest(key: str) -> bool:
+    return key.startswith("datasets/") and key.endswith(".gz") and not key.rpartition("/")[0].endswith("/shards")
+
+
+_RANKS = 3
+
+
+def _rank(key: str) -> int:
+    """Order of deletion: what names others goes before them, so that an index or a manifest which is there is whole."""
+    if _is_code_index(key) or _is_manifest(key):
+        return 0
+    return 1 if key.startswith("datasets/") else 2
 
 
 def _code_folders(key: str) -> Iterable[str]:
@@ -109,8 +145,9 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
         if _is_code_index(entry.key) and entry.modified_at >= young_after:
             live.add(entry.key.removesuffix(".json") + "/")  # sent again not long ago: what it names is older
         elif entry.key.startswith("datasets/") and name == "HEAD":
-            heads.add(read_head_value(store, folder).manifest_key)
-        elif entry.key.startswith("datasets/") and name.endswith(".gz") and not folder.endswith("/shards"):
+            with suppress(NotFound):  # only a fence
+                heads.add(read_head_value(store, folder).manifest_key)
+        elif _is_manifest(entry.key):
             manifests.setdefault(folder, []).append(entry)
         elif entry.key.startswith("runs/") and name == "record.json":
             run_manifests, code = _named_by_run(store, entry.key)

@@ -37,15 +37,16 @@ from amlctl.operations.job_request import code_rules_of, told_at
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow, run_failure
 from amlctl.operations.repeat import FindRun, copy_from, run_to_repeat
+from amlctl.operations.run_kept import ensure_run_kept
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
 from amlctl.operations.sync import SyncOptions, dry_run, sync
 from amlctl.runtime.run_documents import save_record
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import CodeFiles, code_index_key, collect_code, send_code
+from amlctl.transfer.code import CodeFiles, collect_code, send_code
+from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.interrupt import ended_by_interrupt
-from amlctl.transfer.known import ensure_kept
 from amlctl.workspaces.contract import EnvironmentInfo, Workspace
 
 
@@ -55,10 +56,15 @@ def random_hex() -> str:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that everything is ready for; `secrets` are the variables whose value the record does not hold."""
+    """A run that everything is ready for; `secrets` are the variables whose value the record does not hold.
+
+    `watch` has noted the gc of before; `send_code` sends what the code snapshot lacks, if this machine has it.
+    """
 
     record: RunRecord
     secrets: Mapping[str, str]
+    watch: GcWatch
+    send_code: Callable[[], None] | None
 
 
 @dataclass(frozen=True)
@@ -201,8 +207,8 @@ def _start(
     save_record(store, record)
     try:
         sink(RunCreated(record.run))
-        # From now on gc keeps what the record names; one that looked before may be deleting it.
-        ensure_kept(store, {}, [code_index_key(record.code), *record.manifests.values()])
+        with ended_by_interrupt(store):
+            ensure_run_kept(store, prepared.watch, record, prepared.send_code)
         workspace.start(record, prepared.secrets)
     except Unconfirmed:
         raise
@@ -271,6 +277,8 @@ def prepare(
     spec, origin = _resolve(request, project, settings, workspace, store, sink, find_run)
     with told_at(spec.places.get("compute", "")):
         prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
+    watch = GcWatch(store, sink)
+    watch.note()
     snapshots = dict(spec.pinned)
     if spec.from_run is not None and origin.url != store.url:
         snapshots = dict(copy_from(origin, store, spec, project, sink))
@@ -280,7 +288,10 @@ def prepare(
         if done.added or done.modified or done.deleted:
             changes = f"{done.added:,} added, {done.modified:,} modified, {done.deleted:,} deleted"
             sink(Note(f"{dataset}: synced, {changes}; its newest snapshot is {done.snapshot[:12]} now"))
-    code = spec.code or _send_code(project, workspace, store, spec, sink)
+    files = _collect_code(project, spec, sink) if not spec.code else None
+    code = spec.code or ""
+    if files is not None:
+        code = _send_code(project, workspace, store, files, sink)
     now = clock()
     run = new_run_id(spec.name, now, random())
     record = RunRecord(
@@ -329,7 +340,12 @@ def prepare(
         outputs=f"{project.outputs_dir.name}/{run}",
     )
     record.reached(RunState.NOT_STARTED, now)
-    return PreparedRun(record, spec.secrets)
+
+    def send_again() -> None:
+        if files is not None:
+            send_code(store, files, is_sure=False, sink=sink)
+
+    return PreparedRun(record, spec.secrets, watch, None if files is None else send_again)
 
 
 def _resolve(
@@ -349,13 +365,12 @@ def _resolve(
     return with_present_assets(spec, workspace), origin
 
 
-def _send_code(project: Project, workspace: Workspace, store: Store, spec: RunSpec, sink: EventSink) -> str:
+def _send_code(project: Project, workspace: Workspace, store: Store, code: CodeFiles, sink: EventSink) -> str:
     def earlier() -> str | None:
         """That of the newest run there, as far as this machine has seen it: most files are still the same."""
         records = load_all(project.state_dir)
         return next((record.code for record in records if record.workspace == workspace.name and record.code), None)
 
-    code = _collect_code(project, spec, sink)
     with ended_by_interrupt(store):
         return send_code(store, code, earlier=earlier, sink=sink).id
 

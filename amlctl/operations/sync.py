@@ -15,7 +15,7 @@ from amlctl.core.events import EventSink, Note
 from amlctl.localfs.clock import passed_s
 from amlctl.localfs.project import Project
 from amlctl.operations.dataset_state import local_state
-from amlctl.operations.sync_attempt import HeadMoved, SyncAttempt
+from amlctl.operations.sync_attempt import ContentsLost, HeadMoved, SyncAttempt
 from amlctl.operations.sync_result import SyncOptions as SyncOptions
 from amlctl.operations.sync_result import SyncResult as SyncResult
 from amlctl.stores.contract import Store
@@ -46,11 +46,17 @@ def sync(
         MirrorLease(store, dataset, sink, clock=clock) as lease,
         local_state(project, f"amlctl sync {dataset}", sink) as state,
     ):
+        lost: set[str] = set()
         for attempt in range(_TRIES):
             try:
                 with ended_by_interrupt(store):
-                    result = SyncAttempt(project, store, dataset, options, state, lease, sink).run()
+                    result = SyncAttempt(project, store, dataset, options, state, lease, sink, lost=lost).run()
                 break
+            except ContentsLost as error:
+                if attempt == _TRIES - 1:
+                    raise error.told from error
+                lost.update(error.contents)
+                sink(Note(f"{dataset}: the store has lost some of what was reused or sent; sending it again"))
             except HeadMoved as moved:
                 if attempt == _TRIES - 1:
                     raise moved.told from moved

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from amlctl.core.diff import Changes, diff, merge
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
+from amlctl.core.head import HeadValue
 from amlctl.core.manifest import (
     FileEntry,
-    HeadValue,
     Manifest,
     Place,
     empty_manifest,
@@ -38,8 +38,10 @@ from amlctl.operations.mirror import arrived_files, delete_all, leftovers, refus
 from amlctl.operations.sync_result import SyncOptions, SyncResult
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
+from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import Head, head_key, swap_head
-from amlctl.transfer.known import KnownContents, ensure_kept
+from amlctl.transfer.kept import ValuesLost, ensure_kept
+from amlctl.transfer.known import KnownContents
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import write_manifest
 from amlctl.transfer.pack_sender import PackSender, pack_sender
@@ -48,6 +50,18 @@ from amlctl.transfer.store_format import ensure_format
 
 _MUCH_BYTES = 16 << 20
 """New bytes from which on other datasets are asked for their contents."""
+
+
+class ContentsLost(Exception):
+    """The store has lost some of what was about to be committed; `told` is for the user where planning again fails.
+
+    `contents` are to be sent again in any case.
+    """
+
+    def __init__(self, contents: Collection[str], told: Conflict) -> None:
+        super().__init__(told)
+        self.contents = contents
+        self.told = told
 
 
 class HeadMoved(Exception):
@@ -70,7 +84,13 @@ class SyncAttempt:
         state: LocalState,
         lease: MirrorLease,
         sink: EventSink,
+        *,
+        lost: Collection[str] = (),
     ) -> None:
+        """`lost` are contents that are sent again, whatever the store seems to have of them."""
+        self._lost = lost
+        self._replace = options.repair or bool(lost)
+        self._watch = GcWatch(store, sink)
         self._store = store
         self._dataset = dataset
         self._options = options
@@ -98,9 +118,7 @@ class SyncAttempt:
             return unchanged
         if self._looked.head is None:
             ensure_format(self._store)
-        with pack_sender(
-            self._store, self._state.sync, self._options.pack_size, replace=self._options.repair
-        ) as sender:
+        with pack_sender(self._store, self._state.sync, self._options.pack_size, replace=self._replace) as sender:
             identified = self._identify(self._pack_early(sender))
             sender.finish()
             unchanged = self._same_contents(identified)
@@ -155,8 +173,12 @@ class SyncAttempt:
     @cached_property
     def _stored(self) -> tuple[Manifest, KnownContents]:
         """What HEAD lists, and what else is known to be there: read when the first new content asks for it."""
+        self._watch.note()
         head = self._head()
         known = self._known(head)
+        if self._lost:
+            known.distrust(self._lost)
+            head = without(head, self._lost)
         if self._options.repair:
             head = self._distrust_damaged(head, known)
         return head, known
@@ -265,7 +287,7 @@ class SyncAttempt:
         be what the plan says: HEAD is where we left it, so no merge can come between."""
         base = None if self._looked.base is None else self._looked.base.snapshot
         is_ours = base == (None if self._looked.head is None else self._looked.head.snapshot)
-        if not is_ours or self._layout.name == "mirror" or self._options.repair:
+        if not is_ours or self._layout.name == "mirror" or self._replace:
             return None
         if self._layout.name == "auto" and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
             return None
@@ -352,7 +374,7 @@ class SyncAttempt:
             sender,
             dataset=dataset,
             max_workers=self._options.file_workers(self._store),
-            replace=self._options.repair,
+            replace=self._replace,
             may_replace=self._lease.check,
             sink=self._sink,
         )
@@ -360,11 +382,15 @@ class SyncAttempt:
         written = write_manifest(store, manifest, before=head, replace=self._options.repair)
         value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
-        foreign = {c: p for c, p in places.items() if c not in head.places and c not in sent_now}
-        ensure_kept(store, foreign, written.found)
-        self._lease.confirm()
+        foreign = [content for content in places if content not in head.places and content not in sent_now]
         try:
-            self._looked.head = swap_head(store, dataset, value, self._looked.head)
+            ensure_kept(store, self._watch, manifest, written, reused=foreign, sent=sent_now)
+        except ValuesLost as error:
+            raise ContentsLost(error.contents(places), error.told) from error
+        self._lease.confirm()
+        generation = self._watch.generation
+        try:
+            self._looked.head = swap_head(store, dataset, value, self._looked.head, generation=generation)
         except Conflict as error:
             raise HeadMoved(error) from error
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -92,10 +92,8 @@ def _bad_large(
     return [entry], [] if found == entry.content_id else [entry]
 
 
-def without(manifest: Manifest, bad: dict[str, FileEntry]) -> Manifest:
+def without(manifest: Manifest, bad: Container[str]) -> Manifest:
     """The manifest as if the store did not have these contents."""
-    if not bad:
-        return manifest
     return replace(manifest, places={c: p for c, p in manifest.places.items() if c not in bad}, shards={})
 
 

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from amlctl.core.events import null_sink
 from amlctl.core.hidden_values import filled, filled_yaml, hidden_in
 from amlctl.core.run import RunRecord
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import count, typed_dataset
-from amlctl.errors import AmlctlError, NotFound
+from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
 from amlctl.runtime.node_rank import NodeRank
@@ -20,11 +21,13 @@ from amlctl.runtime.once import once
 from amlctl.runtime.run_keys import attempt_key, outputs_index_key, outputs_prefix, published_key
 from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
+from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.materialise import materialise
-from amlctl.transfer.publish import publish
+from amlctl.transfer.publish import Published, are_kept, publish
 from amlctl.transfer.tree import TreeSaver, read_index, restore_tree
 
 Log = Callable[[str], None]
+_PUBLISH_TRIES = 4
 
 
 def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
@@ -148,26 +151,39 @@ class OutputsSaver:
 def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
     """Bytes and manifest of every dataset that the run was to produce. Raises NotFound, Conflict, RightsError."""
     _place_ignore_files(record, folders)
-    published: dict[str, dict[str, object]] = {}
-    for dataset in record.produces:
-        source = folders.data_blobs_dir / dataset
-        if not source.exists():
-            raise NotFound(
-                f"the script was to produce the dataset {dataset}, but wrote nothing to data_blobs/{dataset}",
-                hint="write below data_blobs_dir() of file_paths, or leave --produces out",
-            )
-        result = publish(
-            store,
-            source,
-            dataset,
-            base_key=record.heads.get(dataset),
-            layout=_layout(record),
-            rules=_rules(record, folders, source),
-        )
-        published[dataset] = {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
-        log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
-    if published:
+    for _ in range(_PUBLISH_TRIES if record.produces else 0):
+        watch = GcWatch(store, null_sink, may_take_over=False)
+        watch.note()
+        results = {dataset: _publish_one(store, record, folders, dataset, log) for dataset in record.produces}
+        published = {
+            dataset: {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
+            for dataset, result in results.items()
+        }
         store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
+        if are_kept(store, watch, list(results.values())):
+            return
+        log("a gc of the store has deleted some of what was published: sending it again")
+    if record.produces:
+        raise Conflict("a gc of the store deletes what the run has published again and again", hint="run it again")
+
+
+def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset: str, log: Log) -> Published:
+    source = folders.data_blobs_dir / dataset
+    if not source.exists():
+        raise NotFound(
+            f"the script was to produce the dataset {dataset}, but wrote nothing to data_blobs/{dataset}",
+            hint="write below data_blobs_dir() of file_paths, or leave --produces out",
+        )
+    result = publish(
+        store,
+        source,
+        dataset,
+        base_key=record.heads.get(dataset),
+        layout=_layout(record),
+        rules=_rules(record, folders, source),
+    )
+    log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
+    return result
 
 
 def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:

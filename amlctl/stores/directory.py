@@ -1,8 +1,12 @@
 """A folder as the store: one file a key.
 
 Values appear by hard link or rename of a finished temporary file. Packs and objects are immutable and
-read-only (0444). Data is not fsynced: after a power cut, not after a killed process, a value may be damaged;
-every reader verifies content ids, and `sync --repair` sends damaged bytes again.
+read-only (0444). HEADs, manifests, packs and objects are on the disk (fsync) before they appear, unless the store was
+opened without that; other values may be damaged by a power cut, not by a killed process. Every reader verifies
+content ids, and `sync --repair` sends damaged bytes again.
+
+Temporary files stand in the folders at the top of the store, so that the first write of each command can remove what
+killed writers have left there without a walk through the whole store.
 """
 
 from __future__ import annotations
@@ -20,7 +24,13 @@ import xxhash
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_stale, temporary_beside, temporary_name, write_bytes
+from amlctl.localfs.atomic import (
+    TEMPORARY_PREFIX,
+    remove_left_behind,
+    sync_folder,
+    temporary_beside,
+    temporary_name,
+)
 from amlctl.localfs.disk_errors import FULL, disk_error
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
 
@@ -28,14 +38,21 @@ _LOCK_NAME = ".amlctl-lock"
 _BUFFERS_AT_ONCE = 512
 """Half of what Linux and macOS take in one call (IOV_MAX)."""
 _READ_ONLY_PREFIXES = ("packs/", "objects/")
+_SYNCED_PREFIXES = ("packs/", "objects/", "datasets/")
+_TOP_FOLDERS = ("packs", "objects", "datasets", "mirror", "code", "runs", "gc")
+_NAME_BYTES = 255
+"""Longest name in a folder on every common file system."""
 
 
 class DirectoryStore:
     """Thread-safe; several processes may use the same folder. `traffic.requests` counts calls."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, is_synced: bool = True) -> None:
+        """`is_synced`: what HEAD relies on survives a power cut."""
         self._root = root.absolute()
         self._traffic = Traffic()
+        self._is_synced = is_synced
+        self._is_swept = False
 
     @property
     def url(self) -> str:
@@ -50,7 +67,12 @@ class DirectoryStore:
         return 8
 
     def check_key(self, key: str) -> None:
-        self._path(key)
+        for part in self._path(key).relative_to(self._root).parts:
+            if len(os.fsencode(part)) > _NAME_BYTES:
+                raise SettingsError(
+                    f"the store {self.url} cannot hold {key}: a name in a folder has at most {_NAME_BYTES} bytes",
+                    hint="use a shorter name",
+                )
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         with self.translated(key):
@@ -98,7 +120,7 @@ class DirectoryStore:
         with self.translated(key):
             if not replace and path.exists():
                 return False
-            draft = _FileDraft(self, temporary_beside(path))
+            draft = _FileDraft(self, self._temporary(key))
             try:
                 draft.write(body)
                 return draft.finish(key, replace=replace)
@@ -106,8 +128,7 @@ class DirectoryStore:
                 draft.drop()
 
     def draft(self) -> Draft:
-        # Among the packs, which may lie on a disk of their own.
-        return _FileDraft(self, self._root / "packs" / temporary_name())
+        return _FileDraft(self, self._temporary("packs/"))
 
     def adopt(self, key: str, temporary: Path, size_bytes: int, *, replace: bool) -> bool:
         """A finished file of this folder becomes the value."""
@@ -118,8 +139,26 @@ class DirectoryStore:
             except FileNotFoundError:
                 _make(path.parent)
                 is_new = _appear(temporary, path, replace)
+        if self.is_synced(key):
+            sync_folder(path.parent)
         self._traffic.add(requests=0, sent_bytes=size_bytes)
         return is_new
+
+    def is_synced(self, key: str) -> bool:
+        return self._is_synced and key.startswith(_SYNCED_PREFIXES) and not key.endswith(".lease")
+
+    def remove_left_behind(self) -> None:
+        """Once, before the first write: temporary files of writers that were killed."""
+        if not self._is_swept:
+            self._is_swept = True
+            for folder in (self._root, *(self._root / name for name in _TOP_FOLDERS)):
+                with suppress(OSError):
+                    remove_left_behind(folder)
+
+    def _temporary(self, key: str) -> Path:
+        """In the folder at the top, which may be a link to another disk."""
+        top, is_inside, _ = key.partition("/")
+        return (self._root / top if is_inside else self._root) / temporary_name()
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         path = self._path(key)
@@ -131,8 +170,12 @@ class DirectoryStore:
                 present = None
             if present != expected:
                 raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
-            write_bytes(path, data)
-        self._traffic.add(requests=0, sent_bytes=len(data))
+            draft = _FileDraft(self, self._temporary(key))
+            try:
+                draft.write(data)
+                draft.finish(key, replace=True)
+            finally:
+                draft.drop()
         return _version(data)
 
     def info(self, key: str) -> Optional[Entry]:
@@ -181,7 +224,7 @@ class DirectoryStore:
 
     def sweep(self, older_than_s: float) -> int:
         with self.translated(""):
-            return sum(remove_stale(Path(folder), older_than_s) for folder, _, _ in os.walk(self._root))
+            return sum(remove_left_behind(Path(folder), older_than_s) for folder, _, _ in os.walk(self._root))
 
     def local_path(self, key: str) -> Optional[Path]:
         path = self._path(key)
@@ -245,6 +288,7 @@ class _FileDraft:
     def write(self, body: Body) -> None:
         """Raises OSError."""
         if self._descriptor < 0:
+            self._store.remove_left_behind()
             self._descriptor = _create(self._temporary)
         if isinstance(body, FileBody):
             _copy_checked(body, self._descriptor)
@@ -256,6 +300,8 @@ class _FileDraft:
             with self._store.translated(key):
                 os.fchmod(self._descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
                 size_bytes = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+                if self._store.is_synced(key):
+                    os.fsync(self._descriptor)
                 self._close()  # before it appears: a share may tell only now that it has no room
             return self._store.adopt(key, self._temporary, size_bytes, replace=replace)
         finally:
@@ -309,6 +355,21 @@ def _copy_checked(body: FileBody, descriptor: int) -> None:
 
 
 def _appear(temporary: Path, path: Path, replace: bool) -> bool:
+    try:
+        return _appear_on_one_disk(temporary, path, replace)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    # A folder further down is a link to another disk.
+    beside = temporary_beside(path)
+    try:
+        shutil.copy(temporary, beside)
+        return _appear_on_one_disk(beside, path, replace)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _appear_on_one_disk(temporary: Path, path: Path, replace: bool) -> bool:
     if replace:
         temporary.replace(path)
         return True

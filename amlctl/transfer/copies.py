@@ -8,17 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from amlctl.core.manifest import OBJECT, Manifest, Place, mirror_key, needs_no_bytes, object_key, pack_key
-from amlctl.errors import IntegrityError, NotFound
+from amlctl.core.events import null_sink
+from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, object_key, pack_key
+from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
 from amlctl.stores.contract import FileBody, Store
 from amlctl.transfer.code import code_index_key, code_prefix
-from amlctl.transfer.known import ensure_kept
-from amlctl.transfer.manifests import read_header, read_manifest, write_manifest
+from amlctl.transfer.gc_mark import GcWatch
+from amlctl.transfer.kept import ValuesLost, ensure_kept
+from amlctl.transfer.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.transfer.partial import downloaded
 from amlctl.transfer.store_format import ensure_format
 from amlctl.transfer.tree import read_index
 
+_TRIES = 4
+"""Times that what a gc has deleted in the meantime is copied."""
 _AT_A_TIME = 4
 """Values of a snapshot, which are large, and shards of a manifest."""
 
@@ -72,8 +76,20 @@ def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: P
     if target.info(manifest_key) is not None:
         return manifest_key
     ensure_format(target)
+    told = Conflict("")
+    for _ in range(_TRIES):
+        try:
+            return _copy_snapshot(source, target, manifest_key, scratch)
+        except ValuesLost as error:
+            told = error.told
+    raise told
+
+
+def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Path) -> str:
+    """Raises ValuesLost where a gc of `target` has deleted some of it meanwhile."""
+    watch = GcWatch(target, null_sink)
+    watch.note()
     manifest = read_manifest(source, manifest_key)
-    reused: dict[str, Place] = {}
     with tempfile.TemporaryDirectory(prefix="copy-", dir=scratch) as folder:
 
         def copy(item: tuple[str, Value]) -> None:
@@ -83,22 +99,19 @@ def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: P
             there = target.info(to)
             if there is None or there.size_bytes != value.size_bytes:
                 _copy_value(source, target, key, to, value, Path(folder))
-            else:
-                place = OBJECT if is_plain or key.startswith("objects/") else Place("pack", value.content_id)
-                reused[value.content_id] = place
 
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             for _ in pool.map(copy, values_of(manifest).items()):
                 pass
-    found: Sequence[str] = ()
     if any(place.kind == "mirror" for place in manifest.places.values()):
         places = {content: OBJECT if place.kind == "mirror" else place for content, place in manifest.places.items()}
-        written = write_manifest(target, replace(manifest, places=places, shards={}))
-        manifest_key, found = written.key, written.found
+        manifest = replace(manifest, places=places, shards={})
+        written = write_manifest(target, manifest)
     else:
         copy_manifest(source, target, manifest_key)
-    ensure_kept(target, reused, found)
-    return manifest_key
+        written = Written(manifest_key, (), (manifest_key,))
+    ensure_kept(target, watch, manifest, written, reused=manifest.places)
+    return written.key
 
 
 def copy_code(source: Store, target: Store, code: str) -> None:
@@ -140,4 +153,5 @@ def _put(source: Store, target: Store, key: str, to: str, value: Value, path: Pa
                 hint="take the present data: --dataset",
             )
         raise IntegrityError(f"{key} in {source.url} is damaged", hint="amlctl sync --repair of its dataset")
-    target.put(to, FileBody(path, value.size_bytes, value.content_id))
+    # With other bytes, or fewer, it would have been found there.
+    target.put(to, FileBody(path, value.size_bytes, value.content_id), replace=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional
 
-from amlctl.core.manifest import HeadValue, dataset_folder, dataset_of_folder, encode_head, parse_head
+from amlctl.core.head import HeadValue, encode_head, parse_head
+from amlctl.core.manifest import dataset_folder, dataset_of_folder
 from amlctl.core.wording import typed_dataset
-from amlctl.errors import IntegrityError
+from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.stores.contract import Store
+from amlctl.transfer.gc_mark import restore_generation
 from amlctl.transfer.manifests import read_header
+from amlctl.transfer.store_format import ensure_format
 
 
 class Head(NamedTuple):
@@ -36,10 +39,16 @@ def head_key(dataset: str) -> str:
 
 def read_head(store: Store, dataset: str) -> Optional[Head]:
     """None where the dataset was never synced. Raises IntegrityError, SettingsError (newer format)."""
+    found = _read(store, dataset)
+    return None if found is None or found.value.is_fence else found
+
+
+def _read(store: Store, dataset: str) -> Optional[Head]:
+    """Also a fence."""
     found = store.get_versioned(head_key(dataset))
     if found is None:
         return None
-    return Head(parse_head(found.data, dataset), found.version)
+    return Head(parse_head(found.data, dataset, dataset_folder(dataset)), found.version)
 
 
 def last_written(store: Store, dataset: str) -> Head:
@@ -60,15 +69,58 @@ def last_written(store: Store, dataset: str) -> Head:
     return Head(HeadValue(key[len(folder) :].partition("-")[0], key, layout), found.version)
 
 
-def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head]) -> Head:
-    """Raises Conflict where HEAD is not `expected` any more."""
-    version = store.swap(head_key(dataset), encode_head(value), expected=None if expected is None else expected.version)
+def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head], *, generation: int = 0) -> Head:
+    """Commit `value` as the successor of `expected`. Raises Conflict where HEAD is not `expected` anymore.
+
+    `generation` is that of the last gc which the writer knows of (`GcWatch`): the fence of that one does not stop the
+    first commit of a dataset, a later one does.
+    """
+    value = next_head(store, value, expected)
+    value = value._replace(gc=max(value.gc, generation))
+    data = encode_head(value, dataset)
+    try:
+        version = store.swap(head_key(dataset), data, expected=None if expected is None else expected.version)
+    except Conflict:
+        present = _read(store, dataset) if expected is None else None
+        if present is None or not present.value.is_fence:
+            raise
+        if present.value.gc > generation:
+            restore_generation(store, present.value.gc)
+            raise
+        version = store.swap(head_key(dataset), data, expected=present.version)
     return Head(value, version)
 
 
+def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
+    """A gc of that generation has passed: every commit that was planned on the HEAD of before fails from now on."""
+    while True:
+        present = _read(store, dataset)
+        value = HeadValue("", "", "") if present is None else present.value
+        value = value._replace(gc=generation, store_id=value.store_id or store_id)
+        try:
+            expected = None if present is None else present.version
+            store.swap(head_key(dataset), encode_head(value, dataset), expected=expected)
+        except Conflict:
+            continue
+        return
+
+
+def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadValue:
+    """`value` as it would be committed after `expected`. A HEAD of format 1 does not name the store: its `format.json`
+    is asked, and brought up to date."""
+    before = HeadValue("", "", "") if expected is None else expected.value
+    if not before.store_id:
+        before = before._replace(store_id=ensure_format(store))
+    return value.after(before)
+
+
 def read_head_value(store: Store, folder: str) -> HeadValue:
-    """HEAD of a dataset that `list_datasets` has named. Raises NotFound, IntegrityError, SettingsError."""
-    return parse_head(store.get(f"{folder}/HEAD"), dataset_of_folder(folder))
+    """HEAD of a dataset that `list_datasets` has named. Raises NotFound (it has only a fence), IntegrityError,
+    SettingsError."""
+    value = parse_head(store.get(f"{folder}/HEAD"), dataset_of_folder(folder), folder)
+    if value.is_fence:
+        raise NotFound(f"{dataset_of_folder(folder)} has no snapshot in {store.url}")
+    return value
 
 
 def list_datasets(store: Store, below: str = "datasets/") -> list[str]:

@@ -3,27 +3,22 @@
 Sources, cheapest first: packs that this machine has sent (also those of a sync that was killed), the HEADs of
 other datasets, and, for large files, the object of that name.
 
-Reuse and `gc` keep out of each other's way: gc first writes the mark `gc/running`, then lists the manifests,
-then deletes; a sync that reuses something which its HEAD does not hold first writes its manifest, then looks for
-the mark, then makes sure that the reused values still exist. Whichever comes first is seen by the other.
+What was there when it was looked up may be deleted by a gc before the commit: see `gc_mark.py` and `kept.py`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key
 from amlctl.core.sync_plan import Layout
-from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.known_packs import KnownPacks
 from amlctl.localfs.sync_state import SyncState
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import list_datasets, read_head_value
 from amlctl.transfer.manifests import read_manifest
-
-GC_MARK = "gc/running"
 
 
 class KnownContents:
@@ -45,7 +40,7 @@ class KnownContents:
 
     def distrust(self, contents: Collection[str]) -> None:
         """These content ids are not to be reused wherever they are: what is there was found damaged."""
-        self._damaged = contents
+        self._damaged = {*self._damaged, *contents}
 
     def packed(self, content: str) -> Place | None:
         """Where a small content is in a pack that exists."""
@@ -93,7 +88,9 @@ class KnownContents:
             return
         with ThreadPoolExecutor(min(self._store.concurrency, len(new))) as pool:
             infos = pool.map(self._store.info, map(pack_key, new))
-            self._is_there.update((pack, info is not None) for pack, info in zip(new, infos))
+            for pack, info in zip(new, infos):
+                # A power cut may have cut it short.
+                self._is_there[pack] = info is not None and info.size_bytes == self.pack_sizes[pack]
         for pack in new:
             if not self._is_there[pack]:
                 self._state.forget_pack(self._store.url, pack)
@@ -115,26 +112,3 @@ class KnownContents:
         except (NotFound, IntegrityError):
             # What cannot be read cannot be reused; `store verify` reports it.
             return None
-
-
-def ensure_kept(store: Store, places: Mapping[str, Place], found: Sequence[str]) -> None:
-    """After the manifest was written, before HEAD moves: raises Conflict where gc may take what it reuses.
-
-    `found` are keys of the manifest's own files that were in the store already.
-    """
-    keys = {pack_key(p.pack) if p.kind == "pack" else object_key(c) for c, p in places.items() if p.kind != "mirror"}
-    keys.update(found)
-    if not keys:
-        return
-    try:
-        mark = json.loads(store.get(GC_MARK))
-    except NotFound:
-        mark = None
-    if mark is not None:
-        raise Conflict(
-            f"a gc of the store is under way since {mark.get('started_at')}",
-            hint="run the sync again when it has ended; if it was killed, `amlctl store gc --yes` after an hour",
-        )
-    with ThreadPoolExecutor(min(store.concurrency, len(keys))) as pool:
-        if any(info is None for info in pool.map(store.info, keys)):
-            raise Conflict("a gc has just deleted what this sync reuses", hint="run the same command again")

@@ -1,54 +1,53 @@
-"""One writer at a time where a condition on HEAD is not enough: the plain files of a mirrored dataset.
+"""Leases: one holder at a time where a condition on HEAD is not enough. A value in the store names the holder.
 
-`datasets/<dataset>/mirror.lease` names who writes, and is renewed while that goes on. Whoever finds it waits until
-it is free, or until it was not renewed for `stale_s`: the holder was killed, or has lost the network. One that was
-killed on this machine is known to be gone at once. Each goes by its own clock, so clocks need not agree: the holder
-makes sure before each plain file, since it may have been stopped, or its machine may have slept.
+The holder renews the value while it works. Others wait until it is free, or until it was not renewed for `stale_s`: the
+holder was killed, or has lost the network. One that was killed on this machine is known to be gone at once. Each goes
+by its own clock, so clocks need not agree: the holder makes sure before each step that would harm another one, since it
+may have been stopped, or its machine may have slept.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from contextlib import suppress
 from threading import Event, Lock, Thread
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import dataset_folder
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.clock import passed_s
-from amlctl.stores.contract import Store
+from amlctl.localfs.process_identity import ProcessIdentity, this_process
+from amlctl.stores.contract import Store, Versioned
 
-_STALE_S = 60.0
-_ASK_EVERY_S = 1.0
-_FINISHED = b"{}\n"
-_UNFINISHED = b'{"unfinished": true}\n'
+STALE_S = 60.0
+"""Seconds after which a holder that has not renewed its lease counts as gone; it renews every quarter of that."""
+ASK_EVERY_S = 1.0
 _FREED_S = 2.0
 """So long the end of a command waits for the network to free it; without that it runs out."""
 
 
-class MirrorLease:
-    """Of one dataset. Taken and released by one thread; a second one renews it; any may check it.
+class Lease:
+    """On one key. Taken and released by one thread; a second one renews it; any may check it.
 
-    Its `with` releases it where it was taken; what leaves the `with` by an error is left as unfinished.
+    Its `with` releases it where it was taken; what leaves the `with` by an error is left as unfinished. A subclass says
+    what else the value holds, and what is said to whom.
     """
 
     def __init__(
         self,
         store: Store,
-        dataset: str,
+        key: str,
         sink: EventSink,
         *,
-        stale_s: float = _STALE_S,
-        ask_every_s: float = _ASK_EVERY_S,
+        stale_s: float = STALE_S,
+        ask_every_s: float = ASK_EVERY_S,
         clock: Callable[[], float] = passed_s,
     ) -> None:
         self._store = store
-        self._dataset = dataset
-        self._key = f"{dataset_folder(dataset)}/mirror.lease"
+        self._key = key
         self._sink = sink
         self._stale_s = stale_s
         self._ask_every_s = ask_every_s
@@ -57,14 +56,12 @@ class MirrorLease:
         self._version: str | None = None
         self._count = 0
         self._is_lost = False
-        self._left = _FINISHED
-        self.was_left_unfinished = False
-        """Once it is held: whether whoever wrote before did not come to an end."""
+        self._is_finished = True
         self._ended = Event()
         self._lock = Lock()
         self._renewer: Thread | None = None
 
-    def __enter__(self) -> MirrorLease:
+    def __enter__(self) -> Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -76,28 +73,29 @@ class MirrorLease:
 
     def take(self) -> None:
         """Wait until it is ours. Raises what the store raises."""
-        seen, since_s, is_told = "", 0.0, False
+        watched = Watched(self._stale_s, self._clock)
+        is_told = False
         while not self.is_held:
             found = self._store.get_versioned(self._key)
-            holder = "" if found is None else _living_holder(found.data)
-            if found is not None and found.version != seen:
-                seen, since_s = found.version, self._clock()
-            if not holder or self._clock() - since_s > self._stale_s:
+            holder = watched.holder(found)
+            if not holder:
+                self._found(found)
                 try:
                     self._swap(None if found is None else found.version)
                 except Conflict:
                     continue
-                self.was_left_unfinished = found is not None and found.data != _FINISHED
                 self._renewer = Thread(target=self._renew, daemon=True, name="amlctl-lease")
                 self._renewer.start()
                 return
+            if watched.was_renewed:
+                self._refuse(holder)
             if not is_told:
-                self._sink(Note(f"{self._dataset}: waits until {holder} has written its mirror"))
+                self._sink(Note(self._waits_for(holder)))
                 is_told = True
             time.sleep(self._ask_every_s)
 
     def check(self) -> None:
-        """As `confirm`; no request as long as it is sure that nobody can have taken it. From any thread."""
+        """As `confirm`; no request as long as it is sure that it cannot have been taken. From any thread."""
         if self._is_lost or not self._is_sure():
             self._confirm(unless_sure=True)
 
@@ -109,24 +107,53 @@ class MirrorLease:
         if self.is_held:
             self._renew_now(unless_sure=unless_sure)
         if self._is_lost:
-            raise Conflict(
-                f"another machine writes the mirror of {self._dataset} now: this one gave no sign of life for long",
-                hint="run the same command again",
-            )
+            raise self._lost()
 
     def release(self, *, is_finished: bool = True) -> None:
         """Leave it to the next one; once is enough."""
         if self._renewer is None:
             return
-        self._left = _FINISHED if is_finished else _UNFINISHED
+        self._is_finished = is_finished
         self._ended.set()
         self._renewer.join(_FREED_S)
         self._renewer = None
 
+    # --- what a subclass says -------------------------------------------------------------------------------
+
+    def _found(self, found: Optional[Versioned]) -> None:
+        """What stands there right before it is taken."""
+
+    def _refuse(self, holder: str) -> None:
+        """May raise instead of waiting for a holder that is alive."""
+
+    def _more(self) -> dict[str, Any]:
+        """What the value holds besides the holder."""
+        return {}
+
+    def _freed(self, *, is_finished: bool) -> bytes:
+        """What is left there."""
+        raise NotImplementedError
+
+    def _waits_for(self, holder: str) -> str:
+        raise NotImplementedError
+
+    def _lost(self) -> Conflict:
+        raise NotImplementedError
+
+    # --- the value ------------------------------------------------------------------------------------------
+
     def _swap(self, expected: str | None) -> None:
         self._count += 1
         asked_at_s = self._clock()  # not when the answer comes: others count from when it was written
-        value = {"host": platform.node(), "process": os.getpid(), "renewed": self._count}
+        writer = this_process()
+        value = {
+            "host": platform.node(),
+            "process": writer.process,
+            "machine": writer.machine,
+            "started": writer.started,
+            "renewed": self._count,
+            **self._more(),
+        }
         self._version = self._store.swap(self._key, (json.dumps(value) + "\n").encode(), expected=expected)
         self._renewed_at_s = asked_at_s
 
@@ -136,7 +163,8 @@ class MirrorLease:
                 self._renew_now(unless_sure=False)
         if not self._is_lost:
             with suppress(AmlctlError):  # then it runs out by itself
-                self._store.swap(self._key, self._left, expected=self._version)
+                freed = self._freed(is_finished=self._is_finished)
+                self._store.swap(self._key, freed, expected=self._version)
 
     def _is_sure(self) -> bool:
         return self._clock() - self._renewed_at_s < self._stale_s / 2
@@ -151,18 +179,76 @@ class MirrorLease:
                 self._is_lost = True
 
 
-def _living_holder(data: bytes) -> str:
+class Watched:
+    """Whether a lease that is polled is held by someone who is alive, by the clock of this machine."""
+
+    def __init__(self, stale_s: float, clock: Callable[[], float]) -> None:
+        self._stale_s = stale_s
+        self._clock = clock
+        self._seen = ""
+        self._since_s = 0.0
+        self.was_renewed = False
+
+    def holder(self, found: Optional[Versioned]) -> str:
+        """Who holds it, in words; empty where it is free, or its holder is gone."""
+        holder = "" if found is None else living_holder(found.data)
+        if found is not None and found.version != self._seen:
+            self.was_renewed = bool(self._seen and holder)
+            self._seen, self._since_s = found.version, self._clock()
+        return "" if holder and self._clock() - self._since_s > self._stale_s else holder
+
+
+def living_holder(data: bytes) -> str:
     """Who it is, in words; empty where it is free, or its holder was a process of this machine that is gone."""
     try:
         value: Any = json.loads(data)
         host, process = str(value["host"]), int(value["process"])
-    except (ValueError, TypeError, KeyError):
+        machine = value.get("machine")
+        if machine is None:  # written before leases named the machine
+            machine = this_process().machine if host == platform.node() else ""
+        writer = ProcessIdentity(str(machine), process, int(value.get("started", 0)))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return ""
-    if host == platform.node():
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return ""
-        except PermissionError:
-            pass  # it lives, and is another user's
-    return f"{host} (process {process})"
+    return "" if process <= 0 or writer.is_gone() else f"{host} (process {process})"
+
+
+class MirrorLease(Lease):
+    """Who writes the plain files of a mirrored dataset: `datasets/<dataset>/mirror.lease`."""
+
+    def __init__(
+        self,
+        store: Store,
+        dataset: str,
+        sink: EventSink,
+        *,
+        stale_s: float = STALE_S,
+        ask_every_s: float = ASK_EVERY_S,
+        clock: Callable[[], float] = passed_s,
+    ) -> None:
+        key = f"{dataset_folder(dataset)}/mirror.lease"
+        super().__init__(store, key, sink, stale_s=stale_s, ask_every_s=ask_every_s, clock=clock)
+        self._dataset = dataset
+        self.was_left_unfinished = False
+        """Once it is held: whether the one who wrote before did not come to an end."""
+
+    def __enter__(self) -> MirrorLease:
+        return self
+
+    def _found(self, found: Optional[Versioned]) -> None:
+        self.was_left_unfinished = found is not None and found.data != _FINISHED
+
+    def _freed(self, *, is_finished: bool) -> bytes:
+        return _FINISHED if is_finished else _UNFINISHED
+
+    def _waits_for(self, holder: str) -> str:
+        return f"{self._dataset}: waiting until {holder} has written its mirror"
+
+    def _lost(self) -> Conflict:
+        return Conflict(
+            f"another machine writes the mirror of {self._dataset} now: this one gave no sign of life for long",
+            hint="run the same command again",
+        )
+
+
+_FINISHED = b"{}\n"
+_UNFINISHED = b'{"unfinished": true}\n'

@@ -32,10 +32,12 @@ from amlctl.stores.contract import Store
 
 
 class Written(NamedTuple):
-    """A manifest that the store holds; `found` are keys of its files that were there before, unknown to the writer."""
+    """A manifest that the store holds. `files` are the keys of it and its shards; `found` those of them that were there
+    before, unknown to the writer."""
 
     key: str
     found: Sequence[str]
+    files: Sequence[str] = ()
 
 
 def write_manifest(
@@ -73,11 +75,19 @@ def write_manifest(
     data = gzip_bytes(header.encode() + inline)
     key = f"{folder}/{manifest.snapshot}-{content_id(data)}.gz"
     with ThreadPoolExecutor(max(1, min(store.concurrency, len(new)))) as pool:
-        put = functools.partial(store.put, replace=replace)
+        put = functools.partial(_put, store, replace=replace)
         found = [name for name, is_new in zip(new, pool.map(put, new, new.values())) if not is_new]
-    if not store.put(key, data, replace=replace):
+    if not _put(store, key, data, replace=replace):
         found.append(key)
-    return Written(key, found)
+    return Written(key, found, (key, *(f"{folder}/shards/{name}" for name in names)))
+
+
+def _put(store: Store, key: str, data: bytes, *, replace: bool) -> bool:
+    """False where the store had it, in its whole length: a power cut may have cut it short."""
+    if store.put(key, data, replace=replace):
+        return True
+    found = store.info(key)
+    return (found is None or found.size_bytes != len(data)) and store.put(key, data, replace=True)
 
 
 def _shards_by_start(manifest: Manifest) -> dict[str, tuple[str, Sequence[FileEntry]]]:
@@ -107,6 +117,8 @@ def read_manifest(store: Store, key: str) -> Manifest:
     folder, _, name = key.rpartition("/")
     if name != f"{header.snapshot}-{content_id(data)}.gz":
         raise _damaged(key, "its bytes are not those that its name tells")
+    if header.dataset != dataset_of_folder(folder):
+        raise _damaged(key, f"it is one of the dataset {header.dataset}")
     entries: list[FileEntry] = []
     places: dict[str, Place] = {}
     pack_sizes: dict[str, int] = {}

@@ -7,14 +7,16 @@ from typing import Optional
 
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
-from amlctl.core.manifest import MIRROR, HeadValue, Manifest, empty_manifest
+from amlctl.core.head import HeadValue
+from amlctl.core.manifest import MIRROR, Manifest, dataset_folder, empty_manifest
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, NotFound
 from amlctl.stores.contract import Store
+from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import Head, read_head, swap_head
-from amlctl.transfer.known import ensure_kept
+from amlctl.transfer.kept import ValuesLost, ensure_kept
 from amlctl.transfer.lease import MirrorLease
-from amlctl.transfer.manifests import read_header, read_manifest, write_manifest
+from amlctl.transfer.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.transfer.mirrors import mirrors_sharing_files
 from amlctl.transfer.plain_files import misplaced, with_plain_files
 
@@ -38,7 +40,9 @@ def make_newest(
     header = read_header(store, manifest_key)
     produced = HeadValue(header.snapshot, manifest_key, header.layout)
     with MirrorLease(store, dataset, sink) as lease:
+        watch = GcWatch(store, sink)
         while True:
+            watch.note()
             head = read_head(store, dataset)
             if head is not None and head.snapshot == produced.snapshot:
                 return head.value
@@ -47,13 +51,11 @@ def make_newest(
             if layout == "mirror" and source is not None and not lease.is_held:
                 lease.take()
                 continue  # HEAD may have moved while we waited
-            value = produced
-            if has_moved or lease.is_held:
-                value = _beside(store, produced, head, base_key, source, lease)
-            if head is not None and value == head.value:
-                return value  # it was done before
+            value = _beside(store, produced, head, base_key, source, lease, watch, is_merged=has_moved)
+            if head is not None and value.manifest_key == head.manifest_key:
+                return head.value  # it was done before
             try:
-                return swap_head(store, dataset, value, head).value
+                return swap_head(store, dataset, value, head, generation=watch.generation).value
             except Conflict:
                 continue  # somebody was faster: look again at what HEAD is now
 
@@ -65,22 +67,36 @@ def _beside(
     base_key: Optional[str],
     source: Optional[Store],
     lease: MirrorLease,
+    watch: GcWatch,
+    *,
+    is_merged: bool,
 ) -> HeadValue:
-    """What HEAD shall name: its manifest is written, and so are its plain files where the lease is held."""
+    """What HEAD shall name: its manifest is written, its bytes are there, and so are its plain files where the lease is
+    held."""
     newest = read_manifest(store, produced.manifest_key)
     dataset = newest.dataset
     present = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
-    if head is not None and head.manifest_key != base_key:
+    if is_merged:
         newest = _merged(store, newest, present, base_key)
     try:
         if source is not None and lease.is_held and not mirrors_sharing_files(store, dataset, newest.entries):
             newest = with_plain_files(store, source, newest, present, lease)
         if head is not None and (newest.snapshot, newest.places) == (head.snapshot, present.places):
             return head.value
-        written = write_manifest(store, newest)
-        # Their bytes are kept by HEAD, ours by the list of what the run has published.
-        ensure_kept(store, {}, written.found)
+        if is_merged or lease.is_held:
+            written = write_manifest(store, newest)
+        else:
+            shards = (f"{dataset_folder(dataset)}/shards/{name}" for name in newest.shards)
+            written = Written(produced.manifest_key, (), (produced.manifest_key, *shards))
+        # Theirs are kept by HEAD; of ours the run's node may not have seen a gc that was under way.
+        ours = [c for c, place in newest.places.items() if place != MIRROR and present.places.get(c) != place]
+        ensure_kept(store, watch, newest, written, reused=ours)
         lease.confirm()
+    except ValuesLost as error:
+        raise Conflict(
+            f"{dataset}: a gc has deleted what the run has produced before it was committed ({error.told.message})",
+            hint="run the script again",
+        ) from error
     except Conflict as error:
         raise _not_newest(dataset, produced.snapshot, error.message) from error
     return HeadValue(newest.snapshot, written.key, newest.layout)

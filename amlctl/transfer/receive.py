@@ -20,7 +20,7 @@ from threading import Lock
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
 from amlctl.errors import Conflict, Interrupted
-from amlctl.localfs.atomic import remove_stale, temporary_name
+from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.identify import Written
 from amlctl.localfs.read_file import file_content_id
@@ -254,7 +254,7 @@ def _make_folders(target: Path, entries: Sequence[FileEntry], is_private: bool) 
                 f"a file stands where the folder {path} has to be", hint="run the same command again"
             ) from error
         if not is_private:
-            remove_stale(path)
+            remove_left_behind(path)
 
 
 def _is_writable(path: Path) -> bool:

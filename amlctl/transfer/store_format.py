@@ -1,39 +1,74 @@
-"""`format.json`: which format a store has. Looked at before the first write of a dataset or of code."""
+"""`format.json`: which format a store has, and its identity. Looked at before the first write of a dataset or of code.
+
+The id is what this machine's records of a store go by: a store that was moved, mounted elsewhere or spelled in another
+way is still the same one.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from typing import Any, Optional
 
-from amlctl.core.manifest import FORMAT, check_format
-from amlctl.errors import IntegrityError, NotFound
+from amlctl.core.content_id import is_content_id
+from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.stores.contract import Store, Versioned
 
+FORMAT = 2
+"""Format 1 had no id. It stays readable, and the next writer adds one."""
 FORMAT_KEY = "format.json"
 
 
-def ensure_format(store: Store) -> None:
-    """Write the mark into a new store. Raises SettingsError (a newer format), IntegrityError (no mark of ours).
+def ensure_format(store: Store) -> str:
+    """The id of the store; written if it has none. Raises SettingsError (a newer format), IntegrityError.
 
-    A dataset that has a HEAD needs no look: HEAD carries the number too.
+    A dataset whose HEAD names the store needs no look.
     """
+    while True:
+        found = store.get_versioned(FORMAT_KEY)
+        store_id = "" if found is None else _id(store, found)
+        if store_id:
+            return store_id
+        store_id = os.urandom(16).hex()
+        data = (json.dumps({"format": FORMAT, "id": store_id}) + "\n").encode()
+        try:
+            store.swap(FORMAT_KEY, data, expected=None if found is None else found.version)
+        except Conflict:
+            continue  # another writer was faster
+        return store_id
+
+
+def find_store_id(store: Store) -> str:
+    """Empty where the store has none yet. Writes nothing. Raises as above."""
     found = store.get_versioned(FORMAT_KEY)
-    if found is None:
-        store.put(FORMAT_KEY, (json.dumps({"format": FORMAT}) + "\n").encode())
-    else:
-        _check(store, found)
+    return "" if found is None else _id(store, found)
 
 
 def require_format(store: Store) -> None:
-    """Before all of a store is looked at: a mistyped place is no empty store. Raises NotFound, and as above."""
+    """Before all of a store is looked at: a mistyped address is not an empty store. Raises NotFound, and as above."""
     found = store.get_versioned(FORMAT_KEY)
     if found is None:
-        raise NotFound(f"there is no store at {store.url}", hint="check the place; the first amlctl sync makes a store")
-    _check(store, found)
+        raise NotFound(f"no store at {store.url}", hint="check the address; the first amlctl sync creates a store")
+    _id(store, found)
 
 
-def _check(store: Store, found: Versioned) -> None:
+def _id(store: Store, found: Versioned) -> str:
+    document: Optional[Any]
     try:
-        number = json.loads(found.data)["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{FORMAT_KEY} of {store.url} cannot be read", hint="is it amlctl's store?") from error
-    check_format(number)
+        document = json.loads(found.data)
+        number = document["format"]
+        store_id = document["id"] if number == FORMAT else ""
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unreadable(store) from error
+    if type(number) is int and number > FORMAT:
+        raise SettingsError(
+            f"the store {store.url} has format {number}; this amlctl reads format {FORMAT}",
+            hint="pip install --upgrade amlctl",
+        )
+    if number not in (1, FORMAT) or not (store_id == "" or (type(store_id) is str and is_content_id(store_id))):
+        raise _unreadable(store)
+    return str(store_id)
+
+
+def _unreadable(store: Store) -> IntegrityError:
+    return IntegrityError(f"{FORMAT_KEY} of {store.url} cannot be read", hint="is it amlctl's store?")

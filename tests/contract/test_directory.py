@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import ServiceUnavailable, SettingsError
+from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from tests.contract.store import StoreSuite
@@ -139,4 +140,48 @@ class TestDirectoryStore(StoreSuite):
         ).stdout
         assert shown.strip() == "6"
         assert list(DirectoryStore(root).list("")) == []
-        assert os.listdir(root / "packs" / "aa") == []
+        assert [path.name for path in root.rglob("*") if path.is_file()] == []
+
+    def test_what_killed_writers_have_left_goes_with_the_next_write(self, tmp_path: Path) -> None:
+        """A real process dies in the middle of each kind of write; one that is alive keeps its file."""
+        root = tmp_path / "store"
+        program = (
+            "import os, sys\nfrom pathlib import Path\nfrom amlctl.stores.directory import DirectoryStore\n"
+            "os.link = os.replace = os.rename = Path.replace = lambda *names: os._exit(9)\n"
+            "store = DirectoryStore(Path(sys.argv[1]))\n"
+            "if sys.argv[2] == 'swap':\n    store.swap('datasets/d/HEAD', b'1', expected=None)\n"
+            "if sys.argv[2] == 'draft':\n    store.draft().append(b'1')\n    os._exit(9)\n"
+            "store.put(sys.argv[2], b'12345', replace=True)\n"
+        )
+        alive = DirectoryStore(root).draft()
+        alive.append(b"of a living process")
+        for kind in ("swap", "draft", "objects/aa/x", "mirror/d/f", "runs/r/outputs/f", "code/c/f", "top"):
+            command = [sys.executable, "-c", program, str(root), kind]
+            assert subprocess.run(command, check=False).returncode == 9
+        # Each of them has removed what the one before it had left.
+        left = list(root.rglob(f"{TEMPORARY_PREFIX}*"))
+        assert len(left) == 2, left
+        DirectoryStore(root).put("packs/aa/y.zip", b"y")
+        assert len(list(root.rglob(f"{TEMPORARY_PREFIX}*"))) == 1
+        assert alive.finish("packs/aa/x.zip")
+        assert list(root.rglob(f"{TEMPORARY_PREFIX}*")) == []
+
+    def test_a_folder_further_down_may_lie_on_another_disk(self, tmp_path: Path) -> None:
+        other = Path("/dev/shm")
+        if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("no second disk at /dev/shm")
+        root = tmp_path / "store"
+        (root / "objects").mkdir(parents=True)
+        with tempfile.TemporaryDirectory(dir=other) as folder:
+            (root / "objects" / "aa").symlink_to(folder)
+            store = DirectoryStore(root)
+            assert store.put("objects/aa/x", b"12345")
+            assert not store.put("objects/aa/x", b"12345")
+            assert store.get("objects/aa/x") == b"12345"
+            assert list(root.rglob(f"{TEMPORARY_PREFIX}*")) == []
+
+    def test_a_name_that_is_too_long_is_refused_before_it_is_written(self, tmp_path: Path) -> None:
+        store = DirectoryStore(tmp_path / "store")
+        store.check_key("mirror/" + "ü" * 127)
+        with pytest.raises(SettingsError, match="at most 255 bytes"):
+            store.check_key("mirror/" + "ü" * 128)

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
+from amlctl.core.events import null_sink
 from amlctl.core.manifest import Manifest
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
@@ -25,12 +26,14 @@ from amlctl.runtime.run_keys import published_key, run_prefix
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.copies import Value, copy_manifest, values_of
+from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.manifests import read_manifest
 from amlctl.transfer.partial import downloaded
 
 _DOWNLOADS = 4
 """Values at a time; large ones come in parallel parts besides."""
 _TELL_EVERY_S = 5.0
+_GC_TRIES = 4
 _TOKEN_VARIABLE = "AMLCTL_STORE_TOKEN"
 
 Tell = Callable[[str], None]
@@ -84,10 +87,15 @@ def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[s
 
     Raises ServiceUnavailable.
     """
-    for place in published.values():
-        _give_back(node, store, str(place["manifest_key"]))
-    if published:
+    watch = GcWatch(store, null_sink)
+    for _ in range(_GC_TRIES if published else 0):
+        watch.note()
+        for place in published.values():
+            _give_back(node, store, str(place["manifest_key"]))
         store.put(published_key(run), (json.dumps(published) + "\n").encode(), replace=True)
+        if watch.was_quiet():
+            return
+        watch.wait()  # and what a gc has deleted before it saw the list is sent again
 
 
 def _give_back(node: DirectoryStore, store: Store, manifest_key: str) -> None:

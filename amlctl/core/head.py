@@ -1,0 +1,150 @@
+"""HEAD of a dataset: its latest snapshot, and the commits that led to it.
+
+Written form (format 2, `docs/store-format.md`): one JSON object. `check` is the xxh3-64 of all other members, so that
+a damaged HEAD is noticed. Format 1 had `snapshot`, `manifest` and `layout` alone, and stays readable.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import Any, NamedTuple
+
+import xxhash
+
+from amlctl.core.content_id import is_content_id
+from amlctl.core.manifest import repair_command
+from amlctl.errors import IntegrityError, SettingsError
+
+FORMAT = 2
+_READABLE = (1, FORMAT)
+REMEMBERED_COMMITS = 16
+"""Commits that HEAD lists: a machine that is more of them behind is taken for one that has simply been away."""
+_COMMIT_DIGITS = 16
+
+
+class HeadValue(NamedTuple):
+    """What HEAD says: the latest snapshot, the file that lists it, and its layout.
+
+    `store_id` is the id of the store (`format.json`); `sequence` counts commits from 1; `gc` is the generation of the
+    last gc that has passed; `before` are the commits before this one, newest first. Format 1 has none of these four.
+    """
+
+    snapshot: str
+    manifest_key: str
+    layout: str
+    store_id: str = ""
+    sequence: int = 0
+    gc: int = 0
+    before: tuple[str, ...] = ()
+
+    @property
+    def is_fence(self) -> bool:
+        """The dataset has not been committed yet, but a gc has passed (`transfer/gc_mark.py`)."""
+        return not self.manifest_key
+
+    @property
+    def commit(self) -> str:
+        """Names this commit: a part of its manifest's content id, which no other manifest has."""
+        return commit_of(self.manifest_key)
+
+    def after(self, expected: HeadValue) -> HeadValue:
+        """This value as the commit that follows `expected`."""
+        commits = (expected.commit, *expected.before) if expected.manifest_key else ()
+        before = commits[:REMEMBERED_COMMITS]
+        return self._replace(store_id=expected.store_id, sequence=expected.sequence + 1, gc=expected.gc, before=before)
+
+
+class Relation(Enum):
+    """How a HEAD stands to the one that a machine has seen last."""
+
+    SAME = "same"
+    AHEAD = "ahead"
+    BEHIND = "behind"
+    """An older one: the store was restored from a backup, or is a copy that was left behind."""
+    UNRELATED = "unrelated"
+    """Neither led to the other: one of two copies of a store that have gone different ways."""
+
+
+def commit_of(manifest_key: str) -> str:
+    return manifest_key.rpartition("-")[2][:_COMMIT_DIGITS]
+
+
+def relation(seen: HeadValue, now: HeadValue) -> Relation:
+    """`now` as seen from `seen`. HEADs of format 1 do not tell, and count as AHEAD."""
+    if seen.commit == now.commit:
+        return Relation.SAME
+    if not seen.sequence or not now.sequence or seen.commit in now.before:
+        return Relation.AHEAD
+    if now.commit in seen.before:
+        return Relation.BEHIND
+    is_out_of_sight = now.sequence - seen.sequence > len(now.before)
+    return Relation.AHEAD if is_out_of_sight else Relation.UNRELATED
+
+
+def parse_head(data: bytes, dataset: str, folder: str) -> HeadValue:
+    """HEAD that stands in `folder` of the store. Raises IntegrityError, SettingsError (a newer format)."""
+    try:
+        document: dict[str, Any] = json.loads(data)
+        number = document["format"]
+        if type(number) is int and number > FORMAT:
+            raise SettingsError(
+                f"HEAD of {dataset} has format {number}; this amlctl reads format {FORMAT}",
+                hint="pip install --upgrade amlctl",
+            )
+        if number not in _READABLE:
+            raise ValueError(f"its format is {number!r}")
+        value = _value(document) if number == 1 else _checked_value(document, dataset)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(dataset, error) from error
+    if value.is_fence and number == FORMAT and not value.snapshot:
+        return value
+    snapshot, _, name = value.manifest_key.removeprefix(f"{folder}/").partition("-")
+    is_name = name.endswith(".gz") and is_content_id(name[: -len(".gz")])
+    if not is_name or snapshot != value.snapshot or not is_content_id(snapshot):
+        raise _damaged(dataset, f"{value.manifest_key!r} is not a manifest of its snapshot")
+    return value
+
+
+def encode_head(value: HeadValue, dataset: str) -> bytes:
+    document = {
+        "format": FORMAT,
+        "store": value.store_id,
+        "dataset": dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "sequence": value.sequence,
+        "gc": value.gc,
+        "snapshot": value.snapshot,
+        "manifest": value.manifest_key,
+        "layout": value.layout,
+        "before": list(value.before),
+    }
+    return (json.dumps({**document, "check": _check(document)}) + "\n").encode()
+
+
+def _value(document: dict[str, Any]) -> HeadValue:
+    texts = [document[name] for name in ("snapshot", "manifest", "layout")]
+    if not all(type(text) is str for text in texts):
+        raise TypeError("a member is not a string")
+    return HeadValue(*texts)
+
+
+def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:
+    check = document.pop("check")
+    if check != _check(document):
+        raise ValueError("its check does not match")
+    named = dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if document["dataset"] != named:
+        raise ValueError(f"it is the HEAD of {document['dataset']}")
+    store_id, sequence, gc, before = (document[name] for name in ("store", "sequence", "gc", "before"))
+    is_typed = type(store_id) is str and type(sequence) is int and type(gc) is int and type(before) is list
+    if not is_typed or not all(type(commit) is str for commit in before):
+        raise TypeError("a member has the wrong type")
+    return _value(document)._replace(store_id=store_id, sequence=sequence, gc=gc, before=tuple(before))
+
+
+def _check(document: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(document, sort_keys=True).encode())
+
+
+def _damaged(dataset: str, why: object) -> IntegrityError:
+    return IntegrityError(f"HEAD of {dataset} cannot be read: {why}", hint=repair_command(dataset))

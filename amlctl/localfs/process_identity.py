@@ -1,0 +1,69 @@
+"""Which process wrote a file or a lease, in a form that lets others tell for certain that it has ended.
+
+A process id alone does not do: other machines have the same ones, so do containers on this machine, and they are used
+again. So the identity also has the machine (its boot and its namespace of process ids) and the start of the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import xxhash
+
+_FIELDS_BEFORE_START = 19
+"""In `/proc/<id>/stat`, between the end of the program's name and the start time (field 22, proc(5))."""
+
+
+class ProcessIdentity(NamedTuple):
+    """`machine`: 8 hex digits. `started`: ticks since boot; 0 where the system does not say."""
+
+    machine: str
+    process: int
+    started: int
+
+    def is_gone(self) -> bool:
+        """True only where it is certain: a process of another machine may always be alive."""
+        if self.machine != _machine():
+            return False
+        try:
+            os.kill(self.process, 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except OSError:
+            return False  # it is another user's
+        started = _started(self.process)
+        return bool(self.started and started and started != self.started)
+
+
+def this_process() -> ProcessIdentity:
+    return _identity(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _identity(process: int) -> ProcessIdentity:
+    """Kept by process id, since a fork is another process."""
+    return ProcessIdentity(_machine(), process, _started(process) or 0)
+
+
+@functools.lru_cache(maxsize=1)
+def _machine() -> str:
+    parts = [platform.node()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return xxhash.xxh3_64_hexdigest("\0".join(parts).encode("utf-8", "surrogateescape"))[:8]
+
+
+def _started(process: int) -> Optional[int]:
+    """None where the system does not say, or the process has ended."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_bytes()
+        return int(stat[stat.rindex(b")") + 2 :].split()[_FIELDS_BEFORE_START])
+    except (OSError, ValueError, IndexError):
+        return None
