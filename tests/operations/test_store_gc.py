@@ -13,8 +13,8 @@ from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.operations.store_gc import GcResult, gc
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import head_key
 from amlctl.transfer.gc_mark import GC_MARK
+from amlctl.transfer.heads import head_key
 from tests.support.clock import NOW, YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import FaultyStore

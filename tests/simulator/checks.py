@@ -63,7 +63,20 @@ def head_tree(store: MemoryStore, folder: str, underway: Underway = _NOTHING) ->
 
 def all_heads(store: MemoryStore, underway: Underway = _NOTHING) -> dict[str, Tree]:
     """By dataset. Raises Broken where one of them is not whole."""
-    return {dataset_of_folder(folder): head_tree(store, folder, underway) for folder in datasets(store)}
+    return {dataset_of_folder(folder): head_tree(store, folder, underway) for folder in committed(store)}
+
+
+def committed(store: MemoryStore) -> list[str]:
+    """Folders of the datasets that have a snapshot; what cannot be read is one of them."""
+    return [folder for folder in datasets(store) if not _is_fence(store, folder)]
+
+
+def _is_fence(store: MemoryStore, folder: str) -> bool:
+    """Whether a gc has passed, but nothing was committed yet."""
+    try:
+        return json.loads(store.values[f"{folder}/HEAD"].data).get("manifest") == ""
+    except (ValueError, AttributeError):
+        return False
 
 
 def runs_whole(store: MemoryStore, runs: Iterable[str]) -> None:

@@ -211,7 +211,7 @@ class Stage:
 
     def _plainly(self, world: World, clone: str, command: str) -> None:
         scenario = self.scenario
-        has_head = any(checks.dataset_of_folder(f) == scenario.dataset for f in checks.datasets(world.store))
+        has_head = any(checks.dataset_of_folder(f) == scenario.dataset for f in checks.committed(world.store))
         if not has_head if command == "pull" else not world.root(clone, scenario.dataset).exists():
             return  # there is nothing yet, and that is what it would say
         options: dict[str, Any] = {"layout": scenario.layout} if command == "sync" else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +13,12 @@ from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
 from amlctl.operations.submit import PreparedRun, _start
+from amlctl.runtime.node_data import publish_produced
+from amlctl.runtime.run_documents import read_published, save_record
+from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
-from amlctl.transfer import publish as publishing
 from amlctl.transfer.code import CodeFiles, send_code
+from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.produced import make_newest
 from amlctl.transfer.tree import TreeSaver, restore_tree
@@ -66,13 +68,21 @@ class _Workspace:
 
 def submit(world: World, store: Store) -> object:
     """Code and record, then the start: as `submit` does once the datasets are synced."""
+    watch = GcWatch(store, null_sink)
+    watch.note()
     head = read_head(store, DATASET)
     assert head is not None
-    sent = send_code(store, _code(world))
+    code = _code(world)
+    sent = send_code(store, code)
     record = RunRecord(run="run-1", script="a.py", code=sent.id)
     record.manifests[DATASET] = head.manifest_key
-    _start(PreparedRun(record, {}), _Workspace(world), store, null_sink, now)  # type: ignore[arg-type]
+    prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code, is_sure=False)))
+    _start(prepared, _Workspace(world), store, null_sink, now)  # type: ignore[arg-type]
     return record
+
+
+def _ignore(value: object) -> None:
+    """For a callable that is wanted for its effect."""
 
 
 def run_is_whole(world: World, _: Mapping[str, Any]) -> None:
@@ -137,22 +147,27 @@ def save_again(world: World, results: Mapping[str, Any]) -> None:
 
 def publish(world: World, store: Store) -> object:
     """As a run does that reads the dataset and writes it: its base is the HEAD of when it was submitted."""
-    folder = world.folder / "produced"
-    _make(folder, _PRODUCED)
-    base = (world.folder / "base").read_text()
-    done = publishing.publish(store, folder, DATASET, base_key=base, layout=OPTIONS.layout_rules(None))
-    store.put("runs/run-1/published.json", _published(done), replace=True)
-    return make_newest(store, DATASET, done.manifest_key, base)
+    container = world.folder / "producing"
+    _make(container / "data_blobs" / DATASET, _PRODUCED)
+    record = _record(world)
+    publish_produced(store, record, NodeFolders(container, container / "outputs"), _ignore)
+    place = read_published(store, record.run)[DATASET]
+    return make_newest(store, DATASET, place["manifest_key"], record.heads[DATASET])
 
 
-def _published(done: Any) -> bytes:
-    return json.dumps({DATASET: {"snapshot": done.snapshot, "manifest_key": done.manifest_key}}).encode()
+def _record(world: World) -> RunRecord:
+    record = RunRecord(run="run-1", script="a.py", produces=[DATASET])
+    record.heads[DATASET] = (world.folder / "base").read_text()
+    record.sync = {"pack_below": OPTIONS.pack_below, "pack_size": OPTIONS.pack_size, "layout": OPTIONS.layout}
+    return record
 
 
-def remember_base(scenario: Scenario, world: World) -> None:
+def submitted(scenario: Scenario, world: World) -> None:
+    """The store has the record of a run that will produce the dataset."""
     head = read_head(world.store, DATASET)
     assert head is not None
     (world.folder / "base").write_text(head.manifest_key)
+    save_record(world.store, _record(world))
 
 
 def publish_again(world: World, results: Mapping[str, Any]) -> None:

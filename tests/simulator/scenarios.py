@@ -216,7 +216,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "publish+sync",
             (_a("publish"), _b()),
             edits={"b": EDITS_B},
-            prepare=run_states.remember_base,
+            prepare=run_states.submitted,
             extra={"made": b"by the run", "d/made": BIG + b"made"},
             settle=run_states.publish_again,
             commands={"publish": run_states.publish},
@@ -224,7 +224,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario(
             "publish+gc-ahead",
             (_a("publish"), _g(skew_s=AHEAD_S)),
-            prepare=run_states.remember_base,
+            prepare=run_states.submitted,
             extra={"made": b"by the run", "d/made": BIG + b"made"},
             settle=run_states.publish_again,
             commands={"publish": run_states.publish},
