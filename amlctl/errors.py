@@ -10,6 +10,7 @@
     ├── RightsError            3   logged in, but not allowed; also file permissions
     ├── NotFound               4   run, script, dataset, snapshot … does not exist
     ├── Conflict               5   the store, or the local copy, moved
+    │   └── NeedsConfirmation  5   much would go, and it was not confirmed
     ├── ServiceUnavailable     6   network or service, after retries; a full disk
     │   └── Unconfirmed        6   a run was handed over, and no answer tells whether it was taken
     └── Interrupted          130   the user stopped it
@@ -82,6 +83,12 @@ class NotFound(AmlctlError):
 class Conflict(AmlctlError):
     kind = "conflict"
     exit_code = 5
+
+
+class NeedsConfirmation(Conflict):
+    """`details` list what would go. The same command goes through with `--yes`."""
+
+    kind = "needs_confirmation"
 
 
 class ServiceUnavailable(AmlctlError):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import select
-import sys
 from collections.abc import Callable
 
 from amlctl.cli.output import Output
+from amlctl.cli.questions import answer
 from amlctl.operations.logs import InterruptChoice
 
 _QUESTION = (
@@ -15,7 +14,6 @@ _QUESTION = (
     "  l  leave it running, and say how to take it up again",
     "  w  go on watching",
 )
-_LOOK_S = 0.2
 _ANSWERS = {
     **dict.fromkeys(("c", "cancel"), InterruptChoice.CANCEL),
     **dict.fromkeys(("l", "leave"), InterruptChoice.DETACH),
@@ -42,25 +40,9 @@ def _ask(output: Output, clear_screen: Callable[[], None]) -> InterruptChoice:
     for line in _QUESTION:
         output.write_line(line)
     while True:
-        answer = _answer("c/l/w: ")
-        if not answer:  # the terminal is gone: a run does not end with it
+        typed = answer("c/l/w: ")
+        if not typed:  # the terminal is gone: a run does not end with it
             return InterruptChoice.DETACH
-        choice = _ANSWERS.get(answer.strip().lower())
+        choice = _ANSWERS.get(typed.strip().lower())
         if choice is not None:
             return choice
-
-
-def confirm(question: str, output: Output) -> bool:
-    """A yes or no on a terminal; anything but a yes is a no."""
-    output.write_line(question)
-    return _answer("y/N: ").strip().lower() in ("y", "yes")
-
-
-def _answer(prompt: str) -> str:
-    """A line from the terminal; empty where that is gone."""
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
-    # A Ctrl-C just before a read begins does not end that read, so none begins before there is a line.
-    while not select.select([sys.stdin], [], [], _LOOK_S)[0]:
-        pass
-    return sys.stdin.readline()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from amlctl.core.manifest import FileEntry, entry_order
+from amlctl.core.manifest import ONE_FILE, FileEntry, entry_order
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,23 @@ def diff(old: Sequence[FileEntry], new: Sequence[FileEntry]) -> Changes:
         else:
             modified.append(entry.path)
     return Changes(added, modified, list(before), unchanged)
+
+
+def arrived(base: Sequence[FileEntry], local: Sequence[FileEntry], target: Sequence[FileEntry]) -> Sequence[FileEntry]:
+    """What was agreed, once a transfer that was to make `local` what `target` has broke off.
+
+    Where the folder is as the target says, the transfer has made it so; elsewhere `base` still holds. Folders that are
+    empty only because their files have not arrived, or are gone already, are the transfer's as well.
+    """
+    agreed, here, wanted = by_path(base), by_path(local), by_path(target)
+    folders = {path[: at + 1] for path in {*agreed, *wanted} for at, sign in enumerate(path) if sign == "/"}
+    for path in {*agreed, *wanted, *here}:
+        entry = here.get(path)
+        if entry == wanted.get(path) or (path in folders and path not in agreed):
+            agreed.pop(path, None)
+            if entry is not None:
+                agreed[path] = entry
+    return sorted(agreed.values(), key=entry_order)
 
 
 class Merge(NamedTuple):
@@ -96,6 +113,8 @@ def _settle_shapes(
 ) -> list[str]:
     """Remove what cannot stand beside each other: `a` and `a/b`, and the mark of a folder that is not empty."""
     folders: dict[str, list[str]] = {}
+    if ONE_FILE in result and len(result) > 1:
+        folders[ONE_FILE] = [path for path in result if path != ONE_FILE]
     for path in result:
         body = path.rstrip("/")
         for position, character in enumerate(body):

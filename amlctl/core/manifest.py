@@ -13,16 +13,18 @@ Written form: see `docs/store-format.md`; sections of lines, each with the packs
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import xxhash
 
 from amlctl.core.content_id import EMPTY, is_content_id
+from amlctl.core.document import MOST_NUMBER, Fields, checked_number, parse
 from amlctl.core.wording import typed_dataset
 from amlctl.errors import IntegrityError, SettingsError
 
@@ -126,6 +128,10 @@ def empty_manifest(dataset: str) -> Manifest:
 _ESCAPED = re.compile(rb"[\x00-\x1f\x7f%]")
 _NO_PLAIN_START = frozenset({"", "/", "."})
 _KINDS = {"o": OBJECT, "m": MIRROR}
+_SHARD = re.compile(r"[0-9a-f]{32}\.gz")
+LAYOUTS_WRITTEN = ("pack", "mirror")
+_MOST_FILES = 1 << 40
+_NEGATIVE = re.compile(r"^[^\t\n]*:-", re.MULTILINE)
 _MAY_LEAVE = ("\t.", "\t/", "/.", "//", "\0")
 """Where lines have none of these, no path of them leaves the dataset."""
 
@@ -176,10 +182,13 @@ def encode_section(entries: Iterable[FileEntry], manifest: Manifest) -> bytes:
 def decode_section(data: bytes, entries: list[FileEntry], places: dict[str, Place], pack_sizes: dict[str, int]) -> None:
     """Add a section's entries and places to what is given. Raises IntegrityError."""
     new = tuple.__new__  # by their own names the two tuples take a third more of what a small change costs
+    start = len(entries)
     try:
         head, _, body = data.decode().partition("\n")
-        packs: list[list[Any]] = json.loads(head)["packs"]
-        pack_sizes.update((str(pack), int(size)) for pack, size in packs)
+        packs = _decode_packs(head)
+        pack_sizes.update(packs)
+        if ":-" in body and _NEGATIVE.search(body):
+            raise ValueError("a negative number")
         is_plain = "%" not in body and not any(sign in body for sign in _MAY_LEAVE)
         for line in body.split("\n"):
             if not line:
@@ -198,8 +207,39 @@ def decode_section(data: bytes, entries: list[FileEntry], places: dict[str, Plac
                 number, offset, length, method = where.split(":")
                 pack = packs[int(number)][0]
                 places[content] = new(Place, ("pack", pack, int(offset), int(length), method == "d"))
+        _check_entries(entries[start:] if start else entries)
+        if start and start < len(entries) and not entry_order(entries[start - 1]) < entry_order(entries[start]):
+            raise ValueError("its paths are not in order")
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify tells which") from error
+
+
+def _decode_packs(line: str) -> list[tuple[str, int]]:
+    found = []
+    for item in Fields(parse(line.encode())).array("packs"):
+        if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str) or not is_content_id(item[0]):
+            raise ValueError("a pack is not named by id and size")
+        found.append((item[0], checked_number(item[1], "size of a pack")))
+    return found
+
+
+def _check_entries(entries: Sequence[FileEntry]) -> None:
+    """What is cheap for a million at once. Raises ValueError."""
+    if not entries:
+        return
+    contents = [entry[3] for entry in entries]
+    joined = "".join(contents)
+    if set(map(len, contents)) != {32} or len(bytes.fromhex(joined)) != 16 * len(contents) or joined != joined.lower():
+        raise ValueError("a content id is not 32 hex digits")
+    sizes = [entry[1] for entry in entries]
+    if min(sizes) < 0 or max(sizes) > MOST_NUMBER:
+        raise ValueError("a size is out of range")
+    paths = [entry[0] for entry in entries]
+    # UTF-8 keeps the order of code points; only the escapes of undecodable bytes stand elsewhere.
+    if not all(map(operator.lt, paths, paths[1:])):
+        keys = list(map(path_bytes, paths))
+        if not all(map(operator.lt, keys, keys[1:])):
+            raise ValueError("its paths are not in order")
 
 
 def shard_entries(entries: Sequence[FileEntry], *, mean: int = SHARD_MEAN) -> Iterator[Sequence[FileEntry]]:
@@ -248,21 +288,22 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
     """The header and what follows it. Raises IntegrityError, SettingsError (a newer format)."""
     line, _, rest = data.partition(b"\n")
     try:
-        document = json.loads(line)
-        check_format(document.get("format"))
+        fields = Fields(parse(line))
+        check_format(fields.number("format"))
+        shards = fields.array("shards")
+        if not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in shards):
+            raise ValueError("a shard is not named by its id")
         header = ManifestHeader(
-            dataset=document["dataset"],
-            snapshot=document["snapshot"],
-            layout=document["layout"],
-            files=document["files"],
-            size_bytes=document["bytes"],
-            created_at=document.get("created_at", ""),
-            shards=tuple(document["shards"]),
+            dataset=fields.text("dataset"),
+            snapshot=fields.content_id("snapshot"),
+            layout=fields.one_of("layout", LAYOUTS_WRITTEN),
+            files=fields.number("files", most=_MOST_FILES),
+            size_bytes=fields.number("bytes"),
+            created_at=fields.text("created_at", ""),
+            shards=tuple(shards),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify tells which") from error
-    if not is_content_id(header.snapshot):
-        raise IntegrityError(f"a manifest names the snapshot {header.snapshot!r}")
     return header, rest
 
 

@@ -210,6 +210,10 @@ def stored_size(path: str, size_bytes: int) -> int:
     return size_bytes + _LOCAL_AND_CENTRAL + 2 * len(path.encode("utf-8", "surrogateescape"))
 
 
-def inflate(data: bytes, is_deflated: bool) -> bytes:
-    """The content of a member's stored bytes. Raises zlib.error."""
-    return zlib.decompress(data, -15) if is_deflated else data
+def inflate(data: bytes, size_bytes: int) -> bytes:
+    """The content of a deflated member, which has at most `size_bytes`. Raises zlib.error."""
+    inflater = zlib.decompressobj(-15)
+    content = inflater.decompress(data, size_bytes + 1)
+    if len(content) > size_bytes or not inflater.eof:
+        raise zlib.error("it has another size")
+    return content

@@ -17,9 +17,15 @@ import xxhash
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
 
 Value = Union[bytes, str, int]
+Change = tuple[str, Sequence[Sequence[Value]]]
+"""A statement, and the rows that go through it."""
 
 _DAMAGE_WORDS = ("no such ", "table ", "Could not decode")
 """How SQLite begins an OperationalError that is about what the file holds: its schema or its text is gone."""
+
+
+def _nothing_to_keep(database: sqlite3.Connection, version: int) -> list[Change]:
+    return []
 
 
 class Database:
@@ -29,14 +35,24 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, *, version: int, schema: str, synchronous: str, on_damage: Callable[[str], None]
+        self,
+        path: Path,
+        *,
+        version: int,
+        schema: str,
+        synchronous: str,
+        on_damage: Callable[[str], None],
+        upgrade: Callable[[sqlite3.Connection, int], list[Change]] = _nothing_to_keep,
     ) -> None:
-        """`schema` is used where the file is missing or of another version; `synchronous` as SQLite's pragma."""
+        """`schema` is used where the file is missing or of another version; `upgrade` reads from one of another version
+        what is to be written into the new one. `synchronous` as SQLite's pragma.
+        """
         self._path = path
         self._version = version
         self._schema = schema
         self._synchronous = synchronous
         self._on_damage = on_damage
+        self._upgrade = upgrade
         try:
             self._database = self._open()
         except sqlite3.DatabaseError as error:
@@ -59,19 +75,24 @@ class Database:
 
     def write(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
         """Each row through the statement, all of them or none."""
+        self.change([(statement, rows)])
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """All changes, in order, or none."""
         try:
-            self._write(statement, rows)
+            self._write(changes)
         except sqlite3.DatabaseError as error:
             self._make_anew(error)
             try:
-                self._write(statement, rows)
+                self._write(changes)
             except sqlite3.DatabaseError as again:
                 raise _unusable(self._path, again) from again
 
-    def _write(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
+    def _write(self, changes: Sequence[Change]) -> None:
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany(statement, rows)
+            for statement, rows in changes:
+                self._database.executemany(statement, rows)
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
@@ -79,9 +100,16 @@ class Database:
             database.execute(f"PRAGMA synchronous = {self._synchronous}")
             (found,) = database.execute("PRAGMA user_version").fetchone()
             if found != self._version:
+                kept = self._upgrade(database, found)
+                database.execute("BEGIN IMMEDIATE")
                 for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                     database.execute(f'DROP TABLE "{table}"')
-                database.executescript(f"{self._schema};PRAGMA user_version = {self._version};")
+                for statement in filter(str.strip, self._schema.split(";")):
+                    database.execute(statement)
+                for statement, rows in kept:
+                    database.executemany(statement, rows)
+                database.execute(f"PRAGMA user_version = {self._version}")
+                database.execute("COMMIT")
         except BaseException:
             database.close()
             raise

@@ -18,7 +18,7 @@ except ImportError:
     isal_zlib = None
 
 
-_GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """RFC 1952: deflate, no name, no time, no system. Equal bytes give equal files."""
 
 
@@ -39,4 +39,4 @@ def gzip_bytes(data: bytes) -> bytes:
     """A gzip file (RFC 1952) of one member."""
     compressor = fastest_compressor()
     ending = struct.pack("<II", compressor.crc32(data), len(data) & 0xFFFFFFFF)
-    return _GZIP_HEAD + compressor.deflate(data) + ending
+    return GZIP_HEAD + compressor.deflate(data) + ending

@@ -96,6 +96,7 @@ def identify(
             sink(StageProgress(Stage.HASH, subject, done, hashed + further_bytes, len(to_read), total_bytes))
 
     reader = FileReader(taker, tell)
+    written_to: set[tuple[int, int]] = set()
     for done, (path, folder_number, position) in enumerate(to_read):
         table = tables[folder_number]
         try:
@@ -106,6 +107,8 @@ def identify(
         except OSError as error:
             unreadable.append(f"{path}: {error.strerror}")
             continue
+        if reader.is_written_to:
+            written_to.add((folder_number, position))
         entry = _entry(path, row, identity.hex())
         table.rows[position], table.entries[position] = row, entry
         hashed += row[2]
@@ -129,6 +132,9 @@ def identify(
     entries.sort(key=entry_order)
     identified = Identified(entries, hashed)
     if cache is not None:
+        for folder_number, position in written_to:
+            rows = tables[folder_number].rows
+            rows[position] = _distrusted(rows[position])
         _remember(cache, cache_root, scanned, tables, identified, digest, trusted_before)
     return identified
 
@@ -139,6 +145,7 @@ class Written(NamedTuple):
     size_bytes: int
     mtime_ns: int
     inode: int
+    ctime_ns: int
     content_id: str
 
 
@@ -147,7 +154,7 @@ def remember_written(
 ) -> None:
     """Spare the next command reading what this one has written (by path), as far as it stands there untouched.
 
-    What was written in the last two seconds is not trusted: a change in the same moment would not be seen.
+    Its modification time has to be older than the clock of a file system is coarse, so that any write since shows.
     """
     trusted_before = now_ns - RACY_NS
     changed: list[tuple[str, CachedFolder]] = []
@@ -162,8 +169,8 @@ def remember_written(
         ids: list[str] = []
         for row in unpack_rows(folder.rows):
             one = written.get(prefix + row.name)
-            if one is not None and one[:3] == (row.size_bytes, row.mtime_ns, row.inode):
-                if max(row.mtime_ns, row.ctime_ns) < trusted_before:
+            if one is not None and one[:4] == (row.size_bytes, row.mtime_ns, row.inode, row.ctime_ns):
+                if row.mtime_ns < trusted_before:
                     kept.append(row)
                     ids.append(one.content_id)
             elif row in known:

@@ -17,6 +17,7 @@ import xxhash
 from amlctl.core.manifest import FileEntry
 from amlctl.errors import Conflict
 from amlctl.localfs.scan import FileRow
+from amlctl.localfs.writers import can_look_for_writers, has_writer
 
 READ_AT_ONCE = 1 << 20
 """Bytes up to which a file is read in one piece."""
@@ -55,6 +56,9 @@ class FileReader:
         self._taker = taker or _Nobody()
         self._on_bytes = on_bytes
         self._memory = memoryview(bytearray(64 << 10))
+        self._can_look = can_look_for_writers()
+        self.is_written_to = False
+        """Whether somebody had the last file open for writing, so that it may change without a new time."""
 
     def read(self, full: str, path: str, seen: FileRow) -> tuple[FileRow, bytes, memoryview]:
         """The row and id of what was read, and the bytes where the file is small. Raises OSError, Conflict."""
@@ -80,6 +84,7 @@ class FileReader:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 before = after
         finally:
+            self.is_written_to = self._can_look and has_writer(descriptor)
             os.close(descriptor)
         raise Conflict(f"{full} changes while it is read", hint="stop what writes it, or name it in .amlctlignore")
 

@@ -1,6 +1,8 @@
 """What this machine knows of the stores it has synced with, in SQLite.
 
-- The base of each dataset: the snapshot at which local folder and store last agreed (three-way merges start there).
+- The agreement about each dataset: the snapshot at which local folder and store last agreed (three-way merges start
+  there), and what a command was about to do since then. A command that was killed leaves its step behind, and the next
+  one takes what it has done for what it is: neither an edit nor a deletion of the user's.
 - The members of packs, written before a pack appears in a store: after a kill a pack that had arrived is found by its
   name and used, and a renamed folder finds its bytes under the old name.
 
@@ -11,21 +13,27 @@ made anew (see `database.py`).
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
 from amlctl.core.pack import Member
-from amlctl.localfs.database import Database, check_of
+from amlctl.localfs.database import Change, Database, check_of
 from amlctl.localfs.known_packs import KnownPack, KnownPacks, member_rows
 
-_VERSION = 4
+_VERSION = 5
 _SCHEMA = """
-    CREATE TABLE base (store TEXT, dataset BLOB, snapshot TEXT, manifest_key TEXT, section BLOB, row_check BLOB,
-                       PRIMARY KEY (store, dataset)) WITHOUT ROWID;
+    CREATE TABLE agreement (store TEXT, dataset BLOB, step INTEGER, kind TEXT, snapshot TEXT, manifest_key TEXT,
+                            section BLOB, head BLOB, row_check BLOB,
+                            PRIMARY KEY (store, dataset, step)) WITHOUT ROWID;
     CREATE TABLE pack (store TEXT, pack TEXT, size_bytes INTEGER, members BLOB, row_check BLOB,
                        PRIMARY KEY (store, pack));
 """
+_INSERT = "INSERT INTO agreement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_PACK = "INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM agreement WHERE store = ? AND dataset = ?"
 _MEANING = (
     "what was agreed with the stores is forgotten, so the next syncs work as in a fresh clone: a file that differs "
     "here and there is a conflict, one that was deleted on one side only is on both again"
@@ -33,18 +41,46 @@ _MEANING = (
 
 
 class Base(NamedTuple):
-    """Where local and store last agreed: a snapshot of the store, or (`section`) entries that only this machine has.
+    """Where local and store agree: a snapshot of the store, or (`section`) entries that only this machine has.
 
-    `section` is written as in a manifest, without places.
+    `section` is written as in a manifest, without places. `head` is the HEAD of that moment as it was written; empty:
+    not known, from a version of amlctl that did not keep it.
     """
 
     snapshot: str
     manifest_key: str
     section: bytes = b""
+    head: bytes = b""
+
+
+class Step(Enum):
+    """What a command was about to do when it wrote down `UnderWay`."""
+
+    PULL = "pull"
+    """Make some paths of the folder what the snapshot has."""
+    PULL_ALL = "pull all"
+    """The same where the folder was gone: what is missing was not deleted."""
+    COMMIT = "commit"
+    """Move HEAD to `head`; if it got there, `base` is what both agree on."""
+
+
+class UnderWay(NamedTuple):
+    """A step whose end was not recorded: it is running now, or it was killed."""
+
+    step: Step
+    base: Base
+
+
+class Agreement(NamedTuple):
+    """What this machine and the store have in common of a dataset; what broke off since then, in order."""
+
+    base: Optional[Base]
+    under_way: Sequence[UnderWay] = ()
 
 
 class SyncState:
-    """Not thread-safe; one writer at a time (see `locks.py`)."""
+    """Not thread-safe; one writer at a time (see `locks.py`). Stores go by their id, or by their URL where they have
+    none."""
 
     def __init__(self, path: Path, on_damage: Callable[[str], None]) -> None:
         self._database = Database(
@@ -53,29 +89,64 @@ class SyncState:
             schema=_SCHEMA,
             synchronous="NORMAL",
             on_damage=lambda told: on_damage(f"{told}; {_MEANING}"),
+            upgrade=_from_version_4,
         )
 
     def close(self) -> None:
         self._database.close()
 
-    def base(self, store: str, dataset: str) -> Optional[Base]:
+    def agreement(self, store: str, dataset: str) -> Agreement:
         rows = self._database.rows(
-            "SELECT * FROM base WHERE store = ? AND dataset = ?", [_text(store), os.fsencode(dataset)], key=2
+            "SELECT * FROM agreement WHERE store = ? AND dataset = ? ORDER BY step", _keys(store, dataset), key=3
         )
-        return Base(*rows[0]) if rows else None
+        base = next((Base(*values) for kind, *values in rows if kind == _BASE), None)
+        steps = (UnderWay(Step(kind), Base(*values)) for kind, *values in rows if kind != _BASE)
+        return Agreement(base, tuple(steps))
 
-    def bases(self, store: str) -> dict[str, Base]:
-        """Every dataset that was synced with the store from here."""
-        rows = self._database.rows("SELECT * FROM base WHERE store = ? ORDER BY dataset", [_text(store)], key=1)
-        return {os.fsdecode(dataset): Base(*rest) for dataset, *rest in rows}
+    def datasets(self, store: str) -> list[str]:
+        """Every dataset that was synced with the store from here, in order."""
+        query = "SELECT * FROM agreement WHERE store = ? AND kind = ? ORDER BY dataset"
+        rows = self._database.rows(query, [_text(store), _BASE], key=1)
+        return [os.fsdecode(dataset) for dataset, *_ in rows]
 
     def set_base(self, store: str, dataset: str, base: Base) -> None:
-        row = (_text(store), os.fsencode(dataset), *base)
-        self._database.write("INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?, ?, ?)", [(*row, check_of(row))])
+        """Both agree on it, and nothing is under way anymore."""
+        row = (*_keys(store, dataset), 0, _BASE, *base)
+        self._database.change([(_DELETE, [_keys(store, dataset)]), (_INSERT, [(*row, check_of(row))])])
+
+    def begin(self, store: str, dataset: str, step: Step, base: Base) -> None:
+        """Before the step does anything."""
+        before = self.agreement(store, dataset).under_way
+        if before and before[-1] == UnderWay(step, base):
+            return
+        row = (*_keys(store, dataset), 1 + len(before), step.value, *base)
+        self._database.write(_INSERT, [(*row, check_of(row))])
+
+    def begin_afresh(self, store: str, dataset: str, step: Step, base: Base) -> None:
+        """As `begin`, where what broke off before does not count anymore; the base stays."""
+        row = (*_keys(store, dataset), 1, step.value, *base)
+        forget = f"{_DELETE} AND step > 0"
+        self._database.change([(forget, [_keys(store, dataset)]), (_INSERT, [(*row, check_of(row))])])
+
+    def adopt(self, known_as: str, store: str) -> None:
+        """What was kept under the URL of a store goes by its id from now on."""
+        old = _text(known_as)
+        agreements = self._database.rows("SELECT * FROM agreement WHERE store = ?", [old], key=1)
+        packs = self._database.rows("SELECT * FROM pack WHERE store = ? ORDER BY rowid", [old], key=1)
+        changes: list[Change] = []
+        for table, insert, found in (
+            ("agreement", _INSERT.replace("INSERT", "INSERT OR IGNORE"), agreements),
+            ("pack", _INSERT_PACK, packs),
+        ):
+            rows = [(_text(store), *values) for values in found]
+            changes.append((f"DELETE FROM {table} WHERE store = ?", [[old]]))
+            changes.append((insert, [(*row, check_of(row)) for row in rows]))
+        if agreements or packs:
+            self._database.change(changes)
 
     def remember_pack(self, store: str, pack: str, size_bytes: int, members: Sequence[Member]) -> None:
         row = (_text(store), pack, size_bytes, member_rows(members))
-        self._database.write("INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?, ?)", [(*row, check_of(row))])
+        self._database.write(_INSERT_PACK, [(*row, check_of(row))])
 
     def forget_pack(self, store: str, pack: str) -> None:
         self._database.write("DELETE FROM pack WHERE store = ? AND pack = ?", [(_text(store), pack)])
@@ -86,6 +157,23 @@ class SyncState:
         return KnownPacks([KnownPack(*row) for row in rows])
 
 
+_BASE = "base"
+
+
+def _keys(store: str, dataset: str) -> tuple[str, bytes]:
+    return _text(store), os.fsencode(dataset)
+
+
 def _text(store: str) -> str:
-    """A store's URL as the database can hold it: a folder's name may have bytes that are no UTF-8."""
+    """A store's URL as the database can hold it: a folder's name may have bytes that are not UTF-8."""
     return store.encode("utf-8", "backslashreplace").decode()
+
+
+def _from_version_4(database: sqlite3.Connection, version: int) -> list[Change]:
+    """Bases without their HEAD, by URL alone; packs are as they are now."""
+    if version != 4:
+        return []
+    bases = [row for row in database.execute("SELECT * FROM base") if row[-1] == check_of(row[:-1])]
+    rows = [(store, dataset, 0, _BASE, *base, b"") for store, dataset, *base, _ in bases]
+    packs = [row for row in database.execute("SELECT * FROM pack ORDER BY rowid") if row[-1] == check_of(row[:-1])]
+    return [(_INSERT, [(*row, check_of(row)) for row in rows]), (_INSERT_PACK, packs)]

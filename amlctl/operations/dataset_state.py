@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
-from amlctl.core.manifest import FileEntry, Manifest, decode_section, empty_manifest
+from amlctl.core.head import encode_head
+from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.wording import typed_dataset
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.ignore_rules import dataset_rules
@@ -22,10 +23,12 @@ from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
-from amlctl.localfs.sync_state import Base, SyncState
+from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import Head, last_written, read_head
+from amlctl.transfer.kept_manifests import KeptManifests
 from amlctl.transfer.manifests import read_manifest
+from amlctl.transfer.store_format import find_store_id
 
 LARGE_FROM = 20_000
 """Files from which a second process pays for a scan; as many as the last scan has found."""
@@ -33,19 +36,35 @@ LARGE_FROM = 20_000
 
 @dataclass
 class DatasetState:
-    """`settled`: what the whole scan came to last time, if no stat data changed since."""
+    """`settled`: what the whole scan came to last time, if no stat data changed since. `store_key` is what this machine
+    knows the store by: its id, or its URL where it has none yet."""
 
     dataset: str
     root: Path
     scanned: Scan | None
     digest: bytes
     head: Head | None
-    base: Base | None
+    store_key: str
+    agreement: Agreement
+    kept: KeptManifests
     settled: CachedScan | None
+    has_begun: bool = False
+    """Whether this command has written down a step."""
+
+    @property
+    def base(self) -> Base | None:
+        """The last agreement, if nothing has broken off since."""
+        return None if self.agreement.under_way else self.agreement.base
 
     @property
     def cache_key(self) -> str:
         return cache_key(self.dataset)
+
+    def know_store(self, store_id: str, state: LocalState) -> None:
+        """It has got its id just now."""
+        self.store_key = store_id
+        self.kept = self.kept.of_store(store_id)
+        self.agreement = state.sync.agreement(store_id, self.dataset)
 
     def local(self) -> Scan:
         """Raises NotFound where the dataset is not on this machine."""
@@ -116,7 +135,10 @@ def look_at(
             head = last_written(store, dataset)
             sink(Warned(f"{error.message}; snapshot {head.snapshot[:12]}, which was written last, is taken for it"))
     digest = b"" if scanned is None else scanned.digest(rules.digest)
-    looked = DatasetState(dataset, root, scanned, digest, head, state.sync.base(store.url, dataset), None)
+    store_key = _store_key(store, head, state.sync)
+    agreement = state.sync.agreement(store_key, dataset)
+    kept = KeptManifests(project.state_dir, store_key, dataset)
+    looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None)
     if scanned is not None:
         for warning in scanned.warnings:
             sink(Warned(f"{dataset}/{warning}"))
@@ -126,21 +148,36 @@ def look_at(
     return looked
 
 
+def _store_key(store: Store, head: Head | None, known: SyncState) -> str:
+    """No request where HEAD names its store."""
+    store_id = (head.value.store_id if head is not None else "") or find_store_id(store)
+    if not store_id:
+        return store.url
+    if known.datasets(store.url):  # written by an amlctl that went by the URL
+        known.adopt(store.url, store_id)
+    return store_id
+
+
+def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, base: Base | None = None) -> None:
+    """Both have `base` in common from now on (default: all that `head` lists), and nothing is under way. Its entries
+    are kept here."""
+    base = base or Base(head.snapshot, head.manifest_key)
+    if base.manifest_key:
+        looked.kept.keep(store, base.manifest_key)
+    state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head.value, looked.dataset)))
+    looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
+
+
+def begin(state: LocalState, looked: DatasetState, store: Store, step: Step, base: Base) -> None:
+    """Write down what is about to be done, so that the next command knows what it is where this one is killed."""
+    if base.manifest_key:
+        looked.kept.keep(store, base.manifest_key)
+    looked.has_begun = True
+    if step is Step.PULL_ALL:
+        state.sync.begin_afresh(looked.store_key, looked.dataset, step, base)
+    else:
+        state.sync.begin(looked.store_key, looked.dataset, step, base)
+
+
 def head_manifest(store: Store, dataset: str, head: Head | None) -> Manifest:
     return empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
-
-
-def base_manifest(store: Store, looked: DatasetState, head: Manifest) -> Manifest:
-    """The last agreement; empty where there was none, or where gc has taken its manifest since."""
-    if looked.base is None:
-        return empty_manifest(looked.dataset)
-    if looked.base.snapshot == head.snapshot:
-        return head
-    if looked.base.section:
-        entries: list[FileEntry] = []
-        decode_section(looked.base.section, entries, {}, {})
-        return Manifest(looked.dataset, head.layout, entries, {}, {}, snapshot=looked.base.snapshot)
-    try:
-        return read_manifest(store, looked.base.manifest_key)
-    except NotFound:
-        return empty_manifest(looked.dataset)

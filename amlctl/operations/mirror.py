@@ -3,14 +3,13 @@ when asked, and not carelessly."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import FileEntry, dataset_folder, dataset_of_folder, mirror_key
+from amlctl.core.manifest import ONE_FILE, FileEntry, dataset_folder, dataset_of_folder, mirror_key
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import CheckFailed, Conflict, SettingsError
-from amlctl.stores.contract import Store, always
+from amlctl.stores.contract import Store
 from amlctl.transfer.heads import list_datasets
 from amlctl.transfer.mirrors import mirrors_sharing_files
 
@@ -67,9 +66,10 @@ def leftovers(
     inside = tuple(
         f"mirror/{dataset_of_folder(other)}/" for other in list_datasets(store, folder) if other + "/" != folder
     )
-    present = [
-        entry.key for entry in store.list(f"mirror/{dataset}/") if not f"{entry.key}/".startswith(inside or ("\0",))
-    ]
+    listed = [*store.list(f"mirror/{dataset}/")]
+    present = [entry.key for entry in listed if not f"{entry.key}/".startswith(inside or ("\0",))]
+    if store.info(mirror_key(dataset, ONE_FILE)) is not None:
+        present.append(mirror_key(dataset, ONE_FILE))
     gone = [key for key in present if key not in kept]
     for key in gone:
         sink(Note(f"no longer in {dataset}: {key}"))
@@ -80,15 +80,3 @@ def leftovers(
             details=gone,
         )
     return gone
-
-
-def delete_all(store: Store, keys: Sequence[str], *, may_delete: Callable[[], None] = always) -> None:
-    """In parallel. `may_delete` is asked before each; what it raises ends it."""
-
-    def delete(key: str) -> None:
-        may_delete()
-        store.delete(key)
-
-    if keys:
-        with ThreadPoolExecutor(min(store.concurrency, len(keys))) as pool:
-            list(pool.map(delete, keys))

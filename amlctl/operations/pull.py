@@ -13,17 +13,21 @@ from dataclasses import replace
 
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder, empty_manifest
+from amlctl.core.head import encode_head
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan
-from amlctl.localfs.sync_state import Base
-from amlctl.operations.dataset_state import DatasetState, LocalState, base_manifest, local_state, look_at
-from amlctl.operations.pull_target import PullTarget, hidden
+from amlctl.localfs.sync_state import Base, Step
+from amlctl.operations.agreement import agreed_entries
+from amlctl.operations.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
+from amlctl.operations.large_deletions import confirm_deletions
+from amlctl.operations.pull_target import PullTarget, hidden, linked_folders
 from amlctl.operations.sync import SyncOptions, SyncResult
 from amlctl.stores.contract import Store
+from amlctl.transfer.heads import Head
 from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.manifests import read_header, read_manifest
 from amlctl.transfer.receive import receive
@@ -54,9 +58,9 @@ def pull(
             result = _nothing_to_do(looked)
         else:
             key = looked.head.manifest_key if snapshot is None else find_snapshot(store, dataset, snapshot)
-            result = _pull(store, looked, read_manifest(store, key), options, state, sink, snapshot, is_dry_run)
+            result = _pull(store, looked, key, options, state, sink, snapshot, is_dry_run)
         if not is_dry_run:
-            state.sync.set_base(store.url, dataset, Base(looked.head.snapshot, looked.head.manifest_key))
+            _agree(store, looked, looked.head, state)
     return replace(
         result,
         requests=store.traffic.requests - requests,
@@ -92,13 +96,14 @@ def _nothing_to_do(looked: DatasetState) -> SyncResult:
 def _pull(
     store: Store,
     looked: DatasetState,
-    wanted: Manifest,
+    key: str,
     options: SyncOptions,
     state: LocalState,
     sink: EventSink,
     snapshot: str | None,
     is_dry_run: bool,
 ) -> SyncResult:
+    wanted = read_manifest(store, key)
     local: Sequence[FileEntry] = ()
     hashed = 0
     if looked.scanned is not None:
@@ -115,11 +120,11 @@ def _pull(
     if snapshot is None:
         # A folder that is gone altogether was not emptied file by file: all of it comes back.
         is_gone = looked.scanned is None
-        base = empty_manifest(looked.dataset) if is_gone else base_manifest(store, looked, wanted)
-        merged = merge(base.entries, local, wanted.entries, prefer=options.prefer)
+        base = () if is_gone else agreed_entries(store, looked, local, wanted, sink)
+        merged = merge(base, local, wanted.entries, prefer=options.prefer)
         target, conflicts = merged.entries, merged.conflicts
     else:
-        target, conflicts = wanted.entries, _would_be_lost(store, looked, local, wanted, options)
+        target, conflicts = wanted.entries, _would_be_lost(store, looked, local, wanted, options, sink)
     if conflicts:
         raise Conflict(
             f"{count(len(conflicts), 'file')} of {looked.dataset} changed here, to something else than in the store",
@@ -132,7 +137,7 @@ def _pull(
     result = SyncResult(
         looked.dataset,
         wanted.snapshot,
-        None if looked.base is None else looked.base.snapshot,
+        None if looked.agreement.base is None else looked.agreement.base.snapshot,
         wanted.layout,
         files=len(target),
         bytes=sum(entry.size_bytes for entry in target),
@@ -156,8 +161,25 @@ def _pull(
         sink(Note(f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: {drop}"))
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)
+    links = linked_folders(looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
+    if links:
+        raise Conflict(
+            f"{looked.dataset} has {count(len(links), 'folder')} that are links: a pull does not write behind them",
+            hint="replace each link by a folder, or name it in .amlctlignore",
+            details=links,
+        )
     if is_dry_run:
         return result
+    confirm_deletions(
+        local,
+        target,
+        where=f"from data_blobs/{looked.dataset}",
+        command=f"amlctl sync --pull {_options_typed(options, snapshot)}{typed_dataset(looked.dataset)}",
+        is_sure=options.yes,
+    )
+    if to_write or changes.deleted:
+        step = Step.PULL_ALL if snapshot is None and looked.scanned is None else Step.PULL
+        begin(state, looked, store, step, Base(wanted.snapshot, key, head=_written(looked)))
     folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
     received = receive(
         store,
@@ -181,15 +203,36 @@ def _pull(
     return result
 
 
+def _agree(store: Store, looked: DatasetState, head: Head, state: LocalState) -> None:
+    base = looked.base
+    if base is None or base.snapshot != head.snapshot or not base.head or looked.has_begun:
+        agree(state, looked, store, head)
+
+
+def _written(looked: DatasetState) -> bytes:
+    """HEAD as it is now."""
+    return b"" if looked.head is None else encode_head(looked.head.value, looked.dataset)
+
+
+def _options_typed(options: SyncOptions, snapshot: str | None) -> str:
+    prefer = f"--{options.prefer} " if options.prefer else ""
+    return prefer + (f"--snapshot {snapshot} " if snapshot else "")
+
+
 def _would_be_lost(
-    store: Store, looked: DatasetState, local: Sequence[FileEntry], wanted: Manifest, options: SyncOptions
+    store: Store,
+    looked: DatasetState,
+    local: Sequence[FileEntry],
+    wanted: Manifest,
+    options: SyncOptions,
+    sink: EventSink,
 ) -> Sequence[str]:
     """Local changes that no snapshot has and that going back would overwrite."""
     if options.theirs:
         return ()
     if options.ours:
         raise UsageError("--ours makes no sense with --snapshot: it would change nothing")
-    base = by_path(base_manifest(store, looked, wanted).entries)
+    base = by_path(agreed_entries(store, looked, local, wanted, sink))
     target = by_path(wanted.entries)
     return [e.path for e in local if base.get(e.path) != e and target.get(e.path) != e]
 

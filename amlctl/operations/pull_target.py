@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,11 +27,11 @@ class PullTarget:
         self._text = os.fspath(root)
         self._takes_all = takes_all
         self._moved: set[str] = set()
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        self._seen: dict[str, tuple[int, int, int, int]] = {}
         for folder in () if scanned is None else scanned.folders:
             prefix = f"{folder.path}/" if folder.path else ""
             for row in unpack_rows(folder.rows):
-                self._seen[prefix + row.name] = (row.size_bytes, row.mtime_ns, row.inode)
+                self._seen[prefix + row.name] = (row.size_bytes, row.mtime_ns, row.inode, row.ctime_ns)
 
     def may_write(self, entry: FileEntry) -> bool:
         """Asked right before a file takes its name. Safe to call from several threads."""
@@ -40,6 +40,11 @@ class PullTarget:
     def make_room(self, deleted: Sequence[str], to_write: Sequence[FileEntry]) -> Sequence[FileEntry]:
         """Remove files where a folder comes, and folders where a file comes; those of `to_write` that have room."""
         blocked: set[str] = set()
+        becomes_folder = any(entry.path != ONE_FILE for entry in to_write)
+        if becomes_folder and os.path.lexists(self._root) and not self._root.is_dir():
+            if not self._is_as_seen(ONE_FILE):
+                return ()
+            self._root.unlink()
         for folder in {part for entry in to_write for part in parents(entry.path)}:
             path = self._root / folder
             if os.path.lexists(path) and not path.is_dir():
@@ -102,7 +107,7 @@ class PullTarget:
             if stat.S_ISDIR(found.st_mode):
                 is_fine = is_folder_fine
             else:
-                is_same = seen == (found.st_size, found.st_mtime_ns, found.st_ino)
+                is_same = seen == (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
                 is_fine = is_same or (seen is None and self._takes_all)
         if not is_fine:
             self._moved.add(path)
@@ -129,6 +134,18 @@ def hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEnt
     return sorted(found)
 
 
+def linked_folders(root: Path, paths: Iterable[str]) -> list[str]:
+    """Folders above `paths`, below the root, that are links: `folder -> where it leads`."""
+    text = os.fspath(root)
+    folders = {path.rstrip("/").rpartition("/")[0] for path in paths}
+    above = {part for folder in folders for part in [*parents(folder), folder] if part}
+    return [
+        f"{folder} -> {os.readlink(f'{text}/{folder}')}"
+        for folder in sorted(above)
+        if os.path.islink(f"{text}/{folder}")
+    ]
+
+
 class _Folders:
     """Which folders exist, each looked at once: below one that does not, nothing need be looked for."""
 
@@ -146,11 +163,16 @@ class _Folders:
 
 
 def _unknown_below(root: Path, folder: str, here: Collection[str]) -> Iterator[str]:
-    for place, _, names in os.walk(root / folder):
-        for name in names:
-            path = Path(place, name).relative_to(root).as_posix()
-            if path not in here:
-                yield path
+    pending = [folder]  # os.walk would recurse, and a tree may be a thousand folders deep
+    while pending:
+        above = pending.pop()
+        with os.scandir(f"{os.fspath(root)}/{above}") as entries:
+            for entry in entries:
+                path = f"{above}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+                elif path not in here:
+                    yield path
 
 
 def parents(path: str) -> list[str]:

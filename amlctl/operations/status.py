@@ -11,9 +11,9 @@ from amlctl.core.events import EventSink
 from amlctl.errors import NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.project import Project
+from amlctl.operations.agreement import agreed_entries
 from amlctl.operations.dataset_state import (
     LocalState,
-    base_manifest,
     head_manifest,
     local_state,
     look_at,
@@ -57,15 +57,17 @@ def _status(
     project: Project, store: Store, dataset: str, options: SyncOptions, state: LocalState, sink: EventSink
 ) -> DatasetStatus:
     looked = look_at(project, store, dataset, options.ignore, state, sink)
-    head, base = looked.head, looked.base
+    head, base = looked.head, looked.agreement.base
     if looked.scanned is None and head is None:
         raise NotFound(f"there is no dataset {dataset}, neither here nor in the store", hint="check the path")
     remote_moved = head is not None and (base is None or base.snapshot != head.snapshot)
     agreed = None if base is None else base.snapshot
+    is_new = base is None and not looked.agreement.under_way
     snapshot = None if head is None else head.snapshot
     if looked.scanned is None:
         return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, here=False)
-    if looked.settled is not None and looked.settled.snapshot == (agreed or snapshot):
+    settled = None if looked.agreement.under_way else looked.settled
+    if settled is not None and settled.snapshot == (agreed or snapshot):
         return DatasetStatus(dataset, (), (), (), remote_moved, snapshot)
     local = identify(
         looked.scanned,
@@ -77,8 +79,7 @@ def _status(
         subject=dataset,
     ).entries
     stored = head_manifest(store, dataset, head)
-    before = base_manifest(store, looked, stored) if base is not None else stored
-    changes = diff(before.entries, local)
-    # What was never here was not deleted here; a first pull may have been interrupted.
-    deleted = () if base is None else changes.deleted
+    before = stored.entries if is_new else agreed_entries(store, looked, local, stored, sink)
+    changes = diff(before, local)
+    deleted = () if is_new else changes.deleted  # what was never here was not deleted here
     return DatasetStatus(dataset, changes.added, changes.modified, deleted, remote_moved, snapshot)

@@ -19,9 +19,9 @@ from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import dataset_of_folder, object_key, pack_key, repair_command
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.clock import passed_s
-from amlctl.operations.mirror import delete_all
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
+from amlctl.transfer.deletion import delete_all
 from amlctl.transfer.gc_mark import GC_MARK, GcLease
 from amlctl.transfer.heads import fence, read_head, read_head_value
 from amlctl.transfer.interrupt import ended_by_interrupt

@@ -15,9 +15,10 @@ from amlctl.core.events import EventSink, Note
 from amlctl.localfs.clock import passed_s
 from amlctl.localfs.project import Project
 from amlctl.operations.dataset_state import local_state
-from amlctl.operations.sync_attempt import ContentsLost, HeadMoved, SyncAttempt
+from amlctl.operations.sync_attempt import SyncAttempt
 from amlctl.operations.sync_result import SyncOptions as SyncOptions
 from amlctl.operations.sync_result import SyncResult as SyncResult
+from amlctl.operations.sync_retry import ContentsLost, HeadMoved
 from amlctl.stores.contract import Store
 from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.lease import MirrorLease

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from amlctl.core.diff import Changes, diff, merge
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
-from amlctl.core.head import HeadValue
+from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.manifest import (
     FileEntry,
     Manifest,
@@ -21,55 +21,41 @@ from amlctl.core.manifest import (
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
 from amlctl.core.wording import count, typed_dataset
-from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
 from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import Taker
-from amlctl.localfs.sync_state import Base
+from amlctl.localfs.sync_state import Agreement, Base, Step
+from amlctl.operations.agreement import agreed_entries
 from amlctl.operations.dataset_state import (
     LocalState,
-    base_manifest,
+    agree,
+    begin,
     head_manifest,
     look_at,
 )
 from amlctl.operations.early_packs import EarlyPacks
-from amlctl.operations.mirror import arrived_files, delete_all, leftovers, refuse_shared_files, refuse_unfit_names
+from amlctl.operations.large_deletions import confirm_deletions
+from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names
 from amlctl.operations.sync_result import SyncOptions, SyncResult
+from amlctl.operations.sync_retry import ContentsLost, HeadMoved
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
+from amlctl.transfer.deletion import delete_all
 from amlctl.transfer.gc_mark import GcWatch
-from amlctl.transfer.heads import Head, head_key, swap_head
+from amlctl.transfer.heads import Head, head_key, next_head, swap_head
 from amlctl.transfer.kept import ValuesLost, ensure_kept
 from amlctl.transfer.known import KnownContents
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import write_manifest
 from amlctl.transfer.pack_sender import PackSender, pack_sender
+from amlctl.transfer.plain_files import in_the_way
 from amlctl.transfer.send import send_plan
 from amlctl.transfer.store_format import ensure_format
 
 _MUCH_BYTES = 16 << 20
 """New bytes from which on other datasets are asked for their contents."""
-
-
-class ContentsLost(Exception):
-    """The store has lost some of what was about to be committed; `told` is for the user where planning again fails.
-
-    `contents` are to be sent again in any case.
-    """
-
-    def __init__(self, contents: Collection[str], told: Conflict) -> None:
-        super().__init__(told)
-        self.contents = contents
-        self.told = told
-
-
-class HeadMoved(Exception):
-    """HEAD was swapped by someone else since it was read; `told` is for the user whom planning anew does not help."""
-
-    def __init__(self, told: Conflict) -> None:
-        super().__init__(told)
-        self.told = told
 
 
 class SyncAttempt:
@@ -89,6 +75,7 @@ class SyncAttempt:
     ) -> None:
         """`lost` are contents that are sent again, whatever the store seems to have of them."""
         self._lost = lost
+        self._displaced: Mapping[str, str] = {}
         self._replace = options.repair or bool(lost)
         self._watch = GcWatch(store, sink)
         self._store = store
@@ -99,16 +86,20 @@ class SyncAttempt:
         self._sink = sink
         self._looked = look_at(project, store, dataset, options.ignore, state, sink, is_repair=options.repair)
         self._scanned = self._looked.local()
-        if self._looked.base is None:
+        if self._looked.agreement == Agreement(None):
             self._tell_overlap()
         head = self._looked.head
         self._layout = options.layout_rules(None if head is None else head.layout)
         self._is_list_lost = False
-        self._under_way = PlainFilesUnderWay(project.state_dir, store.url, dataset)
+        self._project = project
         self._in_doubt = self._under_way.paths()
 
+    @property
+    def _under_way(self) -> PlainFilesUnderWay:
+        return PlainFilesUnderWay(self._project.state_dir, self._looked.store_key, self._dataset)
+
     def _tell_overlap(self) -> None:
-        for other in self._state.sync.bases(self._store.url):
+        for other in self._state.sync.datasets(self._looked.store_key):
             if f"{other}/".startswith(f"{self._dataset}/") or f"{self._dataset}/".startswith(f"{other}/"):
                 self._sink(Note(f"{self._dataset}: {other} is a dataset, too; what both hold is synced with each"))
 
@@ -117,8 +108,14 @@ class SyncAttempt:
         if unchanged is not None:
             return unchanged
         if self._looked.head is None:
-            ensure_format(self._store)
-        with pack_sender(self._store, self._state.sync, self._options.pack_size, replace=self._replace) as sender:
+            self._looked.know_store(ensure_format(self._store), self._state)
+        with pack_sender(
+            self._store,
+            self._state.sync,
+            self._options.pack_size,
+            store_key=self._looked.store_key,
+            replace=self._replace,
+        ) as sender:
             identified = self._identify(self._pack_early(sender))
             sender.finish()
             unchanged = self._same_contents(identified)
@@ -129,6 +126,7 @@ class SyncAttempt:
             if self._is_list_lost:
                 known.distrust({entry.content_id for entry in local})
             entries, taken = self._merge(local, head)
+            self._confirm(entries, local, head)
             snapshot = identified.snapshot if entries is local else snapshot_id(entries)
             known_now = _also(known, sender)
             plan = plan_sync(entries, self._sure(head), self._layout, known_now, sent_bytes=sender.content_bytes)
@@ -140,13 +138,15 @@ class SyncAttempt:
             if present is not None and self._is_committed(present, snapshot, head, plan):
                 result = self._result(present.value, entries, head, plan, hashed)
             else:
-                result = self._commit(snapshot, head, plan, known, sender, hashed)
+                result = self._commit(snapshot, head, plan, known, sender, hashed, local if taken else None)
             self._under_way.end()
-        self._agree(local, taken, head, result)
+        self._agree(local, taken, head)
         result = replace(result, not_here=len(taken))
         if self._options.verify and not self._options.repair:
             manifest = head_manifest(self._store, self._dataset, self._looked.head)
             report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
+        # What was in the way has gone already; on some disks its key is another spelling of a new one.
+        gone = [key for key in gone if key not in self._displaced]
         if gone:
             self._lease.confirm()
             delete_all(self._store, gone, may_delete=self._lease.check)
@@ -192,10 +192,10 @@ class SyncAttempt:
             if not self._options.repair or looked.head is None:
                 raise
             is_ours = looked.base is not None and looked.base.snapshot == looked.head.snapshot
-            if not is_ours and not self._options.ours:
+            if not is_ours and not self._options.force:
                 raise IntegrityError(
                     f"{error.message}; what the store had last was not what this machine has",
-                    hint="repair it where it was synced last, or add --ours: the store then gets what is here",
+                    hint="repair it where it was synced last, or add --force: the store then gets what is here",
                 ) from error
             self._sink(Warned(f"{self._dataset}: {error.message}; all is sent again from here"))
             self._is_list_lost = True
@@ -208,8 +208,9 @@ class SyncAttempt:
             return None
         if self._options.checksum or not self._may_skip(head):
             return None
-        if self._looked.base is None or self._looked.base.snapshot != head.snapshot:
-            self._state.sync.set_base(self._store.url, self._dataset, Base(head.snapshot, head.manifest_key))
+        base = self._looked.base
+        if base is None or base.snapshot != head.snapshot or not base.head:
+            agree(self._state, self._looked, self._store, head)
         return self._unchanged(head, settled.files, settled.size_bytes)
 
     def _same_contents(self, identified: Identified) -> SyncResult | None:
@@ -262,6 +263,7 @@ class SyncAttempt:
         has_grown = self._scanned.size_bytes - head.size_bytes >= _MUCH_BYTES
         return KnownContents(
             self._store,
+            self._looked.store_key,
             self._state.sync,
             self._layout,
             look_at_other_datasets=self._looked.head is None or has_grown,
@@ -296,12 +298,12 @@ class SyncAttempt:
     def _merge(self, local: Sequence[FileEntry], head: Manifest) -> tuple[Sequence[FileEntry], Sequence[str]]:
         """What the store shall hold, and the paths of it that are not what this machine has."""
         looked = self._looked
-        if looked.head is None or self._options.ours:
+        if looked.head is None or self._options.force:
             return local, ()
         if looked.base is not None and looked.base.snapshot == looked.head.snapshot:
             return local, ()
-        base = base_manifest(self._store, looked, head)
-        merged = merge(base.entries, local, head.entries, prefer=self._options.prefer)
+        base = agreed_entries(self._store, looked, local, head, self._sink)
+        merged = merge(base, local, head.entries, prefer=self._options.prefer)
         if merged.conflicts:
             raise Conflict(
                 f"{count(len(merged.conflicts), 'file')} of {self._dataset} changed here and in the store",
@@ -309,6 +311,27 @@ class SyncAttempt:
                 details=merged.conflicts,
             )
         return merged.entries, merged.taken_from_theirs
+
+    def _confirm(self, entries: Sequence[FileEntry], local: Sequence[FileEntry], head: Manifest) -> None:
+        """Raises NeedsConfirmation where much of the store's files, or work of others, would go."""
+        command = f"amlctl sync{' --force' if self._options.force else ''} {typed_dataset(self._dataset)}"
+        if self._options.force and not self._options.yes:
+            base = agreed_entries(self._store, self._looked, local, head, self._sink)
+            others = merge(base, local, head.entries, prefer="theirs").taken_from_theirs
+            stored = {entry.path for entry in head.entries}
+            if lost := [path for path in others if path in stored]:
+                raise NeedsConfirmation(
+                    f"{count(len(lost), 'file')} of {self._dataset} from other machines would be replaced or deleted",
+                    hint=f"if that is intended: {command} --yes",
+                    details=lost,
+                )
+        confirm_deletions(
+            head.entries,
+            entries,
+            where=f"from {self._dataset} in the store",
+            command=command,
+            is_sure=self._options.yes,
+        )
 
     def _leftovers(self, entries: Sequence[FileEntry], *, is_sure: bool) -> Sequence[str]:
         """Plain files that go if `delete` is asked for. Listed before anything is sent: so is the stop."""
@@ -361,11 +384,15 @@ class SyncAttempt:
         known: KnownContents,
         sender: PackSender,
         hashed: int,
+        ours: Sequence[FileEntry] | None,
     ) -> SyncResult:
+        """`ours`: what this machine has, where that is not what is committed."""
         store, dataset = self._store, self._dataset
         before = replace(head, pack_sizes={**known.pack_sizes, **head.pack_sizes})
         if plan.mirror_files:
-            self._under_way.begin(entry.path for entry in plan.mirror_files)
+            self._displaced = self._in_the_way(head, plan)
+            self._under_way.begin([*(entry.path for entry in plan.mirror_files), *self._displaced.values()])
+            delete_all(store, self._displaced, may_delete=self._lease.check)  # old away before new
         places, pack_sizes, was_there = send_plan(
             store,
             plan,
@@ -388,9 +415,12 @@ class SyncAttempt:
         except ValuesLost as error:
             raise ContentsLost(error.contents(places), error.told) from error
         self._lease.confirm()
-        generation = self._watch.generation
+        looked, generation = self._looked, self._watch.generation
+        base = Base(value.snapshot, value.manifest_key) if ours is None else self._only_here(ours, head)
+        tried = encode_head(next_head(store, value, looked.head), dataset)
+        begin(self._state, looked, store, Step.COMMIT, base._replace(head=tried))
         try:
-            self._looked.head = swap_head(store, dataset, value, self._looked.head, generation=generation)
+            looked.head = swap_head(store, dataset, value, looked.head, generation=generation)
         except Conflict as error:
             raise HeadMoved(error) from error
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
@@ -398,6 +428,17 @@ class SyncAttempt:
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
         sent = sender.content_bytes + total_bytes([*plan.objects, *plan.mirror_files])
         return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))
+
+    def _in_the_way(self, head: Manifest, plan: SyncPlan) -> Mapping[str, str]:
+        return in_the_way(
+            self._store,
+            self._dataset,
+            plan.mirror_files,
+            plan.entries,
+            head,
+            doubtful=self._in_doubt,
+            may_delete_others=self._options.delete,
+        )
 
     def _result(
         self, value: HeadValue, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan, hashed: int
@@ -420,22 +461,26 @@ class SyncAttempt:
             manifest_key=value.manifest_key,
         )
 
-    def _agree(self, local: Sequence[FileEntry], taken: Sequence[str], head: Manifest, result: SyncResult) -> None:
+    def _agree(self, local: Sequence[FileEntry], taken: Sequence[str], head: Manifest) -> None:
         """Remember what both sides have in common now. What only the store has stays out of it, or the next
         sync would take its absence here for a deletion."""
-        if not taken:
-            base = Base(result.snapshot, result.manifest_key)
-        else:
+        committed = self._looked.head
+        assert committed is not None
+        base = None
+        if taken:
             self._sink(
                 Note(
                     f"{self._dataset}: changes of the store are not here yet: "
                     f"amlctl sync --pull {typed_dataset(self._dataset)}"
                 )
             )
-            # Kept here alone: the store has no snapshot that is just this, and needs none.
-            ours = Manifest(self._dataset, head.layout, local, {}, {})
-            base = Base(ours.snapshot, "", encode_section(local, ours))
-        self._state.sync.set_base(self._store.url, self._dataset, base)
+            base = self._only_here(local, head)
+        agree(self._state, self._looked, self._store, committed, base=base)
+
+    def _only_here(self, local: Sequence[FileEntry], head: Manifest) -> Base:
+        """The store has no snapshot that is just this, and needs none."""
+        ours = Manifest(self._dataset, head.layout, local, {}, {})
+        return Base(ours.snapshot, "", encode_section(local, ours))
 
 
 def _also(known: KnownContents, sender: PackSender) -> Known:

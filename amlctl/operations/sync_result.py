@@ -11,7 +11,8 @@ from amlctl.stores.contract import Store
 
 @dataclass(frozen=True)
 class SyncOptions:
-    """Sizes in bytes; `bwlimit` in bytes a second; `jobs` files at a time."""
+    """Sizes in bytes; `jobs` files at a time. `ours` and `theirs` decide conflicts, file by file; `force` makes the
+    store hold exactly what is here. `yes`: what would go is confirmed."""
 
     layout: str = "auto"
     pack_below: int = 1 << 20
@@ -22,6 +23,7 @@ class SyncOptions:
     repair: bool = False
     ours: bool = False
     theirs: bool = False
+    force: bool = False
     delete: bool = False
     yes: bool = False
     jobs: int | None = None

@@ -86,7 +86,7 @@ def _bad_large(
 ) -> tuple[list[FileEntry], list[FileEntry]]:
     key = place_key(manifest, entry, place)
     try:
-        found = stored_content_id(store, key, entry.size_bytes)
+        found = stored_content_id(store, key)
     except NotFound:
         found = ""
     return [entry], [] if found == entry.content_id else [entry]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
 from amlctl.core.content_id import content_id
+from amlctl.core.document import gunzip
 from amlctl.localfs.bounded_folder import BoundedFolder
 from amlctl.stores.contract import Body, Draft, Entry, Parts, Store, Traffic, Versioned
 
@@ -77,6 +76,9 @@ class CachedStore:
     def list(self, prefix: str) -> Iterator[Entry]:
         return self.store.list(prefix)
 
+    def in_the_way(self, key: str) -> Sequence[str]:
+        return self.store.in_the_way(key)
+
     def delete(self, key: str) -> None:
         self.store.delete(key)
         if _MANIFEST.fullmatch(key):
@@ -107,6 +109,6 @@ def _is_whole(name: str, data: bytes) -> bool:
     """A manifest's name carries the id of the file, a shard's name that of what is packed in it."""
     snapshot, _, identity = name[: -len(".gz")].rpartition("-")
     try:
-        return content_id(data if snapshot else gzip.decompress(data)) == identity
-    except (OSError, EOFError, zlib.error):
+        return content_id(data if snapshot else gunzip(data)) == identity
+    except ValueError:
         return False

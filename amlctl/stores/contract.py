@@ -181,6 +181,10 @@ class Store(Protocol):
         """Every value whose key begins with `prefix` (which is empty or ends with `/`), in no order."""
         ...
 
+    def in_the_way(self, key: str) -> Sequence[str]:
+        """Keys of values that exclude `key`: in a folder those below it, or a file where a folder has to be."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove a value; one that is not there is no error."""
         ...

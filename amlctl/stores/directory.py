@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Optional
 
 import xxhash
@@ -75,13 +76,17 @@ class DirectoryStore:
                 )
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
+        path = self._path(key)
         with self.translated(key):
-            if start == 0 and length is None:
-                data = self._path(key).read_bytes()
-            else:
-                with self._path(key).open("rb") as file:
-                    file.seek(start)
-                    data = file.read() if length is None else file.read(length)
+            try:
+                if start == 0 and length is None:
+                    data = path.read_bytes()
+                else:
+                    with path.open("rb") as file:
+                        file.seek(start)
+                        data = file.read() if length is None else file.read(length)
+            except NotADirectoryError as error:
+                raise FileNotFoundError(error.errno, error.strerror, key) from error
         self._traffic.add(received_bytes=len(data))
         return data
 
@@ -185,7 +190,7 @@ class DirectoryStore:
                 stat = self._path(key).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return Entry(key, stat.st_size, stat.st_mtime)
+        return None if S_ISDIR(stat.st_mode) else Entry(key, stat.st_size, stat.st_mtime)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         self._traffic.add()
@@ -210,11 +215,26 @@ class DirectoryStore:
                         continue
                     yield Entry(key, stat.st_size, stat.st_mtime)
 
+    def in_the_way(self, key: str) -> Sequence[str]:
+        path = self._path(key)
+        self._traffic.add()
+        with self.translated(key):
+            if path.is_dir():
+                return [entry.key for entry in self.list(f"{key}/")]
+            for parent in path.parents:
+                if parent == self._root or parent.is_dir():
+                    break
+                if parent.exists():
+                    return [parent.relative_to(self._root).as_posix()]
+        return ()
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         self._traffic.add()
         with self.translated(key):
-            path.unlink(missing_ok=True)
+            # Where a file is a folder, or the other way round, there is no such value.
+            with suppress(NotADirectoryError, IsADirectoryError):
+                path.unlink(missing_ok=True)
             # An empty folder is nothing to a store; another writer may be filling it right now.
             for parent in list(path.relative_to(self._root).parents)[:-1]:
                 try:
@@ -357,6 +377,9 @@ def _copy_checked(body: FileBody, descriptor: int) -> None:
 def _appear(temporary: Path, path: Path, replace: bool) -> bool:
     try:
         return _appear_on_one_disk(temporary, path, replace)
+    except IsADirectoryError:
+        _remove_empty_folders(path)
+        return _appear_on_one_disk(temporary, path, replace)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -383,6 +406,12 @@ def _appear_on_one_disk(temporary: Path, path: Path, replace: bool) -> bool:
         # No hard links here (exFAT, some network shares): the values are immutable, so the last one may win.
         temporary.replace(path)
     return True
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    """To a store they are nothing. Raises OSError where a value is below it."""
+    for found, _, _ in os.walk(folder, topdown=False):
+        os.rmdir(found)
 
 
 def _is_of_target(error: OSError, target: Path) -> bool:

@@ -82,6 +82,9 @@ class PacedStore:
     def list(self, prefix: str) -> Iterator[Entry]:
         return self._store.list(prefix)
 
+    def in_the_way(self, key: str) -> Sequence[str]:
+        return self._store.in_the_way(key)
+
     def delete(self, key: str) -> None:
         self._store.delete(key)
 

@@ -15,6 +15,10 @@ from amlctl.stores.contract import Store
 
 _GAP_BYTES = 64 << 10
 """Members of a pack nearer than this come with one request: its round trip costs more than the bytes between."""
+_MOST_PACK_BYTES = 1 << 33
+"""A zip without zip64 has offsets below 4 GiB, and members below that."""
+_MOST_DEFLATED_BYTES = 1 << 30
+"""Largest packed file that is unpacked in memory."""
 _RANGE_BYTES = 8 << 20
 """Read at once at most (but one member at least): bounds memory, and lets several requests share one pack."""
 
@@ -48,6 +52,8 @@ def read_content(store: Store, manifest: Manifest, entry: FileEntry) -> bytes:
     place = manifest.places[entry.content_id]
     key = place_key(manifest, entry, place)
     if place.kind == "pack":
+        if place.offset + place.length > _MOST_PACK_BYTES:
+            raise damaged(manifest.dataset, entry.path, f"{key} cannot have that member")
         stored = store.get(key, start=place.offset, length=place.length)
         return bytes(checked(manifest.dataset, entry, stored, place))
     data = store.get(key)
@@ -59,22 +65,22 @@ def read_content(store: Store, manifest: Manifest, entry: FileEntry) -> bytes:
 def checked(dataset: str, entry: FileEntry, stored: bytes | memoryview, place: Place) -> bytes | memoryview:
     """The content of a member's stored bytes. Raises IntegrityError."""
     try:
-        data = inflate(bytes(stored), True) if place.is_deflated else stored
-    except zlib.error as error:
+        data = inflate(bytes(stored), entry.size_bytes) if place.is_deflated else stored
+    except (zlib.error, OverflowError) as error:
         raise damaged(dataset, entry.path, pack_key(place.pack)) from error
     if content_id(data) != entry.content_id:
         raise damaged(dataset, entry.path, pack_key(place.pack))
     return data
 
 
-def stored_content_id(store: Store, key: str, size_bytes: int) -> str:
-    """Content id of a value that should have `size_bytes`, read piece by piece. Raises NotFound."""
+def stored_content_id(store: Store, key: str) -> str:
+    """Content id of a value, read piece by piece. Raises NotFound."""
     hasher = ContentHasher()
     at = 0
     while data := store.get(key, start=at, length=_RANGE_BYTES):
         hasher.update(data)
         at += len(data)
-        if len(data) < _RANGE_BYTES or at > size_bytes:
+        if len(data) < _RANGE_BYTES:
             break
     return hasher.content_id()
 
@@ -95,6 +101,8 @@ def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, Place
     start = end = 0
     for entry, place in sorted(wanted, key=lambda item: item[1].offset):
         place_end = place.offset + place.length
+        if place_end > _MOST_PACK_BYTES or (place.is_deflated and entry.size_bytes > _MOST_DEFLATED_BYTES):
+            raise damaged(dataset, entry.path, f"{pack_key(pack)} cannot have that member")
         if group and (place.offset - end > _GAP_BYTES or place_end - start > _RANGE_BYTES):
             yield PackRange(dataset, pack, start, end - start, group)
             group = []

@@ -27,8 +27,12 @@ class KnownContents:
     A pack is asked for at most once, and only when one of its contents is wanted.
     """
 
-    def __init__(self, store: Store, state: SyncState, layout: Layout, *, look_at_other_datasets: bool) -> None:
+    def __init__(
+        self, store: Store, store_key: str, state: SyncState, layout: Layout, *, look_at_other_datasets: bool
+    ) -> None:
+        """`store_key`: what `state` knows the store by."""
         self._store = store
+        self._store_key = store_key
         self._state = state
         self._layout = layout
         self._look_at_other_datasets = look_at_other_datasets
@@ -76,7 +80,7 @@ class KnownContents:
     def _sent_place(self, content: str) -> Place | None:
         """Where this machine has put it, whether it arrived or not; what was sent is read when it is first wanted."""
         if self._sent is None:
-            self._sent = self._state.packs(self._store.url)
+            self._sent = self._state.packs(self._store_key)
             self.pack_sizes.update((known.pack, known.size_bytes) for known in self._sent.packs)
             if self._look_at_other_datasets:
                 self._learn_from_other_datasets(self._elsewhere)
@@ -93,7 +97,7 @@ class KnownContents:
                 self._is_there[pack] = info is not None and info.size_bytes == self.pack_sizes[pack]
         for pack in new:
             if not self._is_there[pack]:
-                self._state.forget_pack(self._store.url, pack)
+                self._state.forget_pack(self._store_key, pack)
 
     def _learn_from_other_datasets(self, found: dict[str, Place]) -> None:
         folders = list_datasets(self._store)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import gzip
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import content_id
+from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.manifest import (
     SHARD_FROM,
     SHARD_MEAN,
@@ -29,6 +28,20 @@ from amlctl.core.manifest import (
 from amlctl.errors import IntegrityError
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.stores.contract import Store
+
+_MOST_SHARD_BYTES = 32 << 20
+"""A shard has at most 4,096 entries, so its paths may have 8 KB each."""
+
+
+class Reader(Protocol):
+    """Where manifest files are read from: a store, or copies of what one had."""
+
+    @property
+    def concurrency(self) -> int: ...
+
+    def get(self, key: str) -> bytes:
+        """Raises NotFound."""
+        ...
 
 
 class Written(NamedTuple):
@@ -69,7 +82,7 @@ def write_manifest(
         manifest.layout,
         files=len(manifest.entries),
         size_bytes=manifest.size_bytes,
-        created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         shards=names,
     )
     data = gzip_bytes(header.encode() + inline)
@@ -106,14 +119,14 @@ def _is_placed_alike(entries: Sequence[FileEntry], one: Manifest, other: Manifes
     return list(map(one.places.get, contents)) == list(map(other.places.get, contents))
 
 
-def read_manifest(store: Store, key: str) -> Manifest:
+def read_manifest(store: Reader, key: str) -> Manifest:
     """Raises NotFound, IntegrityError (damaged), SettingsError (newer format).
 
     The file's id is in its name and a shard's in its own: that they are right says that the entries are those of the
     snapshot, too, at a tenth of what it takes to put its id together again.
     """
     data = store.get(key)
-    header, inline = decode_header(_unzip(data, key))
+    header, inline = _header(data, key)
     folder, _, name = key.rpartition("/")
     if name != f"{header.snapshot}-{content_id(data)}.gz":
         raise _damaged(key, "its bytes are not those that its name tells")
@@ -124,16 +137,18 @@ def read_manifest(store: Store, key: str) -> Manifest:
     pack_sizes: dict[str, int] = {}
     shards: dict[str, int] = {}
     if not header.shards:
-        decode_section(inline, entries, places, pack_sizes)
+        _decode(inline, key, entries, places, pack_sizes)
     with ThreadPoolExecutor(max(1, min(store.concurrency, len(header.shards)))) as pool:
         for name, zipped in zip(
             header.shards, pool.map(lambda name: store.get(f"{folder}/shards/{name}"), header.shards)
         ):
-            section = _unzip(zipped, f"{folder}/shards/{name}")
+            section = _unzip(zipped, f"{folder}/shards/{name}", _MOST_SHARD_BYTES)
             if name != f"{content_id(section)}.gz":
                 raise _damaged(f"{folder}/shards/{name}", "its bytes are not those that its name tells")
             start = len(entries)
-            decode_section(section, entries, places, pack_sizes)
+            _decode(section, f"{folder}/shards/{name}", entries, places, pack_sizes)
+            if len(entries) > header.files:
+                break
             shards[name] = len(entries) - start
     if len(entries) != header.files:
         raise _damaged(key, f"{len(entries)} entries instead of {header.files}")
@@ -149,15 +164,31 @@ def read_manifest(store: Store, key: str) -> Manifest:
     )
 
 
-def read_header(store: Store, key: str) -> ManifestHeader:
+def read_header(store: Reader, key: str) -> ManifestHeader:
     """The first line alone, of a manifest whose shards are not wanted."""
-    return decode_header(_unzip(store.get(key), key))[0]
+    return _header(store.get(key), key)[0]
 
 
-def _unzip(data: bytes, key: str) -> bytes:
+def _header(data: bytes, key: str) -> tuple[ManifestHeader, bytes]:
     try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
+        return decode_header(_unzip(data, key))
+    except IntegrityError as error:
+        raise _damaged(key, error.message) from error
+
+
+def _decode(
+    section: bytes, key: str, entries: list[FileEntry], places: dict[str, Place], pack_sizes: dict[str, int]
+) -> None:
+    try:
+        decode_section(section, entries, places, pack_sizes)
+    except IntegrityError as error:
+        raise _damaged(key, error.message) from error
+
+
+def _unzip(data: bytes, key: str, most_bytes: int = MOST_BYTES) -> bytes:
+    try:
+        return gunzip(data, most_bytes)
+    except ValueError as error:
         raise _damaged(key, error) from error
 
 

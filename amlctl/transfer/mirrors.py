@@ -44,13 +44,19 @@ def _mirrored(store: Store, dataset: str) -> Optional[Manifest]:
 
 
 def _within(dataset: str, entries: Iterable[FileEntry], others: Collection[str]) -> list[str]:
-    """Those of `others` in whose place `dataset` has a file."""
+    """Those of `others` in whose place, or above it, `dataset` has a file."""
     if not others:
         return []
+    files: set[str] = set()
     taken: set[str] = set()
     for entry in entries:
-        at = "" if entry.path.endswith("/") else entry.path  # an empty folder is no file
+        at = "" if entry.path.endswith("/") else entry.path  # an empty folder is not a file
+        files.add(at)
         while at and at not in taken:
             taken.add(at)
             at = at.rpartition("/")[0]
-    return [other for other in others if other[len(dataset) + 1 :] in taken]
+
+    def is_shared(path: str) -> bool:
+        return path in taken or any(str(folder) in files for folder in PurePosixPath(path).parents)
+
+    return [other for other in others if is_shared(other[len(dataset) + 1 :])]

@@ -45,9 +45,11 @@ class PackSender:
     was added, before deflating.
     """
 
-    def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, replace: bool) -> None:
-        """`replace`: a pack of the same name is written anew, since it may be damaged."""
+    def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, store_key: str, replace: bool) -> None:
+        """`store_key`: what `state` knows the store by. `replace`: a pack of the same name is written again, since it
+        may be damaged."""
         self._store = store
+        self._store_key = store_key
         self._state = state
         self._replace = replace
         self._builder = PackBuilder(pack_size, fastest_compressor(), self._memory, self._take_part)
@@ -155,7 +157,7 @@ class PackSender:
         parts = [self._settled_part() for _ in range(len(self._parts))]
         name = self._hasher.content_id()
         if self._state is not None:
-            self._state.remember_pack(self._store.url, name, pack.size_bytes, pack.members)
+            self._state.remember_pack(self._store_key, name, pack.size_bytes, pack.members)
         self.pack_sizes[name] = pack.size_bytes
         for member in pack.members:
             self.places[member.content_id] = Place("pack", name, member.offset, member.length, member.is_deflated)
@@ -179,9 +181,9 @@ class PackSender:
 
 @contextmanager
 def pack_sender(
-    store: Store, state: SyncState | None, pack_size: int, *, replace: bool = False
+    store: Store, state: SyncState | None, pack_size: int, *, store_key: str = "", replace: bool = False
 ) -> Iterator[PackSender]:
-    sender = PackSender(store, state, pack_size, replace=replace)
+    sender = PackSender(store, state, pack_size, store_key=store_key, replace=replace)
     try:
         yield sender
     finally:

@@ -6,13 +6,17 @@ the run ends. Its workspace then takes the mirror's lease, merges, and writes th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from amlctl.core.manifest import MIRROR, FileEntry, Manifest, mirror_key, needs_no_bytes
+from amlctl.core.kinds import displaced
+from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, mirror_key, needs_no_bytes
+from amlctl.core.wording import count, typed_dataset
+from amlctl.errors import Conflict
 from amlctl.stores.contract import Body, FileBody, Store
 from amlctl.transfer.contents import place_key, read_content
+from amlctl.transfer.deletion import delete_all
 from amlctl.transfer.lease import MirrorLease
 
 
@@ -33,6 +37,44 @@ def misplaced(manifest: Manifest, head: Manifest) -> list[str]:
     ]
 
 
+def in_the_way(
+    store: Store,
+    dataset: str,
+    written: Sequence[FileEntry],
+    entries: Sequence[FileEntry],
+    head: Manifest,
+    *,
+    doubtful: Collection[str] = (),
+    may_delete_others: bool = False,
+) -> dict[str, str]:
+    """Plain files that have to go before `written` of the snapshot `entries` can be there, since a file became a folder
+    or the other way round: the path of each key.
+
+    Those that HEAD has, or a sync from here may have written (`doubtful`). Others, which somebody may have put there,
+    go only if that is allowed. Raises Conflict.
+    """
+    ours = {*_standing(head), *doubtful}
+    kept = {entry.path for entry in entries}
+    paths = {entry.path for entry in written if not entry.path.endswith("/")}
+    found = {mirror_key(dataset, path): path for path in displaced(ours, paths, kept)}
+    foreign = set()
+    prefix = mirror_key(dataset, "")
+    for path in paths:
+        for key in store.in_the_way(mirror_key(dataset, path)):
+            at = key.removeprefix(prefix) if key.startswith(prefix) else ONE_FILE
+            found[key] = at
+            if at not in ours:
+                foreign.add(key)
+    if foreign and not may_delete_others:
+        raise Conflict(
+            f"{count(len(foreign), 'file')} in the mirror of {dataset} are in the way of its files, and "
+            "the newest snapshot does not have them",
+            hint=f"amlctl sync --delete {typed_dataset(dataset)} deletes them",
+            details=sorted(foreign),
+        )
+    return found
+
+
 def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Manifest, lease: MirrorLease) -> Manifest:
     """Write the plain files that `manifest` has otherwise than `head`, and say that they are there.
 
@@ -51,6 +93,8 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
 
     files = [entry for entry in manifest.entries if not entry.path.endswith("/")]
     wanted = [entry for entry in files if stand.get(entry.path) != entry.content_id]
+    gone = in_the_way(store, manifest.dataset, wanted, manifest.entries, head)
+    delete_all(store, gone, may_delete=lease.check)
     with ThreadPoolExecutor(store.concurrency) as pool:
         missing = {entry.content_id for entry, is_written in zip(wanted, pool.map(write, wanted)) if not is_written}
     places = {content: place if content in missing else MIRROR for content, place in manifest.places.items()}

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
+from typing import Union
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
@@ -24,6 +25,7 @@ from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.identify import Written
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range, told_if_gone
 from amlctl.transfer.partial import downloaded
@@ -31,6 +33,7 @@ from amlctl.transfer.partial import downloaded
 _TELL_EVERY_S = 0.1
 _MOST_STRETCHES = 8
 """Stretches of packs that are in memory at a time, however many files may travel."""
+_BACKDATED_NS = 2 * RACY_NS
 _MOST_NOTED = 300_000
 """Files whose state after writing is kept: some 300 bytes each."""
 
@@ -46,10 +49,15 @@ class Received:
     _is_stopped: bool = field(default=False, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def note(self, entry: FileEntry, found: os.stat_result) -> None:
-        if self.written is not None:
-            row = Written(found.st_size, found.st_mtime_ns, found.st_ino, entry.content_id)
-            self.written[entry.path] = row
+    def note(self, entry: FileEntry, path: str, written: os.stat_result) -> None:
+        """It stands at `path` now; `written` is what the file was before it got that name."""
+        if self.written is None:
+            return
+        with suppress(OSError):  # removed again already
+            found = os.lstat(path)
+            if (found.st_ino, found.st_mtime_ns) == (written.st_ino, written.st_mtime_ns):
+                row = Written(found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns, entry.content_id)
+                self.written[entry.path] = row
 
     def stop(self) -> None:
         """What is being received ends at its next part."""
@@ -204,9 +212,10 @@ class _Receiver:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(self.manifest.dataset, entry.path, key)
             if self.may_replace(entry):
+                _backdate(temporary)
                 found = temporary.stat()
                 temporary.replace(path)
-                self.done.note(entry, found)
+                self.done.note(entry, os.fspath(path), found)
         self.done.add(1, 0)
 
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
@@ -219,13 +228,15 @@ class _Receiver:
                 at = os.write(descriptor, data)
                 while at < len(data):
                     at += os.write(descriptor, data[at:])
+                if not self.is_private:
+                    _backdate(descriptor)
                 found = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
             if not self.is_private:
                 if self.may_replace(entry):
                     os.rename(written_to, path)
-                    self.done.note(entry, found)
+                    self.done.note(entry, path, found)
                 else:
                     os.unlink(written_to)
         except OSError as error:
@@ -248,13 +259,34 @@ def _make_folders(target: Path, entries: Sequence[FileEntry], is_private: bool) 
     for folder in sorted(folders):
         path = target / folder
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            _make_folder(target, folder)
         except (FileExistsError, NotADirectoryError) as error:
             raise Conflict(
                 f"a file stands where the folder {path} has to be", hint="run the same command again"
             ) from error
         if not is_private:
             remove_left_behind(path)
+
+
+def _make_folder(target: Path, folder: str) -> None:
+    """With those above it. Not by `Path.mkdir`, which recurses: a path may have a thousand parts."""
+    text = os.fspath(target)
+    if os.path.isdir(f"{text}/{folder}"):
+        return
+    ends = [at for at, sign in enumerate(folder) if sign == "/"]
+    for end in [*ends, len(folder)]:
+        try:
+            os.mkdir(f"{text}/{folder[:end]}")
+        except FileExistsError:
+            if not os.path.isdir(f"{text}/{folder[:end]}"):
+                raise
+
+
+def _backdate(file: Union[int, Path]) -> None:
+    """An edit in the moment after a file has arrived changes its time, however coarse the file system's clock is."""
+    now_ns = time.time_ns()
+    with suppress(OSError):  # some mounts refuse it: then the file is read again by the next command
+        os.utime(file, ns=(now_ns, now_ns - _BACKDATED_NS))
 
 
 def _is_writable(path: Path) -> bool:

@@ -7,19 +7,18 @@ a run that is saving for a damaged one.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import stat
 import time
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from amlctl.core.content_id import ContentHasher
+from amlctl.core.content_id import ContentHasher, is_content_id
+from amlctl.core.document import Fields, checked_number, parse_maybe_packed
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
@@ -28,7 +27,6 @@ from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.stores.contract import FileBody, Store
 from amlctl.transfer.partial import downloaded
 
-_GZIP = b"\x1f\x8b"
 _LOOKS = 5
 """Times that a file which the run is just writing anew is looked for."""
 
@@ -233,24 +231,46 @@ def encode_index(files: Sequence[TreeFile], pending: Sequence[TreeFile] = ()) ->
     return (json.dumps(document) + "\n").encode()
 
 
+def _tree_file_of(row: object) -> TreeFile:
+    """Raises ValueError."""
+    if not isinstance(row, list) or len(row) != 4:
+        raise ValueError("a file is not named by path, size, executable bit and content id")
+    path, size, is_executable, content = row
+    is_typed = type(path) is str and type(is_executable) is bool and type(content) is str
+    if not is_typed or not is_content_id(content):
+        raise ValueError("a file has a value of the wrong type")
+    try:
+        check_path(path)
+        path.encode("utf-8", "surrogateescape")
+    except IntegrityError as error:
+        raise ValueError(error.message) from error
+    return TreeFile(path, checked_number(size, "size of a file"), is_executable, content)
+
+
 def read_index(store: Store, index_key: str) -> list[TreeFile] | None:
     """None where nothing was saved yet. Raises IntegrityError."""
     found = _read_whole_index(store, index_key)
     return None if found is None else found[0]
 
 
+def read_pending(store: Store, index_key: str) -> list[TreeFile]:
+    """What is about to take the place of files of the index. Raises IntegrityError."""
+    found = _read_whole_index(store, index_key)
+    return [] if found is None else found[1]
+
+
 def _read_whole_index(store: Store, index_key: str) -> tuple[list[TreeFile], list[TreeFile]] | None:
     """The files, and what is about to take the place of some of them."""
     try:
-        data = store.get(index_key)
-        document = json.loads(gzip.decompress(data) if data.startswith(_GZIP) else data)
-        files, pending = ([TreeFile(*file) for file in document.get(name, ())] for name in ("files", "pending"))
-        for file in [*files, *pending]:
-            check_path(file.path)
+        fields = Fields(parse_maybe_packed(store.get(index_key)))
+        rows = fields.array("files"), fields.array("pending", ())
+        files, pending = ([_tree_file_of(row) for row in some] for some in rows)
     except NotFound:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise IntegrityError(f"{index_key} in the store cannot be read: {error}") from error
+    except ValueError as error:
+        raise IntegrityError(
+            f"{index_key} in the store cannot be read: {error}", hint="amlctl store verify lists what is damaged"
+        ) from error
     return files, pending
 
 

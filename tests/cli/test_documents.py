@@ -354,7 +354,7 @@ def test_a_store_that_is_damaged_is_told_with_the_command_that_mends_it(data: Cl
         assert answer.err.splitlines()[0].startswith("error: HEAD of working/x cannot be read")
         assert hint in answer.err
     assert data("sync", "--repair", "working/x").code == 0
-    assert data("store", "verify").out.startswith("all well")
+    assert data("store", "verify").out.startswith("undamaged")
 
 
 def test_a_file_in_the_place_of_the_local_state(folder: Cli) -> None:

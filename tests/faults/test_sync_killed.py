@@ -187,7 +187,7 @@ def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: st
     write_tree(other.dataset_path(DATASET), {"only": b"this"})
     with pytest.raises(IntegrityError, match="not what this machine has") as caught:
         sync(other, store, DATASET, replace(options, repair=True), null_sink)
-    assert "--ours" in caught.value.hint
+    assert "--force" in caught.value.hint
     sync(project, store, DATASET, replace(options, repair=True), null_sink)
     assert verify(store, null_sink).damaged == []
     assert _stored(tmp_path, store) == tree

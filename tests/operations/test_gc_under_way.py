@@ -84,7 +84,7 @@ class _SyncInThread:
     def _run(self) -> None:
         try:
             self._one.sync()
-        except BaseException as error:  # the test looks at it
+        except Exception as error:  # noqa: BLE001 - the test looks at it
             self.error = error
         finally:
             self.reached.set()
@@ -156,7 +156,8 @@ def test_a_gc_that_was_killed_stops_nothing(clones: Clones, one: Clone) -> None:
         "import sys\nfrom tests.support.dying_sync import DyingStore\nfrom pathlib import Path\n"
         "from amlctl.core.events import null_sink\nfrom amlctl.operations.store_gc import gc\n"
         "from tests.support.clock import YEAR_LATER\n"
-        "gc(DyingStore(Path(sys.argv[1]), int(sys.argv[2]), is_after=True), delete=True, now=YEAR_LATER, sink=null_sink)\n"
+        "store = DyingStore(Path(sys.argv[1]), int(sys.argv[2]), is_after=True)\n"
+        "gc(store, delete=True, now=YEAR_LATER, sink=null_sink)\n"
     )
     for number in range(12):
         one.make(random_tree(number, 12))

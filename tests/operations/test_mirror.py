@@ -175,7 +175,7 @@ class TestTwoMachines:
         is_waiting = Event()
 
         def sink(event: object) -> None:
-            if isinstance(event, Note) and "waits until" in event.message:
+            if isinstance(event, Note) and "waiting until" in event.message:
                 is_waiting.set()
 
         with ThreadPoolExecutor(1) as pool:

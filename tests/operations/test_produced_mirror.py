@@ -112,7 +112,7 @@ def _joined_by(clones: Clones, other: Callable[[Callable[[Event], None]], object
     started: list[Future[object]] = []
 
     def sink(event: Event) -> None:
-        if isinstance(event, Note) and "waits until" in event.message:
+        if isinstance(event, Note) and "waiting until" in event.message:
             is_waiting.set()
 
     with ThreadPoolExecutor(1) as pool:

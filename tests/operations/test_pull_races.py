@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import shutil
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from amlctl.errors import Conflict
+from amlctl.localfs.stat_cache import RACY_NS
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
-from tests.support.trees import Tree, write_tree
+from tests.support.trees import Tree, read_tree, write_tree
 
 Act = Callable[[Path], None]
 
@@ -92,21 +97,22 @@ def _pull_where(clones: Clones, before: Tree, after: Tree, act: Act) -> Clone:
     one.make(before)
     one.sync()
     two.pull()
-    base = clones.manifest().snapshot
     one.make(after)
-    one.sync()
-    happened = False
+    newest = one.sync().snapshot
+    reads = 0
 
     def act_once(call: Call) -> None:
-        nonlocal happened
-        if call.method == "get" and f"/{base}-" in call.key and not happened:
-            happened = True
-            act(two.root)
+        """The second time that the manifest is read it is kept, since the pull is about to begin."""
+        nonlocal reads
+        if call.method == "get" and f"/{newest}-" in call.key and not call.is_done:
+            reads += 1
+            if reads == 2:
+                act(two.root)
 
     two.store = FaultyStore(clones.store, act_once)
     with pytest.raises(Conflict):
         two.pull()
-    assert happened
+    assert reads >= 2
     two.store = clones.store
     return two
 
@@ -144,3 +150,153 @@ def test_an_ignored_file_is_in_the_way(clones: Clones, ignored: str) -> None:
         two.pull(ignore=(f"/{DATASET}/a", "ignored"))
     assert caught.value.details == (ignored,)
     assert two.tree == {"x": b"1", "c/d": b"2", ignored: b"mine"}
+
+
+def _behind_by(clones: Clones, before: Tree, after: Tree) -> Clone:
+    """Clone two has `before`, the store has `after`."""
+    one, two = clones["one"], clones["two"]
+    one.make(before)
+    one.sync()
+    two.pull()
+    one.make(after)
+    one.sync()
+    return two
+
+
+def test_a_pull_does_not_write_behind_a_link(clones: Clones, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    write_tree(outside, {"in/a": b"1", "in/b": b"2"})
+    two = clones["two"]
+    two.make({"own": b"3"})
+    (two.root / "link").symlink_to(outside)
+    two.sync()
+    one = clones["one"]
+    one.pull()
+    (one.root / "link/in/a").unlink()
+    write_tree(one.root, {"link/in/b": b"changed", "own": b"changed"})
+    one.sync()
+    with pytest.raises(Conflict, match="are links") as caught:
+        two.pull()
+    assert caught.value.details == (f"link -> {outside}",)
+    assert read_tree(outside) == {"in/a": b"1", "in/b": b"2"}
+    assert (two.root / "own").read_bytes() == b"3"
+
+
+def test_a_dataset_may_itself_be_a_link(clones: Clones, tmp_path: Path) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make({"a": b"1"})
+    one.sync()
+    (tmp_path / "disk").mkdir()
+    two.root.parent.mkdir(parents=True)
+    two.root.symlink_to(tmp_path / "disk")
+    two.pull()
+    assert read_tree(tmp_path / "disk") == {"a": b"1"}
+
+
+def test_a_dataset_that_was_one_file_becomes_a_folder_and_back(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    for clone in (one, two):
+        clone.root.parent.mkdir(parents=True)
+    one.root.write_bytes(b"one file")
+    one.sync()
+    two.pull()
+    assert two.root.read_bytes() == b"one file"
+    one.root.unlink()
+    one.make({"in/a": b"a folder"})
+    one.sync()
+    two.pull()
+    assert two.tree == {"in/a": b"a folder"}
+    shutil.rmtree(one.root)
+    one.root.write_bytes(b"one file again")
+    one.sync()
+    two.pull()
+    assert two.root.read_bytes() == b"one file again"
+
+
+def test_one_file_and_a_folder_of_the_same_name_are_a_conflict(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make({"in/a": b"a folder"})
+    one.sync()
+    two.root.parent.mkdir(parents=True)
+    two.root.write_bytes(b"one file")
+    for operation in (two.pull, two.sync):
+        with pytest.raises(Conflict):
+            operation()
+    assert two.root.read_bytes() == b"one file"
+    assert clones.stored() == {"in/a": b"a folder"}
+    two.pull(theirs=True)
+    assert two.tree == {"in/a": b"a folder"}
+
+
+def test_an_edit_that_keeps_size_and_time_during_a_pull_stays(clones: Clones) -> None:
+    def act(root: Path) -> None:
+        before = (root / "f").stat()
+        (root / "f").write_bytes(b"mine")
+        os.utime(root / "f", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    two = _pull_where(clones, {"f": b"1234", "g": b"1"}, {"f": b"5678", "g": b"2"}, act)
+    assert two.tree == {"f": b"mine", "g": b"2"}
+
+
+def test_an_edit_in_the_moment_of_arrival_is_seen(clones: Clones) -> None:
+    """What arrives is older than the coarsest clock of a file system, so that a write in the same tick shows."""
+    two = _behind_by(clones, {"f": b"1234", "g": b"1"}, {"f": b"5678", "g": b"9" * 5_000})
+    started_ns = time.time_ns()
+
+    def act(call: Call) -> None:
+        if call.key.startswith("objects/") and (two.root / "f").read_bytes() == b"5678":
+            assert (two.root / "f").stat().st_mtime_ns < started_ns - RACY_NS
+            (two.root / "f").write_bytes(b"mine")
+
+    two.store = FaultyStore(clones.store, act, is_remote=True)
+    two.pull(jobs=1)
+    two.store = clones.store
+    assert (two.root / "f").read_bytes() == b"mine"
+    assert two.status().modified == ["f"]
+
+
+def test_what_a_pull_has_written_is_not_read_again(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make(random_tree(3, 20))
+    one.sync()
+    two.pull()
+    assert two.sync().hashed_bytes == 0
+    write_tree(two.root, {"d1/f1": b"x" * (two.root / "d1/f1").stat().st_size})
+    assert two.status().modified == ["d1/f1"]
+
+
+def test_a_folder_a_thousand_deep_comes_back(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.root.mkdir(parents=True)
+    inner = os.fspath(one.root)
+    for _ in range(1000):
+        inner += "/d"
+        os.mkdir(inner)
+    Path(inner, "f").write_bytes(b"deep")
+    one.sync()
+    two.pull()
+    assert Path(inner.replace(os.fspath(one.root), os.fspath(two.root)), "f").read_bytes() == b"deep"
+    Path(inner, "f").unlink()
+    Path(inner).rmdir()
+    Path(inner).parent.joinpath("d").write_bytes(b"a file now")
+    one.sync()
+    two.pull()
+    assert Path(inner.replace(os.fspath(one.root), os.fspath(two.root))).read_bytes() == b"a file now"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="leases tell of writers on Linux alone")
+def test_a_change_through_a_memory_map_that_leaves_no_time_is_seen(clones: Clones) -> None:
+    one = clones["one"]
+    one.make({"f": bytes(65_536)})
+    with (one.root / "f").open("r+b") as file, mmap.mmap(file.fileno(), 65_536) as memory:
+        memory[:5] = b"EARLY"
+        past_s = time.time() - 60
+        os.utime(one.root / "f", (past_s, past_s))
+        while time.time_ns() - (one.root / "f").stat().st_ctime_ns < RACY_NS:
+            time.sleep(0.05)
+        one.sync()
+        memory[:5] = b"LATER"
+    one.sync()
+    stored = clones.stored()
+    assert stored is not None
+    assert stored["f"][:5] == b"LATER"

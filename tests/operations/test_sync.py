@@ -208,7 +208,7 @@ def test_deleting_alone_sends_a_manifest_only(clones: Clones, one: Clone) -> Non
     one.sync()
     for path in sorted(one.root.rglob("f*"))[:40]:
         path.unlink()
-    result = _synced_as_foreseen(one)
+    result = _synced_as_foreseen(one, yes=True)
     assert (result.deleted, result.uploaded_blobs) == (40, 0)
     assert clones.stored() == one.tree
 

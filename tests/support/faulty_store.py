@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -103,6 +103,12 @@ class FaultyStore:
         entries = [*self._store.list(prefix)]
         self._after(call)
         return iter(entries)
+
+    def in_the_way(self, key: str) -> Sequence[str]:
+        call = self._before("in_the_way", key)
+        found = self._store.in_the_way(key)
+        self._after(call)
+        return found
 
     def delete(self, key: str) -> None:
         call = self._before("delete", key)

@@ -40,7 +40,10 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def written(root: Path) -> dict[str, Written]:
     found = {path: (root / path).stat() for path in TREE}
-    return {path: Written(at.st_size, at.st_mtime_ns, at.st_ino, content_id(TREE[path])) for path, at in found.items()}
+    return {
+        path: Written(at.st_size, at.st_mtime_ns, at.st_ino, at.st_ctime_ns, content_id(TREE[path]))
+        for path, at in found.items()
+    }
 
 
 def hashed(root: Path, cache: StatCache) -> int:

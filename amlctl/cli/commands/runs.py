@@ -8,9 +8,9 @@ import typer
 
 from amlctl.cli.commands import cancel
 from amlctl.cli.completion import Run, complete_run
-from amlctl.cli.interrupt import confirm
 from amlctl.cli.invocation import invocation
 from amlctl.cli.lazy import CommandGroup
+from amlctl.cli.questions import confirm
 from amlctl.cli.render.text import runs as text
 from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError

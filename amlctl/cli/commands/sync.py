@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.text import data
 from amlctl.cli.same_place import SamePlace
 from amlctl.cli.several import each_dataset
 from amlctl.config.sizes import parse_size
 from amlctl.core.settings import LAYOUTS
-from amlctl.errors import UsageError
+from amlctl.errors import NeedsConfirmation, UsageError
 from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync import sync as sync_operation
 from amlctl.stores.contract import Store
@@ -48,19 +50,32 @@ def sync(
     snapshot: Annotated[
         str | None, typer.Option(metavar="ID", help="With --pull: an older snapshot, by id or its beginning.")
     ] = None,
-    checksum: Annotated[bool, typer.Option("--checksum", help="Trust no times: read every file.")] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option(
+            "--checksum",
+            help="Ignore timestamps and read every file: finds a change that left size, mtime, ctime and inode as they "
+            "were, for example through a memory map on a network file system.",
+        ),
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read back what the store has, and compare.")] = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Send again what is damaged or missing in the store.")
     ] = False,
-    ours: Annotated[bool, typer.Option("--ours", help="Where both sides changed a file: keep this one.")] = False,
+    ours: Annotated[bool, typer.Option("--ours", help="On conflict, keep the local version of that file.")] = False,
     theirs: Annotated[
-        bool, typer.Option("--theirs", help="Where both sides changed a file: take the store's.")
+        bool, typer.Option("--theirs", help="On conflict, take the store's version of that file.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Make the store hold exactly what PATH holds, without what others have synced; asks first."
+        ),
     ] = False,
     delete: Annotated[
         bool, typer.Option("--delete", help="Layout mirror: also remove there what is gone here.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --delete: also when it is a large part.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Confirm deletions without being asked.")] = False,
     store_url: Annotated[
         str | None, typer.Option("--store", metavar="URL", help="Another store than the workspace's.")
     ] = None,
@@ -77,6 +92,8 @@ def sync(
     """Make the store hold exactly what PATH holds now; only what changed travels."""
     if ours and theirs:
         raise UsageError("--ours and --theirs exclude each other", hint="amlctl sync --help")
+    if force and (ours or theirs):
+        raise UsageError("--force decides everything: leave --ours and --theirs out", hint="amlctl sync --help")
     if snapshot is not None and not snapshot:
         raise UsageError("--snapshot is empty", hint="amlctl store stats lists the snapshots")
     if snapshot is not None and not is_pull:
@@ -85,6 +102,7 @@ def sync(
         raise UsageError(f"--layout {layout!r} is unknown", hint=f"one of {', '.join(LAYOUTS)}")
     if is_pull:
         pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout is not None}
+        pushing["--force"] = force
         if named := [name for name, is_given in pushing.items() if is_given]:
             raise UsageError(f"{', '.join(named)} and --pull exclude each other", hint="amlctl sync --help")
     call = invocation(ctx)
@@ -99,6 +117,7 @@ def sync(
         repair=repair,
         ours=ours,
         theirs=theirs,
+        force=force,
         delete=delete,
         yes=yes,
         jobs=jobs,
@@ -107,7 +126,7 @@ def sync(
     project, place = call.app.project, SamePlace(call, store_url)
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
 
-    def act(dataset: str) -> SyncResult:
+    def try_once(dataset: str, options: SyncOptions) -> SyncResult:
         with place.errors():
             if is_pull:
                 from amlctl.operations.pull import pull as pull_operation
@@ -116,6 +135,14 @@ def sync(
                     project, store, dataset, options, place.sink, snapshot=snapshot, is_dry_run=is_dry_run
                 )
             return (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, place.sink)
+
+    def act(dataset: str) -> SyncResult:
+        try:
+            return try_once(dataset, options)
+        except NeedsConfirmation as error:
+            if not is_confirmed(error, call.output):
+                raise
+        return try_once(dataset, replace(options, yes=True))
 
     tried = each_dataset(datasets, act)
     results = tried.results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -208,6 +208,9 @@ class AzureBlobStore:
                 yield Entry(key, size_bytes, modified_at, said)
             if not marker:
                 return
+
+    def in_the_way(self, key: str) -> Sequence[str]:
+        return ()  # names are flat
 
     def delete(self, key: str) -> None:
         headers = {"x-ms-delete-snapshots": "include"}

@@ -170,9 +170,14 @@ def gc_lines(result: GcResult, *, is_verbose: bool) -> list[str]:
 
 def verify_lines(result: VerifyResult, style: Style) -> list[str]:
     what = f"{count(result.datasets, 'dataset')}, {count(result.files, 'file')}, {size(result.bytes)}"
+    unchecked = [style.dim(f"not checked, since nothing says what they should be: {', '.join(result.unchecked)}")]
+    unchecked = unchecked if result.unchecked else []
     if not result.damaged:
-        return [f"{style.good('all well')}  {what}"]
-    lines = [f"{style.bad('damaged')}  {count(len(result.damaged), 'file')} of {what}"]
-    mend = " ".join(printable(typed_dataset(dataset)) for dataset in result.to_repair)
-    told = [f"  {printable(path)}" for path in result.damaged]
-    return [*lines, *told, f"hint: amlctl sync --repair {mend}, where a good copy is on this machine"]
+        return [f"{style.good('undamaged')}  {what}", *unchecked]
+    lines = [f"{style.bad('damaged')}  {count(len(result.damages), 'value')}; {what} in all"]
+    told = [f"  {printable(line)}" for line in result.damaged]
+    hints = []
+    if result.to_repair:
+        names = " ".join(printable(typed_dataset(dataset)) for dataset in result.to_repair)
+        hints = [f"hint: amlctl sync --repair {names}, where a good copy is on this machine"]
+    return [*lines, *told, *unchecked, *hints]

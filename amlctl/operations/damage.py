@@ -1,0 +1,50 @@
+"""What is wrong with a value of a store, and a listing of all that a store holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from amlctl.stores.contract import Store
+
+
+@dataclass(frozen=True)
+class Damage:
+    """`repair` is the command that repairs it, or what to do; `dataset` the dataset that it belongs to, if any."""
+
+    key: str
+    what: str
+    repair: str
+    dataset: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.what}; to repair: {self.repair}"
+
+
+class StoreListing:
+    """Every key with the size of its value in bytes. What was never asked of is told as unchecked."""
+
+    def __init__(self, store: Store) -> None:
+        self.sizes = {entry.key: entry.size_bytes for entry in store.list("")}
+        self._checked: set[str] = set()
+
+    def below(self, prefix: str) -> list[str]:
+        return sorted(key for key in self.sizes if key.startswith(prefix))
+
+    def mark(self, *keys: str) -> None:
+        """These are checked."""
+        self._checked.update(keys)
+
+    def unchecked(self) -> list[str]:
+        """How many values of each kind have nothing that they could be checked against."""
+        kinds = Counter(_kind(key) for key in self.sizes.keys() - self._checked)
+        return [f"{kind}: {number}" for kind, number in sorted(kinds.items()) if kind]
+
+
+def _kind(key: str) -> str:
+    parts = key.split("/")
+    if parts[0] == "gc" or key == "format.json" or parts[-1] == "mirror.lease":
+        return ""  # damage of these heals by itself, or is told of otherwise
+    if parts[0] == "runs" and len(parts) > 2:
+        return f"runs/*/{parts[2]}"
+    return f"{parts[0]}/*"

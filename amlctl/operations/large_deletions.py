@@ -1,0 +1,40 @@
+"""Deletions that are more likely a slip than an intention are confirmed first.
+
+An unmounted disk leaves an empty folder, and a new ignore rule hides files: a sync would delete them from the store,
+and the next pull of each team mate from their folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amlctl.core.manifest import FileEntry
+from amlctl.core.wording import count
+from amlctl.errors import NeedsConfirmation
+
+_SHARE = 0.5
+_MANY = 10
+
+
+def confirm_deletions(
+    before: Sequence[FileEntry], after: Sequence[FileEntry], *, where: str, command: str, is_sure: bool
+) -> None:
+    """`where` they would go from, in words. A file that is still there under another name does not go.
+
+    Raises NeedsConfirmation where more than half of the files, and more than ten, would go.
+    """
+    if is_sure or len(before) <= _MANY or before is after:
+        return
+    files = sum(not entry.path.endswith("/") for entry in before)
+    kept_paths = {entry.path for entry in after}
+    gone = [entry for entry in before if entry.path not in kept_paths and not entry.path.endswith("/")]
+    if len(gone) <= max(_MANY, _SHARE * files):
+        return
+    kept_contents = {entry.content_id for entry in after}
+    lost = [entry.path for entry in gone if entry.content_id not in kept_contents]
+    if len(lost) > max(_MANY, _SHARE * files):
+        raise NeedsConfirmation(
+            f"{count(len(lost), 'file')} of {files} would be deleted {where}",
+            hint=f"if that is intended: {command} --yes",
+            details=lost,
+        )

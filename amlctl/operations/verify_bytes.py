@@ -1,0 +1,72 @@
+"""Packs, objects and plain files: whether their bytes are those that their names, and the manifests, say."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+from amlctl.core.content_id import content_id, is_content_id
+from amlctl.core.manifest import repair_command
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.operations.damage import Damage, StoreListing
+from amlctl.operations.verify_datasets import Member, StoredDatasets
+from amlctl.stores.contract import Store
+from amlctl.transfer.contents import checked, stored_content_id
+
+_UNNAMED = "amlctl store gc --yes removes it: nothing names it"
+
+Check = Callable[[], Sequence[Damage]]
+
+
+def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) -> Iterator[Check]:
+    for key in listing.below("packs/"):
+        listing.mark(key)
+        name = key.rpartition("/")[2].removesuffix(".zip")
+        members = sorted(datasets.members.get(name, ()), key=lambda member: member[1].offset)
+        yield functools.partial(_check_pack, store, key, name, members, datasets.named_by.get(key, ""))
+    for key in listing.below("objects/"):
+        listing.mark(key)
+        yield functools.partial(_check_whole, store, key, key.rpartition("/")[2], datasets.named_by.get(key, ""))
+    for key, entry in datasets.plain.items():
+        if key in listing.sizes:
+            listing.mark(key)
+            dataset = datasets.named_by[key]
+            wanted = entry.content_id
+            yield functools.partial(_check_whole, store, key, wanted, dataset)
+
+
+def _check_pack(store: Store, key: str, pack: str, members: Sequence[Member], dataset: str) -> list[Damage]:
+    """Read once: its bytes around the members, and each member where the manifests have it."""
+    repair = repair_command(dataset) if dataset else _UNNAMED
+    try:
+        data = store.get(key)
+    except NotFound:
+        return []  # gc has removed it in the meantime, or it was missing from the listing
+    if content_id(data) == pack and is_content_id(pack):
+        wrong = [entry.path for entry, place in members if not _is_right(dataset, (entry, place), data)]
+        if not wrong:
+            return []
+        return [Damage(key, f"a manifest has {path} elsewhere in it", repair, dataset) for path in wrong]
+    lost = [entry.path for entry, place in members if not _is_right(dataset, (entry, place), data)]
+    told = f"its bytes are not those of its name; of {dataset} damaged: {', '.join(lost) or 'no file'}"
+    return [Damage(key, told if dataset else "its bytes are not those of its name", repair, dataset)]
+
+
+def _is_right(dataset: str, member: Member, data: bytes) -> bool:
+    entry, place = member
+    stored = memoryview(data)[place.offset : place.offset + place.length]
+    try:
+        checked(dataset, entry, stored, place)
+    except IntegrityError:
+        return False
+    return len(stored) == place.length
+
+
+def _check_whole(store: Store, key: str, wanted: str, dataset: str) -> list[Damage]:
+    repair = repair_command(dataset) if dataset else _UNNAMED
+    try:
+        found = stored_content_id(store, key)
+    except NotFound:
+        return []
+    what = "its bytes are not those of its name" if key.startswith("objects/") else "its bytes are not those of HEAD"
+    return [] if found == wanted else [Damage(key, what, repair, dataset)]

@@ -1,0 +1,179 @@
+"""Runs and code in a store: records, lists of outputs and their bytes, what was published, code and its indexes."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from amlctl.core.content_id import is_content_id
+from amlctl.core.document import Fields, parse
+from amlctl.core.manifest import FileEntry, dataset_folder, snapshot_id
+from amlctl.core.run_state import RunState, is_final
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.deflate import GZIP_HEAD
+from amlctl.operations.damage import Damage, StoreListing
+from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.stores.contract import Store
+from amlctl.transfer.code import code_index_key, code_prefix
+from amlctl.transfer.contents import stored_content_id
+from amlctl.transfer.tree import TreeFile, read_index, read_pending
+
+_RANK = re.compile(r"outputs\.rank-([0-9]+)\.json")
+_MOST_NODES = 100_000
+_STATES = frozenset(state.value for state in RunState)
+
+Check = Callable[[], Sequence[Damage]]
+
+
+def run_checks(store: Store, listing: StoreListing) -> Iterator[Check]:
+    for run, keys in _runs(listing).items():
+        ranks = {int(found[1]) for key in keys if (found := _RANK.fullmatch(key.split("/", 2)[2]))}
+        listing.mark(record_key(run), published_key(run))
+        listing.mark(*(outputs_index_key(run, rank) for rank in {0, *ranks}))
+        listing.mark(*listing.below(outputs_prefix(run)))
+        yield functools.partial(_check_run, store, listing, run, ranks)
+
+
+def code_checks(store: Store, listing: StoreListing) -> Iterator[Check]:
+    for key in listing.below("code/"):
+        listing.mark(key)
+        if key.count("/") == 1:
+            yield functools.partial(_check_code, store, listing, key.removeprefix("code/").removesuffix(".json"))
+
+
+def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
+    """Keys of manifests that runs have published, or brought from another store: they need no HEAD."""
+    found: set[str] = set()
+    for run in _runs(listing):
+        try:
+            found.update(key for key, _ in _published(store, run))
+            record = Fields(parse(store.get(record_key(run))))
+            if record.text("from_run", ""):
+                found.update(_manifests(record))
+        except (NotFound, ValueError, IntegrityError):
+            continue  # the run's own check tells
+    return found
+
+
+def _runs(listing: StoreListing) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in listing.below("runs/"):
+        if key.count("/") >= 2:
+            found.setdefault(key.split("/", 2)[1], []).append(key)
+    return found
+
+
+def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -> list[Damage]:
+    again = f"amlctl submit --from {run}"
+    found: list[Damage] = []
+    status, produces, nodes = "", False, range(1)
+    key = record_key(run)
+    try:
+        record = Fields(parse(store.get(key)))
+        if record.text("run") != run:
+            raise ValueError(f"it is the record of {record.text('run')}")
+        status = record.text("status")
+        if status not in _STATES:
+            raise ValueError(f"{status!r} is not a state of runs")
+        produces = bool(record.array("produces", ()))
+        code = record.text("code", "")
+        nodes = range(record.number("instances", least=1, most=_MOST_NODES) if "instances" in record else 1)
+        named = _manifests(record)
+    except NotFound:
+        return [Damage(key, "is missing, although other files of the run are there", f"amlctl runs show {run}")]
+    except ValueError as error:
+        found.append(Damage(key, f"cannot be read: {error}", f"amlctl runs show {run}, where it was submitted"))
+    else:
+        found += [Damage(one, f"is missing; run {run} needs it", again) for one in named if one not in listing.sizes]
+        if code and code_index_key(code) not in listing.sizes and listing.below(code_prefix(code)):
+            found.append(Damage(code_index_key(code), f"is missing; run {run} needs it", "amlctl submit SCRIPT"))
+    found += _check_published(store, listing, run, is_needed=produces and status == RunState.COMPLETED.value)
+    for rank in sorted({0, *ranks, *nodes}):
+        found += _check_outputs(store, listing, run, rank, status)
+    return found
+
+
+def _manifests(record: Fields) -> list[str]:
+    """Keys that a record names. Raises ValueError."""
+    found = record.member("manifests")
+    if not all(isinstance(key, str) for key in found.values()):
+        raise ValueError("'manifests' must name keys")
+    return list(found.values())
+
+
+def _published(store: Store, run: str) -> list[tuple[str, str]]:
+    """Keys of manifests, each with the dataset. Raises NotFound, ValueError."""
+    found = []
+    for dataset, value in Fields(parse(store.get(published_key(run)))).members():
+        fields = Fields(value)
+        snapshot, key = fields.content_id("snapshot"), fields.text("manifest_key")
+        if not key.startswith(f"{dataset_folder(dataset)}/{snapshot}-"):
+            raise ValueError(f"{key!r} is not a manifest of {dataset} at {snapshot}")
+        found.append((key, dataset))
+    return found
+
+
+def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed: bool) -> list[Damage]:
+    key, again = published_key(run), f"amlctl submit --from {run}"
+    try:
+        named = _published(store, run)
+    except NotFound:
+        return [Damage(key, "is missing, although the run has produced datasets", again)] if is_needed else []
+    except ValueError as error:
+        return [Damage(key, f"cannot be read: {error}", again)]
+    missing = [one for one, _ in named if one not in listing.sizes]
+    return [Damage(one, f"is missing; run {run} has published it", again) for one in missing]
+
+
+def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, status: str) -> list[Damage]:
+    key, prefix, again = outputs_index_key(run, rank), outputs_prefix(run, rank), f"amlctl submit --from {run}"
+    try:
+        files = read_index(store, key)
+        pending = read_pending(store, key)
+    except IntegrityError as error:
+        return [Damage(key, error.message, again)]
+    there = [k for k in listing.below(prefix) if rank or not k.startswith(f"{prefix}rank-")]
+    if files is None:
+        is_lost = status == RunState.COMPLETED.value or (there and (is_final(status) or not status))
+        what = f"is missing: the list of what run {run} has put out"
+        return [Damage(key, what, again)] if is_lost else []
+    found = []
+    for file in files:
+        name = prefix + file.path
+        wanted = {file.content_id, *(newer.content_id for newer in pending if newer.path == file.path)}
+        try:
+            is_right = stored_content_id(store, name) in wanted
+        except NotFound:
+            found.append(Damage(name, f"is missing; run {run} has put it out", again))
+            continue
+        if not is_right:
+            found.append(Damage(name, "its bytes are not those of the run's list", again))
+    return found
+
+
+def _check_code(store: Store, listing: StoreListing, code: str) -> list[Damage]:
+    key, again = code_index_key(code), "amlctl submit SCRIPT, with the same code"
+    try:
+        files = read_index(store, key)
+        start = store.get(key, length=len(GZIP_HEAD))
+    except IntegrityError as error:
+        return [Damage(key, error.message, again)]
+    except NotFound:
+        return []
+    if files is None:
+        return []
+    if start != GZIP_HEAD and not start.startswith(b"{"):
+        return [Damage(key, "its first bytes are damaged", again)]
+    if not is_content_id(code) or snapshot_id([FileEntry(*file) for file in files]) != code:
+        return [Damage(key, "lists other files than those of its name", again)]
+    return [damage for file in files for damage in _check_code_file(store, code, file, again)]
+
+
+def _check_code_file(store: Store, code: str, file: TreeFile, again: str) -> list[Damage]:
+    name = code_prefix(code) + file.path
+    try:
+        is_right = stored_content_id(store, name) == file.content_id
+    except NotFound:
+        return [Damage(name, "is missing", again)]
+    return [] if is_right else [Damage(name, "its bytes are not those of its index", again)]

@@ -1,0 +1,68 @@
+"""The manifests of what a machine and a store agree on, kept on this machine.
+
+A store's gc removes old snapshots. A machine that was away for longer still has to know what its folder had in common
+with the store, or every file that changed since would be a conflict and every deleted one would come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import xxhash
+
+from amlctl.errors import NotFound
+from amlctl.localfs.atomic import write_bytes
+from amlctl.transfer.manifests import Reader, read_header
+
+
+class KeptManifests:
+    """Those of one dataset in one store: its manifest files and their shards, by name. Satisfies `Reader`."""
+
+    concurrency = 1
+
+    def __init__(self, state_dir: Path, store: str, dataset: str) -> None:
+        """`store`: its id, or its URL where it has none."""
+        self._state_dir = state_dir
+        self._dataset = dataset
+        name = xxhash.xxh3_128_hexdigest(f"{store}\0{dataset}".encode("utf-8", "surrogateescape"))
+        self._folder = state_dir / "agreed" / name
+
+    def of_store(self, store: str) -> KeptManifests:
+        return KeptManifests(self._state_dir, store, self._dataset)
+
+    def get(self, key: str) -> bytes:
+        """Raises NotFound."""
+        try:
+            return self._path(key).read_bytes()
+        except OSError as error:
+            raise NotFound(f"{key} is not kept on this machine") from error
+
+    def keep(self, store: Reader, key: str) -> None:
+        """Copy the manifest from the store. Raises OSError, and what the store raises."""
+        self._copy(store, key)
+        for shard in self._shards(key):
+            self._copy(store, shard)
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Remove all other manifests."""
+        names = {_name(key) for manifest in keys for key in (manifest, *self._shards(manifest))}
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if path.name not in names:
+                    path.unlink(missing_ok=True)
+
+    def _shards(self, key: str) -> list[str]:
+        return [f"{key.rpartition('/')[0]}/shards/{name}" for name in read_header(self, key).shards]
+
+    def _copy(self, store: Reader, key: str) -> None:
+        path = self._path(key)
+        if not path.exists():
+            write_bytes(path, store.get(key))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / _name(key)
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
