@@ -24,3 +24,9 @@ class TestMemoryStore(StoreSuite):
     @pytest.fixture
     def reopened(self, memory: MemoryStore) -> Callable[[], Store]:
         return lambda: memory  # nothing of it is outside of memory
+
+
+class TestMemoryStoreLikeAFolder(TestMemoryStore):
+    @pytest.fixture
+    def memory(self) -> MemoryStore:
+        return MemoryStore(time.time, is_folder=True)

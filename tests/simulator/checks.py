@@ -144,6 +144,8 @@ def _bytes(store: MemoryStore, manifest: Manifest, entry: FileEntry, what: str, 
     elif place.kind == "object":
         key = object_key(entry.content_id)
     value = store.values.get(key)
+    if value is None and place.kind == "mirror" and b"" in underway.get(entry.path, ()):
+        return b""  # it had to make room
     if value is None:
         raise Broken(f"{what}: {entry.path} is missing in the store ({key})")
     data = value.data

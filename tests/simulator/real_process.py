@@ -86,7 +86,7 @@ class Place:
         )
 
     def tree(self, name: str) -> Tree:
-        return {path: data for path, data in files_below(self.project(name) / DATASET)}
+        return dict(files_below(self.project(name) / DATASET))
 
     def make_tree(self, name: str, tree: Tree) -> None:
         root = self.project(name) / DATASET
@@ -451,7 +451,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulator.real_process", description=__doc__)
     parser.add_argument("--case", action="append", choices=list(CASES))
     parser.add_argument("--kinds", default=",".join(KINDS), help="separated by commas")
-    parser.add_argument("--every", type=int, default=1, help="only each so-manieth write")
+    parser.add_argument("--every", type=int, default=1, help="only one write of so many")
     parser.add_argument("--start", type=int, default=1, help="the first write that is harmed")
     parser.add_argument("--seconds", type=float, default=6 * 3600.0)
     parser.add_argument("--replay", metavar="CASE:WRITE:KIND")

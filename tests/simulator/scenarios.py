@@ -157,6 +157,15 @@ SCENARIOS: Mapping[str, Scenario] = {
             prepare=dataset_states.old_packs,
         ),
         Scenario("mirror+mirror", (_a(), _b()), layout="mirror", edits={"a": EDITS_A, "b": EDITS_B}, jumps=True),
+        Scenario(
+            "mirror-kinds+mirror",
+            (_a(), _b()),
+            layout="mirror",
+            edits={
+                "a": {"a": None, "a/x": b"in a folder", "d/b": None, "d/c": None, "d": b"a file"},
+                "b": {"new b": b"by b"},
+            },
+        ),
         Scenario("mirror+pull", (_a(), _b("pull")), layout="mirror", edits={"a": EDITS_A}),
         Scenario(
             "repair+sync",

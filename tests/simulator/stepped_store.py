@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from amlctl.stores.contract import Body, Draft, Entry, Parts, Traffic, Versioned
@@ -72,6 +72,10 @@ class SteppedStore:
     def list(self, prefix: str) -> Iterator[Entry]:
         with self._scheduler.call(self._actor, "list", prefix):
             return self._store.list(prefix)
+
+    def in_the_way(self, key: str) -> Sequence[str]:
+        with self._scheduler.call(self._actor, "info", key):
+            return self._store.in_the_way(key)
 
     def delete(self, key: str) -> None:
         with self._scheduler.call(self._actor, "delete", key):

@@ -130,7 +130,7 @@ def new_world(base: Path, *, picture: Picture | None = None) -> World:
     folder.mkdir()
     # The clones' folders are always called the same, also where the product keeps their whole path.
     if picture is None:
-        return World(folder, MemoryStore(lambda: virtual.host().now_s))
+        return World(folder, MemoryStore(lambda: virtual.host().now_s, is_folder=True))
     text = os.fspath(folder)
     for path in picture.folders:
         os.mkdir(f"{text}/{path}")
@@ -138,7 +138,7 @@ def new_world(base: Path, *, picture: Picture | None = None) -> World:
         descriptor = os.open(f"{text}/{path}", os.O_WRONLY | os.O_CREAT, mode)
         os.write(descriptor, data)
         os.close(descriptor)
-    return World(folder, MemoryStore(lambda: virtual.host().now_s, dict(picture.values)))
+    return World(folder, MemoryStore(lambda: virtual.host().now_s, dict(picture.values), is_folder=True))
 
 
 def files_below(root: Path) -> list[tuple[str, bytes]]:

@@ -6,7 +6,7 @@ that was changed and changed back has its old version again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -27,12 +27,23 @@ class Value(NamedTuple):
 
 
 class MemoryStore:
-    """Satisfies `Store`. Thread-safe. `values` is the whole state, by key."""
+    """Satisfies `Store`. Thread-safe. `values` is the whole state, by key.
 
-    def __init__(self, clock: Callable[[], float], values: dict[str, Value] | None = None, name: str = "store") -> None:
+    `is_folder`: as in a folder of a disk, there cannot be a value `a` beside a value `a/b`.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        values: dict[str, Value] | None = None,
+        name: str = "store",
+        *,
+        is_folder: bool = False,
+    ) -> None:
         self._clock = clock
         self.values: dict[str, Value] = {} if values is None else values
         self._name = name
+        self._is_folder = is_folder
         self._traffic = Traffic()
         self._lock = Lock()
 
@@ -89,6 +100,8 @@ class MemoryStore:
         with self._lock:
             if not replace and key in self.values:
                 return False
+            if found := self._in_the_way(key):
+                raise SettingsError(f"{self.url} cannot hold {key}: {found[0]} is in the way")
             self.values[key] = Value(data, self._clock())
         self._traffic.add(requests=0, sent_bytes=len(data))
         return True
@@ -117,6 +130,17 @@ class MemoryStore:
         with self._lock:
             found = [_entry(key, value) for key, value in self.values.items() if key.startswith(prefix)]
         return iter(sorted(found))
+
+    def in_the_way(self, key: str) -> Sequence[str]:
+        with self._lock:
+            return self._in_the_way(key)
+
+    def _in_the_way(self, key: str) -> Sequence[str]:
+        if not self._is_folder:
+            return ()
+        above = [key[:at] for at, letter in enumerate(key) if letter == "/"]
+        below = [other for other in self.values if other.startswith(f"{key}/")]
+        return [other for other in above if other in self.values] + below
 
     def delete(self, key: str) -> None:
         self.check_key(key)

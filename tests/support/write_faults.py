@@ -20,8 +20,8 @@ from typing import Any
 KILL, TORN = "kill", "torn"
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EMFILE": errno.EMFILE, "ESTALE": errno.ESTALE}
 KINDS = (KILL, TORN, *ERRORS)
-"""`kill`: before the write. `torn`: in the middle of bytes, after anything else. Errors: instead of the write; EMFILE is
-one of opening alone."""
+"""`kill`: before the write. `torn`: in the middle of bytes, after anything else. Errors: instead of the write; EMFILE
+only where a file is opened."""
 _WRITING = os.O_WRONLY | os.O_RDWR
 _CHANGES = ("INSERT", "DELETE", "BEGIN", "UPDATE", "CREATE", "DROP", "PRAGMA USER_VERSION =")
 
