@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from amlctl.core.content_id import is_content_id
+from amlctl.core.dataset_names import folders_of
 from amlctl.core.manifest import repair_command
 from amlctl.errors import IntegrityError, SettingsError
 
@@ -82,8 +83,8 @@ def relation(seen: HeadValue, now: HeadValue) -> Relation:
     return Relation.AHEAD if is_out_of_sight else Relation.UNRELATED
 
 
-def parse_head(data: bytes, dataset: str, folder: str) -> HeadValue:
-    """HEAD that stands in `folder` of the store. Raises IntegrityError, SettingsError (a newer format)."""
+def parse_head(data: bytes, dataset: str) -> HeadValue:
+    """HEAD of the dataset. Raises IntegrityError, SettingsError (a newer format)."""
     try:
         document: dict[str, Any] = json.loads(data)
         number = document["format"]
@@ -99,9 +100,10 @@ def parse_head(data: bytes, dataset: str, folder: str) -> HeadValue:
         raise _damaged(dataset, error) from error
     if value.is_fence and number == FORMAT and not value.snapshot:
         return value
-    snapshot, _, name = value.manifest_key.removeprefix(f"{folder}/").partition("-")
+    at, _, name = value.manifest_key.rpartition("/")
+    snapshot, _, name = name.partition("-")
     is_name = name.endswith(".gz") and is_content_id(name[: -len(".gz")])
-    if not is_name or snapshot != value.snapshot or not is_content_id(snapshot):
+    if not is_name or snapshot != value.snapshot or not is_content_id(snapshot) or at not in folders_of(dataset):
         raise _damaged(dataset, f"{value.manifest_key!r} is not a manifest of its snapshot")
     return value
 

@@ -318,24 +318,6 @@ def check_format(number: object) -> None:
 
 # --- keys -----------------------------------------------------------------------------------------------
 
-_PLAIN = re.compile(r"[A-Za-z0-9._+=@,() -]+")
-_OURS = frozenset({"HEAD", "shards", "mirror.lease"})
-
-
-def dataset_folder(dataset: str) -> str:
-    """`datasets/<dataset>`; what no store carries, or what amlctl itself puts there, is escaped with %XX."""
-    parts = []
-    for part in dataset.split("/"):
-        raw = path_bytes(part)
-        is_plain = _PLAIN.fullmatch(part) is not None and part not in _OURS and not part.endswith((".gz", "."))
-        parts.append(part if is_plain else "".join(f"%{byte:02X}" for byte in raw))
-    return "datasets/" + "/".join(parts)
-
-
-def dataset_of_folder(folder: str) -> str:
-    """The dataset whose `dataset_folder` it is."""
-    return unescape_path(folder.removeprefix("datasets/"))
-
 
 def pack_key(pack: str) -> str:
     return f"packs/{pack[:2]}/{pack}.zip"

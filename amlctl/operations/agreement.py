@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from amlctl.core.diff import arrived
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.head import HeadValue, Relation, parse_head, relation
-from amlctl.core.manifest import FileEntry, Manifest, dataset_folder, decode_section
+from amlctl.core.manifest import FileEntry, Manifest, decode_section
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.dataset_state import DatasetState
@@ -73,4 +73,4 @@ def _entries(store: Store, looked: DatasetState, base: Base) -> Sequence[FileEnt
 
 
 def _head(looked: DatasetState, base: Base) -> HeadValue | None:
-    return parse_head(base.head, looked.dataset, dataset_folder(looked.dataset)) if base.head else None
+    return parse_head(base.head, looked.dataset) if base.head else None

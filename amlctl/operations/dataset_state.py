@@ -25,7 +25,7 @@ from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import Head, last_written, read_head
+from amlctl.transfer.heads import Head, has_snapshots, last_written, read_head
 from amlctl.transfer.kept_manifests import KeptManifests
 from amlctl.transfer.manifests import read_manifest
 from amlctl.transfer.store_format import find_store_id
@@ -132,8 +132,9 @@ def look_at(
         except IntegrityError as error:
             if not is_repair:
                 raise
-            head = last_written(store, dataset)
-            sink(Warned(f"{error.message}; snapshot {head.snapshot[:12]}, which was written last, is taken for it"))
+            head = _taken_for_head(store, dataset, error.message, sink)
+        if head is None and is_repair and has_snapshots(store, dataset):
+            head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
     digest = b"" if scanned is None else scanned.digest(rules.digest)
     store_key = _store_key(store, head, state.sync)
     agreement = state.sync.agreement(store_key, dataset)
@@ -177,6 +178,12 @@ def begin(state: LocalState, looked: DatasetState, store: Store, step: Step, bas
         state.sync.begin_afresh(looked.store_key, looked.dataset, step, base)
     else:
         state.sync.begin(looked.store_key, looked.dataset, step, base)
+
+
+def _taken_for_head(store: Store, dataset: str, why: str, sink: EventSink) -> Head:
+    head = last_written(store, dataset)
+    sink(Warned(f"{why}; using snapshot {head.snapshot[:12]}, which was written last"))
+    return head
 
 
 def head_manifest(store: Store, dataset: str, head: Head | None) -> Manifest:

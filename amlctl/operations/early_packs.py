@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from amlctl.core.manifest import FileEntry, Manifest
-from amlctl.core.sync_plan import Layout
+from amlctl.core.manifest import FileEntry, Manifest, Place
+from amlctl.core.sync_plan import Known, Layout
 from amlctl.transfer.known import KnownContents
 from amlctl.transfer.pack_sender import PackSender
 
@@ -32,3 +32,13 @@ class EarlyPacks:
             self._is_asked = True
         if entry.content_id not in self._head.places and self._known.packed(entry.content_id) is None:
             self._sender.keep(entry)
+
+
+def also_packed(known: KnownContents, sender: PackSender) -> Known:
+    """What is known, and what was packed while it was hashed."""
+
+    def look_up(entries: Sequence[FileEntry]) -> Mapping[str, Place]:
+        rest = [entry for entry in entries if entry.content_id not in sender.places]
+        return {**sender.places, **known(rest)} if rest else sender.places
+
+    return look_up

@@ -6,7 +6,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.run_records import load_all
 from amlctl.operations.dataset_state import LocalState
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import head_key
+from amlctl.transfer.heads import has_head
 from amlctl.transfer.store_format import find_store_id
 
 
@@ -15,4 +15,4 @@ def known_datasets(project: Project, store: Store, state: LocalState) -> list[st
     synced = {dataset for key in (find_store_id(store), store.url) for dataset in state.sync.datasets(key)}
     published = {dataset for record in load_all(project.state_dir) for dataset in record.published}
     here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
-    return sorted(here | {dataset for dataset in (synced | published) - here if store.info(head_key(dataset))})
+    return sorted(here | {dataset for dataset in (synced | published) - here if has_head(store, dataset)})

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import ONE_FILE, FileEntry, dataset_folder, dataset_of_folder, mirror_key
+from amlctl.core.manifest import ONE_FILE, FileEntry, mirror_key
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import CheckFailed, Conflict, SettingsError
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import list_datasets
+from amlctl.transfer.heads import datasets_inside
 from amlctl.transfer.mirrors import mirrors_sharing_files
 
 _CAREFUL_ABOVE = 0.1
@@ -62,10 +62,7 @@ def leftovers(
     """
     kept = {mirror_key(dataset, entry.path) for entry in entries}
     # A dataset may stand inside this one, with files that this one does not have.
-    folder = f"{dataset_folder(dataset)}/"
-    inside = tuple(
-        f"mirror/{dataset_of_folder(other)}/" for other in list_datasets(store, folder) if other + "/" != folder
-    )
+    inside = tuple(f"mirror/{other}/" for other in datasets_inside(store, dataset))
     listed = [*store.list(f"mirror/{dataset}/")]
     present = [entry.key for entry in listed if not f"{entry.key}/".startswith(inside or ("\0",))]
     if store.info(mirror_key(dataset, ONE_FILE)) is not None:

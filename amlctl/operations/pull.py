@@ -14,7 +14,7 @@ from dataclasses import replace
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import encode_head
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest, dataset_folder
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
@@ -27,7 +27,7 @@ from amlctl.operations.large_deletions import confirm_deletions
 from amlctl.operations.pull_target import PullTarget, hidden, linked_folders
 from amlctl.operations.sync import SyncOptions, SyncResult
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import Head
+from amlctl.transfer.heads import Head, list_manifests
 from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.manifests import read_header, read_manifest
 from amlctl.transfer.receive import receive
@@ -239,10 +239,8 @@ def _would_be_lost(
 
 def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
     """Key of the newest manifest of a snapshot. Raises NotFound, UsageError (several snapshots begin so)."""
-    folder = dataset_folder(dataset) + "/"
-    found = [e for e in store.list(folder) if e.key[len(folder) :].startswith(beginning) and e.key.endswith(".gz")]
-    found = [e for e in found if "/" not in e.key[len(folder) :]]
-    snapshots = {entry.key[len(folder) :].partition("-")[0] for entry in found}
+    found = [e for e in list_manifests(store, dataset) if e.key.rpartition("/")[2].startswith(beginning)]
+    snapshots = {entry.key.rpartition("/")[2].partition("-")[0] for entry in found}
     if not snapshots:
         raise NotFound(f"{dataset} has no snapshot {beginning}", hint="amlctl store stats lists the snapshots")
     if len(snapshots) > 1:

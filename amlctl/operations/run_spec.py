@@ -16,6 +16,7 @@ from typing import Any
 
 from amlctl.config.job_file import is_job_file
 from amlctl.config.script_config import read_config, record_content
+from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
@@ -149,6 +150,8 @@ def resolve(
     secrets = {**secrets, **_still_hidden(request, earlier, recorded, hider), **hider.variables}
     variables = {**variables, **dict.fromkeys(secrets)}
     produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
+    for dataset in produces:
+        check_dataset_name(dataset)
     dataset_places = plan.dataset_places if plan else {}
     if earlier is not None and request.datasets is None:
         to_sync: tuple[str, ...] = ()

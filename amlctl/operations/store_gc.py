@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import dataset_of_folder, object_key, pack_key, repair_command
+from amlctl.core.manifest import object_key, pack_key, repair_command
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.clock import passed_s
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.deletion import delete_all
 from amlctl.transfer.gc_mark import GC_MARK, GcLease
-from amlctl.transfer.heads import fence, read_head, read_head_value
+from amlctl.transfer.heads import fence, is_superseded, read_head, read_head_value
 from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.manifests import read_header, read_manifest
 from amlctl.transfer.store_format import ensure_format
@@ -81,7 +82,7 @@ def _fence(store: Store, lease: GcLease) -> None:
         for entry in store.list("datasets/")
         if entry.key.endswith("/HEAD") or _is_manifest(entry.key)
     }
-    datasets = [dataset_of_folder(folder) for folder in sorted(folders)]
+    datasets = sorted({dataset_of_folder(folder) for folder in folders})
     with ThreadPoolExecutor(store.concurrency) as pool:
         heads = list(pool.map(lambda dataset: read_head(store, dataset), datasets))
         lease.raise_above(max((head.value.gc for head in heads if head is not None), default=0))
@@ -108,7 +109,7 @@ def _dead(store: Store, now: datetime, young_s: float, sink: EventSink, *, is_de
 def _is_collectable(key: str) -> bool:
     if key.startswith(("packs/", "objects/", "code/")):
         return True
-    return key.startswith("datasets/") and not key.endswith("/HEAD")
+    return key.startswith("datasets/") and not key.endswith(".lease")
 
 
 def _is_code_index(key: str) -> bool:
@@ -139,16 +140,20 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
     heads: set[str] = set()
     kept: set[str] = set()
     present = {entry.key for entry in entries}
+    folders_with_head = {key.rpartition("/")[0] for key in present if key.endswith("/HEAD")}
     manifests: dict[str, list[Entry]] = {}
     for entry in entries:
         folder, _, name = entry.key.rpartition("/")
         if _is_code_index(entry.key) and entry.modified_at >= young_after:
             live.add(entry.key.removesuffix(".json") + "/")  # sent again not long ago: what it names is older
         elif entry.key.startswith("datasets/") and name == "HEAD":
+            if is_superseded(folder, folders_with_head):
+                continue
+            live.add(entry.key)
             with suppress(NotFound):  # only a fence
                 heads.add(read_head_value(store, folder).manifest_key)
         elif _is_manifest(entry.key):
-            manifests.setdefault(folder, []).append(entry)
+            manifests.setdefault(dataset_of_folder(folder), []).append(entry)
         elif entry.key.startswith("runs/") and name == "record.json":
             run_manifests, code = _named_by_run(store, entry.key)
             kept.update(run_manifests)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
 
+from amlctl.core.dataset_names import dataset_of_folder
+from amlctl.errors import NotFound
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import list_datasets, read_head_value
 from amlctl.transfer.manifests import read_header
@@ -69,11 +70,14 @@ def stats(store: Store) -> StoreStats:
             found[snapshot] = max(entry.modified_at, found.get(snapshot, 0.0))
     datasets = []
     for folder in list_datasets(store):
-        head = read_head_value(store, folder)
+        try:
+            head = read_head_value(store, folder)
+        except NotFound:
+            continue  # only a fence
         header = read_header(store, head.manifest_key)
         datasets.append(
             StoredDataset(
-                unquote(folder.partition("/")[2], errors="surrogateescape"),
+                dataset_of_folder(folder),
                 head.snapshot,
                 head.layout,
                 header.files,

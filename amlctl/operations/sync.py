@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.events import EventSink, Note
 from amlctl.localfs.clock import passed_s
 from amlctl.localfs.project import Project
@@ -22,6 +23,8 @@ from amlctl.operations.sync_retry import ContentsLost, HeadMoved
 from amlctl.stores.contract import Store
 from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.lease import MirrorLease
+from amlctl.transfer.store_format import FORMAT_KEY
+from amlctl.transfer.store_repair import repair_format
 
 _TRIES = 8
 """Times that a sync plans anew because another writer has moved HEAD."""
@@ -41,12 +44,15 @@ def sync(
     Raises NotFound (no such folder), Conflict, RightsError (unreadable files), IntegrityError, and what the store
     raises.
     """
+    check_dataset_name(dataset)
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
     with (
         MirrorLease(store, dataset, sink, clock=clock) as lease,
         local_state(project, f"amlctl sync {dataset}", sink) as state,
     ):
+        if options.repair and repair_format(store):
+            sink(Note(f"{FORMAT_KEY} of {store.url} was damaged: repaired"))
         lost: set[str] = set()
         for attempt in range(_TRIES):
             try:
@@ -72,6 +78,7 @@ def sync(
 
 def dry_run(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> SyncResult:
     """What `sync` would do, from the same plan; `uploaded_bytes` is the content that would be sent."""
+    check_dataset_name(dataset)
     started = time.monotonic()
     requests = store.traffic.requests
     lease = MirrorLease(store, dataset, sink)

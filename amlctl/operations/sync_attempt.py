@@ -6,20 +6,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from amlctl.core.diff import Changes, diff, merge
+from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
 from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.manifest import (
     FileEntry,
     Manifest,
-    Place,
     empty_manifest,
     encode_section,
     snapshot_id,
     total_bytes,
 )
 from amlctl.core.names import colliding_names
-from amlctl.core.sync_plan import FEW_FILES, Known, SyncPlan, plan_sync
+from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
 from amlctl.localfs.identify import Identified, identify
@@ -35,10 +34,11 @@ from amlctl.operations.dataset_state import (
     head_manifest,
     look_at,
 )
-from amlctl.operations.early_packs import EarlyPacks
+from amlctl.operations.early_packs import EarlyPacks, also_packed
 from amlctl.operations.large_deletions import confirm_deletions
 from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names
-from amlctl.operations.sync_result import SyncOptions, SyncResult
+from amlctl.operations.repair import read_back, to_send_again
+from amlctl.operations.sync_result import SyncOptions, SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync_retry import ContentsLost, HeadMoved
 from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
@@ -75,6 +75,7 @@ class SyncAttempt:
     ) -> None:
         """`lost` are contents that are sent again, whatever the store seems to have of them."""
         self._lost = lost
+        self._here: Collection[str] = ()
         self._displaced: Mapping[str, str] = {}
         self._replace = options.repair or bool(lost)
         self._watch = GcWatch(store, sink)
@@ -122,13 +123,15 @@ class SyncAttempt:
             if unchanged is not None:
                 return unchanged
             local, hashed = identified.entries, identified.hashed_bytes
+            if self._options.repair:
+                self._here = {entry.content_id for entry in local}
             head, known = self._stored
             if self._is_list_lost:
                 known.distrust({entry.content_id for entry in local})
             entries, taken = self._merge(local, head)
             self._confirm(entries, local, head)
             snapshot = identified.snapshot if entries is local else snapshot_id(entries)
-            known_now = _also(known, sender)
+            known_now = also_packed(known, sender)
             plan = plan_sync(entries, self._sure(head), self._layout, known_now, sent_bytes=sender.content_bytes)
             if self._touches_plain_files(snapshot, head, plan):
                 self._write_alone()
@@ -136,7 +139,7 @@ class SyncAttempt:
             gone = self._leftovers(entries, is_sure=self._options.yes)
             present = self._looked.head
             if present is not None and self._is_committed(present, snapshot, head, plan):
-                result = self._result(present.value, entries, head, plan, hashed)
+                result = committed_result(self._dataset, present.value, entries, head, plan, hashed)
             else:
                 result = self._commit(snapshot, head, plan, known, sender, hashed, local if taken else None)
             self._under_way.end()
@@ -167,7 +170,7 @@ class SyncAttempt:
         self._touches_plain_files(snapshot, head, plan)
         self._leftovers(entries, is_sure=True)
         value = HeadValue(snapshot, "", plan.layout)
-        result = self._result(value, entries, head, plan, identified.hashed_bytes)
+        result = committed_result(self._dataset, value, entries, head, plan, identified.hashed_bytes)
         return replace(result, uploaded_bytes=plan.send_bytes)
 
     @cached_property
@@ -180,7 +183,9 @@ class SyncAttempt:
             known.distrust(self._lost)
             head = without(head, self._lost)
         if self._options.repair:
-            head = self._distrust_damaged(head, known)
+            bad = to_send_again(self._store, head, self._here, self._sink)
+            known.distrust(bad)
+            head = without(head, bad)
         return head, known
 
     def _head(self) -> Manifest:
@@ -211,7 +216,7 @@ class SyncAttempt:
         base = self._looked.base
         if base is None or base.snapshot != head.snapshot or not base.head:
             agree(self._state, self._looked, self._store, head)
-        return self._unchanged(head, settled.files, settled.size_bytes)
+        return unchanged_result(self._dataset, head, settled.files, settled.size_bytes)
 
     def _same_contents(self, identified: Identified) -> SyncResult | None:
         """The whole answer, where files were touched but none of them changed: HEAD's manifest is not read."""
@@ -222,7 +227,7 @@ class SyncAttempt:
             return None
         if identified.snapshot != head.snapshot:
             return None
-        result = self._unchanged(head, len(identified.entries), total_bytes(identified.entries))
+        result = unchanged_result(self._dataset, head, len(identified.entries), total_bytes(identified.entries))
         return replace(result, hashed_bytes=identified.hashed_bytes)
 
     def _may_skip(self, head: Head) -> bool:
@@ -237,26 +242,6 @@ class SyncAttempt:
             return head
         entries = [entry for entry in head.entries if entry.path not in self._in_doubt]
         return replace(head, entries=entries, shards={})
-
-    def _unchanged(self, head: Head, files: int, size_bytes: int) -> SyncResult:
-        return SyncResult(
-            self._dataset,
-            head.snapshot,
-            head.snapshot,
-            head.layout,
-            files,
-            size_bytes,
-            unchanged=files,
-            reused_bytes=size_bytes,
-            manifest_key=head.manifest_key,
-        )
-
-    def _distrust_damaged(self, head: Manifest, known: KnownContents) -> Manifest:
-        bad = damaged_contents(self._store, head, head.entries, self._sink)
-        if bad:
-            self._sink(Note(f"{self._dataset}: {count(len(bad), 'damaged or missing content')} sent again"))
-        known.distrust(bad)
-        return without(head, bad)
 
     def _known(self, head: Manifest) -> KnownContents:
         # Other datasets cost a request each: they are asked where much has arrived that may be theirs.
@@ -409,6 +394,9 @@ class SyncAttempt:
         written = write_manifest(store, manifest, before=head, replace=self._options.repair)
         value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         sent_now = (sender.places.keys() | {entry.content_id for entry in plan.objects}) - was_there
+        if self._options.repair:
+            sent_again = {entry.content_id for entry in [*plan.objects, *plan.mirror_files]} | sender.places.keys()
+            read_back(store, written.key, sent_again, sender.pack_sizes, self._sink)
         foreign = [content for content in places if content not in head.places and content not in sent_now]
         try:
             ensure_kept(store, self._watch, manifest, written, reused=foreign, sent=sent_now)
@@ -424,7 +412,7 @@ class SyncAttempt:
         except Conflict as error:
             raise HeadMoved(error) from error
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
-        result = self._result(value, plan.entries, head, plan, hashed)
+        result = committed_result(self._dataset, value, plan.entries, head, plan, hashed)
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
         sent = sender.content_bytes + total_bytes([*plan.objects, *plan.mirror_files])
         return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))
@@ -438,27 +426,6 @@ class SyncAttempt:
             head,
             doubtful=self._in_doubt,
             may_delete_others=self._options.delete,
-        )
-
-    def _result(
-        self, value: HeadValue, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan, hashed: int
-    ) -> SyncResult:
-        changes: Changes = diff(head.entries, entries)
-        return SyncResult(
-            self._dataset,
-            value.snapshot,
-            head.snapshot if head.created_at else None,
-            plan.layout,
-            files=len(entries),
-            bytes=total_bytes(entries),
-            added=len(changes.added),
-            modified=len(changes.modified),
-            deleted=len(changes.deleted),
-            unchanged=changes.unchanged,
-            uploaded_blobs=len(plan.packs) + len(plan.objects) + len(plan.mirror_files),
-            reused_bytes=plan.reused_bytes,
-            hashed_bytes=hashed,
-            manifest_key=value.manifest_key,
         )
 
     def _agree(self, local: Sequence[FileEntry], taken: Sequence[str], head: Manifest) -> None:
@@ -481,13 +448,3 @@ class SyncAttempt:
         """The store has no snapshot that is just this, and needs none."""
         ours = Manifest(self._dataset, head.layout, local, {}, {})
         return Base(ours.snapshot, "", encode_section(local, ours))
-
-
-def _also(known: KnownContents, sender: PackSender) -> Known:
-    """What is known, and what was packed while it was hashed."""
-
-    def look_up(entries: Sequence[FileEntry]) -> Mapping[str, Place]:
-        rest = [entry for entry in entries if entry.content_id not in sender.places]
-        return {**sender.places, **known(rest)} if rest else sender.places
-
-    return look_up

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amlctl.core.sync_plan import Layout
+from amlctl.core.diff import diff
+from amlctl.core.head import HeadValue
+from amlctl.core.manifest import FileEntry, Manifest, total_bytes
+from amlctl.core.sync_plan import Layout, SyncPlan
 from amlctl.stores.contract import Store
+from amlctl.transfer.heads import Head
 
 
 @dataclass(frozen=True)
@@ -79,3 +84,41 @@ class SyncResult:
         if not self.dry_run:
             del document["dry_run"]
         return document
+
+
+def unchanged_result(dataset: str, head: Head, files: int, size_bytes: int) -> SyncResult:
+    """The store holds all of it already."""
+    return SyncResult(
+        dataset,
+        head.snapshot,
+        head.snapshot,
+        head.layout,
+        files,
+        size_bytes,
+        unchanged=files,
+        reused_bytes=size_bytes,
+        manifest_key=head.manifest_key,
+    )
+
+
+def committed_result(
+    dataset: str, value: HeadValue, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan, hashed_bytes: int
+) -> SyncResult:
+    """HEAD has become `value`, and was `head`."""
+    changes = diff(head.entries, entries)
+    return SyncResult(
+        dataset,
+        value.snapshot,
+        head.snapshot if head.created_at else None,
+        plan.layout,
+        files=len(entries),
+        bytes=total_bytes(entries),
+        added=len(changes.added),
+        modified=len(changes.modified),
+        deleted=len(changes.deleted),
+        unchanged=changes.unchanged,
+        uploaded_blobs=len(plan.packs) + len(plan.objects) + len(plan.mirror_files),
+        reused_bytes=plan.reused_bytes,
+        hashed_bytes=hashed_bytes,
+        manifest_key=value.manifest_key,
+    )

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes, repair_command
+from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes, pack_key, repair_command
 from amlctl.core.wording import count
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.stores.contract import Store
@@ -62,6 +62,20 @@ def damaged_contents(
             raise
     sink(StageProgress(Stage.VERIFY, manifest.dataset, len(entries), total, len(entries), total, is_done=True))
     return bad
+
+
+def damaged_packs(store: Store, manifest: Manifest) -> set[str]:
+    """Packs whose bytes are not those of their name, also around their members."""
+
+    def is_whole(pack: str) -> bool:
+        try:
+            return stored_content_id(store, pack_key(pack)) == pack
+        except NotFound:
+            return False
+
+    with ThreadPoolExecutor(min(_MOST_WORKERS, store.concurrency)) as pool:
+        packs = sorted(manifest.pack_sizes)
+        return {pack for pack, is_right in zip(packs, pool.map(is_whole, packs), strict=True) if not is_right}
 
 
 def _bad_members(store: Store, stretch: PackRange) -> tuple[list[FileEntry], list[FileEntry]]:

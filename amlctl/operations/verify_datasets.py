@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from amlctl.core.content_id import content_id
+from amlctl.core.dataset_names import dataset_of_folder, folders_of
 from amlctl.core.document import gunzip
 from amlctl.core.head import parse_head
 from amlctl.core.manifest import (
     FileEntry,
     Manifest,
     Place,
-    dataset_of_folder,
     mirror_key,
     needs_no_bytes,
     object_key,
@@ -45,7 +45,7 @@ class StoredDatasets:
 
 def check_datasets(store: Store, listing: StoreListing, store_id: str | None) -> StoredDatasets:
     found = StoredDatasets()
-    folders: dict[str, list[str]] = {}
+    by_dataset: dict[str, list[str]] = {}
     for key in listing.below("datasets/"):
         folder, _, name = key.rpartition("/")
         if folder.endswith("/shards"):
@@ -53,12 +53,12 @@ def check_datasets(store: Store, listing: StoreListing, store_id: str | None) ->
             found.damages += _check_shard(store, key)
         elif name == "HEAD" or name.endswith(".gz"):
             listing.mark(key)
-            folders.setdefault(folder, []).append(key)
+            by_dataset.setdefault(dataset_of_folder(folder), []).append(key)
     not_committed = manifests_of_runs(store, listing)
-    for folder, keys in folders.items():
-        dataset = dataset_of_folder(folder)
+    for dataset, keys in by_dataset.items():
         manifests = {key: _check_manifest(store, key, found) for key in keys if not key.endswith("/HEAD")}
-        head_key = f"{folder}/HEAD"
+        head_keys = [f"{folder}/HEAD" for folder in folders_of(dataset)]
+        head_key = next((key for key in head_keys if key in keys), head_keys[0])
         named = ""
         if head_key in keys:
             named = _check_head(store, head_key, dataset, store_id, manifests, found)
@@ -88,7 +88,7 @@ def _check_head(
         return ""
 
     try:
-        value = parse_head(store.get(key), dataset, key.rpartition("/")[0])
+        value = parse_head(store.get(key), dataset)
     except IntegrityError as error:
         return damaged(error.message)
     except NotFound:

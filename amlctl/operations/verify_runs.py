@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from amlctl.core.content_id import is_content_id
+from amlctl.core.dataset_names import folders_of
 from amlctl.core.document import Fields, parse
-from amlctl.core.manifest import FileEntry, dataset_folder, snapshot_id
+from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
@@ -108,7 +109,7 @@ def _published(store: Store, run: str) -> list[tuple[str, str]]:
     for dataset, value in Fields(parse(store.get(published_key(run)))).members():
         fields = Fields(value)
         snapshot, key = fields.content_id("snapshot"), fields.text("manifest_key")
-        if not key.startswith(f"{dataset_folder(dataset)}/{snapshot}-"):
+        if not key.startswith(tuple(f"{folder}/{snapshot}-" for folder in folders_of(dataset))):
             raise ValueError(f"{key!r} is not a manifest of {dataset} at {snapshot}")
         found.append((key, dataset))
     return found

@@ -40,7 +40,8 @@ class FileBody:
     Nothing appears in the store where the file turns out to have other bytes than `content_id` says, or
     cannot be read any more: Conflict. `predecessor` is the key of an earlier version of the file: where a store
     can, it sends only what differs. `same_as` is the key of a value with just these bytes: where a store can, it copies
-    that, and no bytes travel. `on_bytes` is told of bytes that are done, sent or not; from any thread, and
+    that, and no bytes travel. `is_sent_whole`: nothing that the store has of it is used, since it was found damaged.
+    `on_bytes` is told of bytes that are done, sent or not; from any thread, and
     perhaps of fewer than all. `may_go_on` is asked again and again, at last shortly before the value would appear;
     where it raises, it does not.
     """
@@ -50,6 +51,7 @@ class FileBody:
     content_id: str
     predecessor: Optional[str] = None
     same_as: Optional[str] = None
+    is_sent_whole: bool = False
     on_bytes: Callable[[int], None] = field(default=_nobody, compare=False)
     may_go_on: Callable[[], None] = field(default=always, compare=False)
 

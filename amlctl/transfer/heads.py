@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple, Optional
 
+from amlctl.core.dataset_names import dataset_folder, dataset_of_folder, folders_of, old_folder
 from amlctl.core.head import HeadValue, encode_head, parse_head
-from amlctl.core.manifest import dataset_folder, dataset_of_folder
 from amlctl.core.wording import typed_dataset
 from amlctl.errors import Conflict, IntegrityError, NotFound
-from amlctl.stores.contract import Store
+from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.gc_mark import restore_generation
 from amlctl.transfer.manifests import read_header
 from amlctl.transfer.store_format import ensure_format
 
 
 class Head(NamedTuple):
-    """What HEAD names; `version` is the tag that a swap compares."""
+    """What HEAD names; `version` is the tag that a swap compares: empty where the value is missing and is to be made
+    again."""
 
     value: HeadValue
     version: str
@@ -44,29 +46,58 @@ def read_head(store: Store, dataset: str) -> Optional[Head]:
 
 
 def _read(store: Store, dataset: str) -> Optional[Head]:
-    """Also a fence."""
+    """Also a fence. One in the old spelling counts where there is none in the new one: the next commit makes that."""
     found = store.get_versioned(head_key(dataset))
-    if found is None:
-        return None
-    return Head(parse_head(found.data, dataset, dataset_folder(dataset)), found.version)
+    if found is not None:
+        return Head(parse_head(found.data, dataset), found.version)
+    if old_folder(dataset) != dataset_folder(dataset):
+        found = store.get_versioned(f"{old_folder(dataset)}/HEAD")
+    return None if found is None else Head(parse_head(found.data, dataset), "")
+
+
+def has_head(store: Store, dataset: str) -> bool:
+    return any(store.info(f"{folder}/HEAD") is not None for folder in folders_of(dataset))
+
+
+def has_snapshots(store: Store, dataset: str) -> bool:
+    return bool(_manifests(store, dataset))
 
 
 def last_written(store: Store, dataset: str) -> Head:
-    """What stands for a HEAD that cannot be read: the manifest that was written last. Raises IntegrityError."""
-    folder = dataset_folder(dataset) + "/"
+    """Stands for a HEAD that is missing or unreadable: the manifest that was written last, of those that can be
+    read. Raises IntegrityError."""
     found = store.get_versioned(head_key(dataset))
-    manifests = [e for e in store.list(folder) if e.key.endswith(".gz") and "/" not in e.key[len(folder) :]]
-    if found is None or not manifests:
+    manifests = _manifests(store, dataset)
+    if not manifests:
         raise IntegrityError(
             f"HEAD of {dataset} cannot be read, and there is no snapshot of it",
             hint=f"delete {head_key(dataset)} in {store.url}, then amlctl sync {typed_dataset(dataset)}",
         )
-    key = max(manifests, key=lambda entry: entry.modified_at).key
-    try:
-        layout = read_header(store, key).layout
-    except IntegrityError:
-        layout = "pack"
-    return Head(HeadValue(key[len(folder) :].partition("-")[0], key, layout), found.version)
+    layout, key = "pack", manifests[0]
+    for one in manifests:
+        try:
+            layout, key = read_header(store, one).layout, one
+            break
+        except (IntegrityError, NotFound):
+            continue
+    snapshot = key.rpartition("/")[2].partition("-")[0]
+    return Head(HeadValue(snapshot, key, layout), "" if found is None else found.version)
+
+
+def _manifests(store: Store, dataset: str) -> list[str]:
+    """Keys, the newest first."""
+    return [entry.key for entry in sorted(list_manifests(store, dataset), key=_modified_at, reverse=True)]
+
+
+def list_manifests(store: Store, dataset: str) -> list[Entry]:
+    """Of all its snapshots, in no order."""
+    prefixes = [f"{folder}/" for folder in folders_of(dataset)]
+    found = [(entry, entry.key[len(prefix) :]) for prefix in prefixes for entry in store.list(prefix)]
+    return [entry for entry, name in found if name.endswith(".gz") and "/" not in name]
+
+
+def _modified_at(entry: Entry) -> float:
+    return entry.modified_at
 
 
 def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head], *, generation: int = 0) -> Head:
@@ -79,7 +110,7 @@ def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[H
     value = value._replace(gc=max(value.gc, generation))
     data = encode_head(value, dataset)
     try:
-        version = store.swap(head_key(dataset), data, expected=None if expected is None else expected.version)
+        version = store.swap(head_key(dataset), data, expected=(expected and expected.version) or None)
     except Conflict:
         present = _read(store, dataset) if expected is None else None
         if present is None or not present.value.is_fence:
@@ -98,7 +129,7 @@ def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
         value = HeadValue("", "", "") if present is None else present.value
         value = value._replace(gc=generation, store_id=value.store_id or store_id)
         try:
-            expected = None if present is None else present.version
+            expected = (present and present.version) or None
             store.swap(head_key(dataset), encode_head(value, dataset), expected=expected)
         except Conflict:
             continue
@@ -117,7 +148,7 @@ def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadV
 def read_head_value(store: Store, folder: str) -> HeadValue:
     """HEAD of a dataset that `list_datasets` has named. Raises NotFound (it has only a fence), IntegrityError,
     SettingsError."""
-    value = parse_head(store.get(f"{folder}/HEAD"), dataset_of_folder(folder), folder)
+    value = parse_head(store.get(f"{folder}/HEAD"), dataset_of_folder(folder))
     if value.is_fence:
         raise NotFound(f"{dataset_of_folder(folder)} has no snapshot in {store.url}")
     return value
@@ -125,4 +156,17 @@ def read_head_value(store: Store, folder: str) -> HeadValue:
 
 def list_datasets(store: Store, below: str = "datasets/") -> list[str]:
     """Keys of the folders of all datasets that have a HEAD, as `datasets/<escaped name>`."""
-    return sorted(entry.key[: -len("/HEAD")] for entry in store.list(below) if entry.key.endswith("/HEAD"))
+    found = {entry.key[: -len("/HEAD")] for entry in store.list(below) if entry.key.endswith("/HEAD")}
+    return sorted(folder for folder in found if not is_superseded(folder, found))
+
+
+def is_superseded(folder: str, folders: Collection[str]) -> bool:
+    """Whether it is the old spelling of a dataset that has a HEAD in the new one as well."""
+    current = dataset_folder(dataset_of_folder(folder))
+    return folder != current and current in folders
+
+
+def datasets_inside(store: Store, dataset: str) -> list[str]:
+    """Datasets below the folder of this one."""
+    found = {dataset_of_folder(one) for at in folders_of(dataset) for one in list_datasets(store, f"{at}/")}
+    return sorted(found - {dataset})

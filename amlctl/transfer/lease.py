@@ -15,8 +15,8 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, Callable, Optional
 
+from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import dataset_folder
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.clock import passed_s
 from amlctl.localfs.process_identity import ProcessIdentity, this_process

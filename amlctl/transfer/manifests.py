@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import content_id
+from amlctl.core.dataset_names import dataset_folder, dataset_of_folder
 from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.manifest import (
     SHARD_FROM,
@@ -17,8 +18,6 @@ from amlctl.core.manifest import (
     Manifest,
     ManifestHeader,
     Place,
-    dataset_folder,
-    dataset_of_folder,
     decode_header,
     decode_section,
     encode_section,
@@ -152,6 +151,8 @@ def read_manifest(store: Reader, key: str) -> Manifest:
             shards[name] = len(entries) - start
     if len(entries) != header.files:
         raise _damaged(key, f"{len(entries)} entries instead of {header.files}")
+    if folder != dataset_folder(header.dataset):
+        shards = {}  # the next manifest is written elsewhere, and so are its shards
     return Manifest(
         header.dataset,
         header.layout,

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Optional
 
-from amlctl.core.manifest import FileEntry, Manifest, dataset_folder, dataset_of_folder
+from amlctl.core.manifest import FileEntry, Manifest
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import list_datasets, read_head
+from amlctl.transfer.heads import datasets_inside, read_head
 from amlctl.transfer.manifests import read_manifest
 
 
@@ -23,12 +23,11 @@ def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntr
     A listing, and a request for each dataset above. One whose list cannot be read is not told: it cannot be pulled
     either, and its own repair comes here again.
     """
-    folder = dataset_folder(dataset)
     above = [str(parent) for parent in PurePosixPath(dataset).parents if parent.name]
     with ThreadPoolExecutor(store.concurrency) as pool:
-        listed = pool.submit(list_datasets, store, f"{folder}/")
+        listed = pool.submit(datasets_inside, store, dataset)
         asked = pool.map(lambda other: _mirrored(store, other), above)
-        inside = [dataset_of_folder(found) for found in listed.result() if found != folder]
+        inside = listed.result()
         sharing = [outer.dataset for outer in asked if outer and _within(outer.dataset, outer.entries, [dataset])]
         suspects = _within(dataset, entries, inside)
         return sharing + [inner.dataset for inner in pool.map(lambda other: _mirrored(store, other), suspects) if inner]

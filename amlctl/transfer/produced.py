@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
+from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.head import HeadValue
-from amlctl.core.manifest import MIRROR, Manifest, dataset_folder, empty_manifest
+from amlctl.core.manifest import MIRROR, Manifest, empty_manifest
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import Conflict, NotFound
 from amlctl.stores.contract import Store

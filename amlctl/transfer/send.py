@@ -54,6 +54,7 @@ def send_plan(
                 entry,
                 progress,
                 replace=replace,
+                is_sent_whole=replace,
                 predecessor=predecessors.get(entry.path),
             )
             for entry in plan.objects
@@ -67,6 +68,7 @@ def send_plan(
                 entry,
                 progress,
                 replace=True,
+                is_sent_whole=replace,
                 may_replace=may_replace,
             )
             for entry in plan.mirror_files
@@ -174,6 +176,7 @@ def _send_file(
     progress: _Progress,
     *,
     replace: bool,
+    is_sent_whole: bool,
     predecessor: str | None = None,
     may_replace: Callable[[], None] = always,
 ) -> bool:
@@ -182,7 +185,8 @@ def _send_file(
         _local(root, entry),
         entry.size_bytes,
         entry.content_id,
-        predecessor,
+        None if is_sent_whole else predecessor,
+        is_sent_whole=is_sent_whole,
         on_bytes=functools.partial(progress.part, entry),
         may_go_on=may_replace,
     )

@@ -65,7 +65,11 @@ def _id(store: Store, found: Versioned) -> str:
             f"the store {store.url} has format {number}; this amlctl reads format {FORMAT}",
             hint="pip install --upgrade amlctl",
         )
-    if number not in (1, FORMAT) or not (store_id == "" or (type(store_id) is str and is_content_id(store_id))):
+    if (
+        type(number) is not int
+        or number not in (1, FORMAT)
+        or not (store_id == "" or (type(store_id) is str and is_content_id(store_id)))
+    ):
         raise _unreadable(store)
     return str(store_id)
 

@@ -11,8 +11,8 @@ from threading import Thread
 
 import pytest
 
+from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
-from amlctl.core.manifest import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.operations.store_gc import GcResult, gc
 from amlctl.operations.store_verify import verify
@@ -49,20 +49,20 @@ def _prepare(folder: Path, tree: Tree, kind: str) -> tuple[Clones, Clone]:
     if kind == "first":
         # Sent once, as by a sync that was killed before its HEAD; no dataset of that name has a HEAD.
         one.make(tree)
-        one.sync()
+        one.sync(yes=True)
         clones.store.delete(head_key(DATASET))
         one.project = type(one.project)(folder / "other")
         one.make(tree | {"extra": b"of its own" * 900})
         return clones, one
     one.make(tree)
-    one.sync()
+    one.sync(yes=True)
     one.make({"f9": b"9"})
-    one.sync()
+    one.sync(yes=True)
     if kind == "unknown":
         # Not recorded on this machine: the same packs and objects are met when they are sent again.
         one = clones["two"]
         one.make({"f9": b"9"})
-        one.sync()
+        one.sync(yes=True)
     one.make(tree | {"extra": b"of its own" * 900})
     return clones, one
 
@@ -83,7 +83,7 @@ class _SyncInThread:
 
     def _run(self) -> None:
         try:
-            self._one.sync()
+            self._one.sync(yes=True)
         except Exception as error:  # noqa: BLE001 - the test looks at it
             self.error = error
         finally:
@@ -136,7 +136,7 @@ def test_a_sync_never_commits_what_a_gc_deletes(
         faulty = FaultyStore(clones.store, act)
         if who == "gc inside sync":
             one.store = faulty
-            one.sync()
+            one.sync(yes=True)
         else:
             _collect(faulty)
             for sync in beside:
@@ -161,12 +161,12 @@ def test_a_gc_that_was_killed_stops_nothing(clones: Clones, one: Clone) -> None:
     )
     for number in range(12):
         one.make(random_tree(number, 12))
-        one.sync()
+        one.sync(yes=True)
     deaths = 0
     for calls in range(2, 200, 5):
         code = subprocess.run([sys.executable, "-c", program, clones.store.url, str(calls)], cwd=REPOSITORY).returncode
         one.make(random_tree(0, 12) if calls % 2 else random_tree(calls, 12))
-        one.sync()
+        one.sync(yes=True)
         two = clones["two"]
         two.make(one.tree, "raw/copy")
         two.sync("raw/copy")
@@ -183,7 +183,7 @@ def test_a_gc_that_was_killed_stops_nothing(clones: Clones, one: Clone) -> None:
 def test_a_mark_that_names_no_holder_stops_nothing(clones: Clones, one: Clone, mark: bytes) -> None:
     tree = random_tree(1, 12)
     one.make(tree)
-    one.sync()
+    one.sync(yes=True)
     clones.store.put(GC_MARK, mark)
     two = clones["two"]
     two.make(tree, "raw/copy")
@@ -194,7 +194,7 @@ def test_a_mark_that_names_no_holder_stops_nothing(clones: Clones, one: Clone, m
 
 def test_the_generation_goes_on_where_the_mark_was_lost(clones: Clones, one: Clone) -> None:
     one.make(random_tree(1, 12))
-    one.sync()
+    one.sync(yes=True)
     for _ in range(3):
         _collect(clones.store)
     clones.store.delete(GC_MARK)
@@ -249,7 +249,7 @@ def test_a_gc_that_was_gone_without_deletes_nothing_more(clones: Clones, one: Cl
     """It was suspended right before its first deletion, longer than its lease lasts."""
     for number in range(12):
         one.make(random_tree(number, 12))
-        one.sync()
+        one.sync(yes=True)
     before = clones.stored_keys()
     clock = _Clock()
 
@@ -284,7 +284,7 @@ def test_a_dataset_that_has_only_a_fence_is_not_a_dataset(clones: Clones, one: C
     assert clones.stored() is None
     assert verify(clones.store, null_sink).damaged == []
     one.make({"a": b"1"})
-    one.sync()  # the fence is of a later gc than the mark knows of: the mark was lost
+    one.sync(yes=True)  # the fence is of a later gc than the mark knows of: the mark was lost
     assert clones.stored() == {"a": b"1"}
     assert json.loads(clones.store.get(GC_MARK)) == {"generation": 3}
 

@@ -9,8 +9,8 @@ from threading import Event, Lock
 
 import pytest
 
+from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Note
-from amlctl.core.manifest import dataset_folder
 from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
 from amlctl.operations.sync import SyncResult, sync
 from amlctl.transfer.contents import read_content

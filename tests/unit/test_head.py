@@ -32,7 +32,7 @@ def commits(count: int, *, start: HeadValue | None = None, first: int = 1) -> li
 
 @pytest.mark.parametrize("name", ["HEAD.format-1", "HEAD.format-2"])
 def test_every_format_stays_readable(name: str) -> None:
-    value = parse_head((GOLDEN / name).read_bytes(), DATASET, FOLDER)
+    value = parse_head((GOLDEN / name).read_bytes(), DATASET)
     assert value.snapshot == f"{3:032x}"
     assert value.manifest_key == key(3)
     assert value.layout == "pack"
@@ -49,16 +49,16 @@ def test_any_other_digit_is_noticed() -> None:
     for position, byte in enumerate(data[:-1]):
         other = data[:position] + (b"1" if byte == 0x30 else b"0") + data[position + 1 :]
         with pytest.raises(IntegrityError, match="HEAD of working/x cannot be read"):
-            parse_head(other, DATASET, FOLDER)
+            parse_head(other, DATASET)
 
 
 def test_the_head_of_another_dataset_is_refused() -> None:
     data = encode_head(commits(1)[0], DATASET)
     with pytest.raises(IntegrityError, match="it is the HEAD of working/x"):
-        parse_head(data, "working/y", FOLDER)
+        parse_head(data, "working/y")
     old = (GOLDEN / "HEAD.format-1").read_bytes()
     with pytest.raises(IntegrityError, match="is not a manifest of its snapshot"):
-        parse_head(old, "working/y", "datasets/working/y")
+        parse_head(old, "working/y")
 
 
 @given(st.data())
@@ -69,13 +69,13 @@ def test_no_document_is_more_than_damaged(data: st.DataObject) -> None:
     document[member] = data.draw(junk.filter(lambda value: value != document[member]))
     document["format"] = data.draw(st.sampled_from([1, 2])) if member != "format" else document["format"]
     with suppress(IntegrityError, SettingsError):
-        parse_head(json.dumps(document).encode(), DATASET, FOLDER)
+        parse_head(json.dumps(document).encode(), DATASET)
         assert document["format"] == 1
 
 
 def test_deep_nesting_is_damage() -> None:
     with pytest.raises(IntegrityError):
-        parse_head(b"[" * 200_000, DATASET, FOLDER)
+        parse_head(b"[" * 200_000, DATASET)
 
 
 def test_how_heads_stand_to_each_other() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event
-from amlctl.core.manifest import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore

@@ -71,7 +71,7 @@ class Uploader:
         """
         committed, waiting, etag = self._block_list(key)
         copied = None
-        if etag is None and body.predecessor is not None:
+        if etag is None and body.predecessor is not None and not body.is_sent_whole:
             copied = self.copy(body.predecessor, key, {COPIED_FROM: body.predecessor.rsplit("/", 1)[-1]})
             # Also where it failed: another machine may have made the same copy just now.
             committed, waiting, etag = self._block_list(key)
@@ -82,6 +82,8 @@ class Uploader:
         if any(len(block.id) != ID_LENGTH for block in waiting):
             waiting, etag = [], self._discard_uncommitted(key, committed)
         there = {block.id for block in committed} | {block.id for block in waiting}
+        if body.is_sent_whole:
+            there = set()  # a block is named by what it should be, not by what a disk made of it
         with self._files:
             blocks, md5 = self._send_file(key, body, committed, there, with_md5=with_md5)
         headers = {CONTENT_ID: body.content_id}
@@ -104,7 +106,8 @@ class Uploader:
             waiting = []
             self._discard_uncommitted(key, [])
             self._service.blob("DELETE", key, accept=(404,))
-        there = {block.id for block in waiting}
+        # What replaces a value does so since that was damaged: then neither are its blocks trusted.
+        there = set() if replace else {block.id for block in waiting}
         ids: list[str] = []
         jobs: list[Future[None]] = []
         try:

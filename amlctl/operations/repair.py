@@ -1,0 +1,43 @@
+"""What `sync --repair` adds to a sync: find all that is damaged, and read back what was sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from amlctl.core.events import EventSink, Note
+from amlctl.core.manifest import FileEntry, Manifest
+from amlctl.core.wording import count
+from amlctl.operations.verify import damaged_contents, damaged_packs, report_damage
+from amlctl.stores.contract import Store
+from amlctl.transfer.manifests import read_manifest
+
+
+def to_send_again(store: Store, head: Manifest, here: Collection[str], sink: EventSink) -> dict[str, FileEntry]:
+    """Contents of HEAD that are damaged, each with an entry that needs it; `here` are those of this machine.
+
+    A pack that is damaged around its members is replaced as far as these are here.
+    """
+    bad = damaged_contents(store, head, head.entries, sink)
+    packs = damaged_packs(store, head)
+    for entry in head.entries if packs else ():
+        place = head.places.get(entry.content_id)
+        if place is not None and place.pack in packs and entry.content_id in here:
+            bad.setdefault(entry.content_id, entry)
+    if bad:
+        sink(Note(f"{head.dataset}: sending {count(len(bad), 'damaged or missing content')} again"))
+    return bad
+
+
+def read_back(
+    store: Store, manifest_key: str, sent: Collection[str], pack_sizes: Mapping[str, int], sink: EventSink
+) -> None:
+    """The manifest, and what was sent again, before it is said to be repaired. Raises IntegrityError."""
+    manifest = read_manifest(store, manifest_key)
+    entries = [entry for entry in manifest.entries if entry.content_id in sent]
+    bad = damaged_contents(store, manifest, entries, sink)
+    packs = damaged_packs(store, replace(manifest, pack_sizes=pack_sizes))
+    for entry in entries if packs else ():
+        if manifest.places[entry.content_id].pack in packs:
+            bad.setdefault(entry.content_id, entry)
+    report_damage(bad, manifest)

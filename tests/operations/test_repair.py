@@ -1,0 +1,134 @@
+"""`sync --repair` trusts nothing that the store has, and says "repaired" only of what it has read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amlctl.core.events import null_sink
+from amlctl.errors import IntegrityError
+from amlctl.operations.store_verify import verify
+from amlctl.stores.contract import Body
+from amlctl.stores.directory import DirectoryStore
+from amlctl.transfer.heads import fence, head_key, read_head
+from amlctl.transfer.store_format import FORMAT_KEY, find_store_id
+from tests.support.clones import DATASET, Clone, Clones, random_tree
+
+
+@pytest.fixture
+def clones(tmp_path: Path) -> Clones:
+    return Clones(tmp_path)
+
+
+@pytest.fixture
+def one(clones: Clones) -> Clone:
+    clone = clones["one"]
+    clone.make(random_tree(1, 30) | {"big": b"b" * 9000})
+    clone.sync()
+    return clone
+
+
+@pytest.mark.parametrize("damage", [b'{"form', b"", b"[]", b'{"format": 2, "id": "x"}', b'{"format": true}', None])
+def test_format_json_gets_the_id_back_that_heads_have(clones: Clones, one: Clone, damage: bytes | None) -> None:
+    store_id = find_store_id(clones.store)
+    if damage is None:
+        clones.store.delete(FORMAT_KEY)
+    else:
+        clones.store.put(FORMAT_KEY, damage, replace=True)
+    [found] = verify(clones.store, null_sink).damages
+    assert found.key == FORMAT_KEY
+    one.sync(repair=True)
+    assert find_store_id(clones.store) == store_id
+    assert verify(clones.store, null_sink).damaged == []
+    one.make({"a": b"1"}, "raw/new")
+    one.sync("raw/new")
+
+
+def test_an_id_that_no_head_has_is_damage(clones: Clones, one: Clone) -> None:
+    store_id = find_store_id(clones.store)
+    clones.store.put(FORMAT_KEY, json.dumps({"format": 2, "id": "0" * 32}).encode(), replace=True)
+    assert verify(clones.store, null_sink).damaged
+    one.sync(repair=True)
+    assert find_store_id(clones.store) == store_id
+
+
+def _delete(clones: Clones) -> None:
+    clones.store.delete(head_key(DATASET))
+
+
+def _fence(clones: Clones) -> None:
+    clones.store.delete(head_key(DATASET))
+    fence(clones.store, DATASET, 1, "ab" * 16)
+
+
+@pytest.mark.parametrize("lose", [_delete, _fence])
+@pytest.mark.parametrize("who", ["one", "two", "stranger"])
+def test_a_head_that_is_missing_is_made_again(
+    clones: Clones, one: Clone, lose: Callable[[Clones], None], who: str
+) -> None:
+    two = clones["two"]
+    two.pull()
+    (two.root / "theirs").write_bytes(b"theirs")
+    two.sync()
+    tree = two.tree
+    lose(clones)
+    repairing = clones[who]
+    if who == "stranger":
+        repairing.make(tree)
+    repairing.sync(repair=True)
+    assert clones.stored() == tree
+    head = read_head(clones.store, DATASET)
+    assert head is not None
+    assert verify(clones.store, null_sink).damaged == []
+
+
+class _LyingStore(DirectoryStore):
+    """A disk that loses what is written to packs and objects, without a word."""
+
+    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+        found = super().put(key, body, replace=replace)
+        self._harm(key)
+        return found
+
+    def adopt(self, key: str, temporary: Path, size_bytes: int, *, replace: bool) -> bool:
+        found = super().adopt(key, temporary, size_bytes, replace=replace)
+        self._harm(key)
+        return found
+
+    def _harm(self, key: str) -> None:
+        path = self.local_path(key)
+        if path is not None and key.startswith(("packs/", "objects/")):
+            data = path.read_bytes()
+            path.chmod(0o644)
+            path.write_bytes(data[:-200] + bytes(200))
+
+
+@pytest.mark.parametrize("prefix", ["packs/", "objects/"])
+def test_what_does_not_arrive_is_not_said_to_be_repaired(clones: Clones, one: Clone, prefix: str) -> None:
+    for entry in [*clones.store.list(prefix)]:
+        path = clones.path(entry.key)
+        path.chmod(0o644)
+        path.write_bytes(bytes(entry.size_bytes))
+    before = clones.store.get(head_key(DATASET))
+    one.store = _LyingStore(Path(clones.store.url))
+    with pytest.raises(IntegrityError, match="damaged or missing"):
+        one.sync(repair=True)
+    assert clones.store.get(head_key(DATASET)) == before
+    one.store = clones.store
+    one.sync(repair=True)
+    assert clones.stored() == one.tree
+
+
+def test_a_pack_that_is_damaged_around_its_members_is_replaced(clones: Clones, one: Clone) -> None:
+    [key, *_] = sorted(clones.stored_keys("packs/"))
+    path = clones.path(key)
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    assert verify(clones.store, null_sink).damaged
+    one.sync(repair=True)
+    assert verify(clones.store, null_sink).damaged == []
