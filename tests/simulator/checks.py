@@ -7,10 +7,10 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping
 
 from amlctl.core.content_id import content_id
+from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.manifest import (
     FileEntry,
     Manifest,
-    dataset_of_folder,
     mirror_key,
     needs_no_bytes,
     object_key,

@@ -26,6 +26,21 @@ def old_packs(scenario: Scenario, world: World) -> None:
         world.pull(clone)
 
 
+def cut_packs(scenario: Scenario, world: World) -> None:
+    """As `old_packs`, but a power cut has cut off what they hold."""
+    needed = {key for key in world.store.values if key.startswith(("packs/", "objects/"))}
+    old_packs(scenario, world)
+    for key, value in list(world.store.values.items()):
+        if key.startswith(("packs/", "objects/")) and key not in needed:
+            world.store.values[key] = value._replace(data=value.data[:3])
+
+
+def folder_gone(scenario: Scenario, world: World) -> None:
+    """Clone `b` is behind, and its folder was removed as a whole."""
+    behind(scenario, world)
+    shutil.rmtree(world.root("b"))
+
+
 def forget_old_snapshots(world: World) -> None:
     """As if ten more had been synced and collected since; what they alone named is still there."""
     for folder in checks.datasets(world.store):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.simulator.order import Order, Outcome, Stage
 from tests.simulator.scenario import Scenario
-from tests.simulator.scheduler import KINDS, Fault, Schedule, Step
+from tests.simulator.scheduler import ALWAYS, Fault, Schedule, Step
 
 
 @dataclass
@@ -68,7 +68,7 @@ def explore(
 
 def _orders(scenario: Scenario, stage: Stage, tally: Tally, wanted: int, rng: random.Random) -> Iterator[Order]:
     names = [role.name for role in scenario.roles]
-    kinds = KINDS if scenario.jumps else KINDS[:-1]
+    kinds = (*ALWAYS, *scenario.faults)
     plain: list[tuple[Schedule, list[Step]]] = []
     for turn in itertools.permutations(names):
         schedule = tuple((name, 0) for name in turn)

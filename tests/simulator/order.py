@@ -76,6 +76,7 @@ class Stage:
         world = new_world(self._base)
         try:
             self.scenario.build(world)
+            self._trees = {clone: world.tree(clone) for clone in self.scenario.clones}
             return world.picture()
         finally:
             world.close()
@@ -124,16 +125,21 @@ class Stage:
         if is_repaired:
             head = checks.all_heads(world.store, self._underway(results)).get(scenario.dataset, {})
         for role in self.roles:
-            if results.get(role.name) is None or role.dataset != scenario.dataset:
+            if role.dataset != scenario.dataset:
                 continue
             mine = scenario.edits.get(role.clone, {})
-            if role.kind == "sync" and is_repaired:
+            has_succeeded = results.get(role.name) is not None
+            if role.kind == "sync" and is_repaired and has_succeeded:
                 open_paths = {*scenario.rivals, *(() if scenario.overlay is None else scenario.overlay(world))}
                 wrong = [path for path, data in mine.items() if head.get(path) != data and path not in open_paths]
                 if wrong:
                     raise Broken(f"{role.name}'s sync ended well, but the store has not: {', '.join(wrong)}")
-            elif role.kind == "pull":
+            elif role.kind == "pull" and has_succeeded:
                 self._judge_pulled(world, role, mine, heads)
+            elif role.kind == "pull" and role.name not in results:
+                self._judge_broken_off(world, role, mine, heads)
+        if scenario.rivals and sum(results.get(role.name) is not None for role in self.roles) > 1:
+            raise Broken(f"both have synced {', '.join(scenario.rivals)}, and none of them was told")
         if scenario.at_once is not None:
             scenario.at_once(world, results)
 
@@ -175,6 +181,16 @@ class Stage:
                 return
         raise Broken(f"{role.name}'s pull ended well, but here is no state that the store had: {wrong}")
 
+    def _judge_broken_off(self, world: World, role: Role, mine: Mapping[str, bytes | None], heads: _Heads) -> None:
+        """A pull that did not come to its end has deleted nothing before everything new was here."""
+        base, found = self._trees[role.clone], world.tree(role.clone)
+        for tree in heads.trees(world):
+            gone = [path for path in base if path not in tree and path not in mine and path not in found]
+            missing = [path for path in tree if path not in mine and found.get(path) != tree[path]]
+            if not gone or not missing:
+                return
+        raise Broken(f"{role.name}'s pull has deleted {', '.join(gone)} before {', '.join(missing)} was here")
+
     # --- afterwards ----------------------------------------------------------------------------------------
 
     def _agree(self, world: World, order: Order, now_s: float, actors: Mapping[str, Actor]) -> None:
@@ -208,6 +224,8 @@ class Stage:
         pass_days(400)
         collect(world.store)
         self._all_is_as_expected(world)
+        if scenario.at_once is not None:
+            scenario.at_once(world, {})
 
     def _plainly(self, world: World, clone: str, command: str) -> None:
         scenario = self.scenario

@@ -53,8 +53,8 @@ class Scenario:
     that two clones change. `prepare` builds the state that all orders start from; a plain one is that every clone has
     `base`, synced three days ago. `at_once` is looked at right after the order, with the results of those that ended
     well; then come `first`, plain commands of all clones until they agree, and `settle`. `extra` is in `expected`
-    besides, and so is `overlay`, of the world as it is in the end. `jumps`: a call may take two days. `is_damaged`:
-    HEAD is not whole at the start.
+    besides, and so is `overlay`, of the world as it is in the end. `faults`: what may happen at a call besides
+    what may always happen. `is_damaged`: HEAD is not whole at the start.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Scenario:
     settle: Callable[[World, Mapping[str, Any]], None] | None = None
     at_once: Callable[[World, Mapping[str, Any]], None] | None = None
     extra: Edits = field(default_factory=dict)
-    jumps: bool = False
+    faults: Sequence[str] = ()
     is_damaged: bool = False
     first: Callable[[World], object] | None = None
     overlay: Callable[[World], Edits] | None = None

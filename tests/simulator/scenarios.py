@@ -67,6 +67,13 @@ SCENARIOS: Mapping[str, Scenario] = {
             prepare=dataset_states.fresh_clone,
         ),
         Scenario(
+            "pull-gone+sync",
+            (_a(), _b("pull")),
+            edits={"a": LATE_A},
+            extra=NEWER,
+            prepare=dataset_states.folder_gone,
+        ),
+        Scenario(
             "sync+follow",
             (_b(), _a("follow")),
             edits={"b": EDITS_B},
@@ -97,9 +104,20 @@ SCENARIOS: Mapping[str, Scenario] = {
             prepare=dataset_states.behind,
             extra=NEWER,
         ),
-        Scenario("sync+gc", (_a(), _g(skew_s=AHEAD_S)), edits={"a": EDITS_A}, jumps=True),
+        Scenario("sync+gc", (_a(), _g(skew_s=AHEAD_S)), edits={"a": EDITS_A}, faults=("jump",)),
         Scenario(
-            "sync-old-packs+gc", (_a(), _g()), edits={"a": OLD_AGAIN}, prepare=dataset_states.old_packs, jumps=True
+            "sync-old-packs+gc",
+            (_a(), _g()),
+            edits={"a": OLD_AGAIN},
+            prepare=dataset_states.old_packs,
+            faults=("jump",),
+        ),
+        Scenario(
+            "sync-cut-packs+gc",
+            (_a(), _g()),
+            edits={"a": OLD_AGAIN},
+            prepare=dataset_states.cut_packs,
+            faults=("jump",),
         ),
         Scenario(
             "sync-old-packs+gc-ahead",
@@ -120,7 +138,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             prepare=dataset_states.new_dataset,
             settle=dataset_states.other_is_whole,
             at_once=dataset_states.other_at_once,
-            jumps=True,
+            faults=("jump",),
         ),
         Scenario(
             "sync-renamed+gc-ahead",
@@ -142,7 +160,9 @@ SCENARIOS: Mapping[str, Scenario] = {
             prepare=dataset_states.stale_clone,
             extra=NEWER_LIST,
         ),
-        Scenario("sync+sync+gc", (_a(), _b(), _g(skew_s=AHEAD_S)), edits={"a": EDITS_A, "b": EDITS_B}, jumps=True),
+        Scenario(
+            "sync+sync+gc", (_a(), _b(), _g(skew_s=AHEAD_S)), edits={"a": EDITS_A, "b": EDITS_B}, faults=("jump",)
+        ),
         Scenario(
             "sync+pull+gc",
             (_a(), _b("pull"), _g(skew_s=AHEAD_S)),
@@ -156,7 +176,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             edits={"a": OLD_AGAIN},
             prepare=dataset_states.old_packs,
         ),
-        Scenario("mirror+mirror", (_a(), _b()), layout="mirror", edits={"a": EDITS_A, "b": EDITS_B}, jumps=True),
+        Scenario("mirror+mirror", (_a(), _b()), layout="mirror", edits={"a": EDITS_A, "b": EDITS_B}, faults=("jump",)),
         Scenario(
             "mirror-kinds+mirror",
             (_a(), _b()),
@@ -180,6 +200,15 @@ SCENARIOS: Mapping[str, Scenario] = {
             (_a(options={"repair": True}), _g(skew_s=AHEAD_S)),
             prepare=dataset_states.damaged_pack,
             is_damaged=True,
+            faults=("cut",),
+            first=dataset_states.repair,
+        ),
+        Scenario(
+            "repair",
+            (_a(options={"repair": True}),),
+            prepare=dataset_states.damaged_pack,
+            is_damaged=True,
+            faults=("cut",),
             first=dataset_states.repair,
         ),
         Scenario(
@@ -189,7 +218,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             settle=run_states.submit_again,
             at_once=run_states.run_is_whole,
             commands={"submit": run_states.submit},
-            jumps=True,
+            faults=("jump",),
         ),
         Scenario(
             "submit+gc-ahead",

@@ -38,7 +38,8 @@ class Step(NamedTuple):
 
 class Fault(NamedTuple):
     """At the `number`th call (from 0) of an actor. `kind`: `kill-before`, `kill-after`, `lost` (the effect is there,
-    the answer is not), `refused` (no effect), `jump` (two days pass before it)."""
+    the answer is not), `refused` (no effect), `jump` (two days pass before it), `cut` (half of what is put arrives, and
+    the answer does not say so)."""
 
     actor: str
     number: int
@@ -48,7 +49,9 @@ class Fault(NamedTuple):
         return f"{self.actor}{self.number}!{self.kind}"
 
 
-KINDS = ("kill-before", "kill-after", "lost", "refused", "jump")
+KINDS = ("kill-before", "kill-after", "lost", "refused", "jump", "cut")
+ALWAYS = KINDS[:4]
+"""What every scenario has to bear."""
 JUMP_S = 2.1 * 24 * 3600
 
 
@@ -112,6 +115,8 @@ class Scheduler(Host):
         self._is_closed = False
         self._in_step = False
         self.fault_came = False
+        self.is_cut = False
+        """Half of the bytes of this call arrive."""
         self.trace: list[Step] = []
 
     def run_all(self) -> None:
@@ -195,11 +200,11 @@ class Scheduler(Host):
             raise ServiceUnavailable(f"{method} {key}: the simulator refuses it", hint="run it again")
         if kind == "jump":
             self.now_s += JUMP_S
-        self._in_step = True
+        self._in_step, self.is_cut = True, kind == "cut"
         try:
             yield
         finally:
-            self._in_step = False
+            self._in_step = self.is_cut = False
         if kind == "kill-after":
             self._kill(actor)
         if kind == "lost":

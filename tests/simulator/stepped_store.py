@@ -54,7 +54,8 @@ class SteppedStore:
             if not replace and key in self._store.values:
                 return False
             # `may_go_on` is asked in the same step as the effect: the contract says "shortly before".
-            return self._store.write(key, whole(body), replace=replace)
+            data = whole(body)
+            return self._store.write(key, data[: len(data) // 2] if self._scheduler.is_cut else data, replace=replace)
 
     def draft(self) -> Draft:
         return KeptDraft(self)
