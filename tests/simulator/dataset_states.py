@@ -35,6 +35,20 @@ def cut_packs(scenario: Scenario, world: World) -> None:
             world.store.values[key] = value._replace(data=value.data[:3])
 
 
+def swapped_heads(scenario: Scenario, world: World) -> None:
+    """HEAD is that of another dataset, as after a restore of single files from a backup."""
+    world.edit("a", {"z": b"of another dataset"}, OTHER)
+    world.sync("a", dataset=OTHER)
+    heads = {folder: world.store.values[f"{folder}/HEAD"] for folder in checks.datasets(world.store)}
+    world.store.values[f"datasets/{DATASET}/HEAD"] = heads[f"datasets/{OTHER}"]
+
+
+def not_believed(world: World, results: Mapping[str, Any]) -> None:
+    """No command does anything with it."""
+    if results:
+        raise Broken(f"{', '.join(results)} ended well with the HEAD of another dataset")
+
+
 def folder_gone(scenario: Scenario, world: World) -> None:
     """Clone `b` is behind, and its folder was removed as a whole."""
     behind(scenario, world)

@@ -1,5 +1,5 @@
 """Which orders are tried: all of them without preemption, with every fault at every call; then every single
-preemption; then orders with two and three preemptions and a fault, drawn from a seed."""
+preemption; then orders with two to four preemptions, and a fault, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,8 +94,9 @@ def _orders(scenario: Scenario, stage: Stage, tally: Tally, wanted: int, rng: ra
         one_by_one, preempted = one_by_one[: int(wanted * 0.35)], preempted[: int(wanted * 0.25)]
     yield from itertools.chain(one_by_one, preempted)
     calls = {name: max(sum(step.actor == name for step in trace) for _, trace in plain) for name in names}
+    writes = {name: sorted({at for _, trace in plain for at in _before_writes(trace, name)}) for name in names}
     while len(names) > 1:  # of one alone there are no more
-        schedule = _drawn(names, calls, rng)
+        schedule = _drawn(names, calls, writes, rng)
         fault = None
         if rng.random() < 0.6:
             name = rng.choice(names)
@@ -116,12 +117,25 @@ def _runs(trace: Sequence[Step]) -> Schedule:
     return tuple((name, len(list(steps))) for name, steps in itertools.groupby(step.actor for step in trace))
 
 
-def _drawn(names: Sequence[str], calls: dict[str, int], rng: random.Random) -> Schedule:
-    """Two to four preemptions, anywhere."""
+def _before_writes(trace: Sequence[Step], name: str) -> Iterator[int]:
+    """How many calls an actor has made before each of those that write."""
+    for at, step in enumerate(step for step in trace if step.actor == name):
+        if step.writes:
+            yield at
+
+
+def _drawn(
+    names: Sequence[str], calls: Mapping[str, int], writes: Mapping[str, Sequence[int]], rng: random.Random
+) -> Schedule:
+    """Two to four preemptions; half of them right before a call that writes."""
     schedule: list[tuple[str, int]] = []
+    made = dict.fromkeys(names, 0)
     for _ in range(rng.randint(3, 5)):
         name = rng.choice([name for name in names if not schedule or name != schedule[-1][0]])
-        schedule.append((name, rng.randint(1, max(1, calls[name]))))
+        before = [at - made[name] for at in writes[name] if at > made[name]]
+        count = rng.choice(before) if before and rng.random() < 0.5 else rng.randint(1, max(1, calls[name]))
+        made[name] += count
+        schedule.append((name, count))
     return tuple(schedule)
 
 

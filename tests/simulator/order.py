@@ -184,12 +184,15 @@ class Stage:
     def _judge_broken_off(self, world: World, role: Role, mine: Mapping[str, bytes | None], heads: _Heads) -> None:
         """A pull that did not come to its end has deleted nothing before everything new was here."""
         base, found = self._trees[role.clone], world.tree(role.clone)
+        gone: list[str] = []
+        missing: list[str] = []
         for tree in heads.trees(world):
             gone = [path for path in base if path not in tree and path not in mine and path not in found]
             missing = [path for path in tree if path not in mine and found.get(path) != tree[path]]
             if not gone or not missing:
                 return
-        raise Broken(f"{role.name}'s pull has deleted {', '.join(gone)} before {', '.join(missing)} was here")
+        if gone:
+            raise Broken(f"{role.name}'s pull has deleted {', '.join(gone)} before {', '.join(missing)} was here")
 
     # --- afterwards ----------------------------------------------------------------------------------------
 

@@ -204,6 +204,15 @@ SCENARIOS: Mapping[str, Scenario] = {
             first=dataset_states.repair,
         ),
         Scenario(
+            "swapped-heads",
+            (_a(), _b("pull")),
+            edits={"a": EDITS_A},
+            prepare=dataset_states.swapped_heads,
+            is_damaged=True,
+            first=dataset_states.repair,
+            at_once=dataset_states.not_believed,
+        ),
+        Scenario(
             "repair",
             (_a(options={"repair": True}),),
             prepare=dataset_states.damaged_pack,

@@ -1,8 +1,8 @@
 """One actor runs at a time, from one call of the store to the next; a schedule says who makes the next call.
 
 A schedule is written as `a3b2a`: `a` makes three calls, `b` two, then `a` runs on as long as it can, then whoever is
-left, in the order in which they are given. An actor that waits (for a lock, or asleep) is passed over; where all sleep,
-time passes. A killed actor's thread stays where it is, so that nothing of it is cleaned up, until the world has ended.
+left, in the order in which they are given. While an actor that the schedule names is asleep, time passes and the others
+do nothing, as if their machines slept. One that waits for a lock is passed over. A killed actor's thread stays where it is, so that nothing of it is cleaned up, until the world has ended.
 """
 
 from __future__ import annotations
@@ -277,6 +277,7 @@ class Scheduler(Host):
         chosen.go.release()
 
     def _next(self, current: Actor | None) -> Actor | None:
+        self._wake_next()
         while True:
             able = [actor for actor in self.actors.values() if self._can_go_on(actor)]
             if able:
@@ -288,6 +289,16 @@ class Scheduler(Host):
             if not asleep:
                 raise Stuck(f"{[actor.name for actor in left]} wait for one another")
             self.now_s = min(asleep)
+
+    def _wake_next(self) -> None:
+        """Whoever is named by the schedule sleeps through, and nobody else does anything meanwhile."""
+        for name, count in self._schedule:
+            wanted = self.actors.get(name)
+            if wanted is None or wanted.ended or wanted.killed or 0 < count <= self._segment_calls:
+                return
+            if wanted.waits_for is None:
+                self.now_s = max(self.now_s, wanted.wake_at_s)
+            return
 
     def _can_go_on(self, actor: Actor) -> bool:
         if actor.ended or actor.killed or actor.wake_at_s > self.now_s:
