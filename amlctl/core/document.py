@@ -76,6 +76,11 @@ class Fields:
             raise ValueError(f"{name!r} must be a string")
         return value
 
+    def has_text(self, name: str) -> bool:
+        """Whether it is a string that is not empty; null counts as missing."""
+        value = self._document.get(name)
+        return isinstance(value, str) and value != ""
+
     def number(self, name: str, *, least: int = 0, most: int = MOST_NUMBER) -> int:
         return checked_number(self._get(name, _NEEDED), name, least=least, most=most)
 

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Warned, null_sink
-from amlctl.errors import RightsError, UsageError
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
+from amlctl.errors import IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.fetched import FetchedFiles
 from amlctl.localfs.project import Project
 from amlctl.operations.logs import collapsed_log
-from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
+from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix, record_key
 from amlctl.stores.contract import Store
 from amlctl.transfer.interrupt import ended_by_interrupt
 from amlctl.transfer.tree import restore_tree
@@ -95,6 +97,8 @@ def fetch(
                     return wanted(path) and path.partition("/")[0] not in record.output_places
 
                 counts = _fetch_files(workspace.run_files(run), target, belongs_here, fetched, kept)
+            if not counts[0] or record.instances > 1:
+                _refuse_lost_lists(store, record)
             if with_logs:
                 counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
     except OSError as error:
@@ -137,6 +141,20 @@ def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
         )
 
     return matches
+
+
+def _refuse_lost_lists(store: Store, record: RunRecord) -> None:
+    """A run of ours that Completed has left a list of its outputs, even an empty one. Raises IntegrityError."""
+    if record.status != RunState.COMPLETED.value or store.info(record_key(record.run)) is None:
+        return
+    lists = [outputs_index_key(record.run, node) for node in range(record.instances)]
+    lost = [key for key in lists if store.info(key) is None]
+    if lost:
+        raise IntegrityError(
+            f"the list of what run {record.run} has put out is missing in {store.url}",
+            hint=f"amlctl submit --from {record.run} runs it again; what is there: amlctl store verify",
+            details=lost,
+        )
 
 
 Counts = tuple[int, int, int, int]

@@ -7,7 +7,6 @@ under way safe is the protocol of `transfer/gc_mark.py`: lease, fence, list, del
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,6 +19,13 @@ from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import object_key, pack_key, repair_command
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.clock import passed_s
+from amlctl.operations.named_by_runs import (
+    heads_of_record,
+    manifests_of_record,
+    published_manifests,
+    read_fields,
+)
+from amlctl.runtime.run_keys import published_key, record_key
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.deletion import delete_all
@@ -70,7 +76,7 @@ def gc(
         result = _dead(store, now, young_s, sink, is_deleted=True)
         for rank in range(_RANKS):
             keys = [key for key in result.keys if _rank(key) == rank]
-            delete_all(store, keys, may_delete=lease.check)
+            delete_all(store, keys, guard=lease.guard)
         store.sweep(young_s)
     return result
 
@@ -155,11 +161,11 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
         elif _is_manifest(entry.key):
             manifests.setdefault(dataset_of_folder(folder), []).append(entry)
         elif entry.key.startswith("runs/") and name == "record.json":
-            run_manifests, code = _named_by_run(store, entry.key)
+            run_manifests, code = _named_by_run(store, folder.removeprefix("runs/"))
             kept.update(run_manifests)
-            live.update((code_prefix(code), code_index_key(code)))
+            live.update((code_prefix(code), code_index_key(code)) if code else ())
         elif entry.key.startswith("runs/") and name == "published.json":
-            kept.update(_published(store, entry.key))
+            kept.update(_published(store, folder.removeprefix("runs/")))
     for found in manifests.values():
         newest: list[str] = []
         for entry in sorted(found, key=lambda entry: entry.modified_at, reverse=True):
@@ -183,20 +189,28 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
     return live
 
 
-def _named_by_run(store: Store, key: str) -> tuple[list[str], str]:
+def _named_by_run(store: Store, run: str) -> tuple[list[str], str]:
     try:
-        record = json.loads(store.get(key))
-        named = [*record["manifests"].values(), *record.get("heads", {}).values()]
-        return [str(name) for name in named if name], str(record["code"])
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise IntegrityError(f"{key} cannot be read: {error}", hint="delete that run, or mend its record") from error
+        record = read_fields(store, run)
+        return [*manifests_of_record(record), *heads_of_record(record)], record.text("code")
+    except NotFound:
+        return [], ""  # deleted in the meantime
+    except ValueError as error:
+        raise _unreadable(record_key(run), error, run) from error
 
 
-def _published(store: Store, key: str) -> list[str]:
+def _published(store: Store, run: str) -> list[str]:
     try:
-        return [str(value["manifest_key"]) for value in json.loads(store.get(key)).values()]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise IntegrityError(f"{key} cannot be read: {error}", hint="delete that run") from error
+        return published_manifests(store, run)
+    except NotFound:
+        return []
+    except ValueError as error:
+        raise _unreadable(published_key(run), error, run) from error
+
+
+def _unreadable(key: str, why: object, run: str) -> IntegrityError:
+    """What it keeps is not known, so nothing may be deleted."""
+    return IntegrityError(f"{key} cannot be read: {why}", hint=f"amlctl runs delete {run}, then gc again")
 
 
 def _named_by_manifest(store: Store, key: str) -> set[str]:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
 from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.manifest import (
@@ -19,14 +18,13 @@ from amlctl.core.manifest import (
 )
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
-from amlctl.core.wording import count, typed_dataset
-from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
+from amlctl.core.wording import typed_dataset
+from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import Taker
 from amlctl.localfs.sync_state import Agreement, Base, Step
-from amlctl.operations.agreement import agreed_entries
 from amlctl.operations.dataset_state import (
     LocalState,
     agree,
@@ -35,9 +33,9 @@ from amlctl.operations.dataset_state import (
     look_at,
 )
 from amlctl.operations.early_packs import EarlyPacks, also_packed
-from amlctl.operations.large_deletions import confirm_deletions
 from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names
 from amlctl.operations.repair import read_back, to_send_again
+from amlctl.operations.sync_merge import confirm_changes, merge_with_head
 from amlctl.operations.sync_result import SyncOptions, SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync_retry import ContentsLost, HeadMoved
 from amlctl.operations.verify import damaged_contents, report_damage, without
@@ -128,8 +126,8 @@ class SyncAttempt:
             head, known = self._stored
             if self._is_list_lost:
                 known.distrust({entry.content_id for entry in local})
-            entries, taken = self._merge(local, head)
-            self._confirm(entries, local, head)
+            entries, taken = merge_with_head(self._store, self._looked, local, head, self._options, self._sink)
+            confirm_changes(self._store, self._looked, local, head, entries, self._options, self._sink)
             snapshot = identified.snapshot if entries is local else snapshot_id(entries)
             known_now = also_packed(known, sender)
             plan = plan_sync(entries, self._sure(head), self._layout, known_now, sent_bytes=sender.content_bytes)
@@ -152,7 +150,7 @@ class SyncAttempt:
         gone = [key for key in gone if key not in self._displaced]
         if gone:
             self._lease.confirm()
-            delete_all(self._store, gone, may_delete=self._lease.check)
+            delete_all(self._store, gone, guard=self._lease.guard)
         return result
 
     def foresee(self) -> SyncResult:
@@ -164,7 +162,7 @@ class SyncAttempt:
         if unchanged is not None:
             return unchanged
         head, known = self._stored
-        entries, _ = self._merge(identified.entries, head)
+        entries, _ = merge_with_head(self._store, self._looked, identified.entries, head, self._options, self._sink)
         plan = plan_sync(entries, self._sure(head), self._layout, known)
         snapshot = snapshot_id(entries)
         self._touches_plain_files(snapshot, head, plan)
@@ -280,44 +278,6 @@ class SyncAttempt:
             return None
         return EarlyPacks(sender, self._layout, lambda: self._stored)
 
-    def _merge(self, local: Sequence[FileEntry], head: Manifest) -> tuple[Sequence[FileEntry], Sequence[str]]:
-        """What the store shall hold, and the paths of it that are not what this machine has."""
-        looked = self._looked
-        if looked.head is None or self._options.force:
-            return local, ()
-        if looked.base is not None and looked.base.snapshot == looked.head.snapshot:
-            return local, ()
-        base = agreed_entries(self._store, looked, local, head, self._sink)
-        merged = merge(base, local, head.entries, prefer=self._options.prefer)
-        if merged.conflicts:
-            raise Conflict(
-                f"{count(len(merged.conflicts), 'file')} of {self._dataset} changed here and in the store",
-                hint=f"amlctl sync --ours {typed_dataset(self._dataset)} keeps yours, --theirs takes the store's",
-                details=merged.conflicts,
-            )
-        return merged.entries, merged.taken_from_theirs
-
-    def _confirm(self, entries: Sequence[FileEntry], local: Sequence[FileEntry], head: Manifest) -> None:
-        """Raises NeedsConfirmation where much of the store's files, or work of others, would go."""
-        command = f"amlctl sync{' --force' if self._options.force else ''} {typed_dataset(self._dataset)}"
-        if self._options.force and not self._options.yes:
-            base = agreed_entries(self._store, self._looked, local, head, self._sink)
-            others = merge(base, local, head.entries, prefer="theirs").taken_from_theirs
-            stored = {entry.path for entry in head.entries}
-            if lost := [path for path in others if path in stored]:
-                raise NeedsConfirmation(
-                    f"{count(len(lost), 'file')} of {self._dataset} from other machines would be replaced or deleted",
-                    hint=f"if that is intended: {command} --yes",
-                    details=lost,
-                )
-        confirm_deletions(
-            head.entries,
-            entries,
-            where=f"from {self._dataset} in the store",
-            command=command,
-            is_sure=self._options.yes,
-        )
-
     def _leftovers(self, entries: Sequence[FileEntry], *, is_sure: bool) -> Sequence[str]:
         """Plain files that go if `delete` is asked for. Listed before anything is sent: so is the stop."""
         if not self._options.delete:
@@ -377,7 +337,7 @@ class SyncAttempt:
         if plan.mirror_files:
             self._displaced = self._in_the_way(head, plan)
             self._under_way.begin([*(entry.path for entry in plan.mirror_files), *self._displaced.values()])
-            delete_all(store, self._displaced, may_delete=self._lease.check)  # old away before new
+            delete_all(store, self._displaced, guard=self._lease.guard)  # old away before new
         places, pack_sizes, was_there = send_plan(
             store,
             plan,

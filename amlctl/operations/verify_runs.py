@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from amlctl.core.content_id import is_content_id
-from amlctl.core.dataset_names import folders_of
-from amlctl.core.document import Fields, parse
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.damage import Damage, StoreListing
+from amlctl.operations.named_by_runs import manifests_of_record, published_manifests, read_fields
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix, published_key, record_key
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key, code_prefix
@@ -47,13 +47,14 @@ def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
     """Keys of manifests that runs have published, or brought from another store: they need no HEAD."""
     found: set[str] = set()
     for run in _runs(listing):
+        with suppress(NotFound, ValueError):  # the run's own check tells
+            found.update(published_manifests(store, run))
         try:
-            found.update(key for key, _ in _published(store, run))
-            record = Fields(parse(store.get(record_key(run))))
-            if record.text("from_run", ""):
-                found.update(_manifests(record))
-        except (NotFound, ValueError, IntegrityError):
-            continue  # the run's own check tells
+            record = read_fields(store, run)
+            if record.has_text("from_run"):
+                found.update(manifests_of_record(record))
+        except (NotFound, ValueError):
+            continue
     return found
 
 
@@ -71,7 +72,7 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
     status, produces, nodes = "", False, range(1)
     key = record_key(run)
     try:
-        record = Fields(parse(store.get(key)))
+        record = read_fields(store, run)
         if record.text("run") != run:
             raise ValueError(f"it is the record of {record.text('run')}")
         status = record.text("status")
@@ -80,7 +81,7 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
         produces = bool(record.array("produces", ()))
         code = record.text("code", "")
         nodes = range(record.number("instances", least=1, most=_MOST_NODES) if "instances" in record else 1)
-        named = _manifests(record)
+        named = manifests_of_record(record)
     except NotFound:
         return [Damage(key, "is missing, although other files of the run are there", f"amlctl runs show {run}")]
     except ValueError as error:
@@ -95,35 +96,15 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
     return found
 
 
-def _manifests(record: Fields) -> list[str]:
-    """Keys that a record names. Raises ValueError."""
-    found = record.member("manifests")
-    if not all(isinstance(key, str) for key in found.values()):
-        raise ValueError("'manifests' must name keys")
-    return list(found.values())
-
-
-def _published(store: Store, run: str) -> list[tuple[str, str]]:
-    """Keys of manifests, each with the dataset. Raises NotFound, ValueError."""
-    found = []
-    for dataset, value in Fields(parse(store.get(published_key(run)))).members():
-        fields = Fields(value)
-        snapshot, key = fields.content_id("snapshot"), fields.text("manifest_key")
-        if not key.startswith(tuple(f"{folder}/{snapshot}-" for folder in folders_of(dataset))):
-            raise ValueError(f"{key!r} is not a manifest of {dataset} at {snapshot}")
-        found.append((key, dataset))
-    return found
-
-
 def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed: bool) -> list[Damage]:
     key, again = published_key(run), f"amlctl submit --from {run}"
     try:
-        named = _published(store, run)
+        named = published_manifests(store, run)
     except NotFound:
         return [Damage(key, "is missing, although the run has produced datasets", again)] if is_needed else []
     except ValueError as error:
         return [Damage(key, f"cannot be read: {error}", again)]
-    missing = [one for one, _ in named if one not in listing.sizes]
+    missing = [one for one in named if one not in listing.sizes]
     return [Damage(one, f"is missing; run {run} has published it", again) for one in missing]
 
 

@@ -10,7 +10,7 @@ from typing import Optional
 from amlctl.core.content_id import content_id
 from amlctl.core.document import gunzip
 from amlctl.localfs.bounded_folder import BoundedFolder
-from amlctl.stores.contract import Body, Draft, Entry, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Draft, Entry, Guard, Parts, Store, Traffic, Versioned
 
 _LIMIT_BYTES = 64 << 20
 _MANIFEST = re.compile(r"datasets/.+/(?:[0-9a-f]{32}-|shards/)[0-9a-f]{32}\.gz")
@@ -79,8 +79,8 @@ class CachedStore:
     def in_the_way(self, key: str) -> Sequence[str]:
         return self.store.in_the_way(key)
 
-    def delete(self, key: str) -> None:
-        self.store.delete(key)
+    def delete(self, key: str, *, guard: Optional[Guard] = None) -> None:
+        self.store.delete(key, guard=guard)
         if _MANIFEST.fullmatch(key):
             self._copies.forget(_name(key))
 

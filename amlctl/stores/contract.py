@@ -72,6 +72,19 @@ class Entry(NamedTuple):
     content_id: str = ""
 
 
+class Guard(NamedTuple):
+    """A lease under which values are deleted: that of `key`.
+
+    `check` raises where the lease is lost; the caller asks it before each deletion. A store that can looks at the value
+    of `key` (None: missing) in one step with the deletion, and raises what `lost` gives where it does not `hold`.
+    """
+
+    key: str
+    check: Callable[[], None]
+    holds: Callable[[Optional[bytes]], bool]
+    lost: Callable[[], Exception]
+
+
 class Versioned(NamedTuple):
     """A value with the tag that `swap` compares."""
 
@@ -187,8 +200,8 @@ class Store(Protocol):
         """Keys of values that exclude `key`: in a folder those below it, or a file where a folder has to be."""
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove a value; one that is not there is no error."""
+    def delete(self, key: str, *, guard: Optional[Guard] = None) -> None:
+        """Remove a value; one that is not there is not an error. With a `guard` only while that holds."""
         ...
 
     def sweep(self, older_than_s: float) -> int:

@@ -33,7 +33,7 @@ from amlctl.localfs.atomic import (
     temporary_name,
 )
 from amlctl.localfs.disk_errors import FULL, disk_error
-from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
 _BUFFERS_AT_ONCE = 512
@@ -228,9 +228,22 @@ class DirectoryStore:
                     return [parent.relative_to(self._root).as_posix()]
         return ()
 
-    def delete(self, key: str) -> None:
-        path = self._path(key)
+    def delete(self, key: str, *, guard: Optional[Guard] = None) -> None:
         self._traffic.add()
+        if guard is None:
+            self._delete(key)
+            return
+        with self._locked():  # as `swap`, by which the lease would be taken
+            try:
+                held: Optional[bytes] = self.get(guard.key)
+            except NotFound:
+                held = None
+            if not guard.holds(held):
+                raise guard.lost()
+            self._delete(key)
+
+    def _delete(self, key: str) -> None:
+        path = self._path(key)
         with self.translated(key):
             # Where a file is a folder, or the other way round, there is no such value.
             with suppress(NotADirectoryError, IsADirectoryError):

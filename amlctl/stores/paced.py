@@ -10,7 +10,7 @@ from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Optional, Union
 
-from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Store, Traffic, Versioned
 from amlctl.stores.kept_draft import KeptDraft
 from amlctl.stores.pace import Pace
 
@@ -85,8 +85,8 @@ class PacedStore:
     def in_the_way(self, key: str) -> Sequence[str]:
         return self._store.in_the_way(key)
 
-    def delete(self, key: str) -> None:
-        self._store.delete(key)
+    def delete(self, key: str, *, guard: Optional[Guard] = None) -> None:
+        self._store.delete(key, guard=guard)
 
     def sweep(self, older_than_s: float) -> int:
         return self._store.sweep(older_than_s)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from typing import Optional
 
-from amlctl.stores.contract import Store, always
+from amlctl.stores.contract import Guard, Store
 
 
-def delete_all(store: Store, keys: Collection[str], *, may_delete: Callable[[], None] = always) -> None:
-    """In parallel. `may_delete` is asked before each; what it raises ends it."""
+def delete_all(store: Store, keys: Collection[str], *, guard: Optional[Guard] = None) -> None:
+    """In parallel, each only while the guard holds; what that raises ends it."""
 
     def delete(key: str) -> None:
-        may_delete()
-        store.delete(key)
+        if guard is not None:
+            guard.check()
+        store.delete(key, guard=guard)
 
     if keys:
         with ThreadPoolExecutor(min(store.concurrency, len(keys))) as pool:

@@ -9,6 +9,7 @@ may have been stopped, or its machine may have slept.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from contextlib import suppress
@@ -20,7 +21,7 @@ from amlctl.core.events import EventSink, Note
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.clock import passed_s
 from amlctl.localfs.process_identity import ProcessIdentity, this_process
-from amlctl.stores.contract import Store, Versioned
+from amlctl.stores.contract import Guard, Store, Versioned
 
 STALE_S = 60.0
 """Seconds after which a holder that has not renewed its lease counts as gone; it renews every quarter of that."""
@@ -55,6 +56,7 @@ class Lease:
         self._renewed_at_s = 0.0
         self._version: str | None = None
         self._count = 0
+        self._token = os.urandom(8).hex()
         self._is_lost = False
         self._is_finished = True
         self._ended = Event()
@@ -118,6 +120,17 @@ class Lease:
         self._renewer.join(_FREED_S)
         self._renewer = None
 
+    @property
+    def guard(self) -> Guard:
+        """What is deleted under it is deleted only while it is held."""
+        return Guard(self._key, self.check, self._is_ours, self._lost)
+
+    def _is_ours(self, data: Optional[bytes]) -> bool:
+        try:
+            return data is not None and json.loads(data).get("token") == self._token
+        except (ValueError, AttributeError, RecursionError):
+            return False
+
     # --- what a subclass says -------------------------------------------------------------------------------
 
     def _found(self, found: Optional[Versioned]) -> None:
@@ -151,6 +164,7 @@ class Lease:
             "process": writer.process,
             "machine": writer.machine,
             "started": writer.started,
+            "token": self._token,
             "renewed": self._count,
             **self._more(),
         }

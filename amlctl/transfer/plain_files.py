@@ -94,7 +94,7 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
     files = [entry for entry in manifest.entries if not entry.path.endswith("/")]
     wanted = [entry for entry in files if stand.get(entry.path) != entry.content_id]
     gone = in_the_way(store, manifest.dataset, wanted, manifest.entries, head)
-    delete_all(store, gone, may_delete=lease.check)
+    delete_all(store, gone, guard=lease.guard)
     with ThreadPoolExecutor(store.concurrency) as pool:
         missing = {entry.content_id for entry, is_written in zip(wanted, pool.map(write, wanted)) if not is_written}
     places = {content: place if content in missing else MIRROR for content, place in manifest.places.items()}

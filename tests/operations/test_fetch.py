@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned
-from amlctl.errors import NotFound, UsageError
+from amlctl.errors import IntegrityError, NotFound, UsageError
 from amlctl.operations.fetch import FetchResult, fetch, path_filter
+from amlctl.runtime.run_keys import outputs_index_key
 from tests.support.bench import Bench, wait_until
 from tests.support.trees import read_tree
 
@@ -77,6 +78,26 @@ def test_what_the_run_has_written_anew_replaces_what_was_fetched(bench: Bench) -
     first = file.read_text()
     wait_until(lambda: get(bench, run).kept == () and file.read_text() != first, "a later save")
     assert not bench.told(Warned)
+
+
+def test_a_lost_list_is_not_taken_for_no_outputs(bench: Bench, run: str) -> None:
+    key = outputs_index_key(run)
+    data = bench.store.get(key)
+    bench.store.delete(key)
+    with pytest.raises(IntegrityError, match="list of what run") as caught:
+        get(bench, run)
+    assert f"amlctl submit --from {run}" in caught.value.hint
+    bench.store.put(key, b'{"files": 7}')
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        get(bench, run)
+    bench.store.put(key, data, replace=True)
+    assert get(bench, run).files == 5
+
+
+def test_a_run_without_outputs_has_nothing_to_fetch(bench: Bench) -> None:
+    bench.script("print(1)")
+    run = bench.submit("train.py", fetch_outputs=False).record.run
+    assert get(bench, run).files == 0
 
 
 def test_include_brings_what_matches(bench: Bench, run: str, tmp_path: Path) -> None:

@@ -268,6 +268,28 @@ def test_a_gc_that_was_gone_without_deletes_nothing_more(clones: Clones, one: Cl
     assert before <= clones.stored_keys()
 
 
+def test_a_gc_that_was_suspended_right_before_a_deletion_deletes_nothing(clones: Clones, one: Clone) -> None:
+    """Its own clock has not told it yet: the store looks at the lease in one step with the deletion."""
+    for number in range(12):
+        one.make(random_tree(number, 12))
+        one.sync(yes=True)
+    before = clones.stored_keys()
+
+    def act(call: Call) -> None:
+        if call.method == "delete" and not call.is_done:
+            other = _Clock()
+
+            def tick(call: Call) -> None:
+                other.now += 40
+
+            GcWatch(FaultyStore(clones.store, tick), null_sink, ask_every_s=0.01, clock=other).wait()
+
+    frozen = _Clock()
+    with pytest.raises(Conflict, match="no sign of life"):
+        gc(FaultyStore(clones.store, act), delete=True, now=YEAR_LATER, sink=null_sink, clock=frozen)
+    assert before <= clones.stored_keys()
+
+
 def test_a_second_gc_is_refused_while_the_first_one_is_alive(clones: Clones) -> None:
     with GcLease(clones.store, null_sink, stale_s=0.2) as first:
         first.take()

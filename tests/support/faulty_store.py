@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from amlctl.stores.contract import Body, Draft, Entry, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Draft, Entry, Guard, Parts, Store, Traffic, Versioned
 from amlctl.stores.kept_draft import KeptDraft
 
 
@@ -110,9 +110,9 @@ class FaultyStore:
         self._after(call)
         return found
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, guard: Guard | None = None) -> None:
         call = self._before("delete", key)
-        self._store.delete(key)
+        self._store.delete(key, guard=guard)
         self._after(call)
 
     def sweep(self, older_than_s: float) -> int:

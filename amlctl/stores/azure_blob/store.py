@@ -19,7 +19,7 @@ from amlctl.stores.azure_blob.service import BlobService, Body, Read, md5_header
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader, raise_early, settle
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Body as StoreBody
-from amlctl.stores.contract import Draft, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.kept_draft import KeptDraft
 from amlctl.stores.pace import Pace
 
@@ -212,7 +212,8 @@ class AzureBlobStore:
     def in_the_way(self, key: str) -> Sequence[str]:
         return ()  # names are flat
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, guard: Guard | None = None) -> None:
+        # No request can look at one blob and delete another one: what the caller has checked has to do.
         headers = {"x-ms-delete-snapshots": "include"}
         self._service.blob("DELETE", _checked(key), headers=headers, accept=(404,))
 

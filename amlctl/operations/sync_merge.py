@@ -1,0 +1,68 @@
+"""What the store shall hold after a sync: the three-way merge with HEAD, and what has to be confirmed first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amlctl.core.diff import merge
+from amlctl.core.events import EventSink
+from amlctl.core.manifest import FileEntry, Manifest
+from amlctl.core.wording import count, typed_dataset
+from amlctl.errors import Conflict, NeedsConfirmation
+from amlctl.operations.agreement import agreed_entries
+from amlctl.operations.dataset_state import DatasetState
+from amlctl.operations.large_deletions import confirm_deletions
+from amlctl.operations.sync_result import SyncOptions
+from amlctl.stores.contract import Store
+
+
+def merge_with_head(
+    store: Store,
+    looked: DatasetState,
+    local: Sequence[FileEntry],
+    head: Manifest,
+    options: SyncOptions,
+    sink: EventSink,
+) -> tuple[Sequence[FileEntry], Sequence[str]]:
+    """The entries to commit, and the paths of them that are not what this machine has. Raises Conflict."""
+    if looked.head is None or options.force:
+        return local, ()
+    if looked.base is not None and looked.base.snapshot == looked.head.snapshot:
+        return local, ()
+    base = agreed_entries(store, looked, local, head, sink)
+    merged = merge(base, local, head.entries, prefer=options.prefer)
+    if merged.conflicts:
+        raise Conflict(
+            f"{count(len(merged.conflicts), 'file')} of {looked.dataset} changed here and in the store",
+            hint=f"amlctl sync --ours {typed_dataset(looked.dataset)} keeps yours, --theirs takes the store's",
+            details=merged.conflicts,
+        )
+    return merged.entries, merged.taken_from_theirs
+
+
+def confirm_changes(
+    store: Store,
+    looked: DatasetState,
+    local: Sequence[FileEntry],
+    head: Manifest,
+    entries: Sequence[FileEntry],
+    options: SyncOptions,
+    sink: EventSink,
+) -> None:
+    """Raises NeedsConfirmation where much of what the store has, or work of others, would go."""
+    if options.yes:
+        return
+    command = f"amlctl sync{' --force' if options.force else ''} {typed_dataset(looked.dataset)}"
+    if options.force:
+        base = agreed_entries(store, looked, local, head, sink)
+        theirs = merge(base, local, head.entries, prefer="theirs").taken_from_theirs
+        stored = {entry.path for entry in head.entries}
+        if lost := [path for path in theirs if path in stored]:
+            raise NeedsConfirmation(
+                f"{count(len(lost), 'file')} of {looked.dataset} from other machines would be replaced or deleted",
+                hint=f"if that is intended: {command} --yes",
+                details=lost,
+            )
+    confirm_deletions(
+        head.entries, entries, where=f"from {looked.dataset} in the store", command=command, is_sure=False
+    )
