@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from amlctl.operations import store_gc
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import read_head
 from tests.simulator import checks
 from tests.simulator.checks import Broken
-from tests.simulator.scenario import BASE, BIG, EDITS_B, LATE_A, NEWER, NEWER_LIST, OTHER, Edits, Scenario
+from tests.simulator.scenario import BASE, BIG, EDITS_B, LATE_A, NEWER, NEWER_LIST, OTHER, Edits, Scenario, collect
 from tests.simulator.world import DATASET, World
 
 
@@ -33,6 +34,15 @@ def cut_packs(scenario: Scenario, world: World) -> None:
     for key, value in list(world.store.values.items()):
         if key.startswith(("packs/", "objects/")) and key not in needed:
             world.store.values[key] = value._replace(data=value.data[:3])
+
+
+def collect_but_one(world: World, store: Store) -> object:
+    """A gc that keeps one snapshot, not ten: what is about to be committed is not among them by chance."""
+    kept, store_gc.KEPT_SNAPSHOTS = store_gc.KEPT_SNAPSHOTS, 1
+    try:
+        return collect(store)
+    finally:
+        store_gc.KEPT_SNAPSHOTS = kept
 
 
 def swapped_heads(scenario: Scenario, world: World) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.core import head as core_head
+from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.diff import merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
@@ -22,7 +23,7 @@ from amlctl.localfs.sync_state import Step
 from amlctl.operations import agreement, pull, repair, run_kept, store_gc, sync_attempt
 from amlctl.operations.pull_target import PullTarget
 from amlctl.stores.contract import Store
-from amlctl.transfer import code, gc_mark, heads, kept, lease, manifests, tree
+from amlctl.transfer import code, deletion, gc_mark, heads, kept, lease, manifests, tree
 from amlctl.transfer.heads import Head, head_key
 from amlctl.transfer.kept import ANY_SIZE
 from amlctl.transfer.known import KnownContents
@@ -37,6 +38,8 @@ class Mutant:
     name: str
     where: Sequence[str]
     plant: Callable[[], Replaced]
+    schedules: Sequence[str] = ()
+    """Tried first, where it takes several preemptions at certain calls."""
 
 
 @contextmanager
@@ -67,6 +70,11 @@ def _everywhere(real: Any, value: Any) -> Replaced:
         for name, found in list(vars(module).items())
         if found is real
     ]
+
+
+def _unguarded(store: Store, keys: Collection[str], *, guard: object = None) -> None:
+    for key in keys:
+        store.delete(key)
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -145,9 +153,9 @@ def _head_without_check() -> Replaced:
 
     real = core_head.parse_head
 
-    def parse_head(data: bytes, dataset: str, folder: str = "") -> Any:
-        named = json.loads(data).get("manifest", "")
-        return real(data, dataset, named.rpartition("/")[0] or folder)
+    def parse_head(data: bytes, dataset: str) -> Any:
+        folder = json.loads(data).get("manifest", "").rpartition("/")[0]
+        return real(data, dataset_of_folder(folder) if folder else dataset)
 
     return [(core_head, "_checked_value", checked_value), *_everywhere(real, parse_head)]
 
@@ -215,6 +223,19 @@ def _runs_not_kept() -> Replaced:
     return [(store_gc, "_named_by_run", lambda store, key: ([], ""))]
 
 
+def _unreplaced(real: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
+        return real(*arguments, **{**named, "replace": False})
+
+    return call
+
+
+def _nothing_replaced() -> Replaced:
+    writers = ("write_manifest", "send_plan", "pack_sender")
+    unreplaced = [(sync_attempt, name, _unreplaced(getattr(sync_attempt, name))) for name in writers]
+    return [*unreplaced, *_everywhere(repair.read_back, _nothing), *_everywhere(kept.ensure_kept, _nothing)]
+
+
 MUTANTS: Sequence[Mutant] = (
     Mutant("HEAD is swapped without comparing", ["sync+sync", "sync+sync-same-file"], _swap_without_compare),
     Mutant("a sync does not make sure that what it reuses is kept", ["sync-old-packs+gc"],
@@ -227,21 +248,20 @@ MUTANTS: Sequence[Mutant] = (
            lambda: [(sync_attempt, "begin", _nothing)]),
     Mutant("sizes are not checked", ["sync-cut-packs+gc"], _sizes_not_checked),
     Mutant("gc goes by age only", ["sync-new+gc-ahead"], _by_age_only),
-    Mutant("gc does not fence", ["sync+gc", "sync-old-packs+gc-ahead"], lambda: [(store_gc, "_fence", _nothing)]),
+    Mutant("gc does not fence", ["sync+sync+gc-keep-one"],
+           lambda: [(store_gc, "_fence", _nothing)], [f"a{a}b{b}g{g}abg" for a in (9, 10) for b in (8, 9, 10) for g in (4, 5, 6)]),
     Mutant("the generation of gc is not read again", ["sync-new+gc-ahead"],
            lambda: [(gc_mark.GcWatch, "was_quiet", lambda self: True)]),
     Mutant("a sync does not wait until a gc has ended", ["sync-old-packs+gc-ahead", "submit+gc"],
            lambda: [(gc_mark.GcWatch, "wait", _nothing)]),
     Mutant("gc does not make sure that it holds its lease", ["gc+gc+sync", "sync-old-packs+gc"],
-           lambda: [(gc_mark.GcLease, "check", _nothing)]),
+           lambda: _everywhere(deletion.delete_all, _unguarded)),
     Mutant("the manifest is written after HEAD", ["sync+sync"], _manifest_after_head),
     Mutant("HEAD is read without its check", ["swapped-heads"], _head_without_check),
-    Mutant("the lease of a mirror is not checked", ["mirror+mirror"],
+    Mutant("the lease of a mirror is not checked", ["mirror+mirror-same-file"],
            lambda: [(lease.MirrorLease, "check", _nothing), (lease.MirrorLease, "confirm", _nothing)]),
     Mutant("a repair does not read back", ["repair"], lambda: _everywhere(repair.read_back, _nothing)),
-    Mutant("a repair does not replace what is there", ["repair"], lambda: [(sync_attempt, "write_manifest",
-           _unreplaced(manifests.write_manifest)), (sync_attempt, "send_plan", _unreplaced(sync_attempt.send_plan)),
-           (sync_attempt, "pack_sender", _unreplaced(sync_attempt.pack_sender)), *_everywhere(repair.read_back, _nothing)]),
+    Mutant("a repair does not replace what is there", ["repair"], _nothing_replaced),
     Mutant("a pull deletes before everything has arrived", ["pull-behind+sync"], _delete_first),
     Mutant("the base is lost with gc", ["pull-stale+sync", "sync-stale+sync"], _base_only_in_store),
     Mutant("a folder that was gone counts as deleted files", ["pull-gone+sync"], _gone_is_deleted),
@@ -254,10 +274,3 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("a run starts without making sure of its code", ["submit+gc", "submit+gc-ahead"],
            lambda: _everywhere(run_kept.ensure_run_kept, _nothing)),
 )  # fmt: skip
-
-
-def _unreplaced(real: Any) -> Any:
-    def call(*arguments: Any, **named: Any) -> Any:
-        return real(*arguments, **{**named, "replace": False})
-
-    return call

@@ -123,7 +123,7 @@ class Stage:
             self._judge_error(role, actors[role.name], order)
         is_repaired = not scenario.is_damaged or results.get("a") is not None
         if is_repaired:
-            head = checks.all_heads(world.store, self._underway(results)).get(scenario.dataset, {})
+            head = checks.all_heads(world.store, self._underway(world, order, results)).get(scenario.dataset, {})
         for role in self.roles:
             if role.dataset != scenario.dataset:
                 continue
@@ -143,12 +143,18 @@ class Stage:
         if scenario.at_once is not None:
             scenario.at_once(world, results)
 
-    def _underway(self, results: Mapping[str, Any]) -> checks.Underway:
-        """A mirror has each file once: until a sync has come to its end, some are new already."""
+    def _underway(self, world: World, order: Order, results: Mapping[str, Any]) -> checks.Underway:
+        """A mirror has each file once: of a sync that did not come to its end, some are new already.
+
+        Where nothing broke off, that was before the last commit: after it, one that has lost the lease does not write.
+        """
         found: dict[str, list[bytes]] = {}
-        if self.scenario.layout == "mirror" and len(results) < len(self.roles):
-            for edits in self.scenario.edits.values():
-                for path, data in edits.items():
+        failed = {role.clone for role in self.roles if results.get(role.name) is None}
+        head = world.store.values.get(f"datasets/{self.scenario.dataset}/HEAD")
+        for clone in failed if self.scenario.layout == "mirror" and head is not None else ():
+            for path, data in self.scenario.edits.get(clone, {}).items():
+                value = world.store.values.get(f"mirror/{self.scenario.dataset}/{path}")
+                if order.fault is not None or value is None or value.modified_at <= head.modified_at:
                     found.setdefault(path, []).append(data or b"")
         return found
 

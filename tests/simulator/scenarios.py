@@ -164,6 +164,12 @@ SCENARIOS: Mapping[str, Scenario] = {
             "sync+sync+gc", (_a(), _b(), _g(skew_s=AHEAD_S)), edits={"a": EDITS_A, "b": EDITS_B}, faults=("jump",)
         ),
         Scenario(
+            "sync+sync+gc-keep-one",
+            (_a(), _b(), _g(skew_s=AHEAD_S)),
+            edits={"a": EDITS_A, "b": EDITS_B},
+            commands={"gc": dataset_states.collect_but_one},
+        ),
+        Scenario(
             "sync+pull+gc",
             (_a(), _b("pull"), _g(skew_s=AHEAD_S)),
             edits={"a": LATE_A},
@@ -177,6 +183,14 @@ SCENARIOS: Mapping[str, Scenario] = {
             prepare=dataset_states.old_packs,
         ),
         Scenario("mirror+mirror", (_a(), _b()), layout="mirror", edits={"a": EDITS_A, "b": EDITS_B}, faults=("jump",)),
+        Scenario(
+            "mirror+mirror-same-file",
+            (_a(), _b()),
+            layout="mirror",
+            edits={"a": {**EDITS_A, "e": b"four, by a"}, "b": {**EDITS_B, "e": b"four, by b"}},
+            rivals=("e",),
+            faults=("jump",),
+        ),
         Scenario(
             "mirror-kinds+mirror",
             (_a(), _b()),

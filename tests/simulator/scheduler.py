@@ -2,7 +2,8 @@
 
 A schedule is written as `a3b2a`: `a` makes three calls, `b` two, then `a` runs on as long as it can, then whoever is
 left, in the order in which they are given. While an actor that the schedule names is asleep, time passes and the others
-do nothing, as if their machines slept. One that waits for a lock is passed over. A killed actor's thread stays where it is, so that nothing of it is cleaned up, until the world has ended.
+do nothing, as if their machines slept. One that waits for a lock is passed over. A killed actor's thread stays where it
+is, so that nothing of it is cleaned up, until the world has ended.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from amlctl.stores.contract import Body, Draft, Entry, Parts, Traffic, Versioned
+from amlctl.stores.contract import Body, Draft, Entry, Guard, Parts, Traffic, Versioned
 from amlctl.stores.kept_draft import KeptDraft
 from tests.simulator.scheduler import Actor, Scheduler
 from tests.support.memory_store import MemoryStore, whole
@@ -78,9 +78,9 @@ class SteppedStore:
         with self._scheduler.call(self._actor, "info", key):
             return self._store.in_the_way(key)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, guard: Guard | None = None) -> None:
         with self._scheduler.call(self._actor, "delete", key):
-            self._store.delete(key)
+            self._store.delete(key, guard=guard)
 
     def sweep(self, older_than_s: float) -> int:
         return self._store.sweep(older_than_s)

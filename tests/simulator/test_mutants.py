@@ -11,7 +11,9 @@ import pytest
 from tests.simulator import virtual
 from tests.simulator.explore import explore
 from tests.simulator.mutants import MUTANTS, Mutant, planted
+from tests.simulator.order import Order, Stage
 from tests.simulator.scenarios import SCENARIOS
+from tests.simulator.scheduler import parse_schedule
 from tests.simulator.world import memory_folder
 
 ORDERS = 250
@@ -35,6 +37,11 @@ def found_by(folder: Path, mutant: Mutant) -> str:
     """The first problem that an order shows, and the order; empty where none does."""
     with virtual.simulated(), planted(mutant):
         for name in mutant.where:
+            stage = Stage(SCENARIOS[name], folder)
+            for schedule in mutant.schedules:
+                outcome = stage.run(Order(name, parse_schedule(schedule)))
+                if outcome.problem:
+                    return f"{outcome.order}: {outcome.problem}"
             tally = explore(SCENARIOS[name], folder, ORDERS, SEED, most_failures=1)
             if tally.failures:
                 outcome = tally.failures[0]

@@ -15,7 +15,7 @@ import xxhash
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, NotFound, SettingsError
-from amlctl.stores.contract import Body, Draft, Entry, FileBody, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import Body, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.kept_draft import KeptDraft
 
 
@@ -29,7 +29,8 @@ class Value(NamedTuple):
 class MemoryStore:
     """Satisfies `Store`. Thread-safe. `values` is the whole state, by key.
 
-    `is_folder`: as in a folder of a disk, there cannot be a value `a` beside a value `a/b`.
+    `is_folder`: as in a folder of a disk, there cannot be a value `a` beside a value `a/b`, and a deletion looks at its
+    guard.
     """
 
     def __init__(
@@ -142,10 +143,14 @@ class MemoryStore:
         below = [other for other in self.values if other.startswith(f"{key}/")]
         return [other for other in above if other in self.values] + below
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, guard: Guard | None = None) -> None:
         self.check_key(key)
         self._traffic.add()
         with self._lock:
+            if guard is not None and self._is_folder:
+                held = self.values.get(guard.key)
+                if not guard.holds(None if held is None else held.data):
+                    raise guard.lost()
             self.values.pop(key, None)
 
     def sweep(self, older_than_s: float) -> int:
