@@ -6,6 +6,7 @@
     │   └── IntegrityError     1   bytes are not what their content id says
     ├── UsageError             2   wrong use of a command
     ├── SettingsError          3   a settings, config or environment file cannot be used
+    │   └── BeyondBounds       3   a file that may be right, and is too large or nested too deep to be read
     ├── LoginError             3   nobody is logged in
     ├── RightsError            3   logged in, but not allowed; also file permissions
     ├── NotFound               4   run, script, dataset, snapshot … does not exist
@@ -63,6 +64,10 @@ class UsageError(AmlctlError):
 class SettingsError(AmlctlError):
     kind = "settings"
     exit_code = 3
+
+
+class BeyondBounds(SettingsError):
+    kind = "beyond_bounds"
 
 
 class LoginError(AmlctlError):

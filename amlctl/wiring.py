@@ -5,8 +5,9 @@ Providers are imported here and nowhere else, each only when it is needed; so is
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.load import load_settings
+from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
-from amlctl.errors import NotFound, RightsError, SettingsError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
 from amlctl.stores.contract import Store
 
@@ -33,6 +35,8 @@ class App:
     project: Project
     settings: Settings
     variables: Mapping[str, str]
+    sink: EventSink = null_sink
+    """Hears what a look at runs finds wrong."""
 
     @cached_property
     def store(self) -> Store:
@@ -74,7 +78,7 @@ class App:
         if settings.compute == "local":
             from amlctl.workspaces.local.workspace import LocalWorkspace
 
-            return LocalWorkspace(self.project, settings, self.store, variables=self.variables)
+            return LocalWorkspace(self.project, settings, self.store, variables=self.variables, sink=self.sink)
         from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 
         return AzureMLWorkspace(
@@ -84,15 +88,16 @@ class App:
             lambda: self.store,
             experiment=self.settings.experiment,
             open_store=self.open_store,
+            sink=self.sink,
         )
 
     def in_workspace(self, name: str) -> App:
         """The same with another workspace in use."""
-        return App(self.project, replace(self.settings, default_workspace=name), self.variables)
+        return App(self.project, replace(self.settings, default_workspace=name), self.variables, self.sink)
 
     def in_experiment(self, name: str) -> App:
         """The same with another experiment, of which the runs of others are listed, too."""
-        return App(self.project, replace(self.settings, experiment=name), self.variables)
+        return App(self.project, replace(self.settings, experiment=name), self.variables, self.sink)
 
     def holding(self, reference: str) -> tuple[App, str]:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
@@ -102,7 +107,12 @@ class App:
 
         if len(self.settings.workspaces) == 1:
             return self, reference
-        recorded = load_all(self.project.state_dir)
+        damaged: list[str] = []
+        recorded = load_all(self.project.state_dir, on_damaged=damaged.append)
+        if damaged:
+            # Without them `@last` would be another run. Whose they are, only their workspace can tell.
+            self._restore_records(damaged)
+            recorded = load_all(self.project.state_dir)
         try:
             run = find_run(reference, [record.run for record in recorded])
         except NotFound:
@@ -111,6 +121,23 @@ class App:
         if workspace == self.settings.workspace().name or workspace not in self.settings.workspaces:
             return self, run
         return self.in_workspace(workspace), run
+
+    def restore_records(self) -> None:
+        """Let each workspace take its damaged records from its store. One that is alone does so by itself."""
+        from amlctl.localfs.run_records import load_all
+
+        damaged: list[str] = []
+        if len(self.settings.workspaces) > 1:
+            load_all(self.project.state_dir, on_damaged=damaged.append)
+            self._restore_records(damaged)
+
+    def _restore_records(self, runs: Sequence[str]) -> None:
+        for name in self.settings.workspaces if runs else ():
+            with suppress(AmlctlError):
+                workspace = self.in_workspace(name).workspace
+                for run in runs:
+                    with suppress(NotFound, IntegrityError):
+                        workspace.read(run)
 
     @cached_property
     def connection(self) -> Connection:
@@ -121,7 +148,12 @@ class App:
 
 
 def open_app(
-    cwd: Path, variables: Mapping[str, str], *, project: Path | None = None, workspace: str | None = None
+    cwd: Path,
+    variables: Mapping[str, str],
+    *,
+    project: Path | None = None,
+    workspace: str | None = None,
+    sink: EventSink = null_sink,
 ) -> App:
     """The project that `project` (else AMLCTL_PROJECT, else `cwd`) lies in.
 
@@ -129,7 +161,8 @@ def open_app(
     """
     found = locate_project(cwd, variables, project=project)
     settings = load_settings(found, variables, user_file=_user_file(), workspace=workspace)
-    return App(found, settings, variables)
+    found.narrow_state()
+    return App(found, settings, variables, sink)
 
 
 def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | None = None) -> Project:
@@ -184,7 +217,9 @@ def open_store(
     elif "://" in url or _SLIP.match(url):
         raise _no_store(url, "is of no known kind", hint=_STORES)
     else:
-        folder = Path(url).expanduser()
+        folder = Path(os.path.expanduser(url))
+        if url[0] == "~" and not folder.is_absolute():
+            raise _no_store(url, "names a home folder that does not exist", hint="write the whole path")
     from amlctl.stores.directory import DirectoryStore
 
     store = DirectoryStore(project.root / folder)
@@ -216,10 +251,12 @@ def without_copies(store: Store) -> Store:
     return store.store if isinstance(store, CachedStore) else store
 
 
-def _user_file() -> Path:
+def _user_file() -> Path | None:
+    """None where it does not exist, or the home folder cannot be entered, or is not one."""
     from platformdirs import user_config_path
 
-    return user_config_path("amlctl") / "config.toml"
+    path = user_config_path("amlctl") / "config.toml"
+    return path if path.is_absolute() and os.path.exists(path) else None
 
 
 def _is_remote(url: str) -> bool:

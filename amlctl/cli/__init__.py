@@ -1,0 +1,8 @@
+"""The command line."""
+
+import os
+
+if os.environ.get("PYTHONPATH"):
+    from amlctl.localfs.own_path import leave_out_pythonpath
+
+    leave_out_pythonpath()

@@ -14,6 +14,7 @@ import typer.main
 
 from amlctl import __version__
 from amlctl.cli.command_table import COMMANDS
+from amlctl.cli.empty_arguments import check_not_empty
 from amlctl.cli.global_options import GlobalOptions, hoist
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.lazy import CommandGroup, plain_help, spare_pydantic
@@ -103,6 +104,7 @@ def run(arguments: Sequence[str]) -> int:
     if "--no-color" in arguments:
         os.environ["NO_COLOR"] = "1"  # also for the help pages, which Typer draws
     try:
+        check_not_empty(arguments)
         hoisted, rest = hoist(arguments)
     except UsageError as error:
         return _report(error, None, arguments)

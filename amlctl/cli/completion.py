@@ -35,7 +35,11 @@ def complete_script(incomplete: str) -> list[str]:
     from amlctl.localfs.ignore_rules import code_rules
     from amlctl.localfs.script_lookup import walk_files
 
-    paths = [path for path in walk_files(project.pipeline_dir, code_rules(project)) if path.suffix == ".py"]
+    paths = [
+        path
+        for path in walk_files(project.pipeline_dir, code_rules(project))
+        if path.suffix == ".py" and str(path).isprintable()
+    ]
     base = project.root if incomplete.startswith(f"{project.pipeline_dir.name}/") else project.pipeline_dir
     shown = {path.relative_to(base).as_posix() if "/" in incomplete else path.name for path in paths}
     return sorted(name for name in shown if name.startswith(incomplete))
@@ -68,9 +72,14 @@ def _folders(folder: Path) -> list[str]:
     return sorted(_names(folder))
 
 
+def _is_offered(entry: os.DirEntry[str]) -> bool:
+    """What a terminal cannot show as it is, no shell should be made to type."""
+    return entry.is_dir() and not entry.name.startswith(".") and entry.name.isprintable()
+
+
 def _names(folder: Path) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
-            yield from (entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            yield from (entry.name for entry in entries if _is_offered(entry))
     except OSError:
         return

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from amlctl import __version__
-from amlctl.core.secret_names import mask_command_line
+from amlctl.cli.render.tables import printable
+from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.errors import AmlctlError
+from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.disk_errors import disk_error
 
 
@@ -74,9 +76,8 @@ def _write_report(report: str, folder: Path | None) -> Path | None:
         if place is None:
             continue
         try:
-            place.mkdir(parents=True, exist_ok=True)
             path = place / name
-            path.write_bytes(report.encode("utf-8", "backslashreplace"))
+            write_bytes(path, masked(report).encode("utf-8", "backslashreplace"))
         except OSError:
             continue
         return path
@@ -84,4 +85,5 @@ def _write_report(report: str, folder: Path | None) -> Path | None:
 
 
 def print_traceback(error: BaseException) -> None:
-    traceback.print_exception(error, file=sys.stderr)
+    for line in masked("".join(traceback.format_exception(error))).splitlines():
+        print(printable(line), file=sys.stderr)  # noqa: T201  for the developer's eyes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from amlctl.errors import NotFound
 if TYPE_CHECKING:
     from amlctl.cli.reporter import Reporter
     from amlctl.wiring import App
+
+_PART_BYTES = 1 << 20
 
 
 class Invocation:
@@ -40,7 +43,13 @@ class Invocation:
         """Project, settings, store and workspace. Raises NotFound outside a project, SettingsError."""
         from amlctl.wiring import open_app
 
-        return open_app(self.cwd, os.environ, project=self.options.project, workspace=self.options.workspace)
+        return open_app(
+            self.cwd,
+            os.environ,
+            project=self.options.project,
+            workspace=self.options.workspace,
+            sink=lambda event: self.reporter(event),
+        )
 
     def app_of(self, run: str) -> tuple[App, str]:
         """The app whose workspace has RUN, and its id, or what to look up there. `--workspace` has the last word."""
@@ -61,6 +70,14 @@ class Invocation:
         """Print the command's result, as the document or as the lines that `text` makes."""
         self.close()
         self.output.result(document, text)
+
+    def result_parts(self, parts: Iterable[bytes]) -> None:
+        """Print a result that is too large to be held. Nothing is printed where one of its parts fails."""
+        with tempfile.TemporaryFile() as whole:
+            whole.writelines(parts)
+            self.close()
+            whole.seek(0)
+            self.output.result_parts(iter(lambda: whole.read(_PART_BYTES), b""))
 
 
 def _present_folder() -> Path:

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from amlctl.cli.command_table import COMMANDS
@@ -50,9 +50,15 @@ class Output:
             data = document_bytes(document)
         else:
             lines = text(self.out_style, self.width)
-            data = "".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace")
+            data = "".join(self.out_style.safe(line) + "\n" for line in lines).encode("utf-8", "backslashreplace")
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def result_parts(self, parts: Iterable[bytes]) -> None:
+        """A result that is finished, piece by piece."""
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(parts)
         sys.stdout.buffer.flush()
 
     def to_type(self, text: str) -> str:
@@ -62,7 +68,7 @@ class Output:
 
     def error(self, error: AmlctlError) -> None:
         """The one error that ends the command; with `--json` it is the document on stdout."""
-        error.hint = self.to_type(error.hint)
+        self._prepare(error)
         if self.options.is_json and self._put(document_bytes(error_document(error))):
             return
         self.tell(error)
@@ -70,9 +76,16 @@ class Output:
 
     def tell(self, error: AmlctlError) -> None:
         """An error for people, on stderr, beside whatever the result is."""
-        error.hint = self.to_type(error.hint)
+        self._prepare(error)
         for line in error_lines(error, self.err_style, is_verbose=self.options.is_verbose):
             self.write_line(line)
+
+    def _prepare(self, error: AmlctlError) -> None:
+        """For people: no secret, and a hint that can be typed as it is."""
+        from amlctl.core.secret_names import masked  # most commands end without an error
+
+        error.message, error.hint = masked(error.message), masked(self.to_type(error.hint))
+        error.details = tuple(map(masked, error.details))
 
     def _put(self, data: bytes) -> bool:
         """Write to stdout; False where it can't be written."""
@@ -86,10 +99,10 @@ class Output:
         return True
 
     def write_line(self, line: str) -> None:
-        """A line on stderr; where stderr is gone, nobody is there to be told."""
+        """A line on stderr, with no control character in it but our colors. Does nothing where stderr is gone."""
         try:
             sys.stderr.flush()
-            sys.stderr.buffer.write((line + "\n").encode("utf-8", "backslashreplace"))
+            sys.stderr.buffer.write((self.err_style.safe(line) + "\n").encode("utf-8", "backslashreplace"))
             sys.stderr.buffer.flush()
         except (OSError, ValueError):
             pass

@@ -25,6 +25,7 @@ from amlctl.core.events import (
     Warned,
 )
 from amlctl.core.run_state import is_final
+from amlctl.core.secret_names import masked
 
 NOTEWORTHY_WAIT_S = 2.0
 """A shorter wait before a retry is told with `-v` only."""
@@ -38,11 +39,14 @@ class Reporter:
         self._style = output.err_style
         self._lock = RLock()
         self._is_log_open = False
-        log_is_terminal = output.err_is_terminal if output.options.is_json else output.out_is_terminal
-        log_stream = sys.stderr.buffer if output.options.is_json else sys.stdout.buffer
-        self._shares_screen = log_is_terminal and output.err_is_terminal
-        self._log = LogWriter(log_stream, is_terminal=log_is_terminal)
+        self._log_is_terminal = output.err_is_terminal if output.options.is_json else output.out_is_terminal
+        self._shares_screen = self._log_is_terminal and output.err_is_terminal
+        self._log = self._make_log(is_raw=False)
         self._progress = self._make_progress()
+
+    def _make_log(self, *, is_raw: bool) -> LogWriter:
+        stream = sys.stderr.buffer if self._output.options.is_json else sys.stdout.buffer
+        return LogWriter(stream, is_terminal=self._log_is_terminal, is_raw=is_raw)
 
     def _make_progress(self) -> Progress:
         write_line = self._output.write_line
@@ -77,7 +81,7 @@ class Reporter:
         if line is not None:
             if self._is_log_open and self._shares_screen:
                 self._log.end_line()
-            self._progress.write_line(line)
+            self._progress.write_line(self._style.safe(masked(line)))
 
     def _line(self, event: Event) -> str | None:
         """The event in words, or None where it is not worth a line to this user."""
@@ -99,6 +103,10 @@ class Reporter:
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
             return f"{printable(event.dataset)} is at snapshot {event.snapshot}"
         return None
+
+    def show_raw_log(self) -> None:
+        """From now on a log is written as it is, with all that it does to a terminal."""
+        self._log = self._make_log(is_raw=True)
 
     def close(self) -> None:
         """Nothing is drawn any more, and the log's last line is complete."""

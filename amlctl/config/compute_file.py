@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
 from amlctl.core.settings import did_you_mean
-from amlctl.errors import NotFound, RightsError, SettingsError
+from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project
 
 _Check = Callable[[Any], Any]
@@ -35,23 +36,64 @@ def read_compute(path: Path) -> ComputeTarget:
     return ClusterTarget(name, kind, **values, rest=rest)
 
 
-def list_compute_files(project: Project) -> list[ComputeTarget]:
-    """Every target of `compute/`, by file name. Raises RightsError, SettingsError, also for two files with one name."""
-    paths: dict[str, Path] = {}
-    targets = []
+@dataclass(frozen=True)
+class BrokenFile:
+    """A file that is not a target amlctl can use; `name` is the one that it gives itself, else that of the file."""
+
+    path: Path
+    name: str
+    error: AmlctlError
+
+
+@dataclass(frozen=True)
+class ComputeFiles:
+    """All of `compute/`, by file name. One bad file matters only to those who ask for it by its name."""
+
+    targets: Sequence[ComputeTarget]
+    broken: Sequence[BrokenFile]
+
+    def find(self, name: str) -> ComputeTarget | None:
+        """Raises what is wrong with the file of that name."""
+        for target in self.targets:
+            if target.name == name:
+                return target
+        for one in self.broken:
+            if one.name == name:
+                raise one.error
+        return None
+
+
+def read_compute_files(project: Project) -> ComputeFiles:
+    """Raises RightsError where the folder cannot be read."""
+    found: dict[str, list[tuple[Path, ComputeTarget]]] = {}
+    broken: list[BrokenFile] = []
     for path in _files(project.compute_dir):
         try:
             target = read_compute(path)
         except NotFound:
             continue  # a link that leads nowhere, or a file that was just removed
-        if target.name in paths:
-            raise SettingsError(
-                f"compute/{paths[target.name].name} and compute/{path.name} are both named {target.name!r}",
-                hint="give one of them another name",
-            )
-        paths[target.name] = path
-        targets.append(target)
-    return targets
+        except AmlctlError as error:
+            broken.append(BrokenFile(path, _own_name(path), error))
+        else:
+            found.setdefault(target.name, []).append((path, target))
+    targets = []
+    for name, same in found.items():
+        if len(same) == 1:
+            targets.append(same[0][1])
+            continue
+        twins = " and ".join(f"compute/{path.name}" for path, _ in same[:2])
+        clash = SettingsError(f"{twins} are both named {name!r}", hint="give one of them another name")
+        broken += [BrokenFile(path, name, clash) for path, _ in same]
+    return ComputeFiles(targets, broken)
+
+
+def _own_name(path: Path) -> str:
+    try:
+        value = parse_yaml(read_text(path, path.name), path.name).value
+    except AmlctlError:
+        return path.stem
+    name = value.get("name") if isinstance(value, dict) else None
+    return name if isinstance(name, str) else path.stem
 
 
 def _files(folder: Path) -> list[Path]:

@@ -5,43 +5,67 @@ Where a run's environment is not that of the project, its text is an environment
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
+from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import did_you_mean
 
 _KEYS = ("name", "channels", "dependencies", "prefix")
 _PYTHON = re.compile(r"python(?![\w.-])\s*(.*)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_PINNED = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:==\d+(?:\.\d+)*)?")
-"""Most lines of pip: right at sight."""
-_FILE_OPTION = re.compile(r"-[rce]\b|--(?:requirement|constraint|editable)\b")
+_RECORDED = "x-amlctl"
+"""Key of an environment as a record has it, where its own file has named others: see `recorded_text`."""
 
 
 def read_environment(path: Path) -> EnvironmentSpec:
     """Raises NotFound, RightsError, SettingsError naming the line."""
-    return parse_environment(read_text(path, path.name, hint="amlctl init writes a starter"), path.name)
+    text = read_text(path, path.name, hint="amlctl init writes a starter")
+    return parse_environment(text, path.name, folder=path.absolute().parent)
 
 
-def parse_environment(text: str, source: str) -> EnvironmentSpec:
-    """The environment of a file's text; `source` names it in errors. Raises SettingsError.
+def parse_environment(text: str, source: str, *, folder: Path | None = None) -> EnvironmentSpec:
+    """The environment of a file's text; `source` names it in errors, and files that it names are relative to `folder`;
+    without one it can name none. Raises SettingsError.
 
     `name` and `prefix` say where conda would put it, and are left out.
     """
     file = parse_yaml(text, source)
     if isinstance(file.value, dict) and "conda_file" in file.value:
         image = _text(file, file.value.get("image") or DEFAULT_IMAGE, ("image",))
-        return replace(conda_environment(file.below("conda_file")), image=image)
-    return conda_environment(file)
+        return replace(conda_environment(file.below("conda_file"), folder), image=image)
+    return conda_environment(file, folder)
 
 
-def conda_environment(file: YamlDocument) -> EnvironmentSpec:
+def recorded_text(text: str, spec: EnvironmentSpec) -> str:
+    """What a record keeps of the file `text` that `spec` was read from: the text itself, unless it names other files.
+    Then their lines stand in their place, so that it can be read anywhere."""
+    if not spec.has_files:
+        return text
+    document: dict[str, Any] = {
+        "channels": list(spec.channels),
+        "dependencies": [f"python{_written_version(spec.python)}", *spec.conda, {"pip": list(spec.pip)}],
+        _RECORDED: {"constraints": list(spec.constraints), "local_files": dict(spec.local_files)},
+    }
+    if spec.image != DEFAULT_IMAGE:
+        document = {"image": spec.image, "conda_file": document}
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _written_version(python: str) -> str:
+    return f"={python}" if python[:1].isdigit() else python
+
+
+def conda_environment(file: YamlDocument, folder: Path | None = None) -> EnvironmentSpec:
     """The environment of a conda file that was read already. Raises SettingsError."""
     document = {} if file.value is None else file.value
     if not isinstance(document, dict):
@@ -49,30 +73,38 @@ def conda_environment(file: YamlDocument) -> EnvironmentSpec:
     for key in document:
         if key == "variables":
             raise file.error("variables do not belong to a shared environment", key, hint="amlctl submit --env K=V")
-        if key not in _KEYS:
+        if key not in _KEYS and key != _RECORDED:
             hint = did_you_mean(key, _KEYS) or f"the keys are {', '.join(_KEYS)}"
             raise file.error(f"unknown key {key!r}", key, hint=hint)
-    found = _Dependencies(file)
+    recorded = document.get(_RECORDED) or {}
+    found = _Dependencies(file, PipListReader(folder, recorded.get("local_files")))
     for position, item in enumerate(_list(file, document.get("dependencies"), "dependencies")):
         found.add(item, ("dependencies", position))
     channels = _list(file, document.get("channels"), "channels")
+    pip = found.pip.found
     return EnvironmentSpec(
         python=found.python or "",
         channels=tuple(_text(file, item, ("channels", at)) for at, item in enumerate(channels)),
         conda=tuple(found.conda),
-        pip=tuple(found.pip),
+        pip=tuple(pip.lines),
+        constraints=tuple(recorded.get("constraints") or pip.constraints),
+        local_files=pip.local,
         source=file.source,
+        places={**found.places, **pip.places},
+        has_files=pip.has_files or bool(recorded),
     )
 
 
 class _Dependencies:
     """What the list `dependencies` has said so far."""
 
-    def __init__(self, file: YamlDocument) -> None:
+    def __init__(self, file: YamlDocument, pip: PipListReader) -> None:
         self._file = file
         self.python: str | None = None
         self.conda: dict[str, None] = {}
-        self.pip: dict[str, None] = {}
+        self.pip = pip
+        self.places: dict[str, str] = {}
+        self._pip_entries: dict[str, None] = {}
         self._has_pip = False
 
     def add(self, item: Any, place: Place) -> None:
@@ -85,10 +117,12 @@ class _Dependencies:
             if not _NAME.match(text.rpartition("::")[2]):
                 raise self._file.error(f"{text!r} is no package", *place, hint="for example numpy=2.1")
             self._once(self.conda, text, place)
+            self.places[text] = self._file.where(*place)
         elif self.python is not None:
             raise self._file.error("python stands twice in dependencies", *place)
         else:
             self.python = _python_version(self._file, match[1], place)
+            self.places["python"] = self._file.where(*place)
 
     def _add_pip(self, item: dict[str, Any], place: Place) -> None:
         for key in item:
@@ -102,29 +136,8 @@ class _Dependencies:
         for position, entry in enumerate(_list(self._file, item.get("pip"), *place, "pip")):
             where = (*place, "pip", position)
             line = _text(self._file, entry, where)
-            self._check_pip(line, where)
-            self._once(self.pip, line, where)
-
-    def _check_pip(self, line: str, place: Place) -> None:
-        if _FILE_OPTION.match(line):
-            raise self._file.error(
-                f"{line!r} needs another file, which a compute node does not have",
-                *place,
-                hint="write the packages into this list",
-            )
-        if line.startswith("-") or "/" in line or "\\" in line:
-            return  # an option of pip, a path or a URL: pip knows best
-        if _PINNED.fullmatch(line):
-            return
-        from packaging.requirements import InvalidRequirement, Requirement  # a tenth of a submit's imports
-
-        try:
-            Requirement(line)
-        except InvalidRequirement as error:
-            reason = str(error).partition("\n")[0]
-            raise self._file.error(
-                f"{line!r} is no requirement of pip: {reason}", *place, hint="for example torch==2.13.0"
-            ) from error
+            self._once(self._pip_entries, line, where)
+            self.pip.add(line, self._file.where(*where))
 
     def _once(self, found: dict[str, None], text: str, place: Place) -> None:
         if text in found:
@@ -157,11 +170,12 @@ def _text(file: YamlDocument, value: Any, place: Place) -> str:
     return value.strip()
 
 
-def environment_of(record: RunRecord) -> EnvironmentSpec:
-    """What the record says of its environment. Raises SettingsError."""
+def environment_of(record: RunRecord, secrets: Mapping[str, str]) -> EnvironmentSpec:
+    """What the record says of its environment, with its `secrets` in their places. Raises SettingsError."""
     known = environment_without_file(record.environment)
     if known is not None:
         return known
     if record.environment_content is None:
         return EnvironmentSpec()
-    return parse_environment(record.environment_content, f"the environment of run {record.run}")
+    text = filled(record.environment_content, secrets)
+    return parse_environment(text, f"the environment of run {record.run}")

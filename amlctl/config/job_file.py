@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from amlctl.config.conda_file import conda_environment
+from amlctl.config.conda_file import conda_environment, recorded_text
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
 from amlctl.core.distribution import DISTRIBUTIONS
@@ -203,16 +204,18 @@ class _Reader:
             raise self._file.error("os_type is not supported: only linux is", "environment", "os_type")
         if "conda_file" not in document:
             return None, EnvironmentSpec(image=self._image(document), is_bare=True).id
-        conda = document["conda_file"]
+        conda, folder = document["conda_file"], self._folder
         if isinstance(conda, str):
+            folder = (folder / conda).parent
             shown = f"{Path(self._file.source).parent / conda}"
             file = self._placed(
                 lambda: parse_yaml(read_text(self._folder / conda, shown), shown), "environment", "conda_file"
             )
         else:
             file = self._file.below("environment", "conda_file")
-        conda_environment(file)  # its errors name the file that it stands in
-        return json.dumps({"image": document.get("image") or DEFAULT_IMAGE, "conda_file": file.value}), None
+        image = document.get("image") or DEFAULT_IMAGE
+        spec = replace(conda_environment(file, folder.absolute()), image=image)  # its errors name their own file
+        return recorded_text(json.dumps({"image": image, "conda_file": file.value}), spec), None
 
     def _image(self, environment: Mapping[str, Any]) -> str:
         image = environment.get("image")

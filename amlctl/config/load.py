@@ -17,7 +17,7 @@ from amlctl.config.sizes import parse_size
 from amlctl.config.text_file import read_text
 from amlctl.config.toml_file import Key, TomlDocument, parse_toml
 from amlctl.config.variables import VARIABLES
-from amlctl.core.secret_names import looks_secret
+from amlctl.core.secret_names import carries_secret, has_secret_name
 from amlctl.core.settings import (
     DEFAULT_LOCAL_STORE,
     ENGINES,
@@ -71,7 +71,16 @@ def load_settings(
             key = tuple(part.format(workspace=in_use.value) for part in variable.key.split("."))
             values[key] = _Value(_from_text(key, text), variable.name)
     values[_WORKSPACE_IN_USE] = in_use
-    return _settings({key: _checked(key, value) for key, value in values.items()}, sections)
+    checked: dict[Key, _Value] = {}
+    broken: dict[str, SettingsError] = {}
+    for key, value in values.items():
+        try:
+            checked[key] = _checked(key, value)
+        except SettingsError as error:
+            if key[0] != "workspaces" or key[1] == in_use.value or has_secret_name(key[-1]):
+                raise
+            broken.setdefault(key[1], error)
+    return _settings(checked, sections, broken)
 
 
 def _workspace_in_use(
@@ -92,15 +101,17 @@ def _workspace_in_use(
     return found
 
 
-def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str]) -> Settings:
+def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken: dict[str, SettingsError]) -> Settings:
     def section(*prefix: str) -> dict[str, Any]:
         depth = len(prefix)
         return {key[depth]: one.value for key, one in values.items() if key[:depth] == prefix and len(key) == depth + 1}
 
-    workspaces = {
-        name: _workspace(name, section("workspaces", name), sections.get(name, _DEFAULT))
-        for name in sorted({LOCAL_WORKSPACE, *sections})
-    }
+    workspaces = {}
+    for name in sorted({LOCAL_WORKSPACE, *sections} - broken.keys()):
+        try:
+            workspaces[name] = _workspace(name, section("workspaces", name), sections.get(name, _DEFAULT))
+        except SettingsError as error:
+            broken[name] = error
     settings = Settings(
         **section(),
         workspaces=workspaces,
@@ -110,6 +121,7 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str]) -> Sett
             **{".".join(key): _DEFAULT for key in _CHECKS if key[0] != "workspaces"},
             **{".".join(key): one.origin for key, one in values.items()},
         },
+        broken=broken,
     )
     chosen = settings.workspace()
     if chosen.compute == "azureml":
@@ -150,7 +162,7 @@ def _read_file(path: Path, shown: str) -> Mapping[Key, _Value]:
             values[(name,)] = _Value(value, document.place((name,)))
     for key, one in values.items():
         texts = one.value if isinstance(one.value, list) else [one.value]
-        if any(isinstance(text, str) and looks_secret("", text) for text in texts):
+        if any(isinstance(text, str) and carries_secret(text) for text in texts):
             raise SettingsError(f"{one.origin}: {key[-1]} holds a secret in plain text", hint=_CREDENTIALS_HINT)
     return values
 
@@ -250,7 +262,7 @@ def _unknown(key: Key, one: _Value) -> SettingsError:
     known |= {"workspaces", *_SECTIONS} if len(key) == 1 else set()
     what = f"section [{key[0]}]" if len(key) == 1 and isinstance(one.value, dict) else f"key {'.'.join(key)}"
     hint = did_you_mean(key[-1], known) or f"known here: {', '.join(sorted(known))}"
-    return SettingsError(f"{one.origin}: unknown {what}", hint=_CREDENTIALS_HINT if looks_secret(key[-1]) else hint)
+    return SettingsError(f"{one.origin}: unknown {what}", hint=_CREDENTIALS_HINT if has_secret_name(key[-1]) else hint)
 
 
 def _from_text(key: Key, text: str) -> Any:

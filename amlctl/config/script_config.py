@@ -1,65 +1,165 @@
-"""A script's own config: JSON or YAML, read, changed with `--set`, and kept in the run's record.
+"""A script's own config: it travels byte for byte, whatever it is, and `--set` changes values of JSON and YAML.
 
-The record holds a JSON config as a document and a YAML one as text: its comments and its way to write numbers
-survive, and the runtime, which knows no YAML, can write both.
+Only what no reader of its format can read is refused before the run: broken JSON or YAML, and dates that do not exist.
+Anything else (tags, several documents, comments in JSON, templates, other encodings) is the script's affair.
 """
 
 from __future__ import annotations
 
+import base64
+import codecs
 import json
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amlctl.core.config_overrides import Hide, apply_overrides
-from amlctl.errors import RightsError, SettingsError
+import xxhash
+
+from amlctl.config.config_edit import Hide, with_overrides
+from amlctl.config.config_node import MAX_DIGITS, Kind, Node, check_duplicates, check_expanded
+from amlctl.config.config_value import plain_value
+from amlctl.config.json_nodes import json_documents
+from amlctl.config.text_file import read_bytes
+from amlctl.config.yaml_nodes import yaml_documents
+from amlctl.config.yaml_scalars import date_error, is_date
+from amlctl.core.depth import is_deep
+from amlctl.core.run import RunRecord
+from amlctl.core.run_config import CONFIG_ENCODINGS, config_bytes
+from amlctl.errors import BeyondBounds, SettingsError
 
 YAML_SUFFIXES = (".yaml", ".yml")
+JSON_SUFFIX = ".json"
+MAX_BYTES = 4 << 20
+"""The config travels in the run's record, which every list of runs reads."""
+
+_MOST_SHOWN = 2_000
+_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{")
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
-def read_config(path: Path, shown: str) -> str:
-    """The config's text. Raises SettingsError (no UTF-8), RightsError; `shown` names it in errors."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise RightsError(f"cannot read {shown}: {error.strerror}") from error
+@dataclass(frozen=True)
+class RecordedConfig:
+    """See `config_content` and `config_file` of `RunRecord`."""
+
+    content: Any
+    file: dict[str, str] | None
 
 
-def parse_config(text: str, name: str) -> Any:
-    """The document; `name` tells JSON from YAML. Raises SettingsError naming file, line and column."""
-    if name.lower().endswith(YAML_SUFFIXES):
-        return _parse_yaml(text, name)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SettingsError(
-            f"{name}:{error.lineno}:{error.colno}: no JSON: {error.msg}",
-            hint="mend the file; a config is JSON (.json) or YAML (.yaml)",
-        ) from error
+def read_config(path: Path, shown: str) -> bytes:
+    """Raises SettingsError (too large), NotFound, RightsError; `shown` names it in errors."""
+    return read_bytes(path, shown, limit=MAX_BYTES)
 
 
-def record_content(text: str, name: str, overrides: Sequence[str], hide: Hide) -> Any:
+def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) -> RecordedConfig:
     """What the record keeps of a config, with `overrides` applied. Raises SettingsError, UsageError."""
-    document = parse_config(text, name)
-    if not name.lower().endswith(YAML_SUFFIXES):
-        return apply_overrides(document, overrides, hide)
-    if not overrides:
-        return text
-    import yaml
+    text, encoding = _decoded(data)
+    if text is None:
+        if overrides:
+            raise SettingsError(f"{name} is not UTF-8 text, so --set cannot change it", hint="save it as UTF-8")
+        return RecordedConfig(None, {"base64": base64.b64encode(data).decode()})
+    if overrides:
+        is_yaml = name.lower().endswith(YAML_SUFFIXES)
+        text = with_overrides(text, name, overrides, hide, is_yaml=is_yaml)
+    else:
+        _check(text, name)
+    content = _document(text, name) if name.endswith(JSON_SUFFIX) else text
+    record = RunRecord("", "", config=name, config_content=content)
+    is_as_written = (not name.endswith(JSON_SUFFIX) or content is not text) and config_bytes(
+        record, None
+    ) == text.encode(encoding)
+    return RecordedConfig(content, None if is_as_written else {"text": text, "encoding": encoding})
 
-    return yaml.safe_dump(apply_overrides(document, overrides, hide), sort_keys=False, allow_unicode=True)
 
-
-def _parse_yaml(text: str, name: str) -> Any:
-    import yaml
-
+def config_values(record: RunRecord) -> Any:
+    """What to show of a run's config: its values, or in a few words what it is where they cannot be had."""
+    content, name = record.config_content, record.config or ""
+    text = (record.config_file or {}).get("text", content if isinstance(content, str) else None)
+    if content is not None and (not isinstance(content, str) or text is None):
+        return "(nested too deep to be shown)" if is_deep(content) else content
+    if text is None:
+        return None if record.config_file is None else _summary(record.config_file.get("base64", "").encode())
     try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise SettingsError(f"{name}{place}: no YAML: {error.problem or error}", hint="mend the file") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{name}: no YAML: {error}", hint="mend the file") from error
+        is_yaml = name.lower().endswith(YAML_SUFFIXES)
+        documents = yaml_documents(text, name) if is_yaml else json_documents(text, name).documents
+        if len(documents) == 1 and documents[0].kind is not Kind.SCALAR:
+            check_expanded(documents[0], name, _MOST_SHOWN)
+            return plain_value(documents[0])
+    except SettingsError:
+        pass
+    return _summary(text.encode("utf-8", "surrogatepass"))
+
+
+def _summary(data: bytes) -> str:
+    return f"{len(data):,} bytes, hash {xxhash.xxh3_64_hexdigest(data)}"
+
+
+def _decoded(data: bytes) -> tuple[str | None, str]:
+    """The text with its byte-order mark, and how it is encoded; no text where it would not give the same bytes."""
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    assert encoding in CONFIG_ENCODINGS
+    try:
+        text = data.decode(encoding)
+        return (text, encoding) if text.encode(encoding) == data else (None, "")
+    except UnicodeError:
+        return None, ""
+
+
+def _check(text: str, name: str) -> None:
+    """Raises SettingsError for what no reader of that format can read."""
+    try:
+        if name.endswith(JSON_SUFFIX):
+            json_documents(text, name)
+        elif name.lower().endswith(YAML_SUFFIXES):
+            for document in yaml_documents(text, name):
+                for node in document.walk():
+                    _check_date(node, name)
+    except BeyondBounds:
+        pass
+    except SettingsError:
+        if not _TEMPLATE.search(text):
+            raise
+
+
+def _check_date(node: Node, name: str) -> None:
+    if node.kind is Kind.SCALAR and not node.quote and not node.tag and is_date(node.text):
+        reason = date_error(node.text)
+        if reason:
+            raise SettingsError(
+                f"{name}:{node.line}:{node.column}: {node.text} is not a date: {reason}",
+                hint="correct it, or put it in quotes to mean text",
+            )
+
+
+def _document(text: str, name: str) -> Any:
+    """A JSON config as the document that it is; its text where a document would not say all of it."""
+    try:
+        found = json_documents(text, name)
+        if found.oddity is not None:
+            return text
+        check_duplicates(found.documents[0], name)
+    except SettingsError:
+        return text
+    if not all(_is_exact(node) for node in found.documents[0].walk()):
+        return text
+    return json.loads(text.removeprefix("\ufeff"))
+
+
+def _is_exact(node: Node) -> bool:
+    if node.quote:
+        return not any("\ud800" <= char <= "\udfff" for char in node.text)
+    if node.kind is not Kind.SCALAR or node.text in ("true", "false", "null"):
+        return True
+    return len(node.text) <= MAX_DIGITS and math.isfinite(float(node.text))
+
+
+def recorded_bytes(record: RunRecord) -> bytes:
+    """The config of a run, to submit it again; places of secrets stay. Raises SettingsError."""
+    return config_bytes(record, None)

@@ -38,13 +38,15 @@ def parse_toml(text: str, source: str) -> TomlDocument:
     """Raises SettingsError naming `source` and the line."""
     try:
         return TomlDocument(source, tomllib.loads(text), dict(_lines(text)))
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise SettingsError(f"{source}: invalid TOML: nested too deep", hint="write it flatter") from error
+    except ValueError as error:  # a TOMLDecodeError, or that of a number of 5,000 digits, which has no line
         found = _PLACE.search(str(error))
         at_end = max(1, len(text.splitlines()))
         line = int(found[1]) if found and found[1] else at_end
         column = f":{found[2]}" if found and found[2] else ""
         raise SettingsError(
-            f"{source}:{line}{column}: no TOML: {_PLACE.sub('', str(error))}",
+            f"{source}:{line}{column}: invalid TOML: {_PLACE.sub('', str(error))}",
             hint="TOML is: key = value, with texts in double quotes, below a [section]",
         ) from error
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
-import yaml
-from yaml.constructor import SafeConstructor
-
+from amlctl.config.config_node import Kind, Node, check_duplicates, check_expanded, is_merge
+from amlctl.config.config_value import merged_mappings
+from amlctl.config.yaml_nodes import yaml_documents
+from amlctl.config.yaml_scalars import old_value
 from amlctl.errors import SettingsError
 
-MEND = "mend that line, then run the same command again"
+MEND = "fix that line and run the command again"
 
 Place = tuple[Union[str, int], ...]
 """The keys and list positions that lead to a value, from the document down."""
@@ -27,9 +28,13 @@ class YamlDocument:
 
     def error(self, message: str, *place: str | int, hint: str = "") -> SettingsError:
         """An error with the line of that place, or of the nearest place above it."""
+        return SettingsError(f"{self.where(*place)}: {message}", hint=hint or MEND)
+
+    def where(self, *place: str | int) -> str:
+        """`file:line` of that place, or of the nearest place above it."""
         while place not in self.lines and place:
             place = place[:-1]
-        return SettingsError(f"{self.source}:{self.lines.get(place, 1)}: {message}", hint=hint or MEND)
+        return f"{self.source}:{self.lines.get(place, 1)}"
 
     def below(self, *place: str | int) -> YamlDocument:
         """The value there as a document of its own, with its lines. Raises KeyError."""
@@ -41,59 +46,59 @@ class YamlDocument:
 
 
 def parse_yaml(text: str, source: str) -> YamlDocument:
-    """Raises SettingsError naming `source` and the line: no YAML, a key that stands twice or is no text."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        reader = _Reader(source)
-        return YamlDocument(source, None if node is None else reader.read(node, ()), reader.lines)
-    except yaml.MarkedYAMLError as error:
-        where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SettingsError(f"{source}{where}: no YAML: {error.problem}", hint=MEND) from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{source}: no YAML: {error}", hint=MEND) from error
-    except RecursionError as error:
-        raise SettingsError(f"{source}: no YAML that can be read: nested too deep", hint=MEND) from error
+    """Raises SettingsError naming `source` and the line: not YAML, beyond the bounds of `config_node`, a key that is
+    there twice or is not text, a scalar that is not what its tag or its form says."""
+    documents = yaml_documents(text, source)
+    if len(documents) > 1:
+        raise SettingsError(f"{source}:{documents[1].line}: a second document begins here", hint="keep one of them")
+    reader = _Reader(source)
+    if not documents:
+        return YamlDocument(source, None, reader.lines)
+    check_expanded(documents[0], source)
+    check_duplicates(documents[0], source)
+    return YamlDocument(source, reader.read(documents[0], ()), reader.lines)
 
 
 class _Reader:
     def __init__(self, source: str) -> None:
         self.lines: dict[Place, int] = {}
         self._source = source
-        self._scalars = SafeConstructor()
         self._read: dict[int, Any] = {}  # by node, so that an alias is read once
-        self._open: set[int] = set()
 
-    def read(self, node: yaml.Node, place: Place) -> Any:
-        self.lines.setdefault(place, node.start_mark.line + 1)
-        if id(node) in self._open:
-            raise self._error(node, "a value that holds itself")
+    def read(self, node: Node, place: Place) -> Any:
+        self.lines.setdefault(place, node.line)
+        node = node.resolved
         if id(node) not in self._read:
-            self._open.add(id(node))
             self._read[id(node)] = self._value(node, place)
-            self._open.discard(id(node))
         return self._read[id(node)]
 
-    def _value(self, node: yaml.Node, place: Place) -> Any:
-        if isinstance(node, yaml.MappingNode):
+    def _value(self, node: Node, place: Place) -> Any:
+        if node.kind is Kind.MAPPING:
             return self._mapping(node, place)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.read(item, (*place, position)) for position, item in enumerate(node.value)]
+        if node.kind is Kind.SEQUENCE:
+            return [self.read(item, (*place, position)) for position, item in enumerate(node.items)]
         try:
-            return self._scalars.construct_object(node)
+            return old_value(node.text, tag=node.tag, is_quoted=bool(node.quote))
         except ValueError as error:  # a date such as 2026-13-01
             raise self._error(node, str(error)) from error
 
-    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+    def _mapping(self, node: Node, place: Place) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = self._scalars.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        for key_node, item in zip(node.keys, node.items, strict=True):
+            if is_merge(key_node):
+                for one in merged_mappings(item.resolved):
+                    if one.resolved.kind is not Kind.MAPPING:
+                        raise self._error(item, "<< needs a mapping")
+                    values = {**self._mapping(one.resolved, place), **values}
+        for key_node, item in zip(node.keys, node.items, strict=True):
+            if is_merge(key_node):
+                continue
+            key = self._value(key_node, place) if key_node.kind is Kind.SCALAR else None
             if not isinstance(key, str):
                 raise self._error(key_node, "a key has to be a text")
-            if key in values:
-                raise self._error(key_node, f"the key {key!r} stands twice")
-            self.lines[(*place, key)] = key_node.start_mark.line + 1
-            values[key] = self.read(value_node, (*place, key))
+            self.lines[(*place, key)] = key_node.line
+            values[key] = self.read(item, (*place, key))
         return values
 
-    def _error(self, node: yaml.Node, message: str) -> SettingsError:
-        return SettingsError(f"{self._source}:{node.start_mark.line + 1}: {message}", hint=MEND)
+    def _error(self, node: Node, message: str) -> SettingsError:
+        return SettingsError(f"{self._source}:{node.line}: {message}", hint=MEND)

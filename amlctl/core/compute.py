@@ -58,6 +58,15 @@ ComputeTarget = Union[LocalTarget, ClusterTarget]
 
 
 @dataclass(frozen=True)
+class BrokenTarget:
+    """A file of `compute/` that cannot be used."""
+
+    name: str
+    file: str
+    type: str = "unknown"
+
+
+@dataclass(frozen=True)
 class FieldDifference:
     """One field that two targets have differently; a field inside another one is `outer.inner`."""
 

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import xxhash
+
 from amlctl.core.content_id import is_content_id
 
 MOST_BYTES = 256 << 20
@@ -76,6 +78,12 @@ class Fields:
             raise ValueError(f"{name!r} must be a string")
         return value
 
+    def require_check(self) -> None:
+        """The member `check` is that of all others."""
+        rest = {name: value for name, value in self._document.items() if name != "check"}
+        if self._document.get("check") != check_of(rest):
+            raise ValueError("its check does not match")
+
     def has_text(self, name: str) -> bool:
         """Whether it is a string that is not empty; null counts as missing."""
         value = self._document.get(name)
@@ -111,6 +119,11 @@ class Fields:
         if value not in values:
             raise ValueError(f"{name!r} must be one of {', '.join(values)}")
         return value
+
+
+def check_of(document: Mapping[str, Any]) -> str:
+    """xxh3-64 of a JSON object, whatever the order of its members: shows that one of them was damaged."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(document, sort_keys=True).encode())
 
 
 _NEEDED = object()

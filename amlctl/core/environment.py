@@ -9,11 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
+from urllib.parse import quote
 
 RUNTIME_REQUIREMENT = "xxhash>=3.4"
 """What the runtime needs in every environment; part of every id."""
+
+OLDEST_PYTHON = (3, 9)
+"""The runtime works with this Python and newer ones."""
 
 DEFAULT_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
 """Base image on Azure ML; the local workspace ignores it, but it is part of the id so that both agree."""
@@ -23,7 +27,10 @@ _IMAGE, _REGISTERED = "image:", "azureml:"
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """A parsed conda file. `conda` holds conda's own match specs (without python), `pip` pip's lines as written.
+    """A parsed conda file. `conda` holds conda's own match specs (without python), `pip` the lines for pip, of
+    requirement files that the list names, too, and `constraints` those of pip's constraint files. `local_files` has the
+    sha256 of each path of this machine that pip's lines name (as a `file:` URL). `places` has the `file:line` of
+    `python` and of each line; `has_files`: the conda file alone does not say everything.
 
     `python` is the wanted version as written (`3.11`, `>=3.10`, or empty for any); `is_current` means: the
     interpreter that amlctl runs in, and nothing is made. `is_bare`: the image alone, with whatever it has in it.
@@ -40,15 +47,31 @@ class EnvironmentSpec:
     is_current: bool = False
     is_bare: bool = False
     registered: str = ""
+    constraints: tuple[str, ...] = ()
+    local_files: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
+    has_files: bool = False
 
     def normalised(self) -> Mapping[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "image": self.image,
             "python": self.python,
             "channels": list(self.channels),
             "conda": sorted(self.conda),
-            "pip": sorted({*self.pip, RUNTIME_REQUIREMENT}),
+            "pip": sorted({*map(self._by_content, self.pip), RUNTIME_REQUIREMENT}),
         }
+        if self.constraints:
+            found["constraints"] = sorted(self.constraints)
+        return found
+
+    def _by_content(self, line: str) -> str:
+        """A line of pip with what lies in local files in the place of where these are."""
+        for path, digest in self.local_files.items():
+            url = f"file://{quote(path)}"
+            if line == url or f"{url} " in f"{line} ":
+                name = path.rpartition("/")[2]
+                return line.replace(url, f"local:{name}#sha256={digest}")
+        return line
 
     @property
     def id(self) -> str:

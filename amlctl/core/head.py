@@ -10,10 +10,9 @@ import json
 from enum import Enum
 from typing import Any, NamedTuple
 
-import xxhash
-
 from amlctl.core.content_id import is_content_id
 from amlctl.core.dataset_names import folders_of
+from amlctl.core.document import check_of
 from amlctl.core.manifest import repair_command
 from amlctl.errors import IntegrityError, SettingsError
 
@@ -120,7 +119,7 @@ def encode_head(value: HeadValue, dataset: str) -> bytes:
         "layout": value.layout,
         "before": list(value.before),
     }
-    return (json.dumps({**document, "check": _check(document)}) + "\n").encode()
+    return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
 
 
 def _value(document: dict[str, Any]) -> HeadValue:
@@ -132,7 +131,7 @@ def _value(document: dict[str, Any]) -> HeadValue:
 
 def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:
     check = document.pop("check")
-    if check != _check(document):
+    if check != check_of(document):
         raise ValueError("its check does not match")
     named = dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if document["dataset"] != named:
@@ -142,10 +141,6 @@ def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:
     if not is_typed or not all(type(commit) is str for commit in before):
         raise TypeError("a member has the wrong type")
     return _value(document)._replace(store_id=store_id, sequence=sequence, gc=gc, before=tuple(before))
-
-
-def _check(document: dict[str, Any]) -> str:
-    return xxhash.xxh3_64_hexdigest(json.dumps(document, sort_keys=True).encode())
 
 
 def _damaged(dataset: str, why: object) -> IntegrityError:

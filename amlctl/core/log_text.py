@@ -6,6 +6,9 @@ line. Bytes, not text: a log may hold any encoding, and `\\r` and `\\n` are the 
 
 from __future__ import annotations
 
+LONGEST_LINE = 1 << 20
+"""Bytes of one line that are held, in case a carriage return comes; of a longer line the beginning stays."""
+
 
 class CarriageReturnCollapser:
     """Incremental: how the log is cut into pieces makes no difference. Not thread-safe.
@@ -16,20 +19,22 @@ class CarriageReturnCollapser:
 
     def __init__(self) -> None:
         self._line = bytearray()
+        self._done = bytearray()
         self._returned = False
 
     def feed(self, data: bytes) -> bytes:
-        """The lines that `data` completes, each with its `\\n`."""
-        done = bytearray()
+        """The lines that `data` completes, each with its `\\n`, and the beginning of one that is very long."""
         *lines, rest = data.split(b"\n")
         for line in lines:
             self._write_over(line)
-            done += self._line
-            done += b"\n"
+            self._done += self._line
+            self._done += b"\n"
             self._line.clear()
             self._returned = False
         self._write_over(rest)
-        return bytes(done)
+        done = bytes(self._done)
+        self._done.clear()
+        return done
 
     @property
     def pending(self) -> bytes:
@@ -57,15 +62,35 @@ class CarriageReturnCollapser:
             self._line.clear()
             self._returned = False
         self._line += part
+        if len(self._line) > LONGEST_LINE:
+            cut = len(self._line) // LONGEST_LINE * LONGEST_LINE
+            self._done += self._line[:cut]
+            del self._line[:cut]
 
 
-def tail_lines(data: bytes, count: int) -> bytes:
-    """The last `count` lines; a last line without a line feed counts as one."""
-    if count <= 0:
-        return b""
-    end = len(data) - 1 if data.endswith(b"\n") else len(data)
-    for _ in range(count):
-        end = data.rfind(b"\n", 0, end)
-        if end < 0:
-            return data
-    return data[end + 1 :]
+class TailFinder:
+    """Where the last `count` lines of a log begin, which is shown piece by piece from its end on.
+
+    A last line without a line feed counts as one.
+    """
+
+    def __init__(self, count: int, end: int) -> None:
+        """`end` is the offset of the log's end, in bytes."""
+        self._left = count
+        self._end = end
+        self.start = end if count <= 0 else None
+        """The answer, once it is known."""
+
+    def feed(self, data: bytes, offset: int) -> None:
+        """`data` stands at `offset`, and ends where the piece before it began."""
+        # A line feed at the very end begins no line.
+        at = len(data) - 1 if offset + len(data) == self._end else len(data)
+        while self.start is None:
+            at = data.rfind(b"\n", 0, at)
+            if at < 0:
+                break
+            self._left -= 1
+            if self._left == 0:
+                self.start = offset + at + 1
+        if self.start is None and offset == 0:
+            self.start = 0

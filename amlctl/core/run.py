@@ -5,15 +5,18 @@ The record is JSON at `runs/<run id>/record.json` in the store; the runtime star
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Optional
 
 from amlctl.core.distribution import Distribution
 from amlctl.core.job import JobCommand
+from amlctl.core.run_schema import MAX_BYTES, wrong_field
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.core.secret_names import masked, masked_values
+from amlctl.errors import IntegrityError, NotFound, UsageError
 
 
 @dataclass
@@ -22,6 +25,8 @@ class RunRecord:
 
     `variables` are the script's extra environment variables; a value that must stay secret is None here and
     travels beside the record; in `arguments` and `config_content` stands `<secret:NAME>` for it.
+    `config_content` is the config to look at: a JSON document, or text. Where a script gets other bytes than those,
+    `config_file` has them: `{"text", "encoding"}` or `{"base64"}` (see `core.run_config`).
     `manifests` names the manifest file (store key) of each dataset's snapshot.
     `heads` has the manifest that HEAD of each dataset to be produced named at submit (None: there was no HEAD), and
     `sync` how those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by
@@ -43,6 +48,7 @@ class RunRecord:
     arguments: list[str] = field(default_factory=list)
     config: Optional[str] = None
     config_content: Any = None
+    config_file: Optional[dict[str, str]] = None
     command: Optional[str] = None
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
     named_outputs: dict[str, str] = field(default_factory=dict)
@@ -114,17 +120,71 @@ class RunRecord:
         self.reached(RunState.FAILED, now)
 
     def to_json(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """As it is written anywhere: no field of free text shows a secret."""
+        document = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("name", "waits_for", "description", "environment_content"):
+            document[name] = None if document[name] is None else masked(document[name])
+        document["tags"] = masked_values(self.tags)
+        document["command_line"] = [masked(word) for word in self.command_line]
+        document["arguments"] = [masked(word) for word in self.arguments]
+        if self.error is not None:
+            document["error"] = {name: masked(text) for name, text in self.error.items()}
+        return document
 
     @classmethod
-    def from_json(cls, document: Any) -> RunRecord:
-        """Raises SettingsError where the document is no run record; unknown keys of newer versions are dropped."""
-        if not isinstance(document, Mapping) or not isinstance(document.get("run"), str):
-            raise SettingsError("not a run record")
+    def from_json(cls, document: Any, run: Optional[str] = None) -> RunRecord:
+        """`run` is the id that the record must have. Unknown keys of newer versions are dropped.
+
+        Raises IntegrityError naming the field that breaks its rule (see `run_schema`).
+        """
+        what = wrong_field(document, run) if isinstance(document, Mapping) else "it is not a JSON object"
+        if what:
+            raise IntegrityError(f"the record of run {run or '(unknown)'} is damaged: {what}")
         return cls(**{key: value for key, value in document.items() if key in _FIELDS})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, run: str) -> RunRecord:
+        """Raises IntegrityError: damaged, or not the record of `run`."""
+        if len(data) > MAX_BYTES:
+            raise IntegrityError(f"the record of run {run} is damaged: it has more than {MAX_BYTES >> 20} MiB")
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(f"the record of run {run} is damaged: it is not JSON") from error
+        return cls.from_json(document, run)
+
+    def to_bytes(self) -> bytes:
+        return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
 
 _FIELDS = frozenset(one.name for one in fields(RunRecord))
+
+
+def newest_first(records: Iterable[RunRecord], made: Sequence[str]) -> list[RunRecord]:
+    """Newest first by the order of making. `made` are ids in the order in which runs were made from here.
+
+    A run was not made after the one that was made next from here, so a time that says so is wrong and is not believed;
+    runs of others stand among them by their times.
+    """
+    place = {run: number for number, run in enumerate(made)}
+    found = sorted(records, key=lambda record: place.get(record.run, -1), reverse=True)
+    keys: dict[str, tuple[str, int, str]] = {}
+    latest = "9999"
+    for record in found:
+        number = place.get(record.run, -1)
+        at = _in_utc(record.created_at)
+        if number >= 0 and at:
+            latest = at = min(at, latest)
+        keys[record.run] = (at, number, record.run)
+    return sorted(found, key=lambda record: keys[record.run], reverse=True)
+
+
+def _in_utc(time: str) -> str:
+    try:
+        at = datetime.fromisoformat(time)
+    except ValueError:
+        return time
+    return at.astimezone(timezone.utc).isoformat(timespec="microseconds") if at.tzinfo else time
 
 
 def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
@@ -133,11 +193,13 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
     Raises NotFound or, for an ambiguous prefix, UsageError.
     """
     if reference.startswith("@"):
-        position = 1 if reference == "@last" else int(reference[1:]) if reference[1:].isdigit() else 0
+        digits = reference[1:]
+        is_number = digits.isascii() and digits.isdigit() and len(digits) < 10
+        position = 1 if reference == "@last" else int(digits) if is_number else 0
         if position < 1:
             raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
         if position > len(ids_newest_first):
-            raise NotFound(f"there is no run {reference}: {len(ids_newest_first)} in all", hint="amlctl runs")
+            raise NotFound(f"{reference} is out of range: there are {len(ids_newest_first)} runs", hint="amlctl runs")
         return ids_newest_first[position - 1]
     if reference in ids_newest_first:
         return reference
@@ -154,13 +216,13 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds of `90`, `90s`, `15m`, `2h` or `1d`. Raises UsageError."""
+    """Seconds of `90s`, `15m`, `2h` or `1d`; a number alone could mean any of these. Raises UsageError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:
-        seconds = float(number) * unit
-    except ValueError:
+        seconds = float(text[:-1]) * units[text[-1:]]
+    except (ValueError, KeyError):
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"{text!r} is no duration", hint="for example 90s, 15m or 2h")
+        wanted = "expected a number above 0 with a unit"
+        raise UsageError(f"Invalid duration {text!r}: {wanted}", hint="use 90s, 15m, 2h or 1d")
     return seconds

@@ -11,12 +11,15 @@ MAX_LENGTH = 60
 
 _SUFFIX_LENGTH = len("-20260101-120000-0a1b")
 
+MAX_NAME = MAX_LENGTH - _SUFFIX_LENGTH
+"""Characters of the name at the beginning of an id."""
+
 
 def slug(text: str) -> str:
     """`text` in ASCII letters, digits, `-` and `_`, beginning with a letter or digit; `run` if nothing is left."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     cleaned = re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9_-]+", "-", plain))
-    return cleaned.strip("-_")[: MAX_LENGTH - _SUFFIX_LENGTH].rstrip("-_") or "run"
+    return cleaned.strip("-_")[:MAX_NAME].rstrip("-_") or "run"
 
 
 def new_run_id(name: str, now: datetime, random_hex: str) -> str:

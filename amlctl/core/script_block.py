@@ -64,7 +64,9 @@ def _line_of(text: str, position: int) -> int:
 def _needs(content: str, file: str, opening_line: int) -> ScriptNeeds:
     try:
         document = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise SettingsError(f"{file}:{opening_line}: invalid TOML: nested too deep", hint="write it flatter") from error
+    except ValueError as error:  # a TOMLDecodeError, or that of a number of 5,000 digits
         text, place = str(error), _TOML_PLACE.search(str(error))
         line = opening_line + (int(place[1]) if place else content.count("\n") + 1)
         column = f":{int(place[2]) + 2}" if place else ""

@@ -68,7 +68,8 @@ class Settings:
 
     `default_workspace` is the one this command works with: option and variable are taken into account.
     `origins` tells for each dotted key (`sync.layout`, `workspaces.cloud.store`) where its value came from:
-    `default`, a variable's name, an option, or `file:line`.
+    `default`, a variable's name, an option, or `file:line`. `broken` has the workspaces that cannot be used, and why;
+    one of them does not stop work in another.
     """
 
     default_workspace: str = LOCAL_WORKSPACE
@@ -79,10 +80,14 @@ class Settings:
     sync: SyncSettings = SyncSettings()
     submit: SubmitSettings = SubmitSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, SettingsError] = field(default_factory=dict)
 
     def workspace(self, name: Optional[str] = None) -> WorkspaceSettings:
-        """The workspace of that name, or the one in use. Raises SettingsError with the nearest name."""
+        """The workspace of that name, or the one in use. Raises SettingsError: with the nearest name, or what is wrong
+        with its section."""
         wanted = name or self.default_workspace
+        if wanted in self.broken:
+            raise self.broken[wanted]
         if wanted in self.workspaces:
             return self.workspaces[wanted]
         raise SettingsError(

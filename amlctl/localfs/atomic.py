@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from amlctl.errors import SettingsError
+from amlctl.localfs.private import FILE_MODE, make_folder
 from amlctl.localfs.process_identity import ProcessIdentity, this_process
 
 TEMPORARY_PREFIX = ".amlctl-tmp-"
@@ -74,13 +75,16 @@ def _is_left_behind(entry: os.DirEntry[str], older_than_s: float) -> bool:
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than_s
 
 
-def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace the file's content in one step; makes missing parent folders. Raises OSError."""
+def write_bytes(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
+    """Replace the file's content in one step; makes missing parent folders, as private as `mode`. Raises OSError."""
     temporary = temporary_beside(path)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if mode == FILE_MODE:
+            make_folder(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -113,5 +117,5 @@ def read_json(path: Path) -> Any:
     """Raises FileNotFoundError, and SettingsError where the file holds no JSON."""
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise SettingsError(f"{path} is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} is not JSON: {error}") from error

@@ -7,14 +7,17 @@ that cannot be used now (locked, read-only, disk full) is left alone.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Union
 
 import xxhash
 
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
+from amlctl.localfs.private import FILE_MODE
 
 Value = Union[bytes, str, int]
 Change = tuple[str, Sequence[Sequence[Value]]]
@@ -95,6 +98,7 @@ class Database:
                 self._database.executemany(statement, rows)
 
     def _open(self) -> sqlite3.Connection:
+        self._make_private()
         database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
         try:
             database.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -114,6 +118,11 @@ class Database:
             database.close()
             raise
         return database
+
+    def _make_private(self) -> None:
+        """SQLite would make the file as the umask says; what it writes beside it takes its mode."""
+        with suppress(OSError):  # it says itself, and better, what is wrong
+            os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT, FILE_MODE))
 
     def _make_anew(self, error: sqlite3.DatabaseError) -> None:
         """Raises what the error is, unless it is damage."""

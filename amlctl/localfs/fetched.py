@@ -1,48 +1,155 @@
 """Which files of a folder `fetch` has written, and whether they still are as it left them.
 
-`.amlctl/runs/<id>/fetched.json` has size and mtime of each, by folder and path. A file that is not known there, or
-looks different now, is the user's.
+`.amlctl/runs/<id>/fetched.json` has, by folder and path, the content ids that a fetch wrote or was about to write
+there: `{"format": 2, "folders": {folder: {path: [content id, …]}}}`. What a fetch is about to write is appended to
+`fetched.journal` first, a line of JSON each time, so that a fetch that was killed leaves nothing that looks like
+the user's. A file that is not known there, or has other bytes now, is the user's.
+
+A folder inside the project is named relative to it: the project may be moved. Format 1 has size and mtime instead of
+content ids, and absolute folders.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import errno
+import json
+import stat
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from amlctl.localfs.atomic import read_json, write_json
+from amlctl.errors import SettingsError
+from amlctl.localfs.atomic import read_json, write_bytes
+from amlctl.localfs.read_file import file_content_id
+
+_FORMAT = 2
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class FetchedFiles:
-    """Those of one run in `target`. Paths are relative to it."""
+    """Those of one run in `target`; paths are relative to it. Thread-safe. Satisfies `transfer.tree.Guard`.
+
+    For one process at a time. In a project that cannot be written nothing is remembered.
+    """
 
     def __init__(self, state_dir: Path, run: str, target: Path) -> None:
         self._file = state_dir / "runs" / run / "fetched.json"
+        self._journal = self._file.with_name("fetched.journal")
         self._target = target
-        self._folders: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(OSError, ValueError):
-            found = read_json(self._file)
-            self._folders = found if isinstance(found, dict) else {}
-        self._known = self._folders.setdefault(str(target.absolute()), {})
+        self._lock = threading.Lock()
+        self._folder = _name_of(target, state_dir.absolute().parent)
+        self._folders = self._load(str(target.absolute()))
+        self._known = self._folders.setdefault(self._folder, {})
+        self._is_changed = self._journal.exists()
 
-    def is_users(self, path: str) -> bool:
-        """Something is there that a fetch would have to spare."""
-        stamp = self._stamp(path)
-        return stamp is not None and self._known.get(path) != stamp
+    @property
+    def paths(self) -> Iterable[str]:
+        return list(self._known)
 
-    def remember(self, paths: Iterable[str]) -> None:
-        """They are now as a fetch wants them."""
-        new = {path: stamp for path in paths if (stamp := self._stamp(path)) is not None}
-        if new.items() <= self._known.items():
-            return
-        self._known.update(new)
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._file, self._folders)
-
-    def _stamp(self, path: str) -> list[int] | None:
+    def may_replace(self, path: str) -> bool:
+        """Whether what stands there was written by a fetch."""
+        marks = self._known.get(path)
+        full = self._target / path
         try:
-            seen = (self._target / path).stat()
+            seen = full.lstat()
+            if not marks or not stat.S_ISREG(seen.st_mode):
+                return False
+            if [seen.st_size, seen.st_mtime_ns] in marks:
+                return True
+            return file_content_id(full) in marks
+        except FileNotFoundError:
+            return True
         except OSError:
-            return None
-        return [seen.st_size, seen.st_mtime_ns]
+            return False
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        """Content ids that are about to be written, by path. Raises OSError."""
+        if not contents:
+            return
+        with self._lock:
+            listed = {path: sorted(ids) for path, ids in contents.items()}
+            line = {"folder": self._folder, "contents": listed}
+            _fold(self._known, listed)
+            self._is_changed = True
+            with _unless_read_only():
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with self._journal.open("ab") as journal:
+                    # A line that a kill has cut short must not spoil this one.
+                    journal.write(b"\n" + json.dumps(line).encode() + b"\n")
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        """Content ids that stand there now, by path. Raises OSError."""
+        with self._lock:
+            for path, content in contents.items():
+                if self._known.get(path) != [content]:
+                    self._known[path] = [content]
+                    self._is_changed = True
+            if not self._is_changed:
+                return
+            document = {"format": _FORMAT, "folders": self._folders}
+            with _unless_read_only():
+                write_bytes(self._file, (json.dumps(document) + "\n").encode())
+                self._journal.unlink(missing_ok=True)
+            self._is_changed = False
+
+    def _load(self, absolute: str) -> dict[str, dict[str, list[Any]]]:
+        folders: dict[str, dict[str, list[Any]]] = {}
+        found: Any = None
+        with contextlib.suppress(OSError, SettingsError):
+            found = read_json(self._file)
+        if isinstance(found, dict) and found.get("format") == _FORMAT:
+            with contextlib.suppress(AttributeError, TypeError, ValueError):
+                folders = {
+                    name: {p: list(marks) for p, marks in known.items()} for name, known in found["folders"].items()
+                }
+        elif isinstance(found, dict):
+            with contextlib.suppress(AttributeError, TypeError, ValueError):
+                folders = {name: {p: [stamp] for p, stamp in known.items()} for name, known in found.items()}
+                if absolute in folders and absolute != self._folder:
+                    folders[self._folder] = folders.pop(absolute)
+        with contextlib.suppress(OSError):
+            for line in self._journal.read_bytes().splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                    document = json.loads(line)
+                    _fold(folders.setdefault(document["folder"], {}), document["contents"])
+        return folders
+
+
+class FetchedBelow:
+    """The same, for a folder of the target; satisfies `transfer.tree.Guard`."""
+
+    def __init__(self, fetched: FetchedFiles, folder: str) -> None:
+        """`folder` is empty or ends with `/`."""
+        self._fetched = fetched
+        self._folder = folder
+
+    def may_replace(self, path: str) -> bool:
+        return self._fetched.may_replace(self._folder + path)
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        self._fetched.announce({self._folder + path: ids for path, ids in contents.items()})
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        self._fetched.settle({self._folder + path: content for path, content in contents.items()})
+
+
+def _fold(known: dict[str, list[Any]], contents: Mapping[str, Iterable[str]]) -> None:
+    for path, ids in contents.items():
+        marks = known.setdefault(path, [])
+        marks.extend(content for content in ids if content not in marks)
+
+
+def _name_of(target: Path, root: Path) -> str:
+    absolute = target.absolute()
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+
+
+@contextlib.contextmanager
+def _unless_read_only() -> Any:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise

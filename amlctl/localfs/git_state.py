@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 from typing import Any, Optional
 
-TIMEOUT_S = 10.0
-"""On a slow disk `git status` may take long; a submit waits no longer than this and records no dirty flag."""
+from amlctl.localfs.git import ask_git
 
 
 def read_git_state(root: Path) -> Optional[dict[str, Any]]:
@@ -30,16 +27,5 @@ def read_git_state(root: Path) -> Optional[dict[str, Any]]:
 
 
 def _git(root: Path, *arguments: str) -> Optional[str]:
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=root,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=TIMEOUT_S,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+    answer = ask_git(root, *arguments)
+    return answer.output.strip() if answer is not None and answer.code == 0 else None

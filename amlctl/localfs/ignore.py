@@ -1,15 +1,17 @@
 """Ignore files with Git's rules (gitignore(5)), at every level.
 
 The last matching line of the deepest ignore file decides. A folder that is ignored is never entered, so
-nothing inside it can be taken back. Where one folder has several ignore files, the first name of
-`file_names` has the last word. Unlike Git's, matching never folds case, so that a dataset is the same on
-every file system, and an ignore file may be a symlink.
+nothing inside it can be taken back. Files of several names are layers: each follows Git's rules, and a layer
+is asked only where the ones before it say nothing; the first name of `file_names` is asked first. Unlike Git's,
+matching never folds case, so that a dataset is the same on every file system, and an ignore file may be a symlink.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -30,8 +32,8 @@ _IS_SUFFIX = re.compile(r"\*[^*?\[\\]+")
 class Rule:
     """One line of an ignore file. `source` is the file relative to the root, `line` counts from 1.
 
-    For patterns of the settings `source` is SETTINGS_SOURCE and `line` the place in the list. `regex` is for
-    byte text: the bare name (`is_for_names`), or the path from the root.
+    For patterns of the settings `source` is SETTINGS_SOURCE and `line` the place in the list; a rule of amlctl's own
+    has the line 0. `regex` is for byte text: the bare name (`is_for_names`), or the path from the root.
     """
 
     pattern: str
@@ -43,12 +45,17 @@ class Rule:
     body: str = field(repr=False)
     regex: re.Pattern[str] = field(repr=False, compare=False)
 
+    @property
+    def where(self) -> str:
+        return f"{self.source}:{self.line}" if self.line else self.source
 
-class _RuleChain:
-    """The rules of a folder and of those above it, strongest first; shared by all folders that add none."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self.rules = tuple(rules)
+class RuleChain:
+    """The rules of a folder and of those above it, in layers, strongest first; shared by all folders that add none."""
+
+    def __init__(self, layers: Iterable[Sequence[Rule]]) -> None:
+        self.layers = tuple(tuple(layer) for layer in layers)
+        self.rules = rules = tuple(rule for layer in self.layers for rule in layer)
         # What most names fail at once: three screens for names, one for paths.
         bodies = [rule.body for rule in rules if rule.is_for_names]
         self.plain_names = frozenset(body for body in bodies if _IS_PLAIN.fullmatch(body))
@@ -61,7 +68,7 @@ class _RuleChain:
 class FolderRules:
     """The rules that hold in one folder. Thread-safe."""
 
-    def __init__(self, chain: _RuleChain, folder: str) -> None:
+    def __init__(self, chain: RuleChain, folder: str) -> None:
         self._chain = chain
         self._prefix = byte_text(f"{folder}/") if folder else ""
         self.is_empty = not chain.rules
@@ -96,28 +103,42 @@ class FolderRules:
 
     def decide(self, name: str, is_dir: bool) -> tuple[bool, Optional[Rule]]:
         """Whether `name` is ignored, and the rule that decided: also the negated one that keeps it."""
+        rule = self._first_match(self._chain.rules, name, is_dir)
+        return rule is not None and not rule.is_negated, rule
+
+    def _first_match(self, rules: Sequence[Rule], name: str, is_dir: bool) -> Optional[Rule]:
         text = byte_text(name)
         path = self._prefix + text
-        for rule in self._chain.rules:
+        for rule in rules:
             if rule.is_folder_only and not is_dir:
                 continue
             if rule.regex.fullmatch(text if rule.is_for_names else path) is not None:
-                return not rule.is_negated, rule
-        return False, None
+                return rule
+        return None
 
 
 class IgnoreRules:
     """The ignore rules below one root, read folder by folder while the caller walks down."""
 
-    def __init__(self, root: Path, file_names: Sequence[str], extra: Sequence[str] = ()) -> None:
-        """`extra` are patterns of the settings: weakest of all, relative to `root`."""
+    def __init__(
+        self,
+        root: Path,
+        file_names: Sequence[str],
+        extra: Sequence[str] = (),
+        *,
+        also: Optional[Mapping[str, Sequence[Rule]]] = None,
+    ) -> None:
+        """`extra` are patterns of the settings: weakest of all, relative to `root`. `also` are rules, strongest first,
+        that are weaker than those of the files of that name."""
         self.file_names = tuple(file_names)
+        self.left_out: dict[str, Rule] = {}
+        """Paths below the walk's top that only amlctl itself keeps at home, as far as a walk has met them."""
         self._root = root
-        rules = [
-            rule for number, line in enumerate(extra, 1) for rule in _parse_line(line, SETTINGS_SOURCE, number, "")
+        weakest = [
+            rule for number, line in enumerate(extra, 1) for rule in parse_line(line, SETTINGS_SOURCE, number, "")
         ]
-        self._settings_chain = _RuleChain(rules[::-1])
-        self._chains: dict[str, _RuleChain] = {}
+        self._first_chain = RuleChain([*((also or {}).get(name, ()) for name in self.file_names), weakest[::-1]])
+        self._chains: dict[str, RuleChain] = {}
 
     def enter(self, folder: str, names: Collection[str]) -> FolderRules:
         """The rules of `folder` (relative to the root, "" for the root itself), its parents' included.
@@ -125,34 +146,24 @@ class IgnoreRules:
         `names` are the names in that folder; only those of `file_names` matter. Parents are entered before.
         Raises RightsError for an ignore file that cannot be read.
         """
-        above = folder.rpartition("/")[0]
-        chain = self._chains.get(above, self._settings_chain) if folder else self._settings_chain
-        own = [rule for name in self.file_names if name in names for rule in self._read(folder, name)]
-        if own:
-            chain = _RuleChain([*own, *chain.rules])
-        self._chains[folder] = chain
-        return FolderRules(chain, folder)
+        return FolderRules(self._chain_of(folder, names), folder)
 
-    def _read(self, folder: str, name: str) -> list[Rule]:
-        """The rules of one ignore file, the last line first."""
+    def _chain_of(self, folder: str, names: Collection[str]) -> RuleChain:
+        above = folder.rpartition("/")[0]
+        chain = self._chains.get(above, self._first_chain) if folder else self._first_chain
+        own = [self._own_rules(folder, name, name in names) for name in self.file_names]
+        if any(own):
+            chain = RuleChain([*map(_joined, own, chain.layers), chain.layers[-1]])
+        self._chains[folder] = chain
+        return chain
+
+    def _own_rules(self, folder: str, name: str, is_there: bool) -> Sequence[Rule]:
+        """Those of the ignore file of that name, the last line first."""
         source = f"{folder}/{name}" if folder else name
-        try:
-            content = (self._root / source).read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
-            return []
-        except OSError as error:
-            raise RightsError(
-                f"cannot read the ignore file {self._root / source}: {error.strerror}",
-                hint=f"chmod u+r {source}",
-            ) from error
-        content = content[len(_UTF8_MARK) :] if content.startswith(_UTF8_MARK) else content
-        lines = [line[:-1] if line.endswith(b"\r") else line for line in content.split(b"\n")]
-        rules = [
-            rule
-            for number, line in enumerate(lines, 1)
-            for rule in _parse_line(line.decode("utf-8", "surrogateescape"), source, number, folder)
-        ]
-        return rules[::-1]
+        return read_rules(self._root / source, self._shown(source), folder) if is_there else ()
+
+    def _shown(self, source: str) -> str:
+        return source
 
 
 class RulesBelow(IgnoreRules):
@@ -161,23 +172,63 @@ class RulesBelow(IgnoreRules):
     `digest` changes with the ignore files above `top`, which the walk does not see.
     """
 
-    def __init__(self, root: Path, file_names: Sequence[str], top: Path, extra: Sequence[str] = ()) -> None:
-        super().__init__(root, file_names, extra)
+    def __init__(
+        self,
+        root: Path,
+        file_names: Sequence[str],
+        top: Path,
+        extra: Sequence[str] = (),
+        *,
+        also: Optional[Mapping[str, Sequence[Rule]]] = None,
+    ) -> None:
+        super().__init__(root, file_names, extra, also=also)
         parts = top.relative_to(root).parts
         self._top = "/".join(parts)
         state = xxhash.xxh3_128("\n".join(extra).encode("utf-8", "surrogateescape"))
         for depth in range(len(parts)):
             folder = "/".join(parts[:depth])
-            super().enter(folder, [name for name in file_names if (root / folder / name).exists()])
+            self._chain_of(folder, [name for name in file_names if (root / folder / name).exists()])
             for rule in self._chains[folder].rules:
                 state.update(f"\0{rule.source}:{rule.line}:{rule.pattern}".encode("utf-8", "surrogateescape"))
         self.digest = state.digest()
 
     def enter(self, folder: str, names: Collection[str]) -> FolderRules:
-        return super().enter(f"{self._top}/{folder}".strip("/"), names)
+        return super().enter(self._from_root(folder), names)
+
+    def _from_root(self, folder: str) -> str:
+        return f"{self._top}/{folder}".strip("/")
 
 
-def _parse_line(line: str, source: str, number: int, folder: str) -> Iterator[Rule]:
+def read_rules(path: Path, source: str, folder: str) -> list[Rule]:
+    """The rules of one ignore file, the last line first; none where it is missing, or not a file.
+
+    `folder` is the one that its patterns are relative to, from the root. Raises RightsError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # never wait for the other end of a pipe
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            content = file.readall() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return []
+    except OSError as error:
+        raise RightsError(
+            f"cannot read the ignore file {path}: {error.strerror}", hint=f"chmod u+r {source}"
+        ) from error
+    content = content[len(_UTF8_MARK) :] if content.startswith(_UTF8_MARK) else content
+    lines = [line[:-1] if line.endswith(b"\r") else line for line in content.split(b"\n")]
+    rules = [
+        rule
+        for number, line in enumerate(lines, 1)
+        for rule in parse_line(line.decode("utf-8", "surrogateescape"), source, number, folder)
+    ]
+    return rules[::-1]
+
+
+def _joined(one: Sequence[Rule], other: Sequence[Rule]) -> Sequence[Rule]:
+    return (*one, *other)
+
+
+def parse_line(line: str, source: str, number: int, folder: str) -> Iterator[Rule]:
     """The rule that a line holds, if any. The order of the steps is that of `dir.c`, parse_path_pattern."""
     text = line.partition("\0")[0]
     if text.startswith("#"):

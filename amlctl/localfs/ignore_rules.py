@@ -1,21 +1,35 @@
-"""Which files are left out: of a code snapshot by Git's rules from the project's root downwards, of a dataset by
-`.amlctlignore` from `data_blobs/` downwards and by the settings, whose patterns count as if they stood there."""
+"""Which files are left out: of a code snapshot by `code_rules.CodeRules`, of a dataset by `.amlctlignore` from
+`data_blobs/` downwards and by the settings, whose patterns count as if they stood there."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.project import Project
 
-CODE_IGNORE_FILES = (".amlctlignore", ".gitignore")
-"""The first has the last word."""
 DATASET_IGNORE_FILES = (".amlctlignore",)
 """Data is usually git-ignored, so .gitignore does not count."""
 
 
-def code_rules(project: Project) -> RulesBelow:
-    return RulesBelow(project.root, CODE_IGNORE_FILES, project.pipeline_dir)
+def code_rules(project: Project) -> CodeRules:
+    """Raises RightsError."""
+    return CodeRules(project.root, project.pipeline_dir)
+
+
+def job_code_rules(project: Project, code_dir: Path) -> CodeRules:
+    """For the code of a job file: what a project keeps beside its code stays out as well. Raises RightsError."""
+    base = project.root if code_dir.is_relative_to(project.root) else code_dir
+    apart = [code_dir / "outputs", project.data_blobs_dir, project.outputs_dir, project.state_dir]
+    patterns = [
+        "/" + re.sub(r"([*?\[\\])", r"\\\1", folder.relative_to(base).as_posix()) + "/"
+        for folder in apart
+        if folder.is_relative_to(code_dir)
+    ]
+    return CodeRules(base, code_dir, patterns)
 
 
 def dataset_rules(project: Project, dataset: str, ignore: Sequence[str]) -> RulesBelow:

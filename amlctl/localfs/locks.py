@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amlctl.core.events import EventSink, Note
+from amlctl.localfs.private import open_file
 
 
 @contextmanager
 def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
     """Hold the lock; who has to wait is told for whom. Raises OSError."""
-    with path.open("a+b") as file:
+    with open_file(path, "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

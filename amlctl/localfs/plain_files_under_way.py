@@ -25,7 +25,7 @@ class PlainFilesUnderWay:
     def paths(self) -> frozenset[str]:
         try:
             return frozenset(map(str, read_json(self._path)))
-        except (FileNotFoundError, SettingsError):
+        except (FileNotFoundError, SettingsError, TypeError):
             return frozenset()
 
     def begin(self, paths: Iterable[str]) -> None:

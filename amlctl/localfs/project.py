@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
+from amlctl.localfs.private import is_wide, make_folder, narrow, open_file
 
 SETTINGS_FILE = ".amlctl.toml"
 
@@ -78,17 +80,33 @@ class Project:
         return self.data_blobs_dir / dataset
 
     def ensure_state_dir(self) -> Path:
-        """Make `.amlctl/` with a `.gitignore` inside that keeps it out of Git. Raises RightsError."""
+        """Make `.amlctl/`, for the user alone, with a `.gitignore` that keeps it out of Git. Raises RightsError."""
         ignore_file = self.state_dir / ".gitignore"
         try:
-            self.state_dir.mkdir(exist_ok=True)
+            make_folder(self.state_dir)
             if not ignore_file.exists():
-                ignore_file.write_text("*\n", encoding="utf-8")
+                with open_file(ignore_file, "wb") as file:
+                    file.write(b"*\n")
+            elif not self.is_state_writable():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise RightsError(
                 f"cannot write {self.state_dir}: {error.strerror}", hint="check who owns the project's folder"
             ) from error
+        self.narrow_state()
         return self.state_dir
+
+    def narrow_state(self) -> None:
+        """Close `.amlctl/` to other users if it is open to them. A store inside keeps its own modes: the folder
+        around it keeps others out.
+        """
+        if is_wide(self.state_dir):
+            narrow(self.state_dir, but=self.state_dir / "store")
+
+    def is_state_writable(self) -> bool:
+        """Whether files can be made in `.amlctl/`, or it can be made itself."""
+        folder = self.state_dir if self.state_dir.is_dir() else self.root
+        return os.access(folder, os.W_OK | os.X_OK)
 
     def _readings(self, path: str, cwd: Path) -> Iterator[Optional[str]]:
         yield self._below_data_blobs(cwd / path)

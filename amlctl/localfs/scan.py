@@ -1,7 +1,7 @@
 """Walk a folder: one compact row of stat data a file, folder by folder, and what could not be taken along.
 
 Behaviour that `docs/store-format.md` promises: links are followed (a link that dangles, loops, or leads to a
-folder that is being walked already is left out with a warning); sockets, fifos and devices are left out with a
+folder that holds it or to a system folder is left out with a warning); sockets, fifos and devices are left out with a
 warning; an empty folder is an entry of its own; what cannot be read is collected, so that all of it is reported.
 
 Rows are kept as `marshal` bytes: 200,000 files take 13 MB, and comparing a folder with its cached row is one
@@ -11,11 +11,13 @@ comparison of bytes.
 from __future__ import annotations
 
 import errno
+import functools
 import gc
 import marshal
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -257,6 +259,9 @@ def _scan_folder(
             elif kind == _FOLDER:
                 inside = above
                 if entry.is_symlink() or len(above) > 1:
+                    if found.st_dev in _system_devices():
+                        result.warnings.append(f"{prefix}{name}: the link leads to a system folder; left out")
+                        continue
                     # Only below a link can a folder come round again.
                     if (found.st_dev, found.st_ino) in _ancestors(above, result.root, path):
                         result.warnings.append(f"{prefix}{name}: the link leads back to a folder above; left out")
@@ -270,16 +275,30 @@ def _scan_folder(
 
 
 def _ancestors(known: frozenset[tuple[int, int]], root: Path, path: str) -> frozenset[tuple[int, int]]:
-    """Device and inode of every folder from the root down to `path`."""
+    """Device and inode of every folder from that of the file system down to `path`."""
     found = set(known)
-    current = root
+    current = Path(os.path.realpath(root))
+    down = [*reversed(current.parents), current]
     for part in path.split("/") if path else []:
         current = current / part
+        down.append(current)
+    for folder in down:
         try:
-            at = current.stat()
+            at = folder.stat()
         except OSError:
             break
         found.add((at.st_dev, at.st_ino))
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=1)
+def _system_devices() -> frozenset[int]:
+    """What holds no files of anyone: reading /proc/kcore would never end."""
+    found = set()
+    for folder in ("/proc", "/sys", "/dev"):
+        with suppress(OSError):
+            if os.path.ismount(folder):
+                found.add(os.stat(folder).st_dev)
     return frozenset(found)
 
 

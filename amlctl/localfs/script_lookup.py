@@ -112,7 +112,7 @@ def _checked(path: Path, root: Path, pipeline: Path, ignore: IgnoreRules) -> Pat
         if rule is not None:
             raise UsageError(
                 f"{_shown(path, root)} is ignored, so it would not be sent with the run",
-                hint=f"the rule is {rule.pattern!r} at {rule.source}:{rule.line}",
+                hint=f"the rule is {rule.pattern!r} at {rule.where}",
             )
         folder = f"{folder}/{name}" if folder else name
     return path

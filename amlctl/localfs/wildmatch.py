@@ -6,9 +6,11 @@ character of the same number. A name of ASCII characters is its own byte text, w
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
-from typing import Optional
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Optional
 
 _NEVER = "(?!)"
 _GLOB_SPECIAL = "*?[\\"
@@ -39,7 +41,7 @@ def byte_text(name: str) -> str:
 
 def name_regex(pattern: str) -> str:
     """The regular expression of a pattern without a slash, for a bare name. Both are byte text."""
-    return _translate(pattern, len(pattern), crosses_slash=True)
+    return _expression(_tokens(pattern, crosses_slash=True), crosses_slash=True)
 
 
 def path_regex(pattern: str) -> str:
@@ -48,7 +50,8 @@ def path_regex(pattern: str) -> str:
     # Git compares the part without wildcards by itself and hands the rest on, so that in `a**/b` the
     # two stars stand at a beginning, and are special although no slash precedes them.
     literal = next((at for at, char in enumerate(pattern) if char in _GLOB_SPECIAL), len(pattern))
-    return re.escape(pattern[:literal]) + _translate(pattern[literal:], len(pattern) - literal, crosses_slash=False)
+    rest = _tokens(pattern[literal:], crosses_slash=False)
+    return re.escape(pattern[:literal]) + _expression(rest, crosses_slash=False)
 
 
 def any_of(expressions: Iterable[str]) -> Optional[re.Pattern[str]]:
@@ -57,48 +60,112 @@ def any_of(expressions: Iterable[str]) -> Optional[re.Pattern[str]]:
     return re.compile(joined, re.DOTALL) if joined else None
 
 
-def _translate(pattern: str, end: int, *, crosses_slash: bool) -> str:
+_STAR = "*"
+_ANYTHING = "**"
+_ANY_FOLDERS = "**/"
+
+
+class _Token(NamedTuple):
+    """`gap` is the kind of stars, or empty for one byte, for which `expression` stands."""
+
+    gap: str
+    expression: str = ""
+
+
+def _tokens(pattern: str, *, crosses_slash: bool) -> list[_Token]:
     """`crosses_slash`: the pattern is for a bare name, in which no slash occurs, so that any `*` takes all."""
-    parts: list[str] = []
-    at = 0
+    tokens: list[_Token] = []
+    at, end = 0, len(pattern)
     while at < end:
         char = pattern[at]
         if char == "*":
             first = at
             while at < end and pattern[at] == "*":
                 at += 1
-            parts.append(_stars(pattern, first, at, crosses_slash))
-            if parts[-1] == _ANY_FOLDERS:
-                at += 1
+            gap = _STAR if crosses_slash else _gap(pattern, first, at)
+            at += gap == _ANY_FOLDERS
+            tokens.append(_Token(gap))
             continue
         at += 1
         if char == "?":
-            parts.append("." if crosses_slash else "[^/]")
+            expression = "." if crosses_slash else "[^/]"
         elif char == "[":
             members, at = _bracket(pattern, at)
-            parts.append(_one_of(members, crosses_slash))
+            expression = _one_of(members, crosses_slash)
         elif char == "\\":
             # A backslash at the end escapes nothing: such a pattern never matches.
-            parts.append(re.escape(pattern[at]) if at < end else _NEVER)
+            expression = re.escape(pattern[at]) if at < end else _NEVER
             at += 1
         else:
-            parts.append(re.escape(char))
-    return "".join(parts)
+            expression = re.escape(char)
+        tokens.append(_Token("", expression))
+    return tokens
 
 
-_ANY_FOLDERS = "(?:.*/)?"
-
-
-def _stars(pattern: str, first: int, after: int, crosses_slash: bool) -> str:
-    """What the stars at `first:after` match; `_ANY_FOLDERS` takes the slash that follows as well."""
-    if crosses_slash:
-        return ".*"
+def _gap(pattern: str, first: int, after: int) -> str:
+    """What the stars at `first:after` stand for; `_ANY_FOLDERS` takes the slash that follows as well."""
     stands_alone = (first == 0 or pattern[first - 1] == "/") and (
         after == len(pattern) or pattern[after] == "/" or pattern[after : after + 2] == "\\/"
     )
     if after - first == 1 or not stands_alone:
-        return "[^/]*"
-    return _ANY_FOLDERS if pattern[after : after + 1] == "/" else ".*"
+        return _STAR
+    return _ANY_FOLDERS if pattern[after : after + 1] == "/" else _ANYTHING
+
+
+def _expression(tokens: Sequence[_Token], *, crosses_slash: bool) -> str:
+    """The tokens as a regular expression that needs no more than some passes over the text.
+
+    With many `.*` in one expression every way to share the text among them is tried, which for five stars and a name
+    of 200 bytes takes hours. But the first end that is found for what follows a gap is always as good as a later one:
+    it leaves more to the next gap. So each such piece is matched once and never tried again (an atomic group). That
+    holds for the bytes between two single stars, which stay inside one folder, and for the whole part between two
+    double stars, which has a fixed number of slashes, so that an earlier beginning is an earlier end.
+
+    Two gaps are left to plain greed, which is a fifth faster on the names of a large dataset.
+    """
+    one = ".*" if crosses_slash else "[^/]*"
+    pieces = _split(tokens, (_ANYTHING, _ANY_FOLDERS))
+    stars = sum(token.gap == _STAR for token in tokens[:-1])
+    is_greedy = stars <= _FEW if len(pieces) == 1 else len(pieces) - 1 + stars <= _FEW
+    parts: list[str] = []
+    for position, (gap, piece) in enumerate(pieces):
+        is_last = position == len(pieces) - 1
+        chunks = ["".join(token.expression for token in chunk) for _, chunk in _split(piece, (_STAR,))]
+        part = chunks[0]
+        for at, chunk in enumerate(chunks[1:], 2):
+            # Before the end of the whole pattern the last gap takes what is left.
+            is_end = at == len(chunks) and (is_last or not chunk)
+            part += f"{one}{chunk}" if is_greedy or is_end else _once(f"{one}?{chunk}")
+        if is_greedy or is_last:
+            parts.append({"": "", _ANYTHING: ".*", _ANY_FOLDERS: "(?:.*/)?"}[gap] + part)
+        else:
+            parts.append(_once({_ANYTHING: ".*?", _ANY_FOLDERS: "(?:.*?/)??"}[gap] + part) if gap else part)
+    return "".join(parts)
+
+
+_FEW = 2
+
+
+def _split(tokens: Sequence[_Token], gaps: Collection[str]) -> list[tuple[str, list[_Token]]]:
+    """The tokens between gaps of these kinds, each led by the gap before it (empty for the first)."""
+    pieces: list[tuple[str, list[_Token]]] = [("", [])]
+    for token in tokens:
+        if token.gap in gaps:
+            pieces.append((token.gap, []))
+        else:
+            pieces[-1][1].append(token)
+    return pieces
+
+
+_group = itertools.count()
+
+
+def _once(expression: str) -> str:
+    """An atomic group; before Python 3.11 a lookahead, which is one too, and what it has found."""
+    if sys.version_info >= (3, 11):
+        return f"(?>{expression})"
+    name = f"once{next(_group)}"  # patterns are joined, so a name must be the only one of its kind
+    return f"(?=(?P<{name}>{expression}))(?P={name})"
 
 
 def _bracket(pattern: str, at: int) -> tuple[Optional[set[int]], int]:
@@ -130,10 +197,9 @@ def _bracket(pattern: str, at: int) -> tuple[Optional[set[int]], int]:
                     return None, len(pattern)
             members.update(range(previous, ord(pattern[at]) + 1))
             previous = None
-        elif pattern[at : at + 2] == "[:" and "]" not in pattern[at + 2 :]:
+        elif pattern[at : at + 2] == "[:" and (close := pattern.find("]", at + 2)) < 0:
             return None, len(pattern)
-        elif pattern[at : at + 2] == "[:" and pattern[at + 2 : pattern.index("]", at + 2)].endswith(":"):
-            close = pattern.index("]", at + 2)
+        elif pattern[at : at + 2] == "[:" and close > at + 2 and pattern[close - 1] == ":":
             named = _CLASSES.get(pattern[at + 2 : close - 1])
             if named is None:
                 return None, len(pattern)

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.compute_file import list_compute_files, read_compute
+from amlctl.config.compute_file import BrokenFile, read_compute, read_compute_files
 from amlctl.core.compute import (
+    BrokenTarget,
     ClusterTarget,
     ComputeTarget,
     FieldDifference,
@@ -40,7 +41,7 @@ LOCAL = "local"
 class ComputeView:
     """A target and what can be said of it: `state` is a word, `note` a sentence or empty."""
 
-    target: ComputeTarget
+    target: ComputeTarget | BrokenTarget
     state: str
     note: str = ""
 
@@ -66,10 +67,12 @@ class CreateResult:
 def list_targets(project: Project, workspace: Workspace) -> list[ComputeView]:
     """All files of `compute/` and what the workspace has besides, by name; `local` in any case.
 
-    Raises SettingsError (broken file), and what asking the workspace raises.
+    A file that cannot be used is listed with its reason. Raises RightsError, and what asking the workspace raises.
     """
-    targets = {target.name: target for target in list_compute_files(project)}
-    targets.setdefault(LOCAL, LocalTarget(LOCAL))
+    files = read_compute_files(project)
+    targets = {target.name: target for target in files.targets}
+    if not any(one.name == LOCAL for one in files.broken):
+        targets.setdefault(LOCAL, LocalTarget(LOCAL))
     views = {name: _view(target) for name, target in targets.items()}
     if isinstance(workspace, ManagesCompute):
         there = {one.target.name: one for one in workspace.computes.list()}
@@ -77,7 +80,7 @@ def list_targets(project: Project, workspace: Workspace) -> list[ComputeView]:
             if isinstance(target, ClusterTarget):
                 views[name] = _present_view(there.get(name), target, workspace)
         views |= {name: _there(one) for name, one in there.items() if name not in views}
-    return [views[name] for name in sorted(views)]
+    return [*(views[name] for name in sorted(views)), *map(_broken_view, files.broken)]
 
 
 def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
@@ -85,7 +88,7 @@ def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
     if not isinstance(workspace, ManagesCompute):
         return _view(find_target(project, name))
     there = workspace.computes.find(name)
-    own = next((target for target in list_compute_files(project) if target.name == name), None)
+    own = read_compute_files(project).find(name)
     if there is not None and not isinstance(own, ClusterTarget):
         return _there(there)
     target = own or find_target(project, name)
@@ -120,8 +123,7 @@ def create(
             f"{wanted.name} is this machine, and workspace {workspace.name} is in Azure ML",
             hint="amlctl --workspace local compute create",
         )
-    known = {target.name: target for target in list_compute_files(project)}
-    changes = differences(known.get(wanted.name, wanted), wanted)
+    changes = differences(read_compute_files(project).find(wanted.name) or wanted, wanted)
     if changes:
         raise UsageError(
             f"{source} is not the target {wanted.name} of compute/: it differs in "
@@ -141,7 +143,7 @@ def checked_target(
     """
     if not isinstance(workspace, ManagesCompute) or name == SERVERLESS:
         return None, None
-    own = next((target for target in list_compute_files(project) if target.name == name), None)
+    own = read_compute_files(project).find(name)
     there = workspace.computes.find(name)
     if there is None and not isinstance(own, ClusterTarget):
         find_target(project, name)
@@ -250,13 +252,14 @@ def delete(project: Project, workspace: Workspace, name: str, sink: EventSink) -
 
 
 def find_target(project: Project, name: str) -> ComputeTarget:
-    """Raises NotFound with the nearest name, SettingsError (broken file)."""
-    targets = {target.name: target for target in list_compute_files(project)}
-    if name in targets:
-        return targets[name]
+    """Raises NotFound with the nearest name, SettingsError (broken file of that name)."""
+    files = read_compute_files(project)
+    found = files.find(name)
+    if found is not None:
+        return found
     if name == LOCAL:
         return LocalTarget(LOCAL)
-    names = sorted({*targets, LOCAL})
+    names = sorted({LOCAL, *(target.name for target in files.targets)})
     near = difflib.get_close_matches(name, names, n=1)
     raise NotFound(
         f"there is no compute target {name!r} in compute/",
@@ -277,10 +280,18 @@ def default_target(project: Project, settings: Settings, workspace: str) -> str:
     )
 
 
-def check_target(project: Project, settings: Settings, workspace: str, name: str) -> None:
-    """Raises NotFound, or UsageError where the target is not for this workspace."""
+def check_target(project: Project, settings: Settings, workspace: str, name: str, sink: EventSink) -> None:
+    """The sink gets a warning for each other file that cannot be used.
+
+    Raises NotFound, SettingsError (broken file of that name), UsageError (the target is not for this workspace).
+    """
     is_local = settings.workspace(workspace).compute == "local"
-    if not is_local and (name == SERVERLESS or name not in {one.name for one in list_compute_files(project)}):
+    files = read_compute_files(project)
+    own = files.find(name)
+    for path in dict.fromkeys(one.path for one in files.broken):
+        error = next(one.error for one in files.broken if one.path == path)
+        sink(Warned(f"{error.message}; the file is not used"))
+    if not is_local and (name == SERVERLESS or own is None):
         return  # it may be there without a file: `prepare_target` looks
     target = find_target(project, name)
     if isinstance(target, LocalTarget) == is_local:
@@ -296,6 +307,11 @@ def _view(target: ComputeTarget) -> ComputeView:
     if isinstance(target, LocalTarget):
         return ComputeView(target, "ready")
     return ComputeView(target, "unknown", "made by an azureml workspace: amlctl --workspace NAME compute show")
+
+
+def _broken_view(file: BrokenFile) -> ComputeView:
+    shown = f"compute/{file.path.name}"
+    return ComputeView(BrokenTarget(file.name, shown), "broken", file.error.message)
 
 
 def _present_view(present: PresentTarget | None, target: ClusterTarget, workspace: Workspace) -> ComputeView:

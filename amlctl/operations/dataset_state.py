@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
@@ -21,9 +22,11 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
+from amlctl.localfs.read_only import copied_state
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
+from amlctl.operations.store_apart import check_apart
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import Head, has_snapshots, last_written, read_head
 from amlctl.transfer.kept_manifests import KeptManifests
@@ -82,6 +85,9 @@ def cache_key(dataset: str) -> str:
     return f"data_blobs/{dataset}"
 
 
+_DATABASES = ("stat_cache.sqlite", "sync_state.sqlite")
+
+
 class LocalState(NamedTuple):
     """The project's own databases, held open by one command."""
 
@@ -90,19 +96,26 @@ class LocalState(NamedTuple):
 
 
 @contextmanager
-def local_state(project: Project, purpose: str, sink: EventSink) -> Iterator[LocalState]:
-    """One command at a time writes the local state; a second one waits and says for whom."""
+def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: bool = False) -> Iterator[LocalState]:
+    """One command at a time writes the local state; a second one waits and says for whom. `is_reading`: the command
+    writes nothing that has to last, so in a project that cannot be written it works on a copy."""
+    if is_reading and not project.is_state_writable():
+        with copied_state(project, _DATABASES) as folder, _opened(folder, sink) as state:
+            yield state
+        return
     folder = project.ensure_state_dir()
-    with exclusive(folder / "sync.lock", purpose, sink):
+    with exclusive(folder / "sync.lock", purpose, sink), _opened(folder, sink) as state:
+        yield state
 
-        def warn(told: str) -> None:
-            sink(Warned(told))
 
-        with (
-            closing(StatCache(folder / "stat_cache.sqlite", warn)) as cache,
-            closing(SyncState(folder / "sync_state.sqlite", warn)) as known,
-        ):
-            yield LocalState(cache, known)
+@contextmanager
+def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
+    def warn(told: str) -> None:
+        sink(Warned(told))
+
+    cache_file, sync_file = (folder / name for name in _DATABASES)
+    with closing(StatCache(cache_file, warn)) as cache, closing(SyncState(sync_file, warn)) as known:
+        yield LocalState(cache, known)
 
 
 def look_at(
@@ -118,6 +131,8 @@ def look_at(
     """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
     HEAD that cannot be read. Raises what the store raises."""
     root = project.dataset_path(dataset)
+    store.check_key(f"{dataset_folder(dataset)}/HEAD")
+    check_apart(store, root, f"data_blobs/{dataset}")
     last = state.cache.last_scan(cache_key(dataset))
     is_large = last is not None and last.files >= LARGE_FROM
     rules = dataset_rules(project, dataset, ignore)
@@ -141,6 +156,7 @@ def look_at(
     kept = KeptManifests(project.state_dir, store_key, dataset)
     looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None)
     if scanned is not None:
+        check_apart(store, root, f"data_blobs/{dataset}", scanned)
         for warning in scanned.warnings:
             sink(Warned(f"{dataset}/{warning}"))
         if last is not None and last.digest == digest and not scanned.unreadable:

@@ -5,41 +5,36 @@ A check that cannot begin because an earlier one failed is left out: one cause, 
 
 from __future__ import annotations
 
-import os
 import platform
-import re
 import secrets
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import amlctl
-from amlctl.config.compute_file import list_compute_files
+from amlctl.config.compute_file import read_compute_files
 from amlctl.config.conda_file import read_environment
 from amlctl.core.check import Check
+from amlctl.core.code_size import large_code
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.events import null_sink
 from amlctl.core.settings import Settings
-from amlctl.errors import AmlctlError, CheckFailed, SettingsError
+from amlctl.core.wording import count, size
+from amlctl.errors import AmlctlError, CheckFailed
+from amlctl.localfs.git import ask_git
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
-from amlctl.localfs.script_lookup import walk_files
+from amlctl.localfs.scan import scan, unpack_rows
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
-
-BIG_FILE_BYTES = 50 << 20
-"""A file of `pipeline/` above this is hardly code; every submit has to look at it."""
 
 LEAST_FREE_BYTES = 1 << 30
 """Less free space than this is soon used up by an environment or by packs in the making."""
 
 CLOCK_LIMIT_S = 60.0
 """Times of the store and of this machine are compared to find what is younger than a day."""
-
-_GIT_LIMIT_S = 10.0
 
 
 def run_checks(
@@ -57,6 +52,7 @@ def run_checks(
         found += _project_checks(project)
         if found_failed(found, "settings"):
             return found
+        found += [_failed(f"workspace {name}", error) for name, error in load_settings().broken.items()]
         found += _workspace_checks(project, load_settings, open_workspace)
         if found_failed(found, "login") or found_failed(found, "workspace"):
             return found
@@ -147,28 +143,25 @@ def _state_ignored(project: Project) -> Check:
 
 
 def _git_code(folder: Path, *arguments: str) -> int | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=_GIT_LIMIT_S
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.returncode
+    answer = ask_git(folder, *arguments)
+    return None if answer is None else answer.code
 
 
 def _code_message(project: Project) -> str:
     if not project.pipeline_dir.is_dir():
         return "no scripts yet"
-    files = list(walk_files(project.pipeline_dir, code_rules(project)))
-    sizes = {path.relative_to(project.root).as_posix(): path.stat().st_size for path in files}
-    big = sorted((size, name) for name, size in sizes.items() if size > BIG_FILE_BYTES)
-    if big:
-        size, name = big[-1]
-        raise CheckFailed(
-            f"{name} has {size / 1e6:.0f} MB and would be sent with every run",
-            hint=f"move it to data_blobs/, or: echo '/{name}' >> .amlctlignore",
-        )
-    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {sum(sizes.values()) / 1e3:,.1f} kB"
+    scanned = scan(project.pipeline_dir, code_rules(project))
+    sizes = {
+        f"{project.pipeline_dir.name}/{folder.path}/{row.name}".replace("//", "/"): row.size_bytes
+        for folder in scanned.folders
+        if "__pycache__" not in folder.path
+        for row in unpack_rows(folder.rows)
+    }
+    large = large_code(sizes)
+    if large is not None:
+        lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
+        raise CheckFailed(large.message, hint=f"move it to data_blobs/, or: {lines}")
+    return f"{count(len(sizes), 'file')}, {size(sum(sizes.values()))}"
 
 
 def _disk(folder: Path) -> Check:
@@ -178,7 +171,11 @@ def _disk(folder: Path) -> Check:
 
 
 def _compute_message(project: Project) -> str:
-    names = [target.name for target in list_compute_files(project)]
+    files = read_compute_files(project)
+    if files.broken:
+        more = f" (and {len(files.broken) - 1} more)" if len(files.broken) > 1 else ""
+        raise CheckFailed(files.broken[0].error.message + more, hint=files.broken[0].error.hint)
+    names = [target.name for target in files.targets]
     return f"compute/ has {', '.join(names)}" if names else "no files in compute/: one local slot"
 
 
@@ -187,8 +184,8 @@ def _workspace_checks(
 ) -> Iterator[Check]:
     wanted = load_settings().workspace().default_compute
     try:
-        target = next((one for one in list_compute_files(project) if one.name == wanted), None)
-    except SettingsError:
+        target = read_compute_files(project).find(wanted) if wanted else None
+    except AmlctlError:
         target = None  # the check of compute/ tells it
     try:
         yield from open_workspace().checks(target if isinstance(target, ClusterTarget) else None)
@@ -229,28 +226,14 @@ def _environment_checks(project: Project, open_workspace: Callable[[], Workspace
     path = project.environment_file
     try:
         spec = read_environment(path) if path.exists() else EnvironmentSpec()
-        info = open_workspace().environment(spec)
+        workspace = open_workspace()
+        info = workspace.environment(spec)
+        if not info.is_ready:
+            workspace.check_environment(spec, null_sink)
     except AmlctlError as error:
         yield _failed(name, error)
         return
     if info.is_ready:
         yield Check(name, True, f"{info.id} is ready ({info.tool}): {info.location}")
         return
-    missing = _missing_python(spec.python) if info.tool == "venv" else ""
-    if missing:
-        yield Check(name, False, f"{path.name} wants Python {spec.python}, but {missing}", _PYTHON_HINT)
-        return
     yield Check(name, True, f"{info.tool} makes it with the first submit, or now: amlctl env prepare")
-
-
-_PYTHON_HINT = "install that Python, or conda or micromamba, or change the version in pptdaml.yaml"
-
-
-def _missing_python(wanted: str) -> str:
-    """Why a virtual environment of that Python cannot be made; empty where it can."""
-    version = re.fullmatch(r"=*(\d+\.\d+)(\.\S*)?", wanted)
-    if version is None:
-        return ""  # a range: the workspace decides when it makes the environment
-    if version[1] == f"{sys.version_info[0]}.{sys.version_info[1]}" or shutil.which(f"python{version[1]}"):
-        return ""
-    return f"this machine has {os.path.basename(sys.executable)} {platform.python_version()} and no conda tool"

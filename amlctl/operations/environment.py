@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amlctl.config.conda_file import parse_environment, read_environment
+from amlctl.config.conda_file import parse_environment, read_environment, recorded_text
 from amlctl.core.environment import EnvironmentSpec, environment_without_file
-from amlctl.core.events import EventSink, Note, null_sink
+from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
+from amlctl.core.secret_names import masked
+from amlctl.errors import ServiceUnavailable
 from amlctl.localfs.project import Project
 from amlctl.workspaces.contract import EnvironmentInfo, Workspace
 
@@ -28,17 +32,21 @@ class EnvironmentView:
             "location": self.info.location,
             "source": self.spec.source,
             "python": self.spec.python,
-            "channels": list(self.spec.channels),
+            "channels": [masked(channel) for channel in self.spec.channels],
             "conda": list(self.spec.conda),
-            "pip": list(self.spec.pip),
+            "pip": [masked(line) for line in self.spec.pip],
         }
 
 
 def show(
     project: Project, workspace: Workspace, *, is_current: bool = False, sink: EventSink = null_sink
 ) -> EnvironmentView:
-    """Raises SettingsError (broken file)."""
+    """Raises SettingsError (broken file, or one whose environment cannot be made)."""
     spec, _ = project_environment(project, is_current=is_current, sink=sink)
+    try:
+        workspace.check_environment(spec, sink)
+    except ServiceUnavailable as error:
+        sink(Warned(f"it is not known whether the environment can be made: {error.message}"))
     return EnvironmentView(spec, workspace.environment(spec))
 
 
@@ -47,6 +55,7 @@ def prepare(
 ) -> EnvironmentView:
     """Make it, or find it. Raises SettingsError (broken file, cannot be made), ServiceUnavailable."""
     spec, _ = project_environment(project, is_current=is_current, sink=sink)
+    workspace.check_environment(spec, sink)
     return EnvironmentView(spec, workspace.prepare_environment(spec, sink))
 
 
@@ -58,14 +67,16 @@ def project_environment(project: Project, *, is_current: bool, sink: EventSink) 
     if not path.exists():
         sink(Note(f"there is no {path.name}: the script gets plain Python"))
         return EnvironmentSpec(), None
-    return replace(read_environment(path), source=path.name), path.read_text(encoding="utf-8-sig")
+    spec = replace(read_environment(path), source=path.name)
+    return spec, recorded_text(path.read_text(encoding="utf-8-sig"), spec)
 
 
-def recorded_environment(record: RunRecord) -> tuple[EnvironmentSpec, str | None]:
-    """The environment of an earlier run, from its record. Raises SettingsError."""
+def recorded_environment(record: RunRecord, secrets: Mapping[str, str]) -> tuple[EnvironmentSpec, str | None]:
+    """The environment of an earlier run, from its record and its `secrets`. Raises SettingsError."""
     known = environment_without_file(record.environment)
     if known is not None:
         return known, None
     if record.environment_content is None:
         return EnvironmentSpec(), None
-    return parse_environment(record.environment_content, f"environment of run {record.run}"), record.environment_content
+    text = filled(record.environment_content, secrets)
+    return parse_environment(text, f"environment of run {record.run}"), text

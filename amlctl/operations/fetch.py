@@ -1,6 +1,6 @@
 """`fetch`: a run's outputs, from the store into `outputs/<run-id>/`.
 
-Only what is missing or different is brought. A file that an earlier fetch has written is replaced where the run has
+Only what is missing or different is downloaded. A file that an earlier fetch has written is replaced where the run has
 another one by now; one that was changed here, or that somebody else has put there, is kept, and that is said.
 Works while the run is going: the store holds what the runtime saved last. What the store does not have, the workspace
 may have kept itself: so also the files of plain Azure ML jobs come.
@@ -8,33 +8,48 @@ may have kept itself: so also the files of plain Azure ML jobs come.
 
 from __future__ import annotations
 
-import filecmp
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.errors import IntegrityError, RightsError, UsageError
-from amlctl.localfs.atomic import temporary_beside
+from amlctl.core.wording import count
+from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
+from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.fetched import FetchedFiles
+from amlctl.localfs.fetched import FetchedBelow, FetchedFiles
+from amlctl.localfs.locks import exclusive
+from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.project import Project
+from amlctl.localfs.read_file import file_content_id
 from amlctl.operations.logs import collapsed_log
-from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix, record_key
+from amlctl.operations.unlisted_outputs import UnlistedOutputs
+from amlctl.runtime.run_documents import read_failure
+from amlctl.runtime.run_keys import (
+    attempt_key,
+    first_outputs_prefix,
+    outputs_index_key,
+    outputs_prefix,
+    record_key,
+)
 from amlctl.stores.contract import Store
 from amlctl.transfer.interrupt import ended_by_interrupt
-from amlctl.transfer.tree import restore_tree
+from amlctl.transfer.tree import read_index, restore_tree
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
 _WORKERS = 8
 _NAMED = 3
-"""Kept files that are told by name; the result has all."""
+"""Kept files that are named in the message; the result has all."""
+_DETAILS = 20
+"""Files without a list that are named in the error."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +83,12 @@ def fetch(
     to: Path | None = None,
     include: Sequence[str] = (),
     with_logs: bool = False,
+    is_unlisted: bool = False,
     sink: EventSink = null_sink,
 ) -> FetchResult:
     """Bring the outputs of `run`; with `with_logs` also its logs, into `logs/` of the same folder.
 
+    `is_unlisted`: where the list of outputs is lost or damaged, bring what the store has, unchecked.
     Raises NotFound (no such run), UsageError (`to` is a file), RightsError, IntegrityError.
     """
     started = time.monotonic()
@@ -81,40 +98,45 @@ def fetch(
         raise UsageError(f"{target} is not a folder", hint="choose another one with --to")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        project.ensure_state_dir()
-        counts = (0, 0, 0, 0)
-        kept: list[str] = []
-        fetched = FetchedFiles(project.state_dir, run, target)
-        with ended_by_interrupt(store):
+        with _one_at_a_time(project, run, sink), ended_by_interrupt(store):
+            job = _Fetch(project, store, record, target, path_filter(include), sink)
             for node in range(record.instances):
-                counts = _add(
-                    counts, _fetch_outputs(store, run, node, target, path_filter(include), fetched, kept, sink)
-                )
-            if not counts[0] and isinstance(workspace, KeepsFiles):
-                wanted = path_filter(include)
-
-                def belongs_here(path: str) -> bool:  # outputs with a place of their own stay there
-                    return wanted(path) and path.partition("/")[0] not in record.output_places
-
-                counts = _fetch_files(workspace.run_files(run), target, belongs_here, fetched, kept)
-            if not counts[0] or record.instances > 1:
-                _refuse_lost_lists(store, record)
+                job.bring_outputs(node, is_unlisted=is_unlisted)
+            if not job.files and not job.failures and isinstance(workspace, KeepsFiles):
+                # Outputs with a place of their own stay there.
+                own = record.output_places
+                job.bring_files(workspace.run_files(run), is_wanted=lambda path: path.partition("/")[0] not in own)
             if with_logs:
-                counts = _add(counts, _fetch_logs(workspace, run, target / "logs"))
+                job.bring_logs(workspace)
+            job.sweep()
     except OSError as error:
         hint = f"amlctl fetch --to FOLDER {run} brings them elsewhere"
         told = disk_error(error, str(target), rights_hint=hint)
         raise told or RightsError(f"{target} cannot be written: {error.strerror or error}", hint=hint) from error
-    files, size, new_files, new_bytes = counts
-    if include and not files:
+    if include and not job.files:
         sink(Warned(f"run {run} has no output that matches {', '.join(include)}"))
     seconds = round(time.monotonic() - started, 3)
     shown = shown_path(project, target)
-    if kept:
-        names = ", ".join(kept[:_NAMED]) + (f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else "")
+    if job.kept:
+        names = ", ".join(job.kept[:_NAMED]) + (f" and {len(job.kept) - _NAMED} more" if len(job.kept) > _NAMED else "")
         again = f"amlctl fetch --to FOLDER {run}"
         sink(Warned(f"kept, since changed here: {names} in {shown}/; to have those of the run: {again}"))
-    return FetchResult(run, record.status, shown, files, size, new_files, new_bytes, seconds, tuple(kept))
+    if job.failures:
+        raise _one_failure(job.failures)
+    return FetchResult(
+        run, record.status, shown, job.files, job.size, job.new_files, job.new_bytes, seconds, tuple(job.kept)
+    )
+
+
+@contextlib.contextmanager
+def _one_at_a_time(project: Project, run: str, sink: EventSink) -> Iterator[None]:
+    """What two fetches of a run at once remember would be that of one. A project that cannot be written has no lock."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            folder = project.ensure_state_dir() / "runs" / run
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive(folder / "fetch.lock", f"fetch of {run}", sink))
+        yield
 
 
 def shown_path(project: Project, path: Path) -> str:
@@ -143,80 +165,191 @@ def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
     return matches
 
 
-def _refuse_lost_lists(store: Store, record: RunRecord) -> None:
-    """A run of ours that Completed has left a list of its outputs, even an empty one. Raises IntegrityError."""
-    if record.status != RunState.COMPLETED.value or store.info(record_key(record.run)) is None:
-        return
-    lists = [outputs_index_key(record.run, node) for node in range(record.instances)]
-    lost = [key for key in lists if store.info(key) is None]
-    if lost:
-        raise IntegrityError(
-            f"the list of what run {record.run} has put out is missing in {store.url}",
-            hint=f"amlctl submit --from {record.run} runs it again; what is there: amlctl store verify",
-            details=lost,
-        )
+class _Fetch:
+    """One fetch of one run: what it has done so far, and where the names of the product go."""
 
+    def __init__(
+        self,
+        project: Project,
+        store: Store,
+        record: RunRecord,
+        target: Path,
+        include: Callable[[str], bool],
+        sink: EventSink,
+    ) -> None:
+        self._store = store
+        self._record = record
+        self._target = target
+        self._include = include
+        self._sink = sink
+        self._fetched = FetchedFiles(project.state_dir, record.run, target)
+        self._taken: set[str] = set()
+        self.files = self.size = self.new_files = self.new_bytes = 0
+        self.kept: list[str] = []
+        self.failures: list[AmlctlError] = []
 
-Counts = tuple[int, int, int, int]
+    def bring_outputs(self, node: int, *, is_unlisted: bool) -> None:
+        """Those of the first node into the folder itself, those of each other one into a folder of it."""
+        run, store = self._record.run, self._store
+        prefix, index_key = outputs_prefix(run, node), outputs_index_key(run, node)
+        folder = f"{free_name(f'rank-{node}', self._taken)}/" if node else ""
+        try:
+            index = read_index(store, index_key)
+        except IntegrityError as error:
+            if is_unlisted:
+                self.bring_files(UnlistedOutputs(store, prefix), folder=folder)
+            else:
+                self.failures.append(_without_list(run, error.message, UnlistedOutputs(store, prefix)))
+            return
+        if index is None:
+            self._bring_without_list(node, folder, UnlistedOutputs(store, prefix), is_unlisted=is_unlisted)
+            return
+        if folder:
+            self._taken.add(folder[:-1])
+        else:
+            self._taken.update(file.path.partition("/")[0] for file in index)
+        if folder and not self._make_way(folder):
+            return
+        try:
+            done = restore_tree(
+                store,
+                prefix,
+                index_key,
+                self._target / folder,
+                include=lambda path: self._include(folder + path),
+                guard=FetchedBelow(self._fetched, folder),
+                first_prefix=first_outputs_prefix(run, node),
+                subject=run,
+                sink=self._sink,
+            )
+        except IntegrityError as error:
+            self.failures.append(error)
+            return
+        self.kept.extend(folder + path for path in done.spared)
+        self._add(done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
 
+    def _bring_without_list(self, node: int, folder: str, stored: UnlistedOutputs, *, is_unlisted: bool) -> None:
+        """Nothing was saved yet, or the run never began; unless there is evidence of a list that was lost."""
+        found = stored.files()
+        if is_unlisted:
+            self.bring_files(stored, folder=folder)
+        elif found or self._must_have_list(node):
+            key = outputs_index_key(self._record.run, node)
+            self.failures.append(_without_list(self._record.run, f"{key} is missing in the store", stored))
 
-def _fetch_outputs(
-    store: Store,
-    run: str,
-    node: int,
-    target: Path,
-    include: Callable[[str], bool],
-    fetched: FetchedFiles,
-    kept: list[str],
-    sink: EventSink,
-) -> Counts:
-    prefix, index_key = outputs_prefix(run, node), outputs_index_key(run, node)
-    if store.info(index_key) is None:
-        return (0, 0, 0, 0)  # nothing was saved yet, or the run never began
-    # As in the store: those of the first node, and beside them a folder for each other one.
-    folder = prefix.removeprefix(outputs_prefix(run))
-    done = restore_tree(
-        store,
-        prefix,
-        index_key,
-        target / folder,
-        include=lambda path: include(folder + path),
-        spare=lambda path: fetched.is_users(folder + path),
-        subject=run,
-        sink=sink,
-    )
-    fetched.remember(folder + path for path in done.restored)
-    kept.extend(folder + path for path in done.spared)
-    return (done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
+    def _must_have_list(self, node: int) -> bool:
+        """The runtime writes one before it starts the script, and a run that is not ours has none."""
+        record, store = self._record, self._store
+        if record.status == RunState.COMPLETED.value:
+            return store.info(record_key(record.run)) is not None
+        has_started = record.is_final and store.info(attempt_key(record.run, node)) is not None
+        return has_started and read_failure(store, record.run) is None
 
+    def bring_files(
+        self, run_files: RunFiles, *, folder: str = "", is_wanted: Callable[[str], bool] = lambda path: True
+    ) -> None:
+        """What has no list has no content ids: size and time say what is here already."""
+        files = [file for file in run_files.files() if self._include(folder + file.path) and is_wanted(file.path)]
+        missing = [file for file in files if not _is_here(self._target / folder / file.path, file)]
+        missing = [file for file in missing if self._make_way(folder + file.path)]
 
-def _fetch_files(
-    run_files: RunFiles, target: Path, include: Callable[[str], bool], fetched: FetchedFiles, kept: list[str]
-) -> Counts:
-    """What the workspace keeps itself has no content ids: size and time tell what is here already."""
-    files = [file for file in run_files.files() if include(file.path)]
-    different = [file for file in files if not _is_here(target / file.path, file)]
-    spared = {file.path for file in different if fetched.is_users(file.path)}
-    missing = [file for file in different if file.path not in spared]
+        def bring(file: RunFile) -> None:
+            self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
 
-    def bring(file: RunFile) -> None:
-        path = target / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_beside(path)
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            for _ in pool.map(bring, missing):
+                pass
+        self._fetched.settle({})
+        self._taken.update((folder + file.path).partition("/")[0] for file in files)
+        sizes = [sum(file.size_bytes for file in some) for some in (files, missing)]
+        self._add(len(files), sizes[0], len(missing), sizes[1])
+
+    def bring_logs(self, workspace: Workspace) -> None:
+        """Beside the outputs, whatever they are called."""
+        folder = free_name("logs", self._taken)
+        if folder != "logs":
+            self._sink(Note(f"the run has outputs called logs, so its logs go to {folder}/"))
+        for name in workspace.log_names(self._record.run):
+            path = f"{folder}/{Path(name).name}"
+            is_new = False
+            if self._make_way(path):
+                is_new = self._put(path, partial(_copy_log, workspace, self._record.run, name))
+            with contextlib.suppress(FileNotFoundError):
+                size = (self._target / path).stat().st_size
+                self._add(1, size, int(is_new), size if is_new else 0)
+        self._fetched.settle({})
+
+    def sweep(self) -> None:
+        """Temporary files of fetches that were killed."""
+        folders = {(self._target / path).parent for path in self._fetched.paths} | {self._target}
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+                    path.unlink(missing_ok=True)
+
+    def _make_way(self, path: str) -> bool:
+        """Whether a file may be written there; nothing of another kind stands there any more."""
+        found = in_the_way(self._target, path)
+        if not all(self._fetched.may_replace(one) for one in found.files):
+            self.kept.append(found.top)
+            return False
+        if found.must_go:
+            clear(self._target, found.top)
+        return True
+
+    def _put(self, path: str, write: Callable[[Path], object]) -> bool:
+        """Make the file appear whole, its content recorded before; False where it is the same already."""
+        full = self._target / path
+        full.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(full)
         try:
             temporary.touch()
-            run_files.download(file, temporary)
-            temporary.replace(path)
+            write(temporary)
+            content = file_content_id(temporary)
+            is_new = not (full.is_file() and file_content_id(full) == content)
+            self._fetched.announce({path: [content]})
+            temporary.replace(full)
         finally:
             temporary.unlink(missing_ok=True)
+        return is_new
 
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        for _ in pool.map(bring, missing):
-            pass
-    fetched.remember(file.path for file in files if file.path not in spared)
-    kept.extend(sorted(spared))
-    sizes = [sum(file.size_bytes for file in some) for some in (files, missing)]
-    return (len(files), sizes[0], len(missing), sizes[1])
+    def _add(self, files: int, size: int, new_files: int, new_bytes: int) -> None:
+        self.files += files
+        self.size += size
+        self.new_files += new_files
+        self.new_bytes += new_bytes
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A name of the product's beside those of the user's outputs: `logs`, else `amlctl-logs`, `amlctl-logs-2` …"""
+    candidate, number = name, 1
+    while candidate in taken:
+        candidate = f"amlctl-{name}" if number == 1 else f"amlctl-{name}-{number}"
+        number += 1
+    return candidate
+
+
+def _without_list(run: str, why: str, stored: UnlistedOutputs) -> IntegrityError:
+    files = stored.files()
+    if not files:
+        return IntegrityError(
+            f"the list of outputs of run {run} is lost: {why}, and the store has none of its outputs",
+            hint=f"amlctl logs {run}",
+        )
+    names = [file.path for file in files]
+    more = [f"and {len(names) - _DETAILS} more"] if len(names) > _DETAILS else []
+    return IntegrityError(
+        f"the list of outputs of run {run} is lost: {why}; the store still has {count(len(names), 'file')}",
+        hint=f"amlctl fetch --unlisted {run}",
+        details=[*names[:_DETAILS], *more],
+    )
+
+
+def _one_failure(failures: Sequence[AmlctlError]) -> AmlctlError:
+    first = failures[0]
+    if len(failures) > 1:
+        first.details = (*first.details, *(failure.message for failure in failures[1:]))
+    return first
 
 
 def _is_here(path: Path, file: RunFile) -> bool:
@@ -227,27 +360,7 @@ def _is_here(path: Path, file: RunFile) -> bool:
     return stat.st_size == file.size_bytes and int(stat.st_mtime) == int(file.modified_at)
 
 
-def _add(first: Counts, second: Counts) -> Counts:
-    return (first[0] + second[0], first[1] + second[1], first[2] + second[2], first[3] + second[3])
-
-
-def _fetch_logs(workspace: Workspace, run: str, folder: Path) -> Counts:
-    counts = (0, 0, 0, 0)
-    for name in workspace.log_names(run):
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / Path(name).name
-        temporary = temporary_beside(path)
-        try:
-            size = _copy_log(workspace, run, name, temporary)
-            is_same = path.is_file() and filecmp.cmp(path, temporary, shallow=False)
-            if not is_same:
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        counts = _add(counts, (1, size, 0 if is_same else 1, 0 if is_same else size))
-    return counts
-
-
-def _copy_log(workspace: Workspace, run: str, name: str, target: Path) -> int:
+def _copy_log(workspace: Workspace, run: str, name: str, target: Path) -> None:
     with target.open("wb") as file:
-        return sum(file.write(part) for part in collapsed_log(workspace, run, name))
+        for part in collapsed_log(workspace, run, name):
+            file.write(part)

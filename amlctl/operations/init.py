@@ -10,6 +10,7 @@ from typing import Any
 
 from amlctl.errors import RightsError, UsageError
 from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.project import SETTINGS_FILE
 
 _FOLDERS = ("pipeline", "data_blobs/raw", "data_blobs/working", "outputs", "compute")
 _TEMPLATES = {
@@ -37,6 +38,7 @@ class InitResult:
 def init(folder: Path) -> InitResult:
     """Raises UsageError (a file stands where a folder is needed, or a folder where a file is), RightsError, and
     ServiceUnavailable (disk full)."""
+    _check_not_nested(folder)
     result = InitResult([], [])
     templates = files("amlctl.operations") / "templates"
     path = folder
@@ -61,6 +63,19 @@ def init(folder: Path) -> InitResult:
         told = disk_error(error, str(path), rights_hint=hint)
         raise told or RightsError(f"cannot make {path}: {error.strerror}", hint=hint) from error
     return result
+
+
+def _check_not_nested(folder: Path) -> None:
+    """Raises UsageError: commands typed below would find the inner project, and those above the outer one."""
+    full = Path(os.path.abspath(folder))
+    if (full / SETTINGS_FILE).exists():
+        return
+    outer = next((above for above in full.parents if (above / SETTINGS_FILE).is_file()), None)
+    if outer is not None:
+        raise UsageError(
+            f"{full} lies inside the project {outer}",
+            hint=f"amlctl already works here; to make another project, choose a folder outside of {outer}",
+        )
 
 
 def _write_new(path: Path, content: bytes) -> bool:

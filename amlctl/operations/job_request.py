@@ -18,13 +18,11 @@ from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import CommandJob, JobCommand, JobInput
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.project import Project
 from amlctl.operations.submit_request import SubmitRequest
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import read_head
 
-_IGNORE_FILES = (".amlctlignore", ".amlignore", ".gitignore")
 _OWN_INPUTS = ("store",)
 """Of each job that amlctl makes."""
 _STORE_FOLDERS = re.compile(r"(?:.*/)?(?:mirror|data_blobs)/")
@@ -114,28 +112,22 @@ def told_at(place: str) -> Iterator[None]:
         raise type(error)(f"{place}: {error.message}", hint=error.hint, details=error.details) from error
 
 
-def code_rules_of(project: Project, code_dir: Path) -> RulesBelow:
-    """What stays out of a job's code: what its ignore files name, and what a project keeps beside its code."""
-    root = project.root if code_dir.is_relative_to(project.root) else code_dir
-    apart = [code_dir / "outputs", project.data_blobs_dir, project.outputs_dir, project.state_dir]
-    patterns = [
-        "/" + re.sub(r"([*?\[\\])", r"\\\1", folder.relative_to(root).as_posix()) + "/"
-        for folder in apart
-        if folder.is_relative_to(code_dir)
-    ]
-    return RulesBelow(root, _IGNORE_FILES, code_dir, [".git/", *patterns])
-
-
 def hide_command(command: JobCommand, hider: Hider) -> JobCommand:
     """The command for the record; its secrets stand beside it."""
     parts = re.split(r"(\s+)", command.text)
     words = iter(hider.arguments(parts[::2]))
     text = "".join(next(words) if at % 2 == 0 else part for at, part in enumerate(parts))
     inputs = {
-        name: {kind: hider.setting(name, value, "") if kind == "value" else value for kind, value in one.items()}
+        name: {kind: _hide(hider, name, kind, value) for kind, value in one.items()}
         for name, one in command.inputs.items()
     }
     return JobCommand(text, inputs, command.outputs, command.output_places)
+
+
+def _hide(hider: Hider, name: str, kind: str, value: str) -> str:
+    if kind == "asset":
+        return hider.address(name, value)
+    return str(hider.setting(name, value, "")) if kind == "value" else value
 
 
 def _find(request: SubmitRequest, project: Project) -> Path:
@@ -184,7 +176,7 @@ def _environment(
     spec = parse_environment(job.environment, source)
     if is_local:
         sink(Note(f"the image {spec.image} is not used on this machine; the conda file is"))
-    return replace(spec, source=source), job.environment
+    return replace(spec, source=source, places={}), job.environment  # the text is not that of a file any more
 
 
 def _is_known_form(name: str) -> bool:

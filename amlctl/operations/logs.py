@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
 from amlctl.core.events import EventSink, LogText, RunStateChanged, Warned
-from amlctl.core.log_text import CarriageReturnCollapser, tail_lines
+from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import NotFound, RunFailed, ServiceUnavailable
@@ -20,6 +21,8 @@ PAUSE_S = 5.0
 """Between two looks at a run of which nothing can be heard."""
 PATIENCE_S = 1800.0
 """So long nothing has to be heard until its follower gives up: a laptop that slept, a network that changed."""
+
+_PART_BYTES = 1 << 20
 
 
 class InterruptChoice(Enum):
@@ -136,32 +139,63 @@ def run_failure(record: RunRecord, *, hint: str) -> RunFailed | None:
     return RunFailed(f"run {record.run} is {record.status}" + (f": {reason}" if reason else ""), hint=hint)
 
 
-def read_log_text(workspace: Workspace, run: str, *, tail: int | None = None, name: str | None = None) -> str:
-    """The log as it stands, progress bars collapsed: all of it, or its last `tail` lines.
+def log_pieces(workspace: Workspace, run: str, *, tail: int | None = None, name: str | None = None) -> Iterator[str]:
+    """The log as it stands, progress bars collapsed: all of it, or its last `tail` lines. Never held as a whole.
 
-    Raises NotFound (run, or log of that name).
+    Raises NotFound (run, or log of that name), before the first piece.
     """
     names = workspace.log_names(run)
     if name is not None and name not in names:
         raise NotFound(f"run {run} has no log {name!r}", hint=f"it has: {', '.join(names) or 'none yet'}")
-    data = b"".join(collapsed_log(workspace, run, name))
-    return (data if tail is None else tail_lines(data, tail)).decode("utf-8", "replace")
+    cursor = 0 if tail is None else tail_cursor(workspace, run, tail, name=name)
+    return _decoded(collapsed_log(workspace, run, name, cursor=cursor))
 
 
 def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None = None) -> int:
     """Where to begin to follow so that the last `tail` lines of what is there come first: a byte offset."""
-    data = bytearray()
+    end = workspace.log_end(run, name=name)
+    if end is None:
+        return _tail_of_what_comes(workspace, run, tail, name)
+    finder = TailFinder(tail, end)
+    while finder.start is None:
+        start = max(0, end - _PART_BYTES)
+        data = _bytes_between(workspace, run, name, start, end)
+        finder.feed(data, start)
+        end = start
+    return finder.start
+
+
+def _tail_of_what_comes(workspace: Workspace, run: str, tail: int, name: str | None) -> int:
+    """The same, from the beginning on: only where the last lines begin is kept."""
+    starts: deque[int] = deque([0], maxlen=tail + 1)
+    cursor = 0
     while True:
-        chunk = workspace.read_log(run, len(data), name=name)
-        data += chunk.data
+        chunk = workspace.read_log(run, cursor, name=name)
+        at = chunk.data.find(b"\n")
+        while at >= 0:
+            starts.append(cursor + at + 1)
+            at = chunk.data.find(b"\n", at + 1)
+        cursor = chunk.cursor
         if chunk.is_final or not chunk.data:
-            return len(data) - len(tail_lines(bytes(data), tail))
+            break
+    if starts[-1] == cursor:
+        starts.pop()  # a line feed at the very end begins no line
+    return starts[-min(tail, len(starts))] if tail > 0 and starts else cursor
 
 
-def collapsed_log(workspace: Workspace, run: str, name: str | None = None) -> Iterator[bytes]:
+def _bytes_between(workspace: Workspace, run: str, name: str | None, start: int, end: int) -> bytes:
+    data = b""
+    while len(data) < end - start:
+        part = workspace.read_log(run, start + len(data), name=name).data
+        if not part:
+            break
+        data += part
+    return data[: end - start]
+
+
+def collapsed_log(workspace: Workspace, run: str, name: str | None = None, *, cursor: int = 0) -> Iterator[bytes]:
     """The log as it stands, piece by piece, as a terminal would show it in the end. Raises NotFound."""
     collapser = CarriageReturnCollapser()
-    cursor = 0
     while True:
         chunk = workspace.read_log(run, cursor, name=name)
         yield collapser.feed(chunk.data)
@@ -169,3 +203,10 @@ def collapsed_log(workspace: Workspace, run: str, name: str | None = None) -> It
         if chunk.is_final or not chunk.data:
             break
     yield collapser.flush()
+
+
+def _decoded(parts: Iterable[bytes]) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for part in parts:
+        yield decoder.decode(part)
+    yield decoder.decode(b"", final=True)

@@ -50,7 +50,8 @@ def pull(
     """
     started = time.monotonic()
     requests = store.traffic.requests
-    with local_state(project, f"amlctl sync --pull {dataset}", sink) as state, ended_by_interrupt(store):
+    purpose = f"amlctl sync --pull {dataset}"
+    with local_state(project, purpose, sink, is_reading=is_dry_run) as state, ended_by_interrupt(store):
         looked = look_at(project, store, dataset, options.ignore, state, sink)
         if looked.head is None:
             raise NotFound(f"the store {store.url} has no dataset {dataset}", hint="amlctl store stats lists them")

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from amlctl.core.events import EventSink, Note
+from amlctl.core.content_id import content_id
+from amlctl.core.dataset_names import folders_of
+from amlctl.core.document import gunzip
+from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.manifest import FileEntry, Manifest
 from amlctl.core.wording import count
+from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.verify import damaged_contents, damaged_packs, report_damage
 from amlctl.stores.contract import Store
+from amlctl.transfer.heads import list_manifests
 from amlctl.transfer.manifests import read_manifest
 
 
@@ -27,6 +32,27 @@ def to_send_again(store: Store, head: Manifest, here: Collection[str], sink: Eve
     if bad:
         sink(Note(f"{head.dataset}: sending {count(len(bad), 'damaged or missing content')} again"))
     return bad
+
+
+def drop_lost_lists(store: Store, dataset: str, sink: EventSink) -> None:
+    """Once HEAD is good: remove manifests and shards that cannot be read: nothing repairs them, and gc stops there."""
+    for entry in list_manifests(store, dataset):
+        try:
+            read_manifest(store, entry.key)
+        except (IntegrityError, NotFound) as error:
+            sink(Warned(f"{dataset}: an older list of files was lost, and is removed: {error.message}"))
+            store.delete(entry.key)
+    for folder in folders_of(dataset):
+        for entry in [*store.list(f"{folder}/shards/")]:
+            if not _is_whole_shard(store.get(entry.key), entry.key):
+                store.delete(entry.key)
+
+
+def _is_whole_shard(data: bytes, key: str) -> bool:
+    try:
+        return key.endswith(f"/{content_id(gunzip(data))}.gz")
+    except ValueError:
+        return False
 
 
 def read_back(

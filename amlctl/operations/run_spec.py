@@ -7,24 +7,23 @@ Nothing is sent and nothing is written here.
 from __future__ import annotations
 
 import difflib
-import json
 import os
+import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from amlctl.config.job_file import is_job_file
-from amlctl.config.script_config import read_config, record_content
+from amlctl.config.script_config import RecordedConfig, read_config, record_config, recorded_bytes
 from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
-from amlctl.core.hidden_values import VARIABLE_PREFIX, Hider, hidden_in
+from amlctl.core.hidden_values import Hider
 from amlctl.core.job import JobCommand
 from amlctl.core.run import RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
-from amlctl.core.secret_names import looks_secret
 from amlctl.core.settings import Settings
 from amlctl.core.wording import typed_dataset
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
@@ -37,6 +36,14 @@ from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment
 from amlctl.operations.job_request import hide_command, read_job_request, told_at
 from amlctl.operations.submit_request import SubmitRequest
+from amlctl.operations.submit_secrets import (
+    lacking_variables,
+    still_hidden,
+    value_of,
+    wanted_variables,
+    with_named_variables,
+)
+from amlctl.operations.typed_options import check_typed
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key
 from amlctl.transfer.heads import read_head
@@ -64,6 +71,7 @@ class RunSpec:
     name: str
     config: str | None
     config_content: Any
+    config_file: dict[str, str] | None
     arguments: tuple[str, ...]
     to_sync: tuple[str, ...]
     pinned: Mapping[str, Pinned]
@@ -114,6 +122,7 @@ def resolve(
 
     Raises UsageError, SettingsError, NotFound.
     """
+    check_typed(request, sink)
     ignore = code_rules(project)
     is_local = settings.workspace(workspace_name).compute == "local"
     plan = None
@@ -141,13 +150,24 @@ def resolve(
         path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=ignore)
         script = path.relative_to(project.root).as_posix()
         needs = read_script_block(_read_script(path, script), script)
-    variables, secrets = _variables(request, earlier)
-    hider = Hider(secrets)
-    config, content = _config(request, project, path, earlier, ignore, hider)
-    arguments = hider.arguments(request.arguments) if request.arguments else earlier.arguments if earlier else []
-    job = hide_command(plan.command, hider) if plan else earlier.job if is_repeat and earlier else None
-    recorded = [content, arguments, *([job.text, job.inputs] if job else [])]
-    secrets = {**secrets, **_still_hidden(request, earlier, recorded, hider), **hider.variables}
+    words = list(request.arguments) or (earlier.arguments if earlier else [])
+    plain_job = plan.command if plan else earlier.job if is_repeat and earlier else None
+    request = with_named_variables(request, words, plain_job, earlier)
+    hider = Hider({}, request.secrets)
+    variables, secrets = _variables(request, earlier, hider)
+    hider = Hider(secrets, request.secrets)
+    config, recorded_config = _config(request, project, path, earlier, ignore, hider)
+    content = recorded_config.content
+    arguments = hider.arguments(words)
+    job = hide_command(plain_job, hider) if plain_job else None
+    own = plan.environment if plan else None
+    earlier_text = earlier.environment_content if earlier and not (own or request.env_from_current) else None
+    recorded = [content, arguments, earlier_text, *([job.text, job.inputs] if job else [])]
+    given = still_hidden(request, earlier, recorded, hider, project)
+    spec, environment_content = own or _environment(request, project, earlier, given, sink)
+    if environment_content is not None:
+        environment_content = hider.environment(environment_content)
+    secrets = {**secrets, **given, **hider.variables}
     variables = {**variables, **dict.fromkeys(secrets)}
     produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
     for dataset in produces:
@@ -158,8 +178,6 @@ def resolve(
         pinned = _pinned_of(earlier, store, origin)
     else:
         to_sync, pinned = _datasets(request, project, store, needs, produces, dataset_places, sink)
-    own = plan.environment if plan else None
-    spec, environment_content = own or _environment(request, project, earlier, sink)
     compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
     if compute is None and not is_local:
         compute = needs.compute
@@ -168,7 +186,7 @@ def resolve(
     )
     compute = compute or default_target(project, settings, workspace_name)
     with told_at(places.get("compute", "")):
-        check_target(project, settings, workspace_name, compute)
+        check_target(project, settings, workspace_name, compute, sink)
     node = plan.node if plan else earlier.node if is_repeat and earlier else {}
     if not is_local and compute != SERVERLESS:
         _check_serverless_only(node, compute, places)
@@ -177,12 +195,17 @@ def resolve(
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
     if request.timeout_s is not None and not request.timeout_s > 0:
         raise UsageError("--timeout must be more than nothing", hint="for example 90s, 15m or 2h")
+    tags = hider.tags({**(earlier.tags if earlier else {}), **request.tags})
+    for name, value in request.tags.items():
+        if tags[name] != value:
+            sink(Note(f"the value of tag {name} looks like a secret and is not recorded"))
     distribution = choose_distribution(request.distribution, request.processes, request.instances, earlier)
     return RunSpec(
         script=script,
         name=request.name or (earlier.name if earlier else "") or Path(script).stem,
         config=config,
         config_content=content,
+        config_file=recorded_config.file,
         arguments=tuple(arguments),
         to_sync=to_sync,
         pinned=pinned,
@@ -198,7 +221,7 @@ def resolve(
         experiment=request.experiment or (earlier.experiment if earlier else settings.experiment),
         distribution=distribution,
         timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
-        tags={**(earlier.tags if earlier else {}), **request.tags},
+        tags=tags,
         from_run=earlier.run if earlier else None,
         job=job,
         code_dir=plan.code_dir if plan else None,
@@ -221,9 +244,12 @@ def _check_serverless_only(node: Mapping[str, Mapping[str, Any]], compute: str, 
 
 def _read_script(path: Path, shown: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with tokenize.open(path) as file:  # by its own coding line, if it has one
+            return file.read()
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})") from error
+        raise SettingsError(f"{shown} is not UTF-8 text (byte {error.start})") from error
+    except SyntaxError as error:
+        raise SettingsError(f"{shown} is not UTF-8 text: {error.msg}") from error
     except OSError as error:
         raise RightsError(f"cannot read {shown}: {error.strerror}") from error
 
@@ -235,7 +261,7 @@ def _config(
     earlier: RunRecord | None,
     ignore: IgnoreRules,
     hider: Hider,
-) -> tuple[str | None, Any]:
+) -> tuple[str | None, RecordedConfig]:
     """The config's path as shown, and what the record keeps of it."""
     if request.config is not None:
         path = find_config(
@@ -243,15 +269,15 @@ def _config(
         )
         is_inside = path.is_relative_to(project.root)
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
-        content = record_content(read_config(path, shown), shown, request.overrides, hider.setting)
-        return (shown if is_inside else path.name), content
+        recorded = record_config(read_config(path, shown), shown, request.overrides, hider.setting)
+        return (shown if is_inside else path.name), recorded
     if earlier is not None and earlier.config is not None:
-        kept = earlier.config_content
-        text = kept if isinstance(kept, str) else json.dumps(kept)
-        return earlier.config, record_content(text, earlier.config, request.overrides, hider.setting)
+        if not request.overrides:
+            return earlier.config, RecordedConfig(earlier.config_content, earlier.config_file)
+        return earlier.config, record_config(recorded_bytes(earlier), earlier.config, request.overrides, hider.setting)
     if request.overrides:
         raise UsageError("--set changes a config, and there is none", hint="name it with --config FILE")
-    return None, None
+    return None, RecordedConfig(None, None)
 
 
 def _names(
@@ -337,51 +363,29 @@ def _is_in_one(key: str, *stores: Store) -> bool:
 
 
 def _environment(
-    request: SubmitRequest, project: Project, earlier: RunRecord | None, sink: EventSink
+    request: SubmitRequest, project: Project, earlier: RunRecord | None, secrets: Mapping[str, str], sink: EventSink
 ) -> tuple[EnvironmentSpec, str | None]:
     if request.env_from_current or earlier is None:
         return project_environment(project, is_current=request.env_from_current, sink=sink)
-    return recorded_environment(earlier)
+    return recorded_environment(earlier, secrets)
 
 
-def _variables(request: SubmitRequest, earlier: RunRecord | None) -> tuple[dict[str, str | None], dict[str, str]]:
+def _variables(
+    request: SubmitRequest, earlier: RunRecord | None, hider: Hider
+) -> tuple[dict[str, str | None], dict[str, str]]:
     """Those for the record (None: secret), and the secret ones with their values."""
     recorded: dict[str, str | None] = {}
     secrets: dict[str, str] = {}
-    kept = {name: value for name, value in _earlier_variables(earlier).items() if not name.startswith(VARIABLE_PREFIX)}
-    wanted: dict[str, str | None] = {**kept, **request.variables}
-    for name, typed in wanted.items():
+    lacking = lacking_variables(request, earlier)  # `still_hidden` reports them, with all other hidden values
+    for name, typed in wanted_variables(request, earlier).items():
+        if name in lacking:
+            continue
         if not name or "=" in name or "\0" in name:
-            raise UsageError(f"{name!r} is no name of a variable", hint="--env NAME=VALUE")
-        value = _value(request, name, typed)
-        if typed is None or looks_secret(name, value):
+            raise UsageError(f"{name!r} is not a valid variable name", hint="--env NAME=VALUE")
+        value = value_of(request, name, typed)
+        if typed is None or hider.is_secret(name, value):
             recorded[name] = None
             secrets[name] = value
         else:
             recorded[name] = value
     return recorded, secrets
-
-
-def _earlier_variables(earlier: RunRecord | None) -> Mapping[str, str | None]:
-    return earlier.variables if earlier else {}
-
-
-def _value(request: SubmitRequest, name: str, typed: str | None) -> str:
-    value = request.caller_variables.get(name) if typed is None else typed
-    if value is None:
-        raise UsageError(
-            f"the variable {name} has no value here",
-            hint=f"give it with --env {name}=…, or set it in your shell",
-        )
-    return value
-
-
-def _still_hidden(
-    request: SubmitRequest, earlier: RunRecord | None, recorded: Sequence[Any], hider: Hider
-) -> dict[str, str]:
-    """Secrets in the arguments and the config of the run that is repeated; their values have to be given again."""
-    hidden = {name for name, value in _earlier_variables(earlier).items() if value is None}
-    wanted = {name for value in recorded for name in hidden_in(value)} & hidden
-    return {
-        name: _value(request, name, request.variables.get(name)) for name in sorted(wanted - hider.variables.keys())
-    }

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from amlctl.config.script_config import parse_config
 from amlctl.core.events import EventSink, Warned
-from amlctl.core.run import RunRecord, find_run
-from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, UsageError
+from amlctl.core.run import RunRecord, find_run, newest_first
+from amlctl.core.run_schema import is_shallow
+from amlctl.errors import (
+    AmlctlError,
+    Conflict,
+    IntegrityError,
+    LoginError,
+    NotFound,
+    RightsError,
+    ServiceUnavailable,
+    UsageError,
+)
 from amlctl.localfs.project import Project
-from amlctl.localfs.run_records import load_all, newest_first
+from amlctl.localfs.run_order import read_order
+from amlctl.localfs.run_records import load_all
 from amlctl.runtime.run_keys import outputs_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
+
+_MAX_METRICS_BYTES = 16 << 20
+"""Of `metrics.json`, which the script writes; a longer one is not shown."""
+_MAX_VALUES = 100_000
+"""Of a config that is shown."""
 
 
 def resolve_run(workspace: Workspace, reference: str) -> str:
@@ -26,6 +42,8 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
             return workspace.read(reference).run  # one record, where listing reads them all
         except NotFound:
             pass
+        except IntegrityError:
+            return reference  # it exists; the command that uses it says what is wrong with it
     return find_run(reference, [record.run for record in workspace.list_runs()])
 
 
@@ -43,7 +61,10 @@ def list_runs(
         found = open_workspace(in_use).list_runs()
     except (LoginError, RightsError, ServiceUnavailable) as error:
         unreachable[in_use] = error
-    seen = load_all(project.state_dir, but={record.run for record in found})
+    damaged: list[str] = []
+    seen = load_all(project.state_dir, but={record.run for record in found}, on_damaged=damaged.append)
+    for run in damaged:
+        _tell_left_out(run, in_use, open_workspace, sink)
     if unreachable and not seen:
         raise unreachable[in_use]
     for record in seen:
@@ -59,7 +80,17 @@ def list_runs(
         found.append(record)
     for workspace, reason in unreachable.items():
         sink(Warned(f"workspace {workspace}: {reason.message}; its runs are shown as they were"))
-    return newest_first(found)
+    return newest_first(found, read_order(project.state_dir))
+
+
+def _tell_left_out(run: str, in_use: str, open_workspace: Callable[[str], Workspace], sink: EventSink) -> None:
+    """Of a run whose record here is damaged; the workspace in use has named those of its own."""
+    try:
+        open_workspace(in_use).read(run)
+    except IntegrityError:
+        return
+    except AmlctlError:
+        sink(Warned(f"the record of run {run} is damaged, and workspace {in_use} does not have it; it is left out"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +116,7 @@ def show(workspace: Workspace, store: Callable[[], Store], run: str, sink: Event
             metrics = _metrics(store(), run)
         except AmlctlError as error:
             sink(Warned(f"the run's metrics are not shown: {error.message}"))
-    return RunView(record, _flat("", _config_document(record)), _flat("", metrics))
+    return RunView(record, _flat("", _config_values(record)), _flat("", metrics))
 
 
 @dataclass(frozen=True)
@@ -115,9 +146,10 @@ def delete(runs: Mapping[str, Workspace]) -> None:
     Raises Conflict (one goes on: then none is deleted), NotFound.
     """
     for run, workspace in runs.items():
-        record = workspace.read(run)
-        if not record.is_final:
-            raise Conflict(f"run {run} is {record.status}", hint=f"amlctl runs cancel {run}")
+        with suppress(IntegrityError):  # a damaged record can go; the workspace makes sure that the run has ended
+            record = workspace.read(run)
+            if not record.is_final:
+                raise Conflict(f"run {run} is {record.status}", hint=f"amlctl runs cancel {run}")
     for run, workspace in runs.items():
         workspace.delete(run)
 
@@ -192,7 +224,7 @@ def _inputs(record: RunRecord) -> dict[str, Any]:
     return {
         "script": record.script,
         "config": record.config,
-        **_flat("config.", _config_document(record)),
+        **_flat("config.", _config_values(record)),
         "arguments": " ".join(record.arguments),
         "command": record.command,
         **{f"input {name}": next(iter(one.values()), None) for name, one in record.inputs.items()},
@@ -222,18 +254,22 @@ def _results(store: Store, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _config_document(record: RunRecord) -> Any:
-    if isinstance(record.config_content, str):
-        return parse_config(record.config_content, record.config or "config")
-    return record.config_content
+def _config_values(record: RunRecord) -> Any:
+    if record.config is None:
+        return None
+    from amlctl.config.script_config import config_values  # reads YAML, which a list of runs need not
+
+    return config_values(record)
 
 
 def _metrics(store: Store, run: str) -> Any:
     try:
         # A loss may be NaN, which is Python's JSON only: it is shown as text.
-        return json.loads(store.get(outputs_prefix(run) + "metrics.json"), parse_constant=str)
-    except (NotFound, ValueError):
+        data = store.get(outputs_prefix(run) + "metrics.json", length=_MAX_METRICS_BYTES)
+        metrics = json.loads(data, parse_constant=str)
+    except (NotFound, ValueError, RecursionError):
         return {}
+    return metrics if is_shallow(metrics) else {}
 
 
 def _flat(prefix: str, document: Any) -> dict[str, Any]:

@@ -43,13 +43,13 @@ class DatasetStatus:
 
 def all_datasets(project: Project, store: Store, sink: EventSink) -> list[str]:
     """What `status` shows where nothing is named; see `known_datasets`."""
-    with local_state(project, "amlctl status", sink) as state:
+    with local_state(project, "amlctl status", sink, is_reading=True) as state:
         return known_datasets(project, store, state)
 
 
 def status(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> DatasetStatus:
     """Raises NotFound (neither here nor in the store)."""
-    with local_state(project, "amlctl status", sink) as state:
+    with local_state(project, "amlctl status", sink, is_reading=True) as state:
         return _status(project, store, dataset, options, state, sink)
 
 

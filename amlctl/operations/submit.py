@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
@@ -23,22 +24,25 @@ from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
 from amlctl.core.wording import typed_dataset
-from amlctl.errors import AmlctlError, Unconfirmed
+from amlctl.errors import AmlctlError, RightsError, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
-from amlctl.localfs.ignore_rules import code_rules, ignore_files_above
+from amlctl.localfs.ignore_rules import code_rules, ignore_files_above, job_code_rules
 from amlctl.localfs.project import Project
+from amlctl.localfs.run_order import note_made
 from amlctl.localfs.run_records import load_all
 from amlctl.operations.assets import with_present_assets
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
-from amlctl.operations.job_request import code_rules_of, told_at
+from amlctl.operations.job_request import told_at
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow, run_failure
 from amlctl.operations.repeat import FindRun, copy_from, run_to_repeat
 from amlctl.operations.run_kept import ensure_run_kept
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
+from amlctl.operations.script_check import check_syntax
+from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
 from amlctl.operations.sync import SyncOptions, dry_run, sync
 from amlctl.runtime.run_documents import save_record
@@ -174,7 +178,7 @@ def submit(
     run = prepared.record.run
     if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
         sink(Warned(f"{', '.join(sorted(prepared.secrets))}: whoever can read the workspace's jobs can read it"))
-    _start(prepared, workspace, store, sink, clock)
+    _start(prepared, project, workspace, store, sink, clock)
     if is_detached:
         return result(workspace.read(run))
     try:
@@ -200,11 +204,18 @@ def submit(
 
 
 def _start(
-    prepared: PreparedRun, workspace: Workspace, store: Store, sink: EventSink, clock: Callable[[], datetime]
+    prepared: PreparedRun,
+    project: Project,
+    workspace: Workspace,
+    store: Store,
+    sink: EventSink,
+    clock: Callable[[], datetime],
 ) -> None:
     """Record the run, tell its id, hand it over; a run that was surely not handed over is recorded as Failed."""
     record = prepared.record
     save_record(store, record)
+    with suppress(OSError, RightsError):  # then its time says when it was made
+        note_made(project.ensure_state_dir(), record.run)
     try:
         sink(RunCreated(record.run))
         with ended_by_interrupt(store):
@@ -249,7 +260,7 @@ def plan(
         dataset: dry_run(project, store, dataset, options, sink).to_json() for dataset in spec.to_sync
     }
     datasets.update({dataset: {"snapshot": pinned.snapshot} for dataset, pinned in spec.pinned.items()})
-    code = _collect_code(project, spec, sink) if spec.code is None else None
+    code = _collect_code(project, spec, sink, is_reading=True) if spec.code is None else None
     return SubmitPlan(
         spec,
         datasets,
@@ -302,6 +313,7 @@ def prepare(
         arguments=list(spec.arguments),
         config=spec.config,
         config_content=spec.config_content,
+        config_file=spec.config_file,
         command=None if spec.job is None else spec.job.text,
         inputs={} if spec.job is None else {name: dict(one) for name, one in spec.job.inputs.items()},
         named_outputs={} if spec.job is None else dict(spec.job.outputs),
@@ -332,7 +344,7 @@ def prepare(
             "ignore": list(settings.sync.ignore),
             "ignore_files": ignore_files_above(project, spec.produces),
         },
-        command_line=mask_command_line(request.command_line, spec.secrets.values()),
+        command_line=mask_command_line(request.command_line, [*spec.secrets.values(), *_hidden_tags(request, spec)]),
         user=_user(),
         host=platform.node(),
         from_run=spec.from_run,
@@ -362,7 +374,21 @@ def _resolve(
     if request.from_run is not None:
         earlier, origin = run_to_repeat(request.from_run, workspace, store, find_run)
     spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
-    return with_present_assets(spec, workspace), origin
+    spec = with_present_assets(spec, workspace)
+    _check_code_apart(project, store, spec)
+    with told_at(spec.places.get("environment", "")):
+        workspace.check_environment(spec.environment, sink)
+    if spec.job is None and spec.code is None:
+        check_syntax((project.root / spec.script).read_bytes(), spec.script, workspace.python(spec.environment), sink)
+    return spec, origin
+
+
+def _check_code_apart(project: Project, store: Store, spec: RunSpec) -> None:
+    """Raises UsageError: a store in the folder of the code would be sent with every run."""
+    folder = spec.code_dir or project.pipeline_dir
+    apart = (project.state_dir, project.data_blobs_dir, project.outputs_dir)
+    if spec.code is None and not any(Path(store.url).is_relative_to(one) for one in apart):
+        check_apart(store, folder, f"{folder.name}/")
 
 
 def _send_code(project: Project, workspace: Workspace, store: Store, code: CodeFiles, sink: EventSink) -> str:
@@ -375,10 +401,10 @@ def _send_code(project: Project, workspace: Workspace, store: Store, code: CodeF
         return send_code(store, code, earlier=earlier, sink=sink).id
 
 
-def _collect_code(project: Project, spec: RunSpec, sink: EventSink) -> CodeFiles:
+def _collect_code(project: Project, spec: RunSpec, sink: EventSink, *, is_reading: bool = False) -> CodeFiles:
     if spec.code_dir is not None:
-        return collect_code(spec.code_dir, code_rules_of(project, spec.code_dir), sink=sink)
-    with local_state(project, "amlctl submit", sink) as state:
+        return collect_code(spec.code_dir, job_code_rules(project, spec.code_dir), sink=sink)
+    with local_state(project, "amlctl submit", sink, is_reading=is_reading) as state:
         rules = code_rules(project)
         return collect_code(project.pipeline_dir, rules, cache=state.cache, sink=sink)
 
@@ -394,6 +420,10 @@ def _base_key(store: Store, dataset: str, spec: RunSpec) -> str | None:
         return spec.pinned[dataset].manifest_key
     head = read_head(store, dataset)
     return None if head is None else head.manifest_key
+
+
+def _hidden_tags(request: SubmitRequest, spec: RunSpec) -> list[str]:
+    return [value for name, value in request.tags.items() if spec.tags.get(name) != value]
 
 
 def _user() -> str:

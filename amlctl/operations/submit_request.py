@@ -12,7 +12,8 @@ from pathlib import Path
 class SubmitRequest:
     """What was typed. None and empty mean: not given.
 
-    `variables` are those of `--env`; None as a value takes it from `caller_variables`. `command_line` is kept
+    `variables` are those of `--env`; None as a value takes it from `caller_variables`. `secrets` names variables,
+    options of the script, settings and tags whose values are secrets, whatever they look like. `command_line` is kept
     in the record, with secrets masked. `cwd` is what relative paths are relative to.
     """
 
@@ -26,6 +27,7 @@ class SubmitRequest:
     sync: bool = True
     produces: tuple[str, ...] | None = None
     variables: Mapping[str, str | None] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     from_run: str | None = None
     env_from_current: bool = False

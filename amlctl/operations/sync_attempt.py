@@ -34,7 +34,7 @@ from amlctl.operations.dataset_state import (
 )
 from amlctl.operations.early_packs import EarlyPacks, also_packed
 from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names
-from amlctl.operations.repair import read_back, to_send_again
+from amlctl.operations.repair import drop_lost_lists, read_back, to_send_again
 from amlctl.operations.sync_merge import confirm_changes, merge_with_head
 from amlctl.operations.sync_result import SyncOptions, SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync_retry import ContentsLost, HeadMoved
@@ -143,7 +143,9 @@ class SyncAttempt:
             self._under_way.end()
         self._agree(local, taken, head)
         result = replace(result, not_here=len(taken))
-        if self._options.verify and not self._options.repair:
+        if self._options.repair:
+            drop_lost_lists(self._store, self._dataset, self._sink)
+        elif self._options.verify:
             manifest = head_manifest(self._store, self._dataset, self._looked.head)
             report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
         # What was in the way has gone already; on some disks its key is another spelling of a new one.

@@ -9,7 +9,7 @@ from amlctl.core.content_id import content_id, is_content_id
 from amlctl.core.manifest import repair_command
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.damage import Damage, StoreListing
-from amlctl.operations.verify_datasets import Member, StoredDatasets
+from amlctl.operations.verify_datasets import LOST_SNAPSHOT, Member, StoredDatasets
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import checked, stored_content_id
 
@@ -26,7 +26,8 @@ def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) 
         yield functools.partial(_check_pack, store, key, name, members, datasets.named_by.get(key, ""))
     for key in listing.below("objects/"):
         listing.mark(key)
-        yield functools.partial(_check_whole, store, key, key.rpartition("/")[2], datasets.named_by.get(key, ""))
+        dataset, is_older = datasets.named_by.get(key, ""), key in datasets.older_by
+        yield functools.partial(_check_whole, store, key, key.rpartition("/")[2], dataset, is_older=is_older)
     for key, entry in datasets.plain.items():
         if key in listing.sizes:
             listing.mark(key)
@@ -37,7 +38,7 @@ def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) 
 
 def _check_pack(store: Store, key: str, pack: str, members: Sequence[Member], dataset: str) -> list[Damage]:
     """Read once: its bytes around the members, and each member where the manifests have it."""
-    repair = repair_command(dataset) if dataset else _UNNAMED
+    repair = repair_command(dataset) if dataset else LOST_SNAPSHOT if members else _UNNAMED
     try:
         data = store.get(key)
     except NotFound:
@@ -62,8 +63,8 @@ def _is_right(dataset: str, member: Member, data: bytes) -> bool:
     return len(stored) == place.length
 
 
-def _check_whole(store: Store, key: str, wanted: str, dataset: str) -> list[Damage]:
-    repair = repair_command(dataset) if dataset else _UNNAMED
+def _check_whole(store: Store, key: str, wanted: str, dataset: str, *, is_older: bool = False) -> list[Damage]:
+    repair = repair_command(dataset) if dataset else LOST_SNAPSHOT if is_older else _UNNAMED
     try:
         found = stored_content_id(store, key)
     except NotFound:

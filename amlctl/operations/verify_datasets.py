@@ -28,18 +28,21 @@ from amlctl.operations.verify_runs import manifests_of_runs
 from amlctl.stores.contract import Store
 from amlctl.transfer.manifests import read_header, read_manifest
 
+LOST_SNAPSHOT = "no command does, since only an older snapshot needs it; gc will remove that one in time"
 Member = tuple[FileEntry, Place]
 
 
 @dataclass
 class StoredDatasets:
     """What can be read of them. `heads` has the manifest of each HEAD, by dataset; `members` what each pack holds;
-    `plain` the plain file of each key; `named_by` a dataset that needs the value of a key."""
+    `plain` the plain file of each key; `named_by` a dataset whose HEAD needs the value of a key, `older_by` one that
+    needs it for an older snapshot."""
 
     heads: dict[str, Manifest] = field(default_factory=dict)
     members: dict[str, set[Member]] = field(default_factory=dict)
     plain: dict[str, FileEntry] = field(default_factory=dict)
     named_by: dict[str, str] = field(default_factory=dict)
+    older_by: dict[str, str] = field(default_factory=dict)
     damages: list[Damage] = field(default_factory=list)
 
 
@@ -169,9 +172,13 @@ def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, i
             found.members.setdefault(place.pack, set()).add((entry, place))
         else:
             key = object_key(entry.content_id)
-        found.named_by.setdefault(key, dataset)
+        (found.named_by if is_head else found.older_by).setdefault(key, dataset)
         if key not in listing.sizes:
             missing.setdefault(key, entry.path)
     for key, path in missing.items():
-        what = f"is missing; {dataset} has {path} there"
-        found.damages.append(Damage(key, what, repair_command(dataset), dataset))
+        if is_head:
+            damage = Damage(key, f"is missing; {dataset} has {path} there", repair_command(dataset), dataset)
+        else:
+            what = f"is missing; snapshot {manifest.snapshot[:12]} of {dataset} has {path} there"
+            damage = Damage(key, what, LOST_SNAPSHOT)
+        found.damages.append(damage)

@@ -14,11 +14,11 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.damage import Damage, StoreListing
 from amlctl.operations.named_by_runs import manifests_of_record, published_manifests, read_fields
-from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.runtime.run_keys import first_outputs_prefix, outputs_index_key, outputs_prefix, published_key, record_key
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.contents import stored_content_id
-from amlctl.transfer.tree import TreeFile, read_index, read_pending
+from amlctl.transfer.tree import TreeFile, TreeIndex, read_index, read_tree_index, stored_key
 
 _RANK = re.compile(r"outputs\.rank-([0-9]+)\.json")
 _MOST_NODES = 100_000
@@ -32,7 +32,7 @@ def run_checks(store: Store, listing: StoreListing) -> Iterator[Check]:
         ranks = {int(found[1]) for key in keys if (found := _RANK.fullmatch(key.split("/", 2)[2]))}
         listing.mark(record_key(run), published_key(run))
         listing.mark(*(outputs_index_key(run, rank) for rank in {0, *ranks}))
-        listing.mark(*listing.below(outputs_prefix(run)))
+        listing.mark(*(key for key in keys if key.startswith(outputs_prefix(run)[:-1])))
         yield functools.partial(_check_run, store, listing, run, ranks)
 
 
@@ -109,21 +109,28 @@ def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed
 
 
 def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, status: str) -> list[Damage]:
-    key, prefix, again = outputs_index_key(run, rank), outputs_prefix(run, rank), f"amlctl submit --from {run}"
+    key, again = outputs_index_key(run, rank), f"amlctl submit --from {run}"
     try:
-        files = read_index(store, key)
-        pending = read_pending(store, key)
+        index = read_tree_index(store, key)
     except IntegrityError as error:
         return [Damage(key, error.message, again)]
-    there = [k for k in listing.below(prefix) if rank or not k.startswith(f"{prefix}rank-")]
-    if files is None:
+    if index is None:
+        there = list(listing.below(outputs_prefix(run, rank)))
         is_lost = status == RunState.COMPLETED.value or (there and (is_final(status) or not status))
         what = f"is missing: the list of what run {run} has put out"
         return [Damage(key, what, again)] if is_lost else []
+    return _check_listed_outputs(store, index, run, rank, again)
+
+
+def _check_listed_outputs(store: Store, index: TreeIndex, run: str, rank: int, again: str) -> list[Damage]:
+    prefix = outputs_prefix(run, rank) if index.format > 1 else first_outputs_prefix(run, rank)
     found = []
-    for file in files:
-        name = prefix + file.path
-        wanted = {file.content_id, *(newer.content_id for newer in pending if newer.path == file.path)}
+    for file in index.files:
+        if file.is_folder:
+            continue
+        name = stored_key(prefix, file)
+        wanted = {file.content_id}
+        wanted.update(newer.content_id for newer in index.pending if stored_key(prefix, newer) == name)
         try:
             is_right = stored_content_id(store, name) in wanted
         except NotFound:
@@ -147,7 +154,7 @@ def _check_code(store: Store, listing: StoreListing, code: str) -> list[Damage]:
         return []
     if start != GZIP_HEAD and not start.startswith(b"{"):
         return [Damage(key, "its first bytes are damaged", again)]
-    if not is_content_id(code) or snapshot_id([FileEntry(*file) for file in files]) != code:
+    if not is_content_id(code) or snapshot_id([FileEntry(*file[:4]) for file in files]) != code:
         return [Damage(key, "lists other files than those of its name", again)]
     return [damage for file in files for damage in _check_code_file(store, code, file, again)]
 

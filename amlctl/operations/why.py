@@ -52,7 +52,7 @@ def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink:
     if not path.is_relative_to(project.data_blobs_dir):
         raise NotFound(f"{path} is outside of pipeline/ and data_blobs/", hint="nothing else is synced or sent")
     name = path.relative_to(project.data_blobs_dir).as_posix()
-    with local_state(project, "amlctl why", sink) as state:
+    with local_state(project, "amlctl why", sink, is_reading=True) as state:
         known = known_datasets(project, store, state)
     dataset = max((d for d in known if name == d or name.startswith(f"{d}/")), key=len, default="")
     root = project.dataset_path(dataset) if dataset else project.data_blobs_dir
@@ -89,7 +89,7 @@ def _answer(project: Project, path: Path, is_ignored: bool, rule: Rule | None) -
     shown = path.relative_to(project.root).as_posix()
     if rule is None:
         return Why(shown, is_ignored, None, None, None)
-    return Why(shown, is_ignored, rule.pattern, rule.source, rule.line)
+    return Why(shown, is_ignored, rule.pattern, rule.source, rule.line or None)
 
 
 def _decide(rules: IgnoreRules, root: Path, path: Path) -> tuple[bool, Rule | None]:

@@ -12,15 +12,17 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
+from amlctl.core.secret_names import masked
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.runtime.job import prepare_job
+from amlctl.runtime.log_pump import files_behind_pump
 from amlctl.runtime.node_data import (
     OutputsSaver,
     count_attempt,
@@ -31,11 +33,13 @@ from amlctl.runtime.node_data import (
 )
 from amlctl.runtime.node_processes import OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.node_rank import NodeRank
+from amlctl.runtime.process_tree import become_subreaper
 from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.run_keys import failure_key
 from amlctl.runtime.script import (
     NodeFolders,
     ScriptEnd,
+    end_leftovers,
     find_script,
     script_command,
     script_variables,
@@ -43,7 +47,7 @@ from amlctl.runtime.script import (
     wait_for_script,
 )
 from amlctl.runtime.unkept import start_of_script, unkept_files
-from amlctl.runtime.wakeups import Wakeups
+from amlctl.runtime.wakeups import STOP_SIGNALS, Wakeups
 from amlctl.stores.contract import Store
 
 RUNTIME_FAILED = 1
@@ -87,15 +91,18 @@ class Node:
 
     def _run(self, run: str) -> int:
         # Until the script runs there is nothing to keep, so a stop signal ends the process on the spot.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _leave)
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _leave)
         record = load_record(self.store, run)
         if record is None:
             raise NotFound(f"run {run} has no record in the store", hint="submit it again")
-        with own_process(self.folders.state_dir, self.rank.local) as own:
-            return self._run_process(record, own)
+        with files_behind_pump() as pumps, own_process(self.folders.state_dir, self.rank.local) as own:
+            become_subreaper()
+            return self._run_process(record, own, pumps)
 
-    def _run_process(self, record: RunRecord, own: OwnProcess) -> int:
+    def _run_process(self, record: RunRecord, own: OwnProcess, pumps: Sequence[int]) -> int:
+        """`pumps` are processes that copy the log; they end after the script."""
         run = record.run
         script = None if record.job is not None else find_script(self.folders, record.script)
         attempt = self._attempt(record, own)
@@ -126,6 +133,7 @@ class Node:
             if self.rank.is_first_process:
                 saver.start()
             end = wait_for_script(process, wakeups, self.timing.grace_s)
+            end_leftovers(process, pumps, log)
             own.tell_end(end.exit_code)
             if self.rank.is_first_process:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
@@ -162,7 +170,7 @@ class Node:
             publish_produced(self.save_store, record, self.folders, log)
 
     def _tell(self, run: str, failure: AmlctlError) -> None:
-        document = {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+        document = {"kind": failure.kind, "message": masked(failure.message), "hint": masked(failure.hint)}
         try:
             self.save_store.put(failure_key(run), (json.dumps(document) + "\n").encode(), replace=True)
         except (AmlctlError, OSError) as error:
@@ -172,7 +180,7 @@ class Node:
 def log(line: str) -> None:
     """A line of our own in the run's log; a full disk loses it, and no more than it."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"[amlctl] {line}\n")
+        sys.stderr.write(f"[amlctl] {masked(line)}\n")
         sys.stderr.flush()
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from amlctl.core.events import null_sink
-from amlctl.core.hidden_values import filled, filled_yaml, hidden_in
+from amlctl.core.hidden_values import hidden_in
 from amlctl.core.run import RunRecord
+from amlctl.core.run_config import config_bytes
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import count, typed_dataset
 from amlctl.errors import AmlctlError, Conflict, NotFound
@@ -18,13 +19,20 @@ from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
 from amlctl.runtime.node_rank import NodeRank
 from amlctl.runtime.once import once
-from amlctl.runtime.run_keys import attempt_key, outputs_index_key, outputs_prefix, published_key
+from amlctl.runtime.run_keys import (
+    attempt_key,
+    first_outputs_prefix,
+    outputs_index_key,
+    outputs_prefix,
+    published_key,
+)
 from amlctl.runtime.script import NodeFolders
 from amlctl.stores.contract import Store
 from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.materialise import materialise
 from amlctl.transfer.publish import Published, are_kept, publish
-from amlctl.transfer.tree import TreeSaver, read_index, restore_tree
+from amlctl.transfer.tree import read_index, restore_tree
+from amlctl.transfer.tree_saver import TreeSaver
 
 Log = Callable[[str], None]
 _PUBLISH_TRIES = 4
@@ -52,25 +60,17 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
 
 
 def write_config(record: RunRecord, folders: NodeFolders, secrets: Mapping[str, str]) -> Path | None:
-    """The run's config, merged as it was submitted, under its own name; None for a run without one.
-
-    The record holds a JSON config as a document and a YAML one as its text.
-    """
+    """The run's config as it was submitted, under its own name; None for a run without one. Raises SettingsError."""
     if record.config is None:
         return None
-    content = record.config_content
-    is_text = isinstance(content, str) and not record.config.endswith(".json")
-    if is_text:
-        text = filled_yaml(content, secrets)
-    else:
-        text = json.dumps(filled(content, secrets), indent=2, ensure_ascii=False) + "\n"
+    data = config_bytes(record, secrets)
     path = folders.config_dir / Path(record.config).name
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.touch(mode=0o600 if hidden_in(content) else 0o666)
-        path.write_text(text, encoding="utf-8")
+        path.touch(mode=0o600 if hidden_in(record.config_content) else 0o666)
+        path.write_bytes(data)
 
     once(folders.state_dir, "config", record.run, write)
     return path
@@ -93,12 +93,13 @@ def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders
     """Put back what an earlier attempt saved. Raises IntegrityError, ServiceUnavailable."""
     folders.outputs_dir.mkdir(parents=True, exist_ok=True)
     prefix, index_key = outputs_prefix(run, rank.node), outputs_index_key(run, rank.node)
+    first = first_outputs_prefix(run, rank.node)
     if read_index(store, index_key):
         once(
             folders.state_dir,
             "outputs",
             run,
-            lambda: _ignore(restore_tree(store, prefix, index_key, folders.outputs_dir)),
+            lambda: _ignore(restore_tree(store, prefix, index_key, folders.outputs_dir, first_prefix=first)),
         )
 
 
@@ -109,7 +110,11 @@ class OutputsSaver:
         self, store: Store, run: str, rank: NodeRank, folders: NodeFolders, interval_s: float, log: Log
     ) -> None:
         self._tree = TreeSaver(
-            store, folders.outputs_dir, outputs_prefix(run, rank.node), outputs_index_key(run, rank.node)
+            store,
+            folders.outputs_dir,
+            outputs_prefix(run, rank.node),
+            outputs_index_key(run, rank.node),
+            first_prefix=first_outputs_prefix(run, rank.node),
         )
         self._interval_s = interval_s
         self._log = log
@@ -124,16 +129,16 @@ class OutputsSaver:
         self._thread.start()
 
     def finish(self) -> bool:
-        """End the thread and save what there is now; False where single files could not be kept.
+        """End the thread and save what there is now, unread files included; False where single ones could not be kept.
 
         Raises RightsError, ServiceUnavailable.
         """
         self._is_ending.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.save()
-        for why in self._tree.refused.values():
-            self._log(f"an output could not be kept: {why}")
+        self._tree.save(is_last=True)
+        for line in self._tree.not_kept():
+            self._log(line)
         return not self._tree.refused
 
     def _save_now_and_then(self) -> None:

@@ -1,7 +1,8 @@
 """Where a run's files are in the store: `runs/<run id>/…`.
 
 The node of rank 0 writes the names that everybody reads; the other nodes of a distributed run write beside
-them, under `rank-<N>`, so that no two nodes ever write the same key.
+them, with `.rank-<N>` in the name, so that no two nodes ever write the same key. What the user's script names lies
+below `outputs/` and `outputs.rank-<N>/` alone: nothing that it may be called can meet a name of ours.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def published_key(run: str) -> str:
 
 
 def outputs_prefix(run: str, rank: int = 0) -> str:
+    return f"runs/{run}/outputs{_suffix(rank)}/"
+
+
+def first_outputs_prefix(run: str, rank: int = 0) -> str:
+    """The same for a list of format 1, whose further nodes wrote among the outputs of the first one."""
     return f"runs/{run}/outputs/" + (f"rank-{rank}/" if rank else "")
 
 

@@ -8,20 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import amlctl
 from amlctl.core.run import RunRecord
-from amlctl.core.secret_names import looks_secret
 from amlctl.errors import NotFound
+from amlctl.runtime.process_tree import end_descendants, in_words, reap_adopted
 from amlctl.runtime.wakeups import Wakeups
 
+OUTPUTS_VARIABLE = "AMLCTL_OUTPUTS_DIR"
 _FOREVER_S = 3600.0
-_LOGINS = frozenset({"AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN"})
-"""By which amlctl itself reaches a store: the shell's, and not there on a node of Azure ML."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,12 @@ def find_script(folders: NodeFolders, script: str) -> Path:
 def script_variables(
     record: RunRecord, folders: NodeFolders, script: Optional[Path], attempt: int, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """The script's environment. A variable without a value in the record is a secret and is inherited; what amlctl
-    itself needs to reach the store is not, unless the run was given it.
+    """The script's environment. A variable without a value in the record is a secret and is inherited.
 
     A job's command (`script` is None) is left to find its modules by itself, as on Azure ML.
     """
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
-    variables = {
-        name: value for name, value in inherited.items() if name in record.variables or not _is_login(name, value)
-    }
+    variables = dict(inherited)
     variables.update({name: value for name, value in record.variables.items() if value is not None})
     # The runtime's own copy of the package must not stand in the way of one that the environment has.
     before = [
@@ -92,7 +88,7 @@ def script_variables(
         {
             "AMLCTL_PIPELINE_DIR": str(folders.pipeline_dir),
             "AMLCTL_DATA_BLOBS_DIR": str(folders.data_blobs_dir),
-            "AMLCTL_OUTPUTS_DIR": str(folders.outputs_dir),
+            OUTPUTS_VARIABLE: str(folders.outputs_dir),
             "AMLCTL_RUN_ID": record.run,
             "AMLCTL_ATTEMPT": str(attempt),
             "PYTHONUNBUFFERED": "1",
@@ -100,10 +96,6 @@ def script_variables(
         }
     )
     return variables
-
-
-def _is_login(name: str, value: str) -> bool:
-    return name in _LOGINS or (name == "AMLCTL_STORE" and looks_secret(name, value))
 
 
 def start_script(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -133,10 +125,17 @@ def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s:
             if kill_at is None:
                 kill_at = time.monotonic() + grace_s
             signal_group(process.pid, number)
-    # What the script left running in the background ends with it.
-    signal_group(process.pid, signal.SIGKILL)
+        reap_adopted({process.pid})
     code = process.returncode
     return ScriptEnd(128 - code if code < 0 else code, kill_at is not None)
+
+
+def end_leftovers(script: subprocess.Popen[bytes], keep: Collection[int], log: Callable[[str], None]) -> None:
+    """What the script left running in the background ends with it, also in sessions of its own."""
+    if sys.platform != "linux":
+        signal_group(script.pid, signal.SIGKILL)  # orphans cannot be found there but by their group
+    if ended := end_descendants(keep):
+        log(f"ended {in_words(ended)}")
 
 
 def signal_group(group: int, number: int) -> None:

@@ -15,9 +15,18 @@ from amlctl.runtime.script import NodeFolders
 
 def start_of_script(folders: NodeFolders) -> int:
     """The file system's present time in nanoseconds; files that the script writes have a later one."""
-    marker = folders.state_dir / "started"
+    marker = _marker(folders)
     marker.touch()
     return marker.stat().st_mtime_ns
+
+
+def has_started(folders: NodeFolders) -> bool:
+    """Whether a process of the node was about to start its script."""
+    return os.path.exists(_marker(folders))
+
+
+def _marker(folders: NodeFolders) -> Path:
+    return folders.state_dir / "started"
 
 
 def unkept_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapping[str, int]:

@@ -12,6 +12,8 @@ import signal
 from collections.abc import Iterable
 from types import FrameType
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """Only a handler of our own makes the interpreter write to the pipe."""
@@ -20,8 +22,10 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 class Wakeups:
     """A context manager for the main thread; the handlers from before come back at its end."""
 
-    def __init__(self, stop_signals: Iterable[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
-        self._numbers = (*stop_signals, signal.SIGCHLD)
+    def __init__(self, stop_signals: Iterable[int] = STOP_SIGNALS) -> None:
+        # What the caller ignores, as nohup does with SIGHUP, stays ignored.
+        wanted = [number for number in stop_signals if signal.getsignal(number) is not signal.SIG_IGN]
+        self._numbers = (*wanted, signal.SIGCHLD)
 
     def __enter__(self) -> Wakeups:
         self._reader, self._writer = os.pipe()

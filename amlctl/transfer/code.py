@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import amlctl
+from amlctl.core.code_size import large_code
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
+from amlctl.core.wording import size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.localfs.identify import identify
@@ -39,8 +41,7 @@ RUNTIME_MODULES = (
     "runtime",
 )
 """Files and folders of the package that go to a node."""
-_MANY_FILES = 2_000
-_MANY_BYTES = 50 << 20
+_SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,15 @@ def collect_code(
     scanned = scan(pipeline, ignore)
     for warning in scanned.warnings:
         sink(Warned(f"{PIPELINE}/{warning}"))
+    if ignore.left_out:
+        sink(Note(_keys_told(sorted(ignore.left_out))))
     for entry in identify(scanned, cache, PIPELINE, sink=sink, subject=PIPELINE).entries:
         if not entry.path.endswith("/") and "__pycache__" not in entry.path:
             found.append((entry._replace(path=f"{PIPELINE}/{entry.path}"), pipeline / entry.path))
-    if len(found) > _MANY_FILES or sum(entry.size_bytes for entry, _ in found) > _MANY_BYTES:
-        sink(Warned(f"{PIPELINE}/ has {len(found)} files to ship: is data or an environment among them?"))
+    large = large_code({entry.path: entry.size_bytes for entry, _ in found})
+    if large is not None:
+        lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
+        sink(Warned(f"{PIPELINE}/: {large.message}. To leave it out: {lines}"))
     package = Path(amlctl.__file__).parent
     for module in RUNTIME_MODULES:
         root = package / module
@@ -102,6 +107,12 @@ def collect_code(
     found.sort(key=lambda item: entry_order(item[0]))
     entries = [entry for entry, _ in found]
     return CodeFiles(snapshot_id(entries), entries, [source for _, source in found])
+
+
+def _keys_told(paths: Sequence[str]) -> str:
+    some = ", ".join(paths[:_SHOWN_KEYS]) + (", …" if len(paths) > _SHOWN_KEYS else "")
+    what = "1 file or folder" if len(paths) == 1 else f"{len(paths)} files and folders"
+    return f"code: left out {what} with keys or logins: {some}; to send one, write !PATH into .amlctlignore"
 
 
 def send_code(
@@ -155,7 +166,7 @@ def send_code(
                 raise
         store.put(index_key, index, replace=True)
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
-        sink(Note(f"code: {files}; {sent / 1000:.0f} kB sent, amlctl's runtime included"))
+        sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))
     return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
 
 

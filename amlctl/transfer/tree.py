@@ -1,285 +1,187 @@
-"""Trees of plain files in a store, with an index of their content ids: what a run has put out.
+"""Trees of plain files in a store, with an index of their content ids: what a run has put out, or a code snapshot.
 
 The index is written after its files, so whatever it names is there. Before files of the index are replaced, an
-index names their new contents as `pending`: a reader takes the old bytes as well as the new ones, and never takes
-a run that is saving for a damaged one.
+index names their new contents as `pending`: a reader accepts the old bytes as well as the new ones, and never takes
+a run that is saving for a damaged one. `tree_saver` writes the trees of runs.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import stat
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import ContentHasher, is_content_id
-from amlctl.core.document import Fields, checked_number, parse_maybe_packed
+from amlctl.core.document import Fields, check_of, parse_maybe_packed
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
-from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
-from amlctl.localfs.atomic import TEMPORARY_PREFIX
-from amlctl.localfs.stat_cache import RACY_NS
-from amlctl.stores.contract import FileBody, Store
+from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.localfs.obstacles import clear, in_the_way
+from amlctl.localfs.read_file import file_content_id
+from amlctl.stores.contract import Store
 from amlctl.transfer.partial import downloaded
 
+FORMAT = 2
+"""Format 1 has neither times nor layers nor empty folders; code snapshots still have it."""
 _LOOKS = 5
-"""Times that a file which the run is just writing anew is looked for."""
-
-Stats = tuple[int, int, int]
-"""Size, mtime in nanoseconds, inode."""
+"""How often a file is looked for again while the run replaces it."""
 
 
 class TreeFile(NamedTuple):
-    """Path relative to the tree (POSIX), size in bytes, executable bit, content id."""
+    """Path relative to the tree (POSIX), size in bytes, executable bit, content id; mtime in nanoseconds (0: unknown).
+
+    A path that ends with `/` is an empty folder, which has no bytes in the store. For `layer` see `stored_key`.
+    """
 
     path: str
     size_bytes: int
     is_executable: bool
     content_id: str
+    mtime_ns: int = 0
+    layer: int = 0
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path.endswith("/")
+
+    def has_bytes_of(self, other: TreeFile) -> bool:
+        return self[:4] == other[:4]
+
+
+@dataclass(frozen=True)
+class TreeIndex:
+    """`pending`: what is about to take the place of some of the files."""
+
+    files: Sequence[TreeFile] = ()
+    pending: Sequence[TreeFile] = ()
+    format: int = FORMAT
+
+
+def stored_key(prefix: str, file: TreeFile) -> str:
+    """Where the bytes are: `<prefix>path`, in layer N `<prefix without its slash>.N/path`.
+
+    A folder store cannot hold `a` and `a/b` together. Where one replaces the other, the new one goes to a layer of its
+    own, so that the old one is there until the index names the new one.
+    """
+    return (prefix if file.layer == 0 else f"{prefix[:-1]}.{file.layer}/") + file.path
+
+
+class Guard(Protocol):
+    """Decides what a restore may replace below its target. Thread-safe; paths are relative to the target."""
+
+    def may_replace(self, path: str) -> bool:
+        """Whether the file that stands there may go."""
+        ...
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        """Content ids that are about to be written, by path; before any of them appears."""
+        ...
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        """Content ids that stand there now, by path."""
+        ...
+
+
+class _NoGuard:
+    """Satisfies `Guard`: nothing below the target is anyone else's."""
+
+    def may_replace(self, path: str) -> bool:
+        return True
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        """Not recorded."""
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        """Not recorded."""
 
 
 @dataclass(frozen=True)
 class Restored:
     """`files`, `size_bytes`: all that was asked for; `downloaded_…`: what was not there yet.
 
-    `restored` are the paths that now stand as in the store, `spared` those that were left as they were.
+    `spared` are the paths that were left as they were.
     """
 
     files: int
     size_bytes: int
     downloaded_files: int
     downloaded_bytes: int
-    restored: Sequence[str] = ()
     spared: Sequence[str] = ()
 
 
-class TreeSaver:
-    """Copies a folder into the store again and again, each time only what changed. Not thread-safe."""
-
-    def __init__(self, store: Store, source: Path, prefix: str, index_key: str) -> None:
-        """`prefix` ends with `/`; what an earlier saver left in the index is taken over."""
-        self._store = store
-        self._source = source
-        self._prefix = prefix
-        self._index_key = index_key
-        files, pending = _read_whole_index(store, index_key) or (None, [])
-        self._saved: dict[str, TreeFile] = {file.path: file for file in files or []}
-        self._has_index = files is not None
-        self._unsure: dict[str, set[TreeFile]] = {}
-        """What the store may have instead of what was saved: a save of it did not come to its end."""
-        for file in pending:
-            self._unsure.setdefault(file.path, set()).add(file)
-        self._stats: dict[str, Stats] = {}
-        self.refused: dict[str, str] = {}
-        """Of the last save: what cannot be read, or has a name that the store cannot have, each with the reason."""
-
-    def save(self) -> int:
-        """Copy what is new or changed, write the index, remove what vanished; the number of files copied.
-
-        A file that changes under the copy keeps its earlier copy and is taken next time. After an error the next
-        save goes on.
-        """
-        trusted_before_ns = time.time_ns() - RACY_NS
-        found: dict[str, TreeFile] = {}
-        changed: dict[str, TreeFile] = {}
-        stats: dict[str, Stats] = {}
-        self.refused = {}
-        walked = _walk(self._source, self.refused)
-        for path, seen in walked:
-            before = None if path in self._unsure else self._saved.get(path)
-            if before is not None and self._stats.get(path) == seen:
-                found[path] = before
-                continue
-            try:
-                file = _tree_file(self._source / path, path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                self.refused[path] = _why(path, error)
-                continue
-            if seen[1] < trusted_before_ns:
-                stats[path] = seen
-            if file == before:
-                found[path] = file
-            else:
-                changed[path] = file
-        for path in self._saved if self.refused else ():
-            if not self.refused.keys().isdisjoint((path, *_above(path))):
-                found[path] = self._saved[path]  # an earlier copy is better than none
-        self._make_room(changed, {*found, *changed})
-        announced = self._announce(changed)
-        copied: list[TreeFile] = []
-        with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(changed)))) as pool:
-            for file, is_copied in zip(changed.values(), pool.map(self._copy, changed.values())):
-                if is_copied:
-                    copied.append(file)
-                    found[file.path] = file
-                    continue
-                stats.pop(file.path, None)
-                if file.path in self._saved:
-                    found[file.path] = self._saved[file.path]
-                if file in announced:
-                    self._unsure[file.path].discard(file)
-        gone = self._saved.keys() - found.keys()
-        settled = gone.union(file.path for file in copied)
-        unsure = {path: files for path, files in self._unsure.items() if files and path not in settled}
-        if changed or gone or not self._has_index:
-            self._put_index(found.values(), unsure)
-            self._has_index = True
-        # Not before the index is there: until then any of the new files may have to be doubted again.
-        self._unsure, self._saved = unsure, found
-        self._stats.update(stats)
-        for path in gone:
-            self._store.delete(self._prefix + path)
-        return len(copied)
-
-    def _make_room(self, changed: Mapping[str, TreeFile], present: set[str]) -> None:
-        """Where a folder takes the place of a saved file, or a file that of a folder, what was saved goes first."""
-        folders = {above for path in changed for above in _above(path)}
-        in_the_way = [
-            path
-            for path in self._saved
-            if path not in present and (path in folders or not changed.keys().isdisjoint(_above(path)))
-        ]
-        if not in_the_way:
-            return
-        for path in in_the_way:
-            del self._saved[path]
-            self._unsure.pop(path, None)
-        self._put_index(self._saved.values(), self._unsure)
-        for path in in_the_way:
-            self._store.delete(self._prefix + path)
-
-    def _announce(self, changed: Mapping[str, TreeFile]) -> set[TreeFile]:
-        """Before a saved file is replaced, readers are told by what; the files that they were not told of before."""
-        replaced = [file for path, file in changed.items() if path in self._saved]
-        new = {file for file in replaced if file not in self._unsure.get(file.path, ())}
-        for file in new:
-            self._unsure.setdefault(file.path, set()).add(file)
-        if new:
-            self._put_index(self._saved.values(), self._unsure)
-        return new
-
-    def _copy(self, file: TreeFile) -> bool:
-        body = FileBody(self._source / file.path, file.size_bytes, file.content_id)
-        try:
-            self._store.put(self._prefix + file.path, body, replace=True)
-        except Conflict:  # it has changed meanwhile, and nothing of it was written
-            return False
-        except SettingsError as error:
-            self.refused[file.path] = error.message
-            return False
-        return True
-
-    def _put_index(self, files: Iterable[TreeFile], unsure: Mapping[str, set[TreeFile]]) -> None:
-        pending = sorted(file for doubtful in unsure.values() for file in doubtful)
-        self._store.put(self._index_key, encode_index(sorted(files), pending), replace=True)
-
-
-def _walk(root: Path, unreadable: dict[str, str]) -> list[tuple[str, Stats]]:
-    """Regular files below `root` with size, mtime and inode, sorted; links are followed to files only.
-
-    Folders that cannot be read are added to `unreadable`, with the reason.
-    """
-
-    def note(error: OSError) -> None:
-        path = os.path.relpath(error.filename, root)
-        if not isinstance(error, FileNotFoundError):
-            unreadable[path] = _why(path, error)
-
-    found = []
-    for folder, _, names in os.walk(root, onerror=note):
-        relative = os.path.relpath(folder, root)
-        for name in names:
-            try:
-                seen = os.stat(f"{folder}/{name}")
-            except OSError:
-                continue
-            if stat.S_ISREG(seen.st_mode) and not name.startswith(TEMPORARY_PREFIX):
-                path = name if relative == "." else f"{relative}/{name}"
-                found.append((path, (seen.st_size, seen.st_mtime_ns, seen.st_ino)))
-    return sorted(found)
-
-
-def _above(path: str) -> list[str]:
-    """The folders that the path lies in, relative to the tree."""
-    return [str(folder) for folder in PurePosixPath(path).parents if folder.name]
-
-
-def _why(path: str, error: OSError) -> str:
-    return f"{path} cannot be read: {error.strerror or error}"
-
-
-def _tree_file(source: Path, path: str) -> TreeFile:
-    hasher = ContentHasher()
-    size = 0
-    with source.open("rb") as file:
+def tree_file(source: Path, path: str) -> TreeFile:
+    """What the file is now. Raises OSError."""
+    hasher, size = ContentHasher(), 0
+    # Never wait for the other end of a pipe that took the place of a file.
+    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
         while part := file.read(1 << 20):
             hasher.update(part)
             size += len(part)
-        mode = os.fstat(file.fileno()).st_mode
-    return TreeFile(path, size, bool(mode & 0o100), hasher.content_id())
+        seen = os.fstat(file.fileno())
+    return TreeFile(path, size, bool(seen.st_mode & 0o100), hasher.content_id(), seen.st_mtime_ns)
 
 
-def encode_index(files: Sequence[TreeFile], pending: Sequence[TreeFile] = ()) -> bytes:
-    document = {"files": [list(file) for file in files], **({"pending": [list(f) for f in pending]} if pending else {})}
-    return (json.dumps(document) + "\n").encode()
+def encode_index(files: Sequence[TreeFile]) -> bytes:
+    """Format 1, for trees whose times do not matter."""
+    return (json.dumps({"files": [list(file[:4]) for file in files]}) + "\n").encode()
 
 
-def _tree_file_of(row: object) -> TreeFile:
-    """Raises ValueError."""
-    if not isinstance(row, list) or len(row) != 4:
-        raise ValueError("a file is not named by path, size, executable bit and content id")
-    path, size, is_executable, content = row
-    is_typed = type(path) is str and type(is_executable) is bool and type(content) is str
-    if not is_typed or not is_content_id(content):
-        raise ValueError("a file has a value of the wrong type")
-    try:
-        check_path(path)
-        path.encode("utf-8", "surrogateescape")
-    except IntegrityError as error:
-        raise ValueError(error.message) from error
-    return TreeFile(path, checked_number(size, "size of a file"), is_executable, content)
+def encode_tree_index(files: Sequence[TreeFile], pending: Sequence[TreeFile] = ()) -> bytes:
+    document: dict[str, Any] = {"format": FORMAT, "files": [list(file) for file in files]}
+    if pending:
+        document["pending"] = [list(file) for file in pending]
+    return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
 
 
-def read_index(store: Store, index_key: str) -> list[TreeFile] | None:
+def read_index(store: Store, index_key: str) -> Optional[Sequence[TreeFile]]:
+    """The files alone; None where nothing was saved yet. Raises IntegrityError."""
+    found = read_tree_index(store, index_key)
+    return None if found is None else found.files
+
+
+def read_tree_index(store: Store, index_key: str) -> Optional[TreeIndex]:
     """None where nothing was saved yet. Raises IntegrityError."""
-    found = _read_whole_index(store, index_key)
-    return None if found is None else found[0]
-
-
-def read_pending(store: Store, index_key: str) -> list[TreeFile]:
-    """What is about to take the place of files of the index. Raises IntegrityError."""
-    found = _read_whole_index(store, index_key)
-    return [] if found is None else found[1]
-
-
-def _read_whole_index(store: Store, index_key: str) -> tuple[list[TreeFile], list[TreeFile]] | None:
-    """The files, and what is about to take the place of some of them."""
     try:
         fields = Fields(parse_maybe_packed(store.get(index_key)))
-        rows = fields.array("files"), fields.array("pending", ())
-        files, pending = ([_tree_file_of(row) for row in some] for some in rows)
+        number = fields.number("format", least=1, most=FORMAT) if "format" in fields else 1
+        if number > 1:
+            fields.require_check()
+        files, pending = ([_file(one) for one in fields.array(name, ())] for name in ("files", "pending"))
     except NotFound:
         return None
     except ValueError as error:
         raise IntegrityError(
             f"{index_key} in the store cannot be read: {error}", hint="amlctl store verify lists what is damaged"
         ) from error
-    return files, pending
+    return TreeIndex(files, pending, number)
+
+
+def _file(values: object) -> TreeFile:
+    """Raises ValueError."""
+    if not isinstance(values, list) or not 4 <= len(values) <= 6:
+        raise ValueError(f"invalid entry {str(values)[:200]}")
+    file = TreeFile(*values)
+    kinds = [type(value) for value in file]
+    if kinds != [str, int, bool, str, int, int] or not is_content_id(file.content_id) or file[1] < 0 or file[5] < 0:
+        raise ValueError(f"invalid entry {str(values)[:200]}")
+    try:
+        check_path(file.path)
+        file.path.encode("utf-8", "surrogateescape")
+    except IntegrityError as error:
+        raise ValueError(error.message) from error
+    return file
 
 
 def _everything(path: str) -> bool:
     return True
 
 
-def _nothing(path: str) -> bool:
-    return False
+_NO_GUARD = _NoGuard()
 
 
 def restore_tree(
@@ -289,73 +191,169 @@ def restore_tree(
     target: Path,
     *,
     include: Callable[[str], bool] = _everything,
-    spare: Callable[[str], bool] = _nothing,
+    guard: Guard = _NO_GUARD,
+    first_prefix: Optional[str] = None,
     subject: str = "",
     sink: EventSink = null_sink,
 ) -> Restored:
     """Make the files of a tree stand below `target`; what is there with the right bytes is left alone.
 
-    A file with other bytes is replaced, unless `spare` says of its path that it must not be.
-    Raises NotFound (no index), IntegrityError.
+    What stands in the way is replaced where `guard` allows it. `first_prefix` is where an index of format 1 has its
+    files, if elsewhere. One damaged file does not stop the others. Raises NotFound (no index), IntegrityError.
     """
-    found = _read_whole_index(store, index_key)
-    if found is None:
+    index = read_tree_index(store, index_key)
+    if index is None:
         raise NotFound(f"{index_key} is not in the store {store.url}")
-    index, pending = found
-    wanted = {file.path: file for file in index if include(file.path)}
-    different = [file for file in wanted.values() if not _is_there(target, file)]
-    spared = {file.path for file in different if spare(file.path)}
-    missing = [file for file in different if file.path not in spared]
-    total_bytes = sum(file.size_bytes for file in missing)
+    if index.format == 1 and first_prefix is not None:
+        prefix = first_prefix
+    wanted = [file for file in index.files if include(file.path)]
+    restore = _Restore(store, prefix, index_key, target, guard, index.pending)
+    missing = restore.prepare(wanted)
+    files = [file for file in missing if not file.is_folder]
+    total_bytes = sum(file.size_bytes for file in files)
     done_bytes = 0
-    if missing:
-        sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(missing), total_bytes))
-    with ThreadPoolExecutor(max(1, min(store.concurrency, len(missing)))) as pool:
-        results = pool.map(lambda file: _fetch(store, prefix, index_key, target, file, pending), missing)
-        for number, size in enumerate(results, 1):
+    if files:
+        sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(files), total_bytes))
+    with ThreadPoolExecutor(max(1, min(store.concurrency, len(files)))) as pool:
+        for number, size in enumerate(pool.map(restore.bring, files), 1):
             done_bytes += size
-            is_done = number == len(missing)
-            sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(missing), total_bytes, is_done))
-    size_bytes = sum(file.size_bytes for file in wanted.values())
-    restored = [path for path in wanted if path not in spared]
-    return Restored(len(wanted), size_bytes, len(missing), done_bytes, restored, sorted(spared))
+            is_done = number == len(files)
+            sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(files), total_bytes, is_done))
+    restore.end()
+    wanted_files = [file for file in wanted if not file.is_folder]
+    size_bytes = sum(file.size_bytes for file in wanted_files)
+    return Restored(len(wanted_files), size_bytes, len(files), done_bytes, sorted(restore.spared))
 
 
-def _is_there(target: Path, file: TreeFile) -> bool:
-    path = target / file.path
-    try:
-        seen = path.stat()
-        return seen.st_size == file.size_bytes and _tree_file(path, file.path) == file
-    except OSError:
-        return False
+@dataclass
+class _Restore:
+    """One restore; `bring` runs in several threads."""
 
+    store: Store
+    prefix: str
+    index_key: str
+    target: Path
+    guard: Guard
+    pending: Sequence[TreeFile]
+    spared: set[str] = field(default_factory=set)
+    _standing: dict[str, str] = field(default_factory=dict)
+    _failures: list[AmlctlError] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-def _fetch(store: Store, prefix: str, index_key: str, target: Path, file: TreeFile, pending: Sequence[TreeFile]) -> int:
-    """Bytes written; 0 for a file that the run has removed since the index was read."""
-    path = target / file.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    named = _contents(file, pending)
-    for _ in range(_LOOKS):
-        mode = 0o777 if file.is_executable else 0o666
+    def prepare(self, wanted: Sequence[TreeFile]) -> list[TreeFile]:
+        """What is to be brought, with nothing in its way any more."""
+        missing: list[TreeFile] = []
+        obstacles: dict[str, list[str]] = {}
+        for file in wanted:
+            if self._stands(file):
+                continue
+            found = in_the_way(self.target, file.path)
+            if all(self.guard.may_replace(path) for path in found.files):
+                missing.append(file)
+                if found.must_go:
+                    obstacles[found.top] = found.files
+            else:
+                self.spared.add(found.top)
+        if missing:
+            self.guard.announce({file.path: _contents(file, self.pending) for file in missing if not file.is_folder})
+        for top in obstacles:
+            clear(self.target, top)
+        for file in missing:
+            path = self.target / file.path
+            (path if file.is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+        return missing
+
+    def _stands(self, file: TreeFile) -> bool:
+        path = self.target / file.path
+        if file.is_folder:
+            return path.is_dir() and not path.is_symlink()
         try:
-            with downloaded(store, prefix + file.path, file.content_id, file.size_bytes, path, mode=mode) as temporary:
-                size = temporary.stat().st_size
-                if _tree_file(temporary, file.path).content_id in named:
-                    temporary.replace(path)
-                    return size
-        except NotFound:
-            pass
-        # The run has gone on saving since the index was read.
-        files, pending = _read_whole_index(store, index_key) or ([], [])
-        again = next((found for found in files if found.path == file.path), None)
-        if again is None:
+            seen = path.stat()
+            if seen.st_size != file.size_bytes or not path.is_file():
+                return False
+            if file_content_id(path) != file.content_id or in_the_way(self.target, file.path).top != file.path:
+                return False
+            is_exact = seen.st_mtime_ns == (file.mtime_ns or seen.st_mtime_ns) and _mode_fits(seen, file)
+            if not is_exact and not path.is_symlink() and self.guard.may_replace(file.path):
+                _adjust(path, seen, file)
+        except OSError:
+            return False
+        self._standing[file.path] = file.content_id
+        return True
+
+    def bring(self, file: TreeFile) -> int:
+        """Bytes written; 0 for a file that the run has removed since the index was read."""
+        try:
+            return self._bring(file)
+        except IntegrityError as error:
+            with self._lock:
+                self._failures.append(error)
             return 0
-        named_before, named = named, _contents(again, pending)
-        if named == named_before:
-            break
-    raise IntegrityError(f"the store's copy of {prefix}{file.path} is damaged", hint="run the script again")
+
+    def _bring(self, file: TreeFile) -> int:
+        path = self.target / file.path
+        versions = _versions(file, self.pending)
+        for _ in range(_LOOKS):
+            mode = 0o777 if file.is_executable else 0o666
+            key = stored_key(self.prefix, file)
+            try:
+                with downloaded(self.store, key, file.content_id, file.size_bytes, path, mode=mode) as temporary:
+                    content = file_content_id(temporary)
+                    if content in versions:
+                        size = temporary.stat().st_size
+                        if versions[content]:
+                            os.utime(temporary, ns=(versions[content], versions[content]))
+                        temporary.replace(path)
+                        with self._lock:
+                            self._standing[file.path] = content
+                        return size
+            except NotFound:
+                pass
+            # The run has saved more since the index was read.
+            index = read_tree_index(self.store, self.index_key) or TreeIndex()
+            again = next((found for found in index.files if found.path == file.path), None)
+            if again is None:
+                return 0
+            before, versions, file = (stored_key(self.prefix, file), versions), _versions(again, index.pending), again
+            if (stored_key(self.prefix, file), versions) == before:
+                break
+            self.guard.announce({file.path: versions})
+        raise IntegrityError(
+            f"the store's copy of {stored_key(self.prefix, file)} is damaged", hint="run the script again"
+        )
+
+    def end(self) -> None:
+        """Raises IntegrityError where files are damaged; all others stand."""
+        self.guard.settle(self._standing)
+        if not self._failures:
+            return
+        first = self._failures[0]
+        if len(self._failures) == 1:
+            raise first
+        raise IntegrityError(
+            f"{len(self._failures)} files of {self.index_key} are damaged in the store; all others are there",
+            hint=first.hint,
+            details=[failure.message for failure in self._failures],
+        )
+
+
+def _versions(file: TreeFile, pending: Iterable[TreeFile]) -> dict[str, int]:
+    """Content ids that the store may have under the path of `file`, with their mtimes."""
+    newer = {one.content_id: one.mtime_ns for one in pending if one.path == file.path}
+    return {**newer, file.content_id: file.mtime_ns}
 
 
 def _contents(file: TreeFile, pending: Sequence[TreeFile]) -> set[str]:
-    """Content ids that the store may have under the path of `file`."""
-    return {file.content_id, *(newer.content_id for newer in pending if newer.path == file.path)}
+    return set(_versions(file, pending))
+
+
+def _mode_fits(seen: os.stat_result, file: TreeFile) -> bool:
+    return bool(seen.st_mode & 0o100) == file.is_executable
+
+
+def _adjust(path: Path, seen: os.stat_result, file: TreeFile) -> None:
+    """Time and mode, where the bytes are right."""
+    if file.mtime_ns:
+        os.utime(path, ns=(file.mtime_ns, file.mtime_ns))
+    if not _mode_fits(seen, file):
+        path.chmod(seen.st_mode | 0o111 if file.is_executable else seen.st_mode & ~0o111)

@@ -149,6 +149,17 @@ class Workspace(Protocol):
         """Look the environment up without making it."""
         ...
 
+    def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
+        """Find out, without making it, whether it can be made.
+
+        Raises SettingsError (which line of its file, and why), ServiceUnavailable (that cannot be found out now).
+        """
+        ...
+
+    def python(self, spec: EnvironmentSpec) -> Optional[tuple[int, int]]:
+        """Major and minor version of the Python that a run in that environment will have; None where not known."""
+        ...
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         """Make the environment, or find it. Raises SettingsError (cannot be made), ServiceUnavailable."""
         ...
@@ -174,6 +185,13 @@ class Workspace(Protocol):
 
     def read_log(self, run: str, cursor: int, *, name: Optional[str] = None) -> LogChunk:
         """What was written since `cursor` (0: from the beginning), possibly nothing."""
+        ...
+
+    def log_end(self, run: str, *, name: Optional[str] = None) -> Optional[int]:
+        """The offset at which that log ends now, so that it can be read from there backwards.
+
+        None: only reading from the beginning will tell.
+        """
         ...
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: Optional[str] = None) -> None:

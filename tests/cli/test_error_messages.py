@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import pytest
@@ -129,7 +130,7 @@ def test_unknown_run(project: Cli, command: tuple[str, ...]) -> None:
 
 
 def test_no_run_yet(project: Cli) -> None:
-    assert_error(project("logs", "@last"), 4, "error: there is no run @last: 0 in all", "hint: amlctl runs")
+    assert_error(project("logs", "@last"), 4, "error: @last is out of range: there are 0 runs", "hint: amlctl runs")
 
 
 def test_a_key_of_the_settings_that_is_unknown(project: Cli) -> None:
@@ -247,3 +248,24 @@ def test_what_to_type_is_meant_for_the_workspace_that_was_typed(project: Cli) ->
     assert (
         project("--workspace", "other", "--json", "fetch", "nowhere").document["error"]["hint"].endswith("other runs")
     )
+
+
+def test_a_damaged_record_of_another_workspace_is_taken_from_its_store(project: Cli) -> None:
+    stores = "".join(f'[workspaces.{name}]\ncompute = "local"\nstore = "../store-{name}"\n' for name in "ab")
+    project.write(".amlctl.toml", f'default_workspace = "a"\n{stores}')
+    project.write("pipeline/x.py", "print('done')")
+    run = project.json("--workspace", "b", "submit", "x.py", "--env-from", "current")["run"]
+    record = project.cwd / ".amlctl/runs" / run / "record.json"
+    good = record.read_bytes()
+    for command, shown in (("runs", run), ("logs", "done")):
+        record.write_bytes(good.replace(b'"Completed"', b'"Complfted"'))
+        answer = project(command, *(["@last"] if command == "logs" else []))
+        assert answer.code == 0
+        assert shown in answer.out
+        assert answer.err.count("warning:") == 1
+        assert record.read_bytes() == good
+    record.write_bytes(b"{")
+    shutil.rmtree(project.cwd.parent / "store-b" / "runs")
+    answer = project("runs")
+    assert answer.code == 0
+    assert answer.err.count(f"the record of run {run} is damaged") == 1

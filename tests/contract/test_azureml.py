@@ -18,6 +18,7 @@ from amlctl.errors import LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
 from amlctl.runtime.run_documents import save_record
+from amlctl.runtime.run_keys import record_key
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection
@@ -245,6 +246,11 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     assert (target / "logs/events.txt").read_text() == "3\n"
     assert (target / "graphs/a.txt").read_text() == "1\n"
     assert (target / "model/b.txt").read_text() == "2\n"
+    azureml.storage.send_text("of outputs", "azureml", f"{outputs}/logs/events.txt")
+    both = bench.project.outputs_dir / "both"
+    assert fetch(bench.project, bench.store, workspace, name, to=both).files == 5
+    assert (both / "logs/events.txt").read_text() == "of outputs"
+    assert (both / "amlctl-logs/events.txt").read_text() == "3\n"
     with pytest.raises(NotFound):
         bench.store.get(f"runs/{name}/record.json")
 
@@ -294,6 +300,25 @@ def test_another_machine_sees_the_run(azureml: AzureMLService, bench: Bench, tmp
         ended = other.finished(run)
     assert ended.status == "Canceled"
     assert bench.workspace.read(run) == ended
+
+
+def test_a_damaged_record_is_taken_from_the_store_again(bench: Bench) -> None:
+    run, other = bench.start("print('one')"), bench.start("print('two')")
+    ended, _ = bench.finished(run), bench.finished(other)
+    file = bench.project.state_dir / "runs" / run / "record.json"
+    stored = bench.store.get(record_key(run))
+    for old, new in (
+        (b'"Completed"', b'"Complfted"'),
+        (b'"status"', b'"stAtus"'),
+        (b'"times": {', b'"times": [], "x": {'),
+    ):
+        data = file.read_bytes()
+        assert old in data
+        file.write_bytes(data.replace(old, new, 1))
+        assert {one.run for one in bench.workspace.list_runs()} == {run, other}
+        assert bench.workspace.read(run) == ended
+        assert bench.store.get(record_key(run)) == stored
+        assert file.read_bytes() == data
 
 
 def test_a_run_that_never_arrived(bench: Bench) -> None:

@@ -123,7 +123,7 @@ def test_an_output_that_no_blob_can_be_called_does_not_cost_the_others(tmp_path:
     assert store.get(f"runs/{run}/outputs/a") == b"1"
     log = bench.log(run).decode()
     assert "cannot be the name of a blob" in log
-    folder = log.partition("only in ")[2].partition(": ")[0]
+    folder = log.partition("only in ")[2].partition("\n")[0]
     assert (Path(folder) / "b\nc").read_text() == "1"
     store.close()
 

@@ -20,7 +20,8 @@ from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix, published
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.code import code_index_key, code_prefix
 from amlctl.transfer.publish import publish
-from amlctl.transfer.tree import TreeFile, TreeSaver, encode_index
+from amlctl.transfer.tree import TreeFile, encode_index
+from amlctl.transfer.tree_saver import TreeSaver
 from tests.support.clones import Clones, random_tree
 from tests.support.trees import write_tree
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.events import null_sink
+from amlctl.core.events import Warned, null_sink
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.errors import NotFound, UsageError
+from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.operations import compute
 from tests.support.bench import Bench
 
@@ -67,11 +67,42 @@ def test_an_unknown_target_shows_the_nearest(bench: Bench) -> None:
 def test_a_run_goes_only_to_targets_of_its_workspace(bench: Bench) -> None:
     cloud = WorkspaceSettings("cloud", compute="azureml", default_compute="gpu")
     settings = bench.with_settings(workspaces={**bench.settings.workspaces, "cloud": cloud}).settings
-    compute.check_target(bench.project, settings, "local", "local")
-    compute.check_target(bench.project, settings, "cloud", "gpu")
-    compute.check_target(bench.project, settings, "cloud", "serverless")
+    compute.check_target(bench.project, settings, "local", "local", null_sink)
+    compute.check_target(bench.project, settings, "cloud", "gpu", null_sink)
+    compute.check_target(bench.project, settings, "cloud", "serverless", null_sink)
     assert compute.default_target(bench.project, settings, "cloud") == "gpu"
     for workspace, target in (("local", "gpu"), ("cloud", "local")):
         with pytest.raises(UsageError) as caught:
-            compute.check_target(bench.project, settings, workspace, target)
+            compute.check_target(bench.project, settings, workspace, target, null_sink)
         assert "--workspace" in caught.value.hint
+
+
+def test_a_foreign_file_does_not_stop_those_who_do_not_need_it(bench: Bench) -> None:
+    bench.write("compute/spark.yml", "name: spark\ntype: synapsespark\n")
+    bench.script("print(1)")
+    assert bench.submit("train.py").record.status == "Completed"
+    assert ["compute/spark.yml" in one.message for one in bench.told(Warned)] == [True]
+    assert compute.show(bench.project, bench.workspace, "local").to_json()["slots"] == 2
+    views = compute.list_targets(bench.project, bench.workspace)
+    assert [(view.target.name, view.state) for view in views] == [
+        ("gpu", "unknown"),
+        ("local", "ready"),
+        ("spark", "broken"),
+    ]
+    assert "synapsespark" in views[2].to_json()["note"]
+    for action in (
+        lambda: compute.show(bench.project, bench.workspace, "spark"),
+        lambda: bench.submit("train.py", compute="spark"),
+        lambda: compute.create(bench.project, bench.workspace, "spark", cwd=bench.project.root),
+    ):
+        with pytest.raises(SettingsError, match=r"compute/spark\.yml:2"):
+            action()
+
+
+def test_a_broken_local_file_stops_local_runs(bench: Bench) -> None:
+    """It says how many runs may go at a time."""
+    bench.write("compute/local.yaml", "name: local\ntype: local\nslots: two\n")
+    bench.script("print(1)")
+    with pytest.raises(SettingsError, match=r"compute/local\.yaml:3"):
+        bench.submit("train.py")
+    assert [view.state for view in compute.list_targets(bench.project, bench.workspace)] == ["unknown", "broken"]

@@ -15,12 +15,13 @@ from amlctl.core.events import LogText
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, UsageError
 from amlctl.operations.fetch import fetch
-from amlctl.operations.logs import follow, read_log_text
+from amlctl.operations.logs import follow
 from amlctl.operations.submit import plan
 from amlctl.workspaces.local.gpus import gpu_variables
 from amlctl.workspaces.local.places import RunPlaces
 from tests.contract.test_local import is_running
 from tests.support.bench import Bench, wait_for_state, wait_until
+from tests.support.logs import read_log_text
 
 MEET = """
     import os, socket, time

@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from amlctl.core.check import Check
+from amlctl.core.code_size import MANY_BYTES
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
-from amlctl.operations.doctor import BIG_FILE_BYTES, run_checks
+from amlctl.operations.doctor import run_checks
 from tests.support.bench import Bench
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 
@@ -70,7 +72,7 @@ def test_data_among_the_code_is_found(bench: Bench) -> None:
 
 def test_a_big_file_among_the_code_is_found(bench: Bench) -> None:
     path = bench.write("pipeline/model.bin")
-    os.truncate(path, BIG_FILE_BYTES + 1)
+    os.truncate(path, MANY_BYTES + 1)
     found = checks(bench)
     assert failed(found) == ["code"]
     assert "pipeline/model.bin" in found["code"].message
@@ -123,7 +125,16 @@ def test_a_broken_compute_file_is_told_once(bench: Bench) -> None:
     found = run_checks(lambda: bench.project, lambda: bench.settings, lambda: bench.store, lambda: bench.workspace)
     [broken] = [check for check in found if not check.ok]
     assert broken.name == "compute"
-    assert "run the same command again" in broken.hint
+    assert "run the command again" in broken.hint
+    assert {"store", "environment"} <= {check.name for check in found}
+
+
+def test_a_workspace_that_is_not_used_is_looked_at_as_well(bench: Bench) -> None:
+    wrong = SettingsError(".amlctl.toml:3: no compute", hint="name one")
+    settings = replace(bench.settings, broken={"cloud": wrong})
+    found = run_checks(lambda: bench.project, lambda: settings, lambda: bench.store, lambda: bench.workspace)
+    [broken] = [check for check in found if not check.ok]
+    assert (broken.name, broken.message) == ("workspace cloud", wrong.message)
     assert {"store", "environment"} <= {check.name for check in found}
 
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,9 +11,11 @@ import pytest
 from amlctl.core.events import Warned
 from amlctl.errors import IntegrityError, NotFound, UsageError
 from amlctl.operations.fetch import FetchResult, fetch, path_filter
-from amlctl.runtime.run_keys import outputs_index_key
-from tests.support.bench import Bench, wait_until
-from tests.support.trees import read_tree
+from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
+from amlctl.transfer.tree_saver import TreeSaver
+from tests.support.bench import Bench, open_bench, wait_until
+from tests.support.dying_fetch import DIED
+from tests.support.trees import Tree, read_tree, write_tree
 
 WRITES = """
     import os, pathlib
@@ -84,7 +90,7 @@ def test_a_lost_list_is_not_taken_for_no_outputs(bench: Bench, run: str) -> None
     key = outputs_index_key(run)
     data = bench.store.get(key)
     bench.store.delete(key)
-    with pytest.raises(IntegrityError, match="list of what run") as caught:
+    with pytest.raises(IntegrityError, match="the list of outputs of run") as caught:
         get(bench, run)
     assert f"amlctl submit --from {run}" in caught.value.hint
     bench.store.put(key, b'{"files": 7}')
@@ -140,6 +146,185 @@ def test_what_cannot_be_fetched(bench: Bench, run: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError):
         get(bench, run, to=tmp_path / "file")
+
+
+def save_as_run(bench: Bench, run: str, tree: Tree, node: int = 0) -> None:
+    """What the run's node would save, had its script left this."""
+    source = bench.project.root / "as left"
+    shutil.rmtree(source, ignore_errors=True)
+    write_tree(source, tree)
+    TreeSaver(bench.store, source, outputs_prefix(run, node), outputs_index_key(run, node)).save(is_last=True)
+
+
+FIRST: Tree = {"ckpt": b"1", "model/weights": b"one", "model/deep/x": b"x", "same": b"s", "grows": b"g"}
+SECOND: Tree = {"ckpt/a": b"2", "ckpt/b": b"2b", "model": b"a file now", "same": b"s", "grows": b"gg", "new": b"n"}
+
+
+def test_an_output_that_became_a_folder_or_a_file_replaces_what_was_fetched(bench: Bench, run: str) -> None:
+    folder = bench.project.outputs_dir / run
+    for tree in (FIRST, SECOND, FIRST):
+        save_as_run(bench, run, tree)
+        assert get(bench, run).kept == ()
+        assert {path: data for path, data in read_tree(folder).items() if path in tree} == tree
+
+
+def test_what_the_user_put_in_the_way_is_kept(bench: Bench, run: str, tmp_path: Path) -> None:
+    folder = bench.project.outputs_dir / run
+    save_as_run(bench, run, FIRST)
+    get(bench, run)
+    (folder / "ckpt").write_text("mine")
+    (folder / "model/deep/mine").write_text("mine, too")
+    save_as_run(bench, run, SECOND)
+    assert set(get(bench, run).kept) == {"ckpt", "model"}
+    assert (folder / "ckpt").read_text() == "mine"
+    assert read_tree(folder / "model") == {"weights": b"one", "deep/x": b"x", "deep/mine": b"mine, too"}
+    assert (folder / "new").read_text() == "n"
+    # Nothing is ever written through a link that the user has made.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "linked").symlink_to(elsewhere)
+    save_as_run(bench, run, {"linked/f": b"f"})
+    assert get(bench, run).kept == ("linked",)
+    assert read_tree(elsewhere) == {}
+
+
+@pytest.mark.parametrize("has_edit", [False, True])
+def test_a_fetch_that_is_killed_leaves_nothing_that_looks_like_the_users(
+    bench: Bench, run: str, tmp_path: Path, has_edit: bool
+) -> None:
+    folder = bench.project.outputs_dir / run
+    save_as_run(bench, run, FIRST)
+    shutil.rmtree(folder, ignore_errors=True)
+    get(bench, run)
+    kept = tmp_path / "kept"
+    shutil.copytree(bench.project.root, kept, symlinks=True)
+    for number in range(1, 200):
+        program = [sys.executable, "-m", "tests.support.dying_fetch", str(bench.project.root), run, str(number)]
+        save_as_run(bench, run, SECOND)
+        done = subprocess.run(program, check=False)
+        if has_edit:
+            (folder / "same").write_text("edited")
+        save_as_run(bench, run, {**SECOND, "grows": b"ggg", "same": b"other", "ckpt/a": b"3"})
+        result = get(bench, run)
+        expected = {**SECOND, "grows": b"ggg", "same": b"edited" if has_edit else b"other", "ckpt/a": b"3"}
+        assert (read_tree(folder), result.kept) == (expected, ("same",) if has_edit else ()), number
+        shutil.rmtree(bench.project.root)
+        shutil.copytree(kept, bench.project.root, symlinks=True)
+        if done.returncode == 0:
+            break
+        assert done.returncode == DIED
+    assert number > 20
+
+
+def test_what_an_earlier_version_has_fetched_is_still_its_own(bench: Bench, run: str) -> None:
+    folder = bench.project.outputs_dir / run
+    save_as_run(bench, run, FIRST)
+    get(bench, run)
+    stamps = {path: [(folder / path).stat().st_size, (folder / path).stat().st_mtime_ns] for path in FIRST}
+    state = bench.project.state_dir / "runs" / run / "fetched.json"
+    state.write_text(json.dumps({str(folder): stamps}))
+    save_as_run(bench, run, {**FIRST, "grows": b"gg"})
+    assert get(bench, run).kept == ()
+    assert (folder / "grows").read_text() == "gg"
+
+
+def test_a_project_that_was_moved_still_knows_what_it_has_fetched(bench: Bench, run: str, tmp_path: Path) -> None:
+    save_as_run(bench, run, FIRST)
+    get(bench, run)
+    moved = open_bench(bench.project.root.rename(tmp_path / "moved"))
+    save_as_run(moved, run, SECOND)
+    assert get(moved, run).kept == ()
+    found = read_tree(moved.project.outputs_dir / run)
+    assert {path: data for path, data in found.items() if path in SECOND} == SECOND
+    moved.project.root.rename(bench.project.root)
+
+
+def test_times_keep_their_order(bench: Bench) -> None:
+    bench.script(
+        """
+        import os, time
+        for step in (900, 100, 1000):
+            open(os.path.join(os.environ["AMLCTL_OUTPUTS_DIR"], f"checkpoint-{step}"), "w").write("x")
+            time.sleep(0.02)
+        """
+    )
+    run = bench.submit("train.py").record.run
+    found = sorted((bench.project.outputs_dir / run).iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert [path.name for path in found] == ["checkpoint-900", "checkpoint-100", "checkpoint-1000"]
+
+
+def test_logs_go_beside_outputs_of_that_name(bench: Bench) -> None:
+    bench.script(
+        """
+        import os, pathlib, sys
+        out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
+        if sys.argv[1:]:
+            (out / "logs").write_text("a file")
+        else:
+            (out / "logs").mkdir()
+            (out / "logs/std_log.txt").write_text("the script's own")
+        print("printed")
+        """
+    )
+    for arguments, path, text in (((), "logs/std_log.txt", "the script's own"), (("file",), "logs", "a file")):
+        run = bench.submit("train.py", arguments=arguments).record.run
+        folder = bench.project.outputs_dir / run
+        for _ in range(2):
+            assert get(bench, run, with_logs=True).kept == ()
+        assert (folder / path).read_text() == text
+        assert "printed" in (folder / "amlctl-logs/std_log.txt").read_text()
+    (folder / "amlctl-logs/std_log.txt").write_text("edited")
+    assert get(bench, run, with_logs=True).kept == ("amlctl-logs/std_log.txt",)
+
+
+def test_outputs_of_further_nodes_go_beside_folders_of_that_name(bench: Bench) -> None:
+    bench.script(
+        """
+        import os, pathlib
+        out, rank = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"]), os.environ["RANK"]
+        for name in ("rank-0", "rank-1", "logs"):
+            (out / name).mkdir()
+            (out / name / "f").write_text(f"{name} of {rank}")
+        """
+    )
+    run = bench.submit("train.py", instances=2).record.run
+    names = ("rank-0", "rank-1", "logs")
+    expected = {f"{name}/f": f"{name} of 0".encode() for name in names}
+    expected |= {f"amlctl-rank-1/{name}/f": f"{name} of 1".encode() for name in names}
+    assert read_tree(bench.project.outputs_dir / run) == expected
+
+
+def test_a_list_of_outputs_that_is_lost_or_damaged_is_said(bench: Bench, run: str, tmp_path: Path) -> None:
+    key = outputs_index_key(run)
+    for data in (b"", b"{", None):
+        bench.store.delete(key) if data is None else bench.store.put(key, data, replace=True)
+        with pytest.raises(IntegrityError, match=r"outputs\.json .*the store still has 5 files") as raised:
+            get(bench, run, to=tmp_path / "none")
+        assert set(raised.value.details) == ALL
+        assert raised.value.hint == f"amlctl fetch --unlisted {run}"
+        assert read_tree(tmp_path / "none") == {}
+    result = get(bench, run, to=tmp_path / "all", is_unlisted=True)
+    assert (result.files, result.downloaded_files) == (5, 5)
+    assert set(read_tree(tmp_path / "all")) == ALL
+    for entry in list(bench.store.list(outputs_prefix(run))):
+        bench.store.delete(entry.key)
+    with pytest.raises(IntegrityError, match="the store has none of its outputs"):
+        get(bench, run)
+
+
+def test_the_other_nodes_are_fetched_where_one_list_is_damaged(bench: Bench) -> None:
+    bench.script("import os; open(os.environ['AMLCTL_OUTPUTS_DIR'] + '/f', 'w').write(os.environ['RANK'])")
+    run = bench.submit("train.py", instances=2, fetch_outputs=False).record.run
+    bench.store.put(outputs_index_key(run), b"{", replace=True)
+    with pytest.raises(IntegrityError):
+        get(bench, run)
+    folder = bench.project.outputs_dir / run
+    assert read_tree(folder) == {"rank-1/f": b"1"}
+    TreeSaver(bench.store, folder / "rank-1", outputs_prefix(run), outputs_index_key(run)).save()  # a whole list again
+    shutil.rmtree(folder)
+    write_tree(folder, {"rank-1": b"mine"})
+    assert get(bench, run).kept == ("rank-1",)
+    assert read_tree(folder) == {"rank-1": b"mine", "f": b"1"}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ import pytest
 
 from amlctl.core.events import Event, LogText, RunStateChanged
 from amlctl.errors import NotFound
-from amlctl.operations.logs import InterruptChoice, follow, read_log_text
+from amlctl.operations.logs import InterruptChoice, follow, log_pieces, tail_cursor
+from amlctl.workspaces.contract import LogChunk
+from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, wait_for_state
+from tests.support.logs import read_log_text
 
 COUNT = """
     import sys, time
@@ -57,6 +60,62 @@ def test_the_tail_is_the_last_lines(bench: Bench) -> None:
         read_log_text(bench.workspace, record.run, name="other")
     with pytest.raises(NotFound):
         read_log_text(bench.workspace, "no-such-run")
+
+
+def test_a_long_log_is_read_by_pieces(bench: Bench) -> None:
+    """In little memory, whatever its lines are; a tail reads the end."""
+    bench.script(
+        """
+        import sys
+        for number in range(60):
+            sys.stdout.buffer.write(b"%07d\\n" % number * 130_000)
+        sys.stdout.buffer.write(b"x" * 10_000_000 + b"\\nlast but one\\nlast\\n")
+        """
+    )
+    run = bench.submit("train.py").record.run
+    pieces = list(map(len, log_pieces(bench.workspace, run)))
+    assert sum(pieces) == 60 * 8 * 130_000 + 10_000_000 + len("\nlast but one\nlast\n")
+    assert max(pieces) < 3 << 20
+    reads = LogReads(bench.workspace)
+    assert "".join(log_pieces(reads, run, tail=2)) == "last but one\nlast\n"  # type: ignore[arg-type]
+    assert reads.count <= 3
+
+
+class LogReads:
+    """A workspace that counts how often its log is read."""
+
+    def __init__(self, workspace: LocalWorkspace) -> None:
+        self._workspace = workspace
+        self.count = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._workspace, name)
+
+    def read_log(self, run: str, cursor: int, *, name: str | None = None) -> LogChunk:
+        self.count += 1
+        return self._workspace.read_log(run, cursor, name=name)
+
+    def log_end(self, run: str, *, name: str | None = None) -> int | None:
+        return self._workspace.log_end(run, name=name)
+
+
+class NoEnd(LogReads):
+    """As long as Azure ML has a stand-in for the log, its end is not known."""
+
+    def log_end(self, run: str, *, name: str | None = None) -> int | None:
+        return None
+
+
+@pytest.mark.parametrize("kind", [LogReads, NoEnd])
+def test_a_tail_begins_where_its_first_line_does(bench: Bench, kind: type[LogReads]) -> None:
+    for text in ("", "a", "a\n", "a\nb", "a\nb\n", "\n\n", "a\n\nb\n"):
+        bench.script(f"import sys; sys.stdout.write({text!r})")
+        run = bench.submit("train.py").record.run
+        for count in range(5):
+            lines = text.splitlines(keepends=True)
+            expected = "".join(lines[len(lines) - min(count, len(lines)) :])
+            start = tail_cursor(kind(bench.workspace), run, count)  # type: ignore[arg-type]
+            assert text[start:] == expected, (text, count)
 
 
 def test_a_progress_bar_is_one_line(bench: Bench) -> None:

@@ -85,3 +85,17 @@ def test_opening_a_run_is_its_folder(bench: Bench) -> None:
     assert caught.value.hint == f"amlctl fetch {run}"
     (bench.project.outputs_dir / run).mkdir(parents=True)
     assert runs.open_run(bench.project, bench.workspace, run) == str(bench.project.outputs_dir / run)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 700 + "1" + "}" * 700, '{"a": ' + "9" * 5000 + "}", "\x00"])
+def test_metrics_that_cannot_be_shown_do_not_stop_the_run_from_being_shown(bench: Bench, text: str) -> None:
+    bench.script(
+        f"""
+        import os, pathlib
+        pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"]).joinpath("metrics.json").write_text({text!r})
+        """
+    )
+    run = bench.submit("train.py").record.run
+    view = runs.show(bench.workspace, lambda: bench.store, run, bench.events.append)
+    assert view.record.status == "Completed"
+    assert view.metrics == {}

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import null_sink
+from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.operations.store_gc import GcResult, gc
+from amlctl.runtime.run_documents import save_record
 from amlctl.stores.contract import Store
 from amlctl.transfer.gc_mark import GC_MARK
 from amlctl.transfer.heads import head_key
@@ -85,8 +87,8 @@ def test_what_a_killed_writer_has_left_goes_after_a_day(clones: Clones, one: Clo
 def test_what_a_run_names_is_kept(clones: Clones, one: Clone) -> None:
     one.make(random_tree(100, 12))
     old = one.sync()
-    record = {"manifests": {DATASET: old.manifest_key}, "code": "c0de"}
-    clones.store.put("runs/r1/record.json", json.dumps(record).encode())
+    record = RunRecord("r1", "pipeline/x.py", manifests={DATASET: old.manifest_key}, code="c0de")
+    save_record(clones.store, record)
     _snapshots(one, 12)
     _collect(clones.store)
     clones["two"].pull(snapshot=old.snapshot)

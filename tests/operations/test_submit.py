@@ -10,7 +10,7 @@ import pytest
 
 from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warned
 from amlctl.core.run import RunRecord
-from amlctl.errors import Conflict, NotFound, RunFailed, SettingsError, UsageError
+from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
 from amlctl.operations.submit import plan
 from tests.support.bench import Bench, wait_for_state, wait_until
@@ -220,7 +220,7 @@ def test_a_yaml_config_arrives_as_it_was_written(bench: Bench) -> None:
     assert (bench.project.outputs_dir / plain.record.run / "config.yaml").read_text() == text
     changed = bench.submit("train.py", config="c.yaml", overrides=("rate=2e-5",))
     written = (bench.project.outputs_dir / changed.record.run / "config.yaml").read_text()
-    assert written == "rate: 2.0e-05\nwhen: 2026-01-02\n"
+    assert written == "# kept\nrate: 2.0e-05\nwhen: 2026-01-02\n"
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_service_that_has_the_code_is_asked_for_its_index_only(bench: Bench) -
     assert asked <= {("get", index), ("info", index), ("local_path", index)}
 
 
-def test_code_that_a_gc_takes_meanwhile_is_a_conflict(bench: Bench) -> None:
+def test_code_that_a_gc_takes_meanwhile_is_sent_again(bench: Bench) -> None:
     bench.script("print(1)")
     code = bench.submit("train.py").record.code
     took: list[str] = []
@@ -328,9 +328,9 @@ def test_code_that_a_gc_takes_meanwhile_is_a_conflict(bench: Bench) -> None:
         bench.store.delete(f"code/{code}.json")
 
     store = FaultyStore(bench.store, collect)
-    with pytest.raises(Conflict, match="gc"):
-        replace(bench, store=store).submit("train.py")  # type: ignore[arg-type]
+    assert replace(bench, store=store).submit("train.py").record.status == "Completed"  # type: ignore[arg-type]
     assert took
+    assert bench.store.info(f"code/{code}.json") is not None
     assert bench.submit("train.py").record.status == "Completed"
 
 
@@ -500,3 +500,27 @@ def test_ignored_files_are_not_part_of_the_code(bench: Bench) -> None:
     sent = {entry.key.removeprefix(f"code/{code}/") for entry in bench.store.list(f"code/{code}/pipeline/")}
     assert sent == {"pipeline/train.py", "pipeline/sub/.amlctlignore", "pipeline/sub/kept.txt"}
     assert any(event.message.startswith("code: 3 files; ") for event in bench.told(Note))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("c.yaml", b"\xef\xbb\xbfbase: !include other.yaml\r\nbetas: !!python/tuple [0.9, 0.999]\r\n"),
+        ("c.json", b'// why\n{"a": 1.0, "a": NaN,}'),
+        ("c.py", b"lr = 1e-3  # \xe4\n"),
+    ],
+)
+def test_a_config_that_is_not_changed_arrives_byte_for_byte(bench: Bench, name: str, data: bytes) -> None:
+    bench.script(
+        """
+        import os, pathlib, sys
+        out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
+        out.joinpath("config").write_bytes(pathlib.Path(sys.argv[2]).read_bytes())
+        """
+    )
+    bench.write(f"pipeline/{name}").write_bytes(data)
+    first = bench.submit("train.py", config=name).record
+    again = bench.submit(from_run=first.run).record
+    for record in (first, again):
+        assert record.status == "Completed"
+        assert (bench.project.outputs_dir / record.run / "config").read_bytes() == data

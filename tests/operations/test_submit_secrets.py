@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 import yaml
@@ -95,3 +101,134 @@ def test_a_secret_that_is_no_text_is_refused(bench: Bench) -> None:
         "api_key": None,
         "max_tokens": 9,
     }
+
+
+def _kept(bench: Bench, word: str) -> list[str]:
+    """Files of the project, its state and its store that hold the word."""
+    found = []
+    for folder, _, names in os.walk(bench.project.root):
+        for path in (Path(folder) / name for name in names):
+            with suppress(FileNotFoundError):
+                if word.encode() in path.read_bytes():
+                    found.append(str(path.relative_to(bench.project.root)))
+    return found
+
+
+def test_a_run_with_names_that_look_secret_is_repeated_exactly(bench: Bench) -> None:
+    bench.script("import sys; print(sys.argv[1:])")
+    words = ("--label-key", "name", "--pad-token", "<pad>", "--sort-key=date", "--num-tokens", "5", "--eos-token", "x")
+    first = bench.submit("train.py", arguments=words, variables={"PAD_TOKEN": "x", "SORT_KEY": "y"}).record
+    assert tuple(first.arguments) == words
+    assert first.variables == {"PAD_TOKEN": "x", "SORT_KEY": "y"}
+    again = bench.submit(from_run="@last").record
+    assert (again.arguments, again.variables) == (first.arguments, first.variables)
+
+
+def test_tags_and_the_command_line_are_masked(bench: Bench) -> None:
+    bench.script("print(1)")
+    tags = {"token": "CANARY-1", "url": "https://me:CANARY-2@h/x", "team": "vision"}
+    typed = ("amlctl", "submit", "train.py", *(f"--tag={name}={value}" for name, value in tags.items()))
+    record = bench.submit("train.py", tags=tags, command_line=typed).record
+    assert record.tags == {"token": "***", "url": "https://me:***@h/x", "team": "vision"}
+    assert not _kept(bench, "CANARY")
+
+
+def test_the_user_says_what_is_a_secret(bench: Bench) -> None:
+    bench.write("pipeline/c.json", '{"patient": "", "rate": 1}')
+    bench.script("""
+        import json, os, sys
+        out = os.path.join(os.environ["AMLCTL_OUTPUTS_DIR"], "seen")
+        seen = [sys.argv[3:], json.load(open(sys.argv[2])), os.environ["DIAGNOSIS"], os.environ["SHELL_WORD"]]
+        open(out, "w").write(json.dumps(seen)[::-1])
+    """)
+    given = {
+        "config": "c.json",
+        "overrides": ("patient=CANARY smith",),
+        "arguments": ("--ward-name", "CANARY-north", "--epochs", "3"),
+        "variables": {"DIAGNOSIS": "CANARY-flu"},
+        "tags": {"ward_name": "CANARY-north"},
+        "secrets": ("patient", "WARD_NAME", "DIAGNOSIS", "SHELL_WORD"),
+        "caller_variables": {"SHELL_WORD": "CANARY-shell"},
+    }
+    command_line = ("amlctl", "submit", *given["overrides"], *given["arguments"], "--tag", "ward_name=CANARY-north")
+    record = bench.submit("train.py", **given, command_line=command_line).record
+    assert record.status == "Completed"
+    assert not _kept(bench, "CANARY")
+    seen = json.loads((bench.project.outputs_dir / record.run / "seen").read_text()[::-1])
+    config = {"patient": "CANARY smith", "rate": 1}
+    assert seen == [list(given["arguments"]), config, "CANARY-flu", "CANARY-shell"]
+    with pytest.raises(UsageError, match="must be given again") as caught:
+        bench.submit(from_run=record.run, variables={"DIAGNOSIS": "x", "SHELL_WORD": "y"})
+    assert any("--ward-name" in detail for detail in caught.value.details)
+    with pytest.raises(UsageError) as all_of_them:
+        bench.submit(from_run=record.run)
+    assert len(all_of_them.value.details) == 4
+    assert "DIAGNOSIS" in all_of_them.value.message
+    assert any("config" in detail for detail in caught.value.details)
+
+
+@pytest.mark.parametrize("name", ["", "--", "TOKEN=CANARY"])
+def test_what_is_no_name_is_refused_without_showing_it(bench: Bench, name: str) -> None:
+    bench.script("print(1)")
+    with pytest.raises(UsageError) as caught:
+        bench.submit("train.py", secrets=(name,))
+    assert "CANARY" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_named_variable_that_the_shell_lacks_is_asked_for(bench: Bench) -> None:
+    bench.script("print(1)")
+    with pytest.raises(UsageError, match="UNKNOWN_HERE"):
+        bench.submit("train.py", secrets=("UNKNOWN_HERE",))
+
+
+class _Index(BaseHTTPRequestHandler):
+    """A package index that has nothing, and notes who asked."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.headers.get("Authorization", ""))  # type: ignore[attr-defined]
+        if not self.headers.get("Authorization"):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+        else:
+            self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def index() -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), _Index) as server:
+        server.asked = []  # type: ignore[attr-defined]
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_the_password_of_a_package_index_reaches_pip_and_no_record(bench: Bench, index: HTTPServer) -> None:
+    url = f"http://user:CANARYPIP@127.0.0.1:{index.server_port}/simple"
+    text = f"name: x\ndependencies:\n  - python\n  - pip:\n    - --index-url {url}\n"
+    bench.write("pptdaml.yaml", text)
+    bench.script("print(1)")
+    record = bench.submit("train.py", env_from_current=False).record
+    assert record.status == "Failed"  # the index has nothing
+    assert record.error is not None
+    assert record.error["kind"] == "environment"
+    assert "Basic " + base64.b64encode(b"user:CANARYPIP").decode() in index.asked  # type: ignore[attr-defined]
+    assert "user:<secret:AMLCTL_SECRET_ENVIRONMENT_1>@127.0.0.1" in str(record.environment_content)
+    assert _kept(bench, "CANARYPIP") == ["pptdaml.yaml"]
+
+    asked = len(index.asked)  # type: ignore[attr-defined]
+    again = bench.submit(from_run=record.run).record
+    assert again.environment == record.environment
+    assert len(index.asked) > asked, "the password is taken from the project's file"  # type: ignore[attr-defined]
+    bench.write("pptdaml.yaml", text + "    - numpy\n")
+    with pytest.raises(UsageError, match="AMLCTL_SECRET_ENVIRONMENT_1") as caught:
+        bench.submit(from_run=record.run)
+    assert "package index" in caught.value.details[0]
+    given = bench.submit(from_run=record.run, variables={"AMLCTL_SECRET_ENVIRONMENT_1": "CANARYPIP"}).record
+    assert given.environment == record.environment

@@ -82,6 +82,12 @@ def make_bench(root: Path) -> Bench:
     project = Project(root)
     for folder in (project.pipeline_dir, project.data_blobs_dir):
         folder.mkdir(parents=True)
+    return open_bench(root)
+
+
+def open_bench(root: Path) -> Bench:
+    """One that was made before, perhaps by another process."""
+    project = Project(root)
     store = DirectoryStore(root / ".amlctl/store")
     timing = LocalTiming(save_interval_s=0.2, grace_s=5.0, poll_s=0.02)
     settings = Settings()

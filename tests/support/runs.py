@@ -60,4 +60,4 @@ def make_record(project: Project, store: Store, script: str, **fields: Any) -> R
         "created_at": datetime.now(UTC).isoformat(),
         **fields,
     }
-    return RunRecord.from_json(document)
+    return RunRecord(**document)

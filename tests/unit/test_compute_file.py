@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.config import compute_file
-from amlctl.config.compute_file import list_compute_files, read_compute
+from amlctl.config.compute_file import read_compute, read_compute_files
 from amlctl.core.compute import (
     ClusterTarget,
     FieldDifference,
@@ -87,7 +87,7 @@ def test_an_instance_and_this_machine_are_read(tmp_path: Path) -> None:
         ("type: local\nslots: 1\nslots: 2\n", 3, "twice", ""),
         ("- a\n", 1, "no compute target", "name and type"),
         ("", 1, "no compute target", ""),
-        ("type: [\n", 2, "no YAML", ""),
+        ("type: [\n", 2, "YAML", ""),
     ],
 )
 def test_a_broken_file_says_where(tmp_path: Path, text: str, line: int, message: str, hint: str) -> None:
@@ -112,17 +112,38 @@ def test_the_fields_are_those_of_the_sdk() -> None:
 
 def test_all_files_of_a_project(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    assert list_compute_files(project) == []
+    assert read_compute_files(project).targets == []
     write(tmp_path, CLUSTER)
     write(tmp_path, "type: local\n", "local.yml")
     write(tmp_path, "not looked at", "README.md")
     (tmp_path / "compute" / "lost.yaml").symlink_to("nowhere")
-    assert [target.name for target in list_compute_files(project)] == ["gpu", "local"]
+    assert [target.name for target in read_compute_files(project).targets] == ["gpu", "local"]
     write(tmp_path, CLUSTER, "other.yaml")
+    files = read_compute_files(project)
+    assert [target.name for target in files.targets] == ["local"]
     with pytest.raises(SettingsError, match=r"gpu\.yaml and compute/other\.yaml"):
-        list_compute_files(project)
+        files.find("gpu")
     with pytest.raises(NotFound, match=r"compute/none\.yaml"):
         read_compute(tmp_path / "compute" / "none.yaml")
+
+
+def test_a_file_that_cannot_be_used_matters_only_by_its_name(tmp_path: Path) -> None:
+    write(tmp_path, CLUSTER)
+    write(tmp_path, "name: lake\ntype: synapsespark\n", "spark.yml")
+    write(tmp_path, "a: [\n", "torn.yaml")
+    write(tmp_path, "x", "folder.yaml/x")
+    files = read_compute_files(Project(tmp_path))
+    assert [target.name for target in files.targets] == ["gpu"]
+    assert [(one.path.name, one.name) for one in files.broken] == [
+        ("folder.yaml", "folder"),
+        ("spark.yml", "lake"),
+        ("torn.yaml", "torn"),
+    ]
+    assert files.find("gpu") is not None
+    assert files.find("spark") is None
+    for name in ("lake", "torn"):
+        with pytest.raises(SettingsError, match=r"compute/\w+\.ya?ml:\d"):
+            files.find(name)
 
 
 def test_differences_are_field_by_field() -> None:
@@ -214,7 +235,7 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> Non
     try:
         listed = run_without_root_rights(
             "import sys; from pathlib import Path; from amlctl.localfs.project import Project;"
-            "from amlctl.config.compute_file import list_compute_files; list_compute_files(Project(Path(sys.argv[1])))",
+            "from amlctl.config.compute_file import read_compute_files; read_compute_files(Project(Path(sys.argv[1])))",
             str(tmp_path),
         )
     finally:

@@ -105,13 +105,13 @@ def test_nothing_wanted_is_plain_python(text: str) -> None:
         ("dependencies:\n  - '=2.0'\n", 2, "no package", ""),
         ("dependencies:\n  - pip:\n      - torch=2.13\n", 3, "torch=2.13", "torch==2.13.0"),
         ("dependencies:\n  - pip:\n      - -r requirements.txt\n", 3, "another file", "into this list"),
-        ("dependencies:\n  - pip:\n      - -e .\n", 3, "another file", ""),
+        ("dependencies:\n  - pip:\n      - -e .\n", 3, "-e .", "wheel"),
         ("variables:\n  A: b\n", 1, "variables", "--env"),
-        ("dependencies:\n\t- a\n", 2, "no YAML", ""),
-        ("dependencies: [\n", 2, "no YAML", ""),
-        ("a: b: c\n", 1, "no YAML", ""),
+        ("dependencies:\n\t- a\n", 2, "YAML", ""),
+        ("dependencies: [\n", 2, "YAML", ""),
+        ("a: b: c\n", 1, "YAML", ""),
         ("- a\n", 1, "no conda environment file", "dependencies"),
-        ("name: !!python/name:os.system\n", 1, "no YAML", ""),
+        ("name: !!python/name:os.system\n", 1, "YAML", ""),
         ("name: 2026-13-45\n", 1, "month", ""),
         ("3: x\n", 1, "text", ""),
         ("name: &a [*a]\n", 1, "itself", ""),
@@ -125,9 +125,9 @@ def test_a_broken_file_says_where(text: str, line: int, message: str, hint: str)
     assert hint in caught.value.hint
 
 
-def test_many_aliases_are_read_once() -> None:
+def test_aliases_that_come_to_billions_are_refused() -> None:
     steps = "".join(f"  - &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
-    with pytest.raises(SettingsError, match="no text"):
+    with pytest.raises(SettingsError, match="more than 100,000 values"):
         parse_environment(f"name:\n  - &a0 [x]\n{steps}channels: [*a29]\n", "pptdaml.yaml")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.compute_file import list_compute_files
+from amlctl.config.compute_file import read_compute_files
 from amlctl.config.conda_file import read_environment
 from amlctl.config.load import load_settings
 from amlctl.core.compute import ClusterTarget, LocalTarget
@@ -114,7 +114,7 @@ def test_every_pip_dependency_is_pinned_to_one_version() -> None:
 
 def test_the_compute_targets_and_the_settings_are_good() -> None:
     project = Project(ROOT)
-    targets = {target.name: target for target in list_compute_files(project)}
+    targets = {target.name: target for target in read_compute_files(project).targets}
     assert targets["local"] == LocalTarget("local", slots=1)
     assert isinstance(targets["gpu"], ClusterTarget)
     settings = load_settings(project, {}, user_file=None)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from amlctl.localfs.git_state import read_git_state
 
 
@@ -30,3 +32,19 @@ def test_only_what_a_run_is_made_of_makes_it_dirty(tmp_path: Path) -> None:
     assert read_git_state(tmp_path) == {"commit": commit, "branch": "main", "dirty": True}
     git(tmp_path, "checkout", "-q", "--detach")
     assert (read_git_state(tmp_path) or {})["branch"] is None
+
+
+def test_variables_of_another_repository_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a hook, which Git starts with these."""
+    for name in ("ours", "other"):
+        git(tmp_path, "init", "-q", "-b", "main", name)
+        (tmp_path / name / "a.py").write_text(name)
+        git(tmp_path / name, "add", "a.py")
+        git(tmp_path / name, "commit", "-q", "-m", name)
+    commit = git(tmp_path / "ours", "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "other"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "no index"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    assert read_git_state(tmp_path / "ours") == {"commit": commit, "branch": "main", "dirty": False}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.compute_file import list_compute_files
+from amlctl.config.compute_file import read_compute_files
 from amlctl.config.conda_file import read_environment
 from amlctl.config.load import load_settings
 from amlctl.core.compute import LocalTarget
@@ -35,7 +35,7 @@ def test_what_init_writes_can_be_used(tmp_path: Path) -> None:
     settings = load_settings(project, {}, user_file=None)
     assert settings.workspace() == Settings().workspace()
     assert settings.sync.pack_size == Settings().sync.pack_size
-    assert list_compute_files(project) == [LocalTarget("local", 1)]
+    assert read_compute_files(project).targets == [LocalTarget("local", 1)]
     spec = read_environment(project.environment_file)
     assert (spec.python, spec.conda, spec.pip) == (">=3.9", (), ())
 
@@ -69,7 +69,8 @@ def test_a_gitignore_of_old_is_kept_and_what_it_lacks_is_told(tmp_path: Path) ->
     result = init(tmp_path)
     assert (tmp_path / ".gitignore").read_text() == "*.pyc\n/outputs/*\n"
     assert result.unignored == ["/data_blobs/"]
-    assert init(tmp_path / "new").unignored == init(tmp_path / "new").unignored == []
+    other = tmp_path.with_name(f"{tmp_path.name}-other")
+    assert init(other).unignored == init(other).unignored == []
 
 
 @pytest.mark.parametrize("name", ["pipeline", "data_blobs"])
@@ -141,3 +142,13 @@ def test_file_paths_finds_the_project_or_the_runs_folders(tmp_path: Path) -> Non
     assert run(AMLCTL_PIPELINE_DIR="/p", AMLCTL_DATA_BLOBS_DIR="/d", AMLCTL_OUTPUTS_DIR="/o") == [
         *("/p", "/d", "/d/raw", "/d/working", "/o")
     ]
+
+
+@pytest.mark.parametrize("below", ["pipeline", "data_blobs/working", "new/deeper"])
+def test_a_project_inside_another_one_is_refused(tmp_path: Path, below: str) -> None:
+    init(tmp_path)
+    with pytest.raises(UsageError, match="lies inside the project") as caught:
+        init(tmp_path / below)
+    assert str(tmp_path) in caught.value.message
+    assert not (tmp_path / below / ".amlctl.toml").exists()
+    assert init(tmp_path).created == []

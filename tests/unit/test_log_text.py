@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amlctl.core.log_text import CarriageReturnCollapser, tail_lines
+from amlctl.core.log_text import LONGEST_LINE, CarriageReturnCollapser, TailFinder
 
 
 def collapse(data: bytes) -> bytes:
@@ -48,14 +48,35 @@ def test_how_the_log_is_cut_makes_no_difference(parts: list[bytes], data: st.Dat
     assert done.count(b"\n") == raw[: raw.rfind(b"\n") + 1].count(b"\n")
 
 
+def tail(data: bytes, count: int, part: int) -> bytes:
+    """By pieces of `part` bytes, from the end on."""
+    finder, end = TailFinder(count, len(data)), len(data)
+    while finder.start is None:
+        start = max(0, end - part)
+        finder.feed(data[start:end], start)
+        end = start
+    return data[finder.start :]
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 100])
 @pytest.mark.parametrize(
     ("count", "expected"),
     [(0, b""), (1, b"c\n"), (2, b"b\nc\n"), (3, b"a\nb\nc\n"), (9, b"a\nb\nc\n")],
 )
-def test_tail_lines(count: int, expected: bytes) -> None:
-    assert tail_lines(b"a\nb\nc\n", count) == expected
+def test_tail_lines(count: int, expected: bytes, part: int) -> None:
+    assert tail(b"a\nb\nc\n", count, part) == expected
 
 
-def test_tail_counts_a_last_line_without_an_end() -> None:
-    assert tail_lines(b"a\nb\nc", 2) == b"b\nc"
-    assert tail_lines(b"", 3) == b""
+@pytest.mark.parametrize("part", [1, 2, 100])
+def test_tail_counts_a_last_line_without_an_end(part: int) -> None:
+    assert tail(b"a\nb\nc", 2, part) == b"b\nc"
+    assert tail(b"", 3, part) == b""
+    assert tail(b"\n\n", 1, part) == b"\n"
+
+
+def test_a_very_long_line_is_passed_on_before_it_ends() -> None:
+    collapser = CarriageReturnCollapser()
+    passed = b"".join(collapser.feed(b"x" * 700_000) for _ in range(9))
+    assert len(passed) > 5 * LONGEST_LINE
+    assert len(collapser.pending) <= LONGEST_LINE
+    assert passed + collapser.feed(b"y\n") == b"x" * 6_300_000 + b"y\n"

@@ -103,25 +103,6 @@ def test_script_sees_its_place(node: Node) -> None:
     }
 
 
-def test_a_script_does_not_get_the_login_of_the_store(node: Node) -> None:
-    """But for what the run was given by name."""
-    shell = {
-        "AZURE_STORAGE_CONNECTION_STRING": "AccountName=a;AccountKey=hush",
-        "AZURE_STORAGE_KEY": "hush",
-        "AZURE_STORAGE_SAS_TOKEN": "sig=given",
-        "AMLCTL_STORE": "https://a.blob.core.windows.net/data?sig=hush",
-        "AZURE_STORAGE_ACCOUNT": "a",
-    }
-    script = f"import json, os; print(json.dumps({{name: os.environ.get(name) for name in {sorted(shell)}}}))"
-    record = node.record(script, variables={"AZURE_STORAGE_SAS_TOKEN": None})
-    code, text = node.run(record, variables=shell)
-    assert code == 0
-    assert {name: value for name, value in json.loads(text).items() if value} == {
-        "AZURE_STORAGE_SAS_TOKEN": "sig=given",
-        "AZURE_STORAGE_ACCOUNT": "a",
-    }
-
-
 @pytest.mark.parametrize(
     ("config", "content", "written"),
     [
@@ -374,7 +355,7 @@ def test_missing_run_is_one_line(node: Node) -> None:
 def test_other_nodes_save_beside_the_first(node: Node) -> None:
     record = node.record("import os; open(os.environ['AMLCTL_OUTPUTS_DIR'] + '/x', 'w').write('2')")
     assert node.run(record, variables={"NODE_RANK": "2", "LOCAL_RANK": "0"})[0] == 0
-    assert node.output(record, "rank-2/x") == b"2"
+    assert node.store.get(outputs_prefix(record.run, 2) + "x") == b"2"
     assert node.store.info(outputs_index_key(record.run)) is None
 
 
@@ -475,3 +456,102 @@ def _is_running(pid: int) -> bool:
         return False
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return bool(state.strip()) and not state.strip().startswith("Z")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what /dev/stdout is differs")
+@pytest.mark.parametrize("is_one", [True, False])
+def test_a_script_cannot_empty_the_logs_of_its_node(node: Node, tmp_path: Path, is_one: bool) -> None:
+    """Where the launcher has made files of the runtime's streams."""
+    record = node.record("""
+        import subprocess
+        print("first")
+        subprocess.run("echo second > /dev/stdout; echo third > /dev/stderr; echo fourth", shell=True)
+        print("fifth")
+    """)
+    make_container(node.store, record.code, node.container)
+    command = [sys.executable, "-m", "amlctl.runtime", "--store", str(tmp_path / "store"), "--run", record.run]
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        done = subprocess.run(
+            [*command, "--container", str(node.container)],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(runtime_folder(node.container))},
+            stdout=out,
+            stderr=out if is_one else err,
+            check=False,
+        )
+    assert done.returncode == 0
+    words = (tmp_path / "out").read_text().split()
+    expected = ["first", "second", "third", "fourth", "fifth"]
+    assert words == (expected if is_one else [word for word in expected if word != "third"])
+    assert (tmp_path / "err").read_text().split() == ([] if is_one else ["third"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux only")
+def test_the_process_tree_of_a_node_ends_with_the_script(node: Node) -> None:
+    record = node.record("""
+        import subprocess, sys
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", "import os, time; os.setsid(); print(os.getpid(), flush=True);"
+             " os.close(1); os.close(2); time.sleep(600)"], stdout=subprocess.PIPE, env={})
+        print(child.stdout.readline().decode(), flush=True)
+    """)
+    code, text = node.run(record)
+    pid, told = text.split(None, 1)
+    assert code == 0
+    assert told == f"[amlctl] ended 1 process that the script left running: python ({pid})\n"
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_second_start_finds_times_and_folders_as_the_first_left_them(node: Node) -> None:
+    record = node.record("""
+        import os, time
+        out = os.environ["AMLCTL_OUTPUTS_DIR"]
+        found = sorted(os.listdir(out), key=lambda name: os.path.getmtime(os.path.join(out, name)))
+        if os.environ["AMLCTL_ATTEMPT"] == "1":
+            os.makedirs(out + "/empty/folder")
+            os.utime(out + "/empty", (0, 0))
+            for name in ("ckpt-900", "ckpt-100", "ckpt-1000"):
+                open(f"{out}/{name}", "w").write("x")
+                time.sleep(0.02)
+        else:
+            found = [name for name in found if name != "empty"]
+            print(*found, os.path.isdir(out + "/empty/folder"))
+    """)
+    assert node.run(record) == (0, "")
+    for attempt in (2, 3):
+        shutil.rmtree(node.container)
+        assert node.run(record) == (0, f"[amlctl] attempt {attempt}\nckpt-900 ckpt-100 ckpt-1000 True\n")
+
+
+def test_hangup_is_handed_on_and_nohup_is_kept(node: Node) -> None:
+    record = node.record(WAITING.replace("SIGTERM", "SIGHUP"))
+    process = node.start(record)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 7
+    assert node.output(record, "last.txt") == str(int(signal.SIGHUP)).encode()
+
+
+def test_a_dataset_that_changes_through_a_memory_map_is_published_as_it_is(node: Node) -> None:
+    record = node.record(
+        """
+        import mmap, os
+        root = os.environ["AMLCTL_DATA_BLOBS_DIR"] + "/d"
+        os.makedirs(root)
+        with open(root + "/f", "wb") as file:
+            file.truncate(3 << 20)
+        with open(root + "/f", "r+b") as file, mmap.mmap(file.fileno(), 3 << 20) as memory:
+            memory[:5] = b"FINAL"
+            os.utime(root + "/f", (0, 0))
+        """,
+        produces=["d"],
+    )
+    assert node.run(record)[0] == 0
+    key = json.loads(node.store.get(published_key(record.run)))["d"]["manifest_key"]
+    consumer = node.record(
+        "import os; print(open(os.environ['AMLCTL_DATA_BLOBS_DIR'] + '/d/f', 'rb').read(5).decode())",
+        manifests={"d": key},
+    )
+    shutil.rmtree(node.container)
+    assert node.run(consumer) == (0, "FINAL\n")

@@ -150,8 +150,8 @@ def test_every_variable_of_the_list_works(tmp_path: Path) -> None:
         ("\nsync = 3\n", 2, "section", "[sync]"),
         ("workspaces = 3\n", 1, "section", "[workspaces.NAME]"),
         ('[workspaces]\nlocal = "x"\n', 2, "section", "[workspaces.local]"),
-        ('[workspaces.x]\ncompute = "local"\nstor = "a"\n', 3, "workspaces.x.stor", "did you mean store?"),
-        ('[workspaces.x]\nstore = "a"\n', 1, "no compute", "azureml"),
+        ('[workspaces.local]\ncompute = "local"\nstor = "a"\n', 3, "workspaces.local.stor", "did you mean store?"),
+        ('default_workspace = "x"\n[workspaces.x]\nstore = "a"\n', 2, "no compute", "azureml"),
         ('[workspaces.local]\ncompute = "azurml"\n', 2, "did you mean azureml?", ""),
         ('[workspaces.local]\nname = "x"\n', 2, "unknown key", ""),
         ('[sync]\nlayout = "packs"\n', 2, "did you mean pack?", ""),
@@ -168,10 +168,10 @@ def test_every_variable_of_the_list_works(tmp_path: Path) -> None:
         ("experiment = 3\n", 1, "text", ""),
         ('experiment = ""\n', 1, "text", ""),
         ("[experiment]\n", 1, "text", ""),
-        ('experiment = "a"\nbroken =\n', 2, "no TOML", ""),
-        ('experiment = "a\n', 1, "no TOML", ""),
-        ('x = """\nabc', 2, "no TOML", ""),
-        ('experiment = "a"\nexperiment = "b"\n', 2, "no TOML", ""),
+        ('experiment = "a"\nbroken =\n', 2, "TOML", ""),
+        ('experiment = "a\n', 1, "TOML", ""),
+        ('x = """\nabc', 2, "TOML", ""),
+        ('experiment = "a"\nexperiment = "b"\n', 2, "TOML", ""),
         ('default_workspace = "clout"\n[workspaces.cloud]\ncompute="azureml"\n', 1, "clout", "did you mean cloud?"),
         ('experiment = """\n[sync]\nlayuot = 1\n"""\n[sync]\nlayuot = 2\n', 6, "layuot", ""),
     ],
@@ -268,3 +268,34 @@ def test_sizes(text: str, size_bytes: int) -> None:
 def test_no_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="no size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "message"),
+    [
+        ('compute = "local"\nstor = "a"\n', 3, "workspaces.x.stor"),
+        ('store = "a"\n', 1, "no compute"),
+        ('compute = "slurm"\n', 2, "local, azureml"),
+    ],
+)
+def test_a_broken_workspace_matters_only_where_it_is_used(
+    tmp_path: Path, section: str, line: int, message: str
+) -> None:
+    text = f"[workspaces.x]\n{section}"
+    settings = load(tmp_path, text)
+    assert settings.workspace().name == "local"
+    assert list(settings.workspaces) == ["local"]
+    for action in (lambda: settings.workspace("x"), lambda: load(tmp_path, text, workspace="x")):
+        with pytest.raises(SettingsError) as caught:
+            action()
+        assert caught.value.message.startswith(f".amlctl.toml:{line}: ")
+        assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a = " + "[" * 3000 + "]" * 3000, "a = " + "9" * 5000, 'a = "\\ud800"', "a = 2024-13-45", "a = 0x" + "f" * 9000],
+)
+def test_toml_that_python_cannot_hold_is_an_error_of_ours(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match=r"\.amlctl\.toml"):
+        load(tmp_path, text)

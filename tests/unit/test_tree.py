@@ -11,7 +11,8 @@ import pytest
 
 from amlctl.errors import IntegrityError, ServiceUnavailable
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.tree import TreeSaver, read_index, restore_tree
+from amlctl.transfer.tree import read_index, restore_tree
+from amlctl.transfer.tree_saver import TreeSaver
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 from tests.support.trees import Tree, read_tree, write_tree
@@ -202,13 +203,13 @@ def test_what_cannot_be_read_costs_no_other_file(tmp_path: Path) -> None:
         (source / name).chmod(0)
     program = (
         "import sys\nfrom pathlib import Path\nfrom amlctl.stores.directory import DirectoryStore\n"
-        "from amlctl.transfer.tree import TreeSaver\n"
+        "from amlctl.transfer.tree_saver import TreeSaver\n"
         "saver = TreeSaver(DirectoryStore(Path(sys.argv[1])), Path(sys.argv[2]), *sys.argv[3:])\n"
-        "saver.save()\nprint(*sorted(saver.refused.values()), sep='|')\n"
+        "saver.save()\nprint(*sorted(map(': '.join, saver.refused.items())), sep='|')\n"
     )
     told = run_without_root_rights(program, store.url, str(source), PREFIX, INDEX)
     (source / "shut").chmod(0o755)
     named = ("closed", "shut")
-    assert told.stdout.strip() == "|".join(f"{n} cannot be read: Permission denied" for n in named), told.stderr
+    assert told.stdout.strip() == "|".join(f"{n}: cannot be read: Permission denied" for n in named), told.stderr
     expected = {"closed": b"1", "shut/inside": b"2", "open": b"changed", "new": b"4"}
     assert _restored(store, tmp_path / "target") == expected

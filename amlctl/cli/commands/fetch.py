@@ -35,6 +35,9 @@ def fetch(
         list[str] | None, typer.Option(metavar="GLOB", help="Only files that match; may be repeated.")
     ] = None,
     with_logs: Annotated[bool, typer.Option("--logs", help="The run's logs too, into logs/.")] = False,
+    is_unlisted: Annotated[
+        bool, typer.Option("--unlisted", help="Without the run's list of outputs: what the store has, unchecked.")
+    ] = False,
 ) -> None:
     """Bring a run's outputs here; only what is missing travels. Also while the run is going."""
     call = invocation(ctx)
@@ -47,6 +50,7 @@ def fetch(
         to=call.cwd / to if to is not None else None,
         include=include or (),
         with_logs=with_logs,
+        is_unlisted=is_unlisted,
         sink=call.reporter,
     )
     call.result(result.to_json(), lambda style, width: runs.fetch_lines(result, style))

@@ -8,8 +8,9 @@ import typer
 
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
+from amlctl.cli.render.json import document_parts
 from amlctl.core.events import LogText, Note
-from amlctl.operations.logs import follow, read_log_text, run_failure, tail_cursor
+from amlctl.operations.logs import follow, log_pieces, run_failure, tail_cursor
 from amlctl.operations.runs import resolve_run
 
 app = typer.Typer(add_completion=False)
@@ -22,6 +23,7 @@ Examples:
   amlctl logs model_train --tail 20
   amlctl logs @last --file std_log_process_1.txt
 
+Of control sequences only colors and carriage returns are shown, also in a pipe.
 RUN is a run id, the beginning of one, @last, or @2 for the one before.
 With -f, exit code 1 if the run failed or was cancelled, as after submit.
 """
@@ -33,6 +35,9 @@ def logs(
     run: Run,
     is_following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines.")] = None,
+    is_raw: Annotated[
+        bool, typer.Option("--raw", help="Pass every control sequence of the log to the terminal.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option("--file", metavar="NAME", help="Another log of the run than its main one.")
     ] = None,
@@ -42,15 +47,21 @@ def logs(
     app_, reference = call.app_of(run)
     workspace = app_.workspace
     run_id = resolve_run(workspace, reference)
+    if is_raw:
+        call.reporter.show_raw_log()
     if not is_following:
-        text = read_log_text(workspace, run_id, tail=tail, name=name)
+        pieces = log_pieces(workspace, run_id, tail=tail, name=name)
         if call.is_json:
-            call.result({"run": run_id, "log": text}, lambda style, width: [])
+            call.result_parts(document_parts({"run": run_id}, "log", pieces))
             return 0
-        call.reporter(LogText(run_id, text))
+        is_empty = True
+        for piece in pieces:
+            if piece:
+                is_empty = False
+                call.reporter(LogText(run_id, piece))
         call.close()
         record = workspace.read(run_id)
-        if not text and tail != 0:
+        if is_empty and tail != 0:
             reason = f" ({record.waits_for})" if record.waits_for else ""
             later = "" if record.is_final else f" yet: amlctl logs {run_id} -f"
             call.reporter(Note(f"run {run_id} is {record.status}{reason}, without a log{later}"))

@@ -49,6 +49,8 @@ def list_(
     call = invocation(ctx)
     app_ = call.app if experiment is None else call.app.in_experiment(experiment)
 
+    app_.restore_records()
+
     def open_workspace(name: str) -> Workspace:
         return app_.in_workspace(name).workspace
 

@@ -99,6 +99,14 @@ def submit(
         list[str] | None,
         typer.Option("--env", metavar="K=V", help="A variable for the script; K alone takes it from here."),
     ] = None,
+    secrets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret",
+            metavar="NAME",
+            help="Hide the value of a variable (taken from the shell), a script option or a setting; may be repeated.",
+        ),
+    ] = None,
     experiment: Annotated[str | None, typer.Option(metavar="NAME", help="The experiment of the run.")] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name: the beginning of its id.")] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", metavar="K=V", help="A tag; may be repeated.")] = None,
@@ -146,13 +154,17 @@ def submit(
 ) -> int:
     """Run a script the whole way: sync, code, environment, compute, run, log, outputs."""
     call = invocation(ctx)
+    if is_detached and is_fetching:
+        raise UsageError(
+            "--detach does not wait for the outputs that --fetch wants", hint="leave one out; later: amlctl fetch @last"
+        )
     wanted_datasets = (datasets or []) + (old_datasets or [])
     request = SubmitRequest(
-        script=script or old_script or "",
-        config=config or old_config,
+        script=_first(script, old_script) or "",
+        config=_first(config, old_config),
         datasets=tuple(wanted_datasets) or None,
         arguments=ctx.meta.get(_SCRIPT_ARGUMENTS, ()),
-        experiment=experiment or old_experiment,
+        experiment=_first(experiment, old_experiment),
         compute=compute,
         mode=mode,
         distribution=distribution,
@@ -161,6 +173,7 @@ def submit(
         sync=is_syncing and _said_yes(old_syncing),
         produces=tuple(produces) if produces else None,
         variables=_variables(variables or ()),
+        secrets=tuple(secrets or ()),
         overrides=tuple(overrides or ()),
         from_run=from_run,
         env_from_current=is_current(env_from),
@@ -203,6 +216,11 @@ def _tell(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
     return failure.exit_code
 
 
+def _first(*values: str | None) -> str | None:
+    """The first that was typed, be it empty: that is an error of its own."""
+    return next((value for value in values if value is not None), None)
+
+
 def _said_yes(word: str | None) -> bool:
     if word is None or word.lower() in ("true", "yes", "1"):
         return True
@@ -215,6 +233,8 @@ def _variables(pairs: Sequence[str]) -> dict[str, str | None]:
     values: dict[str, str | None] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
+        if name in values:
+            raise UsageError(f"--env {name} was given twice", hint="give it once")
         values[name] = value if equals else None
     return values
 
@@ -224,6 +244,8 @@ def _tags(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise UsageError(f"--tag {pair!r} is no pair", hint="--tag NAME=VALUE")
+            raise UsageError(f"--tag {pair!r} is not a pair", hint="--tag NAME=VALUE")
+        if name in tags:
+            raise UsageError(f"--tag {name} was given twice", hint="give it once")
         tags[name] = value
     return tags

@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from amlctl.errors import AmlctlError
+
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""C1 controls are commands to a terminal, and marks of direction make it show another text than there is."""
 
 
 def document_bytes(document: Any) -> bytes:
     """Pretty JSON with a final newline, as UTF-8.
 
-    A file name that is no UTF-8 holds lone surrogates; they are written as JSON's own `\\udcXX` escapes.
+    A file name that is not UTF-8 holds lone surrogates; they are written as JSON's own `\\udcXX` escapes, and so is
+    whatever else a terminal would not show as a character. A number that JSON does not have becomes its name.
     """
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
+    if not text.isascii() or "\x7f" in text:
+        text = _UNPRINTABLE.sub(_escaped, text)
     return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def document_parts(facts: Mapping[str, Any], key: str, texts: Iterable[str]) -> Iterator[bytes]:
+    """`facts` and one more value, a text of any length, as the same kind of document."""
+    yield document_bytes(facts).removesuffix(b"\n}\n") + f',\n  {json.dumps(key)}: "'.encode()
+    for text in texts:
+        part = _UNPRINTABLE.sub(_escaped, json.dumps(text, ensure_ascii=False)[1:-1])
+        yield part.encode("utf-8", "backslashreplace")
+    yield b'"\n}\n'
 
 
 def error_document(error: AmlctlError) -> dict[str, Any]:

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-
-def size(size_bytes: float) -> str:
-    """`999 B`, `1.2 kB`, `380 MB`: decimal units, three digits at most."""
-    if size_bytes < 999.5:
-        return f"{size_bytes:.0f} B"
-    units = ["kB", "MB", "GB", "TB", "PB"]
-    value = size_bytes / 1000
-    unit = units.pop(0)
-    while value >= 999.5 and units:
-        value /= 1000
-        unit = units.pop(0)
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+from amlctl.core.wording import size as size
 
 
 def duration(seconds: float) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from amlctl.cli.render.tables import printable
+
+_OWN_CODES = re.compile("(\x1b\\[(?:0|1|2|32|33|36|1;31)m)")
 
 
 class Style(NamedTuple):
@@ -13,6 +18,16 @@ class Style(NamedTuple):
 
     def _wrap(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.is_coloured and text else text
+
+    def safe(self, line: str) -> str:
+        """The line with no control character in it but these codes; what came into it from outside is shown as text.
+        Every line that amlctl writes goes through this."""
+        if line.isprintable():
+            return line
+        if not self.is_coloured:
+            return printable(line)
+        parts = _OWN_CODES.split(line)
+        return "".join(part if at % 2 else printable(part) for at, part in enumerate(parts))
 
     def bold(self, text: str) -> str:
         return self._wrap("1", text)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +50,17 @@ class Artifacts:
             store = self._open_store(f"{folder.container_url}/{folder.prefix}")
             entries = [entry for entry in store.list("") if is_valid_key(entry.key)]
             # A blob of the name of a folder is a mark for it, and no file.
-            parents = {entry.key[:at] for entry in entries for at, sign in enumerate(entry.key) if sign == "/"}
-            for entry in entries:
-                path = folder.target + entry.key
-                if entry.key in parents or path in found:
-                    continue
-                if entry.size_bytes or store.info(entry.key) is not None:  # an empty folder has a mark, too
-                    self._places[path] = store, entry.key
-                    found[path] = RunFile(path, entry.size_bytes, entry.modified_at)
+            parents = {above for entry in entries for above in _above(entry.key)}
+            files = [
+                entry
+                for entry in entries
+                # An empty folder has a mark, too.
+                if entry.key not in parents and (entry.size_bytes or store.info(entry.key) is not None)
+            ]
+            target = _free_target(folder.target, [entry.key for entry in files], found)
+            for entry in files:
+                self._places[target + entry.key] = store, entry.key
+                found[target + entry.key] = RunFile(target + entry.key, entry.size_bytes, entry.modified_at)
         return list(found.values())
 
     def download(self, file: RunFile, target: Path) -> None:
@@ -84,3 +87,17 @@ class Artifacts:
                 if match is not None and is_valid_key(match[2].rstrip("/")):
                     datastore = named_datastore(self._connection, match[1])
                     yield _Folder(datastore.container_url, match[2].rstrip("/") + "/", f"{name}/")
+
+
+def _free_target(target: str, keys: Sequence[str], found: Mapping[str, object]) -> str:
+    """`./outputs` may have a `logs/` of its own: then the files of `./logs` go to `amlctl-logs/`."""
+    taken = {*found, *(above for path in found for above in _above(path))}
+    while target and any(
+        target + key in taken or any(above in found for above in _above(target + key)) for key in keys
+    ):
+        target = f"amlctl-{target}"
+    return target
+
+
+def _above(path: str) -> Iterator[str]:
+    return (path[:at] for at, sign in enumerate(path) if sign == "/")

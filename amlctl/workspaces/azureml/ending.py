@@ -16,7 +16,7 @@ from amlctl.core.content_id import ContentHasher
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.errors import Conflict
+from amlctl.errors import Conflict, IntegrityError
 from amlctl.runtime.run_documents import read_published
 from amlctl.runtime.run_keys import log_key
 from amlctl.stores.contract import FileBody, Store
@@ -113,8 +113,13 @@ def _leaves(document: Any) -> Iterator[Any]:
 
 def publish(store: Store, record: RunRecord) -> RunRecord:
     """Make what a completed run has produced the newest; a conflict is told in `error`, and nothing is lost."""
-    published, errors = dict(record.published), []
-    for dataset, place in read_published(store, record.run).items():
+    published, errors = dict(record.published), list[Conflict | IntegrityError]()
+    try:
+        produced = read_published(store, record.run)
+    except IntegrityError as error:
+        produced = {}
+        errors.append(error)
+    for dataset, place in produced.items():
         try:
             newest = make_newest(store, dataset, place["manifest_key"], record.heads.get(dataset))
             published[dataset] = newest.snapshot

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from pathlib import Path
 from typing import Any
 
+from amlctl.config.python_version import check_runtime_python
 from amlctl.core.asset import parse_asset
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
+from amlctl.errors import SettingsError
 from amlctl.workspaces.azureml.assets import environment_asset_id
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.contract import EnvironmentInfo
@@ -64,6 +67,28 @@ class Environments:
         }
         # 409: somebody else was faster, with the same content.
         self._connection.workspace("PUT", _path(version), VERSION, {"properties": properties}, accept=(409,))
+
+
+def check_environment(spec: EnvironmentSpec) -> None:
+    """Raises SettingsError for what is surely in vain: Azure ML makes the environment from its conda file alone."""
+    check_runtime_python(spec)
+    for line in spec.pip:
+        if any(Path(path).as_uri() in line for path in spec.local_files):
+            raise _not_taken(
+                spec, line, "names a file of this machine", hint="put it into a package index, or name a URL"
+            )
+    for line in spec.constraints:
+        raise _not_taken(spec, line, "is a constraint (-c)", hint="write the versions into the list itself")
+    hashed = next((line for line in spec.pip if " --hash" in line or line == "--require-hashes"), "")
+    if hashed and not any(line.startswith("xxhash==") for line in spec.pip):
+        hint = "add xxhash, which amlctl's runtime needs, with its version and hashes"
+        raise _not_taken(spec, hashed, "makes pip ask for the hash of every package", hint=hint)
+
+
+def _not_taken(spec: EnvironmentSpec, line: str, why: str, *, hint: str) -> SettingsError:
+    place = spec.places.get(line, "")
+    told = f"{line!r} {why}, which Azure ML cannot use when it makes the environment"
+    return SettingsError(f"{place}: {told}" if place else told, hint=hint)
 
 
 def environment_id(connection: Connection, version: str) -> str:

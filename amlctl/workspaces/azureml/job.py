@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from amlctl.core.environment import RUNTIME_REQUIREMENT, is_of_others
+from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 
@@ -74,7 +75,9 @@ def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> 
             **_given_outputs(record),
         },
         "resources": {"instanceCount": record.instances, **_in_camel_case(record.node.get("resources", {}))},
-        "environmentVariables": dict(secrets),
+        "environmentVariables": {
+            name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)
+        },
         "tags": dict(record.tags),
         "properties": _properties(record),
         "isArchived": False,

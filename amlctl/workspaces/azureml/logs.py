@@ -89,6 +89,16 @@ class Logs:
             self._settled.add((record.run, key))
         return LogChunk(data, cursor + len(data), not data)
 
+    def end(self, record: RunRecord, look: Look, name: str | None) -> int | None:
+        """Where the log ends now; None while the builder's log, or none yet, stands in for it. Raises NotFound."""
+        stream = self._streams.setdefault((record.run, name), _Stream())
+        key = self._key(record, look, name, stream)
+        url = look.log_files.get(key)
+        if url is None or stream.is_building or stream.before:
+            return None
+        _, size = self._range(record.run, key, url, 0, 1)
+        return stream.base + size
+
     def has_more(self, record: RunRecord, look: Look, name: str | None, cursor: int) -> bool:
         """Whether `read` would bring something; that is kept for it."""
         stream = self._streams.setdefault((record.run, name), _Stream())

@@ -63,12 +63,22 @@ class Memory:
             self._facts = {}
             with suppress(OSError, AmlctlError):
                 found = read_json(self._path)
-                self._facts = dict(found) if isinstance(found, Mapping) else {}
+                # A damaged fact costs a request, as an unknown one does.
+                if isinstance(found, Mapping):
+                    self._facts = {kind: value for kind, value in found.items() if _is_fact(value)}
         return self._facts
 
     def _write(self, facts: dict[str, Any]) -> None:
         self._facts = facts
         with suppress(OSError, AmlctlError):  # where nothing can be written, it is asked for again
             self._project.ensure_state_dir()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._path, facts)
+
+
+def _is_fact(value: Any) -> bool:
+    """Texts and flags by name, or a table of them by name: all that is ever kept."""
+    return isinstance(value, dict) and all(
+        isinstance(one, (str, bool))
+        or (isinstance(one, dict) and all(isinstance(x, (str, bool)) for x in one.values()))
+        for one in value.values()
+    )

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+from amlctl.core.events import EventSink, Warned
 from amlctl.core.run import RunRecord
-from amlctl.errors import SettingsError
-from amlctl.localfs.atomic import read_json, write_json
+from amlctl.core.run_schema import wrong_field
+from amlctl.errors import IntegrityError
+from amlctl.localfs import run_records
 from amlctl.localfs.project import Project
-from amlctl.localfs.run_records import load_all
+from amlctl.localfs.run_order import read_order
 
 
 class Records:
-    """Of the runs of one workspace."""
+    """Of the runs of one workspace. `sink` hears of damaged ones, which count as not seen."""
 
-    def __init__(self, project: Project, workspace: str) -> None:
+    def __init__(self, project: Project, workspace: str, sink: EventSink) -> None:
         self._project = project
         self._workspace = workspace
         self._folder: Path = project.state_dir / "runs"
+        self._sink = sink
+        self._told: set[str] = set()
 
     def load(self, run: str) -> RunRecord | None:
         """What was seen last; None where nothing was."""
         try:
-            record = RunRecord.from_json(read_json(self._folder / run / "record.json"))
-        except (FileNotFoundError, NotADirectoryError, SettingsError):
+            record = run_records.load(self._project.state_dir, run)
+        except IntegrityError as error:
+            if run not in self._told:
+                self._told.add(run)
+                self._sink(Warned(f"{error.message}; it is looked for in the store"))
             return None
-        return record if record.workspace == self._workspace else None
+        return record if record is not None and record.workspace == self._workspace else None
 
-    def load_all(self) -> dict[str, RunRecord]:
-        records = load_all(self._project.state_dir)
+    def load_all(self, on_damaged: Callable[[str], None]) -> dict[str, RunRecord]:
+        records = run_records.load_all(self._project.state_dir, on_damaged=on_damaged)
         return {record.run: record for record in records if record.workspace == self._workspace}
 
+    def order(self) -> list[str]:
+        """Ids in the order in which runs were made from here."""
+        return read_order(self._project.state_dir)
+
     def save(self, record: RunRecord) -> None:
+        """A record that could not be read again is not kept: a state, say, which the service has had only lately."""
+        if wrong_field(record.to_json()):
+            return
         self._project.ensure_state_dir()
-        path = self._folder / record.run / "record.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, record.to_json())
+        run_records.save(self._project.state_dir, record)
 
     def forget(self, run: str) -> None:
         shutil.rmtree(self._folder / run, ignore_errors=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from amlctl.config.conda_file import environment_of
 from amlctl.core.asset import parse_asset
+from amlctl.core.hidden_values import filled
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.runtime.run_keys import run_prefix
@@ -40,17 +41,17 @@ class Starter:
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> Mapping[str, Any]:
         """The job's document. Raises as the contract says, SettingsError (store), NotFound (compute target)."""
-        body = job_body(record, self._parts(record), secrets)
+        body = job_body(record, self._parts(record, secrets), secrets)
         answer = self._put(record.run, body)
         if answer.status in (400, 404) and self._connection.memory.get("codes") is not None:
             # What this machine remembers may be of a workspace that was made anew.
             self._connection.memory.forget("codes", "environments")
-            answer = self._put(record.run, job_body(record, self._parts(record), secrets))
+            answer = self._put(record.run, job_body(record, self._parts(record, secrets), secrets))
         if answer.status >= 400:
             raise self._connection.error(answer, "PUT", self._connection.place.path + _path(record.run))
         return answer.document or {}
 
-    def _parts(self, record: RunRecord) -> JobParts:
+    def _parts(self, record: RunRecord, secrets: Mapping[str, str]) -> JobParts:
         connection = self._connection
         store_uri, address, is_identity_based = store_address(connection, self._store.url)
         default = default_datastore(connection)
@@ -60,12 +61,12 @@ class Starter:
             copy_code(self._store, self._open_store(default.url), record.code)
         return JobParts(
             code_id=ensure_code(connection, record.code, root),
-            environment_id=Environments(connection).ensure(environment_of(record)).location,
+            environment_id=Environments(connection).ensure(environment_of(record, secrets)).location,
             compute_id=self._compute(record),
             store_uri=store_uri,
             saves_uri=store_uri + ("" if record.produces else run_prefix(record.run)),
             data_uris={
-                name: one["asset"] if asset is None else data_asset_id(connection, asset)
+                name: filled(one["asset"], secrets) if asset is None else data_asset_id(connection, asset)
                 for name, one in (record.job.assets.items() if record.job else ())
                 for asset in (parse_asset(one["asset"]),)
             },

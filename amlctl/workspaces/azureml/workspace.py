@@ -15,10 +15,10 @@ from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink, Note
-from amlctl.core.run import RunRecord
+from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import AmlctlError, Conflict, NotFound, Unconfirmed
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
@@ -59,6 +59,7 @@ class AzureMLWorkspace:
         timing: AzureMLTiming = DEFAULT_TIMING,
         clock: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
+        sink: EventSink = null_sink,
     ) -> None:
         """`store` gives the one that runs use, `open_store` opens another: a look at a run that goes on needs none.
 
@@ -71,7 +72,8 @@ class AzureMLWorkspace:
         self._open_store = open_store
         self._timing = timing
         self._clock = clock
-        self._records = Records(project, name)
+        self._sink = sink
+        self._records = Records(project, name, sink)
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
@@ -106,6 +108,16 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml.environment import Environments  # reads YAML, which watching a run need not
 
         return Environments(self._connection).find(spec)
+
+    def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
+        from amlctl.workspaces.azureml.environment import check_environment
+
+        check_environment(spec)
+
+    def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
+        from amlctl.config.python_version import pinned_python
+
+        return pinned_python(spec)
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.environment import Environments
@@ -150,7 +162,7 @@ class AzureMLWorkspace:
             return known
         look = self._looks.at(run, max_age_s=self._timing.fresh_s)
         if known is None and (look is None or is_of_amlctl(look.document)):  # a plain job needs no key to the store
-            known = load_record(self._store, run)
+            known = self._stored(run)
             if known is not None and look is not None and known.studio_url is None:
                 known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
             if known is not None and known.is_final:
@@ -171,8 +183,12 @@ class AzureMLWorkspace:
         return record
 
     def list_runs(self) -> list[RunRecord]:
-        own = self._records.load_all()
+        damaged: list[str] = []
+        own = self._records.load_all(damaged.append)
         found: dict[str, RunRecord] = {}
+        for run in damaged:
+            with suppress(NotFound):  # it may be one of another workspace
+                own[run] = self.read(run)
         is_whole = True
         pages = self._connection.pages("/jobs", _LIST_VERSION, {"listViewType": "ActiveOnly", "jobType": "Command"})
         for number, page in enumerate(pages, 1):
@@ -190,7 +206,7 @@ class AzureMLWorkspace:
             if run not in found and (never_came or not is_whole or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
-        return sorted(found.values(), key=lambda record: (record.created_at, record.run), reverse=True)
+        return newest_first(found.values(), self._records.order())
 
     def log_names(self, run: str) -> Sequence[str]:
         record, look = self._record_and_look(run)
@@ -206,6 +222,10 @@ class AzureMLWorkspace:
         # Whose final record is kept here had its log read to the very end for it.
         is_settled = (known is not None and known.is_final) or self._is_settled(look)
         return self._logs.read(record, look, name, cursor, is_settled=is_settled)
+
+    def log_end(self, run: str, *, name: str | None = None) -> int | None:
+        record, look = self._seen(run)
+        return None if look is None else self._logs.end(record, look, name)
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
         """See the contract. The log is looked at more often than the state, which costs the service more."""
@@ -250,6 +270,8 @@ class AzureMLWorkspace:
         if not record.is_final:
             raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
         experiment = record.experiment or "Default"
+        if "/" in experiment:  # no experiment there can have it, and the path would lead to another run
+            raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
         self._connection.history("PATCH", f"/experiments/{experiment}/runs/{run}", {"hidden": True}, accept=(404,))
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)
@@ -323,7 +345,7 @@ class AzureMLWorkspace:
         """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
         from amlctl.workspaces.azureml import ending  # most looks are at runs that go on
 
-        stored = load_record(self._store, record.run)
+        stored = self._stored(record.run)
         if stored is not None and stored.is_final and stored.workspace == self._name:
             self._records.save(stored)
             return stored
@@ -365,6 +387,14 @@ class AzureMLWorkspace:
     def _is_settled(self, look: Look) -> bool:
         at = moment(look.document.get("endTimeUtc"))
         return at is not None and (self._clock() - at).total_seconds() > self._timing.settled_after_s
+
+    def _stored(self, run: str) -> RunRecord | None:
+        """What the store has; a damaged record counts as none, and is named."""
+        try:
+            return load_record(self._store, run)
+        except IntegrityError as error:
+            self._sink(Warned(f"{error.message}, in the store"))
+            return None
 
     def _keep(self, record: RunRecord) -> None:
         save_record(self._store, record)

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from amlctl.errors import NotFound
+from amlctl.localfs.private import make_folder
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import PIPELINE, code_index_key, code_prefix
 from amlctl.transfer.tree import restore_tree
@@ -20,7 +21,7 @@ _RUNTIME = "amlctl/"
 def make_container(store: Store, code: str, container: Path) -> None:
     """Raises NotFound (no such code snapshot), IntegrityError, ServiceUnavailable."""
     shutil.rmtree(container, ignore_errors=True)
-    container.mkdir(parents=True)
+    make_folder(container)
     prefix, index_key = code_prefix(code), code_index_key(code)
     try:
         restore_tree(store, prefix, index_key, container, include=_is_pipeline)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,11 +19,11 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.runtime.run_documents import read_published
-from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
+from amlctl.runtime.run_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.transfer.produced import make_newest
-from amlctl.transfer.tree import TreeSaver, read_index
+from amlctl.transfer.tree_saver import TreeSaver
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.node_store import forget_run, give_back, is_folder, node_store
 from amlctl.workspaces.local.places import RunPlaces
@@ -58,7 +58,7 @@ class Ending:
 
 def failed(error: AmlctlError, *, kind: str = "") -> Ending:
     """The ending of a run whose script never came to run."""
-    return Ending(RunState.FAILED, error.exit_code, kind or error.kind, error.message, error.hint)
+    return Ending(RunState.FAILED, None, kind or error.kind, error.message, error.hint)
 
 
 def ending_of(return_code: int, failure: Mapping[str, Any] | None, *, who: str = "the script") -> Ending:
@@ -134,12 +134,15 @@ def finish(
     return record
 
 
-def save_outputs(places: RunPlaces, store: Store, node: int) -> Collection[str]:
-    """Why single files could not be saved. Raises RightsError, ServiceUnavailable."""
-    folders, prefix = places.node_folders(node), outputs_prefix(places.run, node)
-    saver = TreeSaver(store, folders.outputs_dir, prefix, outputs_index_key(places.run, node))
-    saver.save()
-    return saver.refused.values()
+def outputs_saver(places: RunPlaces, store: Store, node: int) -> TreeSaver:
+    """Raises RightsError, ServiceUnavailable."""
+    return TreeSaver(
+        store,
+        places.node_folders(node).outputs_dir,
+        outputs_prefix(places.run, node),
+        outputs_index_key(places.run, node),
+        first_prefix=first_outputs_prefix(places.run, node),
+    )
 
 
 def _keep_outputs(places: RunPlaces, store: Store, node: int) -> bool:
@@ -148,11 +151,14 @@ def _keep_outputs(places: RunPlaces, store: Store, node: int) -> bool:
     folders = places.node_folders(node)
     if folders.saved_marker.exists() and is_folder(store):
         return True
-    if folders.outputs_dir.is_dir() or read_index(store, outputs_index_key(places.run, node)) is None:
-        refused = save_outputs(places, store, node)
-        for why in refused:
-            say(places.log, f"an output is only in {folders.outputs_dir}: {why}")
-        return not refused
+    if folders.outputs_dir.is_dir() or store.info(outputs_index_key(places.run, node)) is None:
+        saver = outputs_saver(places, store, node)
+        saver.save(is_last=True)
+        for line in saver.not_kept():
+            say(places.log, line)
+        if saver.refused:
+            say(places.log, f"what could not be kept is only in {folders.outputs_dir}")
+        return not saver.refused
     return True
 
 

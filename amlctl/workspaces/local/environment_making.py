@@ -1,9 +1,16 @@
-"""Makes environments, each once: with conda or one like it where there is one, else with venv and pip."""
+"""Makes environments, each once: with conda or a similar tool where there is one, else with venv; pip's part with pip.
+
+Each attempt gets a folder of its own, and `ready.json` names it only after its own interpreter was asked what it has.
+So a killed maker leaves no half environment that counts, and whatever it left running writes into a folder that is
+not used.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,28 +18,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
+from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
-from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import write_json
+from amlctl.core.secret_names import carries_secret
+from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
+from amlctl.localfs.atomic import read_json, write_bytes, write_json
+from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.private import make_folder, open_file
+from amlctl.localfs.tool_variables import tool_variables
 from amlctl.workspaces.contract import EnvironmentInfo
-from amlctl.workspaces.local.conda_names import pip_requirements
-from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
+from amlctl.workspaces.local.environment_check import ask_environment
+from amlctl.workspaces.local.environment_mark import Mark, is_being_made, remove_leftovers
+from amlctl.workspaces.local.environments import (
+    FOLDER_VARIABLE,
+    READY_FILE,
+    READY_FORMAT,
+    Environments,
+    packages_stamp,
+    python_of,
+)
+from amlctl.workspaces.local.pip_install import NETWORK_SIGNS, Pip, expected_names
+from amlctl.workspaces.local.pip_settings import pip_settings
 from amlctl.workspaces.local.python_versions import find_python
 from amlctl.workspaces.local.tools import ToolFailed, run_tool
 
 _LOOK_S = 0.2
-_NETWORK_SIGNS = (
-    "NewConnectionError",
-    "ConnectTimeoutError",
-    "NameResolutionError",
-    "Temporary failure in name resolution",
-    "CondaHTTPError",
-)
+_SILENT_S = 10.0
+"""A lock whose holder has no mark in force for so long is not waited for."""
+_OLD_FOLDER = "env"
+"""Of an environment that an earlier amlctl has made."""
 
 
 def never_stop() -> None:
-    """The check of whoever waits until the environment is made."""
+    """The check of a caller that waits until the environment is made."""
 
 
 def prepare_environment(
@@ -40,108 +58,192 @@ def prepare_environment(
 ) -> EnvironmentInfo:
     """Find it or make it; `check` is called now and then, and what it raises ends the making.
 
-    Raises SettingsError (cannot be made), ServiceUnavailable (no network).
+    Raises SettingsError (cannot be made), RightsError, ServiceUnavailable (no network, disk full).
     """
     found = environments.find(spec)
     if found.is_ready:
         return found
-    environments.folder.mkdir(parents=True, exist_ok=True)
-    with _locked(environments.folder / f"{spec.id}.lock", spec.id, sink, check):
-        found = environments.find(spec)
-        if found.is_ready:
-            return found
-        _Maker(environments, spec, sink, check).make()
+    place = environments.place(spec)
+    _check_path(place)
+    try:
+        make_folder(place)
+        with _locked(place, spec.id, sink, check):
+            found = environments.find(spec)
+            if found.is_ready:
+                return found
+            remove_leftovers(place)
+            if not _is_confirmed(environments, spec):
+                _Maker(environments, spec, sink, check, place / f"env-{os.urandom(4).hex()}").make()
+    except OSError as error:
+        told = disk_error(error, str(error.filename or place), rights_hint=f"{FOLDER_VARIABLE} names another folder")
+        raise told or RightsError(
+            f"cannot make an environment in {place}: {error.strerror}", hint=f"{FOLDER_VARIABLE} names another folder"
+        ) from error
     return environments.find(spec)
 
 
 @dataclass(frozen=True)
 class _Maker:
+    """One attempt, in the folder `home`."""
+
     environments: Environments
     spec: EnvironmentSpec
     sink: EventSink
     check: Callable[[], None]
-
-    @property
-    def place(self) -> Path:
-        return self.environments.place(self.spec)
+    home: Path
 
     def make(self) -> None:
-        self._check_place()
-        shutil.rmtree(self.place, ignore_errors=True)
-        self.place.mkdir()
+        mark = Mark(self.home)
+        mark.renew()
+        try:
+            self._make(mark)
+        except BaseException:
+            shutil.rmtree(self.home, ignore_errors=True)
+            raise
+        finally:
+            mark.remove()
+
+    def _make(self, mark: Mark) -> None:
         tool, path = self.environments.conda()
         started = time.monotonic()
         self.sink(Note(f"making environment {self.spec.id} with {tool or 'venv and pip'}"))
+
+        def check() -> None:
+            mark.renew()
+            self.check()
+
+        def run(name: str, command: Sequence[str]) -> None:
+            variables = tool_variables(self.environments.variables)
+            try:
+                run_tool(
+                    command,
+                    variables=variables,
+                    cwd=self.home.parent,
+                    tell=self._tell,
+                    check=check,
+                    started=mark.tool_started,
+                )
+            except ToolFailed as failed:
+                raise _not_made(name, failed) from failed
+            except OSError as error:
+                raise SettingsError(f"the environment cannot be made: {name} cannot be started: {error}") from error
+
         if tool:
-            self._with_conda(tool, path)
+            with self._conda_file() as file:
+                create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
+                run(tool, [path, *create, "--prefix", str(self.home), "--file", str(file)])
         else:
-            self._with_venv()
-        write_json(self.place / "ready.json", {"id": self.spec.id, "tool": tool or "venv"})
+            base = find_python(self.spec.python, self.environments.variables)
+            run("venv", [base.path, "-m", "venv", str(self.home)])
+        settings = pip_settings(python_of(self.home), self.environments.variables)
+        if settings.unused:
+            self.sink(Note(f"not used for environments: pip's settings {', '.join(settings.unused)}"))
+        pip = Pip([str(python_of(self.home)), "-m", "pip"], settings.variables, self._tell, check, mark.tool_started)
+        packages = pip.install(self.spec, self.home, brings_conda=not tool)
+        _confirm(self.environments, self.spec, self.home, tool or "venv", packages)
         self.sink(Note(f"environment {self.spec.id} is ready after {time.monotonic() - started:.0f} s"))
 
-    def _check_place(self) -> None:
-        """Raises SettingsError: an environment holds its own path in text files."""
-        try:
-            str(self.place).encode()
-        except UnicodeEncodeError as error:
-            raise SettingsError(
-                f"no environment can be made in {self.environments.folder}: a part of that path is no UTF-8",
-                hint=f"let {FOLDER_VARIABLE} name another folder, or use --env-from current",
-            ) from error
-
-    def _with_conda(self, tool: str, path: str) -> None:
+    @contextmanager
+    def _conda_file(self) -> Iterator[Path]:
+        """What is asked of conda; it stays for people, unless the address of a channel in it holds a password."""
         document = {
             "channels": list(self.spec.channels) or ["conda-forge"],
-            "dependencies": [
-                f"python{_conda_version(self.spec.python)}",
-                *self.spec.conda,
-                "pip",
-                {"pip": [*self.spec.pip, RUNTIME_REQUIREMENT]},
-            ],
+            "dependencies": [f"python{_conda_version(self.spec.python)}", *self.spec.conda, "pip"],
         }
-        file = self.place / "environment.yaml"
-        file.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")  # JSON is YAML
-        create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
-        self._run(tool, [path, *create, "--prefix", str(self.place / "env"), "--file", str(file)])
-
-    def _with_venv(self) -> None:
-        requirements = [*pip_requirements(self.spec.conda), *self.spec.pip, RUNTIME_REQUIREMENT]
-        base = find_python(self.spec.python, self.environments.variables)
-        file = self.place / "requirements.txt"
-        file.write_text("\n".join(requirements) + "\n", encoding="utf-8")
-        self._run("venv", [base, "-m", "venv", str(self.place / "env")])
-        # No option that says where packages come from: pip's own settings and variables do.
-        pip = [str(self.environments.python(self.spec)), "-m", "pip", "install"]
-        self._run("pip", [*pip, "--disable-pip-version-check", "--no-input", "--requirement", str(file)])
-
-    def _run(self, tool: str, command: Sequence[str]) -> None:
-        variables = self.environments.plain_variables()
+        file = self.home.with_name("environment.yaml")
+        text = json.dumps(document, indent=2, ensure_ascii=False)  # JSON is YAML
+        write_bytes(file, text.encode())
         try:
-            run_tool(command, variables=variables, cwd=self.place, tell=self._tell, check=self.check)
-        except ToolFailed as failed:
-            raise _not_made(tool, failed) from failed
-        except OSError as error:
-            raise SettingsError(f"the environment cannot be made: {tool} cannot be started: {error}") from error
+            yield file
+        finally:
+            if carries_secret(text):
+                file.unlink(missing_ok=True)
 
     def _tell(self, line: str) -> None:
         self.sink(Note(line))
 
 
+def _confirm(
+    environments: Environments, spec: EnvironmentSpec, home: Path, tool: str, packages: dict[str, str]
+) -> None:
+    """Ask the environment what it has, and write down that it is ready. Raises SettingsError."""
+    found = ask_environment(home, packages, tool_variables(environments.variables))
+    if found.wrong:
+        raise SettingsError(
+            f"the environment cannot be used: {found.wrong}",
+            hint="amlctl doctor; pip's own settings are listed by: pip config list",
+        )
+    ready = {
+        "format": READY_FORMAT,
+        "id": spec.id,
+        "tool": tool,
+        "folder": home.name,
+        "python": found.python,
+        "packages": packages,
+        "stamp": packages_stamp(home),
+    }
+    write_json(environments.place(spec) / READY_FILE, ready)
+
+
+def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
+    """Whether what is there, changed since or made by an earlier amlctl, has all that is asked for after all."""
+    place = environments.place(spec)
+    try:
+        ready = read_json(place / READY_FILE)
+        folder = str(ready.get("folder", _OLD_FOLDER))
+        packages = {str(name): str(version) for name, version in ready.get("packages", {}).items()}
+        tool = str(ready.get("tool", ""))
+    except (OSError, SettingsError, AttributeError):
+        return False
+    home = place / folder
+    is_old = ready.get("format") != READY_FORMAT
+    try:
+        if is_old and tool == "venv":
+            packages = dict.fromkeys(expected_names(spec), "")
+        elif is_old:
+            return False
+        _confirm(environments, spec, home, tool, packages)
+    except SettingsError:
+        (place / READY_FILE).unlink(missing_ok=True)
+        if folder and "/" not in folder and not python_of(home).exists():
+            shutil.rmtree(home, ignore_errors=True)  # nothing can be using it
+        return False
+    return True
+
+
 @contextmanager
-def _locked(path: Path, environment: str, sink: EventSink, check: Callable[[], None]) -> Iterator[None]:
-    has_told = False
-    with path.open("ab") as lock:
+def _locked(
+    place: Path, environment: str, sink: EventSink, check: Callable[[], None], *, silent_s: float = _SILENT_S
+) -> Iterator[None]:
+    """One maker at a time; one that holds the lock and shows no sign of life is not waited for."""
+    since_s, has_told = time.monotonic(), False
+    with open_file(place.with_name(f"{environment}.lock"), "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if is_being_made(place):
+                    since_s = time.monotonic()
+                elif time.monotonic() - since_s > silent_s:
+                    break  # each attempt has a folder of its own, so both may go on
                 if not has_told:
                     sink(Note(f"environment {environment} is being made by another amlctl; waiting for it"))
                     has_told = True
                 check()
                 time.sleep(_LOOK_S)
         yield
+
+
+def _check_path(place: Path) -> None:
+    """Raises SettingsError: an environment holds its own path in text files."""
+    try:
+        str(place).encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"no environment can be made in {place.parent}: a part of that path is no UTF-8",
+            hint=f"let {FOLDER_VARIABLE} name another folder, or use --env-from current",
+        ) from error
 
 
 def _conda_version(wanted: str) -> str:
@@ -152,16 +254,16 @@ def _conda_version(wanted: str) -> str:
 
 def _not_made(tool: str, failed: ToolFailed) -> AmlctlError:
     told = "\n".join(failed.last_lines)
-    if any(sign in told for sign in _NETWORK_SIGNS):
+    if any(sign in told for sign in NETWORK_SIGNS):
         return ServiceUnavailable(
             f"the environment cannot be made: {tool} reached no package index",
-            hint="check the network and pip's settings (`pip config list`), then run it again",
+            hint="check the network and the settings of the tool, then run it again",
             details=failed.last_lines,
         )
-    errors = [line for line in failed.last_lines if line.startswith("ERROR:")]
-    reason = f": {errors[-1].removeprefix('ERROR:').strip()}" if errors else ""
+    errors = [line.strip() for line in failed.last_lines if re.match(r"\s*(error|critical)", line, re.IGNORECASE)]
+    reason = f": {errors[-1]}" if errors else ""
     return SettingsError(
         f"the environment cannot be made: {tool} ended with exit code {failed.exit_code}{reason}",
-        hint="mend the environment file, then `amlctl env prepare`",
+        hint="change the environment file, then: amlctl env prepare",
         details=failed.last_lines,
     )

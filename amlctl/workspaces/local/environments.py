@@ -1,7 +1,8 @@
 """Environments on this machine: where they are, and what a script in one of them finds.
 
-<environments>/<id>/env/           the virtual or conda environment; neither can be moved
-               <id>/ready.json     written last: an environment without it was not finished
+<environments>/<id>/ready.json     written last: it names the folder of the environment that was finished
+               <id>/env-…/         the virtual or conda environment, one for each attempt to make it; it cannot be moved
+               <id>/env-….making   who is making it: see `environment_mark`
                <id>.lock           held while it is made
 """
 
@@ -12,17 +13,20 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
+from amlctl.localfs.tool_variables import script_base_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 
 CONDA_TOOLS = ("micromamba", "mamba", "conda")
 """Looked for on the PATH in this order: the quicker first."""
 FOLDER_VARIABLE = "AMLCTL_ENVIRONMENTS_DIR"
-_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
-"""Variables of the caller's own environment that would mix it into another one."""
+READY_FILE = "ready.json"
+READY_FORMAT = 2
+"""Format of `ready.json`: from 2 on the environment was tried out before it was written."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,23 @@ class Environments:
         """Look it up; for one that is not ready, `tool` is what would make it."""
         if spec.is_current:
             return EnvironmentInfo(spec.id, True, sys.prefix, "current")
-        place = self.place(spec)
-        try:
-            ready = read_json(place / "ready.json")
-        except (FileNotFoundError, NotADirectoryError, SettingsError):
-            ready = None
-        # The interpreter that a virtual environment links to may have been uninstalled since.
-        if isinstance(ready, dict) and self.python(spec).exists():
-            return EnvironmentInfo(spec.id, True, str(place / "env"), str(ready.get("tool", "")))
-        return EnvironmentInfo(spec.id, False, "", self.conda()[0] or "venv")
+        ready = self._ready(spec)
+        if ready is None:
+            return EnvironmentInfo(spec.id, False, "", self.conda()[0] or "venv")
+        return EnvironmentInfo(spec.id, True, str(self.home(spec)), str(ready.get("tool", "")))
+
+    def home(self, spec: EnvironmentSpec) -> Path:
+        """The folder of an environment that is ready."""
+        ready = self._ready(spec) or {}
+        return self.place(spec) / str(ready.get("folder", ""))
 
     def python(self, spec: EnvironmentSpec) -> Path:
         """The interpreter of an environment that is ready."""
-        return Path(sys.executable) if spec.is_current else self.place(spec) / "env" / "bin" / "python"
+        return Path(sys.executable) if spec.is_current else python_of(self.home(spec))
+
+    def python_version(self, spec: EnvironmentSpec) -> str:
+        """`3.11.7` of an environment that is ready; empty for others."""
+        return str((self._ready(spec) or {}).get("python", ""))
 
     def conda(self) -> tuple[str, str]:
         """Name and path of the conda-like tool that this machine has; empty without one."""
@@ -61,16 +69,40 @@ class Environments:
                 return tool, path
         return "", ""
 
-    def plain_variables(self) -> dict[str, str]:
-        """The caller's variables without those of the environment that the caller itself is in."""
-        return {name: value for name, value in self.variables.items() if name not in _NOT_INHERITED}
-
     def script_variables(self, spec: EnvironmentSpec) -> dict[str, str]:
         """The caller's variables, with the environment's programs first on the PATH."""
         if spec.is_current:
             return dict(self.variables)
-        home = self.place(spec) / "env"
-        variables = self.plain_variables()
+        home = self.home(spec)
+        is_conda = (home / "conda-meta").is_dir()
+        variables = script_base_variables(self.variables, is_conda=is_conda)
         variables["PATH"] = f"{home / 'bin'}:{variables.get('PATH', '')}".rstrip(":")
-        variables["CONDA_PREFIX" if (home / "conda-meta").is_dir() else "VIRTUAL_ENV"] = str(home)
+        variables["CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"] = str(home)
         return variables
+
+    def _ready(self, spec: EnvironmentSpec) -> dict[str, Any] | None:
+        """What `ready.json` says, as long as the environment is still what was tried out."""
+        place = self.place(spec)
+        try:
+            ready = read_json(place / READY_FILE)
+        except (OSError, SettingsError):
+            return None
+        if not isinstance(ready, dict) or ready.get("format") != READY_FORMAT:
+            return None
+        folder = ready.get("folder")
+        if not isinstance(folder, str) or not folder or "/" in folder:
+            return None
+        # The interpreter that a virtual environment links to may have been uninstalled since, or packages changed.
+        if not python_of(place / folder).exists() or packages_stamp(place / folder) != ready.get("stamp"):
+            return None
+        return ready
+
+
+def python_of(home: Path) -> Path:
+    return home / "bin" / "python"
+
+
+def packages_stamp(home: Path) -> dict[str, int]:
+    """When a package was last added to or removed from each folder of packages: nanoseconds since 1970."""
+    found = sorted((home / "lib").glob("python*/site-packages"))
+    return {folder.relative_to(home).as_posix(): folder.stat().st_mtime_ns for folder in found}

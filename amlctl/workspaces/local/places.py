@@ -38,6 +38,11 @@ class RunPlaces:
         return self.folder / "supervisor.json"
 
     @property
+    def cgroup(self) -> Path:
+        """Text: the control group of the run's processes, where it has one."""
+        return self.folder / "cgroup"
+
+    @property
     def reserve(self) -> Path:
         """Room on this disk that is kept for the end of the run; see `reserve`."""
         return self.folder / "reserve"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import time
@@ -10,7 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from amlctl.core.distribution import Rank
+from amlctl.localfs.private import FILE_MODE
+from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.node_processes import read_end
+from amlctl.runtime.unkept import has_started
+from amlctl.workspaces.local.cgroup import make_cgroup
 from amlctl.workspaces.local.places import RunPlaces
 
 HOST = "127.0.0.1"
@@ -36,23 +41,67 @@ class RankProcesses:
     def __init__(self, places: RunPlaces) -> None:
         self._places = places
         self._processes: dict[Rank, subprocess.Popen[bytes]] = {}
+        self._pumps: list[LogPump] = []
+        self._cgroup = make_cgroup(places)
 
     def start(self, rank: Rank, command: Sequence[str], variables: Mapping[str, str]) -> None:
         """Raises OSError."""
-        # The log is handed on as it is, without a pipe: the script goes on writing whatever becomes of us.
-        with self._places.log_of(rank.number).open("ab") as log:
+        log = os.open(self._places.log_of(rank.number), os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
+        pump = LogPump([log])
+        self._pumps.append(pump)
+        try:
             self._processes[rank] = subprocess.Popen(
                 list(command),
                 cwd=self._places.container_of(rank.node),
                 env=dict(variables),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=pump.writers[0],
+                stderr=pump.writers[0],
                 process_group=0,
             )
+        finally:
+            pump.close_writers()
+        if self._cgroup is not None:
+            self._cgroup.add(self._processes[rank].pid)
+
+    def has_started(self) -> bool:
+        """Whether the runtime of any rank has come to its script."""
+        return any(has_started(self._places.node_folders(rank.node)) for rank in self._processes)
 
     def are_gone(self) -> bool:
         return all(process.poll() is not None for process in self._processes.values())
+
+    @property
+    def own_pids(self) -> set[int]:
+        """Of the children whose end is noted here."""
+        return {process.pid for process in self._processes.values()} | self.pump_pids
+
+    @property
+    def pump_pids(self) -> set[int]:
+        """Of the processes that write the logs; they end after all others."""
+        return {pump.pid for pump in self._pumps}
+
+    def end_cgroup(self) -> int:
+        """Kill what no look at the process tree has found; how many processes."""
+        return 0 if self._cgroup is None else self._cgroup.end()
+
+    def keep_logs_alive(self) -> None:
+        """Raises OSError."""
+        for pump in self._pumps:
+            pump.keep_alive()
+
+    def wait_for_logs(self, limit_s: float) -> None:
+        """Until their last lines are in the logs, unless something still holds a log open."""
+        deadline = time.monotonic() + limit_s
+        for pump in self._pumps:
+            pump.wait(max(0.0, deadline - time.monotonic()))
+
+    def finish_logs(self) -> None:
+        """Once all are gone: until their last lines are in the logs."""
+        self.wait_for_logs(WRITTEN_OUT_LIMIT_S)
+        for pump in self._pumps:
+            pump.close()
+        self._pumps = []
 
     def first_failure(self) -> RankFailure | None:
         """Which rank has failed before all others, if one has; the lower of two at once.

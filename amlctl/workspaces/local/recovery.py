@@ -6,19 +6,25 @@ not final and a lock that is free mean that nobody looks after the run.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.errors import SettingsError
+from amlctl.errors import AmlctlError, IntegrityError, SettingsError
+from amlctl.localfs import run_records
 from amlctl.localfs.atomic import read_json
+from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.run_documents import load_record
+from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local import records
+from amlctl.workspaces.local.cgroup import find_cgroup
 from amlctl.workspaces.local.ending import Clock, Ending, finish
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.processes import ProcessIdentity, end_session, is_alive
@@ -31,24 +37,39 @@ _KILLED = 137
 """128 + SIGKILL: what the script ends with when it is killed along with its supervisor."""
 
 
-def recover(places: RunPlaces, store: Store, clock: Clock) -> RunRecord | None:
+def recover(
+    places: RunPlaces, store: Store, clock: Clock, sink: EventSink = null_sink, *, workspace: str | None = None
+) -> RunRecord | None:
     """The record as it is; where nobody looks after the run, its processes are ended and it is Failed first.
+    The record of a run of another workspace than `workspace`, where one is given, is left as it is.
 
-    Of several readers at once one does it and the others wait for it. None where there is no record.
+    Of several readers at once one does it and the others wait for it. None where there is no record. A damaged working
+    copy is named to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
     """
-    record = _load(places, store)
-    if record is None or record.is_final:
+    record = _load(places, store, sink)
+    if record is None or record.is_final or workspace not in (None, record.workspace):
         return record
     with taken_over(places) as is_ours:
-        record = _load(places, store)
-        if not is_ours or record is None or record.is_final:
+        if not is_ours:
+            return _load(places, store, null_sink)
+        record = _load_held(places, store)
+        if record is None or record.is_final:
             return record
+        ended = _stored_end(places, store)
+        if ended is not None:  # its supervisor was killed between the two copies of the final record
+            with suppress(OSError):
+                run_records.save(places.state_dir, ended)
+            return ended
         leader = read_leader(places)
         if leader is not None:
-            end_session(leader)
+            end_session(leader, variables=_script_variables(places, record))
+            if (cgroup := find_cgroup(places)) is not None:
+                cgroup.end()
+            for rank in range(record.layout.world_size):
+                wait_until_written_out(str(places.log_of(rank)))
         has_run = RunState.RUNNING.value in record.times
         reason = _reason(leader, record)
-        ending = Ending(RunState.FAILED, _KILLED if has_run else 1, "supervisor", reason)
+        ending = Ending(RunState.FAILED, _KILLED if has_run else None, "supervisor", reason)
         try:
             return finish(places, store, record, ending, clock)
         except OSError as error:
@@ -59,17 +80,40 @@ def recover(places: RunPlaces, store: Store, clock: Clock) -> RunRecord | None:
             return record
 
 
-def _load(places: RunPlaces, store: Store) -> RunRecord | None:
+def _load(places: RunPlaces, store: Store, sink: EventSink) -> RunRecord | None:
     """Also of a run that ended while it was handed over, before there was a working copy."""
-    record = records.load(places, store)
+    try:
+        record = records.load_copy(places)
+    except IntegrityError as error:
+        record = records.load(places, store)
+        sink(Warned(f"{error.message}; it was taken from the store again"))
+        with taken_over(places) as is_ours:
+            if is_ours or not places.lock.exists():
+                return _load_held(places, store)
     return load_record(store, places.run) if record is None and places.lock.exists() else record
+
+
+def _load_held(places: RunPlaces, store: Store) -> RunRecord | None:
+    """The same for the holder of the lock, who puts a damaged working copy right."""
+    with suppress(OSError):
+        records.restore_copy(places, store)
+    record = records.load(places, store)
+    return load_record(store, places.run) if record is None else record
+
+
+def _stored_end(places: RunPlaces, store: Store) -> RunRecord | None:
+    try:
+        stored = load_record(store, places.run)
+    except AmlctlError:
+        return None
+    return stored if stored is not None and stored.is_final else None
 
 
 @contextmanager
 def taken_over(places: RunPlaces) -> Iterator[bool]:
     """Hold the run's lock, if nobody who is alive looks after the run; says whether it is held."""
     try:
-        descriptor = os.open(places.lock, os.O_RDWR)
+        descriptor = _open_lock(places)
     except (FileNotFoundError, NotADirectoryError):
         yield False
         return
@@ -77,6 +121,15 @@ def taken_over(places: RunPlaces) -> Iterator[bool]:
         yield _lock(descriptor, places)
     finally:
         os.close(descriptor)
+
+
+def _open_lock(places: RunPlaces) -> int:
+    try:
+        return os.open(places.lock, os.O_RDWR)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return os.open(places.lock, os.O_RDONLY)  # who may only read the project sees how the run ended as well
 
 
 def is_abandoned(places: RunPlaces) -> bool:
@@ -111,6 +164,11 @@ def _lock(descriptor: int, places: RunPlaces) -> bool:
     # The supervisor is dead, so the holder is another reader that is finishing the run right now.
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return True
+
+
+def _script_variables(places: RunPlaces, record: RunRecord) -> list[str]:
+    """By which what the script has started can be known, whatever sessions it has made."""
+    return [f"{OUTPUTS_VARIABLE}={places.node_folders(node).outputs_dir}" for node in range(record.instances)]
 
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:

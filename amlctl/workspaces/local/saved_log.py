@@ -9,6 +9,7 @@ from amlctl.core.distribution import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError
+from amlctl.localfs.private import open_file, touch
 from amlctl.runtime.run_keys import log_key
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.local.places import RunPlaces
@@ -70,10 +71,10 @@ class SavedLog:
             self._was_put = True
 
     def _collapse(self) -> bool:
-        self._raw.touch()
+        touch(self._raw)
         before = self._read_bytes
         mode = "r+b" if before and self._collapsed.exists() else "w+b"
-        with self._raw.open("rb") as raw, self._collapsed.open(mode) as collapsed:
+        with self._raw.open("rb") as raw, open_file(self._collapsed, mode) as collapsed:
             raw.seek(before)
             collapsed.seek(self._line_end)
             while part := raw.read(_PART_BYTES):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.localfs.locks import is_held
+from amlctl.localfs.private import FILE_MODE, make_folder, open_file
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class SlotQueue:
     def take_ticket(self, run: str) -> Ticket:
         """Stand at the end of the queue."""
         for folder in (self._tickets, self._slots):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         with self._locked():
             number = max((number for number, _ in self._waiting()), default=0) + 1
             path = self._tickets / f"{number}-{run}"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         return Ticket(number, path, descriptor)
 
@@ -66,7 +67,7 @@ class SlotQueue:
                         return None
                     path.unlink(missing_ok=True)
             for index in range(slots):
-                descriptor = os.open(self._slots / str(index), os.O_RDWR | os.O_CREAT, 0o644)
+                descriptor = os.open(self._slots / str(index), os.O_RDWR | os.O_CREAT, FILE_MODE)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -89,6 +90,6 @@ class SlotQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("ab") as lock:
+        with open_file(self._folder / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

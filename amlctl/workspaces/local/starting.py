@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from amlctl.config.compute_file import list_compute_files
+from amlctl.config.compute_file import read_compute_files
 from amlctl.core.compute import LocalTarget
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
 from amlctl.stores.contract import Store
@@ -45,6 +48,7 @@ class Starter:
         if trouble is not None:
             raise trouble
         ticket = SlotQueue(queue_folder(self.project.state_dir, record.compute)).take_ticket(record.run)
+        reading, writing = os.pipe()
         settings = SupervisorSettings(
             state_dir=str(self.project.state_dir),
             store=self.store.url,
@@ -53,16 +57,26 @@ class Starter:
             gpus=target.gpus,
             ticket=str(ticket.path),
             ticket_descriptor=ticket.descriptor,
+            variables_descriptor=reading,
             timing=self.timing,
         )
-        try:
-            _spawn(places, settings, {**self.variables, **secrets}, (lock, ticket.descriptor))
-        finally:
-            os.close(ticket.descriptor)
+        hidden = {name: value for name, value in self.variables.items() if is_login_variable(name, value)}
+        hidden.update(secrets)
+        plain = {name: value for name, value in self.variables.items() if name not in hidden}
+        with open(writing, "wb") as pipe:
+            try:
+                _spawn(places, settings, plain, (lock, ticket.descriptor, reading))
+            finally:
+                os.close(ticket.descriptor)
+                os.close(reading)
+            # Only now: a pipe holds 64 KiB, and takes more only while the supervisor reads. If that has died, the next
+            # command that looks at the run finds out.
+            with suppress(BrokenPipeError):
+                pipe.write(json.dumps(hidden).encode())
+                pipe.flush()
 
     def _target(self, name: str) -> LocalTarget:
-        targets = {target.name: target for target in list_compute_files(self.project)}
-        target = targets.get(name, LocalTarget(name))
+        target = read_compute_files(self.project).find(name) or LocalTarget(name)
         if not isinstance(target, LocalTarget):
             raise SettingsError(
                 f"compute target {name} is not on this machine: its type is {target.type}",

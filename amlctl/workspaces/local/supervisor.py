@@ -1,6 +1,6 @@
 """The process that looks after one run, from the queue to its final record.
 
-`python -m amlctl.workspaces.local.supervisor RUN SETTINGS`, started detached, as leader of a session, with the
+`python -m amlctl.workspaces.local.supervisor_program RUN SETTINGS`, started detached, as leader of a session, with the
 lock of the run and its ticket in the queue already held through inherited descriptors. It alone writes the run's
 record. Asked to cancel (a file, or SIGTERM) it ends the run in an orderly way; killed, it is `recovery`'s matter.
 """
@@ -9,33 +9,38 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
-import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from amlctl.config.conda_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note
+from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.run import RunRecord
+from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
-from amlctl.errors import AmlctlError, Interrupted, NotFound, SettingsError
+from amlctl.core.secret_names import is_login_variable
+from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
+from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
 from amlctl.runtime.run_documents import read_failure
 from amlctl.runtime.wakeups import Wakeups
+from amlctl.transfer.tree_saver import TreeSaver
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.container import make_container, runtime_folder
-from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, save_outputs
+from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.gpus import gpu_variables, list_gpus
 from amlctl.workspaces.local.node_store import bring, is_folder, node_store, open_run_store
 from amlctl.workspaces.local.places import RunPlaces, queue_folder
-from amlctl.workspaces.local.processes import end_session, identity_of
+from amlctl.workspaces.local.processes import identity_of
 from amlctl.workspaces.local.rank_processes import HOST, RankFailure, RankProcesses, free_ports
 from amlctl.workspaces.local.recovery import recover
 from amlctl.workspaces.local.reserve import give_room, machine_error
@@ -49,6 +54,7 @@ SAVE_LIMIT_S = 600.0
 RECORD_LIMIT_S = 600.0
 """So long the end of a run is written again and again where this disk does not take it."""
 _AGAIN_S = 0.5
+_LOG_MOMENT_S = 0.1
 
 
 class Supervisor:
@@ -63,6 +69,8 @@ class Supervisor:
         self._wakeups = wakeups
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._logs = SavedLogs(self._store, self._places, record)
+        self._savers: dict[int, TreeSaver] = {}
+        self._has_started = False
         self._is_stop_signalled = False
         self._is_record_behind = False
 
@@ -94,7 +102,7 @@ class Supervisor:
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
         self._reached(RunState.PREPARING)
-        spec = environment_of(self._record)
+        spec = environment_of(self._record, os.environ)
         try:
             prepare_environment(self._environments, spec, self._tell, check=self._check_canceled)
         except Interrupted:
@@ -106,15 +114,18 @@ class Supervisor:
         for node in range(self._record.instances):
             make_container(self._store, self._record.code, self._places.container_of(node))
             self._check_canceled()
-        self._reached(RunState.RUNNING)
         processes = RankProcesses(self._places)
+        become_subreaper()
         try:
             self._start_processes(processes, spec, slot)
             return self._watch(processes)
         finally:
             # Whatever goes wrong here: the script never outlives its run.
             if not processes.are_gone():
-                self._end_leftovers()
+                processes.kill()
+                self._end_leftovers(processes)
+            processes.end_cgroup()
+            processes.finish_logs()
 
     def _wait_for_slot(self) -> Slot:
         folder = queue_folder(self._places.state_dir, self._record.compute)
@@ -126,9 +137,9 @@ class Supervisor:
                 self._check_canceled(wait_s=self._settings.timing.poll_s)
         finally:
             queue.leave(ticket)
-        if slot.previous_run and slot.previous_run != self._record.run:
+        if is_record_run_id(slot.previous_run) and slot.previous_run != self._record.run:
             # A run whose supervisor was killed may still be working in this slot.
-            with contextlib.suppress(SettingsError):  # its record is lost: no matter of this run
+            with contextlib.suppress(AmlctlError):  # its record is lost: no matter of this run
                 recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, utc_now)
         return slot
 
@@ -138,7 +149,7 @@ class Supervisor:
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
             container = self._places.container_of(rank.node)
-            variables = self._environments.script_variables(spec)
+            variables = self._for_script(self._environments.script_variables(spec))
             variables.update(
                 gpu_variables(gpus, slot.index, settings.slots, node=rank.node, processes=layout.processes)
             )
@@ -146,6 +157,15 @@ class Supervisor:
             paths = [str(runtime_folder(container)), variables.get("PYTHONPATH", "")]
             variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
             processes.start(rank, self._command(spec, rank, container), variables)
+
+    def _for_script(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Without what amlctl logs in with, unless the run was given it, and without what its environment took."""
+        return {
+            name: value
+            for name, value in variables.items()
+            if not name.startswith(ENVIRONMENT_PREFIX)
+            and (name in self._record.variables or not is_login_variable(name, value))
+        }
 
     def _command(self, spec: EnvironmentSpec, rank: Rank, container: Path) -> list[str]:
         timing = self._settings.timing
@@ -166,8 +186,11 @@ class Supervisor:
         next_save = started + self._settings.timing.save_interval_s
         while not processes.are_gone():
             self._look_for_signals(self._settings.timing.poll_s)
+            reap_adopted(processes.own_pids)
+            processes.keep_logs_alive()
             now = time.monotonic()
             if stopped is None:
+                self._look_for_start(processes)
                 if self._is_cancel_requested():
                     stopped = Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
@@ -188,15 +211,33 @@ class Supervisor:
                 self._save_outputs()
                 if self._is_record_behind:
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
-        self._end_leftovers()
+        self._end_leftovers(processes)
         failure = failure or processes.first_failure()
         return_code = 0 if failure is None else failure.return_code
+        if stopped is None:
+            self._look_for_start(processes)
+        if not processes.has_started():
+            return self._not_started(stopped, return_code)
         if stopped is None:
             is_one_of_several = failure is not None and self._record.layout.world_size > 1
             who = f"the script of rank {failure.rank.number}" if failure and is_one_of_several else "the script"
             return ending_of(return_code, read_failure(self._node, self._record.run), who=who)
         exit_code = 128 - return_code if return_code < 0 else return_code
         return dataclasses.replace(stopped, exit_code=exit_code)
+
+    def _look_for_start(self, processes: RankProcesses) -> None:
+        """The run is Running from when its script is: until then its data is still brought."""
+        if not self._has_started and processes.has_started():
+            self._has_started = True
+            self._try_to_reach(RunState.RUNNING)
+
+    def _not_started(self, stopped: Ending | None, return_code: int) -> Ending:
+        """The ending of a run whose processes ended before there was a script; no exit code is one of a script."""
+        ending = stopped or ending_of(return_code, read_failure(self._node, self._record.run))
+        if ending.kind == "script" or ending.state is RunState.COMPLETED:
+            message = f"the run ended before its script was started (exit code {return_code})"
+            ending = Ending(RunState.FAILED, None, "runtime", message, is_told=True)
+        return dataclasses.replace(ending, exit_code=None)
 
     def _tell_failure(self, failure: RankFailure) -> None:
         """In the log that is shown by default, where the others' ends would be a riddle."""
@@ -206,11 +247,17 @@ class Supervisor:
             what = f"rank {rank} has failed and the others are ended"
             say(self._places.log, f"{what}; its log: amlctl logs {self._record.run} --file {names[rank]}")
 
-    def _end_leftovers(self) -> None:
-        """Whatever the script left behind in the background; after a killed runtime also the script itself."""
-        own = identity_of(os.getpid())
-        if own is not None:
-            end_session(own, keep=own.pid)
+    def _end_leftovers(self, processes: RankProcesses) -> None:
+        """After a killed runtime: its script, with all that this has started."""
+        processes.wait_for_logs(_LOG_MOMENT_S)  # mostly there is nothing else, and no need to look at all processes
+        ended = end_descendants(processes.pump_pids, own_end_s=0.0)
+        more = processes.end_cgroup()
+        if ended:
+            say(self._places.log, f"ended {in_words(ended)}")
+        elif not more:
+            return
+        for node in range(self._record.instances):  # they may have written since the runtime saved the outputs
+            self._places.node_folders(node).saved_marker.unlink(missing_ok=True)
 
     def _save_log(self) -> None:
         with contextlib.suppress(AmlctlError, OSError):  # said at the end, if it fails then too
@@ -222,7 +269,9 @@ class Supervisor:
             return
         for node in range(self._record.instances):
             with contextlib.suppress(AmlctlError, OSError):  # as above
-                save_outputs(self._places, self._store, node)
+                if node not in self._savers:
+                    self._savers[node] = outputs_saver(self._places, self._store, node)
+                self._savers[node].save()
 
     def _reached(self, state: RunState) -> None:
         self._record.reached(state, utc_now())
@@ -269,6 +318,14 @@ def main(arguments: Sequence[str]) -> None:
         except OSError:
             give_room(places)  # the run will come to nothing, but who looks after it is known
             write_json(places.supervisor, identity.to_json())
+    with open(settings.variables_descriptor, "rb") as pipe:
+        passed = pipe.read()
+    try:
+        # Into this process's memory alone: /proc/PID/environ shows what a process was started with.
+        os.environ.update(json.loads(passed))
+    except ValueError:
+        say(places.log, "the command that submitted the run was killed before it had passed the run's variables")
+        return  # the next command that looks at the run records that
     with Wakeups() as wakeups:
         try:
             record = records.load_copy(places)
@@ -279,7 +336,3 @@ def main(arguments: Sequence[str]) -> None:
             # Ours, not the user's; the lock is given up by ending, and the next reader sees a Failed run.
             say(places.log, "a fault of amlctl itself:\n" + traceback.format_exc())
             raise
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

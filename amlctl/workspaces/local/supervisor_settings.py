@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor"
+SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor_program"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ DEFAULT_TIMING = LocalTiming()
 class SupervisorSettings:
     """Folders are absolute; `ticket` is the path of a held ticket.
 
+    Through `variables_descriptor`, the reading end of a pipe, come the variables that must not be in the environment of
+    a process, where every program of the user can read them: JSON, an object of texts.
     `gpus` of those that the machine has are shared among the slots; None: all.
     """
 
@@ -35,6 +37,7 @@ class SupervisorSettings:
     gpus: int | None
     ticket: str
     ticket_descriptor: int
+    variables_descriptor: int
     timing: LocalTiming
 
     def to_text(self) -> str:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-_KEPT_LINES = 12
+_KEPT_LINES = 40
 _LOOK_S = 0.2
 """How often `check` is asked while the tool is silent."""
 
@@ -32,8 +32,10 @@ def run_tool(
     cwd: Path,
     tell: Callable[[str], None],
     check: Callable[[], None],
+    started: Callable[[int], None] = lambda pid: None,
 ) -> None:
-    """Run it to its end. `check` is called now and then; what it raises ends the tool and is raised.
+    """Run it to its end. `check` is called now and then; what it raises ends the tool and is raised. `started` gets the
+    number of its process, which leads a process group.
 
     Raises ToolFailed, OSError (not to be started).
     """
@@ -53,6 +55,7 @@ def run_tool(
         reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
         reader.start()
         try:
+            started(process.pid)
             while True:
                 check()
                 try:

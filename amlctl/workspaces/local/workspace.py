@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +15,19 @@ from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink
-from amlctl.core.run import RunRecord
+from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.run import RunRecord, newest_first
+from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.errors import AmlctlError, Conflict, NotFound
-from amlctl.localfs.atomic import write_json
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
+from amlctl.localfs import run_records
 from amlctl.localfs.clock import utc_now
+from amlctl.localfs.private import FILE_MODE, make_folder, touch
 from amlctl.localfs.project import Project
+from amlctl.localfs.run_order import read_order
 from amlctl.localfs.run_records import load_all
+from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.run_keys import log_key, run_prefix
 from amlctl.stores.contract import Store
@@ -40,7 +44,6 @@ from amlctl.workspaces.local.supervisor_settings import DEFAULT_TIMING, LocalTim
 _LOG_PART_BYTES = 1 << 20
 _LOOK_S = 0.05
 _ABANDONED_LOOK_S = 1.0
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class LocalWorkspace:
@@ -55,14 +58,17 @@ class LocalWorkspace:
         *,
         variables: Mapping[str, str] | None = None,
         timing: LocalTiming = DEFAULT_TIMING,
+        sink: EventSink = null_sink,
     ) -> None:
-        """`variables` are what a run inherits (default: those of this process)."""
+        """`variables` are what a run inherits (default: those of this process); `sink` hears of damaged records."""
         self._project = project
         self._name = settings.name
         self._store = store
         self._clock = clock
-        self._variables = {**(os.environ if variables is None else variables), **credential_in(settings.store)}
+        inherited = os.environ if variables is None else variables
+        self._variables = {**with_absolute_paths(inherited, os.getcwd()), **credential_in(settings.store)}
         self._timing = timing
+        self._sink = sink
         folder = self._variables.get(FOLDER_VARIABLE)
         self._environments = Environments(
             Path(folder).absolute() if folder else project.state_dir / "environments", self._variables
@@ -75,6 +81,16 @@ class LocalWorkspace:
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         return self._environments.find(spec)
+
+    def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
+        from amlctl.workspaces.local.environment_plan import check_environment  # see `start`
+
+        check_environment(self._environments, spec, sink)
+
+    def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
+        from amlctl.workspaces.local.environment_plan import python_version  # see `start`
+
+        return python_version(self._environments, spec)
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.local.environment_making import prepare_environment  # see `start`
@@ -90,18 +106,18 @@ class LocalWorkspace:
         places = self._places(record.run)
         self._project.ensure_state_dir()
         try:
-            places.folder.mkdir(parents=True)
+            make_folder(places.folder, exist_ok=False)
         except FileExistsError:
             return
         except OSError as error:
             raise machine_error(places, error) from error
         # Locked before anybody can know of the run; the supervisor inherits the lock, so there is no moment
         # at which nobody looks after it.
-        lock = os.open(places.lock, os.O_RDWR | os.O_CREAT, 0o644)
-        record = RunRecord.from_json(record.to_json())
+        lock = os.open(places.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        record = copy.deepcopy(record)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            places.log.touch()
+            touch(places.log)
             keep_room(places)
             starter = Starter(
                 self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
@@ -121,16 +137,15 @@ class LocalWorkspace:
         give_room(places)
         record.failed(error.kind, error.message, self._clock())
         with contextlib.suppress(OSError):  # whoever looks next finds that nobody looks after the run
-            write_json(places.record, record.to_json())
+            run_records.save(places.state_dir, record)
 
     def read(self, run: str) -> RunRecord:
         places = self._places(run)
         self._seen[run] = _mtime_ns(places.record)
-        known = records.load(places, self._store)
-        if known is not None and known.workspace != self._name:
-            hint = f"amlctl --workspace {known.workspace} runs show {run}"
-            raise NotFound(f"run {run} is one of workspace {known.workspace}", hint=hint)
-        record = recover(places, self._store, self._clock)
+        record = recover(places, self._store, self._clock, self._sink, workspace=self._name)
+        if record is not None and record.workspace != self._name:
+            hint = f"amlctl --workspace {record.workspace} runs show {run}"
+            raise NotFound(f"run {run} is one of workspace {record.workspace}", hint=hint)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
@@ -140,8 +155,21 @@ class LocalWorkspace:
         return record
 
     def list_runs(self) -> list[RunRecord]:
-        found = [record for record in load_all(self._project.state_dir) if record.workspace == self._name]
-        return [record if record.is_final else self.read(record.run) for record in found]
+        damaged: list[str] = []
+        found = [
+            record
+            for record in load_all(self._project.state_dir, on_damaged=damaged.append)
+            if record.workspace == self._name
+        ]
+        for run in damaged:
+            try:
+                found.append(self.read(run))
+            except NotFound:  # it is one of another workspace
+                continue
+            except AmlctlError as error:
+                self._sink(Warned(f"{error.message}; it is left out"))
+        listed = [record if record.is_final else self.read(record.run) for record in found]
+        return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
     def log_names(self, run: str) -> Sequence[str]:
         return log_names(self.read(run).layout.world_size)
@@ -160,6 +188,15 @@ class LocalWorkspace:
             data = self._stored_log(run, names[rank], cursor)
             is_end = len(data) < _LOG_PART_BYTES
         return LogChunk(data, cursor + len(data), is_end and record.is_final)
+
+    def log_end(self, run: str, *, name: str | None = None) -> int | None:
+        names = self.log_names(run)
+        rank = _rank_of(run, names, name)
+        try:
+            return self._places(run).log_of(rank).stat().st_size
+        except FileNotFoundError:
+            stored = self._store.info(log_key(run, names[rank]))
+            return 0 if stored is None else stored.size_bytes
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
         """See the contract. What changed between the last `read` and this call counts as well."""
@@ -184,9 +221,9 @@ class LocalWorkspace:
             return
         places = self._places(run)
         try:
-            places.folder.mkdir(parents=True)
+            make_folder(places.folder, exist_ok=False)
         except FileExistsError:
-            places.cancel_request.touch()
+            touch(places.cancel_request)
             return
         # It was recorded but never handed over, and from now on it cannot be any more.
         record.reached(RunState.CANCELED, self._clock())
@@ -196,10 +233,16 @@ class LocalWorkspace:
             raise trouble
 
     def delete(self, run: str) -> None:
-        record = self.read(run)
-        if not record.is_final:
-            raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
         places = self._places(run)
+        try:
+            record = self.read(run)
+        except IntegrityError:
+            # How it ended is unknown, but it cannot be used either. It only has to be certain that it does not run.
+            if places.lock.exists() and not is_abandoned(places):
+                raise
+        else:
+            if not record.is_final:
+                raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
         _wait_for_supervisor(places)
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)
@@ -212,7 +255,7 @@ class LocalWorkspace:
         return iter(())
 
     def _places(self, run: str) -> RunPlaces:
-        if _RUN_ID.fullmatch(run) is None:
+        if not is_record_run_id(run):
             raise NotFound(f"no run {run!r}", hint="amlctl runs")
         return RunPlaces(self._project.state_dir, run)
 

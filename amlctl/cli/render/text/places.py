@@ -10,7 +10,8 @@ from amlctl.cli.render.quantities import moment, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
-from amlctl.core.compute import LocalTarget
+from amlctl.core.compute import BrokenTarget, LocalTarget
+from amlctl.core.secret_names import masked
 from amlctl.core.wording import count, typed_dataset
 
 if TYPE_CHECKING:
@@ -59,16 +60,16 @@ def environment_lines(view: EnvironmentView, style: Style) -> list[str]:
     spec, info = view.spec, view.info
     state = style.good("ready") if info.is_ready else style.warning("not made yet: amlctl env prepare")
     return [
-        f"{style.name(info.id)}  {state}",
+        f"{style.name(printable(info.id))}  {state}",
         *fields(
             [
                 ("  from", spec.source),
                 ("  tool", info.tool),
                 ("  place", info.location),
                 ("  python", spec.python),
-                ("  channels", ", ".join(spec.channels)),
+                ("  channels", ", ".join(map(masked, spec.channels))),
                 ("  conda", "\n".join(spec.conda)),
-                ("  pip", "\n".join(spec.pip)),
+                ("  pip", "\n".join(map(masked, spec.pip))),
             ]
         ),
     ]
@@ -81,7 +82,9 @@ def target_table_lines(views: Sequence[ComputeView], width: int) -> list[str]:
     return table(columns, rows, width)
 
 
-def _size(target: ComputeTarget) -> str:
+def _size(target: ComputeTarget | BrokenTarget) -> str:
+    if isinstance(target, BrokenTarget):
+        return ""
     return count(target.slots, "slot") if isinstance(target, LocalTarget) else target.size
 
 

@@ -35,7 +35,7 @@ def painted_state(style: Style) -> Callable[[str], str]:
     }
 
     def paint(state: str) -> str:
-        return paints.get(state, str)(state)
+        return paints.get(state, str)(printable(state))
 
     return paint
 
@@ -89,7 +89,7 @@ def show_lines(view: RunView, style: Style) -> list[str]:
     git = record.git or {}
     dirty = " (with uncommitted changes)" if git.get("dirty") or git.get("is_dirty") else ""
     pairs = [
-        ("run", style.name(record.run)),
+        ("run", style.name(printable(record.run))),
         ("name", record.name),
         ("status", painted_state(style)(record.status)),
         ("waits for", record.waits_for),
@@ -125,18 +125,24 @@ def show_lines(view: RunView, style: Style) -> list[str]:
         ("outputs", record.outputs),
         ("studio", record.studio_url or ""),
     ]
-    return _painted_fields(pairs)
+    return _painted_fields(
+        [pairs[0], *((name, value if name == "status" else _lines(value)) for name, value in pairs[1:])]
+    )
 
 
 def _painted_fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """`fields`, for values that hold colour already."""
+    """`fields`, for values that hold colour already; what is not ours in them, `Style.safe` shows as text."""
     shown = [(name, value) for name, value in pairs if value]
     width = max((len(name) for name, _ in shown), default=0)
     return [
-        f"{name if i == 0 else '':<{width}}  {line if chr(27) in line else printable(line)}"
+        f"{name if i == 0 else '':<{width}}  {line}"
         for name, value in shown
         for i, line in enumerate(value.split("\n"))
     ]
+
+
+def _lines(value: str) -> str:
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def _values(values: Mapping[str, Any]) -> list[str]:
@@ -197,7 +203,7 @@ def submit_lines(result: SubmitResult, style: Style) -> list[str]:
     elif record.outputs:
         lines.append(f"  outputs are not here: amlctl fetch {record.run}")
     if record.studio_url:
-        lines.append(f"  {record.studio_url}")
+        lines.append(f"  {printable(record.studio_url)}")
     return lines
 
 

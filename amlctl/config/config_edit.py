@@ -1,0 +1,270 @@
+"""`--set key=value`: changes one value in the text of a config, and leaves every other character as it is.
+
+A key is dotted (`model.layers.0.width`), with indices for lists, and must exist: a typing mistake must not
+make a run that looks changed and is not. After a change the text is read again and compared, value by value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amlctl.config.config_node import Kind, Node, check_duplicates, check_expanded, is_merge
+from amlctl.config.config_value import key_text, kinds, merged_mappings, plain_value
+from amlctl.config.json_nodes import json_documents
+from amlctl.config.set_value import NewValue, new_value
+from amlctl.config.yaml_nodes import yaml_documents
+from amlctl.config.yaml_scalars import NOTHING, is_plain, quoted, written
+from amlctl.errors import BeyondBounds, SettingsError, UsageError
+
+Hide = Callable[[str, Any, Any], Any]
+"""What stands in the config instead of a value, from its key, itself and the old one."""
+
+_PROPERTIES = re.compile(r"(?:[!&]\S*(?:\s+|$))*")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_MOST_COPIES = 1_000
+
+
+def with_overrides(text: str, source: str, overrides: Sequence[str], hide: Hide, *, is_yaml: bool) -> str:
+    """The text with the changes made in order. Raises UsageError, and SettingsError where the text cannot be read."""
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key.strip():
+            raise UsageError(f"--set {override!r} is not key=value", hint="for example --set training.epochs=3")
+        text = _Edit(text, source, key.strip(), is_yaml).set(value, hide)
+    return text
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The nodes from the document down to the value, as they stand in the text, and their positions."""
+
+    nodes: Sequence[Node]
+    path: Sequence[int]
+
+
+class _Edit:
+    def __init__(self, text: str, source: str, key: str, is_yaml: bool) -> None:
+        self._text = text
+        self._source = source
+        self._key = key
+        self._is_yaml = is_yaml
+
+    def set(self, value: str, hide: Hide) -> str:
+        before = self._document(self._text)
+        found = self._with_own_text(before)
+        old = found.nodes[-1]
+        new = new_value(self._key, value, old, is_yaml=self._is_yaml)
+        hidden = hide(self._key, new.value, plain_value(old) if kinds(old) == {NOTHING} else "")
+        if hidden != new.value and not (isinstance(hidden, float) and hidden != hidden):
+            new = NewValue(hidden)
+        text = self._replaced(old, found.nodes[-2] if len(found.nodes) > 1 else None, new)
+        try:
+            after = self._document(text)
+            is_right = _same_but(before, after, found.path) and _is_value(_at(after, found.path), new)
+        except SettingsError:
+            is_right = False
+        if not is_right:
+            raise UsageError(
+                f"--set {self._key}: the value at {self._source}:{old.line} cannot be changed in place",
+                hint="edit the file",
+            )
+        return text
+
+    def _document(self, text: str) -> Node:
+        if self._is_yaml:
+            documents = yaml_documents(text, self._source)
+        else:
+            documents = json_documents(text, self._source).documents
+        if len(documents) != 1:
+            what = "has no values" if not documents else f"has {len(documents)} documents, and --set changes one"
+            raise UsageError(f"--set {self._key}: {self._source} {what}", hint="edit the file")
+        check_duplicates(documents[0], self._source)
+        check_expanded(documents[0], self._source)
+        return documents[0]
+
+    def _with_own_text(self, root: Node) -> _Found:
+        """Give the value a text that nothing else refers to: aliases become copies of what they stand for."""
+        for _ in range(_MOST_COPIES):
+            found = self._find(root)
+            aliases = _shared(root, found)
+            if not aliases:
+                return found
+            for alias in sorted(aliases, key=lambda one: one.start, reverse=True):
+                self._text = self._text[: alias.start] + _flow(alias.resolved) + self._text[alias.end :]
+            root = self._document(self._text)
+        raise BeyondBounds(f"{self._source}: its aliases refer to each other too often for --set")
+
+    def _find(self, root: Node) -> _Found:
+        nodes, path = [root], []
+        parts = self._key.split(".")
+        done = 0
+        while done < len(parts):
+            for end in range(len(parts), done, -1):  # a key may have dots in it
+                steps = _steps(nodes[-1].resolved, ".".join(parts[done:end]))
+                if steps:
+                    break
+            else:
+                raise self._missing(nodes[-1].resolved, parts[done], parts[:done])
+            for node, position in steps:
+                nodes.append(node)
+                path.append(position)
+            done = end
+        return _Found(nodes, path)
+
+    def _missing(self, node: Node, part: str, above: Sequence[str]) -> UsageError:
+        where = f"in {'.'.join(above)!r}" if above else "in the config"
+        if node.kind is Kind.SEQUENCE:
+            return UsageError(
+                f"--set {self._key}: {where} is a list of {len(node.items)}; {part!r} is not an index of it"
+            )
+        if node.kind is not Kind.MAPPING:
+            kind = " or ".join(sorted(kinds(node))) or "a value with a tag"
+            return UsageError(f"--set {self._key}: {where} is {kind}, which has no keys")
+        names = [str(name) for name in plain_value(node)]
+        nearest = difflib.get_close_matches(part, names, n=1, cutoff=0.5)
+        full = ".".join([*above, nearest[0]]) if nearest else ""
+        there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+        return UsageError(
+            f"--set {self._key}: the key {part!r} is not {where}",
+            hint=f"did you mean {full}?" if full else f"keys there: {there or 'none'}",
+        )
+
+    def _replaced(self, old: Node, parent: Node | None, new: NewValue) -> str:
+        text = self._text
+        start, end = old.start, old.end
+        if not self._is_yaml:
+            return text[:start] + _json(new) + text[end:]
+        written_new = self._written(old, new)
+        if old.tag and _is_same_shape(old, new.value):
+            properties = _PROPERTIES.match(text, start)
+            start = properties.end() if properties else start
+        if old.quote in ("|", ">"):
+            end = start + len(text[start:end].rstrip())
+        if start == end:  # `key:` without a value
+            is_joined = start and not text[start - 1].isspace()
+            return text[:start] + (" " if is_joined else "") + written_new + text[end:]
+        if old.kind in (Kind.MAPPING, Kind.SEQUENCE) and not old.is_flow:
+            # Beside its key: a list may stand no deeper than its key, where a value of another kind cannot.
+            begin = len(text[:start].rstrip())
+            if (
+                parent is not None
+                and "\n" in text[begin:start]
+                and "#" not in text[text.rfind("\n", 0, begin) + 1 : begin]
+            ):
+                return text[:begin] + " " + written_new + text[end:]
+        return text[:start] + written_new + text[end:]
+
+    def _written(self, old: Node, new: NewValue) -> str:
+        value = new.value
+        if isinstance(value, str) and not new.typed:
+            if value.startswith("<secret:"):
+                return quoted(value)  # the runtime puts a quoted text in its place
+            if old.quote == "'" and value.isprintable():
+                return "'" + value.replace("'", "''") + "'"
+            return quoted(value) if old.quote == '"' or not is_plain(value) else value
+        return new.typed if isinstance(value, str) else written(value, new.typed)
+
+
+def _steps(node: Node, part: str) -> list[tuple[Node, int]]:
+    """From a mapping or list to what `part` names: one step, or several where a mapping has it from `<<`."""
+    if node.kind is Kind.SEQUENCE:
+        size = len(node.items)
+        if re.fullmatch(r"-?[0-9]{1,9}", part) and -size <= int(part) < size:
+            return [(node.items[int(part)], int(part) % size)]
+        return []
+    if node.kind is not Kind.MAPPING:
+        return []
+    for position, key in enumerate(node.keys):
+        if not is_merge(key) and key_text(key) == part:
+            return [(node.items[position], position)]
+    for position, key in enumerate(node.keys):
+        if is_merge(key):
+            value = node.items[position]
+            for number, one in enumerate(merged_mappings(value.resolved)):
+                inside = _steps(one.resolved, part)
+                if inside:
+                    is_list = value.resolved.kind is Kind.SEQUENCE
+                    between = [(value, position), (one, number)] if is_list else [(value, position)]
+                    return [*between, *inside]
+    return []
+
+
+def _shared(root: Node, found: _Found) -> list[Node]:
+    """Aliases that have to become copies before the value can be changed alone."""
+    on_the_way = [node for node in found.nodes[:-1] if node.kind is Kind.ALIAS]
+    if on_the_way:
+        return on_the_way[:1]
+    own = {id(node) for node in [*found.nodes, *found.nodes[-1].walk()] if node.anchor}
+    inside = {id(node) for node in found.nodes[-1].walk()}
+    return [node for node in root.walk() if id(node.target) in own and id(node) not in inside] if own else []
+
+
+def _flow(node: Node) -> str:
+    """A node on one line; what it refers to is written out."""
+    node = node.resolved
+    tag = f"!<{node.tag}> " if node.tag and node.tag != "!" else ""
+    if node.kind is Kind.SEQUENCE:
+        return f"{tag}[{', '.join(map(_flow, node.items))}]"
+    if node.kind is Kind.MAPPING:
+        pairs = zip(node.keys, node.items, strict=True)
+        return f"{tag}{{{', '.join(f'{_flow(key)}: {_flow(item)}' for key, item in pairs)}}}"
+    if is_merge(node):
+        return node.text
+    if node.quote or node.tag == "!" or not re.fullmatch(r"[\w.+-][\w.+-]*(?::[\w.+-]+)*", node.text):
+        is_nothing = not node.quote and not node.tag and node.text in ("", "~")
+        return "null" if is_nothing else tag + quoted(node.text)
+    return tag + node.text
+
+
+def _json(new: NewValue) -> str:
+    if new.typed and _JSON_NUMBER.fullmatch(new.typed):
+        return new.typed
+    return json.dumps(new.value, ensure_ascii=False)
+
+
+def _is_same_shape(old: Node, value: Any) -> bool:
+    kind = Kind.SEQUENCE if isinstance(value, list) else Kind.MAPPING if isinstance(value, dict) else Kind.SCALAR
+    return old.kind is kind
+
+
+def _at(root: Node, path: Sequence[int]) -> Node:
+    node = root
+    for position in path:
+        node = node.resolved.items[position]
+    return node
+
+
+def _is_value(node: Node, new: NewValue) -> bool:
+    found = plain_value(node)
+    return found == new.value or (isinstance(found, float) and found != found) or found == new.typed
+
+
+def _same_but(one: Node, other: Node, path: Sequence[int]) -> bool:
+    """Whether two documents hold the same but for the value at `path`."""
+    known: set[tuple[int, int]] = set()
+
+    def same(one: Node, other: Node, path: Sequence[int] | None) -> bool:
+        if path is not None and not path:
+            return True
+        one, other = one.resolved, other.resolved
+        if path is None and (id(one), id(other)) in known:
+            return True
+        known.add((id(one), id(other)))
+        if (one.kind, one.tag, len(one.items)) != (other.kind, other.tag, len(other.items)):
+            return False
+        if one.kind is Kind.SCALAR and (kinds(one), one.text if kinds(one) != {NOTHING} else "") != (
+            kinds(other),
+            other.text if kinds(other) != {NOTHING} else "",
+        ):
+            return False
+        return all(same(a, b, None) for a, b in zip(one.keys, other.keys, strict=True)) and all(
+            same(a, b, path[1:] if path is not None and path[0] == at else None)
+            for at, (a, b) in enumerate(zip(one.items, other.items, strict=True))
+        )
+
+    return same(one, other, path)

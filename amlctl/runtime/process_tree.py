@@ -1,0 +1,241 @@
+"""The processes of a run as a whole: found, and ended until none is left, whatever sessions they have made.
+
+On Linux the runtime is a subreaper: an orphan among its descendants becomes its child, so none can leave the tree by
+forking twice or by a session of its own. Elsewhere only those are found whose parents still live.
+
+A process number is never enough: between a look and a signal it may belong to another process. So each process is told
+by number and start, and is signaled through a descriptor (pidfd) where the system has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Callable, NamedTuple, Optional
+
+_LOOK_S = 0.01
+_LONGEST_LOOK_S = 0.1
+_OWN_END_S = 0.3
+"""After their script, helpers such as the workers of a data loader end by themselves; they are not worth a word."""
+TERM_GRACE_S = 2.0
+"""What is left then is asked to end, and killed after this."""
+_KILL_LIMIT_S = 10.0
+"""A killed process is gone at once, unless the kernel keeps it in an uninterruptible wait (a dead network disk)."""
+_SET_CHILD_SUBREAPER = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2)."""
+
+
+class Process(NamedTuple):
+    """`started` is only ever compared. `is_dead`: it waits for its parent to take note."""
+
+    pid: int
+    parent: int
+    session: int
+    started: str
+    name: str
+    is_dead: bool
+
+
+if sys.platform == "linux":
+
+    def find_process(pid: int) -> Optional[Process]:
+        """None where no process has this number."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return None
+        head, _, tail = text.rpartition(")")  # the name may hold blanks and parentheses; fields: proc(5)
+        fields = tail.split()
+        return Process(pid, int(fields[1]), int(fields[3]), fields[19], head.partition("(")[2], fields[0] in "ZX")
+
+    def all_processes() -> dict[int, Process]:
+        found = (find_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
+        return {process.pid: process for process in found if process is not None}
+
+    def has_variable(pid: int, variables: Collection[bytes]) -> bool:
+        """Whether the process was started with one of them (`NAME=value`)."""
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                return not set(file.read().split(b"\0")).isdisjoint(variables)
+        except OSError:
+            return False
+
+else:
+
+    def _ps(*options: str) -> dict[int, Process]:
+        command = ["/bin/ps", *options, "-o", "pid=,ppid=,stat=,lstart=,comm="]
+        lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+        found = {}
+        for line in lines:
+            pid, parent, state, *rest = line.split(None, 8)
+            session = 0
+            with contextlib.suppress(OSError):
+                session = os.getsid(int(pid))
+            started, name = " ".join(rest[:5]), os.path.basename(rest[5]) if len(rest) > 5 else ""
+            found[int(pid)] = Process(int(pid), int(parent), session, started, name, state.startswith("Z"))
+        return found
+
+    def find_process(pid: int) -> Optional[Process]:
+        """None where no process has this number."""
+        return _ps("-p", str(pid)).get(pid)
+
+    def all_processes() -> dict[int, Process]:
+        return _ps("-A")
+
+    def has_variable(pid: int, variables: Collection[bytes]) -> bool:
+        """Not known here."""
+        return False
+
+
+def become_subreaper() -> bool:
+    """Orphans among the descendants of this process become its children from now on; False where that cannot be."""
+    if sys.platform != "linux":
+        return False
+    try:
+        import ctypes  # here, since few environments lack it, and those shall still run
+
+        return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
+
+
+def descendants(roots: Iterable[int], among: Mapping[int, Process]) -> list[Process]:
+    """All living processes below the roots, without these."""
+    children: dict[int, list[Process]] = {}
+    for process in among.values():
+        children.setdefault(process.parent, []).append(process)
+    found: dict[int, Process] = {}
+    pending = list(roots)
+    while pending:
+        for process in children.get(pending.pop(), ()):
+            if process.pid not in found:
+                found[process.pid] = process
+                pending.append(process.pid)
+    return [process for process in found.values() if not process.is_dead]
+
+
+def send_signal(process: Process, number: int) -> None:
+    """To this process only, not to a later one with its number."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
+            descriptor = os.pidfd_open(process.pid)  # type: ignore[attr-defined,unused-ignore]
+        except (AttributeError, OSError):  # an older system, or no such process
+            if _is_still(process):
+                os.kill(process.pid, number)
+            return
+        try:
+            if _is_still(process):
+                signal.pidfd_send_signal(descriptor, number)  # type: ignore[attr-defined,unused-ignore]
+        finally:
+            os.close(descriptor)
+
+
+def _is_still(process: Process) -> bool:
+    present = find_process(process.pid)
+    return present is not None and present.started == process.started and not present.is_dead
+
+
+def reap_adopted(own: Collection[int]) -> None:
+    """Take note of the end of children that were adopted; those in `own` are left to the code that started them."""
+    with contextlib.suppress(ChildProcessError, AttributeError):
+        while True:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None or ended.si_pid in own:
+                return
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def has_children() -> bool:
+    """Cheap: no look at all processes."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    except AttributeError:
+        return True
+    return True
+
+
+def end_descendants(keep: Collection[int] = (), *, own_end_s: float = _OWN_END_S) -> Sequence[Process]:
+    """Wait a moment for the descendants of this process to end by themselves, then ask them to, then kill them.
+
+    Returns those that were asked. `keep` are children that are left alone, with theirs.
+    """
+    asked: dict[tuple[int, str], Process] = {}
+    began = time.monotonic()
+    pause_s = _LOOK_S
+    while True:
+        reap_adopted(keep)
+        if not has_children():
+            break
+        left = _living_descendants(keep)
+        passed_s = time.monotonic() - began - own_end_s
+        if not left or passed_s > TERM_GRACE_S + _KILL_LIMIT_S:
+            break
+        for process in left if passed_s >= 0 else ():
+            identity = (process.pid, process.started)
+            if passed_s >= TERM_GRACE_S:
+                asked.setdefault(identity, process)
+                send_signal(process, signal.SIGKILL)
+            elif identity not in asked:
+                asked[identity] = process
+                send_signal(process, signal.SIGTERM)
+                send_signal(process, signal.SIGCONT)  # a stopped one could not hear it
+        time.sleep(pause_s)
+        pause_s = min(_LONGEST_LOOK_S, pause_s * 1.5)
+    return list(asked.values())
+
+
+def _living_descendants(keep: Collection[int]) -> list[Process]:
+    present = {pid: process for pid, process in all_processes().items() if pid not in keep}
+    own = os.getpid()
+    # Without a subreaper orphans are found by the session that this process leads, if it does.
+    orphans = [process.pid for process in present.values() if process.session == own and process.pid != own]
+    found = {process.pid: process for process in descendants([own, *orphans], present)}
+    found.update({pid: present[pid] for pid in orphans if not present[pid].is_dead})
+    return list(found.values())
+
+
+def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int:
+    """Kill what `find` finds among all processes, with all descendants; this process need not be their ancestor.
+
+    They are stopped first, until a look finds no new one: a stopped process can start none that would get away.
+    Returns how many.
+    """
+    stopped: dict[tuple[int, str], Process] = {}
+    killed: set[tuple[int, str]] = set()
+    deadline = time.monotonic() + _KILL_LIMIT_S
+    while time.monotonic() < deadline:
+        present = all_processes()
+        roots = [process for process in find(present) if not process.is_dead]
+        known = [one for one in present.values() if (one.pid, one.started) in stopped and not one.is_dead]
+        family = {*roots, *known, *descendants([process.pid for process in (*roots, *known)], present)}
+        found = {(one.pid, one.started): one for one in family if one.pid != os.getpid()}
+        new = found.keys() - stopped.keys()
+        stopped.update(found)
+        for identity in new:
+            send_signal(found[identity], signal.SIGSTOP)
+        if new:
+            continue
+        if not found:
+            break
+        for identity, process in found.items():
+            killed.add(identity)
+            send_signal(process, signal.SIGKILL)
+        time.sleep(_LOOK_S)
+    for process in stopped.values():  # at the limit: none may stay stopped
+        send_signal(process, signal.SIGKILL)
+    return len(killed)
+
+
+def in_words(processes: Sequence[Process]) -> str:
+    """For a log: `2 processes that the script left running: sleep (12), python (34)`."""
+    what = "1 process" if len(processes) == 1 else f"{len(processes)} processes"
+    names = ", ".join(f"{process.name} ({process.pid})" for process in processes[:5])
+    return f"{what} that the script left running: {names}{', …' if len(processes) > 5 else ''}"

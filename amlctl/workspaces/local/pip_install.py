@@ -1,0 +1,216 @@
+"""The packages of an environment by pip: found out beforehand, installed, and what pip's failures mean.
+
+Requirements go to pip in files, as in the environment file; where packages come from is told by `pip_settings`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
+from amlctl.core.secret_names import carries_secret
+from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
+from amlctl.localfs.atomic import write_bytes
+from amlctl.workspaces.local.conda_names import pip_requirements
+from amlctl.workspaces.local.tools import ToolFailed, run_tool
+
+NETWORK_SIGNS = (
+    "NewConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "NameResolutionError",
+    "Temporary failure in name resolution",
+    "ProxyError",
+    "CondaHTTPError",
+    "Connection refused",
+    "Network is unreachable",
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_EXPLAINS = re.compile(r"ERROR: |\s+\S.* (?:depends on|requested|requires) |.*error: |.*Requires-Python")
+_OUR_LINE = re.compile(r"-r (/.*?/requirements[-0-9]*\.txt) \(line (\d+)\)")
+_FROM_OUR_LINE = re.compile(rf" \(from {_OUR_LINE.pattern}\)")
+_NO_OPTION = "no such option: --"
+_REASONS = 6
+"""Lines of pip's own explanation that are shown."""
+
+
+@dataclass(frozen=True)
+class Pip:
+    """`command` starts pip (`python -m pip`) and `variables` are what it finds; `tell` gets each line that it says and
+    `check` is called now and then: what it raises ends pip."""
+
+    command: Sequence[str]
+    variables: Mapping[str, str]
+    tell: Callable[[str], None]
+    check: Callable[[], None]
+    started: Callable[[int], None] = lambda pid: None
+
+    def install(self, spec: EnvironmentSpec, folder: Path, *, brings_conda: bool) -> dict[str, str]:
+        """Install everything; the files for it go into `folder`. `brings_conda`: conda's packages come from pip, too.
+
+        Returns names and versions; without versions from a pip before 22.2. Raises SettingsError, ServiceUnavailable.
+        """
+        steps = _steps(spec, brings_conda=brings_conda)
+        found = {name: "" for step in steps for name in _plain_names(step)}
+        for number, lines in enumerate(steps, 1):
+            options = _written(spec, lines, folder, number)
+            try:
+                found.update(self._run(spec, ["install", *options], folder / f"installed-{number}.json", folder))
+            finally:
+                _remove_secrets(folder)
+        return found
+
+    def resolve(self, spec: EnvironmentSpec) -> None:
+        """Whether all of it can be had, and together; nothing is installed. Says nothing where pip is older than 22.2.
+
+        Raises SettingsError that names what cannot be had, and ServiceUnavailable.
+        """
+        with tempfile.TemporaryDirectory(prefix="amlctl-resolve-") as name:
+            folder = Path(name)
+            for number, lines in enumerate(_steps(spec, brings_conda=True), 1):
+                options = [*_written(spec, lines, folder, number), "--dry-run", "--ignore-installed"]
+                self._run(spec, ["install", *options], None, folder)
+
+    def _run(
+        self, spec: EnvironmentSpec, arguments: Sequence[str], report: Path | None, folder: Path
+    ) -> dict[str, str]:
+        reporting = [] if report is None else ["--report", str(report)]
+        command = [*self.command, *arguments, "--disable-pip-version-check", "--no-input"]
+        try:
+            try:
+                self._start([*command, *reporting], folder)
+            except ToolFailed as failed:
+                if not any(_NO_OPTION in line for line in failed.last_lines):
+                    raise
+                if "--dry-run" in arguments:
+                    return {}
+                self._start(command, folder)
+        except ToolFailed as failed:
+            readable = ToolFailed(failed.exit_code, [_with_requirement(line) for line in failed.last_lines])
+            raise pip_failure(spec, readable) from failed
+        return {} if report is None else _reported(report)
+
+    def _start(self, command: Sequence[str], folder: Path) -> None:
+        try:
+            run_tool(
+                command,
+                variables=self.variables,
+                cwd=folder,
+                tell=lambda line: self.tell(_with_requirement(line)),
+                check=self.check,
+                started=self.started,
+            )
+        except OSError as error:
+            raise SettingsError(f"the environment cannot be made: pip cannot be started: {error}") from error
+
+
+def expected_names(spec: EnvironmentSpec) -> list[str]:
+    """Packages that an environment of pip alone surely has."""
+    return [name for step in _steps(spec, brings_conda=True) for name in _plain_names(step)]
+
+
+def _steps(spec: EnvironmentSpec, *, brings_conda: bool) -> list[list[str]]:
+    """Lists of requirements that are installed one after the other: where pip is to check hashes, it asks for one of
+    every package, and amlctl's own has none."""
+    lines = [*(pip_requirements(spec.conda) if brings_conda else ()), *spec.pip]
+    if any(" --hash" in line or line == "--require-hashes" for line in lines):
+        return [lines, [*(line for line in lines if _is_index(line)), RUNTIME_REQUIREMENT]]
+    return [[*lines, RUNTIME_REQUIREMENT]]
+
+
+def _is_index(line: str) -> bool:
+    return line.startswith("-") and line != "--require-hashes"
+
+
+def _plain_names(lines: Sequence[str]) -> list[str]:
+    """Packages that are surely there afterwards: without marker, by a name of their own."""
+    plain = [line for line in lines if not line.startswith("-") and "://" not in line and ";" not in line]
+    return [match[0] for match in map(_NAME.match, plain) if match is not None]
+
+
+def _written(spec: EnvironmentSpec, lines: Sequence[str], folder: Path, number: int) -> list[str]:
+    """The lines as a file for pip, and the constraints; options that name them."""
+    file = folder / ("requirements.txt" if number == 1 else f"requirements-{number}.txt")
+    write_bytes(file, "".join(f"{line}\n" for line in lines).encode())
+    options = ["--requirement", str(file)]
+    if spec.constraints:
+        constraints = folder / "constraints.txt"
+        write_bytes(constraints, "".join(f"{line}\n" for line in spec.constraints).encode())
+        options += ["--constraint", str(constraints)]
+    return options
+
+
+def _remove_secrets(folder: Path) -> None:
+    """The lists stay for people, unless the address of a package index in them holds a password."""
+    for file in folder.glob("*.txt"):
+        if carries_secret(file.read_text(encoding="utf-8")):
+            file.unlink(missing_ok=True)
+
+
+def _with_requirement(line: str) -> str:
+    """What pip says of a line of our file, with the requirement that stands there."""
+
+    def requirement(match: re.Match[str]) -> str:
+        try:
+            return Path(match[1]).read_text(encoding="utf-8").splitlines()[int(match[2]) - 1]
+        except (OSError, IndexError):
+            return match[0]
+
+    return _OUR_LINE.sub(requirement, _FROM_OUR_LINE.sub("", line))
+
+
+def _reported(report: Path) -> dict[str, str]:
+    """What pip says it has installed (https://pip.pypa.io/en/stable/reference/installation-report/)."""
+    try:
+        installed = json.loads(report.read_bytes())["install"]
+        return {str(one["metadata"]["name"]): str(one["metadata"]["version"]) for one in installed}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
+    """Which package, why, and where it stands, as far as pip says it."""
+    told = "\n".join(failed.last_lines)
+    errors = [line.strip().removeprefix("ERROR: ") for line in failed.last_lines if line.startswith("ERROR: ")]
+    if any(sign in told for sign in NETWORK_SIGNS):
+        return ServiceUnavailable(
+            "the environment cannot be made: pip reached no package index",
+            hint="check the network and pip's settings (`pip config list`), then run it again",
+            details=failed.last_lines,
+        )
+    reason = next((line for line in errors if not line.startswith(("No matching distribution", "ResolutionImp"))), "")
+    reason = reason or (errors[-1] if errors else f"pip ended with exit code {failed.exit_code}")
+    place = _place_of(spec, told)
+    said = (reason, "No matching distribution", "ResolutionImpossible")
+    explained = [
+        line
+        for line in failed.last_lines
+        if _EXPLAINS.match(line) and not line.strip().removeprefix("ERROR: ").startswith(said)
+    ][:_REASONS]
+    return SettingsError(
+        f"{place}: packages cannot be installed: {reason}" if place else f"packages cannot be installed: {reason}",
+        hint=f"change that line{'' if place else ' of the environment file'}, then: amlctl env prepare",
+        details=explained if place else explained or failed.last_lines,
+    )
+
+
+def _place_of(spec: EnvironmentSpec, told: str) -> str:
+    """Where the first requirement stands that pip names in its errors; empty where it names none."""
+    lines = [line for line in told.splitlines() if _EXPLAINS.match(line)]
+    words = {_normal(word) for line in lines for word in _NAME.findall(line)}
+    for line, place in spec.places.items():
+        names = {match[0] for match in [_NAME.match(line)] if match is not None and line != "python"}
+        if line in spec.conda:
+            names = {name for one in pip_requirements([line]) for name in _plain_names([one])}
+        if any(_normal(name) in words for name in names):
+            return place
+    return ""
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

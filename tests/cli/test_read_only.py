@@ -1,0 +1,113 @@
+"""Reading needs no writing: commands that only look at things work in a project that cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amlctl.core.run_state import RunState
+from tests.support.bench import Bench, make_bench
+from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
+
+pytestmark = ROOT_READS_ALL
+
+PROGRAM = """
+import os, sys
+os.chdir(sys.argv[1])
+sys.argv = ["amlctl", *sys.argv[2:]]
+from amlctl.cli.app import main
+sys.exit(main())
+"""
+READING = [
+    ["status"],
+    ["status", "data_blobs/working/d"],
+    ["why", "data_blobs/working/d/1"],
+    ["why", "pipeline/train.py"],
+    ["logs", "@last"],
+    ["runs"],
+    ["runs", "show", "@last"],
+    ["sync", "--dry-run", "data_blobs/working/d"],
+    ["sync", "--pull", "--dry-run", "data_blobs/working/d"],
+    ["submit", "--dry-run", "train.py", "--dataset", "data_blobs/working/d", "--env-from", "current"],
+    ["env", "show"],
+    ["compute", "list"],
+    ["store", "stats"],
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """One with a run and a change since, and nothing in it that may be written."""
+    bench = make_bench(tmp_path_factory.mktemp("read-only") / "project")
+    bench.write(".amlctl.toml")
+    bench.write("data_blobs/working/d/1", "1")
+    bench.script("print('said by the script')")
+    bench.submit("train.py", datasets=("data_blobs/working/d",))
+    bench.write("data_blobs/working/d/2", "2")
+    _set_modes(bench.project.root, 0o555, 0o444)
+    yield bench
+    _set_modes(bench.project.root, 0o755, 0o644)
+
+
+def _set_modes(root: Path, folder_mode: int, file_mode: int) -> None:
+    for folder, _, files in os.walk(root):
+        for name in files:
+            Path(folder, name).chmod(file_mode)
+        Path(folder).chmod(folder_mode)
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_a_command_that_only_reads(project: Bench, command: list[str]) -> None:
+    done = run_without_root_rights(PROGRAM, str(project.project.root), *command)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_read_is_what_is_there(project: Bench) -> None:
+    done = run_without_root_rights(PROGRAM, str(project.project.root), "--json", "status")
+    (dataset,) = json.loads(done.stdout)["datasets"]
+    assert (dataset["new"], dataset["modified"], dataset["deleted"]) == (["2"], [], [])
+    assert dataset["remote_moved"] is False  # the last agreement is known
+
+
+@pytest.mark.parametrize("command", [["sync", "data_blobs/working/d"], ["submit", "train.py", "--env-from", "current"]])
+def test_a_command_that_writes_says_what_it_cannot(project: Bench, command: list[str]) -> None:
+    done = run_without_root_rights(PROGRAM, str(project.project.root), *command)
+    assert done.returncode == 3
+    assert f"cannot write {project.project.state_dir}" in done.stderr
+
+
+def test_a_run_whose_supervisor_died_is_shown_as_failed(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "project")
+    bench.write(".amlctl.toml")
+    bench.script("print(1)")
+    run = bench.submit("train.py").record.run
+    for file in bench.project.state_dir.rglob("record.json"):
+        document = json.loads(file.read_text())
+        file.chmod(0o644)
+        file.write_text(json.dumps({**document, "status": RunState.RUNNING.value}))
+    _set_modes(bench.project.root, 0o555, 0o444)
+    try:
+        done = run_without_root_rights(PROGRAM, str(bench.project.root), "--json", "runs", "show", run)
+    finally:
+        _set_modes(bench.project.root, 0o755, 0o644)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "Failed"
+
+
+@pytest.mark.parametrize("home", [None, "a-file", "missing", "closed"])
+def test_a_home_that_is_none(tmp_path: Path, home: str | None) -> None:
+    bench = make_bench(tmp_path / "project")
+    bench.write(".amlctl.toml")
+    bench.script("print(1)")
+    (tmp_path / "a-file").touch()
+    (tmp_path / "closed").mkdir(mode=0)
+    program = "import os\nfor name in [name for name in os.environ if name.startswith('XDG_')]: del os.environ[name]\n"
+    program += "del os.environ['HOME']\n" if home is None else f"os.environ['HOME'] = {str(tmp_path / home)!r}\n"
+    for command in (["status"], ["env", "show"], ["submit", "train.py", "--env-from", "current"], ["runs"]):
+        done = run_without_root_rights(program + PROGRAM, str(bench.project.root), *command)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
