@@ -23,7 +23,7 @@ from amlctl.localfs.sync_state import Step
 from amlctl.operations import agreement, pull, repair, run_kept, store_gc, sync_attempt
 from amlctl.operations.pull_target import PullTarget
 from amlctl.stores.contract import Store
-from amlctl.transfer import code, deletion, gc_mark, heads, kept, lease, manifests, tree
+from amlctl.transfer import code, deletion, gc_mark, heads, kept, lease, manifests, tree, tree_saver
 from amlctl.transfer.heads import Head, head_key
 from amlctl.transfer.kept import ANY_SIZE
 from amlctl.transfer.known import KnownContents
@@ -230,6 +230,10 @@ def _unreplaced(real: Any) -> Any:
     return call
 
 
+_BEFORE_SWAPS = [f"a{a}b{b}g{g}abg" for a in (8, 9, 10, 11) for b in (8, 9, 10) for g in (4, 5, 6)]
+"""Both syncs stop right before HEAD moves, gc before it deletes."""
+
+
 def _nothing_replaced() -> Replaced:
     writers = ("write_manifest", "send_plan", "pack_sender")
     unreplaced = [(sync_attempt, name, _unreplaced(getattr(sync_attempt, name))) for name in writers]
@@ -249,7 +253,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("sizes are not checked", ["sync-cut-packs+gc"], _sizes_not_checked),
     Mutant("gc goes by age only", ["sync-new+gc-ahead"], _by_age_only),
     Mutant("gc does not fence", ["sync+sync+gc-keep-one"],
-           lambda: [(store_gc, "_fence", _nothing)], [f"a{a}b{b}g{g}abg" for a in (9, 10) for b in (8, 9, 10) for g in (4, 5, 6)]),
+           lambda: [(store_gc, "_fence", _nothing)], _BEFORE_SWAPS),
     Mutant("the generation of gc is not read again", ["sync-new+gc-ahead"],
            lambda: [(gc_mark.GcWatch, "was_quiet", lambda self: True)]),
     Mutant("a sync does not wait until a gc has ended", ["sync-old-packs+gc-ahead", "submit+gc"],
@@ -270,7 +274,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("a sync does not merge", ["sync+sync"], _no_merge),
     Mutant("gc does not keep what runs name", ["submit+gc"], _runs_not_kept),
     Mutant("outputs are replaced without a word", ["outputs+fetch"],
-           lambda: [(tree.TreeSaver, "_announce", lambda self, changed: set())]),
+           lambda: [(tree_saver.TreeSaver, "_announce", lambda self, changed: set())]),
     Mutant("a run starts without making sure of its code", ["submit+gc", "submit+gc-ahead"],
            lambda: _everywhere(run_kept.ensure_run_kept, _nothing)),
 )  # fmt: skip

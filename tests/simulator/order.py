@@ -248,7 +248,7 @@ class Stage:
         except Conflict as conflict:
             if not conflict.details or not set(conflict.details) <= set(scenario.rivals):
                 raise
-            call(clone, dataset=scenario.dataset, theirs=True, **options)
+            world.pull(clone, dataset=scenario.dataset, theirs=True)
 
     def _all_is_as_expected(self, world: World) -> None:
         scenario = self.scenario

@@ -21,7 +21,8 @@ from amlctl.transfer.code import CodeFiles, send_code
 from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.produced import make_newest
-from amlctl.transfer.tree import TreeSaver, restore_tree
+from amlctl.transfer.tree import restore_tree
+from amlctl.transfer.tree_saver import TreeSaver
 from tests.simulator import checks
 from tests.simulator.checks import Broken
 from tests.simulator.scenario import BASE, BIG, Scenario, now
@@ -77,7 +78,7 @@ def submit(world: World, store: Store) -> object:
     record = RunRecord(run="run-1", script="a.py", code=sent.id)
     record.manifests[DATASET] = head.manifest_key
     prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code, is_sure=False)))
-    _start(prepared, _Workspace(world), store, null_sink, now)  # type: ignore[arg-type]
+    _start(prepared, world.project("a"), _Workspace(world), store, null_sink, now)  # type: ignore[arg-type]
     return record
 
 
