@@ -12,9 +12,9 @@
     ├── NotFound               4   run, script, dataset, snapshot … does not exist
     ├── Conflict               5   the store, or the local copy, moved
     │   └── NeedsConfirmation  5   much would go, and it was not confirmed
-    ├── ServiceUnavailable     6   network or service, after retries; a full disk
+    ├── ServiceUnavailable     6   network or service, after retries; a disk, a limit of the machine
     │   └── Unconfirmed        6   a run was handed over, and no answer tells whether it was taken
-    └── Interrupted          130   the user stopped it
+    └── Interrupted          130   the user stopped it; the process exits with 128 + N after another signal N
 
 The message says what happened to which thing; `hint` is what to type or do now.
 """

@@ -36,7 +36,7 @@ class App:
     settings: Settings
     variables: Mapping[str, str]
     sink: EventSink = null_sink
-    """Hears what a look at runs finds wrong."""
+    """Hears what a look at runs finds wrong, and each request to a service that has to be repeated."""
 
     @cached_property
     def store(self) -> Store:
@@ -67,7 +67,13 @@ class App:
 
             credential = credential_for(self.connection, url, self.variables)
         store = open_store(
-            url, self.project, self.variables, workers=workers, bytes_per_s=bytes_per_s, credential=credential
+            url,
+            self.project,
+            self.variables,
+            workers=workers,
+            bytes_per_s=bytes_per_s,
+            credential=credential,
+            tell=self.sink,
         )
         return _with_copies(store, self.project) if store.url.startswith("http") else store
 
@@ -93,11 +99,11 @@ class App:
 
     def in_workspace(self, name: str) -> App:
         """The same with another workspace in use."""
-        return App(self.project, replace(self.settings, default_workspace=name), self.variables, self.sink)
+        return replace(self, settings=replace(self.settings, default_workspace=name))
 
     def in_experiment(self, name: str) -> App:
         """The same with another experiment, of which the runs of others are listed, too."""
-        return App(self.project, replace(self.settings, experiment=name), self.variables, self.sink)
+        return replace(self, settings=replace(self.settings, experiment=name))
 
     def holding(self, reference: str) -> tuple[App, str]:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
@@ -144,7 +150,7 @@ class App:
         """To the Azure ML workspace in use. Raises SettingsError."""
         from amlctl.workspaces.azureml.connection import Connection
 
-        return Connection(self.settings.workspace(), self.project, self.variables)
+        return Connection(self.settings.workspace(), self.project, self.variables, tell=self.sink)
 
 
 def open_app(
@@ -186,10 +192,12 @@ def open_store(
     workers: int | None = None,
     bytes_per_s: int | None = None,
     credential: Credential | None = None,
+    tell: EventSink = null_sink,
 ) -> Store:
     """A folder (a relative one is relative to the project's root), a `file://` URL, or the URL of a prefix in an
     Azure Blob container, which `workers` requests at a time go to. `bytes_per_s` bounds both ways together;
-    `credential` is for a container, where it is not the one that the URL, the variables or the login give.
+    `credential` is for a container, where it is not the one that the URL, the variables or the login give. `tell` gets
+    an event for each request that has to be repeated.
 
     Raises SettingsError.
     """
@@ -203,7 +211,7 @@ def open_store(
     if _is_remote(url):
         from amlctl.stores.azure_blob.store import open_blob_store
 
-        return open_blob_store(url, variables, workers=workers, pace=pace, credential=credential)
+        return open_blob_store(url, variables, workers=workers, pace=pace, credential=credential, tell=tell)
     try:
         parts = urlsplit(url)
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ import typer
 import typer.main
 
 from amlctl import __version__
+from amlctl.cli import signals
 from amlctl.cli.command_table import COMMANDS
 from amlctl.cli.empty_arguments import check_not_empty
 from amlctl.cli.global_options import GlobalOptions, hoist
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.lazy import CommandGroup, plain_help, spare_pydantic
-from amlctl.cli.output import Output, open_missing_streams, silence_stdout
+from amlctl.cli.output import Output, flush_streams, open_missing_streams, silence_stdout
+from amlctl.core.message import Command
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 
 # Typer raises Click's exceptions, which some of its versions carry inside and others import.
@@ -29,7 +32,7 @@ _BROKEN_PIPE = 141
 
 _EPILOG = """\
 Exit codes: 0 done · 1 the run or a check failed · 2 wrong use · 3 settings, login or rights · 4 not found · \
-5 conflict · 6 network or service · 70 a fault of amlctl · 130 interrupted
+5 conflict · 6 network or service · 70 a fault of amlctl · 130 interrupted (129 SIGHUP, 143 SIGTERM)
 
 Begin with: amlctl init, then amlctl submit SCRIPT
 """
@@ -84,8 +87,10 @@ def main() -> None:
         _start_anew_in_utf8()
     # Millions of small objects without cycles are made here: looking for garbage among them took a sixth of the time.
     gc.set_threshold(100_000, 20, 20)
+    signals.take_over()
     open_missing_streams()
     code = run(sys.argv[1:])
+    flush_streams()
     gc.freeze()  # else the interpreter looks through all that is left before it ends: 15 ms
     sys.exit(code)
 
@@ -113,7 +118,7 @@ def run(arguments: Sequence[str]) -> int:
         with command.make_context("amlctl", [*hoisted, *rest]) as context:
             code = command.invoke(context)
         sys.stdout.flush()
-        return int(code or 0)
+        return _with_signal(int(code or 0))
     except typer.Exit as exit_:
         return exit_.exit_code
     except BrokenPipeError:
@@ -126,6 +131,12 @@ def run(arguments: Sequence[str]) -> int:
         return _report(error, context.obj if context is not None else None, arguments)
 
 
+def _with_signal(code: int) -> int:
+    """A command that a signal has ended early, and that has nothing worse to report, says so by its exit code."""
+    signalled = signals.received()
+    return signals.exit_code(signalled) if signalled is not None and code in (0, Interrupted.exit_code) else code
+
+
 def _report(error: BaseException, invocation: Invocation | None, arguments: Sequence[str]) -> int:
     """Tell the user, in text or JSON, how the command failed."""
     if invocation is not None:
@@ -134,18 +145,21 @@ def _report(error: BaseException, invocation: Invocation | None, arguments: Sequ
     else:
         is_json = "--json" in _before_script_arguments(arguments)
         output = Output(GlobalOptions(is_json=is_json), os.environ)
+    signals.end_at_once()
     told = _as_ours(error, invocation, arguments, is_verbose=output.options.is_verbose)
     output.error(told)
-    return told.exit_code
+    return _with_signal(told.exit_code)
 
 
 def _as_ours(
     error: BaseException, invocation: Invocation | None, arguments: Sequence[str], *, is_verbose: bool
 ) -> AmlctlError:
+    signalled = signals.received()
+    is_terminal_gone = signalled is signal.SIGHUP and isinstance(error, OSError)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort, Interrupted)) or _is_of_a_lock(error) or is_terminal_gone:
+        return Interrupted("interrupted" if signalled is None else f"ended by {signalled.name}")
     if isinstance(error, AmlctlError):
         return error
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)) or _is_of_a_lock(error):
-        return Interrupted("interrupted")
     if isinstance(error, _ParserError):
         return _usage_error(error, arguments)
     from amlctl.cli import faults
@@ -169,7 +183,7 @@ def _usage_error(error: Any, arguments: Sequence[str]) -> UsageError:
 
         if hint := misplaced_hint(error, arguments):
             return UsageError(error.message.rstrip("."), hint=hint)
-    return UsageError(error.format_message().rstrip("."), hint=f"{path} --help")
+    return UsageError(error.format_message().rstrip("."), hint=Command(*path.split()[1:], "--help"))
 
 
 def _before_script_arguments(arguments: Sequence[str]) -> Sequence[str]:

@@ -17,7 +17,7 @@ from amlctl.cli.render.tables import printable
 from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.errors import AmlctlError
 from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.disk_errors import LIMITS, disk_error, limit_error
 
 
 class InternalFault(AmlctlError):
@@ -28,9 +28,11 @@ class InternalFault(AmlctlError):
 
 
 def explained(error: Exception) -> AmlctlError | None:
-    """The user's error behind a failure of the operating system, if it is one of theirs to mend."""
+    """The user's error behind a failure of the operating system, if one can be known that the user can act on."""
+    if isinstance(error, ImportError):  # a library that could not be opened: only the text says why
+        error = next((OSError(number, "") for number in LIMITS if os.strerror(number) in str(error)), error)
     if not isinstance(error, OSError):
-        return None
+        return limit_error(error, "")
     place = error.filename
     return disk_error(error, os.fsdecode(place) if isinstance(place, (str, bytes)) else "")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from amlctl.core.message import Command
 from amlctl.errors import UsageError
 
 FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--no-color", "--version"})
@@ -45,7 +46,7 @@ def hoist(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             hoisted.append(argument)
         elif argument in VALUED:
             if position == len(arguments) or arguments[position].startswith("-"):
-                raise UsageError(f"{argument} needs a value", hint="amlctl --help")
+                raise UsageError(f"{argument} needs a value", hint=Command("--help"))
             hoisted += [argument, arguments[position]]
             position += 1
         else:

@@ -1,9 +1,11 @@
-"""What Ctrl-C means while `submit` follows its run."""
+"""What Ctrl-C, SIGTERM and SIGHUP mean while `submit` follows its run."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
+from amlctl.cli import signals
 from amlctl.cli.output import Output
 from amlctl.cli.questions import answer
 from amlctl.operations.logs import InterruptChoice
@@ -22,15 +24,24 @@ _ANSWERS = {
 
 
 def on_interrupt(setting: str, output: Output, clear_screen: Callable[[], None]) -> Callable[[], InterruptChoice]:
-    """What to do at Ctrl-C under `[submit] on_interrupt`: `ask` needs a terminal and cancels without one.
+    """What to do at Ctrl-C under `[submit] on_interrupt`: `ask` needs a terminal and cancels without one. SIGTERM does
+    what Ctrl-C does without a terminal; SIGHUP leaves the run alone.
 
     `clear_screen` is called before the question, so that nothing is drawn over it.
     """
-    if setting == "detach":
-        return lambda: InterruptChoice.DETACH
-    if setting == "ask" and output.can_ask:
-        return lambda: _ask(output, clear_screen)
-    return lambda: InterruptChoice.CANCEL
+
+    def choose() -> InterruptChoice:
+        signalled = signals.received()
+        if signalled is signal.SIGHUP:  # a closed terminal does not end a run
+            return InterruptChoice.DETACH
+        if setting == "detach":
+            return InterruptChoice.DETACH
+        if signalled is None and setting == "ask" and output.can_ask:
+            return _ask(output, clear_screen)
+        output.write_line(f"{'interrupted' if signalled is None else signalled.name}: the run is canceled")
+        return InterruptChoice.CANCEL
+
+    return choose
 
 
 def _ask(output: Output, clear_screen: Callable[[], None]) -> InterruptChoice:

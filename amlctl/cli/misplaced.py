@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from amlctl.core.message import Command, Message
+
 _EXTRA = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((\S+).*\)", re.DOTALL)
 _SCRIPT_SUFFIXES = (".py", ".yml", ".yaml")
 _NEAR = 0.75
@@ -22,13 +24,15 @@ def misplaced_hint(error: Any, arguments: Sequence[str]) -> str:
         return ""
     options = {name for param in error.ctx.command.params for name in (*param.opts, *param.secondary_opts)}
     meant = _as_meant(arguments, unknown, options)
-    hint = "what belongs to the script follows --" + (f": {meant}" if meant else "; see amlctl submit --help")
+    told = "what belongs to the script follows --"
+    hint = Message(told, ": ", meant) if meant else Message(told, "; see ", Command("submit", "--help"))
     near = difflib.get_close_matches(unknown, options, n=1, cutoff=_NEAR)
-    return f"did you mean {near[0]}? If not, {hint}" if near else hint
+    return Message(f"did you mean {near[0]}? If not, ", hint) if near else hint
 
 
 def _as_meant(arguments: Sequence[str], unknown: str, options: Collection[str]) -> str:
-    """The unknown word and what follows it, up to an option of ours, moved behind `--`; empty without a script."""
+    """The command line as typed, with the unknown word and what follows it, up to an option of ours, moved behind `--`;
+    empty without a script. Its options are there already: none is added."""
     border = list(arguments).index("--") if "--" in arguments else len(arguments)
     names = [argument.partition("=")[0] for argument in arguments[:border]]
     begin = next((place for place, name in enumerate(names) if name == unknown), border)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
-from amlctl.cli.command_table import COMMANDS
 from amlctl.cli.global_options import GlobalOptions
+from amlctl.cli.render.commands import Commands
 from amlctl.cli.render.errors import error_lines
 from amlctl.cli.render.json import document_bytes, error_document
 from amlctl.cli.render.style import Style, is_capable, wants_colour
@@ -23,14 +21,13 @@ FALLBACK_WIDTH = 80
 UNLIMITED_WIDTH = 10_000
 """Cells of a line in a file or a pipe, unless COLUMNS says otherwise: nobody could read there what was cut."""
 
-_COMMAND = re.compile(rf"\bamlctl (?=(?:{'|'.join(COMMANDS)})\b)")
-
 
 class Output:
     """The two streams of this process, and what they can show."""
 
     def __init__(self, options: GlobalOptions, variables: Mapping[str, str]) -> None:
         self.options = options
+        self.commands = Commands(options)
         self.out_is_terminal = sys.stdout.isatty()
         self.err_is_terminal = sys.stderr.isatty()
         self.can_ask = self.err_is_terminal and sys.stdin is not None and sys.stdin.isatty()
@@ -50,7 +47,8 @@ class Output:
             data = document_bytes(document)
         else:
             lines = text(self.out_style, self.width)
-            data = "".join(self.out_style.safe(line) + "\n" for line in lines).encode("utf-8", "backslashreplace")
+            shown = [self.out_style.safe(self.commands.in_words(line)) for line in lines]
+            data = "".join(line + "\n" for line in shown).encode("utf-8", "backslashreplace")
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -61,31 +59,20 @@ class Output:
         sys.stdout.buffer.writelines(parts)
         sys.stdout.buffer.flush()
 
-    def to_type(self, text: str) -> str:
-        """A message whose commands are meant for the workspace that was typed, where one was."""
-        workspace = self.options.workspace
-        return text if workspace is None else _COMMAND.sub(f"amlctl --workspace {shlex.quote(workspace)} ", text)
-
     def error(self, error: AmlctlError) -> None:
         """The one error that ends the command; with `--json` it is the document on stdout."""
-        self._prepare(error)
-        if self.options.is_json and self._put(document_bytes(error_document(error))):
+        if self.options.is_json and self._put(document_bytes(self.error_document(error))):
             return
         self.tell(error)
         self._put(b"")  # what stdout did not take must not fail once more while Python ends
 
     def tell(self, error: AmlctlError) -> None:
         """An error for people, on stderr, beside whatever the result is."""
-        self._prepare(error)
-        for line in error_lines(error, self.err_style, is_verbose=self.options.is_verbose):
+        for line in error_lines(error, self.err_style, self.commands.in_words, is_verbose=self.options.is_verbose):
             self.write_line(line)
 
-    def _prepare(self, error: AmlctlError) -> None:
-        """For people: no secret, and a hint that can be typed as it is."""
-        from amlctl.core.secret_names import masked  # most commands end without an error
-
-        error.message, error.hint = masked(error.message), masked(self.to_type(error.hint))
-        error.details = tuple(map(masked, error.details))
+    def error_document(self, error: AmlctlError) -> dict[str, Any]:
+        return error_document(error, self.commands.in_words)
 
     def _put(self, data: bytes) -> bool:
         """Write to stdout; False where it can't be written."""
@@ -117,4 +104,17 @@ def open_missing_streams() -> None:
 
 def silence_stdout() -> None:
     """What is still buffered for a reader that went away must not make the interpreter complain at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _silence(sys.stdout)
+
+
+def flush_streams() -> None:
+    """Before the interpreter does so at exit, and changes the exit code where a terminal was closed."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,6 +6,7 @@ import select
 import sys
 
 from amlctl.cli.output import Output
+from amlctl.cli.render.tables import printable
 from amlctl.errors import NeedsConfirmation
 
 _LOOK_S = 0.2
@@ -18,10 +19,10 @@ def is_confirmed(error: NeedsConfirmation, output: Output) -> bool:
     if not output.can_ask:
         return False
     for path in error.details[:_SHOWN]:
-        output.write_line(f"  {path}")
+        output.write_line(f"  {printable(path)}")
     if len(error.details) > _SHOWN:
         output.write_line(f"  and {len(error.details) - _SHOWN} more")
-    return confirm(f"{error.message}. Continue?", output)
+    return confirm(f"{printable(error.message)}. Continue?", output)
 
 
 def confirm(question: str, output: Output) -> bool:

@@ -11,7 +11,8 @@ from threading import RLock
 
 from amlctl.cli.output import Output
 from amlctl.cli.render.log import LogWriter
-from amlctl.cli.render.progress import LiveProgress, NoProgress, PlainProgress, Progress
+from amlctl.cli.render.progress import LiveProgress, NoProgress, NowAndThen, PlainProgress, Progress
+from amlctl.cli.render.stages import Wait
 from amlctl.cli.render.tables import printable
 from amlctl.core.events import (
     Event,
@@ -22,13 +23,11 @@ from amlctl.core.events import (
     RunStateChanged,
     SnapshotCommitted,
     StageProgress,
+    Unanswered,
     Warned,
 )
 from amlctl.core.run_state import is_final
 from amlctl.core.secret_names import masked
-
-NOTEWORTHY_WAIT_S = 2.0
-"""A shorter wait before a retry is told with `-v` only."""
 
 
 class Reporter:
@@ -43,6 +42,7 @@ class Reporter:
         self._shares_screen = self._log_is_terminal and output.err_is_terminal
         self._log = self._make_log(is_raw=False)
         self._progress = self._make_progress()
+        self._waits = NowAndThen()
 
     def _make_log(self, *, is_raw: bool) -> LogWriter:
         stream = sys.stderr.buffer if self._output.options.is_json else sys.stdout.buffer
@@ -61,11 +61,31 @@ class Reporter:
             if not self._is_log_open:
                 self._progress.update(event)
             return
+        if isinstance(event, (Retried, Unanswered)):
+            self._tell_wait(event)
+            return
         with self._lock:
             if isinstance(event, LogText):
                 self._tell_log(event)
             else:
                 self._tell(event)
+
+    def _tell_wait(self, event: Retried | Unanswered) -> None:
+        options = self._output.options
+        if isinstance(event, Unanswered):
+            reason, wait_s = f"no answer for {event.waited_s:.0f} s, attempt ends", event.limit_s - event.waited_s
+        else:
+            reason, wait_s = f"{event.reason}, retry {event.attempt} of {event.most}", event.wait_s
+            if not event.is_noteworthy and not options.is_verbose:
+                return
+        if options.is_quiet:
+            return
+        wait = Wait(event.name, printable(reason), wait_s, is_open_ended=isinstance(event, Unanswered))
+        with self._lock:
+            if not options.is_verbose and not self._is_log_open:
+                self._progress.wait(wait)
+            elif options.is_verbose or self._waits.is_due():
+                self._write_line(wait.line(0.0))
 
     def _tell_log(self, event: LogText) -> None:
         if not self._is_log_open:
@@ -79,27 +99,27 @@ class Reporter:
             self._log.end_line()
             self._is_log_open = False
         if line is not None:
-            if self._is_log_open and self._shares_screen:
-                self._log.end_line()
-            self._progress.write_line(self._style.safe(masked(line)))
+            self._write_line(line)
+
+    def _write_line(self, line: str) -> None:
+        if self._is_log_open and self._shares_screen:
+            self._log.end_line()
+        self._progress.write_line(self._style.safe(masked(line)))
 
     def _line(self, event: Event) -> str | None:
         """The event in words, or None where it is not worth a line to this user."""
         options, style = self._output.options, self._style
         if isinstance(event, Warned):
-            return f"{style.warning('warning:')} {printable(self._output.to_type(event.message))}"
+            return f"{style.warning('warning:')} {printable(self._output.commands.in_words(event.message))}"
         if options.is_quiet:
             return None
         if isinstance(event, Note):
-            return printable(self._output.to_type(event.message))
+            return printable(self._output.commands.in_words(event.message))
         if isinstance(event, RunCreated):
             return f"run {style.name(event.run)}"
         if isinstance(event, RunStateChanged):
             reason = f": {printable(event.reason)}" if event.reason else ""
             return f"{style.dim('run is')} {_state(event.state, self._output)}{reason}"
-        if isinstance(event, Retried) and (options.is_verbose or event.wait_s >= NOTEWORTHY_WAIT_S):
-            again = f"again in {event.wait_s:.0f} s (attempt {event.attempt})"
-            return f"{style.warning('retry:')} {printable(event.name)}: {printable(event.reason)}; {again}"
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
             return f"{printable(event.dataset)} is at snapshot {event.snapshot}"
         return None

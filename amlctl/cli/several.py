@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from amlctl.cli.invocation import Invocation
-from amlctl.cli.render.json import error_document
 from amlctl.core.events import Warned
 from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound, RightsError, UsageError
 
@@ -25,12 +24,12 @@ class Tried(Generic[Result]):
     failures: list[AmlctlError] = field(default_factory=list)
     not_tried: Sequence[str] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, call: Invocation) -> dict[str, Any]:
         """What `--json` has beside the results; empty where nothing failed."""
         if not self.failures:
             return {}
         return {
-            "errors": [error_document(failure)["error"] for failure in self.failures],
+            "errors": [call.output.error_document(failure)["error"] for failure in self.failures],
             "not_tried": list(self.not_tried),
         }
 

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.text_file import read_text
+from amlctl.config.text_file import file_error, read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
+from amlctl.core.message import Command
 from amlctl.core.settings import did_you_mean
-from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
+from amlctl.errors import AmlctlError, NotFound, SettingsError
 from amlctl.localfs.project import Project
 
 _Check = Callable[[Any], Any]
@@ -21,7 +22,7 @@ _Check = Callable[[Any], Any]
 def read_compute(path: Path) -> ComputeTarget:
     """Raises NotFound, RightsError, SettingsError naming file, line, key and the nearest key."""
     shown = f"{path.parent.name}/{path.name}"
-    file = parse_yaml(read_text(path, shown, hint="amlctl compute list"), shown)
+    file = parse_yaml(read_text(path, shown, hint=Command("compute", "list")), shown)
     if not isinstance(file.value, dict):
         raise file.error("no compute target", hint="a file with at least name and type")
     kind = _kind(file)
@@ -102,8 +103,7 @@ def _files(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        hint = "mend its rights: what is in it says how many runs may go at a time"
-        raise RightsError(f"{folder} cannot be read: {error.strerror}", hint=hint) from error
+        raise file_error(error, folder, str(folder)) from error
 
 
 def _kind(file: YamlDocument) -> str:

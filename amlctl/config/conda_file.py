@@ -17,6 +17,7 @@ from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
 from amlctl.core.hidden_values import filled
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import did_you_mean
 
@@ -29,7 +30,7 @@ _RECORDED = "x-amlctl"
 
 def read_environment(path: Path) -> EnvironmentSpec:
     """Raises NotFound, RightsError, SettingsError naming the line."""
-    text = read_text(path, path.name, hint="amlctl init writes a starter")
+    text = read_text(path, path.name, hint=Message(Command("init"), " writes a starter"))
     return parse_environment(text, path.name, folder=path.absolute().parent)
 
 
@@ -72,7 +73,9 @@ def conda_environment(file: YamlDocument, folder: Path | None = None) -> Environ
         raise file.error("no conda environment file", hint="it needs a list named dependencies")
     for key in document:
         if key == "variables":
-            raise file.error("variables do not belong to a shared environment", key, hint="amlctl submit --env K=V")
+            raise file.error(
+                "variables do not belong to a shared environment", key, hint=Command("submit", "--env", "K=V", "SCRIPT")
+            )
         if key not in _KEYS and key != _RECORDED:
             hint = did_you_mean(key, _KEYS) or f"the keys are {', '.join(_KEYS)}"
             raise file.error(f"unknown key {key!r}", key, hint=hint)

@@ -6,7 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from amlctl.errors import NotFound, RightsError, SettingsError
+from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
+from amlctl.localfs.disk_errors import disk_error
 
 MAX_BYTES = 4 << 20
 """Of a settings, job, compute or environment file; one that is larger is something else."""
@@ -29,7 +30,7 @@ def read_bytes(path: Path, shown: str, *, hint: str = "", limit: int = MAX_BYTES
     except IsADirectoryError as error:
         raise _not_a_file(path, shown, "a folder") from error
     except OSError as error:
-        raise RightsError(f"cannot read {shown}: {error.strerror}", hint=f"check the rights of {path}") from error
+        raise file_error(error, path, shown) from error
     if len(data) > limit:
         raise SettingsError(
             f"{shown} has more than {limit >> 20} MiB", hint="put what is large into pipeline/ or data_blobs/"
@@ -42,7 +43,14 @@ def read_text(path: Path, shown: str, *, hint: str = "") -> str:
     try:
         return read_bytes(path, shown, hint=hint).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{shown} is no UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
+        raise SettingsError(f"{shown} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
+
+
+def file_error(error: OSError, path: Path, shown: str) -> AmlctlError:
+    """Why a file or folder of the project, shown as `shown`, cannot be read."""
+    hint = f"check the rights of {path}"
+    found = disk_error(error, f"cannot read {shown}", rights_hint=hint)
+    return found or RightsError(f"cannot read {shown}: {error.strerror}", hint=hint)
 
 
 def _not_a_file(path: Path, shown: str, what: str) -> SettingsError:

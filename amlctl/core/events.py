@@ -44,13 +44,35 @@ class Warned(NamedTuple):
     message: str
 
 
+NOTEWORTHY_S = 2.0
+"""Seconds after which a person wonders what a command waits for."""
+
+
 class Retried(NamedTuple):
-    """A request is made again. `attempt` counts from 1."""
+    """A request to the service `name` failed for `reason` after `took_s`, and is repeated in `wait_s`.
+
+    `attempt` counts the repetitions from 1; there are `most` at most.
+    """
 
     name: str
     attempt: int
+    most: int
     reason: str
     wait_s: float
+    took_s: float
+
+    @property
+    def is_noteworthy(self) -> bool:
+        """Whether it costs enough time for a person to wonder."""
+        return self.took_s + self.wait_s >= NOTEWORTHY_S
+
+
+class Unanswered(NamedTuple):
+    """The service `name` has not answered for `waited_s`; the attempt is given up after `limit_s`."""
+
+    name: str
+    waited_s: float
+    limit_s: float
 
 
 class SnapshotCommitted(NamedTuple):
@@ -81,9 +103,9 @@ class LogText(NamedTuple):
     text: str
 
 
-Event = Union[StageProgress, Note, Warned, Retried, SnapshotCommitted, RunCreated, RunStateChanged, LogText]
+Event = Union[StageProgress, Note, Warned, Retried, Unanswered, SnapshotCommitted, RunCreated, RunStateChanged, LogText]
 EventSink = Callable[[Event], None]
 
 
 def null_sink(event: Event) -> None:
-    """The sink of whoever does not want to know."""
+    """Discards all events."""

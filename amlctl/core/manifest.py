@@ -25,7 +25,8 @@ import xxhash
 
 from amlctl.core.content_id import EMPTY, is_content_id
 from amlctl.core.document import MOST_NUMBER, Fields, checked_number, parse
-from amlctl.core.wording import typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 1
@@ -211,7 +212,7 @@ def decode_section(data: bytes, entries: list[FileEntry], places: dict[str, Plac
         if start and start < len(entries) and not entry_order(entries[start - 1]) < entry_order(entries[start]):
             raise ValueError("its paths are not in order")
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify tells which") from error
+        raise IntegrityError(f"a manifest cannot be read: {error}", hint=_WHICH) from error
 
 
 def _decode_packs(line: str) -> list[tuple[str, int]]:
@@ -303,7 +304,7 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
             shards=tuple(shards),
         )
     except ValueError as error:
-        raise IntegrityError(f"a manifest cannot be read: {error}", hint="amlctl store verify tells which") from error
+        raise IntegrityError(f"a manifest cannot be read: {error}", hint=_WHICH) from error
     return header, rest
 
 
@@ -335,6 +336,9 @@ def needs_no_bytes(entry: FileEntry) -> bool:
     return entry.content_id == EMPTY or entry.path.endswith("/")
 
 
-def repair_command(dataset: str) -> str:
-    """What mends damage of the dataset in the store."""
-    return f"amlctl sync --repair {typed_dataset(dataset)}"
+_WHICH = Message(Command("store", "verify"), " tells which")
+
+
+def repair_command(dataset: str) -> Command:
+    """Repairs damage of the dataset in the store."""
+    return Command("sync", "--repair", below_data_blobs(dataset))

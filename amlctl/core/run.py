@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from amlctl.core.distribution import Distribution
 from amlctl.core.job import JobCommand
+from amlctl.core.message import Command
 from amlctl.core.run_schema import MAX_BYTES, wrong_field
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked, masked_values
@@ -199,13 +200,14 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
         if position < 1:
             raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
         if position > len(ids_newest_first):
-            raise NotFound(f"{reference} is out of range: there are {len(ids_newest_first)} runs", hint="amlctl runs")
+            count = len(ids_newest_first)
+            raise NotFound(f"{reference} is out of range: there are {count} runs", hint=Command("runs"))
         return ids_newest_first[position - 1]
     if reference in ids_newest_first:
         return reference
     matches = [run for run in ids_newest_first if reference and run.startswith(reference)]
     if not matches:
-        raise NotFound(f"no run {reference!r}", hint="amlctl runs")
+        raise NotFound(f"no run {reference!r}", hint=Command("runs"))
     if len(matches) > 1:
         raise UsageError(
             f"{reference!r} is the beginning of {len(matches)} runs",

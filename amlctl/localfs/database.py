@@ -7,16 +7,19 @@ that cannot be used now (locked, read-only, disk full) is left alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, Union
+from typing import Any, Callable, Optional, Union
 
 import xxhash
 
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
+from amlctl.localfs.atomic import temporary_beside
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.private import FILE_MODE
 
 Value = Union[bytes, str, int]
@@ -152,11 +155,26 @@ def check_of(values: Sequence[Any]) -> bytes:
 
 
 def _unusable(path: Path, error: sqlite3.DatabaseError) -> AmlctlError:
+    """SQLite says what it could not do; why, only the file itself tells."""
     told = str(error)
-    if "readonly" in told or "unable to open" in told:
-        return RightsError(f"{path}: {told}", hint="check the rights of that file and its folder")
-    if "full" in told:
-        return ServiceUnavailable(f"{path}: no space left on the disk", hint="make room, then run it again")
     if "locked" in told:
         return ServiceUnavailable(f"{path}: {told}", hint="end the program that uses it, then run it again")
-    return ServiceUnavailable(f"{path} cannot be used: {told}", hint="check its disk, then run it again")
+    cause = OSError(errno.ENOSPC, told, str(path)) if "full" in told else _cause(path)
+    if cause is None and "disk I/O error" in told:
+        cause = OSError(errno.EIO, told, str(path))
+    found = disk_error(cause, str(path)) if cause is not None else None
+    if found is None and ("readonly" in told or "unable to open" in told):
+        return RightsError(f"{path}: {told}", hint="check the rights of that file and its folder")
+    return found or ServiceUnavailable(f"{path} cannot be used: {told}", hint="check its disk, then run it again")
+
+
+def _cause(path: Path) -> Optional[OSError]:
+    """What the operating system says when the file is opened for writing, and another one made beside it."""
+    beside = temporary_beside(path)
+    try:
+        for each in (path, beside):
+            os.close(os.open(each, os.O_RDWR | os.O_CREAT, 0o600))
+        os.unlink(beside)
+    except OSError as error:
+        return error
+    return None

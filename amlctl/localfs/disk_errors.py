@@ -1,27 +1,118 @@
-"""What the operating system says of a disk, as an error of the user's."""
+"""What the operating system says, as an error for the user: the one place where an `errno` gets its meaning.
+
+A disk or a limit of this machine is never a reason to call data changed or damaged: nothing is known about what cannot
+be read. Rights and names that cannot exist are for the user to correct (exit code 3); what a disk, a network file
+system or a limit refuses may work later (exit code 6).
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import shlex
+from pathlib import Path
 from typing import Optional
 
-from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
+from amlctl.errors import AmlctlError, Conflict, RightsError, ServiceUnavailable, SettingsError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_AGAIN = "then run the same command again"
+
+_OF_THE_DISK = {
+    errno.EIO: ("input/output error of the disk", f"check the disk (dmesg), {_AGAIN}"),
+    errno.ESTALE: ("the network file system has lost the file (stale handle)", f"mount it again, {_AGAIN}"),
+    errno.ENOTCONN: ("the file system is not connected any more", f"mount it again, {_AGAIN}"),
+    errno.ETIMEDOUT: ("the network file system does not answer", f"check the network and its server, {_AGAIN}"),
+    errno.EHOSTDOWN: ("the network file system's server is down", f"check the network and its server, {_AGAIN}"),
+    errno.EHOSTUNREACH: ("the network file system's server cannot be reached", f"check the network, {_AGAIN}"),
+    errno.ENXIO: ("the device is not there any more", f"check the disk, {_AGAIN}"),
+    errno.ENODEV: ("the device is not there any more", f"check the disk, {_AGAIN}"),
+    errno.EFBIG: ("the file is larger than allowed", "raise the limit (ulimit -f), or use a file system without it"),
+    errno.ETXTBSY: ("the file is a program that is running", f"end that program, {_AGAIN}"),
+    errno.EBUSY: ("another program or a mount uses it", f"end that program, {_AGAIN}"),
+    errno.ENOLCK: ("the file system has no locks left", f"check the lock service of the network file system, {_AGAIN}"),
+    errno.EINVAL: ("the file system does not support this operation", "use another file system for it"),
+    errno.EOPNOTSUPP: ("the file system does not support this operation", "use another file system for it"),
+}
+"""What to say, and what to do about it: ServiceUnavailable."""
+_OF_A_LIMIT = {
+    errno.EMFILE: ("too many open files in this process", "raise the limit (ulimit -n 4096), or use --jobs 4"),
+    errno.ENFILE: ("too many open files on this machine", f"end other programs, {_AGAIN}"),
+    errno.ENOMEM: ("not enough memory", f"end other programs or raise the limit (ulimit -v), {_AGAIN}"),
+    errno.ENOBUFS: ("not enough memory for network buffers", f"end other programs, {_AGAIN}"),
+    errno.EAGAIN: ("no more threads or processes allowed", f"raise the limit (ulimit -u), {_AGAIN}"),
+}
+LIMITS = frozenset(_OF_A_LIMIT)
+_OF_A_NAME = {
+    errno.ENAMETOOLONG: ("the name is too long for this file system", "use shorter names"),
+    errno.ELOOP: ("too many symbolic links follow each other", "remove the link that leads to itself"),
+    errno.ENOTDIR: ("a file stands where a folder is needed", "move that file away"),
+    errno.EILSEQ: ("the file system does not allow this name", "rename the file, or use another file system"),
+}
+"""What cannot exist under that name: SettingsError."""
 
 
 def disk_error(
     error: OSError, what: str, *, rights_hint: str = "check the rights of that file and its folder"
 ) -> Optional[AmlctlError]:
-    """The error for a full disk or missing rights, which are the user's to mend; None for everything else.
+    """The error for what a disk, a limit or missing rights refuse; None for everything else.
 
     `what` is the thing that could not be read or written; it begins the message and may be empty.
     """
     begin = f"{what}: " if what else ""
     if error.errno in FULL:
-        return ServiceUnavailable(f"{begin}no space left on the disk", hint="make room, then run it again")
+        disk = _disk_of(error, what)
+        reason = "no space left on the disk" if error.errno == errno.ENOSPC else "the quota of the disk is used up"
+        where = f" mounted at {disk}" if disk else ""
+        look = f" (df -h {shlex.quote(disk)})" if disk else ""
+        return ServiceUnavailable(f"{begin}{reason}{where}", hint=f"make room{look}, {_AGAIN}")
     if error.errno in _FORBIDDEN:
         return RightsError(f"{begin}{os.strerror(error.errno).lower()}", hint=rights_hint)
-    return None
+    if error.errno in _OF_THE_DISK:
+        reason, hint = _OF_THE_DISK[error.errno]
+        return ServiceUnavailable(f"{begin}{reason}", hint=hint)
+    if error.errno in _OF_A_NAME:
+        reason, hint = _OF_A_NAME[error.errno]
+        return SettingsError(f"{begin}{reason}", hint=hint)
+    return limit_error(error, what)
+
+
+def failing_disk(error: OSError, what: str) -> Optional[ServiceUnavailable]:
+    """Like `disk_error`, but None also for what is wrong with that one file: its rights or its name."""
+    found = disk_error(error, what)
+    return found if isinstance(found, ServiceUnavailable) else None
+
+
+def sending_error(error: OSError, path: Path) -> AmlctlError:
+    """Of a file that is sent: a Conflict only if it was removed or replaced since it was hashed."""
+    return disk_error(error, str(path)) or Conflict(
+        f"{path} changed while it was sent: {error.strerror or error}", hint="run the same command again"
+    )
+
+
+def limit_error(error: BaseException, what: str) -> Optional[AmlctlError]:
+    """The error for a limit of this process or machine: open files, threads, memory; None for everything else."""
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        number = errno.EAGAIN
+    elif isinstance(error, OSError) and error.errno is not None:
+        number = error.errno
+    else:
+        return None
+    if number not in _OF_A_LIMIT:
+        return None
+    reason, hint = _OF_A_LIMIT[number]
+    return ServiceUnavailable(f"{what}: {reason}" if what else reason, hint=hint)
+
+
+def _disk_of(error: OSError, what: str) -> str:
+    """Where the full disk is mounted; empty where the error does not tell."""
+    named = error.filename2 or error.filename or (what if what.startswith("/") else "")
+    if not named or not isinstance(named, (str, bytes, os.PathLike)):
+        return ""
+    path = os.path.abspath(os.fsdecode(named))
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path

@@ -20,6 +20,7 @@ from amlctl.core.content_id import EMPTY
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import FileEntry, entry_order, path_bytes, snapshot_id, total_bytes
 from amlctl.errors import RightsError
+from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.read_file import FileReader, Taker
 from amlctl.localfs.scan import FileRow, Scan, pack_rows, unpack_names, unpack_rows
 from amlctl.localfs.stat_cache import RACY_NS, CachedFolder, CachedScan, StatCache
@@ -105,6 +106,8 @@ def identify(
         except FileNotFoundError:
             continue
         except OSError as error:
+            if (failure := failing_disk(error, full)) is not None:
+                raise failure from error
             unreadable.append(f"{path}: {error.strerror}")
             continue
         if reader.is_written_to:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from amlctl.core.message import Command, Message
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.private import is_wide, make_folder, narrow, open_file
 
 SETTINGS_FILE = ".amlctl.toml"
@@ -63,7 +65,7 @@ class Project:
         if not name:
             raise UsageError(
                 f"{path!r} is no dataset: datasets are files and folders under {self.data_blobs_dir}",
-                hint="for example: amlctl sync data_blobs/working",
+                hint=Message("for example: ", Command("sync", "data_blobs/working")),
             )
         if "HEAD" in name.split("/"):
             raise UsageError(f"{path!r} can be no dataset: the store keeps the name HEAD for itself")
@@ -90,9 +92,9 @@ class Project:
             elif not self.is_state_writable():
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
-            raise RightsError(
-                f"cannot write {self.state_dir}: {error.strerror}", hint="check who owns the project's folder"
-            ) from error
+            hint = "check who owns the project's folder"
+            found = disk_error(error, f"cannot write {self.state_dir}", rights_hint=hint)
+            raise found or RightsError(f"cannot write {self.state_dir}: {error.strerror}", hint=hint) from error
         self.narrow_state()
         return self.state_dir
 
@@ -135,15 +137,15 @@ def find_project(start: Path) -> Project:
     """
     folder = Path(os.path.abspath(start))
     if not folder.exists():
-        raise NotFound(f"there is no folder {start}", hint="amlctl --project DIR names a folder of the project")
+        raise NotFound(f"there is no folder {start}", hint="--project DIR names a folder of the project")
     for candidate in (folder, *folder.parents):
         settings = candidate / SETTINGS_FILE
         if settings.is_file():
             return Project(candidate)
         if os.path.lexists(settings):
             what = "is a folder" if settings.is_dir() else "is no file, or a link that leads to none"
-            raise SettingsError(f"{settings} {what}", hint="move it away, then: amlctl init")
-    raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint="amlctl init")
+            raise SettingsError(f"{settings} {what}", hint=Message("move it away, then: ", Command("init")))
+    raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint=Command("init"))
 
 
 def _is_same_folder(one: Path, other: Path) -> bool:

@@ -27,6 +27,7 @@ import xxhash
 from amlctl.core.manifest import ONE_FILE
 from amlctl.errors import UsageError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
+from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.ignore import FolderRules, IgnoreRules
 from amlctl.localfs.plain_folder import read_plain_folder
 from amlctl.localfs.scan_helper import FolderAnswer, HelperEnded, ScanHelper, scan_helper
@@ -210,6 +211,8 @@ class _Walk:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
+            if (failure := failing_disk(error, full)) is not None:
+                raise failure from error
             self._result.unreadable.append(f"{path or '.'}: {error.strerror}")
             return
         self._result.folders.append(folder)
@@ -243,6 +246,8 @@ def _scan_folder(
                     result.warnings.append(f"{prefix}{entry.name}: the link leads nowhere; left out")
                 continue
             except OSError as error:
+                if (failure := failing_disk(error, entry.path)) is not None:
+                    raise failure from error
                 if error.errno in (errno.ELOOP, errno.ENOTDIR):
                     result.warnings.append(f"{prefix}{entry.name}: {error.strerror}; left out")
                 elif active is None or active.match(entry.name, True) is None:

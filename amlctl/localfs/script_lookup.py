@@ -11,7 +11,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from amlctl.core.message import Command
 from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.ignore import IgnoreRules
 
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
@@ -25,7 +27,7 @@ def find_script(root: Path, pipeline: Path, text: str, *, cwd: Path, ignore: Ign
     no Python), NotFound with the nearest names.
     """
     if not text.strip():
-        raise UsageError("no script named", hint="amlctl submit SCRIPT")
+        raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
     is_bare = Path(text).name == text
     bases = [cwd, root] if is_bare else [cwd, root, pipeline]
     typed = [_absolute(base, text) for base in bases]
@@ -40,12 +42,12 @@ def find_script(root: Path, pipeline: Path, text: str, *, cwd: Path, ignore: Ign
     if matches:
         raise UsageError(
             f"{text!r} is the name of {len(matches)} scripts",
-            hint=f"amlctl submit {_shown(matches[0], root)}",
+            hint=Command("submit", _shown(matches[0], root)),
             details=[_shown(path, root) for path in matches],
         )
     if any(path.is_dir() for path in inside):
         below = [path for path in files if path.suffix == ".py" and any(_is_inside(path, folder) for folder in inside)]
-        hint = f"amlctl submit {_shown(below[0], root)}" if below else "name a script in it"
+        hint = Command("submit", _shown(below[0], root)) if below else "name a script in it"
         raise UsageError(f"{text!r} is a folder, not a script", hint=hint)
     if any(path.is_file() for path in typed):
         raise UsageError(
@@ -123,7 +125,8 @@ def _entries(folder: Path) -> Sequence[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise SettingsError(f"cannot read the folder {folder}: {error.strerror}") from error
+        found = disk_error(error, f"cannot read the folder {folder}")
+        raise found or SettingsError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def _absolute(base: Path, text: str) -> Path:

@@ -24,6 +24,7 @@ from amlctl.core.compute import (
     with_defaults,
 )
 from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
 from amlctl.errors import Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
@@ -121,7 +122,7 @@ def create(
     if isinstance(workspace, ManagesCompute):
         raise UsageError(
             f"{wanted.name} is this machine, and workspace {workspace.name} is in Azure ML",
-            hint="amlctl --workspace local compute create",
+            hint=Command("compute", "create", wanted.name, workspace="local"),
         )
     changes = differences(read_compute_files(project).find(wanted.name) or wanted, wanted)
     if changes:
@@ -150,7 +151,7 @@ def checked_target(
     if there is not None:
         _check_state(there)
         if there.target.type == "computeinstance" and there.state in ("Stopped", "Stopping"):
-            raise UsageError(f"the instance {name} is {there.state}", hint=f"amlctl compute start {name}")
+            raise UsageError(f"the instance {name} is {there.state}", hint=Command("compute", "start", name))
     return own if isinstance(own, ClusterTarget) else None, there
 
 
@@ -165,7 +166,7 @@ def prepare_target(project: Project, workspace: Workspace, name: str, sink: Even
     try:
         _ensure_cluster(workspace.computes, own, there, is_update=False, sink=sink)
     except Conflict as error:
-        sink(Warned(f"{error.message}; the run takes it as it is ({error.hint})"))
+        sink(Warned(Message(error.message, "; the run takes it as it is (", error.hint, ")")))
 
 
 def _check_state(there: PresentTarget) -> None:
@@ -175,11 +176,13 @@ def _check_state(there: PresentTarget) -> None:
         why = f": {there.note}" if there.note else ""
         raise UsageError(f"{name} is {there.state}{why}", hint=_again(name))
     if there.state == "Deleting":
-        raise UsageError(f"{name} is being deleted", hint=f"wait until it is gone: amlctl compute show {name}")
+        raise UsageError(
+            f"{name} is being deleted", hint=Message("wait until it is gone: ", Command("compute", "show", name))
+        )
 
 
-def _again(name: str) -> str:
-    return f"amlctl compute delete {name}; amlctl compute create {name}"
+def _again(name: str) -> Message:
+    return Message(Command("compute", "delete", name), "; ", Command("compute", "create", name))
 
 
 def _ensure_cluster(
@@ -210,10 +213,10 @@ def _ensure_cluster(
             details=told,
         )
     if not is_update:
-        change_it = f"amlctl compute create {wanted.name} --update changes it"
+        change_it = Message(Command("compute", "create", wanted.name, "--update"), " changes it")
         raise Conflict(
             f"{wanted.name} is there already, and differs in {_fields(changes)}",
-            hint=f"only a new one can have that: {again}" if is_fixed else change_it,
+            hint=Message("only a new one can have that: ", again) if is_fixed else change_it,
             details=told,
         )
     target = merged(there.target, wanted)
@@ -299,14 +302,18 @@ def check_target(project: Project, settings: Settings, workspace: str, name: str
     others = [other for other, its in settings.workspaces.items() if (its.compute == "local") != is_local]
     raise UsageError(
         f"compute target {name} is not one of the workspace {workspace}",
-        hint=f"amlctl --workspace {others[0]} submit …" if others else "amlctl compute list",
+        hint=Command("submit", "SCRIPT", workspace=others[0]) if others else Command("compute", "list"),
     )
 
 
 def _view(target: ComputeTarget) -> ComputeView:
     if isinstance(target, LocalTarget):
         return ComputeView(target, "ready")
-    return ComputeView(target, "unknown", "made by an azureml workspace: amlctl --workspace NAME compute show")
+    return ComputeView(
+        target,
+        "unknown",
+        Message("made by an azureml workspace: ", Command("compute", "show", target.name, workspace="NAME")),
+    )
 
 
 def _broken_view(file: BrokenFile) -> ComputeView:
@@ -317,7 +324,7 @@ def _broken_view(file: BrokenFile) -> ComputeView:
 def _present_view(present: PresentTarget | None, target: ClusterTarget, workspace: Workspace) -> ComputeView:
     """Of a file: what is there of it."""
     if present is None:
-        return ComputeView(target, "not made", f"amlctl --workspace {workspace.name} compute create {target.name}")
+        return ComputeView(target, "not made", Command("compute", "create", target.name, workspace=workspace.name))
     changes = _changes(present, target)
     differs = f"differs from its file in {_fields(changes)}" if changes else ""
     return _there(present, differs)
@@ -350,7 +357,7 @@ def _computes(workspace: Workspace, target: ClusterTarget) -> ComputeTargets:
         return workspace.computes
     raise UsageError(
         f"{target.name} is a target of an azureml workspace, and this one is local",
-        hint=f"amlctl --workspace NAME compute create {target.name}",
+        hint=Command("compute", "create", target.name, workspace="NAME"),
     )
 
 
@@ -360,6 +367,6 @@ def _refusal(project: Project, name: str, why: str) -> UsageError:
     if isinstance(target, ClusterTarget):
         return UsageError(
             f"{name} is a target of an azureml workspace, and this one is local",
-            hint=f"amlctl --workspace NAME compute show {name}",
+            hint=Command("compute", "show", name, workspace="NAME"),
         )
-    return UsageError(f"{name} cannot be {why}", hint="amlctl compute list")
+    return UsageError(f"{name} cannot be {why}", hint=Command("compute", "list"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from amlctl.core.message import Message
 from amlctl.stores.contract import Store
 
 
@@ -17,8 +18,9 @@ class Damage:
     repair: str
     dataset: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.key}: {self.what}; to repair: {self.repair}"
+    @property
+    def message(self) -> Message:
+        return Message(f"{self.key}: {self.what}; to repair: ", self.repair)
 
 
 class StoreListing:

@@ -17,7 +17,8 @@ from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
-from amlctl.core.wording import typed_dataset
+from amlctl.core.message import Command
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
@@ -75,7 +76,7 @@ class DatasetState:
             here = "it is in the store" if self.head else "neither is it in the store"
             raise NotFound(
                 f"data_blobs/{self.dataset} is not on this machine; {here}",
-                hint=f"amlctl sync --pull {typed_dataset(self.dataset)}" if self.head else "check the path",
+                hint=Command("sync", "--pull", below_data_blobs(self.dataset)) if self.head else "check the path",
             )
         return self.scanned
 

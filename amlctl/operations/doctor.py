@@ -5,6 +5,7 @@ A check that cannot begin because an earlier one failed is left out: one cause, 
 
 from __future__ import annotations
 
+import os
 import platform
 import secrets
 import shutil
@@ -20,9 +21,11 @@ from amlctl.core.code_size import large_code
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import null_sink
+from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
 from amlctl.core.wording import count, size
 from amlctl.errors import AmlctlError, CheckFailed
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.git import ask_git
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
@@ -75,7 +78,13 @@ def _tried(name: str, action: Callable[[], str]) -> Check:
     except AmlctlError as error:
         return _failed(name, error)
     except OSError as error:
-        return Check(name, False, str(error))
+        return _refused(name, error)
+
+
+def _refused(name: str, error: OSError) -> Check:
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    found = disk_error(error, place)
+    return Check(name, False, str(error)) if found is None else _failed(name, found)
 
 
 def _failed(name: str, error: AmlctlError) -> Check:
@@ -106,13 +115,13 @@ def _folders(project: Project) -> Check:
     try:
         return _placed(project, name)
     except OSError as error:
-        return Check(name, False, f"{error.filename}: {error.strerror}", "check the rights of that folder")
+        return _refused(name, error)
 
 
 def _placed(project: Project, name: str) -> Check:
     """Whether all lie where they belong. Raises OSError."""
     if not project.pipeline_dir.is_dir():
-        return Check(name, False, "there is no pipeline/ folder", "amlctl init")
+        return Check(name, False, "there is no pipeline/ folder", Command("init"))
     for folder in (project.data_blobs_dir, project.outputs_dir, project.state_dir):
         if folder.exists() and folder.resolve().is_relative_to(project.pipeline_dir.resolve()):
             hint = f"move {folder.name}/ out of pipeline/: it would be sent with every run"
@@ -166,7 +175,8 @@ def _code_message(project: Project) -> str:
 
 def _disk(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
-    hint = "" if free >= LEAST_FREE_BYTES else "free some space; `amlctl store gc` shows what the store does not need"
+    look = Message("free some space; ", Command("store", "gc"), " shows what the store does not need")
+    hint = "" if free >= LEAST_FREE_BYTES else look
     return Check("disk", free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free at {folder}", hint)
 
 
@@ -236,4 +246,4 @@ def _environment_checks(project: Project, open_workspace: Callable[[], Workspace
     if info.is_ready:
         yield Check(name, True, f"{info.id} is ready ({info.tool}): {info.location}")
         return
-    yield Check(name, True, f"{info.tool} makes it with the first submit, or now: amlctl env prepare")
+    yield Check(name, True, Message(f"{info.tool} makes it with the first submit, or now: ", Command("env", "prepare")))

@@ -9,6 +9,7 @@ may have kept itself: so also the files of plain Azure ML jobs come.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.wording import count
@@ -110,17 +112,18 @@ def fetch(
                 job.bring_logs(workspace)
             job.sweep()
     except OSError as error:
-        hint = f"amlctl fetch --to FOLDER {run} brings them elsewhere"
-        told = disk_error(error, str(target), rights_hint=hint)
-        raise told or RightsError(f"{target} cannot be written: {error.strerror or error}", hint=hint) from error
+        hint = Message(Command("fetch", "--to", "FOLDER", run), " brings them elsewhere")
+        place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(target)
+        told = disk_error(error, place, rights_hint=hint)
+        raise told or RightsError(f"{place} cannot be written: {error.strerror or error}", hint=hint) from error
     if include and not job.files:
         sink(Warned(f"run {run} has no output that matches {', '.join(include)}"))
     seconds = round(time.monotonic() - started, 3)
     shown = shown_path(project, target)
     if job.kept:
         names = ", ".join(job.kept[:_NAMED]) + (f" and {len(job.kept) - _NAMED} more" if len(job.kept) > _NAMED else "")
-        again = f"amlctl fetch --to FOLDER {run}"
-        sink(Warned(f"kept, since changed here: {names} in {shown}/; to have those of the run: {again}"))
+        again = Command("fetch", "--to", "FOLDER", run)
+        sink(Warned(Message(f"kept, since changed here: {names} in {shown}/; to have those of the run: ", again)))
     if job.failures:
         raise _one_failure(job.failures)
     return FetchResult(
@@ -334,13 +337,13 @@ def _without_list(run: str, why: str, stored: UnlistedOutputs) -> IntegrityError
     if not files:
         return IntegrityError(
             f"the list of outputs of run {run} is lost: {why}, and the store has none of its outputs",
-            hint=f"amlctl logs {run}",
+            hint=Command("logs", run),
         )
     names = [file.path for file in files]
     more = [f"and {len(names) - _DETAILS} more"] if len(names) > _DETAILS else []
     return IntegrityError(
         f"the list of outputs of run {run} is lost: {why}; the store still has {count(len(names), 'file')}",
-        hint=f"amlctl fetch --unlisted {run}",
+        hint=Command("fetch", "--unlisted", run),
         details=[*names[:_DETAILS], *more],
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amlctl.core.manifest import FileEntry
+from amlctl.core.message import Command, Message
 from amlctl.core.wording import count
 from amlctl.errors import NeedsConfirmation
 
@@ -17,7 +18,7 @@ _MANY = 10
 
 
 def confirm_deletions(
-    before: Sequence[FileEntry], after: Sequence[FileEntry], *, where: str, command: str, is_sure: bool
+    before: Sequence[FileEntry], after: Sequence[FileEntry], *, where: str, command: Command, is_sure: bool
 ) -> None:
     """`where` they would go from, in words. A file that is still there under another name does not go.
 
@@ -35,6 +36,6 @@ def confirm_deletions(
     if len(lost) > max(_MANY, _SHARE * files):
         raise NeedsConfirmation(
             f"{count(len(lost), 'file')} of {files} would be deleted {where}",
-            hint=f"if that is intended: {command} --yes",
+            hint=Message("if that is intended: ", Command(*command.words, "--yes")),
             details=lost,
         )

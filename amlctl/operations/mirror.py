@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import ONE_FILE, FileEntry, mirror_key
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import CheckFailed, Conflict, SettingsError
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import datasets_inside
@@ -24,8 +25,12 @@ def refuse_shared_files(store: Store, dataset: str, entries: Sequence[FileEntry]
         raise Conflict(
             f"{dataset} cannot be written as a mirror: its plain files are those of the mirror {other} as well, "
             "which would be damaged",
-            hint=f"sync only one of them; amlctl sync --layout pack {typed_dataset(dataset)} writes other files, and "
-            f"/{inner[len(outer) + 1 :]} in data_blobs/{outer}/.amlctlignore keeps it out of {outer}",
+            hint=Message(
+                "sync only one of them; ",
+                Command("sync", "--layout", "pack", below_data_blobs(dataset)),
+                " writes other files, and ",
+                f"/{inner[len(outer) + 1 :]} in data_blobs/{outer}/.amlctlignore keeps it out of {outer}",
+            ),
         )
 
 

@@ -15,7 +15,8 @@ from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.project import Project
@@ -50,11 +51,16 @@ def pull(
     """
     started = time.monotonic()
     requests = store.traffic.requests
-    purpose = f"amlctl sync --pull {dataset}"
-    with local_state(project, purpose, sink, is_reading=is_dry_run) as state, ended_by_interrupt(store):
+    with (
+        local_state(project, f"amlctl sync --pull {dataset}", sink, is_reading=is_dry_run) as state,
+        ended_by_interrupt(store),
+    ):
         looked = look_at(project, store, dataset, options.ignore, state, sink)
         if looked.head is None:
-            raise NotFound(f"the store {store.url} has no dataset {dataset}", hint="amlctl store stats lists them")
+            raise NotFound(
+                f"the store {store.url} has no dataset {dataset}",
+                hint=Message(Command("store", "stats"), " lists them"),
+            )
         if _is_settled(looked, options, snapshot):
             result = _nothing_to_do(looked)
         else:
@@ -129,7 +135,10 @@ def _pull(
     if conflicts:
         raise Conflict(
             f"{count(len(conflicts), 'file')} of {looked.dataset} changed here, to something else than in the store",
-            hint=f"amlctl sync --pull --ours {typed_dataset(looked.dataset)} keeps yours, --theirs takes the store's",
+            hint=Message(
+                Command("sync", "--pull", "--ours", below_data_blobs(looked.dataset)),
+                " keeps yours, --theirs takes the store's",
+            ),
             details=conflicts,
         )
     changes = diff(local, target)
@@ -158,8 +167,10 @@ def _pull(
             details=unsynced,
         )
     if snapshot is None and (kept := diff(wanted.entries, target).count):
-        drop = f"amlctl sync --pull --theirs --snapshot {wanted.snapshot[:12]} {typed_dataset(looked.dataset)}"
-        sink(Note(f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: {drop}"))
+        path = below_data_blobs(looked.dataset)
+        drop = Command("sync", "--pull", "--theirs", "--snapshot", wanted.snapshot[:12], path)
+        told = f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
+        sink(Note(Message(told, drop)))
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)
     links = linked_folders(looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
@@ -175,7 +186,7 @@ def _pull(
         local,
         target,
         where=f"from data_blobs/{looked.dataset}",
-        command=f"amlctl sync --pull {_options_typed(options, snapshot)}{typed_dataset(looked.dataset)}",
+        command=Command("sync", "--pull", *_options_typed(options, snapshot), below_data_blobs(looked.dataset)),
         is_sure=options.yes,
     )
     if to_write or changes.deleted:
@@ -200,7 +211,8 @@ def _pull(
             remember_written(scan(looked.root), state.cache, looked.cache_key, received.written, now_ns)
     folder.raise_if_moved()
     if snapshot is not None and looked.head is not None and looked.head.snapshot != wanted.snapshot:
-        sink(Note(f"{looked.dataset} is at an older snapshot now; `amlctl sync` would make it the newest"))
+        sync = Command("sync", below_data_blobs(looked.dataset))
+        sink(Note(Message(f"{looked.dataset} is at an older snapshot now; ", sync, " would make it the newest")))
     return result
 
 
@@ -215,9 +227,9 @@ def _written(looked: DatasetState) -> bytes:
     return b"" if looked.head is None else encode_head(looked.head.value, looked.dataset)
 
 
-def _options_typed(options: SyncOptions, snapshot: str | None) -> str:
-    prefer = f"--{options.prefer} " if options.prefer else ""
-    return prefer + (f"--snapshot {snapshot} " if snapshot else "")
+def _options_typed(options: SyncOptions, snapshot: str | None) -> list[str]:
+    prefer = [f"--{options.prefer}"] if options.prefer else []
+    return prefer + (["--snapshot", snapshot] if snapshot else [])
 
 
 def _would_be_lost(
@@ -243,7 +255,9 @@ def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
     found = [e for e in list_manifests(store, dataset) if e.key.rpartition("/")[2].startswith(beginning)]
     snapshots = {entry.key.rpartition("/")[2].partition("-")[0] for entry in found}
     if not snapshots:
-        raise NotFound(f"{dataset} has no snapshot {beginning}", hint="amlctl store stats lists the snapshots")
+        raise NotFound(
+            f"{dataset} has no snapshot {beginning}", hint=Message(Command("store", "stats"), " lists the snapshots")
+        )
     if len(snapshots) > 1:
         raise UsageError(f"{len(snapshots)} snapshots of {dataset} begin with {beginning}", details=sorted(snapshots))
     newest_first = [e.key for e in sorted(found, key=lambda entry: entry.modified_at, reverse=True)]

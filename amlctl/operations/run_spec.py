@@ -16,17 +16,19 @@ from typing import Any
 
 from amlctl.config.job_file import is_job_file
 from amlctl.config.script_config import RecordedConfig, read_config, record_config, recorded_bytes
+from amlctl.config.text_file import file_error
 from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import JobCommand
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.settings import Settings
-from amlctl.core.wording import typed_dataset
-from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
+from amlctl.core.wording import below_data_blobs
+from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
@@ -129,7 +131,7 @@ def resolve(
     if is_job_file(request.script):
         request, plan = read_job_request(request, project, store, sink, is_local=is_local)
     if not request.script and earlier is None:
-        raise UsageError("no script named", hint="amlctl submit SCRIPT")
+        raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
     is_repeat = earlier is not None and not request.script
     if is_repeat and earlier is not None:
         script, needs = earlier.script, ScriptNeeds()
@@ -142,7 +144,7 @@ def resolve(
         if not _is_in_one(code_index_key(earlier.code), store, origin):
             raise NotFound(
                 f"the code of run {earlier.run} is not in the store any more",
-                hint=f"amlctl submit {Path(script).name} sends the present code",
+                hint=Message(Command("submit", Path(script).name), " sends the present code"),
             )
     elif plan is not None:
         path, script, needs = project.root, plan.source, ScriptNeeds(compute=plan.compute)
@@ -251,7 +253,7 @@ def _read_script(path: Path, shown: str) -> str:
     except SyntaxError as error:
         raise SettingsError(f"{shown} is not UTF-8 text: {error.msg}") from error
     except OSError as error:
-        raise RightsError(f"cannot read {shown}: {error.strerror}") from error
+        raise file_error(error, path, shown) from error
 
 
 def _config(
@@ -328,7 +330,7 @@ def _no_dataset(project: Project, dataset: str, is_here: bool) -> NotFound:
     if is_here:
         return NotFound(
             f"dataset {dataset} was never synced, and --no-sync leaves it so",
-            hint=f"amlctl sync {typed_dataset(dataset)}",
+            hint=Command("sync", below_data_blobs(dataset)),
         )
     folder, missing = project.data_blobs_dir, ""
     for missing in Path(dataset).parts:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from amlctl.core.events import EventSink, Warned
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, find_run, newest_first
 from amlctl.core.run_schema import is_shallow
 from amlctl.errors import (
@@ -149,7 +150,7 @@ def delete(runs: Mapping[str, Workspace]) -> None:
         with suppress(IntegrityError):  # a damaged record can go; the workspace makes sure that the run has ended
             record = workspace.read(run)
             if not record.is_final:
-                raise Conflict(f"run {run} is {record.status}", hint=f"amlctl runs cancel {run}")
+                raise Conflict(f"run {run} is {record.status}", hint=Command("runs", "cancel", run))
     for run, workspace in runs.items():
         workspace.delete(run)
 
@@ -161,7 +162,7 @@ def open_run(project: Project, workspace: Workspace, run: str) -> str:
         return record.studio_url
     folder = project.outputs_dir / run
     if not folder.is_dir():
-        raise NotFound(f"the outputs of run {run} are not here yet", hint=f"amlctl fetch {run}")
+        raise NotFound(f"the outputs of run {run} are not here yet", hint=Command("fetch", run))
     return str(folder)
 
 
@@ -209,7 +210,7 @@ def compare(runs: Sequence[RunAt]) -> Comparison:
     """
     found = {one.run: one for one in runs}
     if len(found) < 2:
-        raise UsageError("a comparison needs two different runs", hint="amlctl runs compare @2 @last")
+        raise UsageError("a comparison needs two different runs", hint=Command("runs", "compare", "@2", "@last"))
     unique = tuple(found)
     records = [one.workspace.read(run) for run, one in found.items()]
     columns = [

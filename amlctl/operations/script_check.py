@@ -27,7 +27,7 @@ def check_syntax(source: bytes, shown: str, target: Optional[PythonVersion], sin
     except SyntaxError as error:
         message, details = _told(error, shown)
         if target is None or target > own:
-            reader = f"Python {own[0]}.{own[1]}, which amlctl runs in"
+            reader = f"Python {own[0]}.{own[1]}, the one of amlctl"
             sink(Warned("\n".join([f"{message} (says {reader}; the run may have a newer one)", *details])))
             return
         raise CheckFailed(message, hint="correct the script, then submit it again", details=details) from error

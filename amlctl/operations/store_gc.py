@@ -17,14 +17,10 @@ from typing import Any
 from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.events import EventSink, Note
 from amlctl.core.manifest import object_key, pack_key, repair_command
+from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.clock import passed_s
-from amlctl.operations.named_by_runs import (
-    heads_of_record,
-    manifests_of_record,
-    published_manifests,
-    read_fields,
-)
+from amlctl.operations.named_by_runs import heads_of_record, manifests_of_record, published_manifests, read_fields
 from amlctl.runtime.run_keys import published_key, record_key
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
@@ -185,7 +181,7 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
             what = f"a part of {key} is missing: {error.message}" if isinstance(error, NotFound) else error.message
             mend = repair_command(dataset_of_folder(key.rpartition("/")[0]))
             hint = mend if key in heads else f"that older snapshot is lost: delete {key} in {store.url}"
-            raise IntegrityError(what, hint=f"{hint}, then gc again") from error
+            raise IntegrityError(what, hint=Message(hint, ", then gc again")) from error
     return live
 
 
@@ -210,7 +206,9 @@ def _published(store: Store, run: str) -> list[str]:
 
 def _unreadable(key: str, why: object, run: str) -> IntegrityError:
     """What it keeps is not known, so nothing may be deleted."""
-    return IntegrityError(f"{key} cannot be read: {why}", hint=f"amlctl runs delete {run}, then gc again")
+    return IntegrityError(
+        f"{key} cannot be read: {why}", hint=Message(Command("runs", "delete", run), ", then gc again")
+    )
 
 
 def _named_by_manifest(store: Store, key: str) -> set[str]:

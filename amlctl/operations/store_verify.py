@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amlctl.core.events import EventSink, Stage, StageProgress
+from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError
 from amlctl.operations.damage import Damage, StoreListing
 from amlctl.operations.verify_bytes import bytes_checks
@@ -65,7 +66,7 @@ def verify(store: Store, sink: EventSink) -> VerifyResult:
         len(datasets.heads),
         sum(len(manifest.entries) for manifest in datasets.heads.values()),
         sum(manifest.size_bytes for manifest in datasets.heads.values()),
-        [str(damage) for damage in damages],
+        [damage.message for damage in damages],
         _to_repair(damages, datasets),
         damages,
         listing.unchecked(),
@@ -74,7 +75,7 @@ def verify(store: Store, sink: EventSink) -> VerifyResult:
 
 def _store_id(store: Store, listing: StoreListing, damages: list[Damage]) -> str | None:
     """None where it cannot be told."""
-    repair = "amlctl sync --repair PATH, with any dataset"
+    repair = Message(Command("sync", "--repair", "PATH"), ", with any dataset")
     try:
         store_id = find_store_id(store)
     except IntegrityError as error:

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
-from amlctl.core.wording import typed_dataset
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import AmlctlError, RightsError, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
@@ -125,7 +126,7 @@ class SubmitResult:
     @property
     def failure(self) -> AmlctlError | None:
         """What a command that waited for the run has to report: it did not complete, or its outputs are not here."""
-        return run_failure(self.record, hint=f"amlctl logs {self.record.run}") or self.fetch_error
+        return run_failure(self.record, hint=Command("logs", self.record.run)) or self.fetch_error
 
     def to_json(self) -> dict[str, Any]:
         record = self.record
@@ -184,13 +185,13 @@ def submit(
     try:
         record = follow(workspace, run, sink, on_interrupt=on_interrupt)
     except AmlctlError:
-        sink(Note(f"run {run} was started, and may go on: amlctl logs {run} -f takes it up again"))
+        sink(Note(Message(f"run {run} was started, and may go on: ", Command("logs", run, "-f"), " takes it up again")))
         raise
     if not record.is_final:
         return result(record)
     for dataset, snapshot in record.published.items():
-        here = f"to have it here: amlctl sync --pull {typed_dataset(dataset)}"
-        sink(Note(f"{dataset} was published as snapshot {snapshot[:12]}; {here}"))
+        told = f"{dataset} was published as snapshot {snapshot[:12]}; to have it here: "
+        sink(Note(Message(told, Command("sync", "--pull", below_data_blobs(dataset)))))
     if record.status == RunState.COMPLETED.value and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
     if not fetch_outputs:
@@ -199,7 +200,8 @@ def submit(
         return result(record, fetched=fetch(project, store, workspace, run, sink=sink))
     except AmlctlError as error:
         # The run's own end counts more; its outputs are safe in the store.
-        sink(Warned(f"the outputs could not be fetched: {error.message}; again: amlctl fetch {run}"))
+        told = f"the outputs could not be fetched: {error.message}; again: "
+        sink(Warned(Message(told, Command("fetch", run))))
         return result(record, fetch_error=error)
 
 
@@ -232,7 +234,8 @@ def _start(
         try:
             workspace.cancel(record.run)
         except AmlctlError as error:
-            sink(Warned(f"run {record.run} may go on: {error.message}; to end it: amlctl cancel {record.run}"))
+            told = f"run {record.run} may go on: {error.message}; to end it: "
+            sink(Warned(Message(told, Command("cancel", record.run))))
         else:
             sink(Note(f"run {record.run} is canceled"))
         raise

@@ -82,8 +82,10 @@ def dry_run(project: Project, store: Store, dataset: str, options: SyncOptions, 
     started = time.monotonic()
     requests = store.traffic.requests
     lease = MirrorLease(store, dataset, sink)
-    purpose = f"amlctl sync --dry-run {dataset}"
-    with local_state(project, purpose, sink, is_reading=True) as state, ended_by_interrupt(store):
+    with (
+        local_state(project, f"amlctl sync --dry-run {dataset}", sink, is_reading=True) as state,
+        ended_by_interrupt(store),
+    ):
         result = SyncAttempt(project, store, dataset, options, state, lease, sink).foresee()
     return replace(
         result,

@@ -16,9 +16,10 @@ from amlctl.core.manifest import (
     snapshot_id,
     total_bytes,
 )
+from amlctl.core.message import Command, Message
 from amlctl.core.names import colliding_names
 from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
-from amlctl.core.wording import typed_dataset
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
@@ -399,8 +400,10 @@ class SyncAttempt:
         if taken:
             self._sink(
                 Note(
-                    f"{self._dataset}: changes of the store are not here yet: "
-                    f"amlctl sync --pull {typed_dataset(self._dataset)}"
+                    Message(
+                        f"{self._dataset}: changes of the store are not here yet: ",
+                        Command("sync", "--pull", below_data_blobs(self._dataset)),
+                    )
                 )
             )
             base = self._only_here(local, head)

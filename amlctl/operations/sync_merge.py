@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink
 from amlctl.core.manifest import FileEntry, Manifest
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NeedsConfirmation
 from amlctl.operations.agreement import agreed_entries
 from amlctl.operations.dataset_state import DatasetState
@@ -34,7 +35,10 @@ def merge_with_head(
     if merged.conflicts:
         raise Conflict(
             f"{count(len(merged.conflicts), 'file')} of {looked.dataset} changed here and in the store",
-            hint=f"amlctl sync --ours {typed_dataset(looked.dataset)} keeps yours, --theirs takes the store's",
+            hint=Message(
+                Command("sync", "--ours", below_data_blobs(looked.dataset)),
+                " keeps yours, --theirs takes the store's",
+            ),
             details=merged.conflicts,
         )
     return merged.entries, merged.taken_from_theirs
@@ -52,7 +56,7 @@ def confirm_changes(
     """Raises NeedsConfirmation where much of what the store has, or work of others, would go."""
     if options.yes:
         return
-    command = f"amlctl sync{' --force' if options.force else ''} {typed_dataset(looked.dataset)}"
+    command = Command("sync", *(["--force"] if options.force else []), below_data_blobs(looked.dataset))
     if options.force:
         base = agreed_entries(store, looked, local, head, sink)
         theirs = merge(base, local, head.entries, prefer="theirs").taken_from_theirs
@@ -60,7 +64,7 @@ def confirm_changes(
         if lost := [path for path in theirs if path in stored]:
             raise NeedsConfirmation(
                 f"{count(len(lost), 'file')} of {looked.dataset} from other machines would be replaced or deleted",
-                hint=f"if that is intended: {command} --yes",
+                hint=Message("if that is intended: ", Command(*command.words, "--yes")),
                 details=lost,
             )
     confirm_deletions(

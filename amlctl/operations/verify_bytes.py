@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from amlctl.core.content_id import content_id, is_content_id
 from amlctl.core.manifest import repair_command
+from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.damage import Damage, StoreListing
 from amlctl.operations.verify_datasets import LOST_SNAPSHOT, Member, StoredDatasets
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import checked, stored_content_id
 
-_UNNAMED = "amlctl store gc --yes removes it: nothing names it"
+_UNNAMED = Message(Command("store", "gc", "--yes"), " removes it: nothing names it")
 
 Check = Callable[[], Sequence[Damage]]
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from amlctl.core.content_id import is_content_id
 from amlctl.core.manifest import FileEntry, snapshot_id
+from amlctl.core.message import Command, Message
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
@@ -67,7 +68,7 @@ def _runs(listing: StoreListing) -> dict[str, list[str]]:
 
 
 def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -> list[Damage]:
-    again = f"amlctl submit --from {run}"
+    again = Command("submit", "--from", run)
     found: list[Damage] = []
     status, produces, nodes = "", False, range(1)
     key = record_key(run)
@@ -83,13 +84,15 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
         nodes = range(record.number("instances", least=1, most=_MOST_NODES) if "instances" in record else 1)
         named = manifests_of_record(record)
     except NotFound:
-        return [Damage(key, "is missing, although other files of the run are there", f"amlctl runs show {run}")]
+        return [Damage(key, "is missing, although other files of the run are there", Command("runs", "show", run))]
     except ValueError as error:
-        found.append(Damage(key, f"cannot be read: {error}", f"amlctl runs show {run}, where it was submitted"))
+        found.append(
+            Damage(key, f"cannot be read: {error}", Message(Command("runs", "show", run), ", where it was submitted"))
+        )
     else:
         found += [Damage(one, f"is missing; run {run} needs it", again) for one in named if one not in listing.sizes]
         if code and code_index_key(code) not in listing.sizes and listing.below(code_prefix(code)):
-            found.append(Damage(code_index_key(code), f"is missing; run {run} needs it", "amlctl submit SCRIPT"))
+            found.append(Damage(code_index_key(code), f"is missing; run {run} needs it", Command("submit", "SCRIPT")))
     found += _check_published(store, listing, run, is_needed=produces and status == RunState.COMPLETED.value)
     for rank in sorted({0, *ranks, *nodes}):
         found += _check_outputs(store, listing, run, rank, status)
@@ -97,7 +100,7 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
 
 
 def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed: bool) -> list[Damage]:
-    key, again = published_key(run), f"amlctl submit --from {run}"
+    key, again = published_key(run), Command("submit", "--from", run)
     try:
         named = published_manifests(store, run)
     except NotFound:
@@ -109,7 +112,7 @@ def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed
 
 
 def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, status: str) -> list[Damage]:
-    key, again = outputs_index_key(run, rank), f"amlctl submit --from {run}"
+    key, again = outputs_index_key(run, rank), Command("submit", "--from", run)
     try:
         index = read_tree_index(store, key)
     except IntegrityError as error:
@@ -142,7 +145,7 @@ def _check_listed_outputs(store: Store, index: TreeIndex, run: str, rank: int, a
 
 
 def _check_code(store: Store, listing: StoreListing, code: str) -> list[Damage]:
-    key, again = code_index_key(code), "amlctl submit SCRIPT, with the same code"
+    key, again = code_index_key(code), Message(Command("submit", "SCRIPT"), ", with the same code")
     try:
         files = read_index(store, key)
         start = store.get(key, length=len(GZIP_HEAD))

@@ -9,6 +9,7 @@ from typing import Any
 
 from amlctl.core.events import EventSink
 from amlctl.core.manifest import ONE_FILE, FileEntry
+from amlctl.core.message import Command
 from amlctl.errors import NotFound
 from amlctl.localfs.ignore import IgnoreRules, Rule
 from amlctl.localfs.ignore_rules import code_rules, dataset_rules
@@ -70,7 +71,7 @@ def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink:
                 found = _state(path, entry)
                 return replace(answer, content_id=entry.content_id, place=key, state=found)
     if not path.exists():
-        raise NotFound(f"{path} does not exist, and no synced dataset has it", hint="amlctl status")
+        raise NotFound(f"{path} does not exist, and no synced dataset has it", hint=Command("status"))
     return replace(answer, state="new") if head is not None and path.is_file() else answer
 
 

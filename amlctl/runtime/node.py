@@ -21,6 +21,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.runtime.job import prepare_job
 from amlctl.runtime.log_pump import files_behind_pump
 from amlctl.runtime.node_data import (
@@ -84,7 +85,7 @@ class Node:
         except AmlctlError as error:
             failure = error
         except OSError as error:
-            failure = ServiceUnavailable(f"the node failed: {error}")
+            failure = disk_error(error, "the node failed") or ServiceUnavailable(f"the node failed: {error}")
         log(failure.message + (f" ({failure.hint})" if failure.hint else ""))
         self._tell(run, failure)
         return RUNTIME_FAILED

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from amlctl.core.events import null_sink
 from amlctl.core.hidden_values import hidden_in
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import config_bytes
 from amlctl.core.sync_plan import Layout
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
@@ -55,7 +56,7 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
             once(folders.state_dir, f"dataset-{dataset.replace('/', '%')}", manifest_key, place)
         except NotFound as error:
             raise NotFound(
-                f"dataset {dataset} cannot be read: {error.message}", hint=f"amlctl sync {typed_dataset(dataset)}"
+                f"dataset {dataset} cannot be read: {error.message}", hint=Command("sync", below_data_blobs(dataset))
             ) from error
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
-from typing import Optional
+from typing import BinaryIO, Optional
 
 import xxhash
 
@@ -32,7 +32,7 @@ from amlctl.localfs.atomic import (
     temporary_beside,
     temporary_name,
 )
-from amlctl.localfs.disk_errors import FULL, disk_error
+from amlctl.localfs.disk_errors import FULL, disk_error, sending_error
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
@@ -261,7 +261,8 @@ class DirectoryStore:
 
     def local_path(self, key: str) -> Optional[Path]:
         path = self._path(key)
-        return path if path.is_file() else None
+        with self.translated(key):
+            return path if path.is_file() else None
 
     def interrupt(self) -> None:
         """A disk answers soon."""
@@ -341,9 +342,10 @@ class _FileDraft:
             self.drop()
 
     def drop(self) -> None:
-        with suppress(OSError):  # nobody wants what it has not kept
+        with suppress(OSError):  # what it has not kept is not needed; a file that stays is swept later
             self._close()
-        self._temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -376,15 +378,22 @@ def _copy_checked(body: FileBody, descriptor: int) -> None:
     try:
         source = body.path.open("rb")
     except OSError as error:
-        raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
+        raise sending_error(error, body.path) from error
     with source:
-        while part := source.read(1 << 20):
+        while part := _read_part(body.path, source):
             hasher.update(part)
             _write_buffers(descriptor, [part])
             body.on_bytes(len(part))
     if hasher.content_id() != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
     body.may_go_on()
+
+
+def _read_part(path: Path, source: BinaryIO) -> bytes:
+    try:
+        return source.read(1 << 20)
+    except OSError as error:
+        raise sending_error(error, path) from error
 
 
 def _appear(temporary: Path, path: Path, replace: bool) -> bool:
@@ -435,14 +444,14 @@ def _is_of_target(error: OSError, target: Path) -> bool:
 def _translate(error: OSError, key: str, url: str) -> AmlctlError:
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         return NotFound(f"{key} is not in the store {url}")
-    told = disk_error(
-        error, f"{key or 'the folder'} of the store {url}", rights_hint=f"check the owner and the rights of {url}"
-    )
-    if told is not None:
-        return told
     if isinstance(error, (NotADirectoryError, FileExistsError)):
         return SettingsError(
             f"the store {url} cannot hold {key}: a file stands where a folder is needed",
             hint="choose another folder",
         )
+    told = disk_error(
+        error, f"{key or 'the folder'} of the store {url}", rights_hint=f"check the owner and the rights of {url}"
+    )
+    if told is not None:
+        return told
     return ServiceUnavailable(f"the store {url} failed at {key}: {error.strerror or error}", hint="try again")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher, content_id
 from amlctl.core.manifest import FileEntry, Manifest, Place, mirror_key, object_key, pack_key, repair_command
+from amlctl.core.message import Message
 from amlctl.core.pack import inflate
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.stores.contract import Store
@@ -24,10 +25,10 @@ _RANGE_BYTES = 8 << 20
 
 
 def damaged(dataset: str, path: str, where: str) -> IntegrityError:
-    mend = f"{repair_command(dataset)}, where a good copy is on this machine"
+    mend = Message(repair_command(dataset), ", where a good copy is on this machine")
     if where.startswith("mirror/"):
         told = f"the store's copy of {path} is not that of the snapshot ({where}): replaced by a sync, or damaged"
-        return IntegrityError(told, hint=f"run it again; if that does not help: {mend}")
+        return IntegrityError(told, hint=Message("run it again; if that does not help: ", mend))
     return IntegrityError(f"the store's copy of {path} is damaged ({where})", hint=mend)
 
 
@@ -37,7 +38,8 @@ def told_if_gone(dataset: str) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        hint = f"run the same command again; if it stays so, {repair_command(dataset)} on a machine that has the files"
+        again = "run the same command again; if it stays so, "
+        hint = Message(again, repair_command(dataset), " on a machine that has the files")
         raise NotFound(error.message, hint=hint) from error
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, object_key, pack_key
+from amlctl.core.message import Command
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
 from amlctl.stores.contract import FileBody, Store
@@ -152,6 +153,6 @@ def _put(source: Store, target: Store, key: str, to: str, value: Value, path: Pa
                 f"{key} in {source.url} has newer bytes: a mirror keeps those alone",
                 hint="take the present data: --dataset",
             )
-        raise IntegrityError(f"{key} in {source.url} is damaged", hint="amlctl sync --repair of its dataset")
+        raise IntegrityError(f"{key} in {source.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
     # With other bytes, or fewer, it would have been found there.
     target.put(to, FileBody(path, value.size_bytes, value.content_id), replace=True)

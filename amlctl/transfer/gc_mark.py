@@ -22,6 +22,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, NamedTuple, Optional
 
+from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import Conflict
 from amlctl.localfs.clock import passed_s
@@ -177,10 +178,9 @@ def _generation(found: Optional[Versioned]) -> int:
     if found is None:
         return 0
     try:
-        generation = json.loads(found.data)["generation"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return Fields(parse(found.data)).number("generation", most=_MOST_GENERATIONS)
+    except ValueError:
         return 0
-    return generation if type(generation) is int and 0 <= generation < _MOST_GENERATIONS else 0
 
 
 def _free(generation: int) -> bytes:

@@ -7,7 +7,8 @@ from typing import NamedTuple, Optional
 
 from amlctl.core.dataset_names import dataset_folder, dataset_of_folder, folders_of, old_folder
 from amlctl.core.head import HeadValue, encode_head, parse_head
-from amlctl.core.wording import typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.gc_mark import restore_generation
@@ -71,7 +72,9 @@ def last_written(store: Store, dataset: str) -> Head:
     if not manifests:
         raise IntegrityError(
             f"HEAD of {dataset} cannot be read, and there is no snapshot of it",
-            hint=f"delete {head_key(dataset)} in {store.url}, then amlctl sync {typed_dataset(dataset)}",
+            hint=Message(
+                f"delete {head_key(dataset)} in {store.url}, then ", Command("sync", below_data_blobs(dataset))
+            ),
         )
     layout, key = "pack", manifests[0]
     for one in manifests:

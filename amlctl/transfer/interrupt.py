@@ -1,4 +1,4 @@
-"""Ctrl-C ends what travels, also in the middle of a large value.
+"""Ctrl-C, SIGTERM or SIGHUP ends what travels, also in the middle of a large value.
 
 Python tells the main thread alone, and that one waits for the threads that send and receive; they in turn wait for
 the network, on a slow line for long. So the store is told as well, and ends their requests.
@@ -14,11 +14,14 @@ from threading import Thread, current_thread, main_thread
 
 from amlctl.stores.contract import Store
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def ended_by_interrupt(*stores: Store) -> Iterator[None]:
-    """Within it Ctrl-C also interrupts the stores, which can be used again afterwards."""
-    if current_thread() is not main_thread() or not callable(signal.getsignal(signal.SIGINT)):
+    """Within it Ctrl-C, SIGTERM and SIGHUP also interrupt the stores, which can be used again afterwards."""
+    ending = {each for each in _ENDING if callable(signal.getsignal(each))}
+    if current_thread() is not main_thread() or not ending:
         yield
         return
     reading, writing = os.pipe()
@@ -26,7 +29,7 @@ def ended_by_interrupt(*stores: Store) -> Iterator[None]:
 
     def watch() -> None:
         while told := os.read(reading, 1):
-            if told[0] == signal.SIGINT:
+            if told[0] in ending:
                 for store in stores:
                     store.interrupt()
 

@@ -13,6 +13,7 @@ import xxhash
 
 from amlctl.errors import NotFound
 from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.transfer.manifests import Reader, read_header
 
 
@@ -32,11 +33,11 @@ class KeptManifests:
         return KeptManifests(self._state_dir, store, self._dataset)
 
     def get(self, key: str) -> bytes:
-        """Raises NotFound."""
+        """Raises NotFound, and ServiceUnavailable where the disk fails: what cannot be read now is not gone."""
         try:
             return self._path(key).read_bytes()
         except OSError as error:
-            raise NotFound(f"{key} is not kept on this machine") from error
+            raise disk_error(error, str(self._path(key))) or NotFound(f"{key} is not kept on this machine") from error
 
     def keep(self, store: Reader, key: str) -> None:
         """Copy the manifest from the store. Raises OSError, and what the store raises."""

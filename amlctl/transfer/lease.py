@@ -17,6 +17,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Callable, Optional
 
 from amlctl.core.dataset_names import dataset_folder
+from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.clock import passed_s
@@ -127,8 +128,8 @@ class Lease:
 
     def _is_ours(self, data: Optional[bytes]) -> bool:
         try:
-            return data is not None and json.loads(data).get("token") == self._token
-        except (ValueError, AttributeError, RecursionError):
+            return data is not None and Fields(parse(data)).text("token") == self._token
+        except ValueError:
             return False
 
     # --- what a subclass says -------------------------------------------------------------------------------
@@ -215,15 +216,14 @@ class Watched:
 def living_holder(data: bytes) -> str:
     """Who it is, in words; empty where it is free, or its holder was a process of this machine that is gone."""
     try:
-        value: Any = json.loads(data)
-        host, process = str(value["host"]), int(value["process"])
-        machine = value.get("machine")
-        if machine is None:  # written before leases named the machine
-            machine = this_process().machine if host == platform.node() else ""
-        writer = ProcessIdentity(str(machine), process, int(value.get("started", 0)))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        value = Fields(parse(data))
+        host, process = value.text("host"), value.number("process", least=1)
+        # Before leases named the machine, its name had to do.
+        machine = value.text("machine", this_process().machine if host == platform.node() else "-")
+        started = value.number("started") if "started" in value else 0
+    except ValueError:
         return ""
-    return "" if process <= 0 or writer.is_gone() else f"{host} (process {process})"
+    return "" if ProcessIdentity(machine, process, started).is_gone() else f"{host} (process {process})"
 
 
 class MirrorLease(Lease):

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from amlctl.core.kinds import displaced
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, mirror_key, needs_no_bytes
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict
 from amlctl.stores.contract import Body, FileBody, Store
 from amlctl.transfer.contents import place_key, read_content
@@ -69,7 +70,7 @@ def in_the_way(
         raise Conflict(
             f"{count(len(foreign), 'file')} in the mirror of {dataset} are in the way of its files, and "
             "the newest snapshot does not have them",
-            hint=f"amlctl sync --delete {typed_dataset(dataset)} deletes them",
+            hint=Message(Command("sync", "--delete", below_data_blobs(dataset)), " deletes them"),
             details=sorted(foreign),
         )
     return found

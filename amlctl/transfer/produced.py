@@ -10,7 +10,8 @@ from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.head import HeadValue
 from amlctl.core.manifest import MIRROR, Manifest, empty_manifest
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.message import Command
+from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
 from amlctl.stores.contract import Store
 from amlctl.transfer.gc_mark import GcWatch
@@ -139,6 +140,6 @@ def _overtaken(ours: Manifest, paths: Sequence[str]) -> Conflict:
 def _not_newest(dataset: str, snapshot: str, why: str, details: Sequence[str] = ()) -> Conflict:
     return Conflict(
         f"{dataset}: {why}; snapshot {snapshot} is kept, but is not the newest",
-        hint=f"amlctl sync --pull --snapshot {snapshot[:12]} {typed_dataset(dataset)}",
+        hint=Command("sync", "--pull", "--snapshot", snapshot[:12], below_data_blobs(dataset)),
         details=details,
     )

@@ -14,6 +14,7 @@ from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import Conflict, Interrupted
+from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.read_file import read_small
 from amlctl.stores.contract import FileBody, Store, always
 from amlctl.transfer.contents import read_content
@@ -149,7 +150,9 @@ def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: S
     path = _local(root, entry)
     try:
         data = read_small(path)
-    except OSError:
+    except OSError as error:
+        if (failure := failing_disk(error, str(path))) is not None:
+            raise failure from error
         data = b""
     if content_id(data) == entry.content_id:
         return data

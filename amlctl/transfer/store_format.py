@@ -48,7 +48,7 @@ def require_format(store: Store) -> None:
     """Before all of a store is looked at: a mistyped address is not an empty store. Raises NotFound, and as above."""
     found = store.get_versioned(FORMAT_KEY)
     if found is None:
-        raise NotFound(f"no store at {store.url}", hint="check the address; the first amlctl sync creates a store")
+        raise NotFound(f"no store at {store.url}", hint="check the address; the first sync creates a store")
     _id(store, found)
 
 

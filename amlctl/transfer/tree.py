@@ -20,6 +20,7 @@ from amlctl.core.content_id import ContentHasher, is_content_id
 from amlctl.core.document import Fields, check_of, parse_maybe_packed
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
+from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.read_file import file_content_id
@@ -151,12 +152,14 @@ def read_tree_index(store: Store, index_key: str) -> Optional[TreeIndex]:
         number = fields.number("format", least=1, most=FORMAT) if "format" in fields else 1
         if number > 1:
             fields.require_check()
-        files, pending = ([_file(one) for one in fields.array(name, ())] for name in ("files", "pending"))
+        rows = fields.array("files"), fields.array("pending", ())
+        files, pending = ([_file(one) for one in some] for some in rows)
     except NotFound:
         return None
     except ValueError as error:
         raise IntegrityError(
-            f"{index_key} in the store cannot be read: {error}", hint="amlctl store verify lists what is damaged"
+            f"{index_key} in the store cannot be read: {error}",
+            hint=Message(Command("store", "verify"), " lists what is damaged"),
         ) from error
     return TreeIndex(files, pending, number)
 

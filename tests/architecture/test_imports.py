@@ -35,7 +35,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_loads_the_table_only(tmp_path: Path) -> None:
     loaded = loaded_by(tmp_path, "--help")
-    ours = {name for name in loaded if name.startswith("amlctl.")}
+    messages = {"amlctl.core", "amlctl.core.message"}  # two classes, for which the options' own errors name commands
+    ours = {name for name in loaded if name.startswith("amlctl.")} - messages
     assert not {name for name in ours if not name.startswith(("amlctl.cli", "amlctl.errors"))}
     assert not loaded & {"yaml", "xxhash", "azure", "sqlite3", "platformdirs", "concurrent.futures"}
 

@@ -55,9 +55,16 @@ class Terminal:
             assert time.monotonic() < deadline, self.text
         return self._process.wait(LIMIT_S)
 
+    def hang_up(self) -> int:
+        """The terminal goes away, as when its window is closed; the exit code of the command."""
+        os.close(self._master)
+        self._master = -1
+        return self._process.wait(LIMIT_S)
+
     def close(self) -> None:
         """The terminal goes away, and a command that a failed test left in it."""
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(LIMIT_S)

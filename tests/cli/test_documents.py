@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -264,7 +267,7 @@ def test_store(data: Cli) -> None:
 def test_a_place_without_a_store_is_no_empty_store(data: Cli, command: str) -> None:
     answer = data("store", command, "--store", "elsewhere")
     assert answer.code == 4
-    assert "there is no store at" in answer.err
+    assert "no store at" in answer.err
     assert not (data.cwd / "elsewhere").exists()
 
 
@@ -331,7 +334,7 @@ def test_what_would_hit_all_datasets_ends_the_sync_and_what_was_done_is_told(dat
     for name in ("y", "z"):
         data.write(f"data_blobs/working/{name}/f", name)
     data("sync", "working/x")
-    data.write(".amlctl/store/datasets/working/y/HEAD", '{"format": 2}')
+    data.write(".amlctl/store/datasets/working/y/HEAD", '{"format": 3}')
     answer = data("sync", "working/x", "working/y", "working/z", "--json")
     assert answer.code == 3
     document = answer.document
@@ -363,3 +366,25 @@ def test_a_file_in_the_place_of_the_local_state(folder: Cli) -> None:
     assert folder.json("runs") == {"runs": []}
     failed = [check["name"] for check in folder("doctor", "--json").document["checks"] if not check["ok"]]
     assert failed == ["local state", "store"]
+
+
+def test_a_dataset_named_like_a_command_stays_as_it_is(project: Cli, tmp_path: Path) -> None:
+    """Options of the call belong to the commands that a message names, and to nothing else in it."""
+    name = "my amlctl sync notes"
+    project.write(f"data_blobs/raw/{name}/a", "1")
+    options = ("--workspace", "local")
+    assert project("sync", f"raw/{name}", "--store", str(tmp_path / "s"), *options).code == 0
+    (project.cwd / f"data_blobs/raw/{name}/a").unlink()
+    pulled = project("sync", "--pull", f"raw/{name}", "--store", str(tmp_path / "s"), *options)
+    assert pulled.code == 0
+    assert f"raw/{name}: kept 1 local change" in pulled.err
+    typed = pulled.err.partition("not in the store: ")[2].strip()
+    assert shlex.split(typed)[:5] == ["amlctl", "--workspace", "local", "sync", "--store"]
+    assert shlex.split(typed)[-1] == f"data_blobs/raw/{name}"
+    again = subprocess.run(
+        shlex.split(typed.replace("amlctl", f"{shlex.quote(sys.executable)} -m amlctl", 1)),
+        cwd=project.cwd,
+        check=False,
+    )
+    assert again.returncode == 0
+    assert (project.cwd / f"data_blobs/raw/{name}/a").read_text() == "1"

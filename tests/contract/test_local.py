@@ -204,8 +204,9 @@ def test_background_children_end_with_the_script(tmp_path: Path) -> None:
         print(subprocess.Popen(sleeper).pid, subprocess.Popen(sleeper, process_group=0).pid)
         """
     )
-    for pid in map(int, bench.log(record.run).split()):
-        wait_until(lambda pid=pid: not is_running(pid), what=f"the end of process {pid}")
+    pids, told = bench.log(record.run).decode().splitlines()
+    assert not any(is_running(int(pid)) for pid in pids.split())
+    assert told.startswith("[amlctl] ended 2 processes that the script left running: ")
 
 
 def test_the_container_is_gone_and_the_log_stays(tmp_path: Path) -> None:

@@ -147,5 +147,5 @@ def test_a_folder_that_cannot_be_read_is_a_finding(bench: Bench) -> None:
     bench.project.pipeline_dir.chmod(0o755)
     found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert not found["folders"]["ok"]
-    assert "Permission denied" in found["folders"]["message"]
+    assert "permission denied" in found["folders"]["message"]
     assert {"code", "store", "environment"} <= found.keys()

@@ -92,7 +92,7 @@ def test_a_lost_list_is_not_taken_for_no_outputs(bench: Bench, run: str) -> None
     bench.store.delete(key)
     with pytest.raises(IntegrityError, match="the list of outputs of run") as caught:
         get(bench, run)
-    assert f"amlctl submit --from {run}" in caught.value.hint
+    assert run in caught.value.hint
     bench.store.put(key, b'{"files": 7}')
     with pytest.raises(IntegrityError, match="cannot be read"):
         get(bench, run)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -265,8 +266,15 @@ def test_what_a_pull_has_written_is_not_read_again(clones: Clones) -> None:
     assert two.status().modified == ["d1/f1"]
 
 
-def test_a_folder_a_thousand_deep_comes_back(clones: Clones) -> None:
-    one, two = clones["one"], clones["two"]
+@pytest.fixture
+def deep(clones: Clones) -> Iterator[Clones]:
+    """shutil.rmtree, which pytest cleans up with, recurses."""
+    yield clones
+    subprocess.run(["rm", "-rf", os.fspath(clones.folder)], check=True)
+
+
+def test_a_folder_a_thousand_deep_comes_back(deep: Clones) -> None:
+    one, two = deep["one"], deep["two"]
     one.root.mkdir(parents=True)
     inner = os.fspath(one.root)
     for _ in range(1000):
@@ -275,13 +283,14 @@ def test_a_folder_a_thousand_deep_comes_back(clones: Clones) -> None:
     Path(inner, "f").write_bytes(b"deep")
     one.sync()
     two.pull()
-    assert Path(inner.replace(os.fspath(one.root), os.fspath(two.root)), "f").read_bytes() == b"deep"
+    there = Path(inner.replace(os.fspath(one.root), os.fspath(two.root)))
+    assert (there / "f").read_bytes() == b"deep"
     Path(inner, "f").unlink()
     Path(inner).rmdir()
-    Path(inner).parent.joinpath("d").write_bytes(b"a file now")
+    Path(inner).write_bytes(b"a file now")
     one.sync()
     two.pull()
-    assert Path(inner.replace(os.fspath(one.root), os.fspath(two.root))).read_bytes() == b"a file now"
+    assert there.read_bytes() == b"a file now"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="leases tell of writers on Linux alone")

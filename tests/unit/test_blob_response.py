@@ -31,7 +31,7 @@ def ask() -> Callable[..., tuple[Response, bytes, bool]]:
         connection.sock = one
         try:
             connection.request(verb, "/")
-            response = answer_of(connection)
+            response = answer_of(connection, 0, lambda waited_s, limit_s: None)
             body = response.read()
             return response, body, not response.will_close
         finally:

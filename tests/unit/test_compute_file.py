@@ -241,4 +241,4 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> Non
     finally:
         (tmp_path / "compute").chmod(0o755)
     assert "RightsError" in listed.stderr
-    assert "compute cannot be read" in listed.stderr
+    assert f"cannot read {tmp_path / 'compute'}: permission denied" in listed.stderr

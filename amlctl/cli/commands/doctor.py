@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import typer
 
@@ -32,6 +33,8 @@ def doctor(ctx: typer.Context) -> int:
         lambda: call.app.store,
         lambda: call.app.workspace,
     )
+    in_words = call.output.commands.in_words
+    checks = [replace(check, message=in_words(check.message), hint=in_words(check.hint)) for check in checks]
     call.result(
         {"checks": [check.to_json() for check in checks]},
         lambda style, width: places.doctor_lines(checks, style, width),

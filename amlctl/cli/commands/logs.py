@@ -10,6 +10,7 @@ from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.json import document_parts
 from amlctl.core.events import LogText, Note
+from amlctl.core.message import Command, Message
 from amlctl.operations.logs import follow, log_pieces, run_failure, tail_cursor
 from amlctl.operations.runs import resolve_run
 
@@ -63,15 +64,16 @@ def logs(
         record = workspace.read(run_id)
         if is_empty and tail != 0:
             reason = f" ({record.waits_for})" if record.waits_for else ""
-            later = "" if record.is_final else f" yet: amlctl logs {run_id} -f"
-            call.reporter(Note(f"run {run_id} is {record.status}{reason}, without a log{later}"))
+            told = f"run {run_id} is {record.status}{reason}, without a log"
+            later = () if record.is_final else (" yet: ", Command("logs", run_id, "-f"))
+            call.reporter(Note(Message(told, *later)))
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     record = follow(workspace, run_id, call.reporter, name=name, cursor=cursor)
     call.close()
     if call.is_json:
         call.result(record.to_json(), lambda style, width: [])
-    failure = run_failure(record, hint=f"amlctl runs show {run_id}")
+    failure = run_failure(record, hint=Command("runs", "show", run_id))
     if failure is None:
         return 0
     if not call.is_json:

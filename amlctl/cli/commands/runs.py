@@ -12,6 +12,7 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.text import runs as text
+from amlctl.core.message import Command
 from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
 from amlctl.operations import runs as operations
@@ -125,7 +126,7 @@ def delete(
     found = list(workspaces)
     if not yes:
         if not call.output.can_ask:
-            raise UsageError("nobody is there to be asked", hint=f"amlctl runs delete {' '.join(found)} --yes")
+            raise UsageError("nobody is there to be asked", hint=Command("runs", "delete", *found, "--yes"))
         if not confirm(f"Delete {', '.join(found)}: record, logs and stored outputs?", call.output):
             return 1
     operations.delete(workspaces)

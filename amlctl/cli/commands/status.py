@@ -10,8 +10,8 @@ from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.text import data
-from amlctl.cli.same_place import SamePlace
 from amlctl.cli.several import each_dataset
+from amlctl.core.message import Command, Message
 from amlctl.operations.status import DatasetStatus, all_datasets
 from amlctl.operations.status import status as operation
 from amlctl.operations.sync_result import SyncOptions
@@ -46,18 +46,14 @@ def status(
         datasets = all_datasets(project, store, call.reporter)
     options = SyncOptions(settings.layout, settings.pack_below, settings.pack_size, tuple(settings.ignore))
 
-    place = SamePlace(call)
-
     def act(dataset: str) -> DatasetStatus:
-        with place.errors():
-            return operation(project, store, dataset, options, place.sink)
+        return operation(project, store, dataset, options, call.reporter)
 
     def lines(style: Style, width: int) -> list[str]:
         if not datasets:
-            return ["nothing was synced from here, or published by a run, yet: amlctl sync PATH"]
-        shown = data.status_lines(tried.results, style, is_verbose=call.options.is_verbose)
-        return [place.told(line) for line in shown]
+            return [Message("nothing was synced from here, or published by a run, yet: ", Command("sync", "PATH"))]
+        return data.status_lines(tried.results, style, is_verbose=call.options.is_verbose)
 
     tried = each_dataset(datasets, act)
-    call.result({"datasets": [one.to_json() for one in tried.results], **tried.to_json()}, lines)
+    call.result({"datasets": [one.to_json() for one in tried.results], **tried.to_json(call)}, lines)
     return tried.tell_failures(call)

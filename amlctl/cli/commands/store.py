@@ -10,7 +10,6 @@ import typer
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.render.text import places
-from amlctl.cli.same_place import SamePlace
 from amlctl.operations.store_gc import gc as gc_operation
 from amlctl.operations.store_stats import stats as stats_operation
 from amlctl.operations.store_verify import verify as verify_operation
@@ -34,8 +33,7 @@ Url = Annotated[str | None, typer.Option("--store", metavar="URL", help="Another
 def stats(ctx: typer.Context, store_url: Url = None) -> None:
     """Show datasets, snapshots and sizes."""
     call = invocation(ctx)
-    with SamePlace(call, store_url).errors():
-        found = stats_operation(_store(call, store_url))
+    found = stats_operation(_store(call, store_url))
     call.result(found.to_json(), lambda style, width: places.stats_lines(found, style, width))
 
 
@@ -50,29 +48,21 @@ def gc(
     Kept are the newest ten snapshots of each dataset, what existing runs name, and all that is younger than a day.
     """
     call = invocation(ctx)
-    place = SamePlace(call, store_url)
-    with place.errors():
-        result = gc_operation(_store(call, store_url), delete=yes, now=datetime.now(UTC), sink=place.sink)
-    call.result(
-        result.to_json(),
-        lambda style, width: [place.told(one) for one in places.gc_lines(result, is_verbose=call.options.is_verbose)],
-    )
+    result = gc_operation(_store(call, store_url), delete=yes, now=datetime.now(UTC), sink=call.reporter)
+    call.result(result.to_json(), lambda style, width: places.gc_lines(result, is_verbose=call.options.is_verbose))
 
 
 @app.command(epilog="Examples:\n\n  amlctl store verify")
 def verify(ctx: typer.Context, store_url: Url = None) -> int:
     """Read back everything that the newest snapshots name. Exit code 1 if something is damaged or missing."""
     call = invocation(ctx)
-    place = SamePlace(call, store_url)
-    with place.errors():
-        result = verify_operation(without_copies(_store(call, store_url)), place.sink)
-    call.result(
-        result.to_json(), lambda style, width: [place.told(line) for line in places.verify_lines(result, style)]
-    )
+    result = verify_operation(without_copies(_store(call, store_url)), call.reporter)
+    call.result(result.to_json(), lambda style, width: places.verify_lines(result, style))
     return 1 if result.damaged else 0
 
 
 def _store(call: Invocation, url: str | None) -> Store:
+    call.output.commands.store_url = url
     store = call.app.store if url is None else call.app.open_store(url)
     require_format(store)
     return store

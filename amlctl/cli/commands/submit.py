@@ -15,6 +15,7 @@ from amlctl.cli.completion import complete_dataset, complete_run, complete_scrip
 from amlctl.cli.interrupt import on_interrupt
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.text import runs
+from amlctl.core.message import Command, Message
 from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
 from amlctl.operations.runs import RunAt, resolve_run
@@ -156,7 +157,8 @@ def submit(
     call = invocation(ctx)
     if is_detached and is_fetching:
         raise UsageError(
-            "--detach does not wait for the outputs that --fetch wants", hint="leave one out; later: amlctl fetch @last"
+            "--detach does not wait for the outputs that --fetch wants",
+            hint=Message("leave one out; later: ", Command("fetch", "@last")),
         )
     wanted_datasets = (datasets or []) + (old_datasets or [])
     request = SubmitRequest(

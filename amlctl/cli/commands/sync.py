@@ -11,9 +11,9 @@ from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.text import data
-from amlctl.cli.same_place import SamePlace
 from amlctl.cli.several import each_dataset
 from amlctl.config.sizes import parse_size
+from amlctl.core.message import Command, Message
 from amlctl.core.settings import LAYOUTS
 from amlctl.errors import NeedsConfirmation, UsageError
 from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
@@ -91,21 +91,25 @@ def sync(
 ) -> int:
     """Make the store hold exactly what PATH holds now; only what changed travels."""
     if ours and theirs:
-        raise UsageError("--ours and --theirs exclude each other", hint="amlctl sync --help")
+        raise UsageError("--ours and --theirs exclude each other", hint=Command("sync", "--help"))
     if force and (ours or theirs):
-        raise UsageError("--force decides everything: leave --ours and --theirs out", hint="amlctl sync --help")
+        hint = Command("sync", "--help")
+        raise UsageError("--force decides everything: leave --ours and --theirs out", hint=hint)
     if snapshot is not None and not snapshot:
-        raise UsageError("--snapshot is empty", hint="amlctl store stats lists the snapshots")
+        raise UsageError("--snapshot is empty", hint=Message(Command("store", "stats"), " lists the snapshots"))
     if snapshot is not None and not is_pull:
-        raise UsageError("--snapshot goes with --pull", hint=f"amlctl sync --pull --snapshot {snapshot} {paths[0]}")
+        raise UsageError(
+            "--snapshot goes with --pull", hint=Command("sync", "--pull", "--snapshot", snapshot, paths[0])
+        )
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"--layout {layout!r} is unknown", hint=f"one of {', '.join(LAYOUTS)}")
     if is_pull:
         pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout is not None}
         pushing["--force"] = force
         if named := [name for name, is_given in pushing.items() if is_given]:
-            raise UsageError(f"{', '.join(named)} and --pull exclude each other", hint="amlctl sync --help")
+            raise UsageError(f"{', '.join(named)} and --pull exclude each other", hint=Command("sync", "--help"))
     call = invocation(ctx)
+    call.output.commands.store_url = store_url
     settings = call.app.settings.sync
     options = SyncOptions(
         layout=layout or settings.layout,
@@ -123,18 +127,15 @@ def sync(
         jobs=jobs,
     )
     store = _store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
-    project, place = call.app.project, SamePlace(call, store_url)
+    project, sink = call.app.project, call.reporter
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
 
     def try_once(dataset: str, options: SyncOptions) -> SyncResult:
-        with place.errors():
-            if is_pull:
-                from amlctl.operations.pull import pull as pull_operation
+        if is_pull:
+            from amlctl.operations.pull import pull as pull_operation
 
-                return pull_operation(
-                    project, store, dataset, options, place.sink, snapshot=snapshot, is_dry_run=is_dry_run
-                )
-            return (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, place.sink)
+            return pull_operation(project, store, dataset, options, sink, snapshot=snapshot, is_dry_run=is_dry_run)
+        return (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, sink)
 
     def act(dataset: str) -> SyncResult:
         try:
@@ -149,7 +150,7 @@ def sync(
     call.result(
         results[0].to_json()
         if len(paths) == 1
-        else {"datasets": [one.to_json() for one in results], **tried.to_json()},
+        else {"datasets": [one.to_json() for one in results], **tried.to_json(call)},
         lambda style, width: [line for result in results for line in data.sync_lines(result, style, is_pull=is_pull)],
     )
     return tried.tell_failures(call)

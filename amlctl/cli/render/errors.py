@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import printable
 from amlctl.errors import AmlctlError
@@ -10,16 +12,16 @@ MAX_DETAILS = 12
 """Lines of details that are shown; `-v` and `--json` show all."""
 
 
-def error_lines(error: AmlctlError, style: Style, *, is_verbose: bool) -> list[str]:
-    """`error: …`, indented details, `hint: …`."""
-    first, *more = error.message.splitlines() or [""]
+def error_lines(error: AmlctlError, style: Style, in_words: Callable[[str], str], *, is_verbose: bool) -> list[str]:
+    """`error: …`, indented details, `hint: …`; `in_words` makes the commands in them ready to be typed."""
+    first, *more = in_words(error.message).splitlines() or [""]
     lines = [f"{style.bad('error:')} {printable(first)}"]
     lines += [f"  {printable(line)}" for line in more]
     shown = error.details if is_verbose else error.details[:MAX_DETAILS]
-    lines += [f"  {printable(detail)}" for detail in shown]
+    lines += [f"  {printable(in_words(detail))}" for detail in shown]
     if len(shown) < len(error.details):
         lines.append(style.dim(f"  … and {len(error.details) - len(shown):,} more (-v shows all)"))
     if error.hint:
-        first, *more = error.hint.splitlines()
+        first, *more = in_words(error.hint).splitlines()
         lines += [f"{style.bold('hint:')} {printable(first)}", *(f"      {printable(line)}" for line in more)]
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from amlctl.errors import AmlctlError
@@ -50,9 +50,12 @@ def document_parts(facts: Mapping[str, Any], key: str, texts: Iterable[str]) -> 
     yield b'"\n}\n'
 
 
-def error_document(error: AmlctlError) -> dict[str, Any]:
-    """`{"error": {"kind", "message", "hint"}}`, with `details` where there are some."""
-    facts: dict[str, Any] = {"kind": error.kind, "message": error.message, "hint": error.hint}
+def error_document(error: AmlctlError, in_words: Callable[[str], str]) -> dict[str, Any]:
+    """`{"error": {"kind", "message", "hint"}}`, with `details` where there are some.
+
+    `in_words` makes the commands in the texts ready to be typed.
+    """
+    facts: dict[str, Any] = {"kind": error.kind, "message": in_words(error.message), "hint": in_words(error.hint)}
     if error.details:
-        facts["details"] = list(error.details)
+        facts["details"] = list(map(in_words, error.details))
     return {"error": facts}

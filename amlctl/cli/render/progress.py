@@ -1,4 +1,4 @@
-"""Progress of stages on stderr: a live region on a terminal, a line now and then elsewhere.
+"""Progress of stages, and waits for services, on stderr: a live region on a terminal, a line now and then elsewhere.
 
 Both show a finished stage by one lasting line if it took long enough to be of interest. `write_line` puts a
 line on stderr; it must not raise.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock, Timer
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from amlctl.cli.render.stages import StageBoard
+from amlctl.cli.render.stages import StageBoard, Wait
 from amlctl.core.events import StageProgress
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Progress(Protocol):
 
     def update(self, event: StageProgress) -> None: ...
 
+    def wait(self, wait: Wait) -> None: ...
+
     def write_line(self, line: str) -> None:
         """Put a message where it does not disturb what is drawn."""
         ...
@@ -43,13 +46,33 @@ class Progress(Protocol):
         ...
 
 
+class NowAndThen:
+    """Lets a line through at most every `LINE_INTERVAL_S`: dozens of requests may fail at the same time."""
+
+    def __init__(self) -> None:
+        self._last_s = float("-inf")
+
+    def is_due(self) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._last_s < LINE_INTERVAL_S:
+            return False
+        self._last_s = now_s
+        return True
+
+
 class PlainProgress:
     """Lines for a file or a pipe."""
 
     def __init__(self, write_line: Callable[[str], None]) -> None:
         self._write_line = write_line
         self._board = StageBoard()
+        self._waits = NowAndThen()
         self._lock = Lock()
+
+    def wait(self, wait: Wait) -> None:
+        with self._lock:
+            if self._waits.is_due():
+                self._write_line(wait.line(0.0))
 
     def update(self, event: StageProgress) -> None:
         now_s = time.monotonic()
@@ -89,7 +112,15 @@ class LiveProgress:
         if event.is_done:
             if now_s - state.started_s >= NOTEWORTHY_S:
                 self.write_line(state.summary(now_s))
-        elif self._timer is None:
+        else:
+            self._start_soon()
+
+    def wait(self, wait: Wait) -> None:
+        self._board.wait(wait, time.monotonic())
+        self._start_soon()
+
+    def _start_soon(self) -> None:
+        if self._timer is None:
             with self._lock:
                 if self._timer is None:
                     self._timer = Timer(LIVE_DELAY_S, self._start)
@@ -143,7 +174,8 @@ class LiveProgress:
         if timer is not None:
             timer.cancel()
         if live is not None:
-            live.stop()
+            with suppress(OSError):  # a terminal that was closed
+                live.stop()
         self._board.clear()
 
 
@@ -154,6 +186,9 @@ class NoProgress:
         self._write_line = write_line
 
     def update(self, event: StageProgress) -> None:
+        pass
+
+    def wait(self, wait: Wait) -> None:
         pass
 
     def write_line(self, line: str) -> None:

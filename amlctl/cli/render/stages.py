@@ -106,12 +106,36 @@ def _sizes(done: int, total: int | None) -> str:
     return quantities.size(done) if total is None else f"{quantities.size(done)} of {quantities.size(total)}"
 
 
+_OPEN_ENDED_S = 6.0
+"""A wait that may end earlier is shown this long: while it lasts, the next event about it comes before."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why `service` is waited for, and how long from its event on; `is_open_ended`: it may end earlier."""
+
+    service: str
+    reason: str
+    wait_s: float
+    is_open_ended: bool = False
+
+    def line(self, passed_s: float) -> str:
+        left_s = max(self.wait_s - passed_s, 0)
+        return f"{self.service}: {self.reason} in {left_s:.{0 if left_s >= 1 else 1}f} s"
+
+
 class StageBoard:
-    """Stages by their latest event. Thread-safe."""
+    """Stages by their latest event, and what is waited for. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._stages: dict[tuple[str, str], StageState] = {}
+        self._waits: dict[str, tuple[float, Wait]] = {}
+
+    def wait(self, wait: Wait, now_s: float) -> None:
+        """Show it in place of an earlier one for the same service."""
+        with self._lock:
+            self._waits[wait.service] = now_s, wait
 
     def update(self, event: StageProgress, now_s: float) -> StageState:
         """Take in an event. A finished stage leaves the board; its state is returned a last time."""
@@ -125,14 +149,21 @@ class StageBoard:
             return state
 
     def lines(self, now_s: float, width: int) -> list[str]:
-        """One line for each stage that is under way, oldest first."""
+        """One line for each stage that is under way, oldest first; then what is waited for."""
         with self._lock:
-            return [state.line(now_s, width) for state in self._stages.values()]
+            lines = [state.line(now_s, width) for state in self._stages.values()]
+            for since_s, wait in list(self._waits.values()):
+                if now_s - since_s > (min(wait.wait_s, _OPEN_ENDED_S) if wait.is_open_ended else wait.wait_s):
+                    del self._waits[wait.service]
+                else:
+                    lines.append(cut_path(f"{'wait':<{_HEAD_CELLS}}{wait.line(now_s - since_s)}", width))
+            return lines
 
     @property
     def is_empty(self) -> bool:
-        return not self._stages
+        return not self._stages and not self._waits
 
     def clear(self) -> None:
         with self._lock:
             self._stages.clear()
+            self._waits.clear()

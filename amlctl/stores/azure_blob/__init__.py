@@ -4,6 +4,7 @@
     upload.py       large values: which blocks are there already, which have to go
     blocks.py       pure: where a file is cut, so that an edit or an insertion changes few blocks
     service.py      the verbs of the Blob service, with retries
+    retries.py      how often and how long a request is repeated, and who is told
     answer.py       what the service has answered
     refusals.py     what it refuses, in words
     connections.py  kept-alive connections, proxies, certificates

@@ -24,8 +24,10 @@ from amlctl.stores.azure_blob.address import bracketed, is_host, is_ip
 from amlctl.stores.azure_blob.network_errors import ProxyUnreachable
 from amlctl.stores.azure_blob.response import Response
 
-_TIMEOUT_S = 60.0
-"""For connecting, and for each read or write: not for a whole transfer."""
+_CONNECT_S = 15.0
+"""For each step of connecting: TCP, the tunnel of a proxy, TLS."""
+_TRANSFER_S = 60.0
+"""For each read or write: not for a whole transfer."""
 _WITH_PORT = re.compile(r"(?P<name>.+):(?P<port>\d{1,5})")
 
 
@@ -130,11 +132,11 @@ class Connections:
         connection: http.client.HTTPConnection
         if self._is_https:
             assert self._certificates is not None
-            connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=self._certificates)
+            connection = http.client.HTTPSConnection(host, port, timeout=_CONNECT_S, context=self._certificates)
             if self._proxy is not None:
                 connection.set_tunnel(self._host, self._port, headers)
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+            connection = http.client.HTTPConnection(host, port, timeout=_CONNECT_S)
         # Step by step: what http.client does in one cannot be interrupted.
         try:
             dialled = self._dial(since, host, port)
@@ -148,6 +150,7 @@ class Connections:
                 http.client.HTTPConnection.connect(connection)  # with the tunnel, and without TLS
             if self._certificates is not None:
                 connection.sock = self._secured(connection.sock, self._certificates, since)
+            connection.sock.settimeout(_TRANSFER_S)
         except BaseException:
             connection.close()
             _let_go(dialled)
@@ -161,7 +164,7 @@ class Connections:
         for family, kind, protocol, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             dialled = socket.socket(family, kind, protocol)
             try:
-                dialled.settimeout(_TIMEOUT_S)
+                dialled.settimeout(_CONNECT_S)
                 with self._ending(dialled, since):
                     dialled.connect(address)
             except BaseException as error:

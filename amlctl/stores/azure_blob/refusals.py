@@ -5,6 +5,8 @@ Codes: https://learn.microsoft.com/rest/api/storageservices/blob-service-error-c
 
 from __future__ import annotations
 
+import http.client
+import re
 import time
 
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
@@ -16,6 +18,8 @@ from amlctl.stores.azure_blob.response import moment_of
 
 _SKEW_S = 15 * 60
 """The service refuses a signed date that is further from its own clock than this."""
+_WORD = re.compile(r"[A-Z][a-z]*|[a-z]+|\d+")
+"""Of a code such as ServerBusy."""
 _LOGIN_CODES = frozenset({"AuthenticationFailed", "InvalidAuthenticationInfo"})
 _HELD = {
     "BlobArchived": (
@@ -60,13 +64,16 @@ def refusal(answer: Answer, key: str, address: BlobAddress, credential: Credenti
     )
 
 
-def still_failing(answer: Answer, key: str, address: BlobAddress, tries: int) -> ServiceUnavailable:
-    """Of a request that was tried `tries` times."""
-    failed = f"the service failed {tries} times at {_thing(key, address)}"
-    return ServiceUnavailable(
-        f"{failed}: {answer.status} {answer.code} {answer.request}".rstrip(),
-        hint="run the same command again; nothing that arrived is lost",
-    )
+def still_failing(answer: Answer, key: str, address: BlobAddress, attempts: str) -> ServiceUnavailable:
+    """Of a request that was given up after `attempts`, such as `6 attempts in 12 s`."""
+    failed = f"the service failed at {_thing(key, address)}: {answer.status} {answer.code} {answer.request}".rstrip()
+    return ServiceUnavailable(f"{failed} ({attempts})", hint="run the same command again; nothing that arrived is lost")
+
+
+def reason_of_refusal(answer: Answer) -> str:
+    """`503 server busy`: why a request has to be repeated."""
+    words = _WORD.findall(answer.code) or [http.client.responses.get(answer.status, "")]
+    return f"{answer.status} {' '.join(words)}".strip().lower()
 
 
 def _thing(key: str, address: BlobAddress) -> str:

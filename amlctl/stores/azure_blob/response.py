@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import email.utils
 import http.client
+import select
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+ANSWER_S = 30.0
+"""Longest wait for the first byte of an answer."""
+_LARGE_BODY_ANSWER_S = 60.0
+"""The same after a body that may still be on its way: the kernel buffers megabytes, which take long on a slow line."""
+_LARGE_BODY = 256 << 10
+_QUIET_S = 5.0
+"""A wait is reported each time that this has passed."""
 _MOST_LINES = 200
 _LONGEST_LINE = 65_536
 
@@ -55,7 +64,11 @@ class Response(http.client.HTTPResponse):
             line = self.fp.readline(_LONGEST_LINE + 1)
             if len(line) > _LONGEST_LINE:
                 raise http.client.LineTooLong("header line")
-            if line in (b"\r\n", b"\n", b""):
+            if not line.endswith(
+                b"\n"
+            ):  # a connection that ended here has lost the rest, perhaps the length of the body
+                raise http.client.IncompleteRead(line)
+            if line in (b"\r\n", b"\n"):
                 return fields
             name, separator, value = line.decode("iso-8859-1").partition(":")
             if separator:
@@ -63,11 +76,39 @@ class Response(http.client.HTTPResponse):
         raise http.client.HTTPException(f"more than {_MOST_LINES} headers")
 
 
-def answer_of(connection: http.client.HTTPConnection) -> Response:
-    """The answer to the request that was sent last. Raises OSError, HTTPException."""
+def answer_of(
+    connection: http.client.HTTPConnection, sent_bytes: int, on_silence: Callable[[float, float], None]
+) -> Response:
+    """The answer to the request that was sent last, whose body had `sent_bytes`. Raises OSError, HTTPException.
+
+    `on_silence(waited_s, limit_s)` is called every few seconds while no answer comes.
+    """
+    if not _is_readable(connection.sock):
+        limit_s = ANSWER_S if sent_bytes < _LARGE_BODY else _LARGE_BODY_ANSWER_S
+        begun_s = time.monotonic() - _QUIET_S
+        while (waited_s := time.monotonic() - begun_s) < limit_s:
+            on_silence(waited_s, limit_s)
+            if _is_readable(connection.sock):
+                break
+        else:
+            raise NoAnswer(limit_s)
     response = connection.getresponse()
     assert isinstance(response, Response)
     return response
+
+
+class NoAnswer(TimeoutError):
+    """Sent, and no byte came back."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"no answer within {limit_s:.0f} s")
+
+
+def _is_readable(answering: socket.socket) -> bool:
+    """Whether there is a byte, or the end of the connection, within `_QUIET_S`."""
+    ready = select.poll()  # not select.select, which fails for descriptors above 1023
+    ready.register(answering, select.POLLIN)
+    return bool(ready.poll(_QUIET_S * 1000))
 
 
 def retry_after_s(fields: Mapping[str, str]) -> float:

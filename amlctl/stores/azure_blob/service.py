@@ -11,29 +11,27 @@ import base64
 import email.utils
 import hashlib
 import http.client
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import BoundedSemaphore, local
 from urllib.parse import quote
 
+from amlctl.core.events import EventSink, Unanswered, null_sink
 from amlctl.errors import AmlctlError, NotFound, RightsError
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.credentials import Credential
-from amlctl.stores.azure_blob.network_errors import is_lasting, not_blob_storage, unreachable
-from amlctl.stores.azure_blob.refusals import refusal, still_failing
+from amlctl.stores.azure_blob.network_errors import is_lasting, is_silence, not_blob_storage, reason_of, unreachable
+from amlctl.stores.azure_blob.refusals import reason_of_refusal, refusal, still_failing
 from amlctl.stores.azure_blob.response import answer_of, retry_after_s
+from amlctl.stores.azure_blob.retries import Retries
 from amlctl.stores.contract import Buffer, Traffic, always
 from amlctl.stores.pace import Pace
 
 VERSION = "2021-12-02"
+_NAME = "blob store"
 _TRIES = 6
-_FIRST_WAIT_S = 0.4
-_LONGEST_WAIT_S = 30.0
-_LONGEST_ASKED_S = 120.0
-"""Of what Retry-After may ask for: a value without sense must not hold a command for a day."""
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
 """Each answer of the service has one of these headers; a login page of the network has none."""
@@ -113,7 +111,9 @@ class BlobService:
         *,
         at_once: int | None = None,
         sleep: Callable[[float], object] | None = None,
+        tell: EventSink = null_sink,
     ) -> None:
+        """`tell` gets an event for each repeated request, from any thread."""
         self._address = address
         self._credential = credential
         self._connections = connections
@@ -121,7 +121,8 @@ class BlobService:
         self._pace = pace
         self._turns: AbstractContextManager[object] = nullcontext() if at_once is None else BoundedSemaphore(at_once)
         self._own = _OfThread()
-        self._sleep = sleep or connections.wait
+        self._tell = tell
+        self._retries = Retries(_NAME, _TRIES, sleep or connections.wait, tell)
 
     @contextmanager
     def urgently(self) -> Iterator[None]:
@@ -207,20 +208,20 @@ class BlobService:
         sink: Sink | None,
     ) -> Answer:
         turns = nullcontext() if self._own.is_urgent else self._turns
-        failure: AmlctlError
         was_repeated = is_renewed = False
         begun = self._connections.interrupts
-        for attempt in range(_TRIES):
-            wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
+        attempts = self._retries.begin()
+        while True:
             try:
                 with turns:
                     answer = self._once(verb, path, query or {}, headers or {}, body, sink, was_repeated, begun)
             except (OSError, http.client.HTTPException) as error:
                 self._connections.check(begun)
-                failure = unreachable(self._address.host, error, "storage account in the store's URL")
-                if is_lasting(error):
-                    raise failure from error
+                if is_lasting(error) or not attempts.again(reason_of(error), is_silent=is_silence(error)):
+                    named_by = "storage account in the store's URL"
+                    raise unreachable(self._address.host, error, named_by, attempts.so_far()) from error
             else:
+                attempts.answered()
                 if answer.status < 400 or answer.status in accept:
                     return answer
                 if answer.status == 401 and not is_renewed and self._credential.renew():
@@ -228,12 +229,12 @@ class BlobService:
                     continue
                 if answer.status not in _AGAIN:
                     raise self.error(answer, key)
-                failure = still_failing(answer, key, self._address, _TRIES)
-                wait_s = max(wait_s, min(_LONGEST_ASKED_S, retry_after_s(answer.headers)))
+                if not attempts.again(reason_of_refusal(answer), asked_s=retry_after_s(answer.headers)):
+                    raise still_failing(answer, key, self._address, attempts.so_far())
             was_repeated = True
-            if attempt < _TRIES - 1:
-                self._sleep(wait_s)
-        raise failure
+
+    def _on_silence(self, waited_s: float, limit_s: float) -> None:
+        self._tell(Unanswered(_NAME, waited_s, limit_s))
 
     def _once(
         self,
@@ -268,7 +269,7 @@ class BlobService:
                     for name, value in {**sent, **self._connections.headers}.items():
                         connection.putheader(name, value)
                     connection.endheaders(parts)
-                    response = answer_of(connection)
+                    response = answer_of(connection, body.size_bytes, self._on_silence)
                 except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                     if not is_used:
                         raise

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from amlctl.core.content_id import content_id
+from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import Conflict, NotFound, SettingsError
+from amlctl.localfs.disk_errors import disk_error, sending_error
 from amlctl.localfs.memory import use_one_heap
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.answer import Answer
@@ -45,15 +47,17 @@ def open_blob_store(
     pace: Pace | None = None,
     credential: Credential | None = None,
     sleep: Callable[[float], object] | None = None,
+    tell: EventSink = null_sink,
 ) -> AzureBlobStore:
     """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call.
 
-    Without a `credential` it is the one that the URL, the variables or the login give.
+    Without a `credential` it is the one that the URL, the variables or the login give. `tell` gets an event for each
+    request that has to be repeated.
     """
     address, sas = parse_address(url)
     use_one_heap()
     credential = credential or find_credential(address, sas, variables)
-    return AzureBlobStore(address, credential, variables, workers, limits or Limits(), pace, sleep)
+    return AzureBlobStore(address, credential, variables, workers, limits or Limits(), pace, sleep, tell)
 
 
 class AzureBlobStore:
@@ -72,12 +76,13 @@ class AzureBlobStore:
         limits: Limits,
         pace: Pace | None,
         sleep: Callable[[float], object] | None,
+        tell: EventSink,
     ) -> None:
         self._address = address
         self._traffic = Traffic()
         self._connections = Connections(address.host, address.port, is_https=address.is_https, variables=variables)
         self._service = BlobService(
-            address, credential, self._connections, self._traffic, pace, at_once=workers, sleep=sleep
+            address, credential, self._connections, self._traffic, pace, at_once=workers, sleep=sleep, tell=tell
         )
         self._pace = pace
         self._limits = limits
@@ -127,7 +132,7 @@ class AzureBlobStore:
                 first = self._service.blob("HEAD", _checked(key))
                 size = first.size_bytes
             else:
-                first = self._get_range(_checked(key), descriptor, 0, None, parts)
+                first = self._get_range(_checked(key), target, descriptor, 0, None, parts)
                 if first.status == 416:
                     os.ftruncate(descriptor, 0)
                     return 0
@@ -137,7 +142,7 @@ class AzureBlobStore:
             jobs: list[Future[Answer]] = []
             try:
                 for start in starts:
-                    jobs.append(self._range_job(key, descriptor, start, etag, parts))
+                    jobs.append(self._range_job(key, target, descriptor, start, etag, parts))
                     raise_early(jobs)
                 for job in jobs:
                     job.result()
@@ -255,17 +260,19 @@ class AzureBlobStore:
         }
         return self._service.blob("PUT", key, None, sent, body, accept=(409, 412))
 
-    def _range_job(self, key: str, descriptor: int, start: int, etag: str, parts: Parts) -> Future[Answer]:
+    def _range_job(
+        self, key: str, target: Path, descriptor: int, start: int, etag: str, parts: Parts
+    ) -> Future[Answer]:
         self._arriving.take(_RANGE)
         try:
-            job = self._pool.submit(self._get_range, key, descriptor, start, etag, parts)
+            job = self._pool.submit(self._get_range, key, target, descriptor, start, etag, parts)
         except BaseException:
             self._arriving.give_back(_RANGE)
             raise
         job.add_done_callback(lambda _: self._arriving.give_back(_RANGE))
         return job
 
-    def _get_range(self, key: str, descriptor: int, start: int, etag: str | None, parts: Parts) -> Answer:
+    def _get_range(self, key: str, target: Path, descriptor: int, start: int, etag: str | None, parts: Parts) -> Answer:
         headers = {"range": f"bytes={start}-{start + _RANGE - 1}"}
         if etag is not None:
             headers["if-match"] = etag
@@ -273,7 +280,7 @@ class AzureBlobStore:
         received = [0]
 
         def take(read: Read) -> int:
-            received[0] = _write_to(descriptor, start, read)
+            received[0] = _write_to(descriptor, start, read, target)
             return received[0]
 
         answer = self._service.blob("GET", key, headers=headers, accept=accept, sink=take)
@@ -305,7 +312,7 @@ def _read(body: FileBody) -> bytes:
     try:
         data = body.path.read_bytes()
     except OSError as error:
-        raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
+        raise sending_error(error, body.path) from error
     if content_id(data) != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
     return data
@@ -321,12 +328,18 @@ class _NoParts:
         """Nobody asks."""
 
 
-def _write_to(descriptor: int, start: int, read: Read) -> int:
+def _write_to(descriptor: int, start: int, read: Read, target: Path) -> int:
+    """An error of the target's disk is no reason to ask the service again. Raises what `disk_error` says."""
     at = start
     while part := read(_READ):
         view = memoryview(part)
         while view:
-            written = os.pwrite(descriptor, view, at)
+            try:
+                written = os.pwrite(descriptor, view, at)
+            except OSError as error:
+                if (found := disk_error(error, str(target))) is None:
+                    raise
+                raise found from error
             view = view[written:]
             at += written
     return at - start

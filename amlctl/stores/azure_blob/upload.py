@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
+from amlctl.localfs.disk_errors import sending_error
 from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.block_memory import BlockMemory
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
@@ -211,7 +212,7 @@ class Uploader:
                 job.result()
         except OSError as error:
             settle(jobs)
-            raise Conflict(f"{body.path} cannot be read any more: {error.strerror}", hint="run it again") from error
+            raise sending_error(error, body.path) from error
         except BaseException:
             settle(jobs)
             raise

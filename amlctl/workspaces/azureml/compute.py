@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
+from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
 from amlctl.stores.azure_blob.login import Login
 from amlctl.workspaces.azureml.compute_document import errors_of, in_words, present, told
@@ -76,7 +77,8 @@ class Computes:
         kept = known.target.min_instances or 0
         nodes = "one node" if kept == 1 else f"{kept} nodes"
         hours = known.target.node_hours_a_month
-        sink(Warned(f"{name} keeps {nodes} until amlctl compute stop {name}: {hours:,} node hours a month"))
+        stop = Command("compute", "stop", name)
+        sink(Warned(Message(f"{name} keeps {nodes} until ", stop, f": {hours:,} node hours a month")))
         return known
 
     def stop(self, name: str, sink: EventSink) -> PresentTarget:
@@ -96,7 +98,7 @@ class Computes:
         if answer.status == 409:
             raise Conflict(
                 f"{name} is in use: {in_words(answer.code, answer.message)}",
-                hint="amlctl runs; cancel what uses it, then try again",
+                hint=Message(Command("runs"), "; cancel what uses it, then try again"),
             )
         self._wait(name, "delete", answer)
         while (there := self.find(name)) is not None:
@@ -151,7 +153,7 @@ class Computes:
         found = self.find(name)
         if found is None:
             place = self._connection.place
-            raise NotFound(f"{place.shown} has no compute target {name}", hint=f"amlctl compute create {name}")
+            raise NotFound(f"{place.shown} has no compute target {name}", hint=Command("compute", "create", name))
         return found
 
     def _location(self, target: ClusterTarget) -> str:
@@ -249,7 +251,9 @@ def _failed(error: Exception, target: ClusterTarget) -> AmlctlError:
 
     told = str(error).strip().partition("\n")[0]
     if isinstance(error, (ServiceRequestError, ServiceResponseError)):
-        return ServiceUnavailable(f"Azure ML could not be reached: {told}", hint="try again; amlctl doctor checks")
+        return ServiceUnavailable(
+            f"Azure ML could not be reached: {told}", hint=Message("try again; ", Command("doctor"), " checks")
+        )
     return UsageError(f"the compute target {target.name} cannot be made so: {told}", hint="see its file in compute/")
 
 
@@ -260,11 +264,11 @@ def _unmade(target: ClusterTarget, told: str) -> ServiceUnavailable:
             f"no quota for {target.name}: {told}",
             hint="ask for more (Azure portal, Quotas, Machine learning), or take another size or tier",
         )
-    return ServiceUnavailable(f"{target.name} could not be made: {told}", hint=f"amlctl compute show {target.name}")
+    return ServiceUnavailable(f"{target.name} could not be made: {told}", hint=Command("compute", "show", target.name))
 
 
 def _could_not(action: str, name: str, told: str) -> UsageError:
     return UsageError(
         f"could not {action} the compute target {name}" + (f": {told}" if told else ""),
-        hint=f"amlctl compute show {name}",
+        hint=Command("compute", "show", name),
     )

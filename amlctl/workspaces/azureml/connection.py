@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
+from amlctl.core.events import EventSink, null_sink
+from amlctl.core.message import Command, Message
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import (
     AmlctlError,
@@ -54,9 +56,10 @@ class Connection:
         project: Project,
         variables: Mapping[str, str],
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] = time.sleep,
+        tell: EventSink = null_sink,
     ) -> None:
-        """Raises SettingsError."""
+        """`tell` gets an event for each repeated request. Raises SettingsError."""
         self.place: Place = place_of(settings)
         self.memory = Memory(project, f"{self.place.cloud.resource_manager}{self.place.id}")
         self.login = Login(
@@ -64,7 +67,7 @@ class Connection:
             tenant_id=self.place.tenant_id,
             purpose=f" for {self.place.shown}",
         )
-        self.exchange = Exchange(variables, sleep=sleep)
+        self.exchange = Exchange(variables, sleep=sleep, tell=tell)
         self.variables = variables
         self.strangers: set[str] = set()
         """Containers that are no datastore's, as far as this command has asked: one can be made at any time."""
@@ -148,7 +151,7 @@ class Connection:
         if not history.startswith("https://"):
             raise ServiceUnavailable(
                 f"the workspace {self.place.shown} does not tell where its run history is",
-                hint="try again; amlctl doctor checks the workspace",
+                hint=Message("try again; ", Command("doctor"), " checks the workspace"),
             )
         found = {
             "history": history,

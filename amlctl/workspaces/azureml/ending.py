@@ -63,7 +63,7 @@ def _reason(
         return code, {key: text for key, text in texts.items() if text}
     if code is not None:
         return code, {"kind": "script", "message": _script_end(code)}
-    message = told or "Azure ML gives no reason; its system logs may: amlctl runs open"
+    message = told or "Azure ML gives no reason; its system logs may, on the page of the run in Studio"
     return None, {"kind": "service", "message": message}
 
 

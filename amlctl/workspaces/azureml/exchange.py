@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
+from amlctl.core.events import EventSink, Unanswered, null_sink
 from amlctl.stores.azure_blob.connections import Connections
-from amlctl.stores.azure_blob.network_errors import is_lasting, unreachable
+from amlctl.stores.azure_blob.network_errors import is_lasting, is_silence, reason_of, unreachable
 from amlctl.stores.azure_blob.response import answer_of, retry_after_s
+from amlctl.stores.azure_blob.retries import Attempts, Retries
 
 _TRIES = 5
-_FIRST_WAIT_S = 0.4
-_LONGEST_WAIT_S = 60.0
+_NAME = "Azure ML"
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _NOT_ACTED_ON = frozenset({429})
 """After these a request may be sent again whatever it does."""
@@ -75,9 +75,17 @@ class Answer:
 class Exchange:
     """Thread-safe."""
 
-    def __init__(self, variables: Mapping[str, str], *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        *,
+        sleep: Callable[[float], object] = time.sleep,
+        tell: EventSink = null_sink,
+    ) -> None:
+        """`tell` gets an event for each repeated request."""
         self._variables = variables
-        self._sleep = sleep
+        self._tell = tell
+        self._retries = Retries(_NAME, _TRIES, sleep, tell)
         self._hosts: dict[tuple[str, int], Connections] = {}
         self._lock = Lock()
 
@@ -102,29 +110,36 @@ class Exchange:
         answer came, SettingsError (proxy, certificates).
         """
         was_repeated = False
-        for attempt in range(_TRIES):
-            is_last = attempt == _TRIES - 1
-            answer = None
+        attempts = self._retries.begin()
+        while True:
             try:
                 answer = self._once(verb, url, headers, body, is_repeatable, was_repeated)
             except _NoAnswerError as failure:
                 error = failure.error
-                if is_last or is_lasting(error) or (failure.was_sent and not is_repeatable):
-                    raise unreachable(urlsplit(url).hostname or "", error, "workspace and its cloud") from error
+                may_repeat = not is_lasting(error) and (is_repeatable or not failure.was_sent)
+                if not may_repeat or not attempts.again(reason_of(error), is_silent=is_silence(error)):
+                    host = urlsplit(url).hostname or ""
+                    raise unreachable(host, error, "workspace and its cloud", attempts.so_far()) from error
                 was_repeated = was_repeated or failure.was_sent
             else:
-                again = _AGAIN if is_repeatable else _NOT_ACTED_ON
-                if is_last or answer.status not in again:
+                attempts.answered()
+                if answer.status not in (_AGAIN if is_repeatable else _NOT_ACTED_ON):
+                    return answer
+                if not self.again(attempts, answer):
                     return answer
                 was_repeated = True
-            self.pause(attempt, answer)
-        raise AssertionError("the last try returns or raises")
 
-    def pause(self, attempt: int, answer: Answer | None) -> None:
-        """Before the next try: longer with each (`attempt` counts from 0), and as long as the answer asks for."""
-        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
-        asked_s = 0.0 if answer is None else min(_LONGEST_WAIT_S, retry_after_s(answer.headers))
-        self._sleep(max(wait_s, asked_s))
+    def begin(self) -> Attempts:
+        """For who repeats a request by the content of its answer."""
+        return self._retries.begin()
+
+    def again(self, attempts: Attempts, answer: Answer) -> bool:
+        """Whether another attempt follows after this answer; it waits for that, as long as the answer asks for."""
+        reason = f"{answer.status} {answer.code or http.client.responses.get(answer.status, '')}".rstrip()
+        return attempts.again(reason, asked_s=retry_after_s(answer.headers))
+
+    def _on_silence(self, waited_s: float, limit_s: float) -> None:
+        self._tell(Unanswered(_NAME, waited_s, limit_s))
 
     def _once(
         self,
@@ -147,7 +162,7 @@ class Exchange:
                     was_sent = True
                     try:
                         connection.request(verb, target, body, {**headers, **connections.headers})
-                        response = answer_of(connection)
+                        response = answer_of(connection, len(body or b""), self._on_silence)
                     except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                         if not is_used:
                             raise

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from amlctl.core.distribution import log_names
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable
 from amlctl.workspaces.azureml.exchange import Answer, Exchange
@@ -200,7 +201,7 @@ class Logs:
             return b"", start
         raise ServiceUnavailable(
             f"the log {key} of run {run} cannot be read: status {answer.status} {answer.correlation_id}".rstrip(),
-            hint="try again; Studio shows it too: amlctl runs open",
+            hint=Message("try again; Studio shows it too: ", Command("runs", "open", run)),
         )
 
 

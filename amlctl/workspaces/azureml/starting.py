@@ -11,6 +11,7 @@ from typing import Any
 from amlctl.config.conda_file import environment_of
 from amlctl.core.asset import parse_asset
 from amlctl.core.hidden_values import filled
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.runtime.run_keys import run_prefix
@@ -27,7 +28,6 @@ from amlctl.workspaces.azureml.job import SERVERLESS, JobParts, job_body
 
 VERSION = "2025-01-01-preview"
 COMPUTE_VERSION = "2023-08-01-preview"
-_TRIES = 4
 OpenStore = Callable[[str], Store]
 
 
@@ -84,20 +84,22 @@ class Starter:
         if answer.status == 404:
             raise NotFound(
                 f"the workspace {self._connection.place.shown} has no compute target {record.compute}",
-                hint=f"amlctl --workspace {self._connection.place.name} compute create {record.compute}",
+                hint=Command("compute", "create", record.compute, workspace=self._connection.place.name),
             )
         state = str(((answer.document or {}).get("properties") or {}).get("provisioningState") or "")
         if state in ("Failed", "Deleting", "Canceled"):
             raise UsageError(
                 f"the compute target {record.compute} is {state}",
-                hint=f"amlctl --workspace {self._connection.place.name} compute show {record.compute}",
+                hint=Command("compute", "show", record.compute, workspace=self._connection.place.name),
             )
         return f"{self._connection.place.id}{path}"
 
     def _put(self, run: str, body: Mapping[str, Any]) -> Answer:
         """Raises Unconfirmed where nobody knows whether the job exists."""
         failure: ServiceUnavailable | None = None
-        for attempt in range(_TRIES):
+        exchange = self._connection.exchange
+        attempts = exchange.begin()
+        while True:
             answer: Answer | None = None
             try:
                 answer = self._connection.workspace(
@@ -115,10 +117,10 @@ class Starter:
                 if answer.status not in _UNSURE:
                     return answer
                 failure = ServiceUnavailable(f"status {answer.status} ({answer.correlation_id})")
-            if attempt < _TRIES - 1:
-                self._connection.exchange.pause(attempt, answer)
-        assert failure is not None
-        raise _unconfirmed(run, failure)
+            assert failure is not None
+            is_another = attempts.again(failure.message) if answer is None else exchange.again(attempts, answer)
+            if not is_another:
+                raise _unconfirmed(run, failure)
 
     def _present(self, run: str) -> Answer | None:
         """The job, where it is there. Raises Unconfirmed."""
@@ -132,7 +134,7 @@ class Starter:
 def _unconfirmed(run: str, failure: ServiceUnavailable) -> Unconfirmed:
     return Unconfirmed(
         f"nobody knows whether Azure ML has taken the job {run}: {failure.message}",
-        hint=f"amlctl runs show {run} tells, as soon as it answers again",
+        hint=Message(Command("runs", "show", run), " tells, as soon as it answers again"),
     )
 
 

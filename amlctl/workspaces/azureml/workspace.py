@@ -16,6 +16,7 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
@@ -171,7 +172,7 @@ class AzureMLWorkspace:
         if look is None:
             return self._missing(run, known)
         if look.is_archived:
-            raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint="amlctl runs")
+            raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint=Command("runs"))
         if known is None:
             return self._foreign(run, look)
         record = watched(known, look.document, self._clock())
@@ -268,7 +269,7 @@ class AzureMLWorkspace:
     def delete(self, run: str) -> None:
         record = self.read(run)
         if not record.is_final:
-            raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
+            raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
         experiment = record.experiment or "Default"
         if "/" in experiment:  # no experiment there can have it, and the path would lead to another run
             raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
@@ -306,7 +307,7 @@ class AzureMLWorkspace:
     def _missing(self, run: str, known: RunRecord | None) -> RunRecord:
         """Azure ML has no such job: it is on its way, or it never will be."""
         if known is None:
-            raise NotFound(f"no run {run!r}", hint="amlctl runs")
+            raise NotFound(f"no run {run!r}", hint=Command("runs"))
         created = moment(known.created_at)
         if created is None or (self._clock() - created).total_seconds() > _STARTING_S:
             known.failed("lost", "it was recorded, but never reached Azure ML", self._clock())
@@ -411,4 +412,4 @@ def _changed(before: Look, now: Look) -> bool:
 
 def _check(run: str) -> None:
     if _RUN_ID.fullmatch(run) is None:
-        raise NotFound(f"no run {run!r}", hint="amlctl runs")
+        raise NotFound(f"no run {run!r}", hint=Command("runs"))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
+from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import read_json, write_bytes, write_json
@@ -171,7 +172,7 @@ def _confirm(
     if found.wrong:
         raise SettingsError(
             f"the environment cannot be used: {found.wrong}",
-            hint="amlctl doctor; pip's own settings are listed by: pip config list",
+            hint=Message(Command("doctor"), "; pip's own settings are listed by: pip config list"),
         )
     ready = {
         "format": READY_FORMAT,
@@ -264,6 +265,6 @@ def _not_made(tool: str, failed: ToolFailed) -> AmlctlError:
     reason = f": {errors[-1]}" if errors else ""
     return SettingsError(
         f"the environment cannot be made: {tool} ended with exit code {failed.exit_code}{reason}",
-        hint="change the environment file, then: amlctl env prepare",
+        hint=Message("correct the environment file, then ", Command("env", "prepare")),
         details=failed.last_lines,
     )

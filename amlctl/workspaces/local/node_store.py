@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
-from amlctl.core.events import null_sink
+from amlctl.core.events import EventSink, null_sink
 from amlctl.core.manifest import Manifest
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
 from amlctl.localfs.read_file import file_content_id
@@ -51,15 +52,15 @@ def node_store(store: Store, state_dir: Path) -> DirectoryStore:
     return DirectoryStore(state_dir / "node-stores" / content_id(store.url.encode())[:16])
 
 
-def open_run_store(url: str, variables: MutableMapping[str, str]) -> Store:
+def open_run_store(url: str, variables: MutableMapping[str, str], tell: EventSink = null_sink) -> Store:
     """The store of a run, by its `url`, for its supervisor; a token that came with it goes from the variables, which
-    the script will get. Raises SettingsError."""
+    the script will get. `tell` gets an event for each repeated request. Raises SettingsError."""
     token = variables.pop(_TOKEN_VARIABLE, "")
     if url.startswith("/"):
         return DirectoryStore(Path(url))
     from amlctl.stores.azure_blob.store import open_blob_store  # not at the top: a list of runs needs none of it
 
-    return open_blob_store(f"{url}?{token}" if token else url, variables)
+    return open_blob_store(f"{url}?{token}" if token else url, variables, tell=tell)
 
 
 def credential_in(url: str | None) -> dict[str, str]:
@@ -149,7 +150,7 @@ def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> 
     target.parent.mkdir(parents=True, exist_ok=True)
     with downloaded(store, key, value.content_id, value.size_bytes, target, mode=0o600) as path:
         if file_content_id(path) != value.content_id:
-            raise IntegrityError(f"{key} in {store.url} is damaged", hint="amlctl sync --repair of its dataset")
+            raise IntegrityError(f"{key} in {store.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
         size = path.stat().st_size
         node.put(key, FileBody(path, size, value.content_id), replace=True)
     return size

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
+from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import write_bytes
@@ -194,7 +195,9 @@ def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
     ][:_REASONS]
     return SettingsError(
         f"{place}: packages cannot be installed: {reason}" if place else f"packages cannot be installed: {reason}",
-        hint=f"change that line{'' if place else ' of the environment file'}, then: amlctl env prepare",
+        hint=Message(
+            f"change that line{'' if place else ' of the environment file'}, then: ", Command("env", "prepare")
+        ),
         details=explained if place else explained or failed.last_lines,
     )
 

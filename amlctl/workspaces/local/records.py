@@ -6,6 +6,7 @@ that lock: a copy that was read before the run ended must not be written over it
 
 from __future__ import annotations
 
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError, IntegrityError
 from amlctl.localfs import run_records
@@ -35,11 +36,11 @@ def _from_store(places: RunPlaces, store: Store, damage: IntegrityError) -> RunR
         record = load_record(store, places.run)
     except IntegrityError as error:
         raise IntegrityError(
-            f"{error.message}, here and in the store", hint=f"amlctl runs delete {places.run}"
+            f"{error.message}, here and in the store", hint=Command("runs", "delete", places.run)
         ) from error
     if record is None:
         raise IntegrityError(
-            f"{damage.message}, and the store has none", hint=f"amlctl runs delete {places.run}"
+            f"{damage.message}, and the store has none", hint=Command("runs", "delete", places.run)
         ) from damage
     return record
 

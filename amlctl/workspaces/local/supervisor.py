@@ -19,8 +19,9 @@ from pathlib import Path
 from amlctl.config.conda_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import Event, Note
+from amlctl.core.events import Event, Note, Retried
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
@@ -63,7 +64,7 @@ class Supervisor:
     def __init__(self, settings: SupervisorSettings, run: str, record: RunRecord, wakeups: Wakeups) -> None:
         self._settings = settings
         self._places = RunPlaces(Path(settings.state_dir), run)
-        self._store = open_run_store(settings.store, os.environ)
+        self._store = open_run_store(settings.store, os.environ, self._tell)
         self._node = node_store(self._store, self._places.state_dir)
         self._record = record
         self._wakeups = wakeups
@@ -245,7 +246,7 @@ class Supervisor:
         if len(names) > 1:
             rank = failure.rank.number
             what = f"rank {rank} has failed and the others are ended"
-            say(self._places.log, f"{what}; its log: amlctl logs {self._record.run} --file {names[rank]}")
+            say(self._places.log, f"{what}; its log: {Command('logs', self._record.run, '--file', names[rank])}")
 
     def _end_leftovers(self, processes: RankProcesses) -> None:
         """After a killed runtime: its script, with all that this has started."""
@@ -290,6 +291,9 @@ class Supervisor:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Note):
             say(self._places.log, event.message)
+        elif isinstance(event, Retried) and event.is_noteworthy:
+            retry = f"{event.reason}, retry {event.attempt} of {event.most} in {event.wait_s:.0f} s"
+            say(self._places.log, f"{event.name}: {retry}")
 
     def _look_for_signals(self, wait_s: float) -> None:
         if self._wakeups.wait(wait_s):

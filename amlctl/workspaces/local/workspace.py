@@ -16,6 +16,7 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
@@ -144,12 +145,12 @@ class LocalWorkspace:
         self._seen[run] = _mtime_ns(places.record)
         record = recover(places, self._store, self._clock, self._sink, workspace=self._name)
         if record is not None and record.workspace != self._name:
-            hint = f"amlctl --workspace {record.workspace} runs show {run}"
+            hint = Command("runs", "show", run, workspace=record.workspace)
             raise NotFound(f"run {run} is one of workspace {record.workspace}", hint=hint)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
-            raise NotFound(f"no run {run!r}", hint="amlctl runs")
+            raise NotFound(f"no run {run!r}", hint=Command("runs"))
         if not record.is_final and places.cancel_request.exists():
             record.status = RunState.CANCEL_REQUESTED.value  # the supervisor is about to notice
         return record
@@ -242,7 +243,7 @@ class LocalWorkspace:
                 raise
         else:
             if not record.is_final:
-                raise Conflict(f"run {run} is {record.status}", hint=f"amlctl cancel {run}")
+                raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
         _wait_for_supervisor(places)
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)
@@ -256,7 +257,7 @@ class LocalWorkspace:
 
     def _places(self, run: str) -> RunPlaces:
         if not is_record_run_id(run):
-            raise NotFound(f"no run {run!r}", hint="amlctl runs")
+            raise NotFound(f"no run {run!r}", hint=Command("runs"))
         return RunPlaces(self._project.state_dir, run)
 
     def _stored_log(self, run: str, name: str, cursor: int) -> bytes:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from amlctl.cli.render.quantities import duration, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import fields, printable
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs, count
 
 if TYPE_CHECKING:
     from amlctl.operations.status import DatasetStatus
@@ -70,9 +71,12 @@ def status_lines(statuses: Sequence[DatasetStatus], style: Style, *, is_verbose:
             told = style.warning("not on this machine")
         lines.append(f"{style.name(printable(status.dataset))}  {told}".rstrip())
         if not status.here:
-            lines.append(f"  amlctl sync --pull {printable(typed_dataset(status.dataset))} brings it here")
+            pull = Command("sync", "--pull", below_data_blobs(status.dataset))
+            lines.append(Message("  ", pull, " brings it here"))
         elif status.remote_moved:
-            lines.append("  the store has moved on: amlctl sync merges, amlctl sync --pull brings it here")
+            path = below_data_blobs(status.dataset)
+            merge, pull = Command("sync", path), Command("sync", "--pull", path)
+            lines.append(Message("  the store has moved on: ", merge, " merges, ", pull, " brings it here"))
         for word, paths, paint in (
             ("new", status.new, style.good),
             ("modified", status.modified, style.warning),

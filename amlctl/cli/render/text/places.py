@@ -11,8 +11,9 @@ from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
 from amlctl.core.compute import BrokenTarget, LocalTarget
+from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import masked
-from amlctl.core.wording import count, typed_dataset
+from amlctl.core.wording import below_data_blobs, count
 
 if TYPE_CHECKING:
     from amlctl.core.check import Check
@@ -35,7 +36,7 @@ def init_lines(result: InitResult, style: Style) -> list[str]:
     lines += [f"{style.dim('kept')}     {printable(path)}" for path in result.kept]
     if result.unignored:
         lines.append(f"Data and outputs do not belong into Git. Add to .gitignore: {' '.join(result.unignored)}")
-    return [*lines, "Put a script into pipeline/, then: amlctl submit SCRIPT"]
+    return [*lines, Message("Put a script into pipeline/, then: ", Command("submit", "SCRIPT"))]
 
 
 def doctor_lines(checks: Sequence[Check], style: Style, width: int) -> list[str]:
@@ -58,9 +59,10 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def environment_lines(view: EnvironmentView, style: Style) -> list[str]:
     spec, info = view.spec, view.info
-    state = style.good("ready") if info.is_ready else style.warning("not made yet: amlctl env prepare")
+    name = f"{style.name(printable(info.id))}  "
+    unmade = Message(name, style.warning("not made yet"), ": ", Command("env", "prepare"))
     return [
-        f"{style.name(printable(info.id))}  {state}",
+        f"{name}{style.good('ready')}" if info.is_ready else unmade,
         *fields(
             [
                 ("  from", spec.source),
@@ -168,7 +170,7 @@ def gc_lines(result: GcResult, *, is_verbose: bool) -> list[str]:
     lines = [f"  {printable(key)}" for key in shown]
     if len(shown) < len(result.keys):
         lines.append(f"  … and {len(result.keys) - len(shown):,} more (-v shows all)")
-    return [*lines, f"{what} would be deleted: amlctl store gc --yes"]
+    return [*lines, Message(f"{what} would be deleted: ", Command("store", "gc", "--yes"))]
 
 
 def verify_lines(result: VerifyResult, style: Style) -> list[str]:
@@ -178,9 +180,9 @@ def verify_lines(result: VerifyResult, style: Style) -> list[str]:
     if not result.damaged:
         return [f"{style.good('undamaged')}  {what}", *unchecked]
     lines = [f"{style.bad('damaged')}  {count(len(result.damages), 'value')}; {what} in all"]
-    told = [f"  {printable(line)}" for line in result.damaged]
+    told = [Message("  ", line) for line in result.damaged]
     hints = []
     if result.to_repair:
-        names = " ".join(printable(typed_dataset(dataset)) for dataset in result.to_repair)
-        hints = [f"hint: amlctl sync --repair {names}, where a good copy is on this machine"]
+        repair = Command("sync", "--repair", *map(below_data_blobs, result.to_repair))
+        hints = [Message("hint: ", repair, ", where a good copy is on this machine")]
     return [*lines, *told, *unchecked, *hints]

@@ -11,6 +11,7 @@ from amlctl.cli.render.quantities import between, duration, moment, size
 from amlctl.cli.render.style import Style
 from amlctl.cli.render.tables import Column, cell_width, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import FINAL_STATES, RunState, is_final
 from amlctl.core.wording import count
@@ -48,7 +49,11 @@ def took(record: RunRecord) -> str:
 
 def list_lines(records: Sequence[RunRecord], style: Style, width: int, *, is_filtered: bool = False) -> list[str]:
     if not records:
-        return ["no run is like that: amlctl runs"] if is_filtered else ["no runs yet: amlctl submit SCRIPT"]
+        return [
+            Message("No matching runs. See all with: ", Command("runs"))
+            if is_filtered
+            else Message("no runs yet: ", Command("submit", "SCRIPT"))
+        ]
     columns = [
         Column("RUN", is_whole=True),
         Column("STATUS", is_whole=True, paint=painted_state(style)),
@@ -193,31 +198,29 @@ def submit_lines(result: SubmitResult, style: Style) -> list[str]:
     state = painted_state(style)(record.status)
     run = style.name(record.run)
     if not record.is_final:
-        return [f"run {run}  {state}", f"  amlctl logs {record.run} -f"]
+        return [f"run {run}  {state}", Message("  ", Command("logs", record.run, "-f"))]
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
     time = f" in {took(record)}" if took(record) else ""
     lines = [f"run {run}  {state}{code}{time}"]
     lines += [f"  published {printable(name)}, snapshot {s[:ID_CELLS]}" for name, s in record.published.items()]
     if result.fetched is not None:
-        lines.append(f"  {_fetched(result.fetched)}")
+        lines.append(Message("  ", _fetched(result.fetched)))
     elif record.outputs:
-        lines.append(f"  outputs are not here: amlctl fetch {record.run}")
+        lines.append(Message("  outputs are not here: ", Command("fetch", record.run)))
     if record.studio_url:
         lines.append(f"  {printable(record.studio_url)}")
     return lines
 
 
 def fetch_lines(result: FetchResult, style: Style) -> list[str]:
-    return [f"run {style.name(result.run)}  {_fetched(result)}"]
+    return [Message(f"run {style.name(result.run)}  ", _fetched(result))]
 
 
 def _fetched(result: FetchResult) -> str:
     is_going = not is_final(result.status)
     if not result.files and is_going:
-        again = f"amlctl fetch {result.run}"
-        return (
-            f"nothing to fetch yet: it is {result.status}; outputs are saved while its script works, so later: {again}"
-        )
+        told = f"nothing to fetch yet: it is {result.status}; outputs are saved while its script works, so later: "
+        return Message(told, Command("fetch", result.run))
     if not result.files:
         return "nothing to fetch"
     new = (
