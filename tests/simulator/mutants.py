@@ -20,7 +20,7 @@ from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.localfs.sync_state import Step
-from amlctl.operations import agreement, pull, repair, run_kept, store_gc, sync_attempt
+from amlctl.operations import agreement, pull, repair, run_kept, store_gc, sync_attempt, sync_merge
 from amlctl.operations.pull_target import PullTarget
 from amlctl.stores.contract import Store
 from amlctl.transfer import code, deletion, gc_mark, heads, kept, lease, manifests, tree, tree_saver
@@ -205,14 +205,14 @@ def _ours_wins_silently() -> Replaced:
     def always_ours(base: Any, ours: Any, theirs: Any, *, prefer: str = "") -> Any:
         return merge(base, ours, theirs, prefer=prefer or "ours")
 
-    return [(sync_attempt, "merge", always_ours)]
+    return [(sync_merge, "merge", always_ours)]
 
 
 def _no_merge() -> Replaced:
     def ours_alone(base: Any, ours: Any, theirs: Any, *, prefer: str = "") -> Any:
         return merge(ours, ours, ours)
 
-    return [(sync_attempt, "merge", ours_alone)]
+    return [(sync_merge, "merge", ours_alone)]
 
 
 def _by_age_only() -> Replaced:

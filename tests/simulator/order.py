@@ -249,6 +249,7 @@ class Stage:
             if not conflict.details or not set(conflict.details) <= set(scenario.rivals):
                 raise
             world.pull(clone, dataset=scenario.dataset, theirs=True)
+            call(clone, dataset=scenario.dataset, **options)
 
     def _all_is_as_expected(self, world: World) -> None:
         scenario = self.scenario
