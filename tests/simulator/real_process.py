@@ -292,9 +292,8 @@ def _checked_pull(expected: Tree, stored: Tree) -> Callable[[Place, bool, int], 
 def _check_restored(place: Place, has_succeeded: bool, number: int) -> None:
     if has_succeeded:
         _same("what b has after a restore that succeeded differs", place.tree("b"), BASE)
-    if number % 2:
-        _succeeds(place, "b", "sync", "--pull", DATASET)
-    _succeeds(place, "b", "sync", DATASET)
+    for options in ((), ("--pull",)) if number % 2 else (("--pull",), ()):
+        _succeeds(place, "b", "sync", *options, DATASET)
     found = {path: data for path, data in place.tree("b").items() if ".amlctl-tmp-" not in path}
     if found not in (BASE, EDITED):
         raise Broken(f"b has neither snapshot: {sorted(found)}")

@@ -24,9 +24,9 @@ _ROOT = Path(__file__).parents[2]
     ],
 )
 def test_a_harmed_command_loses_nothing(case: str, start: int, every: int) -> None:
+    chosen = ["--case", case, "--start", str(start), "--every", str(every)]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.simulator.real_process", "--case", case, "--kinds", "kill,torn,ENOSPC,EIO"]
-        + ["--start", str(start), "--every", str(every)],
+        [sys.executable, "-m", "tests.simulator.real_process", "--kinds", "kill,torn,ENOSPC,EIO", *chosen],
         cwd=_ROOT,
         capture_output=True,
         text=True,
