@@ -369,7 +369,10 @@ class SyncAttempt:
         looked, generation = self._looked, self._watch.generation
         base = Base(value.snapshot, value.manifest_key) if ours is None else self._only_here(ours, head)
         tried = encode_head(next_head(store, value, looked.head), dataset)
-        begin(self._state, looked, store, Step.COMMIT, base._replace(head=tried))
+        try:
+            begin(self._state, looked, store, Step.COMMIT, base._replace(head=tried))
+        except NotFound as error:  # a gc that has started since has deleted the manifest
+            raise HeadMoved(Conflict(error.message, hint="run the same command again")) from error
         try:
             looked.head = swap_head(store, dataset, value, looked.head, generation=generation)
         except Conflict as error:

@@ -70,7 +70,7 @@ def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:
 
 
 def test_what_a_run_publishes_is_whole_when_head_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amlctl.operations.store_gc.KEPT_SNAPSHOTS", 1)
+    monkeypatch.setattr("amlctl.operations.store_gc.KEPT_SNAPSHOTS", 0)
     before, produced = random_tree(1, 20), random_tree(2, 20) | {"big": b"b" * 9000}
     for at in range(1, 300):
         clones = Clones(tmp_path / f"{at}")

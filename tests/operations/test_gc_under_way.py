@@ -109,7 +109,7 @@ def test_a_sync_never_commits_what_a_gc_deletes(
     tmp_path: Path, kind: str, who: str, shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one runs, as far as it can, at every single call of the other."""
-    monkeypatch.setattr("amlctl.operations.store_gc.KEPT_SNAPSHOTS", 1)
+    monkeypatch.setattr("amlctl.operations.store_gc.KEPT_SNAPSHOTS", 0)
     if shape == "shards":
         monkeypatch.setattr("amlctl.transfer.manifests.SHARD_FROM", 8)
         monkeypatch.setattr("amlctl.transfer.manifests.SHARD_MEAN", 4)
