@@ -49,7 +49,7 @@ from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
 from amlctl.transfer.deletion import delete_all
 from amlctl.transfer.gc_mark import GcWatch
-from amlctl.transfer.heads import Head, head_key, next_head, swap_head
+from amlctl.transfer.heads import Head, fence_writer, head_key, next_head, swap_head
 from amlctl.transfer.kept import ValuesLost, ensure_kept
 from amlctl.transfer.known import KnownContents
 from amlctl.transfer.lease import MirrorLease
@@ -304,6 +304,8 @@ class SyncAttempt:
         if self._lease.is_held:
             return
         self._lease.take()
+        if self._lease.was_left_unfinished:
+            fence_writer(self._store, self._dataset)
         present, known = self._store.get_versioned(head_key(self._dataset)), self._looked.head
         if (present and present.version) != (known and known.version):
             told = f"{self._dataset} was synced by another machine"

@@ -77,7 +77,7 @@ def submit(world: World, store: Store) -> object:
     sent = send_code(store, code)
     record = RunRecord(run="run-1", script="a.py", code=sent.id)
     record.manifests[DATASET] = head.manifest_key
-    prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code, is_sure=False)))
+    prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code)))
     _start(prepared, world.project("a"), _Workspace(world), store, null_sink, now)  # type: ignore[arg-type]
     return record
 

@@ -29,14 +29,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(found, ignore_errors=True)
 
 
-_SLEEPS = pytest.mark.xfail(
-    strict=False, reason="a mirror's writer may sleep between its last look at the lease and HEAD: see docs/safety.md"
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=_SLEEPS) if name == "mirror+mirror-same-file" else name for name in SCENARIOS]
-)
+@pytest.mark.parametrize("name", list(SCENARIOS))
 def test_whatever_the_order_nothing_is_lost(folder: Path, name: str) -> None:
     ends = time.process_time() + _MOST_S
     with virtual.simulated():
