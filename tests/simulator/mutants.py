@@ -18,12 +18,11 @@ from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.diff import merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
-from amlctl.localfs.deflate import gzip_bytes
 from amlctl.localfs.sync_state import Step
 from amlctl.operations import agreement, pull, repair, run_kept, store_gc, sync_attempt, sync_merge
 from amlctl.operations.pull_target import PullTarget
 from amlctl.stores.contract import Store
-from amlctl.transfer import code, deletion, gc_mark, heads, kept, lease, manifests, tree, tree_saver
+from amlctl.transfer import code, deletion, gc_mark, heads, kept, lease, manifests, tree_saver
 from amlctl.transfer.heads import Head, head_key
 from amlctl.transfer.kept import ANY_SIZE
 from amlctl.transfer.known import KnownContents
@@ -189,13 +188,12 @@ def _gone_is_deleted() -> Replaced:
     return [(pull, "Step", OnlyPull)]
 
 
-def _index_first() -> Replaced:
+def _index_trusted() -> Replaced:
     real = code.send_code
 
     def send_code(store: Store, files: Any, **named: Any) -> Any:
-        index = gzip_bytes(tree.encode_index([tree.TreeFile(*entry) for entry in files.entries]))
-        if store.info(code.code_index_key(files.id)) is None:
-            store.put(code.code_index_key(files.id), index, replace=True)
+        if store.info(code.code_index_key(files.id)) is not None:
+            return code.CodeSnapshot(files.id, len(files.entries), files.size_bytes, 0)
         return real(store, files, **named)
 
     return _everywhere(real, send_code)
@@ -269,7 +267,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("a pull deletes before everything has arrived", ["pull-behind+sync"], _delete_first),
     Mutant("the base is lost with gc", ["pull-stale+sync", "sync-stale+sync"], _base_only_in_store),
     Mutant("a folder that was gone counts as deleted files", ["pull-gone+sync"], _gone_is_deleted),
-    Mutant("the index of the code goes before its files", ["submit+gc"], _index_first),
+    Mutant("files of code are not looked for where its index is there", ["submit+gc", "submit+gc-ahead"], _index_trusted),
     Mutant("a sync decides a conflict silently", ["sync+sync-same-file"], _ours_wins_silently),
     Mutant("a sync does not merge", ["sync+sync"], _no_merge),
     Mutant("gc does not keep what runs name", ["submit+gc"], _runs_not_kept),
