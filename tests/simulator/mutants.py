@@ -267,7 +267,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("a pull deletes before everything has arrived", ["pull-behind+sync"], _delete_first),
     Mutant("the base is lost with gc", ["pull-stale+sync", "sync-stale+sync"], _base_only_in_store),
     Mutant("a folder that was gone counts as deleted files", ["pull-gone+sync"], _gone_is_deleted),
-    Mutant("files of code are not looked for where its index is there", ["submit+gc", "submit+gc-ahead"], _index_trusted),
+    Mutant("files of code are not looked for beside their index", ["submit+gc", "submit+gc-ahead"], _index_trusted),
     Mutant("a sync decides a conflict silently", ["sync+sync-same-file"], _ours_wins_silently),
     Mutant("a sync does not merge", ["sync+sync"], _no_merge),
     Mutant("gc does not keep what runs name", ["submit+gc"], _runs_not_kept),
