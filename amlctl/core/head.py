@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from amlctl.core.content_id import is_content_id
 from amlctl.core.dataset_names import folders_of
-from amlctl.core.document import check_of
+from amlctl.core.document import Fields, check_of
 from amlctl.core.manifest import repair_command
 from amlctl.errors import IntegrityError, SettingsError
 
@@ -27,7 +27,8 @@ class HeadValue(NamedTuple):
     """What HEAD says: the latest snapshot, the file that lists it, and its layout.
 
     `store_id` is the id of the store (`format.json`); `sequence` counts commits from 1; `gc` is the generation of the
-    last gc that has passed; `before` are the commits before this one, newest first. Format 1 has none of these four.
+    last gc that has passed, `fences` counts leases of a mirror that were taken over; `before` are the commits before
+    this one, newest first. Format 1 has none of these five.
     """
 
     snapshot: str
@@ -37,6 +38,7 @@ class HeadValue(NamedTuple):
     sequence: int = 0
     gc: int = 0
     before: tuple[str, ...] = ()
+    fences: int = 0
 
     @property
     def is_fence(self) -> bool:
@@ -52,7 +54,13 @@ class HeadValue(NamedTuple):
         """This value as the commit that follows `expected`."""
         commits = (expected.commit, *expected.before) if expected.manifest_key else ()
         before = commits[:REMEMBERED_COMMITS]
-        return self._replace(store_id=expected.store_id, sequence=expected.sequence + 1, gc=expected.gc, before=before)
+        return self._replace(
+            store_id=expected.store_id,
+            sequence=expected.sequence + 1,
+            gc=expected.gc,
+            before=before,
+            fences=expected.fences,
+        )
 
 
 class Relation(Enum):
@@ -118,6 +126,7 @@ def encode_head(value: HeadValue, dataset: str) -> bytes:
         "manifest": value.manifest_key,
         "layout": value.layout,
         "before": list(value.before),
+        "fences": value.fences,
     }
     return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
 
@@ -136,11 +145,17 @@ def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:
     named = dataset.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if document["dataset"] != named:
         raise ValueError(f"it is the HEAD of {document['dataset']}")
-    store_id, sequence, gc, before = (document[name] for name in ("store", "sequence", "gc", "before"))
-    is_typed = type(store_id) is str and type(sequence) is int and type(gc) is int and type(before) is list
-    if not is_typed or not all(type(commit) is str for commit in before):
+    fields = Fields(document)
+    before = tuple(fields.array("before"))
+    if not all(type(commit) is str for commit in before):
         raise TypeError("a member has the wrong type")
-    return _value(document)._replace(store_id=store_id, sequence=sequence, gc=gc, before=tuple(before))
+    return _value(document)._replace(
+        store_id=fields.text("store"),
+        sequence=fields.number("sequence"),
+        gc=fields.number("gc"),
+        before=before,
+        fences=fields.number("fences"),
+    )
 
 
 def _damaged(dataset: str, why: object) -> IntegrityError:

@@ -42,8 +42,7 @@ def narrow(folder: Path, but: Path) -> None:
     The folder comes first, and keeps others out of the rest. Where its mode cannot be changed (a file system without
     modes, a folder of somebody else) nothing below is looked at, or every command would do that again.
     """
-    with suppress(OSError):
-        folder.chmod(FOLDER_MODE)
+    _narrow(os.fspath(folder))
     if is_wide(folder):
         return
     for above, names, files in os.walk(folder):

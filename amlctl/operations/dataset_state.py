@@ -20,6 +20,7 @@ from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.message import Command
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.atomic import remove_left_behind
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
@@ -106,6 +107,8 @@ def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: 
             yield state
         return
     folder = project.ensure_state_dir()
+    for written in (folder, folder / "mirrors"):
+        remove_left_behind(written)
     with exclusive(folder / "sync.lock", purpose, sink), _opened(folder, sink) as state:
         yield state
 
@@ -186,6 +189,9 @@ def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, 
     base = base or Base(head.snapshot, head.manifest_key)
     if base.manifest_key:
         looked.kept.keep(store, base.manifest_key)
+    if looked.agreement.under_way and looked.scanned is not None:
+        for folder in looked.scanned.folders:  # what a pull that was killed has left among the user's files
+            remove_left_behind(looked.root / folder.path, older_than_s=0)
     state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head.value, looked.dataset)))
     looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
 

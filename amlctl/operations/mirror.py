@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import ONE_FILE, FileEntry, mirror_key
+from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, mirror_key
 from amlctl.core.message import Command, Message
 from amlctl.core.wording import below_data_blobs, count
-from amlctl.errors import CheckFailed, Conflict, SettingsError
+from amlctl.errors import CheckFailed, Conflict, NotFound, SettingsError
 from amlctl.stores.contract import Store
+from amlctl.transfer.contents import stored_content_id
 from amlctl.transfer.heads import datasets_inside
 from amlctl.transfer.mirrors import mirrors_sharing_files
 
@@ -56,6 +57,26 @@ def arrived_files(store: Store, dataset: str, files: Sequence[FileEntry]) -> set
     """Those that stand in the store as they are here, as far as it says so."""
     stored = {entry.key: entry.content_id for entry in store.list(f"mirror/{dataset}/")}
     return {entry for entry in files if stored.get(mirror_key(dataset, entry.path)) == entry.content_id}
+
+
+def undamaged_plain_files(store: Store, head: Manifest, paths: frozenset[str]) -> frozenset[str]:
+    """All of `paths`, after a look whether they still are what HEAD says: a sync from here broke off, and this machine
+    does not have those bytes. Raises Conflict where they are not."""
+    replaced = [entry.path for entry in head.entries if entry.path in paths and not _is_as_listed(store, head, entry)]
+    if replaced:
+        raise Conflict(
+            f"{count(len(replaced), 'plain file')} of {head.dataset} replaced in the store by a sync that broke off",
+            hint=Message("on the machine that has them: ", Command("sync", "--repair", below_data_blobs(head.dataset))),
+            details=replaced,
+        )
+    return paths
+
+
+def _is_as_listed(store: Store, head: Manifest, entry: FileEntry) -> bool:
+    try:
+        return stored_content_id(store, mirror_key(head.dataset, entry.path)) == entry.content_id
+    except NotFound:
+        return False
 
 
 def leftovers(

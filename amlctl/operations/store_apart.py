@@ -26,7 +26,7 @@ def check_apart(store: Store, folder: Path, what: str, scanned: Optional[Scan] =
     if "://" in store.url:
         return
     root = Path(store.url)
-    real, inside = root.resolve(), folder.resolve()
+    real, inside = Path(os.path.realpath(root)), Path(os.path.realpath(folder))  # Path.resolve raises for a loop
     if real == inside:
         raise UsageError(f"the store {root} is the very folder of {what}", hint=_HINT)
     if inside in real.parents:

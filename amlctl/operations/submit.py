@@ -358,7 +358,7 @@ def prepare(
 
     def send_again() -> None:
         if files is not None:
-            send_code(store, files, is_sure=False, sink=sink)
+            send_code(store, files, sink=sink)
 
     return PreparedRun(record, spec.secrets, watch, None if files is None else send_again)
 

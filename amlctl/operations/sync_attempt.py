@@ -34,7 +34,13 @@ from amlctl.operations.dataset_state import (
     look_at,
 )
 from amlctl.operations.early_packs import EarlyPacks, also_packed
-from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names
+from amlctl.operations.mirror import (
+    arrived_files,
+    leftovers,
+    refuse_shared_files,
+    refuse_unfit_names,
+    undamaged_plain_files,
+)
 from amlctl.operations.repair import drop_lost_lists, read_back, to_send_again
 from amlctl.operations.sync_merge import confirm_changes, merge_with_head
 from amlctl.operations.sync_result import SyncOptions, SyncResult, committed_result, unchanged_result
@@ -43,7 +49,7 @@ from amlctl.operations.verify import damaged_contents, report_damage, without
 from amlctl.stores.contract import Store
 from amlctl.transfer.deletion import delete_all
 from amlctl.transfer.gc_mark import GcWatch
-from amlctl.transfer.heads import Head, head_key, next_head, swap_head
+from amlctl.transfer.heads import Head, fence_writer, head_key, next_head, swap_head
 from amlctl.transfer.kept import ValuesLost, ensure_kept
 from amlctl.transfer.known import KnownContents
 from amlctl.transfer.lease import MirrorLease
@@ -131,7 +137,8 @@ class SyncAttempt:
             confirm_changes(self._store, self._looked, local, head, entries, self._options, self._sink)
             snapshot = identified.snapshot if entries is local else snapshot_id(entries)
             known_now = also_packed(known, sender)
-            plan = plan_sync(entries, self._sure(head), self._layout, known_now, sent_bytes=sender.content_bytes)
+            sure = self._sure(head, taken)
+            plan = plan_sync(entries, sure, self._layout, known_now, sent_bytes=sender.content_bytes)
             if self._touches_plain_files(snapshot, head, plan):
                 self._write_alone()
                 plan = self._without_arrived(plan)
@@ -165,8 +172,8 @@ class SyncAttempt:
         if unchanged is not None:
             return unchanged
         head, known = self._stored
-        entries, _ = merge_with_head(self._store, self._looked, identified.entries, head, self._options, self._sink)
-        plan = plan_sync(entries, self._sure(head), self._layout, known)
+        entries, taken = merge_with_head(self._store, self._looked, identified.entries, head, self._options, self._sink)
+        plan = plan_sync(entries, self._sure(head, taken), self._layout, known)
         snapshot = snapshot_id(entries)
         self._touches_plain_files(snapshot, head, plan)
         self._leftovers(entries, is_sure=True)
@@ -237,11 +244,13 @@ class SyncAttempt:
         asked = options.verify or options.repair or options.delete
         return not asked and head.layout == self._layout.written_as and not self._in_doubt
 
-    def _sure(self, head: Manifest) -> Manifest:
-        """Without the plain files that an earlier sync from here may have replaced."""
+    def _sure(self, head: Manifest, taken: Sequence[str]) -> Manifest:
+        """Without the plain files that an earlier sync from here may have replaced. Those of them that are `taken` from
+        the store are not here to be sent again: they are looked at. Raises Conflict."""
         if not self._in_doubt:
             return head
-        entries = [entry for entry in head.entries if entry.path not in self._in_doubt]
+        to_replace = self._in_doubt - undamaged_plain_files(self._store, head, self._in_doubt.intersection(taken))
+        entries = [entry for entry in head.entries if entry.path not in to_replace]
         return replace(head, entries=entries, shards={})
 
     def _known(self, head: Manifest) -> KnownContents:
@@ -295,6 +304,8 @@ class SyncAttempt:
         if self._lease.is_held:
             return
         self._lease.take()
+        if self._lease.was_left_unfinished:
+            fence_writer(self._store, self._dataset)
         present, known = self._store.get_versioned(head_key(self._dataset)), self._looked.head
         if (present and present.version) != (known and known.version):
             told = f"{self._dataset} was synced by another machine"

@@ -120,15 +120,14 @@ def send_code(
     code: CodeFiles,
     *,
     earlier: Callable[[], str | None] = lambda: None,
-    is_sure: bool = True,
     sink: EventSink = null_sink,
 ) -> CodeSnapshot:
     """Send what the store does not have, or has damaged. Raises Conflict where a file changed since it was collected.
 
     What the snapshot that `earlier` names has too is copied within the store, if that is a service.
 
-    A service that has the index has its files: they came before it, and go after it. In a folder the bytes are looked
-    at as well. Without `is_sure` the files are listed in any case: a gc may have deleted some of them.
+    The files are listed also where the index is there: a gc may have deleted some of them, since an earlier submit that
+    broke off. In a folder their bytes are looked at as well.
     """
     sent = 0
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
@@ -136,9 +135,6 @@ def send_code(
     index = gzip_bytes(encode_index([TreeFile(*entry) for entry in code.entries]))
     is_folder = store.local_path(FORMAT_KEY) is not None
     is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
-    if is_whole and is_sure and not is_folder:
-        return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
-    ensure_format(store)
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
     to_send = [
         (entry, source)
@@ -146,6 +142,7 @@ def send_code(
         if there.get(entry.path) != entry.size_bytes or _is_damaged(store, prefix, entry)
     ]
     if to_send or not is_whole:
+        ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
         with ThreadPoolExecutor(store.concurrency) as pool:
             jobs = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import NamedTuple, Optional
 
 from amlctl.core.dataset_names import dataset_folder, dataset_of_folder, folders_of, old_folder
@@ -137,6 +138,20 @@ def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
         except Conflict:
             continue
         return
+
+
+def fence_writer(store: Store, dataset: str) -> None:
+    """The lease of a mirror was taken over: its former holder may still be about to swap the HEAD of before, although
+    others write the plain files now. A dataset without a HEAD has nothing to swap yet.
+    """
+    while True:
+        present = _read(store, dataset)
+        if present is None or present.value.is_fence:
+            return
+        value = present.value._replace(fences=present.value.fences + 1)
+        with suppress(Conflict):
+            store.swap(head_key(dataset), encode_head(value, dataset), expected=present.version or None)
+            return
 
 
 def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadValue:

@@ -15,7 +15,7 @@ from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
 from amlctl.stores.contract import Store
 from amlctl.transfer.gc_mark import GcWatch
-from amlctl.transfer.heads import Head, read_head, swap_head
+from amlctl.transfer.heads import Head, fence_writer, read_head, swap_head
 from amlctl.transfer.kept import ValuesLost, ensure_kept
 from amlctl.transfer.lease import MirrorLease
 from amlctl.transfer.manifests import Written, read_header, read_manifest, write_manifest
@@ -52,6 +52,8 @@ def make_newest(
             layout = head.layout if head is not None and has_moved else produced.layout
             if layout == "mirror" and source is not None and not lease.is_held:
                 lease.take()
+                if lease.was_left_unfinished:
+                    fence_writer(store, dataset)
                 continue  # HEAD may have moved while we waited
             value = _beside(store, produced, head, base_key, source, lease, watch, is_merged=has_moved)
             if head is not None and value.manifest_key == head.manifest_key:

@@ -16,6 +16,7 @@ from tests.cli.conftest import Cli
 
 _PROGRAM = """
 import sys
+sys.path.append(sys.argv.pop(1))
 from amlctl.cli.app import run
 from amlctl.cli.command_table import COMMANDS
 COMMANDS["status"].module = "broken_command"
@@ -37,9 +38,8 @@ def status(ctx: typer.Context) -> None:
 def broken_status(project: Cli, *arguments: str) -> subprocess.CompletedProcess[str]:
     folder = project.write("modules/broken_command.py", _BROKEN_COMMAND).parent
     return subprocess.run(
-        [sys.executable, "-c", _PROGRAM, "status", *arguments],
+        [sys.executable, "-c", _PROGRAM, str(folder), "status", *arguments],
         cwd=project.cwd,
-        env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         check=False,

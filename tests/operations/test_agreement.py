@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -355,3 +357,66 @@ def test_a_real_conflict_stays_one_after_a_pull_that_broke_off(tmp_path: Path) -
     with pytest.raises(Conflict) as caught:
         two.pull()
     assert "d/c" in caught.value.details
+
+
+def _left(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(".amlctl-tmp-*")]
+
+
+@pytest.mark.parametrize("finish", ["pull", "sync"])
+def test_the_next_command_sweeps_what_a_killed_pull_has_left(tmp_path: Path, finish: str) -> None:
+    """In a process of its own, which is killed while a large file is under its temporary name."""
+    clones = Clones(tmp_path)
+    one = clones["one"]
+    one.make({"d/large": bytes(20 << 20), "small": b"1"})
+    one.sync()
+    program = """
+import os, signal, sys
+from pathlib import Path
+from amlctl.localfs.project import Project
+from amlctl.stores.directory import DirectoryStore
+from tests.support.clones import Clone
+from tests.support.faulty_store import FaultyStore
+
+def act(call):
+    if call.method == "download" and call.is_done:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store = FaultyStore(DirectoryStore(Path(sys.argv[2])), act, is_remote=True)
+Clone(Path(sys.argv[1]), store).pull()
+"""
+    folder = tmp_path / "two"
+    killed = subprocess.run([sys.executable, "-c", program, str(folder), clones.store.url], check=False)
+    assert killed.returncode == -9
+    two = clones["two"]
+    assert _left(two.root)
+    write_tree(one.root, {"d/large": b"small now"})
+    one.sync()
+    (two.pull if finish == "pull" else two.sync)()
+    assert _left(two.project.root) == []
+
+
+def test_theirs_of_a_mirror_after_a_sync_from_here_broke_off(tmp_path: Path) -> None:
+    clones = Clones(tmp_path)
+    one, two = clones["one"], clones["two"]
+    one.make(BEFORE)
+    one.sync(layout="mirror")
+    two.pull()
+    write_tree(one.root, {"a": b"by one"})
+
+    def act(call: Call) -> None:
+        if call.method == "put" and call.key.endswith("/a") and call.is_done:
+            raise Killed
+
+    one.store = FaultyStore(clones.store, act)
+    with pytest.raises(Killed):
+        one.sync()
+    one.store = clones.store
+    write_tree(two.root, {"a": b"by two"})
+    two.sync()
+    with pytest.raises(Conflict):
+        one.sync()
+    one.sync(theirs=True)
+    assert clones.stored() == {**BEFORE, "a": b"by two"}
+    one.pull()
+    assert one.tree == clones.stored()

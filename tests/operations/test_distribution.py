@@ -453,8 +453,14 @@ def test_a_repeated_run_has_the_same_processes(bench: Bench) -> None:
     assert (other.distribution, other.processes) == ("pytorch", 1)
 
 
+def _of_before() -> dict[str, Any]:
+    """A record that was written before runs had several processes."""
+    document = RunRecord(run="old-20260101-000000-abcd", script="pipeline/a.py").to_json()
+    return {name: value for name, value in document.items() if name not in ("distribution", "processes", "instances")}
+
+
 def test_records_of_before_have_one_process() -> None:
-    record = RunRecord.from_json({"run": "old", "script": "pipeline/a.py"})
+    record = RunRecord.from_json(_of_before())
     assert (record.distribution, record.processes, record.instances) == (None, 1, 1)
     assert record.layout.text == ""
 

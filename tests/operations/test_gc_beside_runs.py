@@ -60,7 +60,7 @@ def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:
         send_code(store, code)
         record = RunRecord("r", "m0.py", code=code.id)
         save_record(store, record)
-        ensure_run_kept(store, watch, record, lambda store=store: send_code(store, code, is_sure=False))
+        ensure_run_kept(store, watch, record, lambda store=store: send_code(store, code))
         if not has_happened():
             assert at > 10
             return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import unicodedata
@@ -357,6 +357,9 @@ def test_folders_of_project_store_and_dataset_may_be_called_anything(tmp_path: P
     shutil.rmtree(one.project.dataset_path(dataset))
     with pytest.raises(NotFound) as caught:
         one.sync(dataset)
-    assert shlex.split(caught.value.hint) == ["amlctl", "sync", "--pull", f"data_blobs/{dataset}"]
+    typed = subprocess.run(
+        ["bash", "-c", f"amlctl() {{ printf '%s\\0' \"$@\"; }}; {caught.value.hint}"], capture_output=True, check=True
+    )
+    assert typed.stdout == b"".join(os.fsencode(word) + b"\0" for word in ("sync", "--pull", f"data_blobs/{dataset}"))
     one.pull(dataset)
     assert one.sync(dataset).unchanged == 1

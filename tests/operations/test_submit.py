@@ -303,14 +303,15 @@ def test_damaged_code_is_sent_again(bench: Bench, damage: str) -> None:
     assert path.read_bytes() == data
 
 
-def test_a_service_that_has_the_code_is_asked_for_its_index_only(bench: Bench) -> None:
+def test_a_service_that_has_the_code_is_asked_for_its_index_and_a_listing(bench: Bench) -> None:
     bench.script("print(1)")
     code = bench.submit("train.py").record.code
     store = FaultyStore(bench.store, lambda call: None, is_remote=True)
     assert replace(bench, store=store).submit("train.py").record.code == code  # type: ignore[arg-type]
     asked = {(call.method, call.key) for call in store.calls if call.key.startswith("code/")}
+    asked = {(method, key) for method, key in asked if method != "local_path"}  # asks nobody
     index = f"code/{code}.json"
-    assert asked <= {("get", index), ("info", index), ("local_path", index)}
+    assert asked <= {("get", index), ("info", index), ("list", f"code/{code}/")}
 
 
 def test_code_that_a_gc_takes_meanwhile_is_sent_again(bench: Bench) -> None:

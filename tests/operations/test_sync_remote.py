@@ -45,7 +45,7 @@ def test_a_small_change_reads_no_manifest_and_asks_for_no_pack(app: App) -> None
     write_tree(root, random_tree(1))
     _sync(app)
     (root / "d1/f1").write_bytes(b"changed")
-    assert _sync(app).requests == 4  # HEAD, the pack, the manifest, HEAD
+    assert _sync(app).requests == 6  # HEAD, gc, the pack, the manifest, gc, HEAD
     assert (app.project.state_dir / ".gitignore").exists()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from amlctl.config.compute_file import read_compute_files
@@ -272,6 +272,7 @@ def test_any_document_reads_as_the_libraries_read_it(document: Any, seed: int) -
     found = json_documents(text, "c.json")
     assert found.oddity is None
     assert plain_value(found.documents[0]) == document
+    assume("\x85" not in text and "\\u0085" not in text)  # a line break to YAML 1.1 alone, and PyYAML folds it
     style = (None, True, False)[seed % 3]
     dumped = yaml.safe_dump({"v": document}, default_flow_style=style, allow_unicode=seed % 2 == 0)
     assert parse_yaml(dumped, "c.yaml").value == {"v": document}

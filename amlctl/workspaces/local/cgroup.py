@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from amlctl.core.content_id import content_id
+from amlctl.localfs.atomic import write_bytes
 from amlctl.workspaces.local.places import RunPlaces
 
 _MARK = "amlctl-"
@@ -62,7 +63,7 @@ def make_cgroup(places: RunPlaces) -> RunCgroup | None:
         return None
     folder = above / f"{_MARK}{content_id(os.fsencode(places.folder))}"
     try:
-        places.cgroup.write_text(f"{folder}\n")
+        write_bytes(places.cgroup, f"{folder}\n".encode())
         folder.mkdir(exist_ok=True)
     except OSError:
         return None

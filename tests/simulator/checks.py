@@ -1,0 +1,167 @@
+"""What must hold after every order, looked up in the bytes themselves. Each problem is a sentence."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+
+from amlctl.core.content_id import content_id
+from amlctl.core.dataset_names import dataset_of_folder
+from amlctl.core.manifest import (
+    FileEntry,
+    Manifest,
+    mirror_key,
+    needs_no_bytes,
+    object_key,
+    pack_key,
+)
+from amlctl.errors import AmlctlError
+from amlctl.transfer.code import code_index_key, code_prefix
+from amlctl.transfer.heads import read_head_value
+from amlctl.transfer.manifests import read_manifest
+from amlctl.transfer.tree import read_index
+from tests.support.memory_store import MemoryStore
+from tests.support.trees import Tree
+
+_NOTHING: Mapping[str, Collection[bytes]] = {}
+
+
+class Broken(AssertionError):
+    """An order after which something is lost, or was not true."""
+
+
+def datasets(store: MemoryStore) -> list[str]:
+    """Folders of those that have a HEAD."""
+    return [key[: -len("/HEAD")] for key in store.values if key.startswith("datasets/") and key.endswith("/HEAD")]
+
+
+Underway = Mapping[str, Collection[bytes]]
+"""By path, what a sync that has not come to its end may have made of the plain file of a mirror."""
+
+
+def stored_tree(store: MemoryStore, manifest_key: str, what: str, underway: Underway = _NOTHING) -> Tree:
+    """What a manifest names, byte for byte. Raises Broken."""
+    try:
+        manifest = read_manifest(store, manifest_key)
+    except AmlctlError as error:
+        raise Broken(f"{what}: its manifest {manifest_key} cannot be read: {error.message}") from error
+    tree: Tree = {}
+    for entry in manifest.entries:
+        tree[entry.path] = _bytes(store, manifest, entry, what, underway)
+    return tree
+
+
+def head_tree(store: MemoryStore, folder: str, underway: Underway = _NOTHING) -> Tree:
+    what = f"HEAD of {dataset_of_folder(folder)}"
+    try:
+        value = read_head_value(store, folder)
+    except AmlctlError as error:
+        raise Broken(f"{what} cannot be read: {error.message}") from error
+    return stored_tree(store, value.manifest_key, what, underway)
+
+
+def all_heads(store: MemoryStore, underway: Underway = _NOTHING) -> dict[str, Tree]:
+    """By dataset. Raises Broken where one of them is not whole."""
+    return {dataset_of_folder(folder): head_tree(store, folder, underway) for folder in committed(store)}
+
+
+def committed(store: MemoryStore) -> list[str]:
+    """Folders of the datasets that have a snapshot; what cannot be read is one of them."""
+    return [folder for folder in datasets(store) if not _is_fence(store, folder)]
+
+
+def _is_fence(store: MemoryStore, folder: str) -> bool:
+    """Whether a gc has passed, but nothing was committed yet."""
+    try:
+        return json.loads(store.values[f"{folder}/HEAD"].data).get("manifest") == ""
+    except (ValueError, AttributeError):
+        return False
+
+
+def runs_whole(store: MemoryStore, runs: Iterable[str]) -> None:
+    """All that the records of these runs name is there. Raises Broken."""
+    for run in runs:
+        key = f"runs/{run}/record.json"
+        if key not in store.values:
+            raise Broken(f"{key} is missing although the run was started")
+        record = json.loads(store.values[key].data)
+        for dataset, manifest_key in record["manifests"].items():
+            stored_tree(store, manifest_key, f"dataset {dataset} of run {run}")
+        code = record["code"]
+        index = _index(store, code_index_key(code), f"code of run {run}")
+        for file in index:
+            _expect(store, code_prefix(code) + file.path, file.content_id, f"code of run {run}")
+
+
+def outputs_whole(store: MemoryStore, run: str, trees: Iterable[Tree]) -> None:
+    """What the index of the outputs names is there, in one of the states that a save has begun with. Raises Broken."""
+    key = f"runs/{run}/outputs.json"
+    found = {}
+    for file in _index(store, key, f"outputs of {run}"):
+        _expect(store, f"runs/{run}/outputs/{file.path}", file.content_id, f"outputs of {run}")
+        found[file.path] = store.values[f"runs/{run}/outputs/{file.path}"].data
+    if found not in list(trees):
+        raise Broken(f"outputs of {run} are {_shown(found)}")
+
+
+def differences(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> str:
+    """In words; empty where they are the same."""
+    missing = sorted(expected.keys() - found.keys())
+    more = sorted(found.keys() - expected.keys())
+    other = sorted(path for path in found.keys() & expected.keys() if found[path] != expected[path])
+    words = [("missing", missing), ("not gone", more), ("other bytes", other)]
+    return "; ".join(f"{word}: {', '.join(paths)}" for word, paths in words if paths)
+
+
+def _index(store: MemoryStore, key: str, what: str) -> list[object]:
+    try:
+        index = read_index(store, key)
+    except AmlctlError as error:
+        raise Broken(f"{what}: {error.message}") from error
+    if index is None:
+        raise Broken(f"{what}: {key} is missing")
+    return list(index)
+
+
+def _expect(store: MemoryStore, key: str, content: str, what: str) -> None:
+    value = store.values.get(key)
+    if value is None:
+        raise Broken(f"{what}: {key} is missing")
+    if content_id(value.data) != content:
+        raise Broken(f"{what}: {key} has other bytes")
+
+
+def _bytes(store: MemoryStore, manifest: Manifest, entry: FileEntry, what: str, underway: Underway) -> bytes:
+    if needs_no_bytes(entry):
+        return b""
+    place = manifest.places.get(entry.content_id)
+    if place is None:
+        raise Broken(f"{what}: nothing says where {entry.path} is")
+    key = mirror_key(manifest.dataset, entry.path)
+    if place.kind == "pack":
+        key = pack_key(place.pack)
+    elif place.kind == "object":
+        key = object_key(entry.content_id)
+    value = store.values.get(key)
+    if value is None and place.kind == "mirror" and b"" in underway.get(entry.path, ()):
+        return b""  # it had to make room
+    if value is None:
+        raise Broken(f"{what}: {entry.path} is missing in the store ({key})")
+    data = value.data
+    if place.kind == "pack":
+        data = data[place.offset : place.offset + place.length]
+        if place.is_deflated:
+            try:
+                data = zlib.decompress(data, -15)
+            except zlib.error as error:
+                raise Broken(f"{what}: {entry.path} is damaged in the store ({key})") from error
+    if place.kind == "mirror" and data in underway.get(entry.path, ()):
+        return data
+    if content_id(data) != entry.content_id or len(data) != entry.size_bytes:
+        raise Broken(f"{what}: {entry.path} has other bytes in the store ({key})")
+    return data
+
+
+def _shown(tree: Mapping[str, bytes]) -> str:
+    return ", ".join(f"{path}={data[:8]!r}" for path, data in sorted(tree.items()))

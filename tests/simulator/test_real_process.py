@@ -1,0 +1,36 @@
+"""A sample of `python -m tests.simulator.real_process`: real commands, harmed at some of their writes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to know which file a descriptor is")
+@pytest.mark.parametrize(
+    ("case", "start", "every"),
+    [
+        ("sync-first", 3, 17),
+        ("sync-edit", 5, 13),
+        ("pull-update", 4, 9),
+        ("restore", 6, 9),
+        ("gc", 5, 17),
+        ("fetch", 4, 11),
+    ],
+)
+def test_a_harmed_command_loses_nothing(case: str, start: int, every: int) -> None:
+    chosen = ["--case", case, "--start", str(start), "--every", str(every)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulator.real_process", "--kinds", "kill,torn,ENOSPC,EIO", *chosen],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
