@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from amlctl.errors import SettingsError
+from amlctl.localfs.folders import make_folders
 from amlctl.localfs.private import FILE_MODE, make_folder
 from amlctl.localfs.process_identity import ProcessIdentity, this_process
 
@@ -84,7 +85,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
         if mode == FILE_MODE:
             make_folder(path.parent)
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

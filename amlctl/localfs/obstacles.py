@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
+from amlctl.localfs.folders import remove_tree, walk
 
 
 class Obstacle(NamedTuple):
@@ -50,20 +51,13 @@ def clear(root: Path, path: str) -> None:
     if not stat.S_ISDIR(os.lstat(top).st_mode):
         top.unlink()
         return
-    for folder, _, names in os.walk(top, topdown=False):
-        for name in names:
-            os.unlink(os.path.join(folder, name))
-        for entry in list(os.scandir(folder)):
-            if entry.is_symlink():
-                os.unlink(entry.path)
-        os.rmdir(folder)
+    remove_tree(top)
 
 
 def _files_below(root: Path, path: str) -> list[str]:
     found = []
-    for folder, folders, names in os.walk(root / path):
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in (*names, *links):
+    for folder, _, names in walk(root / path):
+        for name in names:
             if not name.startswith(TEMPORARY_PREFIX):
                 found.append(os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/"))
     return found

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from amlctl.localfs.folders import make_folders, walk
+
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 _OTHERS = 0o077
 
@@ -19,7 +21,7 @@ def make_folder(path: Path, *, exist_ok: bool = True) -> None:
     try:
         path.mkdir(FOLDER_MODE)
     except FileNotFoundError:
-        make_folder(path.parent)
+        make_folders(path.parent, FOLDER_MODE)
         path.mkdir(FOLDER_MODE, exist_ok=exist_ok)
     except FileExistsError:
         if not exist_ok or not path.is_dir():
@@ -45,7 +47,7 @@ def narrow(folder: Path, but: Path) -> None:
     _narrow(os.fspath(folder))
     if is_wide(folder):
         return
-    for above, names, files in os.walk(folder):
+    for above, names, files in walk(folder):
         if os.path.join(above, but.name) == str(but) and but.name in names:
             names.remove(but.name)
         for name in (*names, *files):

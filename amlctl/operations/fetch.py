@@ -28,6 +28,7 @@ from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.fetched import FetchedBelow, FetchedFiles
+from amlctl.localfs.folders import make_folders
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.project import Project
@@ -302,7 +303,7 @@ class _Fetch:
     def _put(self, path: str, write: Callable[[Path], object]) -> bool:
         """Make the file appear whole, its content recorded before; False where it is the same already."""
         full = self._target / path
-        full.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(full.parent)
         temporary = temporary_beside(full)
         try:
             temporary.touch()

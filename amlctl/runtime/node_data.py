@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from amlctl.core.run_config import config_bytes
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import AmlctlError, Conflict, NotFound
+from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
 from amlctl.runtime.node_rank import NodeRank
@@ -217,6 +217,6 @@ def _ignore(value: object) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from amlctl.core.run import RunRecord
+from amlctl.localfs.folders import walk
 from amlctl.runtime.script import NodeFolders
 
 
@@ -33,7 +34,7 @@ def unkept_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapp
     """How many files were written since then, by the dataset that would have to be produced to keep them."""
     root = folders.data_blobs_dir
     found: Counter[str] = Counter()
-    for folder, _, names in os.walk(root):
+    for folder, _, names in walk(root):
         for name in names:
             path = Path(folder, name)
             with contextlib.suppress(OSError):

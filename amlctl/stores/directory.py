@@ -33,6 +33,7 @@ from amlctl.localfs.atomic import (
     temporary_name,
 )
 from amlctl.localfs.disk_errors import FULL, disk_error, sending_error
+from amlctl.localfs.folders import make_folders, walk
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
@@ -257,7 +258,7 @@ class DirectoryStore:
 
     def sweep(self, older_than_s: float) -> int:
         with self.translated(""):
-            return sum(remove_left_behind(Path(folder), older_than_s) for folder, _, _ in os.walk(self._root))
+            return sum(remove_left_behind(Path(folder), older_than_s) for folder, _, _ in walk(self._root))
 
     def local_path(self, key: str) -> Optional[Path]:
         path = self._path(key)
@@ -296,7 +297,7 @@ def _version(data: bytes) -> str:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
     except FileNotFoundError as error:  # what a place like /proc answers, where nothing can be made
         raise SettingsError(
             f"the store's folder {folder} cannot be made: {error.strerror}", hint="choose another folder"
@@ -432,7 +433,7 @@ def _appear_on_one_disk(temporary: Path, path: Path, replace: bool) -> bool:
 
 def _remove_empty_folders(folder: Path) -> None:
     """To a store they are nothing. Raises OSError where a value is below it."""
-    for found, _, _ in os.walk(folder, topdown=False):
+    for found in reversed([found for found, _, _ in walk(folder)]):
         os.rmdir(found)
 
 

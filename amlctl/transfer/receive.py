@@ -23,6 +23,7 @@ from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.folders import make_folders
 from amlctl.localfs.identify import Written
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.stat_cache import RACY_NS
@@ -259,27 +260,13 @@ def _make_folders(target: Path, entries: Sequence[FileEntry], is_private: bool) 
     for folder in sorted(folders):
         path = target / folder
         try:
-            _make_folder(target, folder)
+            make_folders(path)
         except (FileExistsError, NotADirectoryError) as error:
             raise Conflict(
                 f"a file stands where the folder {path} has to be", hint="run the same command again"
             ) from error
         if not is_private:
             remove_left_behind(path)
-
-
-def _make_folder(target: Path, folder: str) -> None:
-    """With those above it. Not by `Path.mkdir`, which recurses: a path may have a thousand parts."""
-    text = os.fspath(target)
-    if os.path.isdir(f"{text}/{folder}"):
-        return
-    ends = [at for at, sign in enumerate(folder) if sign == "/"]
-    for end in [*ends, len(folder)]:
-        try:
-            os.mkdir(f"{text}/{folder[:end]}")
-        except FileExistsError:
-            if not os.path.isdir(f"{text}/{folder[:end]}"):
-                raise
 
 
 def _backdate(file: Union[int, Path]) -> None:

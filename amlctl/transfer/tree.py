@@ -22,6 +22,7 @@ from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.localfs.folders import make_folders
 from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.read_file import file_content_id
 from amlctl.stores.contract import Store
@@ -263,7 +264,7 @@ class _Restore:
             clear(self.target, top)
         for file in missing:
             path = self.target / file.path
-            (path if file.is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+            make_folders(path if file.is_folder else path.parent)
         return missing
 
     def _stands(self, file: TreeFile) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from amlctl.core.events import Warned
 from amlctl.errors import IntegrityError, NotFound, UsageError
 from amlctl.localfs.atomic import temporary_name
+from amlctl.localfs.private import narrow
 from amlctl.operations.fetch import FetchResult, fetch, path_filter
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
 from amlctl.transfer.tree_saver import TreeSaver
@@ -188,6 +190,30 @@ def test_what_the_user_put_in_the_way_is_kept(bench: Bench, run: str, tmp_path: 
     save_as_run(bench, run, {"linked/f": b"f"})
     assert get(bench, run).kept == ("linked",)
     assert read_tree(elsewhere) == {}
+
+
+def test_outputs_a_thousand_folders_deep(bench: Bench) -> None:
+    bench.script(
+        """
+        import os
+        for name in ("AMLCTL_OUTPUTS_DIR", "AMLCTL_DATA_BLOBS_DIR"):
+            os.chdir(os.environ[name])
+            for _ in range(1_100):
+                os.mkdir("d")
+                os.chdir("d")
+            open("file", "w").write("x")
+        """
+    )
+    run = bench.submit("train.py", fetch_outputs=False).record.run
+    path = "/".join([*["d"] * 1_100, "file"])
+    assert get(bench, run).files == 1
+    assert os.path.getsize(f"{bench.project.outputs_dir}/{run}/{path}") == 1
+    save_as_run(bench, run, {"d": b"a file now"})
+    assert get(bench, run).kept == ()
+    assert (bench.project.outputs_dir / run / "d").read_bytes() == b"a file now"
+    narrow(bench.project.state_dir, bench.project.state_dir / "store")
+    bench.workspace.delete(run)
+    assert not (bench.project.state_dir / "runs" / run).exists()
 
 
 def test_an_edit_during_the_download_is_kept(bench: Bench, run: str) -> None:

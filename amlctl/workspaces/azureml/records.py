@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import wrong_field
 from amlctl.errors import IntegrityError
 from amlctl.localfs import run_records
+from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_order import read_order
 
@@ -52,4 +52,4 @@ class Records:
         run_records.save(self._project.state_dir, record)
 
     def forget(self, run: str) -> None:
-        shutil.rmtree(self._folder / run, ignore_errors=True)
+        remove_tree(self._folder / run, ignore_errors=True)

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from amlctl.errors import NotFound
+from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.private import make_folder
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import PIPELINE, code_index_key, code_prefix
@@ -20,7 +20,7 @@ _RUNTIME = "amlctl/"
 
 def make_container(store: Store, code: str, container: Path) -> None:
     """Raises NotFound (no such code snapshot), IntegrityError, ServiceUnavailable."""
-    shutil.rmtree(container, ignore_errors=True)
+    remove_tree(container, ignore_errors=True)
     make_folder(container)
     prefix, index_key = code_prefix(code), code_index_key(code)
     try:

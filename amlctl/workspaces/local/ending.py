@@ -7,7 +7,6 @@ The record comes last: whoever reads a final state finds all of it in the store.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from amlctl.core.events import Event, Note
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, Conflict
+from amlctl.localfs.folders import remove_tree
 from amlctl.runtime.run_documents import read_published
 from amlctl.runtime.run_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.stores.contract import Store
@@ -128,7 +128,7 @@ def finish(
     if is_kept:
         # Everything that matters is in the store; the container would only fill the disk.
         for node in range(record.instances):
-            shutil.rmtree(places.container_of(node), ignore_errors=True)
+            remove_tree(places.container_of(node), ignore_errors=True)
         if not is_folder(store):
             forget_run(node_folder, record.run)
     return record

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from amlctl.localfs import run_records
 from amlctl.localfs.clock import utc_now
+from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.private import FILE_MODE, make_folder, touch
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_order import read_order
@@ -247,8 +247,8 @@ class LocalWorkspace:
         _wait_for_supervisor(places)
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)
-        shutil.rmtree(places.folder, ignore_errors=True)
-        shutil.rmtree(places.record_dir, ignore_errors=True)
+        remove_tree(places.folder, ignore_errors=True)
+        remove_tree(places.record_dir, ignore_errors=True)
         self._seen.pop(run, None)
 
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:

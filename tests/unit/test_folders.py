@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from amlctl.localfs.folders import make_folders, remove_tree, walk
+from tests.support.trees import read_tree, write_tree
+
+DEEP = "/".join(["d"] * 1_100)
+"""More levels than Python has frames by default."""
+
+
+def test_folders_of_any_depth(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    make_folders(f"{top}/{DEEP}")
+    make_folders(f"{top}/{DEEP}")
+    with open(f"{top}/{DEEP}/file", "w") as file:
+        file.write("x")
+    assert [others for _, _, others in walk(top)][-1] == ["file"]
+    remove_tree(top)
+    assert not top.exists()
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileExistsError):
+        make_folders(tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        make_folders(tmp_path / "file/below/it")
+
+
+def test_links_are_neither_followed_nor_emptied(tmp_path: Path) -> None:
+    write_tree(tmp_path / "kept", {"a": b"1"})
+    write_tree(tmp_path / "top", {"b": b"2"})
+    (tmp_path / "top/link").symlink_to(tmp_path / "kept")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    assert [(folders, sorted(others)) for _, folders, others in walk(tmp_path / "top")] == [([], ["b", "link"])]
+    remove_tree(tmp_path / "top")
+    remove_tree(tmp_path / "link")
+    assert sorted(os.listdir(tmp_path)) == ["kept"]
+    assert read_tree(tmp_path / "kept") == {"a": b"1"}
+
+
+def test_what_is_missing_or_a_file_is_not_removed_in_silence(tmp_path: Path) -> None:
+    remove_tree(tmp_path / "missing", ignore_errors=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotADirectoryError):
+        remove_tree(tmp_path / "file")
