@@ -304,7 +304,7 @@ class SyncAttempt:
         if self._lease.is_held:
             return
         self._lease.take()
-        if self._lease.was_left_unfinished:
+        if self._lease.was_taken_over:
             fence_writer(self._store, self._dataset)
         present, known = self._store.get_versioned(head_key(self._dataset)), self._looked.head
         if (present and present.version) != (known and known.version):

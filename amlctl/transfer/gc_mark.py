@@ -91,6 +91,11 @@ def restore_generation(store: Store, generation: int) -> None:
             store.swap(GC_MARK, _free(generation), expected=None if found is None else found.version)
 
 
+def next_generation(store: Store) -> int:
+    """Later than that of every gc which has noted itself."""
+    return _generation(store.get_versioned(GC_MARK)) + 1
+
+
 class _Mark(NamedTuple):
     generation: int
     is_running: bool

@@ -12,7 +12,7 @@ from amlctl.core.message import Command, Message
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.stores.contract import Entry, Store
-from amlctl.transfer.gc_mark import restore_generation
+from amlctl.transfer.gc_mark import next_generation, restore_generation
 from amlctl.transfer.manifests import read_header
 from amlctl.transfer.store_format import ensure_format
 
@@ -142,11 +142,14 @@ def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
 
 def fence_writer(store: Store, dataset: str) -> None:
     """The lease of a mirror was taken over: its former holder may still be about to swap the HEAD of before, although
-    others write the plain files now. A dataset without a HEAD has nothing to swap yet.
+    others write the plain files now. Where there is no HEAD yet, the fence of a gc stops its first commit.
     """
     while True:
         present = _read(store, dataset)
         if present is None or present.value.is_fence:
+            generation = max(next_generation(store), 0 if present is None else present.value.gc + 1)
+            fence(store, dataset, generation, ensure_format(store))
+            restore_generation(store, generation)
             return
         value = present.value._replace(fences=present.value.fences + 1)
         with suppress(Conflict):

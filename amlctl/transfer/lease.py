@@ -244,12 +244,15 @@ class MirrorLease(Lease):
         self._dataset = dataset
         self.was_left_unfinished = False
         """Once it is held: whether the one who wrote before did not come to an end."""
+        self.was_taken_over = False
+        """Once it is held: whether the one who wrote before may still be alive."""
 
     def __enter__(self) -> MirrorLease:
         return self
 
     def _found(self, found: Optional[Versioned]) -> None:
         self.was_left_unfinished = found is not None and found.data != _FINISHED
+        self.was_taken_over = found is not None and bool(living_holder(found.data))
 
     def _freed(self, *, is_finished: bool) -> bytes:
         return _FINISHED if is_finished else _UNFINISHED

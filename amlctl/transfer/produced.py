@@ -52,7 +52,7 @@ def make_newest(
             layout = head.layout if head is not None and has_moved else produced.layout
             if layout == "mirror" and source is not None and not lease.is_held:
                 lease.take()
-                if lease.was_left_unfinished:
+                if lease.was_taken_over:
                     fence_writer(store, dataset)
                 continue  # HEAD may have moved while we waited
             value = _beside(store, produced, head, base_key, source, lease, watch, is_merged=has_moved)

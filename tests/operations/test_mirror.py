@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock
@@ -14,6 +15,7 @@ from amlctl.core.events import Note
 from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
 from amlctl.operations.sync import SyncResult, sync
 from amlctl.transfer.contents import read_content
+from amlctl.transfer.heads import head_key
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree
@@ -242,6 +244,44 @@ def test_who_was_stopped_while_another_took_over_writes_nothing_more(clones: Clo
         sync(one.project, store, DATASET, options, one.events.append, clock=lambda: now[0])
     written = [call for call in store.calls if call.method == doing and call.key.startswith("mirror/")]
     assert len(written) <= (1 if doing == "put" else one.store.concurrency)
+
+
+def test_who_sleeps_before_the_first_commit_does_not_commit_over_another(clones: Clones, one: Clone) -> None:
+    two = clones["two"]
+    one.make({"e": b"of one"})
+    two.make({"e": b"of two"})
+    has_written, may_commit = Event(), Event()
+    now, moment = [1000.0], iter(range(0, 1_000_000, 61))
+    pool = ThreadPoolExecutor(1)
+    takes_over: list[Future[SyncResult]] = []
+
+    def sleeps(call: Call) -> None:
+        if call.method == "swap" and call.key == head_key(DATASET) and not takes_over:
+            takes_over.append(pool.submit(sync_two))
+            assert has_written.wait(30)
+            now[0] += 61
+
+    def wakes(call: Call) -> None:
+        is_commit = call.method == "swap" and call.key == head_key(DATASET)
+        if is_commit and read_tree(_mirror(clones)) == {"e": b"of two"}:
+            has_written.set()
+            assert may_commit.wait(30)
+
+    def sync_two() -> SyncResult:
+        try:
+            store = FaultyStore(two.store, wakes)
+            return sync(two.project, store, DATASET, options, two.events.append, clock=lambda: float(next(moment)))
+        finally:
+            has_written.set()
+
+    options = replace(OPTIONS, layout="mirror")
+    with pool:
+        with suppress(Conflict):
+            store = FaultyStore(one.store, sleeps)
+            sync(one.project, store, DATASET, options, one.events.append, clock=lambda: now[0])
+        may_commit.set()
+        takes_over[0].exception(30)
+    assert clones.stored() == read_tree(_mirror(clones))
 
 
 def test_dry_run_lists_what_would_be_deleted(clones: Clones, one: Clone) -> None:
