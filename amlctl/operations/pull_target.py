@@ -15,6 +15,7 @@ from pathlib import Path
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.wording import count
 from amlctl.errors import Conflict
+from amlctl.localfs.folders import walk
 from amlctl.localfs.scan import Scan, unpack_rows
 
 
@@ -163,16 +164,12 @@ class _Folders:
 
 
 def _unknown_below(root: Path, folder: str, here: Collection[str]) -> Iterator[str]:
-    pending = [folder]  # os.walk would recurse, and a tree may be a thousand folders deep
-    while pending:
-        above = pending.pop()
-        with os.scandir(f"{os.fspath(root)}/{above}") as entries:
-            for entry in entries:
-                path = f"{above}/{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path)
-                elif path not in here:
-                    yield path
+    top = os.fspath(root)
+    for above, _, names in walk(f"{top}/{folder}"):
+        for name in names:
+            path = f"{above[len(top) + 1 :]}/{name}"
+            if path not in here:
+                yield path
 
 
 def parents(path: str) -> list[str]:

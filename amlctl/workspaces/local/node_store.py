@@ -21,6 +21,7 @@ from amlctl.core.manifest import Manifest
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
+from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
 from amlctl.runtime.run_documents import save_record
 from amlctl.runtime.run_keys import published_key, run_prefix
@@ -147,7 +148,7 @@ def _has(node: DirectoryStore, key: str, value: Value) -> bool:
 
 def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:
     target = Path(node.url) / "arriving"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(target.parent)
     with downloaded(store, key, value.content_id, value.size_bytes, target, mode=0o600) as path:
         if file_content_id(path) != value.content_id:
             raise IntegrityError(f"{key} in {store.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
