@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +72,8 @@ class Invocation:
 
     def result_parts(self, parts: Iterable[bytes]) -> None:
         """Print a result that is too large to be held. Nothing is printed where one of its parts fails."""
+        import tempfile  # here, since every command starts by way of this file
+
         with tempfile.TemporaryFile() as whole:
             whole.writelines(parts)
             self.close()

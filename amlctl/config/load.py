@@ -253,7 +253,7 @@ def _checked(key: Key, one: _Value) -> _Value:
     try:
         return _Value(check(one.value), one.origin)
     except ValueError as error:
-        hint = "mend that, then run the same command again"
+        hint = "fix it, then run the same command again"
         raise SettingsError(f"{one.origin}: {'.'.join(key)} cannot be used: {error}", hint=hint) from error
 
 

@@ -22,7 +22,7 @@ from amlctl.localfs.private import FILE_MODE, make_folder
 from amlctl.localfs.process_identity import ProcessIdentity, this_process
 
 TEMPORARY_PREFIX = ".amlctl-tmp-"
-"""Begins every temporary name; whoever lists a folder skips these."""
+"""Begins every temporary name; listings of a folder skip these."""
 STALE_S = 24 * 3600.0
 """Seconds after which a temporary file of an unknown writer counts as left behind."""
 _OWNED = re.compile(r"([0-9a-f]{8})-([0-9]{1,10})-([0-9]{1,20})-[0-9]+")

@@ -137,7 +137,7 @@ class Database:
             self._database.close()
         for suffix in ("", "-journal", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        self._on_damage(f"{self._path} was damaged ({error}) and is made anew")
+        self._on_damage(f"{self._path} was damaged ({error}) and is created again")
         try:
             self._database = self._open()
         except sqlite3.DatabaseError as again:

@@ -127,7 +127,7 @@ def identify(
     if unreadable:
         raise RightsError(
             f"{len(unreadable)} of the files cannot be read",
-            hint="mend their rights, or name them in .amlctlignore",
+            hint="fix their permissions, or name them in .amlctlignore",
             details=sorted(unreadable),
         )
     for table in tables.values():

@@ -19,8 +19,17 @@ class PlainFilesUnderWay:
     """Of one dataset in one store. For one command at a time (see `locks.py`)."""
 
     def __init__(self, state_dir: Path, store: str, dataset: str) -> None:
+        self._state_dir = state_dir
+        self._dataset = dataset
         name = xxhash.xxh3_128_hexdigest(f"{store}\0{dataset}".encode("utf-8", "surrogateescape"))
         self._path = state_dir / "mirrors" / f"{name}.json"
+
+    def adopt(self, known_as: str) -> None:
+        """Take over what was written down when the store went by another name. Raises OSError."""
+        before = PlainFilesUnderWay(self._state_dir, known_as, self._dataset)
+        if in_doubt := before.paths():
+            self.begin(in_doubt)
+        before.end()
 
     def paths(self) -> frozenset[str]:
         try:

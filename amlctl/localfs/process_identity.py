@@ -53,8 +53,12 @@ def _identity(process: int) -> ProcessIdentity:
 @functools.lru_cache(maxsize=1)
 def _machine() -> str:
     parts = [platform.node()]
-    with suppress(OSError):
+    try:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
+    except OSError:  # macOS, where host names repeat: two machines of one name must not judge each other's processes
+        import uuid  # here, since Linux does without it
+
+        parts.append(f"{uuid.getnode():x}")
     with suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
     return xxhash.xxh3_64_hexdigest("\0".join(parts).encode("utf-8", "surrogateescape"))[:8]

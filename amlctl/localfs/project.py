@@ -137,7 +137,7 @@ def find_project(start: Path) -> Project:
     """
     folder = Path(os.path.abspath(start))
     if not folder.exists():
-        raise NotFound(f"there is no folder {start}", hint="--project DIR names a folder of the project")
+        raise NotFound(f"folder {start} not found", hint="--project DIR names a folder of the project")
     for candidate in (folder, *folder.parents):
         settings = candidate / SETTINGS_FILE
         if settings.is_file():

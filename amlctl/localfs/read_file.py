@@ -61,7 +61,7 @@ class FileReader:
         self._can_look = can_look_for_writers()
         self._young_after_ns = time.time_ns() - _YOUNG_NS
         self.is_written_to = False
-        """Whether somebody had the last file open for writing, so that it may change without a new time."""
+        """Whether a process had the last file open for writing, so that it may change without a new time."""
 
     def read(self, full: str, path: str, seen: FileRow) -> tuple[FileRow, bytes, memoryview]:
         """The row and id of what was read, and the bytes where the file is small. Raises OSError, Conflict."""

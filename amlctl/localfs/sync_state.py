@@ -7,7 +7,7 @@
   name and used, and a renamed folder finds its bytes under the old name.
 
 Losing the file loses no data: a sync then asks the store, and may send some bytes a second time. A damaged one is
-made anew (see `database.py`).
+created again (see `database.py`).
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ class SyncState:
         return Agreement(base, tuple(steps))
 
     def datasets(self, store: str) -> list[str]:
-        """Every dataset that was synced with the store from here, in order."""
-        query = "SELECT * FROM agreement WHERE store = ? AND kind = ? ORDER BY dataset"
-        rows = self._database.rows(query, [_text(store), _BASE], key=1)
-        return [os.fsdecode(dataset) for dataset, *_ in rows]
+        """Every dataset that was synced with the store from here, or was about to be, in order."""
+        query = "SELECT * FROM agreement WHERE store = ? ORDER BY dataset"
+        rows = self._database.rows(query, [_text(store)], key=1)
+        return list(dict.fromkeys(os.fsdecode(dataset) for dataset, *_ in rows))
 
     def set_base(self, store: str, dataset: str, base: Base) -> None:
         """Both agree on it, and nothing is under way anymore."""

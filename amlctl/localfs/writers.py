@@ -1,4 +1,4 @@
-"""Whether somebody has a file open for writing right now.
+"""Whether a process has a file open for writing right now.
 
 Writing through a memory map changes a file's times once, when a page is first touched: what is written to that page
 later shows in no stat data. Linux refuses a read lease (fcntl(2), F_SETLEASE) on a file that is open, or mapped, for
@@ -17,8 +17,8 @@ from typing import Optional
 
 
 def can_look_for_writers() -> bool:
-    """Once, before files are looked at. Whoever opens a leased file for writing in the moment before it is closed sends
-    this process a SIGIO, which would end it."""
+    """Call it once, before files are looked at. A process that opens a leased file for writing just before it is closed
+    sends this process a SIGIO, which would end it."""
     if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
         return False
     if signal.getsignal(signal.SIGIO) is signal.SIG_DFL:

@@ -23,6 +23,7 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind
 from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
+from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_only import copied_state
 from amlctl.localfs.scan import Scan, scan
@@ -74,7 +75,7 @@ class DatasetState:
     def local(self) -> Scan:
         """Raises NotFound where the dataset is not on this machine."""
         if self.scanned is None:
-            here = "it is in the store" if self.head else "neither is it in the store"
+            here = "it is in the store" if self.head else "nor is it in the store"
             raise NotFound(
                 f"data_blobs/{self.dataset} is not on this machine; {here}",
                 hint=Command("sync", "--pull", below_data_blobs(self.dataset)) if self.head else "check the path",
@@ -155,7 +156,7 @@ def look_at(
         if head is None and is_repair and has_snapshots(store, dataset):
             head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
     digest = b"" if scanned is None else scanned.digest(rules.digest)
-    store_key = _store_key(store, head, state.sync)
+    store_key = _store_key(project, store, head, state.sync)
     agreement = state.sync.agreement(store_key, dataset)
     kept = KeptManifests(project.state_dir, store_key, dataset)
     looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None)
@@ -169,13 +170,16 @@ def look_at(
     return looked
 
 
-def _store_key(store: Store, head: Head | None, known: SyncState) -> str:
+def _store_key(project: Project, store: Store, head: Head | None, known: SyncState) -> str:
     """No request where HEAD names its store."""
     store_id = (head.value.store_id if head is not None else "") or find_store_id(store)
     if not store_id:
         return store.url
-    if known.datasets(store.url):  # written by an amlctl that went by the URL
-        known.adopt(store.url, store_id)
+    if by_url := known.datasets(store.url):  # from before the store had an id
+        for dataset in by_url if project.is_state_writable() else ():
+            KeptManifests(project.state_dir, store_id, dataset).adopt(store.url)
+            PlainFilesUnderWay(project.state_dir, store_id, dataset).adopt(store.url)
+        known.adopt(store.url, store_id)  # last: a command that is killed before does all of it again
     return store_id
 
 

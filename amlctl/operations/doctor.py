@@ -121,7 +121,7 @@ def _folders(project: Project) -> Check:
 def _placed(project: Project, name: str) -> Check:
     """Whether all lie where they belong. Raises OSError."""
     if not project.pipeline_dir.is_dir():
-        return Check(name, False, "there is no pipeline/ folder", Command("init"))
+        return Check(name, False, "pipeline/ not found", Command("init"))
     for folder in (project.data_blobs_dir, project.outputs_dir, project.state_dir):
         if folder.exists() and folder.resolve().is_relative_to(project.pipeline_dir.resolve()):
             hint = f"move {folder.name}/ out of pipeline/: it would be sent with every run"

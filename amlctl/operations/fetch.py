@@ -25,7 +25,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside
+from amlctl.localfs.atomic import remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.fetched import FetchedBelow, FetchedFiles
 from amlctl.localfs.locks import exclusive
@@ -287,8 +287,7 @@ class _Fetch:
         folders = {(self._target / path).parent for path in self._fetched.paths} | {self._target}
         for folder in folders:
             with contextlib.suppress(OSError):
-                for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-                    path.unlink(missing_ok=True)
+                remove_left_behind(folder)
 
     def _make_way(self, path: str) -> bool:
         """Whether a file may be written there; nothing of another kind stands there any more."""
@@ -311,6 +310,9 @@ class _Fetch:
             content = file_content_id(temporary)
             is_new = not (full.is_file() and file_content_id(full) == content)
             self._fetched.announce({path: [content]})
+            if not self._fetched.may_replace(path):  # edited here during the download
+                self.kept.append(path)
+                return False
             temporary.replace(full)
         finally:
             temporary.unlink(missing_ok=True)

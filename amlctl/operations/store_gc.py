@@ -179,8 +179,8 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
             live.update(_named_by_manifest(store, key))
         except (NotFound, IntegrityError) as error:
             what = f"a part of {key} is missing: {error.message}" if isinstance(error, NotFound) else error.message
-            mend = repair_command(dataset_of_folder(key.rpartition("/")[0]))
-            hint = mend if key in heads else f"that older snapshot is lost: delete {key} in {store.url}"
+            repair = repair_command(dataset_of_folder(key.rpartition("/")[0]))
+            hint = repair if key in heads else f"that older snapshot is lost: delete {key} in {store.url}"
             raise IntegrityError(what, hint=Message(hint, ", then gc again")) from error
     return live
 

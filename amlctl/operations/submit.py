@@ -178,7 +178,7 @@ def submit(
     prepared = prepare(request, project, settings, workspace, store, sink, find_run=find_run, clock=clock)
     run = prepared.record.run
     if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
-        sink(Warned(f"{', '.join(sorted(prepared.secrets))}: whoever can read the workspace's jobs can read it"))
+        sink(Warned(f"{', '.join(sorted(prepared.secrets))}: visible to everyone who can read the workspace's jobs"))
     _start(prepared, project, workspace, store, sink, clock)
     if is_detached:
         return result(workspace.read(run))

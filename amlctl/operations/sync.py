@@ -67,7 +67,7 @@ def sync(
             except HeadMoved as moved:
                 if attempt == _TRIES - 1:
                     raise moved.told from moved
-                sink(Note(f"{dataset}: another machine has synced at the same time; planning anew"))
+                sink(Note(f"{dataset}: another machine has synced at the same time; planning again"))
     return replace(
         result,
         uploaded_bytes=store.traffic.sent_bytes - sent,

@@ -239,7 +239,7 @@ class SyncAttempt:
         return replace(result, hashed_bytes=identified.hashed_bytes)
 
     def _may_skip(self, head: Head) -> bool:
-        """Nobody asked for more than that the store holds what is here, in the layout that it has."""
+        """True if no option needs more than an up-to-date store in its present layout."""
         options = self._options
         asked = options.verify or options.repair or options.delete
         return not asked and head.layout == self._layout.written_as and not self._in_doubt
@@ -295,7 +295,7 @@ class SyncAttempt:
         if not self._options.delete:
             return ()
         if self._layout.name != "mirror":
-            self._sink(Warned(f"{self._dataset} is no mirror: --delete has nothing to do; gc removes old contents"))
+            self._sink(Warned(f"{self._dataset} is not a mirror: --delete does nothing; gc removes old contents"))
             return ()
         return leftovers(self._store, self._dataset, entries, is_sure=is_sure, sink=self._sink)
 

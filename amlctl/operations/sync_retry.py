@@ -20,7 +20,7 @@ class ContentsLost(Exception):
 
 
 class HeadMoved(Exception):
-    """HEAD was swapped by someone else since it was read; `told` is for the user whom planning anew does not help."""
+    """Another machine swapped HEAD after it was read; `told` is shown if replanning fails as well."""
 
     def __init__(self, told: Conflict) -> None:
         super().__init__(told)

@@ -25,11 +25,11 @@ _RANGE_BYTES = 8 << 20
 
 
 def damaged(dataset: str, path: str, where: str) -> IntegrityError:
-    mend = Message(repair_command(dataset), ", where a good copy is on this machine")
+    repair = Message(repair_command(dataset), ", where a good copy is on this machine")
     if where.startswith("mirror/"):
         told = f"the store's copy of {path} is not that of the snapshot ({where}): replaced by a sync, or damaged"
-        return IntegrityError(told, hint=Message("run it again; if that does not help: ", mend))
-    return IntegrityError(f"the store's copy of {path} is damaged ({where})", hint=mend)
+        return IntegrityError(told, hint=Message("run it again; if that does not help: ", repair))
+    return IntegrityError(f"the store's copy of {path} is damaged ({where})", hint=repair)
 
 
 @contextmanager

@@ -77,7 +77,8 @@ class GcLease(Lease):
 
     def _lost(self) -> Conflict:
         return Conflict(
-            "this gc gave no sign of life for long, and another command goes on without it", hint="run gc again"
+            "this gc lost its lease: it was not renewed in time, and another command has continued without it",
+            hint="run gc again",
         )
 
 

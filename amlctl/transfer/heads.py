@@ -48,7 +48,7 @@ def read_head(store: Store, dataset: str) -> Optional[Head]:
 
 
 def _read(store: Store, dataset: str) -> Optional[Head]:
-    """Also a fence. One in the old spelling counts where there is none in the new one: the next commit makes that."""
+    """A fence too. Without a HEAD in the new spelling the old one counts; the next commit makes the new one."""
     found = store.get_versioned(head_key(dataset))
     if found is not None:
         return Head(parse_head(found.data, dataset), found.version)

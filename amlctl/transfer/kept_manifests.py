@@ -32,6 +32,12 @@ class KeptManifests:
     def of_store(self, store: str) -> KeptManifests:
         return KeptManifests(self._state_dir, store, self._dataset)
 
+    def adopt(self, known_as: str) -> None:
+        """Take over what was kept when the store went by another name. Raises OSError."""
+        before = self.of_store(known_as)._folder
+        if before.is_dir() and not self._folder.exists():
+            before.rename(self._folder)
+
     def get(self, key: str) -> bytes:
         """Raises NotFound, and ServiceUnavailable where the disk fails: what cannot be read now is not gone."""
         try:

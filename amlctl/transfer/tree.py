@@ -306,6 +306,10 @@ class _Restore:
                         size = temporary.stat().st_size
                         if versions[content]:
                             os.utime(temporary, ns=(versions[content], versions[content]))
+                        if not self.guard.may_replace(file.path):  # edited here during the download
+                            with self._lock:
+                                self.spared.add(file.path)
+                            return 0
                         temporary.replace(path)
                         with self._lock:
                             self._standing[file.path] = content

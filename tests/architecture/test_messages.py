@@ -63,7 +63,7 @@ def test_commands_in_messages_are_data() -> None:
         f"{path.relative_to(ROOT)}:{line}: {text}"
         for path in sources()
         for line, text in command_texts(path.read_text(encoding="utf-8"))
-        # The usage error of Typer names the command's path, and is no message.
+        # Typer's usage error is plain text with the command's path, not a message.
         if (path.name, text) != ("app.py", "amlctl submit")
     ]
     assert found == []
@@ -76,7 +76,7 @@ def test_the_check_sees_a_command_in_a_text() -> None:
 
 
 def test_hints_stay_data_until_the_edge() -> None:
-    """What goes into a log or a record, on a node say, has no edge: there is no call to take options from."""
+    """What goes into a log or a record, on a node say, has no edge: no call gives it options."""
     at_rest = {"runtime/node.py", "workspaces/local/ending.py", "config/load.py"}
     at_rest.add("cli/render/text/places.py")  # doctor's command has made words of them before
     found = [

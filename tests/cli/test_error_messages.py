@@ -235,7 +235,7 @@ def test_deleting_a_run_needs_a_yes(project: Cli) -> None:
     assert_error(
         project("runs", "delete", "@last"),
         2,
-        "error: nobody is there to be asked",
+        "error: cannot ask for confirmation without a terminal",
         f"hint: amlctl runs delete {run} --yes",
     )
     assert project("runs", "show", run).code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -14,8 +15,11 @@ import pytest
 
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.localfs.database import check_of
+from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.operations.store_gc import gc
 from amlctl.stores.directory import DirectoryStore
+from amlctl.transfer.heads import head_key, read_head
+from amlctl.transfer.store_format import FORMAT_KEY, find_store_id
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones
 from tests.support.faulty_store import Call, FaultyStore
@@ -255,6 +259,37 @@ def test_bases_of_an_older_version_are_kept(clones: Clones) -> None:
     (one.root / "d/b").unlink()
     one.sync()
     assert clones.stored() == {**{path: data for path, data in BEFORE.items() if path != "d/b"}, "same": b"by two"}
+
+
+def _back_to_format_1(clones: Clones) -> None:
+    """The store as it was before stores had ids."""
+    head = read_head(clones.store, DATASET)
+    assert head is not None
+    document = {"format": 1, "snapshot": head.snapshot, "manifest": head.manifest_key, "layout": head.layout}
+    clones.store.put(head_key(DATASET), (json.dumps(document) + "\n").encode(), replace=True)
+    clones.store.put(FORMAT_KEY, b'{"format": 1}\n', replace=True)
+
+
+def test_what_is_kept_of_a_store_stays_when_the_store_gets_its_id(clones: Clones) -> None:
+    one, two, three = clones["one"], clones["two"], clones["three"]
+    one.make(BEFORE)
+    one.sync()
+    _back_to_format_1(clones)
+    one.pull()
+    two.pull()
+    assert _broken_off(three, 6, Killed, three.pull)
+    PlainFilesUnderWay(two.project.state_dir, clones.store.url, DATASET).begin(["in doubt"])
+    (one.root / "d/b").unlink()
+    for number in range(12):
+        write_tree(one.root, {"a": b"%d" % number})
+        one.sync()
+    gc(clones.store, delete=True, now=YEAR_LATER, sink=lambda event: None)
+    for behind in (two, three):
+        assert not behind.status().modified
+        behind.pull()
+        assert behind.tree == one.tree
+    store_id = find_store_id(clones.store)
+    assert PlainFilesUnderWay(two.project.state_dir, store_id, DATASET).paths() == {"in doubt"}
 
 
 def test_a_store_restored_from_a_backup_gets_back_what_it_lost(clones: Clones) -> None:

@@ -10,11 +10,13 @@ import pytest
 
 from amlctl.core.events import Warned
 from amlctl.errors import IntegrityError, NotFound, UsageError
+from amlctl.localfs.atomic import temporary_name
 from amlctl.operations.fetch import FetchResult, fetch, path_filter
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
 from amlctl.transfer.tree_saver import TreeSaver
 from tests.support.bench import Bench, open_bench, wait_until
 from tests.support.dying_fetch import DIED
+from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
 
 WRITES = """
@@ -186,6 +188,30 @@ def test_what_the_user_put_in_the_way_is_kept(bench: Bench, run: str, tmp_path: 
     save_as_run(bench, run, {"linked/f": b"f"})
     assert get(bench, run).kept == ("linked",)
     assert read_tree(elsewhere) == {}
+
+
+def test_an_edit_during_the_download_is_kept(bench: Bench, run: str) -> None:
+    folder = bench.project.outputs_dir / run
+    save_as_run(bench, run, FIRST)
+    get(bench, run)
+    save_as_run(bench, run, {**FIRST, "grows": b"gg", "ckpt": b"2"})
+
+    def edit(call: Call) -> None:
+        if call.method == "download" and call.key.endswith("/grows"):
+            (folder / "grows").write_text("edited")
+
+    result = fetch(bench.project, FaultyStore(bench.store, edit), bench.workspace, run, sink=bench.events.append)
+    assert result.kept == ("grows",)
+    assert ((folder / "grows").read_text(), (folder / "ckpt").read_text()) == ("edited", "2")
+
+
+def test_a_fetch_leaves_the_temporary_files_of_others_alone(bench: Bench, run: str) -> None:
+    folder = bench.project.outputs_dir / run
+    folder.mkdir(parents=True)
+    theirs = folder / temporary_name()  # of this process, which lives
+    theirs.write_text("half")
+    get(bench, run)
+    assert theirs.read_text() == "half"
 
 
 @pytest.mark.parametrize("has_edit", [False, True])

@@ -268,4 +268,4 @@ def test_the_stop_comes_before_anything_is_written(clones: Clones, one: Clone) -
 def test_delete_of_what_is_no_mirror_is_told(one: Clone) -> None:
     one.make(random_tree(1))
     one.sync(delete=True)
-    assert any("is no mirror" in message for message in one.messages)
+    assert any("is not a mirror" in message for message in one.messages)

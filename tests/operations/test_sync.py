@@ -338,7 +338,7 @@ def test_checksum_trusts_no_times(clones: Clones, one: Clone) -> None:
 
 
 def test_a_sync_of_nothing(one: Clone) -> None:
-    with pytest.raises(NotFound, match="neither is it in the store"):
+    with pytest.raises(NotFound, match="nor is it in the store"):
         one.sync()
 
 
@@ -507,4 +507,4 @@ def test_who_loses_the_race_for_head_plans_anew_and_at_last_says_so(clones: Clon
             faulty.sync()
         assert caught.value.hint == "run the command again"
         assert clones.stored() == {"theirs": b"7"}
-    assert sum("planning anew" in message for message in faulty.messages) == min(lost, 7)
+    assert sum("planning again" in message for message in faulty.messages) == min(lost, 7)

@@ -22,7 +22,7 @@ PROJECT = "some/ml"
 
 @pytest.fixture
 def git_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's Git settings, and none of the machine's."""
+    """The user's Git settings, without the machine's."""
     home = tmp_path / "home"
     home.mkdir()
     for name in [name for name in os.environ if name.startswith("GIT_")]:

@@ -126,7 +126,9 @@ def delete(
     found = list(workspaces)
     if not yes:
         if not call.output.can_ask:
-            raise UsageError("nobody is there to be asked", hint=Command("runs", "delete", *found, "--yes"))
+            raise UsageError(
+                "cannot ask for confirmation without a terminal", hint=Command("runs", "delete", *found, "--yes")
+            )
         if not confirm(f"Delete {', '.join(found)}: record, logs and stored outputs?", call.output):
             return 1
     operations.delete(workspaces)

@@ -70,7 +70,7 @@ class Environments:
 
 
 def check_environment(spec: EnvironmentSpec) -> None:
-    """Raises SettingsError for what is surely in vain: Azure ML makes the environment from its conda file alone."""
+    """Raises SettingsError for what is certain to fail: Azure ML makes the environment from its conda file alone."""
     check_runtime_python(spec)
     for line in spec.pip:
         if any(Path(path).as_uri() in line for path in spec.local_files):
