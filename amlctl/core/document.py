@@ -19,6 +19,7 @@ MOST_BYTES = 256 << 20
 MOST_NUMBER = (1 << 63) - 1
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31
+_PIECE_BYTES = 64 << 10
 
 
 def parse(data: bytes) -> Any:
@@ -49,6 +50,21 @@ def gunzip(data: bytes, most_bytes: int = MOST_BYTES) -> bytes:
     if unpacker.unused_data:
         raise ValueError("something follows it")
     return unpacked
+
+
+def first_line(data: bytes) -> bytes:
+    """The first line of what is packed in it; the rest is not unpacked. Raises ValueError."""
+    unpacker = zlib.decompressobj(_GZIP_WINDOW)
+    line = b""
+    try:
+        while b"\n" not in line and not unpacker.eof and len(line) < MOST_BYTES:
+            piece = unpacker.decompress(data, _PIECE_BYTES)
+            if not piece and not unpacker.unconsumed_tail:
+                break
+            line, data = line + piece, unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    return line.partition(b"\n")[0] + b"\n"
 
 
 def parse_maybe_packed(data: bytes) -> Any:

@@ -6,10 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from amlctl.localfs.code_rules import CodeRules
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.project import Project
+
+if TYPE_CHECKING:
+    from amlctl.localfs.code_rules import CodeRules
 
 DATASET_IGNORE_FILES = (".amlctlignore",)
 """Data is usually git-ignored, so .gitignore does not count."""
@@ -17,11 +20,15 @@ DATASET_IGNORE_FILES = (".amlctlignore",)
 
 def code_rules(project: Project) -> CodeRules:
     """Raises RightsError."""
+    from amlctl.localfs.code_rules import CodeRules  # a sync needs neither Git nor names of keys
+
     return CodeRules(project.root, project.pipeline_dir)
 
 
 def job_code_rules(project: Project, code_dir: Path) -> CodeRules:
     """For the code of a job file: what a project keeps beside its code stays out as well. Raises RightsError."""
+    from amlctl.localfs.code_rules import CodeRules
+
     base = project.root if code_dir.is_relative_to(project.root) else code_dir
     apart = [code_dir / "outputs", project.data_blobs_dir, project.outputs_dir, project.state_dir]
     patterns = [

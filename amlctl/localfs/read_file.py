@@ -8,6 +8,7 @@ Conflict.
 from __future__ import annotations
 
 import os
+import time
 from operator import attrgetter
 from pathlib import Path
 from typing import Callable, Optional, Protocol
@@ -22,6 +23,7 @@ from amlctl.localfs.writers import can_look_for_writers, has_writer
 READ_AT_ONCE = 1 << 20
 """Bytes up to which a file is read in one piece."""
 _TRIES = 3
+_YOUNG_NS = 3600 * 10**9
 _NOTHING = memoryview(b"")
 _stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
 
@@ -57,6 +59,7 @@ class FileReader:
         self._on_bytes = on_bytes
         self._memory = memoryview(bytearray(64 << 10))
         self._can_look = can_look_for_writers()
+        self._young_after_ns = time.time_ns() - _YOUNG_NS
         self.is_written_to = False
         """Whether a process had the last file open for writing, so that it may change without a new time."""
 
@@ -84,9 +87,14 @@ class FileReader:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 before = after
         finally:
-            self.is_written_to = self._can_look and has_writer(descriptor)
+            self.is_written_to = self._can_look and self._may_change_unseen(seen) and has_writer(descriptor)
             os.close(descriptor)
         raise Conflict(f"{full} changes while it is read", hint="stop what writes it, or name it in .amlctlignore")
+
+    def _may_change_unseen(self, seen: FileRow) -> bool:
+        """Pages that were written through a memory map get to the disk within the minute, and the next write to them
+        shows in the times again. (Not in a tmpfs, which has no disk.)"""
+        return max(seen[3], seen[5]) > self._young_after_ns
 
     def _read_small(self, descriptor: int, path: str, size_bytes: int) -> memoryview:
         """One byte more than the file should have shows that it has grown."""

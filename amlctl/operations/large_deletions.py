@@ -7,12 +7,14 @@ and the next pull of each team mate from their folders.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from amlctl.core.manifest import FileEntry
 from amlctl.core.message import Command, Message
 from amlctl.core.wording import count
 from amlctl.errors import NeedsConfirmation
 
+_path_of = itemgetter(0)
 _SHARE = 0.5
 _MANY = 10
 
@@ -26,16 +28,16 @@ def confirm_deletions(
     """
     if is_sure or len(before) <= _MANY or before is after:
         return
-    files = sum(not entry.path.endswith("/") for entry in before)
-    kept_paths = {entry.path for entry in after}
-    gone = [entry for entry in before if entry.path not in kept_paths and not entry.path.endswith("/")]
-    if len(gone) <= max(_MANY, _SHARE * files):
+    # Sets of plain strings: this runs in each sync that changes something, over all files.
+    gone = set(map(_path_of, before)).difference(map(_path_of, after))
+    if len(gone) <= _MANY:
         return
+    files = [entry for entry in before if not entry.path.endswith("/")]
     kept_contents = {entry.content_id for entry in after}
-    lost = [entry.path for entry in gone if entry.content_id not in kept_contents]
-    if len(lost) > max(_MANY, _SHARE * files):
+    lost = [entry.path for entry in files if entry.path in gone and entry.content_id not in kept_contents]
+    if len(lost) > max(_MANY, _SHARE * len(files)):
         raise NeedsConfirmation(
-            f"{count(len(lost), 'file')} of {files} would be deleted {where}",
+            f"{count(len(lost), 'file')} of {len(files)} would be deleted {where}",
             hint=Message("if that is intended: ", Command(*command.words, "--yes")),
             details=lost,
         )

@@ -177,7 +177,7 @@ def _pull(
     if links:
         raise Conflict(
             f"{looked.dataset} has {count(len(links), 'folder')} that are links: a pull does not write behind them",
-            hint="replace each link by a folder, or name it in .amlctlignore",
+            hint="replace each link by a folder that holds its files, then run the same command again",
             details=links,
         )
     if is_dry_run:
@@ -204,7 +204,7 @@ def _pull(
         is_noted=True,
         sink=sink,
     )
-    folder.delete(changes.deleted)
+    folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
     if received.written:
         with suppress(FileNotFoundError):  # somebody has removed the folder meanwhile
             now_ns = time.time_ns()

@@ -46,7 +46,7 @@ class PullTarget:
             if not self._is_as_seen(ONE_FILE):
                 return ()
             self._root.unlink()
-        for folder in {part for entry in to_write for part in parents(entry.path)}:
+        for folder in {part for entry in to_write for part in _folders(entry)}:
             path = self._root / folder
             if os.path.lexists(path) and not path.is_dir():
                 if self._is_as_seen(folder):
@@ -64,10 +64,11 @@ class PullTarget:
             if path.is_dir() and not _remove_empty(path):
                 self._moved.add(entry.path)
                 blocked.add(entry.path)
-        return [e for e in to_write if blocked.isdisjoint((e.path, *parents(e.path)))] if blocked else to_write
+        return [e for e in to_write if blocked.isdisjoint((e.path, *_folders(e)))] if blocked else to_write
 
-    def delete(self, paths: Sequence[str]) -> None:
-        """Remove files, then the folders that this leaves empty."""
+    def delete(self, paths: Sequence[str], *, kept_folders: Collection[str] = ()) -> None:
+        """Remove files, then the folders that this leaves empty, except `kept_folders`: the pull has made them."""
+        kept = {self._path(folder) for folder in kept_folders}
         folders: set[Path] = set()
         for path in paths:
             target = self._path(path)
@@ -80,7 +81,7 @@ class PullTarget:
             if path != ONE_FILE:
                 folders.add(target.parent)
         for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-            while folder != self._root and _remove_empty(folder):
+            while folder != self._root and folder not in kept and _remove_empty(folder):
                 folder = folder.parent
 
     def raise_if_moved(self) -> None:
@@ -118,7 +119,7 @@ class PullTarget:
 def hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEntry]) -> list[str]:
     """Paths that would be overwritten, or are in the way, although no snapshot and no merge has seen them."""
     folders = {part for path in here for part in parents(path)}
-    new_folders = {part for entry in to_write for part in parents(entry.path)} - folders
+    new_folders = {part for entry in to_write for part in _folders(entry)} - folders
     found = {
         folder
         for folder in new_folders
@@ -175,6 +176,12 @@ def _unknown_below(root: Path, folder: str, here: Collection[str]) -> Iterator[s
 def parents(path: str) -> list[str]:
     parts = path.rstrip("/").split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _folders(entry: FileEntry) -> list[str]:
+    """Those that have to be there for it: an empty folder is one itself."""
+    above = parents(entry.path)
+    return [*above, entry.path[:-1]] if entry.path.endswith("/") else above
 
 
 def _remove_empty(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import content_id
 from amlctl.core.dataset_names import dataset_folder, dataset_of_folder
-from amlctl.core.document import MOST_BYTES, gunzip
+from amlctl.core.document import MOST_BYTES, first_line, gunzip
 from amlctl.core.manifest import (
     SHARD_FROM,
     SHARD_MEAN,
@@ -166,8 +166,11 @@ def read_manifest(store: Reader, key: str) -> Manifest:
 
 
 def read_header(store: Reader, key: str) -> ManifestHeader:
-    """The first line alone, of a manifest whose shards are not wanted."""
-    return _header(store.get(key), key)[0]
+    """The first line alone, of a manifest whose entries are not wanted."""
+    try:
+        return decode_header(first_line(store.get(key)))[0]
+    except (ValueError, IntegrityError) as error:
+        raise _damaged(key, error) from error
 
 
 def _header(data: bytes, key: str) -> tuple[ManifestHeader, bytes]:

@@ -47,18 +47,26 @@ class Received:
     files: int = 0
     size_bytes: int = 0
     written: dict[str, Written] | None = None
+    mtime_ns: int = field(default_factory=lambda: time.time_ns() - _BACKDATED_NS)
     _is_stopped: bool = field(default=False, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def note(self, entry: FileEntry, path: str, written: os.stat_result) -> None:
-        """It stands at `path` now; `written` is what the file was before it got that name."""
+    def note(self, entry: FileEntry, path: str) -> None:
+        """It stands at `path` now, dated back: with any other time it is somebody else's already."""
         if self.written is None:
             return
-        with suppress(OSError):  # removed again already
+        try:
             found = os.lstat(path)
-            if (found.st_ino, found.st_mtime_ns) == (written.st_ino, written.st_mtime_ns):
-                row = Written(found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns, entry.content_id)
-                self.written[entry.path] = row
+        except OSError:  # removed again
+            return
+        if found.st_mtime_ns == self.mtime_ns:
+            row = Written(found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns, entry.content_id)
+            self.written[entry.path] = row
+
+    def date_back(self, file: Union[int, Path]) -> None:
+        """An edit in the moment after a file has arrived changes its time, however coarse the clock of the disk is."""
+        with suppress(OSError):  # some mounts refuse it: then the file is read again by the next command
+            os.utime(file, ns=(self.mtime_ns, self.mtime_ns))
 
     def stop(self) -> None:
         """What is being received ends at its next part."""
@@ -213,10 +221,9 @@ class _Receiver:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(self.manifest.dataset, entry.path, key)
             if self.may_replace(entry):
-                _backdate(temporary)
-                found = temporary.stat()
+                self.done.date_back(temporary)
                 temporary.replace(path)
-                self.done.note(entry, os.fspath(path), found)
+                self.done.note(entry, os.fspath(path))
         self.done.add(1, 0)
 
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
@@ -230,14 +237,13 @@ class _Receiver:
                 while at < len(data):
                     at += os.write(descriptor, data[at:])
                 if not self.is_private:
-                    _backdate(descriptor)
-                found = os.fstat(descriptor)
+                    self.done.date_back(descriptor)
             finally:
                 os.close(descriptor)
             if not self.is_private:
                 if self.may_replace(entry):
                     os.rename(written_to, path)
-                    self.done.note(entry, path, found)
+                    self.done.note(entry, path)
                 else:
                     os.unlink(written_to)
         except OSError as error:
@@ -267,13 +273,6 @@ def _make_folders(target: Path, entries: Sequence[FileEntry], is_private: bool) 
             ) from error
         if not is_private:
             remove_left_behind(path)
-
-
-def _backdate(file: Union[int, Path]) -> None:
-    """An edit in the moment after a file has arrived changes its time, however coarse the file system's clock is."""
-    now_ns = time.time_ns()
-    with suppress(OSError):  # some mounts refuse it: then the file is read again by the next command
-        os.utime(file, ns=(now_ns, now_ns - _BACKDATED_NS))
 
 
 def _is_writable(path: Path) -> bool:

@@ -11,12 +11,14 @@ import os
 from typing import Any, Optional
 
 from amlctl.core.content_id import is_content_id
+from amlctl.core.message import Command, Message
 from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.stores.contract import Store, Versioned
 
 FORMAT = 2
 """Format 1 had no id. It stays readable, and the next writer adds one."""
 FORMAT_KEY = "format.json"
+_REPAIR = Message(Command("sync", "--repair", "PATH"), " with any dataset writes it again, if this is amlctl's store")
 
 
 def ensure_format(store: Store) -> str:
@@ -45,9 +47,12 @@ def find_store_id(store: Store) -> str:
 
 
 def require_format(store: Store) -> None:
-    """Before all of a store is looked at: a mistyped address is not an empty store. Raises NotFound, and as above."""
+    """Before all of a store is looked at: a mistyped address is not an empty store, and a store that has lost its
+    format.json is not a mistyped address. Raises NotFound, and as above."""
     found = store.get_versioned(FORMAT_KEY)
     if found is None:
+        if any(store.list("datasets/")):
+            raise IntegrityError(f"{FORMAT_KEY} of {store.url} is missing", hint=_REPAIR)
         raise NotFound(f"no store at {store.url}", hint="check the address; the first sync creates a store")
     _id(store, found)
 
@@ -75,4 +80,4 @@ def _id(store: Store, found: Versioned) -> str:
 
 
 def _unreadable(store: Store) -> IntegrityError:
-    return IntegrityError(f"{FORMAT_KEY} of {store.url} cannot be read", hint="is it amlctl's store?")
+    return IntegrityError(f"{FORMAT_KEY} of {store.url} cannot be read", hint=_REPAIR)

@@ -271,6 +271,24 @@ def test_a_place_without_a_store_is_no_empty_store(data: Cli, command: str) -> N
     assert not (data.cwd / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("text", [None, "", "{"])
+def test_a_store_without_its_format_is_damaged_and_repaired(data: Cli, text: str | None) -> None:
+    data.json("sync", "working/x")
+    path = data.cwd / ".amlctl/store/format.json"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    found = data("store", "verify", "--json")
+    assert found.code == 1
+    assert [damage["key"] for damage in found.document["damages"]] == ["format.json"]
+    for command in ("stats", "gc"):
+        answer = data("store", command)
+        assert answer.code == 1
+        assert "amlctl sync --repair PATH" in answer.err
+    data.json("sync", "--repair", "working/x")
+    assert data.json("store", "verify")["damaged"] == []
+
+
 def test_verify_finds_damage(data: Cli) -> None:
     data.json("sync", "working/x")
     for path in [*(data.cwd / ".amlctl/store").glob("packs/*/*"), *(data.cwd / ".amlctl/store").glob("objects/*/*")]:

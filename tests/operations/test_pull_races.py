@@ -309,3 +309,37 @@ def test_a_change_through_a_memory_map_that_leaves_no_time_is_seen(clones: Clone
     stored = clones.stored()
     assert stored is not None
     assert stored["f"][:5] == b"LATER"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"d/e/f": b"1"}, {"d/": b""}),
+        ({"d/e/f": b"1", "d/g": b"2"}, {"d/e/": b""}),
+        ({"d": b"a file"}, {"d/": b""}),
+        ({"d/": b""}, {"d": b"a file"}),
+    ],
+)
+def test_a_path_becomes_an_empty_folder_and_back(clones: Clones, before: Tree, after: Tree) -> None:
+    one, two = clones["one"], clones["two"]
+    for tree in (before, after, before):
+        one.make({**tree, "kept": b"kept"})
+        one.sync()
+        two.pull()
+        assert two.tree == one.tree == {**tree, "kept": b"kept"}
+        assert two.sync().uploaded_blobs == 0
+        assert one.pull().downloaded_files == 0
+
+
+def test_an_ignored_file_where_an_empty_folder_is_to_come_stays(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make({"a": b"1", ".amlctlignore": b"d.*\n"})
+    one.sync()
+    two.pull()
+    write_tree(two.root, {"d.x": b"mine"})
+    one.make({"a": b"1", "d.x/": b""})
+    one.sync()
+    with pytest.raises(Conflict) as caught:
+        two.pull()
+    assert list(caught.value.details) == ["d.x"]
+    assert (two.root / "d.x").read_bytes() == b"mine"

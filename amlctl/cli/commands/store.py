@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.render.text import places
+from amlctl.errors import IntegrityError
 from amlctl.operations.store_gc import gc as gc_operation
 from amlctl.operations.store_stats import stats as stats_operation
 from amlctl.operations.store_verify import verify as verify_operation
@@ -56,13 +58,20 @@ def gc(
 def verify(ctx: typer.Context, store_url: Url = None) -> int:
     """Read back everything that the newest snapshots name. Exit code 1 if something is damaged or missing."""
     call = invocation(ctx)
-    result = verify_operation(without_copies(_store(call, store_url)), call.reporter)
+    store = _opened(call, store_url)
+    with suppress(IntegrityError):  # a damage like any other
+        require_format(store)
+    result = verify_operation(without_copies(store), call.reporter)
     call.result(result.to_json(), lambda style, width: places.verify_lines(result, style))
     return 1 if result.damaged else 0
 
 
 def _store(call: Invocation, url: str | None) -> Store:
-    call.output.commands.store_url = url
-    store = call.app.store if url is None else call.app.open_store(url)
+    store = _opened(call, url)
     require_format(store)
     return store
+
+
+def _opened(call: Invocation, url: str | None) -> Store:
+    call.output.commands.store_url = url
+    return call.app.store if url is None else call.app.open_store(url)
