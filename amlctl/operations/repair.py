@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from amlctl.core.content_id import content_id
 from amlctl.core.dataset_names import folders_of
 from amlctl.core.document import gunzip
 from amlctl.core.events import EventSink, Note, Warned
-from amlctl.core.manifest import FileEntry, Manifest
+from amlctl.core.manifest import FileEntry, Manifest, repair_command
+from amlctl.core.message import Message
 from amlctl.core.wording import count
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.verify import damaged_contents, damaged_packs, report_damage
@@ -18,8 +19,11 @@ from amlctl.transfer.heads import list_manifests
 from amlctl.transfer.manifests import read_manifest
 
 
-def to_send_again(store: Store, head: Manifest, here: Collection[str], sink: EventSink) -> dict[str, FileEntry]:
-    """Contents of HEAD that are damaged, each with an entry that needs it; `here` are those of this machine.
+def to_send_again(
+    store: Store, head: Manifest, here: Collection[str], sink: EventSink
+) -> tuple[Mapping[str, FileEntry], Mapping[str, FileEntry]]:
+    """Contents of HEAD that are damaged, each with an entry that needs it: those of this machine (`here`), and those
+    that it does not have, for example because it has not pulled.
 
     A pack that is damaged around its members is replaced as far as these are here.
     """
@@ -29,9 +33,22 @@ def to_send_again(store: Store, head: Manifest, here: Collection[str], sink: Eve
         place = head.places.get(entry.content_id)
         if place is not None and place.pack in packs and entry.content_id in here:
             bad.setdefault(entry.content_id, entry)
-    if bad:
-        sink(Note(f"{head.dataset}: sending {count(len(bad), 'damaged or missing content')} again"))
-    return bad
+    found = {content: entry for content, entry in bad.items() if content in here}
+    if found:
+        sink(Note(f"{head.dataset}: sending {count(len(found), 'damaged or missing content')} again"))
+    return found, {content: entry for content, entry in bad.items() if content not in here}
+
+
+def report_not_here(dataset: str, damaged: Mapping[str, FileEntry], entries: Sequence[FileEntry]) -> None:
+    """Raises IntegrityError if some of `entries` are damaged in the store and this machine cannot send them."""
+    paths = [entry.path for entry in entries if entry.content_id in damaged] if damaged else []
+    if paths:
+        raise IntegrityError(
+            f"{count(len(paths), 'file')} of {dataset} damaged or missing in the store, in a version that is not on"
+            " this machine; all others are repaired",
+            hint=Message(repair_command(dataset), " on a machine that has them"),
+            details=paths,
+        )
 
 
 def drop_lost_lists(store: Store, dataset: str, sink: EventSink) -> None:

@@ -34,14 +34,8 @@ from amlctl.operations.dataset_state import (
     look_at,
 )
 from amlctl.operations.early_packs import EarlyPacks, also_packed
-from amlctl.operations.mirror import (
-    arrived_files,
-    leftovers,
-    refuse_shared_files,
-    refuse_unfit_names,
-    undamaged_plain_files,
-)
-from amlctl.operations.repair import drop_lost_lists, read_back, to_send_again
+from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names, undamaged_plain_files
+from amlctl.operations.repair import drop_lost_lists, read_back, report_not_here, to_send_again
 from amlctl.operations.sync_merge import confirm_changes, merge_with_head
 from amlctl.operations.sync_result import SyncOptions, SyncResult, committed_result, unchanged_result
 from amlctl.operations.sync_retry import ContentsLost, HeadMoved
@@ -81,6 +75,7 @@ class SyncAttempt:
         """`lost` are contents that are sent again, whatever the store seems to have of them."""
         self._lost = lost
         self._here: Collection[str] = ()
+        self._damaged_elsewhere: Mapping[str, FileEntry] = {}
         self._displaced: Mapping[str, str] = {}
         self._replace = options.repair or bool(lost)
         self._watch = GcWatch(store, sink)
@@ -153,6 +148,7 @@ class SyncAttempt:
         result = replace(result, not_here=len(taken))
         if self._options.repair:
             drop_lost_lists(self._store, self._dataset, self._sink)
+            report_not_here(self._dataset, self._damaged_elsewhere, entries)
         elif self._options.verify:
             manifest = head_manifest(self._store, self._dataset, self._looked.head)
             report_damage(damaged_contents(self._store, manifest, manifest.entries, self._sink), manifest)
@@ -191,7 +187,7 @@ class SyncAttempt:
             known.distrust(self._lost)
             head = without(head, self._lost)
         if self._options.repair:
-            bad = to_send_again(self._store, head, self._here, self._sink)
+            bad, self._damaged_elsewhere = to_send_again(self._store, head, self._here, self._sink)
             known.distrust(bad)
             head = without(head, bad)
         return head, known

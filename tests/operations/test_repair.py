@@ -132,3 +132,24 @@ def test_a_pack_that_is_damaged_around_its_members_is_replaced(clones: Clones, o
     assert verify(clones.store, null_sink).damaged
     one.sync(repair=True)
     assert verify(clones.store, null_sink).damaged == []
+
+
+def test_what_this_machine_has_not_pulled_is_named_and_the_rest_repaired(clones: Clones, one: Clone) -> None:
+    two = clones["two"]
+    two.pull()
+    one.make({**one.tree, "big": b"B" * 9000, "new": b"n" * 9000})
+    one.sync()
+    shared = next(key for key in clones.stored_keys("packs/"))
+    for key in [*clones.stored_keys("objects/"), shared]:
+        path = clones.path(key)
+        path.chmod(0o644)
+        path.write_bytes(b"")
+    with pytest.raises(IntegrityError) as caught:
+        two.sync(repair=True)
+    assert sorted(caught.value.details) == ["big", "new"]
+    assert "on a machine that has them" in str(caught.value.hint)
+    assert {damage.key.partition("/")[0] for damage in verify(clones.store, null_sink).damages} == {"objects"}
+    one.sync(repair=True)
+    assert clones.stored() == one.tree
+    two.pull()
+    assert two.tree == one.tree
