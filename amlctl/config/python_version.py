@@ -44,15 +44,15 @@ def check_runtime_python(spec: EnvironmentSpec) -> None:
     """Raises SettingsError for an environment whose Python is surely too old for amlctl's runtime."""
     if spec.is_current or not spec.python:
         return
+    ranges = [python_specifiers(wanted) for wanted in spec.python.split("|")]  # conda's "or"
+    newer = (f"3.{minor}.{patch}" for minor in range(OLDEST_PYTHON[1], _NEWEST_MINOR) for patch in range(_NEWEST_PATCH))
+    if any(one.contains(version) for version in (*newer, "4.0") for one in ranges):
+        return
+    older = (f"3.{minor}.{patch}" for minor in range(OLDEST_PYTHON[1]) for patch in range(_NEWEST_PATCH))
+    if not any(one.contains(version) for version in (*older, "2.7", "2.7.18") for one in ranges):
+        return  # a version that does not exist (yet) is for the tool that looks for it to refuse
     oldest = ".".join(map(str, OLDEST_PYTHON))
     place = spec.places.get("python", "")
-    for wanted in spec.python.split("|"):  # conda's "or"
-        specifiers = python_specifiers(wanted)
-        minors = range(OLDEST_PYTHON[1], _NEWEST_MINOR)
-        if any(
-            specifiers.contains(f"3.{minor}.{patch}") for minor in minors for patch in range(_NEWEST_PATCH)
-        ) or specifiers.contains("4.0"):
-            return
     raise SettingsError(
         f"{place}: Python {spec.python} is too old: amlctl's runtime needs {oldest} or newer".removeprefix(": "),
         hint=f"write python>={oldest}, or the newest version that the scripts work with",

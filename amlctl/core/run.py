@@ -217,6 +217,10 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
     return matches[0]
 
 
+LONGEST_DURATION_S = 10_000 * 86400.0
+"""Longer than any machine stays up; no clock, wait or service overflows with it."""
+
+
 def parse_duration_s(text: str) -> float:
     """Seconds of `90s`, `15m`, `2h` or `1d`; a number alone could mean any of these. Raises UsageError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -224,7 +228,7 @@ def parse_duration_s(text: str) -> float:
         seconds = float(text[:-1]) * units[text[-1:]]
     except (ValueError, KeyError):
         seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        wanted = "expected a number above 0 with a unit"
+    if not 0 < seconds <= LONGEST_DURATION_S:
+        wanted = "expected a number above 0 with a unit" if not seconds > LONGEST_DURATION_S else "at most 10000d"
         raise UsageError(f"Invalid duration {text!r}: {wanted}", hint="use 90s, 15m, 2h or 1d")
     return seconds

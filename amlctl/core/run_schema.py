@@ -19,7 +19,7 @@ MAX_BYTES = 32 << 20
 """Of a record's JSON. Configs and environment files are kilobytes; a larger one would only fill the memory."""
 MAX_DEPTH = 100
 """Of lists and tables within each other in a config: the writers of JSON and of tables recurse."""
-_MAX_WORLD = 100_000
+MAX_PROCESSES = 100_000
 """Processes of a run. Several loops go over all of them."""
 
 Rule = Callable[[Any], bool]
@@ -28,7 +28,7 @@ _STATES = frozenset(state.value for state in RunState)
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _NAMED = re.compile(r"[A-Za-z0-9_.-]{0,255}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
-_LEAVES = re.compile(r"\A[/~]|(?:\A|/)\.{0,2}(?:/|\Z)")
+_LEAVES = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
 _UNSAFE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """NUL ends a path or a variable early. Of the surrogates only those that stand for a byte can be written anywhere."""
 
@@ -44,8 +44,8 @@ def wrong_field(document: Mapping[str, Any], run: Optional[str] = None) -> str:
     if run is not None and document["run"] != run:
         return "it is the record of another run"
     processes, instances = document.get("processes", 1), document.get("instances", 1)
-    if processes * instances > _MAX_WORLD:
-        return f"it has more than {_MAX_WORLD} processes"
+    if processes * instances > MAX_PROCESSES:
+        return f"it has more than {MAX_PROCESSES} processes"
     return ""
 
 
@@ -94,7 +94,7 @@ def _one_of(*values: Optional[str]) -> Rule:
 
 
 def _count(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= _MAX_WORLD
+    return type(value) is int and 1 <= value <= MAX_PROCESSES
 
 
 def _exit_code(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amlctl.core.distribution import DISTRIBUTIONS, Distribution
 from amlctl.core.run import RunRecord
+from amlctl.core.run_schema import MAX_PROCESSES
 from amlctl.errors import UsageError
 
 DEFAULT_KIND = "pytorch"
@@ -23,6 +24,11 @@ def choose_distribution(
     kind = kind or before.kind
     processes = processes or before.processes
     instances = instances or before.instances
+    if processes * instances > MAX_PROCESSES:
+        raise UsageError(
+            f"{processes * instances:,} processes are too many: a run has at most {MAX_PROCESSES:,}",
+            hint="choose fewer --processes or --instances",
+        )
     if kind is None and processes * instances > 1:
         kind = DEFAULT_KIND
     return Distribution(kind, processes, instances)

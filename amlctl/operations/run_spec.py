@@ -24,7 +24,7 @@ from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import JobCommand
 from amlctl.core.message import Command, Message
-from amlctl.core.run import RunRecord
+from amlctl.core.run import LONGEST_DURATION_S, RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.settings import Settings
 from amlctl.core.wording import below_data_blobs
@@ -195,8 +195,8 @@ def resolve(
     mode = request.mode or (earlier.mode if earlier else settings.submit.mode)
     if mode not in MODES:
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
-    if request.timeout_s is not None and not request.timeout_s > 0:
-        raise UsageError("--timeout must be more than nothing", hint="for example 90s, 15m or 2h")
+    if request.timeout_s is not None and not 0 < request.timeout_s <= LONGEST_DURATION_S:
+        raise UsageError("--timeout must be above 0, and at most 10000d", hint="for example 90s, 15m or 2h")
     tags = hider.tags({**(earlier.tags if earlier else {}), **request.tags})
     for name, value in request.tags.items():
         if tags[name] != value:

@@ -25,7 +25,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line
 from amlctl.core.settings import Settings
 from amlctl.core.wording import below_data_blobs
-from amlctl.errors import AmlctlError, RightsError, Unconfirmed
+from amlctl.errors import AmlctlError, IntegrityError, RightsError, Unconfirmed, UsageError
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
 from amlctl.localfs.ignore_rules import code_rules, ignore_files_above, job_code_rules
@@ -355,6 +355,7 @@ def prepare(
         outputs=f"{project.outputs_dir.name}/{run}",
     )
     record.reached(RunState.NOT_STARTED, now)
+    _check_readable(record)
 
     def send_again() -> None:
         if files is not None:
@@ -415,6 +416,15 @@ def _collect_code(project: Project, spec: RunSpec, sink: EventSink, *, is_readin
 def _sync_options(settings: Settings) -> SyncOptions:
     wanted = settings.sync
     return SyncOptions(wanted.layout, wanted.pack_below, wanted.pack_size, tuple(wanted.ignore))
+
+
+def _check_readable(record: RunRecord) -> None:
+    """No run is made whose record the next command would refuse as damaged. Raises UsageError."""
+    try:
+        RunRecord.from_bytes(record.to_bytes(), record.run)
+    except IntegrityError as error:
+        what = error.message.rpartition("damaged: ")[2]
+        raise UsageError(f"the run cannot be recorded: {what}", hint="change that option or config") from error
 
 
 def _base_key(store: Store, dataset: str, spec: RunSpec) -> str | None:

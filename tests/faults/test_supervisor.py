@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,21 @@ def test_killed_while_running(tmp_path: Path) -> None:
     assert log.endswith(record.error["message"].encode() + b"\n")  # type: ignore[index]
     assert bench.store.get(f"runs/{run}/logs/std_log.txt") == log
     assert json.loads(bench.store.get(f"runs/{run}/record.json"))["status"] == "Failed"
+
+
+@pytest.mark.parametrize("what", ["the run's folder", "the state"])
+def test_a_run_ends_when_its_folder_is_deleted(tmp_path: Path, what: str) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(SLEEPER)
+    pids = [supervisor_of(bench, run), *pids_of(bench, run)]
+    state_dir = bench.project.state_dir
+    shutil.rmtree(RunPlaces(state_dir, run).folder if what == "the run's folder" else state_dir)
+    wait_until(lambda: not any(is_running(pid) for pid in pids), what="the end of its processes")
+    if what == "the run's folder":
+        record = bench.workspace.read(run)
+        assert record.status == "Failed"
+        assert record.error is not None
+        assert record.error["message"].endswith("was deleted")
 
 
 def test_killed_in_the_queue(tmp_path: Path) -> None:

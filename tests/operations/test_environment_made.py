@@ -281,9 +281,12 @@ def test_a_python_that_is_too_old_is_told_with_its_line(tmp_path: Path, wheels: 
         check_environment(here(tmp_path, wheels), parse_environment(text, "pptdaml.yaml"), null_sink)
 
 
-def test_a_python_that_this_machine_does_not_have_is_told_with_its_line(tmp_path: Path, wheels: Path) -> None:
-    spec = parse_environment("dependencies:\n- python=3.39\n", "pptdaml.yaml")
-    with pytest.raises(SettingsError, match=r"pptdaml\.yaml:2: .*3\.39, and this machine has only"):
+@pytest.mark.parametrize("python", ["3.39", "3.99", "5.1"])
+def test_a_python_that_this_machine_does_not_have_is_told_with_its_line(
+    tmp_path: Path, wheels: Path, python: str
+) -> None:
+    spec = parse_environment(f"dependencies:\n- python={python}\n", "pptdaml.yaml")
+    with pytest.raises(SettingsError, match=rf"pptdaml\.yaml:2: .*{python}, and this machine has only"):
         check_environment(here(tmp_path, wheels), spec, null_sink)
 
 

@@ -245,6 +245,8 @@ def test_a_broken_config_names_the_place(bench: Bench, path: str, text: str, wor
         {"mode": "copy"},
         {"overrides": ("a=1",)},
         {"timeout_s": 0.0},
+        {"timeout_s": 1e13},
+        {"processes": 1_000, "instances": 1_000},
         {"variables": {"A=B": "c"}},
         {"datasets": ("pipeline",)},
     ],
@@ -254,6 +256,22 @@ def test_wrong_use_is_told_before_anything_is_sent(bench: Bench, wrong: dict[str
     with pytest.raises(UsageError):
         bench.submit("train.py", **wrong)
     assert list(bench.store.list("")) == []
+
+
+@pytest.mark.parametrize("name", ["~", "~raw/x", "a~"])
+def test_a_dataset_may_begin_with_a_tilde(bench: Bench, name: str) -> None:
+    bench.write(f"data_blobs/{name}/file.txt", "text")
+    bench.script(SHOW_ALL)
+    result = bench.submit("train.py", datasets=(name,), produces=(f"{name}-made",))
+    assert bench.workspace.read(result.record.run).datasets.keys() == {name}
+    assert seen(bench, result.record.run)["data"] == {f"{name}/file.txt": "text"}
+
+
+def test_no_run_is_made_whose_record_could_not_be_read(bench: Bench) -> None:
+    bench.script(SHOW_ALL)
+    with pytest.raises(UsageError, match="cannot be recorded: its tags"):
+        bench.submit("train.py", tags={"note": "half of a character: \ud800"})
+    assert list(bench.store.list("runs/")) == []
 
 
 def test_an_unknown_compute_target_is_told_before_anything_is_sent(bench: Bench) -> None:

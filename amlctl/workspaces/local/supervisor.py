@@ -195,6 +195,9 @@ class Supervisor:
                 if self._is_cancel_requested():
                     stopped = Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
+                elif not self._places.supervisor.exists():
+                    # `rm -rf .amlctl`: nothing can be kept any more, and no command would find the processes.
+                    stopped = Ending(RunState.FAILED, None, "folder", f"{self._places.folder} was deleted")
                 elif limit_s is not None and now >= started + limit_s:
                     stopped = Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
                 if stopped is not None:
