@@ -16,6 +16,7 @@ from typing import Any
 
 from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.events import EventSink, Note
+from amlctl.core.head import commit_of
 from amlctl.core.manifest import object_key, pack_key, repair_command
 from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError, NotFound
@@ -144,6 +145,7 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
     present = {entry.key for entry in entries}
     folders_with_head = {key.rpartition("/")[0] for key in present if key.endswith("/HEAD")}
     manifests: dict[str, list[Entry]] = {}
+    commits: dict[str, Sequence[str]] = {}
     for entry in entries:
         folder, _, name = entry.key.rpartition("/")
         if _is_code_index(entry.key) and entry.modified_at >= young_after:
@@ -153,7 +155,9 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
                 continue
             live.add(entry.key)
             with suppress(NotFound):  # only a fence
-                heads.add(read_head_value(store, folder).manifest_key)
+                head = read_head_value(store, folder)
+                heads.add(head.manifest_key)
+                commits[dataset_of_folder(folder)] = (head.commit, *head.before)
         elif _is_manifest(entry.key):
             manifests.setdefault(dataset_of_folder(folder), []).append(entry)
         elif entry.key.startswith("runs/") and name == "record.json":
@@ -162,9 +166,9 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
             live.update((code_prefix(code), code_index_key(code)) if code else ())
         elif entry.key.startswith("runs/") and name == "published.json":
             kept.update(_published(store, folder.removeprefix("runs/")))
-    for found in manifests.values():
+    for dataset, found in manifests.items():
         newest: list[str] = []
-        for entry in sorted(found, key=lambda entry: entry.modified_at, reverse=True):
+        for entry in _newest_first(found, commits.get(dataset, ())):
             snapshot = entry.key.rpartition("/")[2].partition("-")[0]
             if snapshot not in newest:
                 newest.append(snapshot)
@@ -183,6 +187,16 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
             hint = repair if key in heads else f"that older snapshot is lost: delete {key} in {store.url}"
             raise IntegrityError(what, hint=Message(hint, ", then gc again")) from error
     return live
+
+
+def _newest_first(manifests: Sequence[Entry], commits: Sequence[str]) -> list[Entry]:
+    """As HEAD tells, as far as it goes back; then by their times, which are equal in a copied store, say."""
+    order = {commit: number for number, commit in enumerate(commits)}
+
+    def place(entry: Entry) -> tuple[int, float]:
+        return order.get(commit_of(entry.key), len(order)), -entry.modified_at
+
+    return sorted(manifests, key=place)
 
 
 def _named_by_run(store: Store, run: str) -> tuple[list[str], str]:

@@ -34,7 +34,13 @@ from amlctl.operations.dataset_state import (
     look_at,
 )
 from amlctl.operations.early_packs import EarlyPacks, also_packed
-from amlctl.operations.mirror import arrived_files, leftovers, refuse_shared_files, refuse_unfit_names, undamaged_plain_files
+from amlctl.operations.mirror import (
+    arrived_files,
+    leftovers,
+    refuse_shared_files,
+    refuse_unfit_names,
+    undamaged_plain_files,
+)
 from amlctl.operations.repair import drop_lost_lists, read_back, report_not_here, to_send_again
 from amlctl.operations.sync_merge import confirm_changes, merge_with_head
 from amlctl.operations.sync_result import SyncOptions, SyncResult, committed_result, unchanged_result

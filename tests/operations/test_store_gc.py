@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_the_last_ten_snapshots_are_kept(clones: Clones, one: Clone) -> None:
         assert clones["two"].tree == random_tree(number, 12)
     assert not any(snapshot in key for snapshot in snapshots[:2] for key in clones.stored_keys())
     assert _collect(clones.store).keys == []
+
+
+def test_the_last_ten_are_those_of_head_where_all_times_are_equal(clones: Clones, one: Clone) -> None:
+    snapshots = _snapshots(one, 14)
+    for folder, _, names in os.walk(clones.store.url):
+        for name in names:
+            os.utime(Path(folder, name), (1_700_000_000, 1_700_000_000))
+    _collect(clones.store)
+    kept = [snapshot for snapshot in snapshots if any(snapshot in key for key in clones.stored_keys("datasets/"))]
+    assert kept == snapshots[-10:]
 
 
 def test_what_is_younger_than_a_day_is_kept(clones: Clones, one: Clone) -> None:
