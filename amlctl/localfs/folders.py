@@ -70,3 +70,9 @@ def remove_tree(top: Union[str, Path], *, ignore_errors: bool = False) -> None:
             failures.append(NotADirectoryError(f"{top} cannot be removed"))
     if failures and not ignore_errors:
         raise failures[0]
+
+
+def remove_empty_folders(top: Path) -> None:
+    """With all folders below it. Raises OSError where one of them holds a file."""
+    for found in reversed([found for found, _, _ in walk(top)]):
+        os.rmdir(found)

@@ -33,7 +33,7 @@ from amlctl.localfs.atomic import (
     temporary_name,
 )
 from amlctl.localfs.disk_errors import FULL, disk_error, sending_error
-from amlctl.localfs.folders import make_folders, walk
+from amlctl.localfs.folders import make_folders, remove_empty_folders, walk
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
@@ -401,7 +401,7 @@ def _appear(temporary: Path, path: Path, replace: bool) -> bool:
     try:
         return _appear_on_one_disk(temporary, path, replace)
     except IsADirectoryError:
-        _remove_empty_folders(path)
+        remove_empty_folders(path)
         return _appear_on_one_disk(temporary, path, replace)
     except OSError as error:
         if error.errno != errno.EXDEV:
@@ -429,12 +429,6 @@ def _appear_on_one_disk(temporary: Path, path: Path, replace: bool) -> bool:
         # No hard links here (exFAT, some network shares): the values are immutable, so the last one may win.
         temporary.replace(path)
     return True
-
-
-def _remove_empty_folders(folder: Path) -> None:
-    """To a store they are nothing. Raises OSError where a value is below it."""
-    for found in reversed([found for found, _, _ in walk(folder)]):
-        os.rmdir(found)
 
 
 def _is_of_target(error: OSError, target: Path) -> bool:

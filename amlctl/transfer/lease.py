@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, Callable, Optional
@@ -31,7 +32,7 @@ _FREED_S = 2.0
 """So long the end of a command waits for the network to free it; without that it runs out."""
 
 
-class Lease:
+class Lease(ABC):
     """On one key. Taken and released by one thread; a second one renews it; any may check it.
 
     Its `with` releases it where it was taken; what leaves the `with` by an error is left as unfinished. A subclass says
@@ -144,15 +145,17 @@ class Lease:
         """What the value holds besides the holder."""
         return {}
 
+    @abstractmethod
     def _freed(self, *, is_finished: bool) -> bytes:
         """What is left there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _waits_for(self, holder: str) -> str:
-        raise NotImplementedError
+        """What this one waits for, in words."""
 
+    @abstractmethod
     def _lost(self) -> Conflict:
-        raise NotImplementedError
+        """Someone else has taken it meanwhile."""
 
     # --- the value ------------------------------------------------------------------------------------------
 

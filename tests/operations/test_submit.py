@@ -327,7 +327,7 @@ def test_a_service_that_has_the_code_is_asked_for_its_index_and_a_listing(bench:
     store = FaultyStore(bench.store, lambda call: None, is_remote=True)
     assert replace(bench, store=store).submit("train.py").record.code == code  # type: ignore[arg-type]
     asked = {(call.method, call.key) for call in store.calls if call.key.startswith("code/")}
-    asked = {(method, key) for method, key in asked if method != "local_path"}  # asks nobody
+    asked = {(method, key) for method, key in asked if method != "local_path"}  # no request
     index = f"code/{code}.json"
     assert asked <= {("get", index), ("info", index), ("list", f"code/{code}/")}
 

@@ -185,7 +185,7 @@ class Stage:
             wrong = checks.differences(found, wanted)
             if not wrong:
                 return
-        raise Broken(f"{role.name}'s pull ended well, but here is no state that the store had: {wrong}")
+        raise Broken(f"{role.name}'s pull ended well, but leaves a state that the store never had: {wrong}")
 
     def _judge_broken_off(self, world: World, role: Role, mine: Mapping[str, bytes | None], heads: _Heads) -> None:
         """A pull that did not come to its end has deleted nothing before everything new was here."""

@@ -64,7 +64,7 @@ class _Workspace:
         (self._world.folder / f"started-{record.run}").touch()
 
     def cancel(self, run: str) -> None:
-        raise AssertionError("nobody has pressed Ctrl-C")
+        raise AssertionError("Ctrl-C was not pressed")
 
 
 def submit(world: World, store: Store) -> object:

@@ -1,6 +1,6 @@
 """One actor runs at a time, from one call of the store to the next; a schedule says who makes the next call.
 
-A schedule is written as `a3b2a`: `a` makes three calls, `b` two, then `a` runs on as long as it can, then whoever is
+A schedule is written as `a3b2a`: `a` makes three calls, `b` two, then `a` runs on as long as it can, then the one that is
 left, in the order in which they are given. While an actor that the schedule names is asleep, time passes and the others
 do nothing, as if their machines slept. One that waits for a lock is passed over. A killed actor's thread stays where it
 is, so that nothing of it is cleaned up, until the world has ended.
@@ -228,7 +228,7 @@ class Scheduler(Host):
             self._hand_over(actor)
 
     def _pause(self, actor: Actor) -> None:
-        """Let whoever is next go on, if that is someone else, and wait for the next turn."""
+        """Let the next actor continue, if that is another one, and wait for the next turn."""
         chosen = self._next(actor)
         if chosen is actor:
             return
@@ -292,7 +292,7 @@ class Scheduler(Host):
             self.now_s = min(asleep)
 
     def _wake_next(self) -> None:
-        """Whoever is named by the schedule sleeps through, and nobody else does anything meanwhile."""
+        """The actor that the schedule names sleeps, and no other does anything meanwhile."""
         for name, count in self._schedule:
             wanted = self.actors.get(name)
             if wanted is None or wanted.ended or wanted.killed or 0 < count <= self._segment_calls:

@@ -73,7 +73,7 @@ class Year:
     def _edit(self) -> None:
         clone = self._clone()
         if clone in self._blurred:
-            return  # nobody works in a folder that a pull has left half way
+            return  # people do not work in a folder that a pull has left half way
         path = self._rng.choice(_PATHS)
         if path in self._disk[clone] and self._rng.random() < 0.3:
             self._edited(clone, path, None)
