@@ -246,7 +246,7 @@ class DirectoryStore:
     def _delete(self, key: str) -> None:
         path = self._path(key)
         with self.translated(key):
-            # Where a file is a folder, or the other way round, there is no such value.
+            # A file where a folder should be, or the reverse: the value does not exist.
             with suppress(NotADirectoryError, IsADirectoryError):
                 path.unlink(missing_ok=True)
             # An empty folder is nothing to a store; another writer may be filling it right now.

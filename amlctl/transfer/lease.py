@@ -135,10 +135,10 @@ class Lease(ABC):
 
     # --- what a subclass says -------------------------------------------------------------------------------
 
-    def _found(self, found: Optional[Versioned]) -> None:
+    def _found(self, found: Optional[Versioned]) -> None:  # noqa: B027 (a lease may need nothing here)
         """What stands there right before it is taken."""
 
-    def _refuse(self, holder: str) -> None:
+    def _refuse(self, holder: str) -> None:  # noqa: B027 (most leases wait)
         """May raise instead of waiting for a holder that is alive."""
 
     def _more(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One actor runs at a time, from one call of the store to the next; a schedule says who makes the next call.
 
-A schedule is written as `a3b2a`: `a` makes three calls, `b` two, then `a` runs on as long as it can, then the one that is
+A schedule is written as `a3b2a`: `a` makes three calls, `b` two, then `a` runs as long as it can, then those that are
 left, in the order in which they are given. While an actor that the schedule names is asleep, time passes and the others
 do nothing, as if their machines slept. One that waits for a lock is passed over. A killed actor's thread stays where it
 is, so that nothing of it is cleaned up, until the world has ended.

@@ -329,7 +329,7 @@ class _NoParts:
 
 
 def _write_to(descriptor: int, start: int, read: Read, target: Path) -> int:
-    """An error of the target's disk is no reason to ask the service again. Raises what `disk_error` says."""
+    """After an error of the target's disk the service is not asked again. Raises what `disk_error` says."""
     at = start
     while part := read(_READ):
         view = memoryview(part)

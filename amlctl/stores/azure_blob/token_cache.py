@@ -45,7 +45,7 @@ class TokenCache:
         kept.pop(self._key(name), None)
         kept[self._key(name)] = [token, expires_at_s]
         path = self._path()
-        if not path.is_absolute():  # there is no home folder
+        if not path.is_absolute():  # without a home folder
             return
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[i
 
 
 def _pip_command(python: Python) -> list[str]:
-    """A pip that resolves for that interpreter; empty where there is none."""
+    """A pip that resolves for that interpreter; empty if none is found."""
     if python.has_pip:
         return [python.path, "-m", "pip"]
     from importlib.util import find_spec

@@ -43,7 +43,7 @@ def recover(
     """The record as it is; where nobody looks after the run, its processes are ended and it is Failed first.
     The record of a run of another workspace than `workspace`, where one is given, is left as it is.
 
-    Of several readers at once one does it and the others wait for it. None where there is no record. A damaged working
+    Of several readers at once one does it and the others wait for it. None without a record. A damaged working
     copy is named to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
     """
     record = _load(places, store, sink)
