@@ -15,7 +15,7 @@ from typing import ClassVar
 from amlctl import __version__
 from amlctl.cli.render.tables import printable
 from amlctl.core.secret_names import mask_command_line, masked
-from amlctl.errors import AmlctlError
+from amlctl.errors import AmlctlError, SettingsError
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.disk_errors import LIMITS, disk_error, limit_error
 
@@ -33,8 +33,10 @@ def explained(error: Exception) -> AmlctlError | None:
         error = next((OSError(number, "") for number in LIMITS if os.strerror(number) in str(error)), error)
     if not isinstance(error, OSError):
         return limit_error(error, "")
-    place = error.filename
-    return disk_error(error, os.fsdecode(place) if isinstance(place, (str, bytes)) else "")
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    if isinstance(error, IsADirectoryError):
+        return SettingsError(f"{place}: a folder stands where a file is needed", hint="move that folder away")
+    return disk_error(error, place)
 
 
 def internal_fault(error: BaseException, arguments: Sequence[str], folder: Path | None) -> InternalFault:

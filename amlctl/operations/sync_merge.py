@@ -36,7 +36,7 @@ def merge_with_head(
         raise Conflict(
             f"{count(len(merged.conflicts), 'file')} of {looked.dataset} changed here and in the store",
             hint=Message(
-                Command("sync", "--ours", below_data_blobs(looked.dataset)),
+                Command("sync", *options.words, "--ours", below_data_blobs(looked.dataset)),
                 " keeps yours, --theirs takes the store's",
             ),
             details=merged.conflicts,
@@ -56,7 +56,8 @@ def confirm_changes(
     """Raises NeedsConfirmation where much of what the store has, or work of others, would go."""
     if options.yes:
         return
-    command = Command("sync", *(["--force"] if options.force else []), below_data_blobs(looked.dataset))
+    prefer = [f"--{options.prefer}"] if options.prefer else []
+    command = Command("sync", *options.words, *prefer, below_data_blobs(looked.dataset))
     if options.force:
         base = agreed_entries(store, looked, local, head, sink)
         theirs = merge(base, local, head.entries, prefer="theirs").taken_from_theirs

@@ -45,6 +45,16 @@ class SyncOptions:
     def prefer(self) -> str:
         return "ours" if self.ours else "theirs" if self.theirs else ""
 
+    @property
+    def words(self) -> list[str]:
+        """The options that say what is to be done, as they are typed, for a hint that repeats the command. How
+        conflicts are decided is not among them."""
+        named = ("checksum", "verify", "repair", "force", "delete")
+        return [
+            *(["--layout", self.layout] if self.layout != "auto" else []),
+            *(f"--{name}" for name in named if getattr(self, name)),
+        ]
+
     def layout_rules(self, present: str | None) -> Layout:
         """`auto` stays with `mirror` where a dataset has that layout already."""
         name = "mirror" if self.layout == "auto" and present == "mirror" else self.layout

@@ -105,13 +105,13 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
 
 
 def _standing(manifest: Manifest) -> dict[str, str]:
-    """What is a plain file: the content by path. An empty file is one in a mirror."""
+    """What is a plain file: the content by path. An empty file is one in a mirror, an empty folder is not."""
     if manifest.layout != "mirror":
         return {}
     return {
         entry.path: entry.content_id
         for entry in manifest.entries
-        if needs_no_bytes(entry) or manifest.places.get(entry.content_id) == MIRROR
+        if not entry.path.endswith("/") and (needs_no_bytes(entry) or manifest.places.get(entry.content_id) == MIRROR)
     }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from amlctl.errors import NeedsConfirmation
+from amlctl.errors import Conflict, NeedsConfirmation
 from tests.support.clones import DATASET, Clones
 from tests.support.trees import Tree, write_tree
 
@@ -123,3 +124,32 @@ def test_force_asks_nothing_where_others_lose_nothing(clones: Clones) -> None:
     one.make({"a": b"3"})
     one.sync(force=True)
     assert clones.stored() == {"a": b"3"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"repair": True}, "--repair"),
+        ({"layout": "mirror", "delete": True}, "--layout mirror --delete"),
+        ({"ours": True}, "--ours"),
+        ({"force": True}, "--force"),
+    ],
+)
+def test_the_hint_repeats_what_was_asked_for(clones: Clones, options: dict[str, Any], words: str) -> None:
+    one = clones["one"]
+    one.make(MANY)
+    one.sync()
+    one.make({})
+    with pytest.raises(NeedsConfirmation) as caught:
+        one.sync(**options)
+    assert caught.value.hint.endswith(f"amlctl sync {words} data_blobs/{DATASET} --yes")
+
+
+def test_the_hint_of_a_conflict_repeats_what_was_asked_for(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make({"a": b"1"})
+    one.sync()
+    two.make({"a": b"2"})
+    with pytest.raises(Conflict) as caught:
+        two.sync(layout="pack", repair=True)
+    assert f"amlctl sync --layout pack --repair --ours data_blobs/{DATASET} " in caught.value.hint

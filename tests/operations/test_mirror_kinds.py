@@ -129,6 +129,19 @@ def test_empty_folders_are_not_in_the_way(clones: Clones, one: Clone) -> None:
     assert _plain(clones) == {"k": b"k", "x": b"file"}
 
 
+@pytest.mark.parametrize("options", [{}, {"delete": True, "yes": True}, {"repair": True}])
+def test_an_empty_folder_becomes_a_file_and_back(clones: Clones, one: Clone, options: dict[str, bool]) -> None:
+    for tree in ({"k": b"k", "x/": b""}, {"k": b"k", "x": b"file"}, {"k": b"k", "x/": b""}, {"x/": b""}):
+        one.make(tree)
+        one.sync(layout="mirror", **options)
+        assert clones.stored() == tree
+        assert verify(clones.store, null_sink).damaged == []
+    shutil.rmtree(one.root)
+    one.root.write_bytes(b"one file")
+    one.sync(layout="mirror", delete=True, yes=True)
+    assert (clones.folder / "store/mirror" / DATASET).read_bytes() == b"one file"
+
+
 def test_a_mirror_inside_is_never_in_the_way(clones: Clones, one: Clone) -> None:
     one.make({"a": b"1"}, f"{DATASET}/b/c")
     one.sync(f"{DATASET}/b/c", layout="mirror")

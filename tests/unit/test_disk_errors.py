@@ -12,7 +12,7 @@ import pytest
 
 from amlctl.cli.faults import explained
 from amlctl.core.content_id import content_id
-from amlctl.errors import Conflict, ServiceUnavailable
+from amlctl.errors import Conflict, ServiceUnavailable, SettingsError
 from amlctl.localfs.database import Database
 from amlctl.localfs.disk_errors import disk_error, failing_disk, limit_error, sending_error
 from amlctl.stores.contract import FileBody
@@ -105,3 +105,11 @@ def test_a_database_asks_the_system_for_the_reason(tmp_path: Path) -> None:
         for descriptor in held:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_folder_where_a_file_is_needed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        tmp_path.read_bytes()
+    told = explained(caught.value)
+    assert isinstance(told, SettingsError)
+    assert told.message == f"{tmp_path}: a folder stands where a file is needed"
