@@ -14,6 +14,7 @@ import time
 
 _PART_BYTES = 1 << 20
 _SMALL_BYTES = 64 << 10
+_OWN_LINE = b"[amlctl] "
 _PAUSE_S = 0.002
 """Before a read, unless a lot came last: a script writes a line in pieces, and few of them are worth a wakeup."""
 
@@ -22,8 +23,12 @@ class _Log:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lost_bytes = 0
+        self._is_inside_line = False
 
     def write(self, data: bytes) -> None:
+        if self._is_inside_line and data.startswith(_OWN_LINE):
+            data = b"\n" + data  # the script's last line has no end
+        self._is_inside_line = not data.endswith(b"\n")
         if self._lost_bytes:
             told = f"\n[amlctl] {self._lost_bytes} bytes of the log were lost: no room on the disk\n".encode()
             if self._put(told):

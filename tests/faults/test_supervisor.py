@@ -473,6 +473,21 @@ def test_the_process_tree_ends_however_the_run_ends(tmp_path: Path, how: str) ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are found on Linux only")
+def test_a_last_line_without_an_end_is_not_continued_by_ours(tmp_path: Path) -> None:
+    bench = local_bench(tmp_path)
+    run = bench.start(
+        """
+        import subprocess, sys
+        subprocess.Popen(["setsid", "sleep", "600"], stdin=-3, stdout=-3, stderr=-3)
+        sys.stdout.write("no end")
+        """
+    )
+    assert bench.finished(run).status == "Completed"
+    lines = bench.log(run).splitlines()
+    assert lines[0] == b"no end"
+    assert lines[1].startswith(b"[amlctl] ended 1 process")
+
+
 def test_helpers_that_end_by_themselves_are_not_worth_a_word(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     record = bench.run("import subprocess; subprocess.Popen(['sleep', '0.1'], start_new_session=True)")
