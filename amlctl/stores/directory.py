@@ -37,6 +37,7 @@ from amlctl.localfs.folders import make_folders, remove_empty_folders, walk
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
+_MOST_DOCUMENT_BYTES = 4 << 20
 _BUFFERS_AT_ONCE = 512
 """Half of what Linux and macOS take in one call (IOV_MAX)."""
 _READ_ONLY_PREFIXES = ("packs/", "objects/")
@@ -92,11 +93,13 @@ class DirectoryStore:
         return data
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
+        self._traffic.add()
         try:
-            data = self.get(key)
+            with self.translated(key):
+                data = _read_document(self._path(key))
         except NotFound:
-            self._traffic.add()
             return None
+        self._traffic.add(received_bytes=len(data), requests=0)
         return Versioned(data, _version(data))
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
@@ -171,7 +174,7 @@ class DirectoryStore:
         self._traffic.add()
         with self.translated(key), self._locked():
             try:
-                present: Optional[str] = _version(path.read_bytes())
+                present: Optional[str] = _version(_read_document(path))
             except FileNotFoundError:
                 present = None
             if present != expected:
@@ -289,6 +292,12 @@ class DirectoryStore:
             yield
         except OSError as error:
             raise _translate(error, key, self.url) from error
+
+
+def _read_document(path: Path) -> bytes:
+    """A value that is swapped is small: of a larger one, which is damaged, its beginning, so that memory is bounded."""
+    with path.open("rb", buffering=0) as file:
+        return file.read(_MOST_DOCUMENT_BYTES) or b""
 
 
 def _version(data: bytes) -> str:

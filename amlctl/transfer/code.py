@@ -134,6 +134,8 @@ def send_code(
     # Compressed: it is the most that travels for one changed file.
     index = gzip_bytes(encode_index([TreeFile(*entry) for entry in code.entries]))
     is_folder = store.local_path(FORMAT_KEY) is not None
+    if is_folder:  # looked at for nothing; a service is asked before something is sent
+        ensure_format(store)
     is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
     to_send = [
@@ -142,7 +144,8 @@ def send_code(
         if there.get(entry.path) != entry.size_bytes or _is_damaged(store, prefix, entry)
     ]
     if to_send or not is_whole:
-        ensure_format(store)
+        if not is_folder:
+            ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
         with ThreadPoolExecutor(store.concurrency) as pool:
             jobs = [

@@ -239,7 +239,7 @@ def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_
     assert asked >= 5
     assert [event.message for event in told if isinstance(event, Note)] == [
         "waiting until the gc on far (process 1) has ended",
-        "the gc of the store has given no sign of life: going on without it",
+        "the gc of the store has given lost its lease: going on without it",
     ]
     assert json.loads(store.get(GC_MARK)) == {"generation": 5}
     assert watch.generation == 5
@@ -263,7 +263,7 @@ def test_a_gc_that_was_gone_without_deletes_nothing_more(clones: Clones, one: Cl
 
             GcWatch(FaultyStore(clones.store, tick), null_sink, ask_every_s=0.01, clock=other).wait()
 
-    with pytest.raises(Conflict, match="no sign of life"):
+    with pytest.raises(Conflict, match="lost its lease"):
         gc(FaultyStore(clones.store, act), delete=True, now=YEAR_LATER, sink=null_sink, clock=clock)
     assert before <= clones.stored_keys()
 
@@ -285,7 +285,7 @@ def test_a_gc_that_was_suspended_right_before_a_deletion_deletes_nothing(clones:
             GcWatch(FaultyStore(clones.store, tick), null_sink, ask_every_s=0.01, clock=other).wait()
 
     frozen = _Clock()
-    with pytest.raises(Conflict, match="no sign of life"):
+    with pytest.raises(Conflict, match="lost its lease"):
         gc(FaultyStore(clones.store, act), delete=True, now=YEAR_LATER, sink=null_sink, clock=frozen)
     assert before <= clones.stored_keys()
 
