@@ -6,7 +6,9 @@ it again from the store.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Set
 from pathlib import Path
 from typing import Callable, Optional
@@ -54,13 +56,24 @@ def save(state_dir: Path, record: RunRecord) -> None:
 
 def _load(path: str, run: str) -> Optional[RunRecord]:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise IntegrityError(f"the record of run {run} is damaged: {path} is not a file")
             data = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError as error:
         raise IntegrityError(f"the record of run {run} is damaged: {path} is a folder") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise IntegrityError(f"the record of run {run} is damaged: {path} is a link to itself") from error
     return RunRecord.from_bytes(data, run)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe has nothing to wait for; for files the flag means nothing."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _names(folder: str) -> list[str]:

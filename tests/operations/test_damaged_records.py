@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -230,3 +231,14 @@ def test_the_order_survives_garbage_and_stays_small(tmp_path: Path) -> None:
     assert (tmp_path / "run-order").stat().st_size < 1 << 20
     assert read_order(tmp_path)[-1] == "three"
     assert oct((tmp_path / "run-order").stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_pipe_or_a_link_to_itself_in_place_of_a_record_holds_nothing_up(two: tuple[Bench, str, str]) -> None:
+    bench, older, newer = two
+    pipe = _record_file(bench, "foreign-20260101-000000-0000")
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    loop = _record_file(bench, "foreign-20260101-000000-0001").parent
+    loop.symlink_to(loop.name)
+    workspace, _ = _telling(bench)
+    assert [record.run for record in workspace.list_runs()] == [newer, older]
