@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from amlctl.core.message import Message
+from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.contract import Store
 
 
@@ -21,6 +22,13 @@ class Damage:
     @property
     def message(self) -> Message:
         return Message(f"{self.key}: {self.what}; to repair: ", self.repair)
+
+
+def is_of_one_value(store: Store, error: AmlctlError) -> bool:
+    """Whether the disk of a folder store does not give this value's bytes, while others may be fine. An error of the
+    network concerns all values."""
+    is_folder = "://" not in store.url
+    return is_folder and isinstance(error, (RightsError, SettingsError, ServiceUnavailable))
 
 
 class StoreListing:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes, pack_key, repair_command
 from amlctl.core.wording import count
-from amlctl.errors import IntegrityError, NotFound
+from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.operations.damage import is_of_one_value
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, pack_ranges, place_key, read_range, stored_content_id
 
@@ -70,8 +71,10 @@ def damaged_packs(store: Store, manifest: Manifest) -> set[str]:
     def is_whole(pack: str) -> bool:
         try:
             return stored_content_id(store, pack_key(pack)) == pack
-        except NotFound:
-            return False
+        except AmlctlError as error:
+            if isinstance(error, NotFound) or is_of_one_value(store, error):
+                return False
+            raise
 
     with ThreadPoolExecutor(min(_MOST_WORKERS, store.concurrency)) as pool:
         packs = sorted(manifest.pack_sizes)
@@ -89,9 +92,10 @@ def _bad_members(store: Store, stretch: PackRange) -> tuple[list[FileEntry], lis
                 checked(stretch.dataset, entry, stored, place)
             except IntegrityError:
                 bad.append(entry)
-    except (NotFound, IntegrityError):
-        # The pack is gone or too short: whatever was not seen of it is lost.
-        bad += remaining.values()
+    except AmlctlError as error:
+        if not isinstance(error, (NotFound, IntegrityError)) and not is_of_one_value(store, error):
+            raise
+        bad += remaining.values()  # the pack is gone, too short or unreadable: what was not seen of it is lost
     return entries, bad
 
 
@@ -101,7 +105,9 @@ def _bad_large(
     key = place_key(manifest, entry, place)
     try:
         found = stored_content_id(store, key)
-    except NotFound:
+    except AmlctlError as error:
+        if not isinstance(error, NotFound) and not is_of_one_value(store, error):
+            raise
         found = ""
     return [entry], [] if found == entry.content_id else [entry]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from amlctl.core.content_id import content_id, is_content_id
 from amlctl.core.manifest import repair_command
 from amlctl.core.message import Command, Message
-from amlctl.errors import IntegrityError, NotFound
-from amlctl.operations.damage import Damage, StoreListing
+from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.operations.damage import Damage, StoreListing, is_of_one_value
 from amlctl.operations.verify_datasets import LOST_SNAPSHOT, Member, StoredDatasets
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import checked, stored_content_id
@@ -44,6 +44,8 @@ def _check_pack(store: Store, key: str, pack: str, members: Sequence[Member], da
         data = store.get(key)
     except NotFound:
         return []  # gc has removed it in the meantime, or it was missing from the listing
+    except AmlctlError as error:
+        return _unreadable(store, key, error, repair, dataset)
     if content_id(data) == pack and is_content_id(pack):
         wrong = [entry.path for entry, place in members if not _is_right(dataset, (entry, place), data)]
         if not wrong:
@@ -70,5 +72,13 @@ def _check_whole(store: Store, key: str, wanted: str, dataset: str, *, is_older:
         found = stored_content_id(store, key)
     except NotFound:
         return []
+    except AmlctlError as error:
+        return _unreadable(store, key, error, repair, dataset)
     what = "its bytes are not those of its name" if key.startswith("objects/") else "its bytes are not those of HEAD"
     return [] if found == wanted else [Damage(key, what, repair, dataset)]
+
+
+def _unreadable(store: Store, key: str, error: AmlctlError, repair: str, dataset: str) -> list[Damage]:
+    if not is_of_one_value(store, error):
+        raise error
+    return [Damage(key, f"cannot be read: {error.message}", repair, dataset)]

@@ -217,6 +217,8 @@ class DirectoryStore:
                         stat = entry.stat()
                     except FileNotFoundError:
                         continue
+                    except OSError:  # a link that leads to itself, say; reading the value says why
+                        stat = entry.stat(follow_symlinks=False)
                     yield Entry(key, stat.st_size, stat.st_mtime)
 
     def in_the_way(self, key: str) -> Sequence[str]:

@@ -153,3 +153,23 @@ def test_what_this_machine_has_not_pulled_is_named_and_the_rest_repaired(clones:
     assert clones.stored() == one.tree
     two.pull()
     assert two.tree == one.tree
+
+
+@pytest.mark.parametrize("kind", ["objects/", "packs/"])
+def test_one_value_that_the_disk_does_not_give_hides_no_other(tmp_path: Path, kind: str) -> None:
+    clones = Clones(tmp_path)
+    one = clones["one"]
+    one.make(random_tree(5, 40))
+    one.sync()
+    values = sorted(clones.store.list(kind), key=lambda entry: entry.key)
+    assert len(values) > 1
+    unreadable, emptied = (clones.path(entry.key) for entry in values[:2])
+    unreadable.unlink()
+    unreadable.symlink_to(unreadable.name)  # a loop: open fails with ELOOP
+    emptied.chmod(0o644)
+    emptied.write_bytes(b"")
+    damaged = verify(clones.store, null_sink).damaged
+    assert any(line.startswith(f"{values[0].key}: cannot be read") for line in damaged)
+    assert any(line.startswith(values[1].key) for line in damaged)
+    one.sync(repair=True)
+    assert verify(clones.store, null_sink).damaged == []
