@@ -23,7 +23,7 @@ from amlctl.localfs.writers import can_look_for_writers, has_writer
 READ_AT_ONCE = 1 << 20
 """Bytes up to which a file is read in one piece."""
 _TRIES = 3
-_YOUNG_NS = 3600 * 10**9
+_YOUNG_NS = 600 * 10**9
 _NOTHING = memoryview(b"")
 _stat_fields = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")
 
