@@ -4,4 +4,5 @@ set -eu
 cd "$(dirname "$0")"
 extra="[dev]"
 . ./setup.sh
-exec .venv/bin/python -m pytest -n "${AMLCTL_TEST_PROCESSES:-2}" "$@"
+# Twice as many as two processors: most tests wait for other processes.
+exec .venv/bin/python -m pytest -n "${AMLCTL_TEST_PROCESSES:-4}" "$@"
