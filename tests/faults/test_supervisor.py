@@ -519,5 +519,6 @@ def test_what_could_not_be_kept_is_named_at_the_end_of_the_log(tmp_path: Path) -
         "[amlctl] outputs/pipe was left out: neither a file nor a folder",
         "[amlctl] outputs/socket was left out: neither a file nor a folder",
     ]
-    assert not RunPlaces(bench.project.state_dir, record.run).container.exists()
+    container = RunPlaces(bench.project.state_dir, record.run).container
+    wait_until(lambda: not container.exists(), what="the removal of the container")
     assert sorted(path.name for path in bench.outputs(record.run, tmp_path / "o").iterdir()) == ["kept"]

@@ -16,7 +16,7 @@ from amlctl.localfs.private import narrow
 from amlctl.operations.fetch import FetchResult, fetch, path_filter
 from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix
 from amlctl.transfer.tree_saver import TreeSaver
-from tests.support.bench import Bench, open_bench, wait_until
+from tests.support.bench import Bench, open_bench, wait_until, wait_until_tidied
 from tests.support.dying_fetch import DIED
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
@@ -249,6 +249,7 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_looks_like_the_users(
     shutil.rmtree(folder, ignore_errors=True)
     get(bench, run)
     kept = tmp_path / "kept"
+    wait_until_tidied(bench)
     shutil.copytree(bench.project.root, kept, symlinks=True)
     for number in range(1, 200):
         program = [sys.executable, "-m", "tests.support.dying_fetch", str(bench.project.root), run, str(number)]

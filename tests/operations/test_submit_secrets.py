@@ -17,7 +17,7 @@ import yaml
 
 from amlctl.errors import UsageError
 from amlctl.operations.submit import plan
-from tests.support.bench import Bench
+from tests.support.bench import Bench, wait_until_tidied
 from tests.support.wheels import copy_installed
 
 SECRETS = ("first-secret", 'second: "secret" \\ü', "http://h/?sig=third-secret", "fourth-secret")
@@ -106,6 +106,7 @@ def test_a_secret_that_is_no_text_is_refused(bench: Bench) -> None:
 
 def _kept(bench: Bench, word: str) -> list[str]:
     """Files of the project, its state and its store that hold the word."""
+    wait_until_tidied(bench)
     found = []
     for folder, _, names in os.walk(bench.project.root):
         for path in (Path(folder) / name for name in names):

@@ -103,6 +103,12 @@ def wait_until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_
         time.sleep(0.02)
 
 
+def wait_until_tidied(bench: Bench) -> None:
+    """A run that Completed is final a moment before its container is removed."""
+    folder = bench.project.state_dir / "local"
+    wait_until(lambda: not list(folder.glob("*/container")), "the removal of the containers")
+
+
 def wait_for_state(bench: Bench, run: str, *states: str) -> RunRecord:
     wait_until(lambda: bench.workspace.read(run).status in states, f"run {run} in {states}")
     return bench.workspace.read(run)
