@@ -13,7 +13,7 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
 from amlctl.operations.submit import plan
-from tests.support.bench import Bench, wait_for_state, wait_until
+from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
 from tests.support.faulty_store import Call, FaultyStore
 
 SHOW_ALL = """
@@ -99,6 +99,7 @@ def test_a_secret_is_nowhere_on_disk(bench: Bench) -> None:
         caller_variables={"FROM_SHELL": "shell-secret-value"},
         command_line=("amlctl", "submit", "--env", "MY_TOKEN=very-secret-value"),
     )
+    wait_until_tidied(bench)
     for path in bench.project.root.rglob("*"):
         if path.is_file():
             data = path.read_bytes()

@@ -13,7 +13,7 @@ from amlctl.core.events import LogText, Note, Warned
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.operations.submit import plan
-from tests.support.bench import Bench
+from tests.support.bench import Bench, wait_until_tidied
 
 TRAIN = """
     import json, os, pathlib, sys
@@ -91,6 +91,7 @@ def test_a_secret_of_a_job_is_nowhere_on_disk(bench: Bench) -> None:
     )
     result = bench.submit("jobs/s.yml")
     assert result.failure is None, result.record.error
+    wait_until_tidied(bench)
     for path in bench.project.root.rglob("*"):
         if path.is_file() and path.name != "s.yml":
             with suppress(FileNotFoundError):  # the working container goes when the run has ended

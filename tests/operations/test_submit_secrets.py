@@ -45,7 +45,7 @@ def test_they_reach_the_script_and_no_record(bench: Bench, config: str) -> None:
     command_line = ("amlctl", *(f"--set={one}" for one in typed["overrides"]), "--", *typed["arguments"])
     record = bench.submit("train.py", **typed, command_line=command_line).record
     assert record.status == "Completed"
-    # os.walk, since the run's container may just be going.
+    wait_until_tidied(bench)
     for folder, _, names in os.walk(bench.project.root):
         for path in (Path(folder) / name for name in names):
             with suppress(FileNotFoundError):
