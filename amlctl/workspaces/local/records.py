@@ -21,7 +21,7 @@ def load_copy(places: RunPlaces) -> RunRecord | None:
 
 
 def load(places: RunPlaces, store: Store) -> RunRecord | None:
-    """The working copy, or the store's if that is damaged; None if there is no working copy.
+    """The working copy, or the store's if that is damaged; None without a working copy.
 
     Raises IntegrityError where neither can be read.
     """
