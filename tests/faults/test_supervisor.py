@@ -87,7 +87,13 @@ def test_a_run_ends_when_its_folder_is_deleted(tmp_path: Path, what: str) -> Non
     run = bench.start(SLEEPER)
     pids = [supervisor_of(bench, run), *pids_of(bench, run)]
     state_dir = bench.project.state_dir
-    shutil.rmtree(RunPlaces(state_dir, run).folder if what == "the run's folder" else state_dir)
+    deleted = RunPlaces(state_dir, run).folder if what == "the run's folder" else state_dir
+
+    def is_deleted() -> bool:  # its supervisor may write a file just while it is deleted: once more, then
+        shutil.rmtree(deleted, ignore_errors=True)
+        return not deleted.exists()
+
+    wait_until(is_deleted, what=f"the end of {deleted}")
     wait_until(lambda: not any(is_running(pid) for pid in pids), what="the end of its processes")
     if what == "the run's folder":
         record = bench.workspace.read(run)
