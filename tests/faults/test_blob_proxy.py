@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from amlctl.azure_access.connections import Connections
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.stores.azure_blob.connections import Connections
 from amlctl.stores.azure_blob.store import open_blob_store
 from tests.support.azurite import Azurite, running_azurite
 from tests.support.http_proxy import ForwardProxy, running_forward_proxy

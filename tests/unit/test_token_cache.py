@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.azure_access.login import Login
+from amlctl.azure_access.token_cache import TokenCache
 from amlctl.errors import LoginError
-from amlctl.stores.azure_blob.login import Login
-from amlctl.stores.azure_blob.token_cache import TokenCache
 from tests.support.identity_endpoint import running_identity_endpoint
 
 

@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from amlctl.azure_access.hosts import bracketed, is_host, is_ip
 from amlctl.errors import SettingsError
 
 DEFAULT_PREFIX = "amlctl/"
 _CONTAINER = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(?:-[a-z0-9]+)*|\$web|\$root")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_-]+")
-_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _SIGN = r"(?:\b|%26|%3f)sig(?:=|%3d)"
 _SIGNATURE = re.compile(rf"(?i){_SIGN}")
 _LOGIN = re.compile(r"(?s)(?<=://).*@")
@@ -150,24 +150,6 @@ def without_secrets(url: str) -> str:
     return _TOKEN.sub("", _LOGIN.sub("…@", url))
 
 
-def is_host(name: str) -> bool:
-    """Whether it can be asked for: what cannot is a ValueError of `socket`, not one of the network."""
-    return bool(_HOST.fullmatch(name)) or is_ip(name)
-
-
-def is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_near(host: str) -> bool:
     """This machine, or a network of one's own: an emulator may speak plain http there."""
     return ipaddress.ip_address(host).is_private if is_ip(host) else "." not in host.removesuffix(".")
-
-
-def bracketed(host: str) -> str:
-    """As a URL has it."""
-    return f"[{host}]" if ":" in host else host

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from amlctl.stores.azure_blob.network_errors import not_blob_storage
-from amlctl.stores.azure_blob.response import moment_of
+from amlctl.azure_access.response import moment_of
+from amlctl.errors import ServiceUnavailable
 
 
 @dataclass(frozen=True)
@@ -84,3 +84,12 @@ class Answer:
         if name not in self.headers:
             raise not_blob_storage(self.host, f"no header {name}")
         return self.headers[name]
+
+
+def not_blob_storage(host: str, what: str) -> ServiceUnavailable:
+    """`what` the host has said instead."""
+    return ServiceUnavailable(
+        f"the answer of {host} is not one of Blob Storage ({what})",
+        hint="check the store's URL, and log in to the network or its proxy (open any page in a browser); then run the "
+        "same command again",
+    )

@@ -18,9 +18,9 @@ from threading import Lock
 from typing import Protocol
 from urllib.parse import parse_qs, parse_qsl, unquote
 
+from amlctl.azure_access.login import Login
 from amlctl.errors import SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.login import Login
 
 _AUDIENCE = "https://storage.azure.com"
 _RENEWED_S = 30.0

@@ -9,12 +9,12 @@ import http.client
 import re
 import time
 
+from amlctl.azure_access.network_errors import refused_by_proxy
+from amlctl.azure_access.response import moment_of
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.credentials import Credential
-from amlctl.stores.azure_blob.network_errors import refused_by_proxy
-from amlctl.stores.azure_blob.response import moment_of
 
 _SKEW_S = 15 * 60
 """The service refuses a signed date that is further from its own clock than this."""

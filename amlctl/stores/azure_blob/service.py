@@ -16,16 +16,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import BoundedSemaphore, local
 from urllib.parse import quote
 
+from amlctl.azure_access.connections import Connections
+from amlctl.azure_access.network_errors import is_lasting, is_silence, reason_of, unreachable
+from amlctl.azure_access.response import answer_of, retry_after_s
+from amlctl.azure_access.retries import Retries
 from amlctl.core.events import EventSink, Unanswered, null_sink
 from amlctl.errors import AmlctlError, NotFound, RightsError
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.answer import Answer
-from amlctl.stores.azure_blob.connections import Connections
+from amlctl.stores.azure_blob.answer import Answer, not_blob_storage
 from amlctl.stores.azure_blob.credentials import Credential
-from amlctl.stores.azure_blob.network_errors import is_lasting, is_silence, not_blob_storage, reason_of, unreachable
 from amlctl.stores.azure_blob.refusals import reason_of_refusal, refusal, still_failing
-from amlctl.stores.azure_blob.response import answer_of, retry_after_s
-from amlctl.stores.azure_blob.retries import Retries
 from amlctl.stores.contract import Buffer, Traffic, always
 from amlctl.stores.pace import Pace
 

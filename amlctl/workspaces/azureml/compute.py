@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from amlctl.azure_access.login import Login
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
-from amlctl.stores.azure_blob.login import Login
 from amlctl.workspaces.azureml.compute_document import errors_of, in_words, present, told
 from amlctl.workspaces.azureml.connection import Connection, is_of_the_workspace
 from amlctl.workspaces.azureml.exchange import Answer

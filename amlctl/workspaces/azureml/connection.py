@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
+from amlctl.azure_access.login import Login
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import WorkspaceSettings
@@ -26,7 +27,6 @@ from amlctl.errors import (
     UsageError,
 )
 from amlctl.localfs.project import Project
-from amlctl.stores.azure_blob.login import Login
 from amlctl.workspaces.azureml.exchange import Answer, Exchange
 from amlctl.workspaces.azureml.memory import Memory
 from amlctl.workspaces.azureml.place import Place, place_of

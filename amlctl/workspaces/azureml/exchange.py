@@ -12,11 +12,11 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
+from amlctl.azure_access.connections import Connections
+from amlctl.azure_access.network_errors import is_lasting, is_silence, reason_of, unreachable
+from amlctl.azure_access.response import answer_of, retry_after_s
+from amlctl.azure_access.retries import Attempts, Retries
 from amlctl.core.events import EventSink, Unanswered, null_sink
-from amlctl.stores.azure_blob.connections import Connections
-from amlctl.stores.azure_blob.network_errors import is_lasting, is_silence, reason_of, unreachable
-from amlctl.stores.azure_blob.response import answer_of, retry_after_s
-from amlctl.stores.azure_blob.retries import Attempts, Retries
 
 _TRIES = 5
 _NAME = "Azure ML"

@@ -8,8 +8,8 @@ import time
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from amlctl.azure_access.token_cache import TokenCache
 from amlctl.errors import LoginError, SettingsError
-from amlctl.stores.azure_blob.token_cache import TokenCache
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential

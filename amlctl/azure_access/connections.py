@@ -19,10 +19,10 @@ from functools import cache
 from threading import Event, Lock
 from urllib.parse import unquote, urlsplit
 
+from amlctl.azure_access.hosts import bracketed, is_host, is_ip
+from amlctl.azure_access.network_errors import ProxyUnreachable
+from amlctl.azure_access.response import Response
 from amlctl.errors import Interrupted, SettingsError
-from amlctl.stores.azure_blob.address import bracketed, is_host, is_ip
-from amlctl.stores.azure_blob.network_errors import ProxyUnreachable
-from amlctl.stores.azure_blob.response import Response
 
 _CONNECT_S = 15.0
 """For each step of connecting: TCP, the tunnel of a proxy, TLS."""

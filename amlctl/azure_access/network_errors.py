@@ -6,9 +6,9 @@ import http.client
 import socket
 import ssl
 
+from amlctl.azure_access.response import NoAnswer
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import limit_error
-from amlctl.stores.azure_blob.response import NoAnswer
 
 
 class ProxyUnreachable(OSError):
@@ -76,15 +76,6 @@ def refused_by_proxy(host: str, why: str) -> ServiceUnavailable:
     return ServiceUnavailable(
         f"the proxy does not let us through to {host}: {why}",
         hint="check HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or name the host in NO_PROXY",
-    )
-
-
-def not_blob_storage(host: str, what: str) -> ServiceUnavailable:
-    """`what` the host has said instead."""
-    return ServiceUnavailable(
-        f"the answer of {host} is not one of Blob Storage ({what})",
-        hint="check the store's URL, and log in to the network or its proxy (open any page in a browser); then run the "
-        "same command again",
     )
 
 
