@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from amlctl.core.message import Message
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.contract import Store
 
 
-@dataclass(frozen=True)
-class Damage:
+class Damage(NamedTuple):
     """`repair` is the command that repairs it, or what to do; `dataset` the dataset that it belongs to, if any."""
 
     key: str

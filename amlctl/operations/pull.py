@@ -183,6 +183,7 @@ def _pull(
     if is_dry_run:
         return result
     confirm_deletions(
+        changes.deleted,
         local,
         target,
         where=f"from data_blobs/{looked.dataset}",
