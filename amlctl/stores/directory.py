@@ -24,7 +24,8 @@ from typing import BinaryIO, Optional
 import xxhash
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable, SettingsError
+from amlctl.core.message import Command, Message
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import (
     TEMPORARY_PREFIX,
     remove_left_behind,
@@ -34,6 +35,7 @@ from amlctl.localfs.atomic import (
 )
 from amlctl.localfs.disk_errors import FULL, disk_error, sending_error
 from amlctl.localfs.folders import make_folders, remove_empty_folders, walk
+from amlctl.localfs.regular_file import UnfitFile, open_regular
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 
 _LOCK_NAME = ".amlctl-lock"
@@ -81,12 +83,10 @@ class DirectoryStore:
         path = self._path(key)
         with self.translated(key):
             try:
-                if start == 0 and length is None:
-                    data = path.read_bytes()
-                else:
-                    with path.open("rb") as file:
-                        file.seek(start)
-                        data = file.read() if length is None else file.read(length)
+                with open_regular(path) as file:
+                    left = max(0, os.fstat(file.fileno()).st_size - start)
+                    file.seek(start)
+                    data = file.read(left if length is None else min(length, left))
             except NotADirectoryError as error:
                 raise FileNotFoundError(error.errno, error.strerror, key) from error
         self._traffic.add(received_bytes=len(data))
@@ -298,8 +298,8 @@ class DirectoryStore:
 
 def _read_document(path: Path) -> bytes:
     """A value that is swapped is small: of a larger one, which is damaged, its beginning, so that memory is bounded."""
-    with path.open("rb", buffering=0) as file:
-        return file.read(_MOST_DOCUMENT_BYTES) or b""
+    with open_regular(path) as file:
+        return file.read(_MOST_DOCUMENT_BYTES)
 
 
 def _version(data: bytes) -> str:
@@ -448,6 +448,9 @@ def _is_of_target(error: OSError, target: Path) -> bool:
 
 
 def _translate(error: OSError, key: str, url: str) -> AmlctlError:
+    if isinstance(error, UnfitFile):
+        what = f"{key} in the store {url} is damaged: {error.strerror}"
+        return IntegrityError(what, hint=Message(Command("store", "verify"), " lists what is damaged"))
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         return NotFound(f"{key} is not in the store {url}")
     if isinstance(error, (NotADirectoryError, FileExistsError)):

@@ -193,6 +193,6 @@ def _has(store: Store, key: str, size_bytes: int) -> bool:
 
 def _holds(store: Store, key: str, data: bytes) -> bool:
     try:
-        return store.get(key) == data
+        return store.get(key, length=len(data) + 1) == data
     except NotFound:
         return False

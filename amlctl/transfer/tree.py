@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import ContentHasher, is_content_id
-from amlctl.core.document import Fields, check_of, parse_maybe_packed
+from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packed
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
@@ -149,7 +149,7 @@ def read_index(store: Store, index_key: str) -> Optional[Sequence[TreeFile]]:
 def read_tree_index(store: Store, index_key: str) -> Optional[TreeIndex]:
     """None where nothing was saved yet. Raises IntegrityError."""
     try:
-        fields = Fields(parse_maybe_packed(store.get(index_key)))
+        fields = Fields(parse_maybe_packed(store.get(index_key, length=MOST_BYTES + 1)))
         number = fields.number("format", least=1, most=FORMAT) if "format" in fields else 1
         if number > 1:
             fields.require_check()
