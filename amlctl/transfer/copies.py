@@ -142,8 +142,7 @@ def _copy_value(source: Store, target: Store, key: str, to: str, value: Value, f
     if path is not None:
         _put(source, target, key, to, value, path)
         return
-    arriving = folder / value.content_id
-    with downloaded(source, key, value.content_id, value.size_bytes, arriving, mode=0o600) as arrived:
+    with downloaded(source, key, value.content_id, value.size_bytes, folder, mode=0o600) as arrived:
         _put(source, target, key, to, value, arrived)
 
 

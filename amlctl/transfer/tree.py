@@ -301,13 +301,14 @@ class _Restore:
             mode = 0o777 if file.is_executable else 0o666
             key = stored_key(self.prefix, file)
             try:
-                with downloaded(self.store, key, file.content_id, file.size_bytes, path, mode=mode) as temporary:
+                with downloaded(self.store, key, file.content_id, file.size_bytes, self.target, mode=mode) as temporary:
                     content = file_content_id(temporary)
                     if content in versions:
                         size = temporary.stat().st_size
                         if versions[content]:
                             os.utime(temporary, ns=(versions[content], versions[content]))
-                        if not self.guard.may_replace(file.path):  # edited here during the download
+                        # Edited here during the download, or behind a link that was made meanwhile.
+                        if in_the_way(self.target, file.path).must_go or not self.guard.may_replace(file.path):
                             with self._lock:
                                 self.spared.add(file.path)
                             return 0
