@@ -377,7 +377,7 @@ class SyncAttempt:
         if self._options.repair:
             sent_again = {entry.content_id for entry in [*plan.objects, *plan.mirror_files]} | sender.places.keys()
             read_back(store, written.key, sent_again, sender.pack_sizes, self._sink)
-        foreign = [content for content in places if content not in head.places and content not in sent_now]
+        foreign = places.keys() - head.places.keys() - sent_now
         try:
             ensure_kept(store, self._watch, manifest, written, reused=foreign, sent=sent_now)
         except ValuesLost as error:

@@ -31,6 +31,7 @@ class KeptManifests:
         self._dataset = dataset
         name = xxhash.xxh3_128_hexdigest(f"{store}\0{dataset}".encode("utf-8", "surrogateescape"))
         self._folder = state_dir / "agreed" / name
+        self._shards_of: dict[str, list[str]] = {}
 
     def of_store(self, store: str) -> KeptManifests:
         return KeptManifests(self._state_dir, store, self._dataset)
@@ -66,7 +67,9 @@ class KeptManifests:
                     path.unlink(missing_ok=True)
 
     def _shards(self, key: str) -> list[str]:
-        return [f"{key.rpartition('/')[0]}/shards/{name}" for name in read_header(self, key).shards]
+        if key not in self._shards_of:
+            self._shards_of[key] = [f"{key.rpartition('/')[0]}/shards/{name}" for name in read_header(self, key).shards]
+        return self._shards_of[key]
 
     def _copy(self, store: Reader, key: str) -> None:
         path = self._path(key)
