@@ -37,6 +37,7 @@ RUNTIME_MODULES = (
     "stores/__init__.py",
     "stores/contract.py",
     "stores/directory.py",
+    "stores/value_files.py",
     "transfer",
     "runtime",
 )

@@ -91,8 +91,8 @@ def test_what_no_reader_can_read_is_refused_with_its_line(name: str, data: bytes
 
 def test_a_config_that_is_neither_json_nor_yaml_cannot_be_changed() -> None:
     with pytest.raises(UsageError, match=r"c\.toml is neither JSON nor YAML, so --set cannot change it"):
-        record_config(b"a = 1\n", "c.toml", ["a=2"], lambda key, old, new: new)
-    recorded = record_config(b'{"a": 1}', "c.conf", ["a=2"], lambda key, old, new: new)
+        record_config(b"a = 1\n", "c.toml", ["a=2"], lambda key, new, old: new)
+    recorded = record_config(b'{"a": 1}', "c.conf", ["a=2"], lambda key, new, old: new)
     assert recorded.content == '{"a": 2}'
 
 
