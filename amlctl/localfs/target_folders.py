@@ -58,8 +58,7 @@ class TargetFolders:
     def is_in_place(self, folder: str) -> bool:
         """Whether the folder that this thread has open still is the one under that name."""
         try:
-            at = f"{self._root}/{folder}" if folder else self._root
-            found = os.stat(at, follow_symlinks=not folder)
+            found = os.lstat(self._of_thread.path) if folder else os.stat(self._root)
         except OSError:
             return False
         return bool((found.st_dev, found.st_ino) == self._of_thread.identity)
@@ -74,6 +73,7 @@ class TargetFolders:
                 os.close(before)
         self._of_thread.folder, self._of_thread.descriptor = folder, descriptor
         self._of_thread.identity = seen.st_dev, seen.st_ino
+        self._of_thread.path = f"{self._root}/{folder}"
 
 
 def _opened_in(above: int, part: str, make: bool) -> int:

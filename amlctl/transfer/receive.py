@@ -253,34 +253,42 @@ class _Receiver:
 
     def _write_beside(self, entry: FileEntry, data: bytes | memoryview) -> None:
         """Under a temporary name first."""
+        above, name = self._parts(entry)
         try:
-            folder = self.folders.opened(self._parts(entry)[0])
+            folder = self.folders.opened(above)
         except (NotAFolder, FileNotFoundError):
             self.done.displaced.add(entry.path)
             return
         temporary = temporary_name()
         try:
             _write_new(temporary, data, _mode(entry.is_executable), folder, self.done.date_back)
-            self._appear(entry, temporary, folder)
+            if self._may_appear(entry, above):
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                self.done.note(entry, name, folder)
+            else:
+                os.unlink(temporary, dir_fd=folder)
         except OSError:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             raise
 
-    def _appear(self, entry: FileEntry, temporary: Union[str, Path], source: Optional[int] = None) -> None:
-        """A finished file takes its name, where that is allowed. `source` is the folder of `temporary`, if relative."""
+    def _appear(self, entry: FileEntry, temporary: Path) -> None:
+        """A file that has arrived elsewhere takes its name, where that is allowed."""
         above, name = self._parts(entry)
         try:
             folder = self.folders.opened(above)
         except (NotAFolder, FileNotFoundError):
-            folder = -1
-        if folder < 0 or not self.folders.is_in_place(above):
             self.done.displaced.add(entry.path)
-        elif self.may_replace(entry):
-            _rename(temporary, name, source, folder)
-            self.done.note(entry, name, folder)
             return
-        os.unlink(temporary, dir_fd=source)
+        if self._may_appear(entry, above):
+            _rename(temporary, name, folder)
+            self.done.note(entry, name, folder)
+
+    def _may_appear(self, entry: FileEntry, above: str) -> bool:
+        if self.folders.is_in_place(above):
+            return self.may_replace(entry)
+        self.done.displaced.add(entry.path)
+        return False
 
     def _parts(self, entry: FileEntry) -> tuple[str, str]:
         """Its folder, relative to the root, and its name there."""
@@ -311,9 +319,9 @@ def _write_new(
         os.close(descriptor)
 
 
-def _rename(temporary: Union[str, Path], name: str, source: Optional[int], folder: int) -> None:
+def _rename(temporary: Path, name: str, folder: int) -> None:
     try:
-        os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=folder)
+        os.rename(temporary, name, dst_dir_fd=folder)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -328,7 +336,7 @@ def _rename(temporary: Union[str, Path], name: str, source: Optional[int], folde
                 copy.flush()
                 os.utime(copy.fileno(), ns=(seen.st_atime_ns, seen.st_mtime_ns))
         os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-        os.unlink(temporary, dir_fd=source)
+        temporary.unlink()
 
 
 def _path(target: Path, entry: FileEntry) -> str:
