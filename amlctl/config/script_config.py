@@ -28,7 +28,7 @@ from amlctl.config.yaml_scalars import date_error, is_date
 from amlctl.core.depth import is_deep
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import CONFIG_ENCODINGS, config_bytes
-from amlctl.errors import BeyondBounds, SettingsError
+from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 YAML_SUFFIXES = (".yaml", ".yml")
 JSON_SUFFIX = ".json"
@@ -67,6 +67,8 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
         return RecordedConfig(None, {"base64": base64.b64encode(data).decode()})
     if overrides:
         is_yaml = name.lower().endswith(YAML_SUFFIXES)
+        if not is_yaml and not name.lower().endswith(JSON_SUFFIX):
+            _require_json(text, name)
         text = with_overrides(text, name, overrides, hide, is_yaml=is_yaml)
     else:
         _check(text, name)
@@ -76,6 +78,17 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
         record, None
     ) == text.encode(encoding)
     return RecordedConfig(content, None if is_as_written else {"text": text, "encoding": encoding})
+
+
+def _require_json(text: str, name: str) -> None:
+    """Of a config whose name does not tell what it is. Raises UsageError."""
+    try:
+        json_documents(text, name)
+    except SettingsError as error:
+        raise UsageError(
+            f"{name} is neither JSON nor YAML, so --set cannot change it",
+            hint="edit the file, or give the value to the script behind --",
+        ) from error
 
 
 def config_values(record: RunRecord) -> Any:

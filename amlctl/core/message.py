@@ -11,7 +11,7 @@ import re
 import shlex
 from typing import Any, Callable, Optional
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
+_UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
 
 
 class Command(str):
@@ -62,10 +62,10 @@ def shell_line(words: tuple[str, ...]) -> str:
 
 def shell_word(word: str) -> str:
     """Quoted for a shell where needed. What a terminal does not show becomes an escape, which bash and zsh read."""
-    if not _UNPRINTABLE.search(word):
+    if word.isprintable() or not re.search(_UNPRINTABLE, word):
         return shlex.quote(word)
     quoted = word.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + _UNPRINTABLE.sub(_escape, quoted) + "'"
+    return "$'" + re.sub(_UNPRINTABLE, _escape, quoted) + "'"
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Callable, Optional
 
+from amlctl.core.dataset_names import folders_of
 from amlctl.core.distribution import DISTRIBUTIONS
 from amlctl.core.run_state import RunState
 
@@ -238,7 +239,12 @@ _SINCE_THE_FIRST = RULES.keys() - {
 
 
 def is_published(value: Any) -> bool:
-    """Whether it is a list of what a run has produced: `{dataset: {"snapshot", "manifest_key"}}`."""
-    return _table(
+    """Whether it is a list of what a run has produced: `{dataset: {"snapshot", "manifest_key"}}`. Each key is that of a
+    manifest of the dataset at that snapshot."""
+    is_table = _table(
         lambda one: isinstance(one, dict) and _id(one.get("snapshot")) and _key(one.get("manifest_key")), _dataset
     )(value)
+    return is_table and all(
+        one["manifest_key"].startswith(tuple(f"{folder}/{one['snapshot']}-" for folder in folders_of(dataset)))
+        for dataset, one in value.items()
+    )

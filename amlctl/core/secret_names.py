@@ -46,15 +46,14 @@ _MODEL_WORDS = _words_in(
 _MAYBE_WORDS = _words_in("auth authorization bearer cookie cred creds jwt key keys pat sig signature token tokens")
 _ENDINGS = _words_in("b64 base64 str string text val value")
 
-_URL_LOGIN = re.compile(
-    r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<login>[^\s/?#@'\"]{1,4096}(?:@[^\s/?#@'\"]{1,4096})*)@(?=[^\s/?#@])"
-)
-_SIGNED = re.compile(
+# Compiled by `re` at first use: every command imports this file, and most need none of them.
+_URL_LOGIN = r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<login>[^\s/?#@'\"]{1,4096}(?:@[^\s/?#@'\"]{1,4096})*)@(?=[^\s/?#@])"
+_SIGNED = (
     r"(?i)(?P<name>(?:\b|%26|%3f)(?:sig|accountkey|sharedaccesskey|sharedaccesssignature|client_secret|access_token|"
     r"refresh_token|x-amz-signature|x-amz-security-token)(?:=|%3d))(?P<value>[^&;\s'\"<>]+)"
 )
-_BEARER = re.compile(r"(?i)(?P<name>\b(?:bearer|basic)\s+)(?P<value>[A-Za-z0-9._~+/-]{16,}=*)")
-_SHAPES = re.compile(
+_BEARER = r"(?i)(?P<name>\b(?:bearer|basic)\s+)(?P<value>[A-Za-z0-9._~+/-]{16,}=*)"
+_SHAPES = (
     r"\b(?:"
     r"(?:AKIA|ASIA)[0-9A-Z]{16}"
     r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}"
@@ -69,10 +68,8 @@ _SHAPES = re.compile(
 )
 """Client secrets of Entra ID have `8Q~` in their fourth place; keys of storage accounts are 64 bytes in base64; what
 follows `/t/` in the address of a conda channel is a token."""
-_PLAIN = re.compile(
-    r"(?i)[-+]?\d{1,3}|[-+]?(?:\d+\.\d*|\.\d+)(?:e[-+]?\d+)?|\d+e[-+]?\d+|true|false|null|none|on|off|yes|no|auto"
-)
-_PLACEHOLDER = re.compile(r"<.*>|\[.*\]|\{.*\}|\$.*|\*+|\.\.\.|…|(?:~|\.{1,2})?/.*", re.DOTALL)
+_PLAIN = r"(?i)[-+]?\d{1,3}|[-+]?(?:\d+\.\d*|\.\d+)(?:e[-+]?\d+)?|\d+e[-+]?\d+|true|false|null|none|on|off|yes|no|auto"
+_PLACEHOLDER = r"(?s)<.*>|\[.*\]|\{.*\}|\$.*|\*+|\.\.\.|…|(?:~|\.{1,2})?/.*"
 
 LOGIN_VARIABLES = _words_in(
     "AMLCTL_STORE_TOKEN AZURE_CLIENT_CERTIFICATE_PASSWORD AZURE_PASSWORD AZURE_STORAGE_AUTH_KEY "
@@ -88,7 +85,7 @@ def is_secret(name: str, value: str) -> bool:
     if carries_secret(value):
         return True
     if has_secret_name(name):
-        return _PLAIN.fullmatch(value) is None and _PLACEHOLDER.fullmatch(value) is None
+        return re.fullmatch(_PLAIN, value) is None and re.fullmatch(_PLACEHOLDER, value) is None
     return not _MAYBE_WORDS.isdisjoint(_words(name)) and _looks_random(value)
 
 
@@ -128,7 +125,7 @@ def replaced(text: str, by: Callable[[str], str]) -> str:
 
     def login(found: re.Match[str]) -> str:
         user, colon, password = found["login"].partition(":")
-        if _SHAPES.search(user) or _looks_random(user):
+        if re.search(_SHAPES, user) or _looks_random(user):
             user = by(user)
         if colon and not _is_hidden(password):
             password = by(password)
@@ -141,9 +138,9 @@ def replaced(text: str, by: Callable[[str], str]) -> str:
         return found["name"] + (by(found["value"]) if _looks_random(found["value"]) else found["value"])
 
     if "://" in text:
-        text = _URL_LOGIN.sub(login, text)
-    text = _BEARER.sub(bearer, _SIGNED.sub(named, text))
-    return _SHAPES.sub(lambda found: by(found[0]), text)
+        text = re.sub(_URL_LOGIN, login, text)
+    text = re.sub(_BEARER, bearer, re.sub(_SIGNED, named, text))
+    return re.sub(_SHAPES, lambda found: by(found[0]), text)
 
 
 def masked_values(values: Mapping[str, str]) -> dict[str, str]:
@@ -217,7 +214,7 @@ def _is_variable(name: str) -> bool:
 
 def _looks_random(value: str) -> bool:
     """Letters and digits as a generator makes them: no words, no path, no number."""
-    if any(character.isspace() for character in value) or _PLACEHOLDER.fullmatch(value):
+    if any(character.isspace() for character in value) or re.fullmatch(_PLACEHOLDER, value):
         return False
     chunks = [chunk for chunk in re.split(r"[^A-Za-z0-9]+", value) if chunk]
     if re.fullmatch(r"[0-9a-fA-F]{32,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):

@@ -21,11 +21,14 @@ from amlctl.errors import SettingsError
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.private import FILE_MODE, make_folder
 from amlctl.localfs.process_identity import ProcessIdentity, this_process
+from amlctl.localfs.regular_file import UnfitFile, read_regular
 
 TEMPORARY_PREFIX = ".amlctl-tmp-"
 """Begins every temporary name; listings of a folder skip these."""
 STALE_S = 24 * 3600.0
 """Seconds after which a temporary file of an unknown writer counts as left behind."""
+_MOST_JSON_BYTES = 256 << 20
+"""Of a state file. The largest lists the fetched files of a run: some 100 bytes for each."""
 _OWNED = re.compile(r"([0-9a-f]{8})-([0-9]{1,10})-([0-9]{1,20})-[0-9]+")
 
 _counter = itertools.count()
@@ -115,8 +118,10 @@ def write_json(path: Path, document: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises FileNotFoundError, and SettingsError where the file holds no JSON."""
+    """Raises OSError, and SettingsError where the file is not JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path, _MOST_JSON_BYTES))
+    except UnfitFile as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not JSON: {error}") from error

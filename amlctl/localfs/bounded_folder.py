@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Optional
 
 from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.regular_file import read_regular
 
 _FULL_SHARE = 0.75
 """What is left of the limit when room has been made, so that not every new value has to look for some."""
@@ -30,7 +31,7 @@ class BoundedFolder:
     def get(self, name: str) -> Optional[bytes]:
         path = self._folder / name
         try:
-            data = path.read_bytes()
+            data = read_regular(path, self._limit_bytes)
         except OSError:
             return None
         _touch(path)

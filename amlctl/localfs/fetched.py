@@ -23,8 +23,10 @@ from typing import Any
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json, write_bytes
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.regular_file import read_regular
 
 _FORMAT = 2
+_MOST_JOURNAL_BYTES = 256 << 20
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -110,7 +112,7 @@ class FetchedFiles:
                 if absolute in folders and absolute != self._folder:
                     folders[self._folder] = folders.pop(absolute)
         with contextlib.suppress(OSError):
-            for line in self._journal.read_bytes().splitlines():
+            for line in read_regular(self._journal, _MOST_JOURNAL_BYTES).splitlines():
                 with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
                     document = json.loads(line)
                     _fold(folders.setdefault(document["folder"], {}), document["contents"])

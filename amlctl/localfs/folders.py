@@ -4,6 +4,7 @@ and a script may leave folders a thousand deep."""
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +36,7 @@ def make_folders(path: Union[str, Path], mode: int = 0o777) -> None:
         try:
             os.mkdir(missing[-1], mode)
         except FileExistsError:
-            if not os.path.isdir(missing[-1]):
+            if not _is_folder(missing[-1]):
                 raise
         except FileNotFoundError:
             above = os.path.dirname(missing[-1])
@@ -44,6 +45,14 @@ def make_folders(path: Union[str, Path], mode: int = 0o777) -> None:
             missing.append(above)
             continue
         missing.pop()
+
+
+def _is_folder(path: str) -> bool:
+    """Unlike `os.path.isdir` it does not take a failing disk for a file. Raises OSError."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:  # a link that leads nowhere
+        return False
 
 
 def remove_tree(top: Union[str, Path], *, ignore_errors: bool = False) -> None:

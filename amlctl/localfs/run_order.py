@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from amlctl.core.run_schema import is_record_run_id
+from amlctl.localfs.regular_file import open_regular
 
 _MAX_BYTES = 1 << 20
 """Some 30,000 runs. When the file is larger, its older half goes; those runs are ordered by their times."""
@@ -36,7 +37,7 @@ def note_made(state_dir: Path, run: str) -> None:
 def read_order(state_dir: Path) -> list[str]:
     """Ids, oldest first; empty where the file is lost or cannot be read."""
     try:
-        with open(state_dir / "run-order", "rb") as file:
+        with open_regular(state_dir / "run-order") as file:
             lines = file.read(4 * _MAX_BYTES).decode("ascii", "replace").split("\n")
     except OSError:
         return []

@@ -6,9 +6,7 @@ it again from the store.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Set
 from pathlib import Path
 from typing import Callable, Optional
@@ -17,6 +15,7 @@ from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_record_run_id
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.regular_file import UnfitFile, read_regular
 from amlctl.localfs.run_order import read_order
 
 
@@ -56,24 +55,12 @@ def save(state_dir: Path, record: RunRecord) -> None:
 
 def _load(path: str, run: str) -> Optional[RunRecord]:
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise IntegrityError(f"the record of run {run} is damaged: {path} is not a file")
-            data = file.read(MAX_BYTES + 1)
+        data = read_regular(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except IsADirectoryError as error:
-        raise IntegrityError(f"the record of run {run} is damaged: {path} is a folder") from error
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise IntegrityError(f"the record of run {run} is damaged: {path} is a link to itself") from error
+    except UnfitFile as error:
+        raise IntegrityError(f"the record of run {run} is damaged: {path}: {error.strerror}") from error
     return RunRecord.from_bytes(data, run)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """A pipe has nothing to wait for; for files the flag means nothing."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _names(folder: str) -> list[str]:

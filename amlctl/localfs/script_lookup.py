@@ -13,7 +13,7 @@ from pathlib import Path
 
 from amlctl.core.message import Command
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.disk_errors import disk_error, failing_disk
 from amlctl.localfs.ignore import IgnoreRules
 
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
@@ -96,11 +96,21 @@ def walk_files(pipeline: Path, ignore: IgnoreRules) -> Iterator[Path]:
             name, is_folder = entry.name, entry.is_dir(follow_symlinks=False)
             if rules.match(name, is_folder) is not None:
                 continue
-            if not is_folder and os.path.isfile(entry.path):  # a loop of links is no file
+            if not is_folder and _is_file(entry):
                 yield Path(entry.path)
             elif is_folder and not name.startswith(".") and name != "__pycache__":
                 below.append(f"{folder}/{name}" if folder else name)
         pending.extend(reversed(below))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Raises ServiceUnavailable where the disk fails: then it is not known."""
+    try:
+        return entry.is_file()
+    except OSError as error:  # a loop of links is not a file
+        if told := failing_disk(error, entry.path):
+            raise told from error
+        return False
 
 
 def _checked(path: Path, root: Path, pipeline: Path, ignore: IgnoreRules) -> Path:

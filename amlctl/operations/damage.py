@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from amlctl.core.message import Message
-from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
+from amlctl.errors import AmlctlError, IntegrityError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.contract import Store
 
 
-@dataclass(frozen=True)
-class Damage:
+class Damage(NamedTuple):
     """`repair` is the command that repairs it, or what to do; `dataset` the dataset that it belongs to, if any."""
 
     key: str
@@ -28,7 +27,7 @@ def is_of_one_value(store: Store, error: AmlctlError) -> bool:
     """Whether the disk of a folder store does not give this value's bytes, while others may be fine. An error of the
     network concerns all values."""
     is_of_disk = "://" not in store.url and isinstance(error.__cause__, OSError)
-    return is_of_disk and isinstance(error, (RightsError, SettingsError, ServiceUnavailable))
+    return is_of_disk and isinstance(error, (IntegrityError, RightsError, SettingsError, ServiceUnavailable))
 
 
 class StoreListing:

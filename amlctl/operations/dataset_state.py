@@ -25,7 +25,6 @@ from amlctl.localfs.ignore_rules import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
-from amlctl.localfs.read_only import copied_state
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
@@ -103,6 +102,8 @@ def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: 
     """One command at a time writes the local state; a second one waits and says for whom. `is_reading`: the command
     writes nothing that has to last, so in a project that cannot be written it works on a copy."""
     if is_reading and not project.is_state_writable():
+        from amlctl.localfs.read_only import copied_state  # here: `tempfile` costs every command 2 ms
+
         with copied_state(project, _DATABASES) as folder, _opened(folder, sink) as state:
             yield state
         return

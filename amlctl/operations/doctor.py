@@ -224,7 +224,7 @@ def _probe(store: Store) -> float:
     try:
         after = time.time()
         entry = store.info(key)
-        if entry is None or store.get(key) != data:
+        if entry is None or store.get(key, length=len(data) + 1) != data:
             raise CheckFailed(f"{store.url} does not give back what was written to it")
         return entry.modified_at - min(max(entry.modified_at, before), after)
     finally:

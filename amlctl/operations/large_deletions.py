@@ -7,31 +7,33 @@ and the next pull of each team mate from their folders.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 
 from amlctl.core.manifest import FileEntry
 from amlctl.core.message import Command, Message
 from amlctl.core.wording import count
 from amlctl.errors import NeedsConfirmation
 
-_path_of = itemgetter(0)
 _SHARE = 0.5
 _MANY = 10
 
 
 def confirm_deletions(
-    before: Sequence[FileEntry], after: Sequence[FileEntry], *, where: str, command: Command, is_sure: bool
+    deleted: Sequence[str],
+    before: Sequence[FileEntry],
+    after: Sequence[FileEntry],
+    *,
+    where: str,
+    command: Command,
+    is_sure: bool,
 ) -> None:
-    """`where` they would go from, in words. A file that is still there under another name does not go.
+    """`deleted` are the paths of `before` that `after` lacks; `where` says from where they would go. A file that is
+    still there under another name does not go.
 
     Raises NeedsConfirmation where more than half of the files, and more than ten, would go.
     """
-    if is_sure or len(before) <= _MANY or before is after:
+    if is_sure or len(deleted) <= _MANY:
         return
-    # Sets of plain strings: this runs in each sync that changes something, over all files.
-    gone = set(map(_path_of, before)).difference(map(_path_of, after))
-    if len(gone) <= _MANY:
-        return
+    gone = set(deleted)
     files = [entry for entry in before if not entry.path.endswith("/")]
     kept_contents = {entry.content_id for entry in after}
     lost = [entry.path for entry in files if entry.path in gone and entry.content_id not in kept_contents]

@@ -25,7 +25,7 @@ from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.agreement import agreed_entries
 from amlctl.operations.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
 from amlctl.operations.large_deletions import confirm_deletions
-from amlctl.operations.pull_target import PullTarget, hidden, linked_folders
+from amlctl.operations.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync import SyncOptions, SyncResult
 from amlctl.stores.contract import Store
 from amlctl.transfer.heads import Head, list_manifests
@@ -173,16 +173,11 @@ def _pull(
         sink(Note(Message(told, drop)))
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)
-    links = linked_folders(looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
-    if links:
-        raise Conflict(
-            f"{looked.dataset} has {count(len(links), 'folder')} that are links: a pull does not write behind them",
-            hint="replace each link by a folder that holds its files, then run the same command again",
-            details=links,
-        )
+    refuse_links(looked.dataset, looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
     if is_dry_run:
         return result
     confirm_deletions(
+        changes.deleted,
         local,
         target,
         where=f"from data_blobs/{looked.dataset}",
@@ -204,6 +199,7 @@ def _pull(
         is_noted=True,
         sink=sink,
     )
+    folder.leave_out(received.displaced)
     folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
     if received.written:
         with suppress(FileNotFoundError):  # somebody has removed the folder meanwhile

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from amlctl.core.manifest import ONE_FILE, FileEntry
@@ -17,6 +16,7 @@ from amlctl.core.wording import count
 from amlctl.errors import Conflict
 from amlctl.localfs.folders import walk
 from amlctl.localfs.scan import Scan, unpack_rows
+from amlctl.localfs.target_folders import NotAFolder, TargetFolders
 
 
 class PullTarget:
@@ -68,24 +68,48 @@ class PullTarget:
 
     def delete(self, paths: Sequence[str], *, kept_folders: Collection[str] = ()) -> None:
         """Remove files, then the folders that this leaves empty, except `kept_folders`: the pull has made them."""
-        kept = {self._path(folder) for folder in kept_folders}
-        folders: set[Path] = set()
-        for path in paths:
-            target = self._path(path)
-            if path.endswith("/"):
-                _remove_empty(target)
-            elif (not target.is_dir() or target.is_symlink()) and self._is_as_seen(path):
-                # A folder stands there where the file has become one.
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    target.unlink()
-            if path != ONE_FILE:
-                folders.add(target.parent)
-        for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-            while folder != self._root and folder not in kept and _remove_empty(folder):
-                folder = folder.parent
+        kept = {folder.rstrip("/") for folder in kept_folders}
+        above: set[str] = set()
+        with TargetFolders(self._root) as folders:
+            for path in paths:
+                target = self._path(path)
+                if path.endswith("/"):
+                    self._remove(folders, path[:-1], os.rmdir)
+                elif (not target.is_dir() or target.is_symlink()) and self._is_as_seen(path):
+                    # Else a folder stands there where the file has become one.
+                    if path == ONE_FILE:
+                        target.unlink(missing_ok=True)
+                        continue
+                    self._remove(folders, path, os.unlink)
+                above.update(parents(path)[-1:])
+            for folder in sorted(above, key=lambda folder: folder.count("/"), reverse=True):
+                while folder and folder not in kept and self._remove(folders, folder, os.rmdir):
+                    folder = folder.rpartition("/")[0]
+
+    def _remove(self, folders: TargetFolders, path: str, how: Callable[..., None]) -> bool:
+        """Not behind a link: then it is somebody else's. False where it stays."""
+        folder, _, name = path.rpartition("/")
+        try:
+            how(name, dir_fd=folders.opened(folder))
+        except NotAFolder:
+            if _linked(self._root, [path]):  # else the pull has made a file of the folder
+                self._moved.add(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            if how is os.unlink:
+                raise
+        else:
+            return True
+        return False
+
+    def leave_out(self, paths: Iterable[str]) -> None:
+        """Their folders were moved or replaced during the pull."""
+        self._moved.update(paths)
 
     def raise_if_moved(self) -> None:
         """Raises Conflict."""
+        refuse_links(self._dataset, self._root, self._moved)
         if self._moved:
             raise Conflict(
                 f"{count(len(self._moved), 'file')} of {self._dataset} changed here during the pull: left alone",
@@ -136,16 +160,23 @@ def hidden(root: Path, to_write: Sequence[FileEntry], here: Mapping[str, FileEnt
     return sorted(found)
 
 
-def linked_folders(root: Path, paths: Iterable[str]) -> list[str]:
-    """Folders above `paths`, below the root, that are links: `folder -> where it leads`."""
+def refuse_links(dataset: str, root: Path, paths: Iterable[str]) -> None:
+    """Raises Conflict where a folder above one of `paths`, below the root, is a link."""
+    links = [f"{one} -> {os.readlink(root / one)}" for one in _linked(root, paths)]
+    if links:
+        raise Conflict(
+            f"{dataset} has {count(len(links), 'folder')} that are links: a pull does not write behind them",
+            hint="replace each link by a folder that holds its files, then run the same command again",
+            details=links,
+        )
+
+
+def _linked(root: Path, paths: Iterable[str]) -> list[str]:
+    """Folders above `paths`, below the root, that are links."""
     text = os.fspath(root)
     folders = {path.rstrip("/").rpartition("/")[0] for path in paths}
     above = {part for folder in folders for part in [*parents(folder), folder] if part}
-    return [
-        f"{folder} -> {os.readlink(f'{text}/{folder}')}"
-        for folder in sorted(above)
-        if os.path.islink(f"{text}/{folder}")
-    ]
+    return [folder for folder in sorted(above) if os.path.islink(f"{text}/{folder}")]
 
 
 class _Folders:

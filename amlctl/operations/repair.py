@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from amlctl.core.content_id import content_id
 from amlctl.core.dataset_names import folders_of
-from amlctl.core.document import gunzip
+from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.manifest import FileEntry, Manifest, repair_command
 from amlctl.core.message import Message
@@ -61,14 +61,14 @@ def drop_lost_lists(store: Store, dataset: str, sink: EventSink) -> None:
             store.delete(entry.key)
     for folder in folders_of(dataset):
         for entry in [*store.list(f"{folder}/shards/")]:
-            if not _is_whole_shard(store.get(entry.key), entry.key):
+            if not _is_whole_shard(store, entry.key):
                 store.delete(entry.key)
 
 
-def _is_whole_shard(data: bytes, key: str) -> bool:
+def _is_whole_shard(store: Store, key: str) -> bool:
     try:
-        return key.endswith(f"/{content_id(gunzip(data))}.gz")
-    except ValueError:
+        return key.endswith(f"/{content_id(gunzip(store.get(key, length=MOST_BYTES)))}.gz")
+    except (ValueError, IntegrityError):
         return False
 
 

@@ -244,14 +244,17 @@ def _check_serverless_only(node: Mapping[str, Mapping[str, Any]], compute: str, 
                 )
 
 
+_ENCODING = "save it as UTF-8, or name its encoding in the first line: # -*- coding: latin-1 -*-"
+
+
 def _read_script(path: Path, shown: str) -> str:
     try:
         with tokenize.open(path) as file:  # by its own coding line, if it has one
             return file.read()
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{shown} is not UTF-8 text (byte {error.start})") from error
+        raise SettingsError(f"{shown} is not UTF-8 text (byte {error.start})", hint=_ENCODING) from error
     except SyntaxError as error:
-        raise SettingsError(f"{shown} is not UTF-8 text: {error.msg}") from error
+        raise SettingsError(f"{shown} is not UTF-8 text: {error.msg}", hint=_ENCODING) from error
     except OSError as error:
         raise file_error(error, path, shown) from error
 

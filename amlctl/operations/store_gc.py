@@ -21,7 +21,8 @@ from amlctl.core.manifest import object_key, pack_key, repair_command
 from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.clock import passed_s
-from amlctl.operations.named_by_runs import heads_of_record, manifests_of_record, published_manifests, read_fields
+from amlctl.operations.named_by_runs import heads_of_record, manifests_of_record, read_fields
+from amlctl.runtime.run_documents import read_published
 from amlctl.runtime.run_keys import published_key, record_key
 from amlctl.stores.contract import Entry, Store
 from amlctl.transfer.code import code_index_key, code_prefix
@@ -211,11 +212,9 @@ def _named_by_run(store: Store, run: str) -> tuple[list[str], str]:
 
 def _published(store: Store, run: str) -> list[str]:
     try:
-        return published_manifests(store, run)
-    except NotFound:
-        return []
-    except ValueError as error:
-        raise _unreadable(published_key(run), error, run) from error
+        return [named["manifest_key"] for named in read_published(store, run).values()]
+    except IntegrityError as error:
+        raise _unreadable(published_key(run), error.message, run) from error
 
 
 def _unreadable(key: str, why: object, run: str) -> IntegrityError:

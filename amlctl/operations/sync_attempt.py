@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
+from amlctl.core.diff import Changes, diff
 from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
 from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.manifest import (
@@ -135,7 +136,8 @@ class SyncAttempt:
             if self._is_list_lost:
                 known.distrust({entry.content_id for entry in local})
             entries, taken = merge_with_head(self._store, self._looked, local, head, self._options, self._sink)
-            confirm_changes(self._store, self._looked, local, head, entries, self._options, self._sink)
+            changes = diff(head.entries, entries)
+            confirm_changes(self._store, self._looked, local, head, entries, changes, self._options, self._sink)
             snapshot = identified.snapshot if entries is local else snapshot_id(entries)
             known_now = also_packed(known, sender)
             sure = self._sure(head, taken)
@@ -146,9 +148,9 @@ class SyncAttempt:
             gone = self._leftovers(entries, is_sure=self._options.yes)
             present = self._looked.head
             if present is not None and self._is_committed(present, snapshot, head, plan):
-                result = committed_result(self._dataset, present.value, entries, head, plan, hashed)
+                result = committed_result(self._dataset, present.value, entries, head, changes, plan, hashed)
             else:
-                result = self._commit(snapshot, head, plan, known, sender, hashed, local if taken else None)
+                result = self._commit(snapshot, head, changes, plan, known, sender, hashed, local if taken else None)
             self._under_way.end()
         self._agree(local, taken, head)
         result = replace(result, not_here=len(taken))
@@ -180,7 +182,8 @@ class SyncAttempt:
         self._touches_plain_files(snapshot, head, plan)
         self._leftovers(entries, is_sure=True)
         value = HeadValue(snapshot, "", plan.layout)
-        result = committed_result(self._dataset, value, entries, head, plan, identified.hashed_bytes)
+        changes = diff(head.entries, entries)
+        result = committed_result(self._dataset, value, entries, head, changes, plan, identified.hashed_bytes)
         return replace(result, uploaded_bytes=plan.send_bytes)
 
     @cached_property
@@ -341,6 +344,7 @@ class SyncAttempt:
         self,
         snapshot: str,
         head: Manifest,
+        changes: Changes,
         plan: SyncPlan,
         known: KnownContents,
         sender: PackSender,
@@ -373,7 +377,7 @@ class SyncAttempt:
         if self._options.repair:
             sent_again = {entry.content_id for entry in [*plan.objects, *plan.mirror_files]} | sender.places.keys()
             read_back(store, written.key, sent_again, sender.pack_sizes, self._sink)
-        foreign = [content for content in places if content not in head.places and content not in sent_now]
+        foreign = places.keys() - head.places.keys() - sent_now
         try:
             ensure_kept(store, self._watch, manifest, written, reused=foreign, sent=sent_now)
         except ValuesLost as error:
@@ -391,7 +395,7 @@ class SyncAttempt:
         except Conflict as error:
             raise HeadMoved(error) from error
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))
-        result = committed_result(self._dataset, value, plan.entries, head, plan, hashed)
+        result = committed_result(self._dataset, value, plan.entries, head, changes, plan, hashed)
         blobs = len(sender.pack_sizes) + len(plan.objects) + len(plan.mirror_files)
         sent = sender.content_bytes + total_bytes([*plan.objects, *plan.mirror_files])
         return replace(result, uploaded_blobs=blobs, reused_bytes=max(0, result.bytes - sent))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amlctl.core.diff import merge
+from amlctl.core.diff import Changes, merge
 from amlctl.core.events import EventSink
 from amlctl.core.manifest import FileEntry, Manifest
 from amlctl.core.message import Command, Message
@@ -50,10 +50,14 @@ def confirm_changes(
     local: Sequence[FileEntry],
     head: Manifest,
     entries: Sequence[FileEntry],
+    changes: Changes,
     options: SyncOptions,
     sink: EventSink,
 ) -> None:
-    """Raises NeedsConfirmation where much of what the store has, or work of others, would go."""
+    """`changes` lead from HEAD to `entries`.
+
+    Raises NeedsConfirmation where much of what the store has, or work of others, would go.
+    """
     if options.yes:
         return
     prefer = [f"--{options.prefer}"] if options.prefer else []
@@ -69,5 +73,10 @@ def confirm_changes(
                 details=lost,
             )
     confirm_deletions(
-        head.entries, entries, where=f"from {looked.dataset} in the store", command=command, is_sure=False
+        changes.deleted,
+        head.entries,
+        entries,
+        where=f"from {looked.dataset} in the store",
+        command=command,
+        is_sure=False,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amlctl.core.diff import diff
+from amlctl.core.diff import Changes
 from amlctl.core.head import HeadValue
 from amlctl.core.manifest import FileEntry, Manifest, total_bytes
 from amlctl.core.sync_plan import Layout, SyncPlan
@@ -112,10 +112,15 @@ def unchanged_result(dataset: str, head: Head, files: int, size_bytes: int) -> S
 
 
 def committed_result(
-    dataset: str, value: HeadValue, entries: Sequence[FileEntry], head: Manifest, plan: SyncPlan, hashed_bytes: int
+    dataset: str,
+    value: HeadValue,
+    entries: Sequence[FileEntry],
+    head: Manifest,
+    changes: Changes,
+    plan: SyncPlan,
+    hashed_bytes: int,
 ) -> SyncResult:
-    """HEAD has become `value`, and was `head`."""
-    changes = diff(head.entries, entries)
+    """HEAD has become `value`, and was `head`; `changes` lead from there to `entries`."""
     return SyncResult(
         dataset,
         value.snapshot,

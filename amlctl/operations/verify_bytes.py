@@ -24,7 +24,8 @@ def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) 
         listing.mark(key)
         name = key.rpartition("/")[2].removesuffix(".zip")
         members = sorted(datasets.members.get(name, ()), key=lambda member: member[1].offset)
-        yield functools.partial(_check_pack, store, key, name, members, datasets.named_by.get(key, ""))
+        size_bytes = datasets.pack_sizes.get(name, 0)
+        yield functools.partial(_check_pack, store, key, name, members, size_bytes, datasets.named_by.get(key, ""))
     for key in listing.below("objects/"):
         listing.mark(key)
         dataset, is_older = datasets.named_by.get(key, ""), key in datasets.older_by
@@ -37,16 +38,20 @@ def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) 
             yield functools.partial(_check_whole, store, key, wanted, dataset)
 
 
-def _check_pack(store: Store, key: str, pack: str, members: Sequence[Member], dataset: str) -> list[Damage]:
-    """Read once: its bytes around the members, and each member where the manifests have it."""
+def _check_pack(
+    store: Store, key: str, pack: str, members: Sequence[Member], size_bytes: int, dataset: str
+) -> list[Damage]:
+    """Read once: its bytes around the members, and each member where the manifests have it. Of a pack that is larger
+    than the manifests say, which is damaged, the rest is not read."""
     repair = repair_command(dataset) if dataset else LOST_SNAPSHOT if members else _UNNAMED
     try:
-        data = store.get(key)
+        data = store.get(key, length=size_bytes + 1) if members else b""
+        is_whole = is_content_id(pack) and (content_id(data) if members else stored_content_id(store, key)) == pack
     except NotFound:
         return []  # gc has removed it in the meantime, or it was missing from the listing
     except AmlctlError as error:
         return _unreadable(store, key, error, repair, dataset)
-    if content_id(data) == pack and is_content_id(pack):
+    if is_whole:
         wrong = [entry.path for entry, place in members if not _is_right(dataset, (entry, place), data)]
         if not wrong:
             return []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from amlctl.core.content_id import content_id
 from amlctl.core.dataset_names import dataset_of_folder, folders_of
-from amlctl.core.document import gunzip
+from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.head import parse_head
 from amlctl.core.manifest import (
     FileEntry,
@@ -26,6 +26,7 @@ from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.damage import Damage, StoreListing
 from amlctl.operations.verify_runs import manifests_of_runs
 from amlctl.stores.contract import Store
+from amlctl.transfer.heads import read_head_bytes
 from amlctl.transfer.manifests import read_header, read_manifest
 
 LOST_SNAPSHOT = "no command does, since only an older snapshot needs it; gc will remove that one in time"
@@ -34,12 +35,13 @@ Member = tuple[FileEntry, Place]
 
 @dataclass
 class StoredDatasets:
-    """What can be read of them. `heads` has the manifest of each HEAD, by dataset; `members` what each pack holds;
-    `plain` the plain file of each key; `named_by` a dataset whose HEAD needs the value of a key, `older_by` one that
-    needs it for an older snapshot."""
+    """What can be read of them. `heads` has the manifest of each HEAD, by dataset; `members` what each pack holds,
+    `pack_sizes` the size of each in bytes; `plain` the plain file of each key; `named_by` a dataset whose HEAD needs
+    the value of a key, `older_by` one that needs it for an older snapshot."""
 
     heads: dict[str, Manifest] = field(default_factory=dict)
     members: dict[str, set[Member]] = field(default_factory=dict)
+    pack_sizes: dict[str, int] = field(default_factory=dict)
     plain: dict[str, FileEntry] = field(default_factory=dict)
     named_by: dict[str, str] = field(default_factory=dict)
     older_by: dict[str, str] = field(default_factory=dict)
@@ -91,7 +93,7 @@ def _check_head(
         return ""
 
     try:
-        value = parse_head(store.get(key), dataset)
+        value = parse_head(read_head_bytes(store, key.rpartition("/")[0]), dataset)
     except IntegrityError as error:
         return damaged(error.message)
     except NotFound:
@@ -140,11 +142,11 @@ def _check_shard(store: Store, key: str) -> Iterator[Damage]:
     folder, _, name = key.rpartition("/")
     dataset = dataset_of_folder(folder.removesuffix("/shards"))
     try:
-        data = store.get(key)
+        data = store.get(key, length=MOST_BYTES)
         is_whole = data.startswith(GZIP_HEAD) and name == f"{content_id(gunzip(data))}.gz"
     except NotFound:
         return
-    except ValueError:
+    except (ValueError, IntegrityError):
         is_whole = False
     if not is_whole:
         yield Damage(key, "its bytes are not those of its name", repair_command(dataset), dataset)
@@ -170,6 +172,7 @@ def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, i
         elif place.kind == "pack":
             key = pack_key(place.pack)
             found.members.setdefault(place.pack, set()).add((entry, place))
+            found.pack_sizes[place.pack] = manifest.pack_sizes[place.pack]
         else:
             key = object_key(entry.content_id)
         (found.named_by if is_head else found.older_by).setdefault(key, dataset)

@@ -14,7 +14,8 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.damage import Damage, StoreListing
-from amlctl.operations.named_by_runs import manifests_of_record, published_manifests, read_fields
+from amlctl.operations.named_by_runs import manifests_of_record, read_fields
+from amlctl.runtime.run_documents import read_published
 from amlctl.runtime.run_keys import first_outputs_prefix, outputs_index_key, outputs_prefix, published_key, record_key
 from amlctl.stores.contract import Store
 from amlctl.transfer.code import code_index_key, code_prefix
@@ -48,8 +49,8 @@ def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
     """Keys of manifests that runs have published, or brought from another store: they need no HEAD."""
     found: set[str] = set()
     for run in _runs(listing):
-        with suppress(NotFound, ValueError):  # the run's own check tells
-            found.update(published_manifests(store, run))
+        with suppress(IntegrityError):  # the run's own check tells
+            found.update(_published(store, run))
         try:
             record = read_fields(store, run)
             if record.has_text("from_run"):
@@ -101,14 +102,17 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
 
 def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed: bool) -> list[Damage]:
     key, again = published_key(run), Command("submit", "--from", run)
-    try:
-        named = published_manifests(store, run)
-    except NotFound:
+    if key not in listing.sizes:
         return [Damage(key, "is missing, although the run has produced datasets", again)] if is_needed else []
-    except ValueError as error:
-        return [Damage(key, f"cannot be read: {error}", again)]
-    missing = [one for one in named if one not in listing.sizes]
+    try:
+        missing = [one for one in _published(store, run) if one not in listing.sizes]
+    except IntegrityError as error:
+        return [Damage(key, error.message, again)]
     return [Damage(one, f"is missing; run {run} has published it", again) for one in missing]
+
+
+def _published(store: Store, run: str) -> list[str]:
+    return [named["manifest_key"] for named in read_published(store, run).values()]
 
 
 def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, status: str) -> list[Damage]:
@@ -139,6 +143,9 @@ def _check_listed_outputs(store: Store, index: TreeIndex, run: str, rank: int, a
         except NotFound:
             found.append(Damage(name, f"is missing; run {run} has put it out", again))
             continue
+        except IntegrityError as error:
+            found.append(Damage(name, error.message, again))
+            continue
         if not is_right:
             found.append(Damage(name, "its bytes are not those of the run's list", again))
     return found
@@ -168,4 +175,6 @@ def _check_code_file(store: Store, code: str, file: TreeFile, again: str) -> lis
         is_right = stored_content_id(store, name) == file.content_id
     except NotFound:
         return [Damage(name, "is missing", again)]
+    except IntegrityError as error:
+        return [Damage(name, error.message, again)]
     return [] if is_right else [Damage(name, "its bytes are not those of its index", again)]

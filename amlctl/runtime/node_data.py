@@ -37,6 +37,8 @@ from amlctl.transfer.tree_saver import TreeSaver
 
 Log = Callable[[str], None]
 _PUBLISH_TRIES = 4
+_MOST_ATTEMPT_BYTES = 1000
+"""Of the count of starts: one small number."""
 
 
 def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
@@ -81,7 +83,7 @@ def count_attempt(store: Store, run: str, rank: NodeRank) -> int:
     """Which start of this node this is, from 1; the first process on the node counts."""
     key = attempt_key(run, rank.node)
     try:
-        before = int(json.loads(store.get(key))["attempt"])
+        before = int(json.loads(store.get(key, length=_MOST_ATTEMPT_BYTES))["attempt"])
     except (NotFound, ValueError, KeyError, TypeError):
         before = 0
     if not rank.is_first_process:

@@ -43,14 +43,14 @@ class CachedStore:
         self.store.check_key(key)
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
-        if start or length is not None or not _MANIFEST.fullmatch(key):
+        if start or not _MANIFEST.fullmatch(key):
             return self.store.get(key, start=start, length=length)
         name = _name(key)
         data = self._copies.get(name)
         if data is None or not _is_whole(name, data):
-            data = self.store.get(key)
+            data = self.store.get(key, length=length)
             self._keep(name, data)
-        return data
+        return data if length is None else data[:length]
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
         return self.store.get_versioned(key)

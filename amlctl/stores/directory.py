@@ -11,7 +11,6 @@ killed writers have left there without a walk through the whole store.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -19,27 +18,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
-from typing import BinaryIO, Optional
+from typing import Optional
 
 import xxhash
 
-from amlctl.core.content_id import ContentHasher
-from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable, SettingsError
+from amlctl.core.message import Command, Message
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import (
     TEMPORARY_PREFIX,
     remove_left_behind,
     sync_folder,
-    temporary_beside,
     temporary_name,
 )
-from amlctl.localfs.disk_errors import FULL, disk_error, sending_error
-from amlctl.localfs.folders import make_folders, remove_empty_folders, walk
+from amlctl.localfs.disk_errors import FULL, disk_error
+from amlctl.localfs.folders import walk
+from amlctl.localfs.regular_file import UnfitFile, open_regular
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.value_files import appear, copy_checked, create, make, write_buffers
 
 _LOCK_NAME = ".amlctl-lock"
 _MOST_DOCUMENT_BYTES = 4 << 20
-_BUFFERS_AT_ONCE = 512
-"""Half of what Linux and macOS take in one call (IOV_MAX)."""
 _READ_ONLY_PREFIXES = ("packs/", "objects/")
 _SYNCED_PREFIXES = ("packs/", "objects/", "datasets/")
 _TOP_FOLDERS = ("packs", "objects", "datasets", "mirror", "code", "runs", "gc")
@@ -81,12 +79,10 @@ class DirectoryStore:
         path = self._path(key)
         with self.translated(key):
             try:
-                if start == 0 and length is None:
-                    data = path.read_bytes()
-                else:
-                    with path.open("rb") as file:
-                        file.seek(start)
-                        data = file.read() if length is None else file.read(length)
+                with open_regular(path) as file:
+                    left = max(0, os.fstat(file.fileno()).st_size - start)
+                    file.seek(start)
+                    data = file.read(left if length is None else min(length, left))
             except NotADirectoryError as error:
                 raise FileNotFoundError(error.errno, error.strerror, key) from error
         self._traffic.add(received_bytes=len(data))
@@ -144,10 +140,10 @@ class DirectoryStore:
         path = self._path(key)
         with self.translated(key):
             try:
-                is_new = _appear(temporary, path, replace)
+                is_new = appear(temporary, path, replace)
             except FileNotFoundError:
-                _make(path.parent)
-                is_new = _appear(temporary, path, replace)
+                make(path.parent)
+                is_new = appear(temporary, path, replace)
         if self.is_synced(key):
             sync_folder(path.parent)
         self._traffic.add(requests=0, sent_bytes=size_bytes)
@@ -283,7 +279,7 @@ class DirectoryStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        _make(self._root)
+        make(self._root)
         with (self._root / _LOCK_NAME).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -298,21 +294,12 @@ class DirectoryStore:
 
 def _read_document(path: Path) -> bytes:
     """A value that is swapped is small: of a larger one, which is damaged, its beginning, so that memory is bounded."""
-    with path.open("rb", buffering=0) as file:
-        return file.read(_MOST_DOCUMENT_BYTES) or b""
+    with open_regular(path) as file:
+        return file.read(_MOST_DOCUMENT_BYTES)
 
 
 def _version(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
-
-
-def _make(folder: Path) -> None:
-    try:
-        make_folders(folder)
-    except FileNotFoundError as error:  # what a place like /proc answers, where nothing can be made
-        raise SettingsError(
-            f"the store's folder {folder} cannot be made: {error.strerror}", hint="choose another folder"
-        ) from error
 
 
 class _FileDraft:
@@ -335,11 +322,11 @@ class _FileDraft:
         """Raises OSError."""
         if self._descriptor < 0:
             self._store.remove_left_behind()
-            self._descriptor = _create(self._temporary)
+            self._descriptor = create(self._temporary)
         if isinstance(body, FileBody):
-            _copy_checked(body, self._descriptor)
+            copy_checked(body, self._descriptor)
         else:
-            _write_buffers(self._descriptor, [body] if isinstance(body, bytes) else body)
+            write_buffers(self._descriptor, [body] if isinstance(body, bytes) else body)
 
     def finish(self, key: str, *, replace: bool = False) -> bool:
         try:
@@ -365,89 +352,15 @@ class _FileDraft:
             os.close(descriptor)
 
 
-def _create(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        _make(path.parent)
-        return os.open(path, flags, 0o600)
-
-
-def _write_buffers(descriptor: int, buffers: Sequence[Buffer]) -> None:
-    """Many at a time: each call waits for the interpreter's lock."""
-    for start in range(0, len(buffers), _BUFFERS_AT_ONCE):
-        pending = buffers[start : start + _BUFFERS_AT_ONCE]
-        written = os.writev(descriptor, pending)
-        # A disk that runs full, or a signal, cuts a write short.
-        rest = memoryview(b"".join(pending))[written:] if written < sum(map(len, pending)) else None
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-
-
-def _copy_checked(body: FileBody, descriptor: int) -> None:
-    hasher = ContentHasher()
-    try:
-        source = body.path.open("rb")
-    except OSError as error:
-        raise sending_error(error, body.path) from error
-    with source:
-        while part := _read_part(body.path, source):
-            hasher.update(part)
-            _write_buffers(descriptor, [part])
-            body.on_bytes(len(part))
-    if hasher.content_id() != body.content_id:
-        raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
-    body.may_go_on()
-
-
-def _read_part(path: Path, source: BinaryIO) -> bytes:
-    try:
-        return source.read(1 << 20)
-    except OSError as error:
-        raise sending_error(error, path) from error
-
-
-def _appear(temporary: Path, path: Path, replace: bool) -> bool:
-    try:
-        return _appear_on_one_disk(temporary, path, replace)
-    except IsADirectoryError:
-        remove_empty_folders(path)
-        return _appear_on_one_disk(temporary, path, replace)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    # A folder further down is a link to another disk.
-    beside = temporary_beside(path)
-    try:
-        shutil.copy(temporary, beside)
-        return _appear_on_one_disk(beside, path, replace)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _appear_on_one_disk(temporary: Path, path: Path, replace: bool) -> bool:
-    if replace:
-        temporary.replace(path)
-        return True
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
-            raise
-        # No hard links here (exFAT, some network shares): the values are immutable, so the last one may win.
-        temporary.replace(path)
-    return True
-
-
 def _is_of_target(error: OSError, target: Path) -> bool:
     """Whose disk a copy has failed on: reading takes no room, and what could not be opened is named."""
     return error.errno in FULL or str(error.filename) == str(target)
 
 
 def _translate(error: OSError, key: str, url: str) -> AmlctlError:
+    if isinstance(error, UnfitFile):
+        what = f"{key} in the store {url} is damaged: {error.strerror}"
+        return IntegrityError(what, hint=Message(Command("store", "verify"), " lists what is damaged"))
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         return NotFound(f"{key} is not in the store {url}")
     if isinstance(error, (NotADirectoryError, FileExistsError)):

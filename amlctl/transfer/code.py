@@ -37,6 +37,7 @@ RUNTIME_MODULES = (
     "stores/__init__.py",
     "stores/contract.py",
     "stores/directory.py",
+    "stores/value_files.py",
     "transfer",
     "runtime",
 )
@@ -193,6 +194,6 @@ def _has(store: Store, key: str, size_bytes: int) -> bool:
 
 def _holds(store: Store, key: str, data: bytes) -> bool:
     try:
-        return store.get(key) == data
+        return store.get(key, length=len(data) + 1) == data
     except NotFound:
         return False

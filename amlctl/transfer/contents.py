@@ -54,14 +54,25 @@ def read_content(store: Store, manifest: Manifest, entry: FileEntry) -> bytes:
     place = manifest.places[entry.content_id]
     key = place_key(manifest, entry, place)
     if place.kind == "pack":
-        if place.offset + place.length > _MOST_PACK_BYTES:
-            raise damaged(manifest.dataset, entry.path, f"{key} cannot have that member")
+        _check_member(manifest.dataset, entry, place)
         stored = store.get(key, start=place.offset, length=place.length)
         return bytes(checked(manifest.dataset, entry, stored, place))
-    data = store.get(key)
+    data = store.get(key, length=entry.size_bytes + 1)
     if content_id(data) != entry.content_id:
         raise damaged(manifest.dataset, entry.path, key)
     return data
+
+
+def _check_member(dataset: str, entry: FileEntry, place: Place) -> None:
+    """Before any memory is taken for it. Raises IntegrityError for what no pack can have."""
+    is_deflated = place.is_deflated
+    is_of_size = place.length <= 2 * entry.size_bytes + _GAP_BYTES if is_deflated else place.length == entry.size_bytes
+    if (
+        not is_of_size
+        or place.offset + place.length > _MOST_PACK_BYTES
+        or (is_deflated and entry.size_bytes > _MOST_DEFLATED_BYTES)
+    ):
+        raise damaged(dataset, entry.path, f"{pack_key(place.pack)} cannot have that member")
 
 
 def checked(dataset: str, entry: FileEntry, stored: bytes | memoryview, place: Place) -> bytes | memoryview:
@@ -103,8 +114,7 @@ def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, Place
     start = end = 0
     for entry, place in sorted(wanted, key=lambda item: item[1].offset):
         place_end = place.offset + place.length
-        if place_end > _MOST_PACK_BYTES or (place.is_deflated and entry.size_bytes > _MOST_DEFLATED_BYTES):
-            raise damaged(dataset, entry.path, f"{pack_key(pack)} cannot have that member")
+        _check_member(dataset, entry, place)
         if group and (place.offset - end > _GAP_BYTES or place_end - start > _RANGE_BYTES):
             yield PackRange(dataset, pack, start, end - start, group)
             group = []

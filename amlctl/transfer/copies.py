@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from amlctl.core.document import MOST_BYTES
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, object_key, pack_key
 from amlctl.core.message import Command
@@ -60,9 +61,9 @@ def copy_manifest(source: Store, target: Store, key: str) -> None:
     shards: Sequence[str] = read_header(source, key).shards
     keys = [f"{folder}/shards/{name}" for name in shards]
     with ThreadPoolExecutor(max(1, min(_AT_A_TIME, len(keys)))) as pool:
-        list(pool.map(lambda shard: target.put(shard, source.get(shard)), keys))
+        list(pool.map(lambda shard: target.put(shard, source.get(shard, length=MOST_BYTES)), keys))
     try:
-        target.put(key, source.get(key))
+        target.put(key, source.get(key, length=MOST_BYTES))
     except NotFound as error:
         raise NotFound(f"a snapshot that the run needs has gone: {error.message}", hint="submit again") from error
 
@@ -141,8 +142,7 @@ def _copy_value(source: Store, target: Store, key: str, to: str, value: Value, f
     if path is not None:
         _put(source, target, key, to, value, path)
         return
-    arriving = folder / value.content_id
-    with downloaded(source, key, value.content_id, value.size_bytes, arriving, mode=0o600) as arrived:
+    with downloaded(source, key, value.content_id, value.size_bytes, folder, mode=0o600) as arrived:
         _put(source, target, key, to, value, arrived)
 
 

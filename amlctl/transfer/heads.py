@@ -16,6 +16,9 @@ from amlctl.transfer.gc_mark import next_generation, restore_generation
 from amlctl.transfer.manifests import read_header
 from amlctl.transfer.store_format import ensure_format
 
+_MOST_HEAD_BYTES = 1 << 20
+"""A HEAD has a few kilobytes at most: one long name, and 16 commits."""
+
 
 class Head(NamedTuple):
     """What HEAD names; `version` is the tag that a swap compares: empty where the value is missing and is to be made
@@ -169,10 +172,15 @@ def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadV
 def read_head_value(store: Store, folder: str) -> HeadValue:
     """HEAD of a dataset that `list_datasets` has named. Raises NotFound (it has only a fence), IntegrityError,
     SettingsError."""
-    value = parse_head(store.get(f"{folder}/HEAD"), dataset_of_folder(folder))
+    value = parse_head(read_head_bytes(store, folder), dataset_of_folder(folder))
     if value.is_fence:
         raise NotFound(f"{dataset_of_folder(folder)} has no snapshot in {store.url}")
     return value
+
+
+def read_head_bytes(store: Store, folder: str) -> bytes:
+    """Of a larger HEAD, which is damaged, its beginning. Raises NotFound."""
+    return store.get(f"{folder}/HEAD", length=_MOST_HEAD_BYTES)
 
 
 def list_datasets(store: Store, below: str = "datasets/") -> list[str]:

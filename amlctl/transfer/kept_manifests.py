@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Optional
 
 import xxhash
 
+from amlctl.core.document import MOST_BYTES
 from amlctl.errors import NotFound
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.regular_file import UnfitFile, open_regular
 from amlctl.transfer.manifests import Reader, read_header
 
 
@@ -28,6 +31,7 @@ class KeptManifests:
         self._dataset = dataset
         name = xxhash.xxh3_128_hexdigest(f"{store}\0{dataset}".encode("utf-8", "surrogateescape"))
         self._folder = state_dir / "agreed" / name
+        self._shards_of: dict[str, list[str]] = {}
 
     def of_store(self, store: str) -> KeptManifests:
         return KeptManifests(self._state_dir, store, self._dataset)
@@ -38,10 +42,13 @@ class KeptManifests:
         if before.is_dir() and not self._folder.exists():
             before.rename(self._folder)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, length: Optional[int] = None) -> bytes:
         """Raises NotFound, and ServiceUnavailable where the disk fails: what cannot be read now is not gone."""
         try:
-            return self._path(key).read_bytes()
+            with open_regular(self._path(key)) as file:
+                return file.read(MOST_BYTES if length is None else length)
+        except UnfitFile as error:
+            raise NotFound(f"{key} is not kept on this machine") from error
         except OSError as error:
             raise disk_error(error, str(self._path(key))) or NotFound(f"{key} is not kept on this machine") from error
 
@@ -60,12 +67,14 @@ class KeptManifests:
                     path.unlink(missing_ok=True)
 
     def _shards(self, key: str) -> list[str]:
-        return [f"{key.rpartition('/')[0]}/shards/{name}" for name in read_header(self, key).shards]
+        if key not in self._shards_of:
+            self._shards_of[key] = [f"{key.rpartition('/')[0]}/shards/{name}" for name in read_header(self, key).shards]
+        return self._shards_of[key]
 
     def _copy(self, store: Reader, key: str) -> None:
         path = self._path(key)
         if not path.exists():
-            write_bytes(path, store.get(key))
+            write_bytes(path, store.get(key, length=MOST_BYTES))
 
     def _path(self, key: str) -> Path:
         return self._folder / _name(key)

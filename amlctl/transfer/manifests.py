@@ -38,8 +38,8 @@ class Reader(Protocol):
     @property
     def concurrency(self) -> int: ...
 
-    def get(self, key: str) -> bytes:
-        """Raises NotFound."""
+    def get(self, key: str, *, length: Optional[int] = None) -> bytes:
+        """At most `length` bytes of it. Raises NotFound."""
         ...
 
 
@@ -124,7 +124,7 @@ def read_manifest(store: Reader, key: str) -> Manifest:
     The file's id is in its name and a shard's in its own: that they are right says that the entries are those of the
     snapshot, too, at a tenth of what it takes to put its id together again.
     """
-    data = store.get(key)
+    data = store.get(key, length=MOST_BYTES)
     header, inline = _header(data, key)
     folder, _, name = key.rpartition("/")
     if name != f"{header.snapshot}-{content_id(data)}.gz":
@@ -138,9 +138,8 @@ def read_manifest(store: Reader, key: str) -> Manifest:
     if not header.shards:
         _decode(inline, key, entries, places, pack_sizes)
     with ThreadPoolExecutor(max(1, min(store.concurrency, len(header.shards)))) as pool:
-        for name, zipped in zip(
-            header.shards, pool.map(lambda name: store.get(f"{folder}/shards/{name}"), header.shards)
-        ):
+        get = functools.partial(store.get, length=_MOST_SHARD_BYTES)
+        for name, zipped in zip(header.shards, pool.map(get, [f"{folder}/shards/{name}" for name in header.shards])):
             section = _unzip(zipped, f"{folder}/shards/{name}", _MOST_SHARD_BYTES)
             if name != f"{content_id(section)}.gz":
                 raise _damaged(f"{folder}/shards/{name}", "its bytes are not those that its name tells")
@@ -168,7 +167,7 @@ def read_manifest(store: Reader, key: str) -> Manifest:
 def read_header(store: Reader, key: str) -> ManifestHeader:
     """The first line alone, of a manifest whose entries are not wanted."""
     try:
-        return decode_header(first_line(store.get(key)))[0]
+        return decode_header(first_line(store.get(key, length=MOST_BYTES)))[0]
     except (ValueError, IntegrityError) as error:
         raise _damaged(key, error) from error
 

@@ -1,6 +1,6 @@
 """A large file that is being downloaded: what has arrived outlives a kill, and the next download goes on from there.
 
-Beside the target stand `.amlctl-tmp-<content id>`, the bytes so far, and `….parts`, which lists the stretches that
+In a folder stand `.amlctl-tmp-<content id>`, the bytes so far, and `….parts`, which lists the stretches that
 they have: 16 bytes each, start and length, appended after the bytes were written. After a power cut the list may
 say too much: whoever uses the file checks its content id.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_beside
+from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
 from amlctl.stores.contract import Store
 
 _WORTH_BYTES = 16 << 20
@@ -49,21 +49,21 @@ def downloaded(
     key: str,
     content: str,
     size_bytes: int,
-    target: Path,
+    folder: Path,
     *,
     mode: int,
     on_bytes: Callable[[int], None] = lambda size: None,
 ) -> Iterator[Path]:
-    """A temporary file beside `target` that has the value of `key`, unchecked; renamed or removed by the block.
+    """A temporary file in `folder` that has the value of `key`, unchecked; renamed or removed by the block.
 
     `content` names what is expected. After an error of the store what has arrived is kept; after one in the block
     it is not, since it may be wrong. Raises NotFound, ServiceUnavailable, OSError.
     """
-    stable = target.with_name(f"{TEMPORARY_PREFIX}{content}")
+    stable = folder / f"{TEMPORARY_PREFIX}{content}"
     journal_path = stable.with_name(f"{stable.name}.parts")
     journal = _locked(journal_path) if size_bytes >= _WORTH_BYTES else None
     if journal is None:
-        temporary = temporary_beside(target)
+        temporary = folder / temporary_name()
         try:
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
             on_bytes(store.download(key, temporary))

@@ -1,13 +1,16 @@
 """Write entries of a manifest to this disk: packs in parallel, each content verified before it is seen.
 
-A file appears under its own name only when it is whole and its content id is right. Into a folder that nobody
-sees yet (`is_private`: a working container) files are written under their own names at once.
+A file appears under its own name only when it is whole and its content id is right, and no link below the target is
+followed. Into a folder that nobody sees yet (`is_private`: a working container) files are written under their own names
+at once.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,17 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
-from typing import Union
+from typing import Optional, Union
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import make_folders
 from amlctl.localfs.identify import Written
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.stat_cache import RACY_NS
+from amlctl.localfs.target_folders import NotAFolder, TargetFolders
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range, told_if_gone
 from amlctl.transfer.partial import downloaded
@@ -42,21 +45,23 @@ _MOST_NOTED = 300_000
 @dataclass
 class Received:
     """Files and bytes written, absolute; safe to update from several threads. `written`, if wanted, has by path what
-    each file was right after it was written."""
+    each file was right after it was written; `displaced` are paths that were not, since their folder
+    was moved, removed or replaced meanwhile."""
 
     files: int = 0
     size_bytes: int = 0
     written: dict[str, Written] | None = None
+    displaced: set[str] = field(default_factory=set)
     mtime_ns: int = field(default_factory=lambda: time.time_ns() - _BACKDATED_NS)
     _is_stopped: bool = field(default=False, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def note(self, entry: FileEntry, path: str) -> None:
-        """It stands at `path` now, dated back: with any other time it is somebody else's already."""
+    def note(self, entry: FileEntry, name: str, folder: int) -> None:
+        """It has that name in the folder now, dated back: with any other time it is somebody else's already."""
         if self.written is None:
             return
         try:
-            found = os.lstat(path)
+            found = os.lstat(name, dir_fd=folder)
         except OSError:  # removed again
             return
         if found.st_mtime_ns == self.mtime_ns:
@@ -112,7 +117,9 @@ def receive(
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
     done = Received(written={} if is_noted and len(entries) <= _MOST_NOTED else None)
-    receiver = _Receiver(store, manifest, target, is_private, may_replace, link_objects, done)
+    root = target.parent if len(entries) == 1 and entries[0].path == ONE_FILE else target
+    folders = TargetFolders(root)
+    receiver = _Receiver(store, manifest, target, root, folders, is_private, may_replace, link_objects, done)
     total_bytes = sum(entry.size_bytes for entry in entries)
 
     def tell(*, is_done: bool = False) -> None:
@@ -121,24 +128,26 @@ def receive(
 
     if not entries:
         return done
-    _make_folders(target, entries, is_private)
-    tell()
-    stretches, files = receiver.jobs(entries)
+    root.mkdir(parents=True, exist_ok=True)
     ended: SimpleQueue[Future[None]] = SimpleQueue()
-    with (
-        ThreadPoolExecutor(max(1, min(max_workers, _MOST_STRETCHES, len(stretches)))) as few,
-        ThreadPoolExecutor(max(1, min(file_workers, len(files)))) as many,
-    ):
-        waiting = [few.submit(job) for job in stretches] + [many.submit(job) for job in files]
-        for future in waiting:
-            future.add_done_callback(ended.put)
-        try:
-            _watch(ended, len(waiting), tell)
-        except BaseException:
-            done.stop()
-            few.shutdown(wait=False, cancel_futures=True)
-            many.shutdown(wait=False, cancel_futures=True)
-            raise
+    with folders:
+        _make_folders(folders, root, entries, is_private)
+        tell()
+        stretches, files = receiver.jobs(entries)
+        with (
+            ThreadPoolExecutor(max(1, min(max_workers, _MOST_STRETCHES, len(stretches)))) as few,
+            ThreadPoolExecutor(max(1, min(file_workers, len(files)))) as many,
+        ):
+            waiting = [few.submit(job) for job in stretches] + [many.submit(job) for job in files]
+            for future in waiting:
+                future.add_done_callback(ended.put)
+            try:
+                _watch(ended, len(waiting), tell)
+            except BaseException:
+                done.stop()
+                few.shutdown(wait=False, cancel_futures=True)
+                many.shutdown(wait=False, cancel_futures=True)
+                raise
     tell(is_done=True)
     return done
 
@@ -162,6 +171,8 @@ class _Receiver:
     store: Store
     manifest: Manifest
     target: Path
+    root: Path
+    folders: TargetFolders
     is_private: bool
     may_replace: MayReplace
     link_objects: bool
@@ -213,66 +224,137 @@ class _Receiver:
             key,
             entry.content_id,
             entry.size_bytes,
-            path,
+            self.root,
             mode=_mode(entry.is_executable),
             on_bytes=lambda size_bytes: self.done.add(0, size_bytes),
         )
         with _disk_errors(path), told_if_gone(self.manifest.dataset), arriving as temporary:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(self.manifest.dataset, entry.path, key)
-            if self.may_replace(entry):
-                self.done.date_back(temporary)
+            if self.is_private:
                 temporary.replace(path)
-                self.done.note(entry, os.fspath(path))
+            else:
+                self.done.date_back(temporary)
+                self._appear(entry, temporary)
         self.done.add(1, 0)
 
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
         """Raises ServiceUnavailable (disk full), OSError."""
-        path = _path(self.target, entry)
-        written_to = path if self.is_private else f"{path[: path.rfind('/') + 1]}{temporary_name()}"
         try:
-            descriptor = os.open(written_to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(entry.is_executable))
-            try:
-                at = os.write(descriptor, data)
-                while at < len(data):
-                    at += os.write(descriptor, data[at:])
-                if not self.is_private:
-                    self.done.date_back(descriptor)
-            finally:
-                os.close(descriptor)
-            if not self.is_private:
-                if self.may_replace(entry):
-                    os.rename(written_to, path)
-                    self.done.note(entry, path)
-                else:
-                    os.unlink(written_to)
+            if self.is_private:
+                _write_new(_path(self.target, entry), data, _mode(entry.is_executable))
+            else:
+                self._write_beside(entry, data)
         except OSError as error:
-            if not self.is_private and os.path.lexists(written_to):
-                os.unlink(written_to)
-            told = disk_error(error, path)
+            told = disk_error(error, _path(self.target, entry))
             if told is None:
                 raise
             raise told from error
+
+    def _write_beside(self, entry: FileEntry, data: bytes | memoryview) -> None:
+        """Under a temporary name first."""
+        above, name = self._parts(entry)
+        try:
+            folder = self.folders.opened(above)
+        except (NotAFolder, FileNotFoundError):
+            self.done.displaced.add(entry.path)
+            return
+        temporary = temporary_name()
+        try:
+            _write_new(temporary, data, _mode(entry.is_executable), folder, self.done.date_back)
+            if self._may_appear(entry, above):
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                self.done.note(entry, name, folder)
+            else:
+                os.unlink(temporary, dir_fd=folder)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+
+    def _appear(self, entry: FileEntry, temporary: Path) -> None:
+        """A file that has arrived elsewhere takes its name, where that is allowed."""
+        above, name = self._parts(entry)
+        try:
+            folder = self.folders.opened(above)
+        except (NotAFolder, FileNotFoundError):
+            self.done.displaced.add(entry.path)
+            return
+        if self._may_appear(entry, above):
+            _rename(temporary, name, folder)
+            self.done.note(entry, name, folder)
+
+    def _may_appear(self, entry: FileEntry, above: str) -> bool:
+        if self.folders.is_in_place(above):
+            return self.may_replace(entry)
+        self.done.displaced.add(entry.path)
+        return False
+
+    def _parts(self, entry: FileEntry) -> tuple[str, str]:
+        """Its folder, relative to the root, and its name there."""
+        if entry.path == ONE_FILE:
+            return "", self.target.name
+        folder, _, name = entry.path.rpartition("/")
+        return folder, name
+
+
+def _nothing(descriptor: int) -> None:
+    """Nothing is left to do."""
+
+
+def _write_new(
+    path: str,
+    data: bytes | memoryview,
+    mode: int,
+    folder: Optional[int] = None,
+    before_closing: Callable[[int], None] = _nothing,
+) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=folder)
+    try:
+        at = os.write(descriptor, data)
+        while at < len(data):
+            at += os.write(descriptor, data[at:])
+        before_closing(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rename(temporary: Path, name: str, folder: int) -> None:
+    try:
+        os.rename(temporary, name, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A folder further down is on another disk.
+        beside = temporary_name()
+        with open(temporary, "rb") as whole:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+            with os.fdopen(descriptor, "wb") as copy:
+                shutil.copyfileobj(whole, copy, 1 << 20)
+                seen = os.fstat(whole.fileno())
+                os.fchmod(copy.fileno(), seen.st_mode & 0o777)
+                copy.flush()
+                os.utime(copy.fileno(), ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+        temporary.unlink()
 
 
 def _path(target: Path, entry: FileEntry) -> str:
     return os.fspath(target) if entry.path == ONE_FILE else f"{os.fspath(target)}/{entry.path}"
 
 
-def _make_folders(target: Path, entries: Sequence[FileEntry], is_private: bool) -> None:
-    folders = {entry.path.rpartition("/")[0] for entry in entries if entry.path != ONE_FILE}
-    is_one_file = len(entries) == 1 and entries[0].path == ONE_FILE
-    (target.parent if is_one_file else target).mkdir(parents=True, exist_ok=True)
-    for folder in sorted(folders):
-        path = target / folder
+def _make_folders(folders: TargetFolders, root: Path, entries: Sequence[FileEntry], is_private: bool) -> None:
+    """Raises Conflict."""
+    for folder in sorted({entry.path.rpartition("/")[0] for entry in entries}):
         try:
-            make_folders(path)
-        except (FileExistsError, NotADirectoryError) as error:
+            folders.opened(folder, make=True)
+        except NotAFolder as error:
+            what = "a link" if os.path.islink(str(error.filename)) else "a file"
             raise Conflict(
-                f"a file stands where the folder {path} has to be", hint="run the same command again"
+                f"{what} stands where the folder {error.filename} has to be", hint="run the same command again"
             ) from error
         if not is_private:
-            remove_left_behind(path)
+            remove_left_behind(root / folder)
 
 
 def _is_writable(path: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import ContentHasher, is_content_id
-from amlctl.core.document import Fields, check_of, parse_maybe_packed
+from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packed
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
@@ -149,7 +149,7 @@ def read_index(store: Store, index_key: str) -> Optional[Sequence[TreeFile]]:
 def read_tree_index(store: Store, index_key: str) -> Optional[TreeIndex]:
     """None where nothing was saved yet. Raises IntegrityError."""
     try:
-        fields = Fields(parse_maybe_packed(store.get(index_key)))
+        fields = Fields(parse_maybe_packed(store.get(index_key, length=MOST_BYTES + 1)))
         number = fields.number("format", least=1, most=FORMAT) if "format" in fields else 1
         if number > 1:
             fields.require_check()
@@ -301,13 +301,14 @@ class _Restore:
             mode = 0o777 if file.is_executable else 0o666
             key = stored_key(self.prefix, file)
             try:
-                with downloaded(self.store, key, file.content_id, file.size_bytes, path, mode=mode) as temporary:
+                with downloaded(self.store, key, file.content_id, file.size_bytes, self.target, mode=mode) as temporary:
                     content = file_content_id(temporary)
                     if content in versions:
                         size = temporary.stat().st_size
                         if versions[content]:
                             os.utime(temporary, ns=(versions[content], versions[content]))
-                        if not self.guard.may_replace(file.path):  # edited here during the download
+                        # Edited here during the download, or behind a link that was made meanwhile.
+                        if in_the_way(self.target, file.path).must_go or not self.guard.may_replace(file.path):
                             with self._lock:
                                 self.spared.add(file.path)
                             return 0

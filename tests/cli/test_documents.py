@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -308,6 +309,8 @@ def test_doctor_fails_outside_a_project(folder: Cli) -> None:
 
 def test_version(folder: Cli) -> None:
     assert folder("--version").out.startswith("amlctl 0.")
+    for options in (("--json", "--version"), ("--version", "--json")):
+        assert json.loads(folder(*options).out)["version"].startswith("0.")
 
 
 def test_completion(folder: Cli) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -222,3 +225,65 @@ def test_the_bytes_of_a_pack_around_its_members_are_checked(clones: Clones) -> N
         [line] = _harmed(clones, key, change).damaged
         assert line.startswith(key)
         assert "no file" in line or "its bytes are not" in line
+
+
+_COMMAND = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (%d, %d))
+from amlctl.cli.app import main
+main()
+"""
+_MEMORY_BYTES = 1 << 30
+_GROWN_BYTES = 3 << 30
+KINDS = (
+    "format.json",
+    "datasets/raw/sharded/HEAD",
+    "datasets/raw/sharded/*.gz",
+    "datasets/raw/sharded/shards/*.gz",
+    "packs/*/*.zip",
+    "objects/*/*",
+    "mirror/raw/mirror/a",
+    "code/*.json",
+    "code/*/pipeline/a.py",
+    "runs/run-1/record.json",
+    "runs/run-1/outputs.json",
+    "runs/run-1/outputs/model.bin",
+    "runs/run-2/published.json",
+)
+"""One value of each of these is grown, or becomes a pipe."""
+
+
+def _command(clones: Clones, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The real one, in little memory."""
+    project = clones["reader"].project.root
+    (project / ".amlctl.toml").touch()
+    command = [sys.executable, "-c", _COMMAND % (_MEMORY_BYTES, _MEMORY_BYTES), *arguments]
+    store = ("--store", str(clones.folder / "store"))
+    return subprocess.run([*command, *store], cwd=project, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("harm", ["grown", "a pipe"])
+def test_a_value_that_has_grown_or_is_a_pipe_is_damage(clones: Clones, kind: str, harm: str) -> None:
+    """It is named, and neither fills the memory nor is waited for."""
+    [path, *_] = sorted((clones.folder / "store").glob(kind))
+    kept, mode = path.with_name(".amlctl-tmp-kept"), path.stat().st_mode
+    path.rename(kept)
+    try:
+        if harm == "grown":
+            path.write_bytes(kept.read_bytes())
+            os.truncate(path, _GROWN_BYTES)
+        else:
+            os.mkfifo(path)
+        told = _command(clones, "store", "verify")
+        for dataset in ("raw/sharded", "working/packed", "raw/mirror"):
+            pulled = _command(clones, "sync", "--pull", f"data_blobs/{dataset}")
+            assert pulled.returncode in (0, 1), pulled.stderr
+            assert "memory" not in pulled.stderr
+    finally:
+        path.unlink()
+        kept.rename(path)
+        path.chmod(mode)
+    assert told.returncode == 1, told.stderr
+    assert str(path.relative_to(clones.folder / "store")) in told.stdout + told.stderr

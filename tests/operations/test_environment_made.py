@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -265,6 +266,26 @@ def test_packages_that_cannot_be_had_are_told_before_with_their_line(
     assert caught.value.message.startswith(f"{line}: ")
     assert told in caught.value.message
     assert not environments.folder.exists()
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["kept", "gone"])
+def test_what_was_resolved_before_is_installed_and_said_once(tmp_path: Path, wheels: Path, is_gone: bool) -> None:
+    """A version that the index has lost in the meantime is replaced by the one that it has now."""
+    index = tmp_path / "index"
+    shutil.copytree(wheels, index)
+    environments, spec = here(tmp_path, index), EnvironmentSpec(pip=("twig",))
+    check_environment(environments, spec, null_sink)
+    make_wheel(index, "leaf", "2.0")
+    if is_gone:
+        (index / "leaf-1.0-py3-none-any.whl").unlink()
+    events: list[Event] = []
+    assert prepare_environment(environments, spec, events.append).is_ready
+    ready = json.loads((environments.place(spec) / "ready.json").read_text())
+    assert ready["packages"]["leaf"] == ("2.0" if is_gone else "1.0")
+    told = [event.message for event in events if isinstance(event, Note)]
+    assert not [line for line in told if line.startswith(("Collecting", "Looking in", "Requirement already"))]
+    assert len([line for line in told if line.startswith("Successfully installed")]) == 1
+    assert not list(environments.folder.glob("*.resolved"))
 
 
 def test_a_silent_index_is_no_fault_of_the_file(tmp_path: Path, wheels: Path) -> None:

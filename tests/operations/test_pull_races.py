@@ -343,3 +343,75 @@ def test_an_ignored_file_where_an_empty_folder_is_to_come_stays(clones: Clones) 
         two.pull()
     assert list(caught.value.details) == ["d.x"]
     assert (two.root / "d.x").read_bytes() == b"mine"
+
+
+def _outside(clones: Clones) -> Path:
+    outside = clones.folder / "outside"
+    write_tree(outside, {"keep": b"of somebody else", "sub/keep": b"too"})
+    return outside
+
+
+def _link_in_place_of(folder: Path, outside: Path) -> None:
+    folder.rename(outside.with_name("moved away"))
+    folder.symlink_to(outside)
+
+
+LINKED = {f"d{n}/f{n}": b"%d" % n * 300 for n in range(6)} | {"d1/large": b"x" * 9000, "d1/sub/deep": b"deep"}
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_folder_that_becomes_a_link_during_a_pull_is_named_and_nothing_is_written_behind_it(
+    clones: Clones, number: int
+) -> None:
+    """The link is there before, after or between the first reads of bytes: packs, then objects."""
+    one, two = clones["one"], clones["two"]
+    one.make(LINKED)
+    one.sync()
+    two.pull()
+    one.make({path: data + b" new" for path, data in LINKED.items()} | {"d1/sub/other/new": b"new", "d2/new": b"new"})
+    one.sync()
+    outside = _outside(clones)
+    before = read_tree(outside)
+    seen: list[Call] = []
+
+    def act(call: Call) -> None:
+        if call.method in ("get", "download") and call.key.startswith(("packs/", "objects/", "datasets/")):
+            seen.append(call)
+            if len(seen) == number + 1:
+                _link_in_place_of(two.root / "d1", outside)
+
+    two.store = FaultyStore(clones.store, act, is_remote=True)
+    told = ""
+    try:
+        two.pull(jobs=1)
+    except Conflict as error:
+        told = " ".join([error.message, *error.details])
+    # Without a conflict the link came too late, or was there before the pull looked at the folder.
+    assert "d1" in told or len(seen) <= number or seen[number].is_done or seen[number].key.startswith("datasets/")
+    assert read_tree(outside) == before
+    two.store = clones.store
+    if (two.root / "d1").is_symlink():
+        (two.root / "d1").unlink()
+        outside.with_name("moved away").rename(two.root / "d1")
+    two.pull(theirs=True)
+    assert two.tree == one.tree
+
+
+def test_an_empty_folder_behind_a_link_is_not_removed(clones: Clones) -> None:
+    one, two = clones["one"], clones["two"]
+    one.make({"d/sub/": b"", "d/f": b"1", "e": b"2"})
+    one.sync()
+    two.pull()
+    one.make({"e": b"changed"})
+    one.sync()
+    outside = clones.folder / "outside"
+    (outside / "sub").mkdir(parents=True)
+
+    def act(call: Call) -> None:
+        if call.key.startswith(("packs/", "objects/")) and not (two.root / "d").is_symlink():
+            _link_in_place_of(two.root / "d", outside)
+
+    two.store = FaultyStore(clones.store, act, is_remote=True)
+    with pytest.raises(Conflict, match="links"):
+        two.pull()
+    assert (outside / "sub").is_dir()

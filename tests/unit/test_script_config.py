@@ -11,7 +11,7 @@ import pytest
 from amlctl.config.script_config import MAX_BYTES, config_values, read_config, record_config, recorded_bytes
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import config_bytes
-from amlctl.errors import SettingsError
+from amlctl.errors import SettingsError, UsageError
 
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "\n".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))
 
@@ -87,6 +87,13 @@ def test_what_no_reader_can_read_is_refused_with_its_line(name: str, data: bytes
     with pytest.raises(SettingsError) as caught:
         record_of(data, name)
     assert words in caught.value.message
+
+
+def test_a_config_that_is_neither_json_nor_yaml_cannot_be_changed() -> None:
+    with pytest.raises(UsageError, match=r"c\.toml is neither JSON nor YAML, so --set cannot change it"):
+        record_config(b"a = 1\n", "c.toml", ["a=2"], lambda key, new, old: new)
+    recorded = record_config(b'{"a": 1}', "c.conf", ["a=2"], lambda key, new, old: new)
+    assert recorded.content == '{"a": 2}'
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 from amlctl.errors import AmlctlError
 
-_UNPRINTABLE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_UNPRINTABLE = "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 """C1 controls are commands to a terminal, and marks of direction make it show another text than there is."""
 
 
@@ -25,7 +25,7 @@ def document_bytes(document: Any) -> bytes:
     except ValueError:
         text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
     if not text.isascii() or "\x7f" in text:
-        text = _UNPRINTABLE.sub(_escaped, text)
+        text = re.sub(_UNPRINTABLE, _escaped, text)
     return (text + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -45,7 +45,7 @@ def document_parts(facts: Mapping[str, Any], key: str, texts: Iterable[str]) -> 
     """`facts` and one more value, a text of any length, as the same kind of document."""
     yield document_bytes(facts).removesuffix(b"\n}\n") + f',\n  {json.dumps(key)}: "'.encode()
     for text in texts:
-        part = _UNPRINTABLE.sub(_escaped, json.dumps(text, ensure_ascii=False)[1:-1])
+        part = re.sub(_UNPRINTABLE, _escaped, json.dumps(text, ensure_ascii=False)[1:-1])
         yield part.encode("utf-8", "backslashreplace")
     yield b'"\n}\n'
 

@@ -46,6 +46,9 @@ from amlctl.workspaces.local.tools import ToolFailed, run_tool
 _LOOK_S = 0.2
 _SILENT_S = 10.0
 """A lock whose holder has no mark in force for so long is not waited for."""
+_RESOLVED_S = 3600.0
+"""So long the versions that were found before a submit count as the newest ones."""
+_PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
 _OLD_FOLDER = "env"
 """Of an environment that an earlier amlctl has made."""
 
@@ -129,6 +132,7 @@ class _Maker:
             except OSError as error:
                 raise SettingsError(f"the environment cannot be made: {name} cannot be started: {error}") from error
 
+        resolved: list[list[str]] = []
         if tool:
             with self._conda_file() as file:
                 create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
@@ -136,11 +140,12 @@ class _Maker:
         else:
             base = find_python(self.spec.python, self.environments.variables)
             run("venv", [base.path, "-m", "venv", str(self.home)])
+            resolved = _taken(self.environments.resolved(self.spec, base.version))
         settings = pip_settings(python_of(self.home), self.environments.variables)
         if settings.unused:
             self.sink(Note(f"not used for environments: pip's settings {', '.join(settings.unused)}"))
         pip = Pip([str(python_of(self.home)), "-m", "pip"], settings.variables, self._tell, check, mark.tool_started)
-        packages = pip.install(self.spec, self.home, brings_conda=not tool)
+        packages = pip.install(self.spec, self.home, brings_conda=not tool, resolved=resolved)
         _confirm(self.environments, self.spec, self.home, tool or "venv", packages)
         self.sink(Note(f"environment {self.spec.id} is ready after {time.monotonic() - started:.0f} s"))
 
@@ -162,6 +167,20 @@ class _Maker:
 
     def _tell(self, line: str) -> None:
         self.sink(Note(line))
+
+
+def _taken(file: Path) -> list[list[str]]:
+    """What the file holds, which is removed; empty where it is damaged, missing or old."""
+    try:
+        is_young = time.time() - file.stat().st_mtime < _RESOLVED_S
+        found = read_json(file)
+        file.unlink()
+    except (OSError, SettingsError):
+        return []
+    is_whole = isinstance(found, list) and all(
+        isinstance(pins, list) and all(isinstance(pin, str) and _PIN.fullmatch(pin) for pin in pins) for pins in found
+    )
+    return found if is_whole and is_young else []
 
 
 def _confirm(

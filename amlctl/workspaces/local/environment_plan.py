@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from amlctl.config.python_version import check_runtime_python, pinned_python
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import SettingsError
+from amlctl.localfs.atomic import write_json
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.pip_install import Pip
@@ -19,7 +20,8 @@ from amlctl.workspaces.local.python_versions import Python, find_python
 
 
 def check_environment(environments: Environments, spec: EnvironmentSpec, sink: EventSink) -> None:
-    """Nothing is made or written. conda's own packages are left to conda, whose solver takes minutes.
+    """Nothing is made; the versions that pip has found are kept for the making. conda's own packages are left to conda,
+    whose solver takes minutes.
 
     Raises SettingsError (cannot be made; which line, and why), ServiceUnavailable (no index can be reached).
     """
@@ -38,7 +40,9 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
         return
     settings = pip_settings(Path(command[0]), environments.variables)
     sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
-    Pip(command, settings.variables, _keep_quiet, _go_on).resolve(spec)
+    resolved = Pip(command, settings.variables, _keep_quiet, _go_on).resolve(spec)
+    with suppress(OSError):  # then pip resolves them again when the environment is made
+        write_json(environments.resolved(spec, python.version), resolved)
 
 
 def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:

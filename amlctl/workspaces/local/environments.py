@@ -39,6 +39,10 @@ class Environments:
     def place(self, spec: EnvironmentSpec) -> Path:
         return self.folder / spec.id
 
+    def resolved(self, spec: EnvironmentSpec, python: str) -> Path:
+        """The versions that pip has found for the environment with that version of Python, until it is made."""
+        return self.folder / f"{spec.id}-{python}.resolved"
+
     def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         """Look it up; for one that is not ready, `tool` is what would make it."""
         if spec.is_current:

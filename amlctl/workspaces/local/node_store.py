@@ -147,9 +147,9 @@ def _has(node: DirectoryStore, key: str, value: Value) -> bool:
 
 
 def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:
-    target = Path(node.url) / "arriving"
-    make_folders(target.parent)
-    with downloaded(store, key, value.content_id, value.size_bytes, target, mode=0o600) as path:
+    folder = Path(node.url)
+    make_folders(folder)
+    with downloaded(store, key, value.content_id, value.size_bytes, folder, mode=0o600) as path:
         if file_content_id(path) != value.content_id:
             raise IntegrityError(f"{key} in {store.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
         size = path.stat().st_size

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.message import Command, Message
@@ -36,6 +37,16 @@ _EXPLAINS = re.compile(r"ERROR: |\s+\S.* (?:depends on|requested|requires) |.*er
 _OUR_LINE = re.compile(r"-r (/.*?/requirements[-0-9]*\.txt) \(line (\d+)\)")
 _FROM_OUR_LINE = re.compile(rf" \(from {_OUR_LINE.pattern}\)")
 _NO_OPTION = "no such option: --"
+_NOISE = (
+    "Collecting ",
+    "  ",
+    "Requirement already satisfied",
+    "Looking in ",
+    "Processing ",
+    "Obtaining ",
+    "Using cached ",
+)
+"""What pip says of each package. Downloads, builds and what was installed stay in the log, and so do errors."""
 _REASONS = 6
 """Lines of pip's own explanation that are shown."""
 
@@ -51,36 +62,51 @@ class Pip:
     check: Callable[[], None]
     started: Callable[[int], None] = lambda pid: None
 
-    def install(self, spec: EnvironmentSpec, folder: Path, *, brings_conda: bool) -> dict[str, str]:
+    def install(
+        self, spec: EnvironmentSpec, folder: Path, *, brings_conda: bool, resolved: Sequence[Sequence[str]] = ()
+    ) -> dict[str, str]:
         """Install everything; the files for it go into `folder`. `brings_conda`: conda's packages come from pip, too.
+        `resolved` is what `resolve` has found: pip then need not look for dependencies again.
 
         Returns names and versions; without versions from a pip before 22.2. Raises SettingsError, ServiceUnavailable.
         """
         steps = _steps(spec, brings_conda=brings_conda)
         found = {name: "" for step in steps for name in _plain_names(step)}
         for number, lines in enumerate(steps, 1):
-            options = _written(spec, lines, folder, number)
+            report = folder / f"installed-{number}.json"
+            pins = resolved[number - 1] if number <= len(resolved) else ()
             try:
-                found.update(self._run(spec, ["install", *options], folder / f"installed-{number}.json", folder))
+                if pins:
+                    options = _written(spec, [*lines, *pins], folder, number)
+                    try:
+                        found.update(self._run(spec, ["install", "--no-deps", *options], report, folder))
+                        continue
+                    except (SettingsError, ServiceUnavailable):  # an index has changed since, say
+                        self.tell("the versions found before cannot be installed; pip resolves them again")
+                options = _written(spec, lines, folder, number)
+                found.update(self._run(spec, ["install", *options], report, folder))
             finally:
                 _remove_secrets(folder)
         return found
 
-    def resolve(self, spec: EnvironmentSpec) -> None:
-        """Whether all of it can be had, and together; nothing is installed. Says nothing where pip is older than 22.2.
+    def resolve(self, spec: EnvironmentSpec) -> list[list[str]]:
+        """Whether all of it can be installed together; nothing is installed. Returns `name==version` of what pip has
+        chosen, for each list of requirements; empty for one with hashes, and where pip is older than 22.2.
 
         Raises SettingsError that names what cannot be had, and ServiceUnavailable.
         """
+        found: list[list[str]] = []
         with tempfile.TemporaryDirectory(prefix="amlctl-resolve-") as name:
             folder = Path(name)
             for number, lines in enumerate(_steps(spec, brings_conda=True), 1):
                 options = [*_written(spec, lines, folder, number), "--dry-run", "--ignore-installed"]
-                self._run(spec, ["install", *options], None, folder)
+                report = folder / f"resolved-{number}.json"
+                self._run(spec, ["install", *options], report, folder)
+                found.append([] if any(" --hash" in line for line in lines) else _pins(report))
+        return found
 
-    def _run(
-        self, spec: EnvironmentSpec, arguments: Sequence[str], report: Path | None, folder: Path
-    ) -> dict[str, str]:
-        reporting = [] if report is None else ["--report", str(report)]
+    def _run(self, spec: EnvironmentSpec, arguments: Sequence[str], report: Path, folder: Path) -> dict[str, str]:
+        reporting = ["--report", str(report)]
         command = [*self.command, *arguments, "--disable-pip-version-check", "--no-input"]
         try:
             try:
@@ -94,7 +120,7 @@ class Pip:
         except ToolFailed as failed:
             readable = ToolFailed(failed.exit_code, [_with_requirement(line) for line in failed.last_lines])
             raise pip_failure(spec, readable) from failed
-        return {} if report is None else _reported(report)
+        return {str(one["name"]): str(one["version"]) for _, one in _chosen(report)}
 
     def _start(self, command: Sequence[str], folder: Path) -> None:
         try:
@@ -102,12 +128,16 @@ class Pip:
                 command,
                 variables=self.variables,
                 cwd=folder,
-                tell=lambda line: self.tell(_with_requirement(line)),
+                tell=self._tell,
                 check=self.check,
                 started=self.started,
             )
         except OSError as error:
             raise SettingsError(f"the environment cannot be made: pip cannot be started: {error}") from error
+
+    def _tell(self, line: str) -> None:
+        if not line.startswith(_NOISE):
+            self.tell(_with_requirement(line))
 
 
 def expected_names(spec: EnvironmentSpec) -> list[str]:
@@ -165,13 +195,20 @@ def _with_requirement(line: str) -> str:
     return _OUR_LINE.sub(requirement, _FROM_OUR_LINE.sub("", line))
 
 
-def _reported(report: Path) -> dict[str, str]:
-    """What pip says it has installed (https://pip.pypa.io/en/stable/reference/installation-report/)."""
+def _chosen(report: Path) -> list[tuple[bool, Mapping[str, Any]]]:
+    """What pip says it installs (https://pip.pypa.io/en/stable/reference/installation-report/): whether each package
+    comes from an address of its own, and its name and version."""
     try:
-        installed = json.loads(report.read_bytes())["install"]
-        return {str(one["metadata"]["name"]): str(one["metadata"]["version"]) for one in installed}
+        chosen = json.loads(report.read_bytes())["install"]
+        return [
+            (bool(one["is_direct"]), {name: one["metadata"][name] for name in ("name", "version")}) for one in chosen
+        ]
     except (OSError, ValueError, LookupError, TypeError):
-        return {}
+        return []
+
+
+def _pins(report: Path) -> list[str]:
+    return [f"{one['name']}=={one['version']}" for is_direct, one in _chosen(report) if not is_direct]
 
 
 def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:

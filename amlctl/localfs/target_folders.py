@@ -1,0 +1,87 @@
+"""Folders of a tree that is being written while others may work in it: a link in place of one is never followed.
+
+Each folder is opened part by part from the root, without following links, and what is written goes to the folder that
+was opened. So a folder that becomes a link at any moment leads nowhere else. The root itself may be a link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+_NOT_A_FOLDER = frozenset({errno.ELOOP, errno.ENOTDIR})
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+class NotAFolder(OSError):
+    """A link or a file stands where a folder has to be; `filename` is its path."""
+
+
+class TargetFolders:
+    """Thread-safe: each thread has one folder open at a time, the one that it used last."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.fspath(root)
+        self._of_thread = threading.local()
+        self._opened: set[int] = set()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> TargetFolders:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for descriptor in self._opened:
+            os.close(descriptor)
+        self._opened.clear()
+
+    def opened(self, folder: str, *, make: bool = False) -> int:
+        """A descriptor of the folder, for this thread until its next call. `folder` is relative to the root, empty for
+        the root. `make`: it is made where it is missing. Raises NotAFolder, OSError."""
+        if not make and getattr(self._of_thread, "folder", None) == folder:
+            return int(self._of_thread.descriptor)
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        for part in filter(None, folder.split("/")):
+            try:
+                above, descriptor = descriptor, _opened_in(descriptor, part, make)
+            except OSError as error:
+                os.close(descriptor)
+                if error.errno in _NOT_A_FOLDER:
+                    raise NotAFolder(error.errno, error.strerror, f"{self._root}/{folder}") from error
+                raise
+            os.close(above)
+        self._keep(folder, descriptor)
+        return descriptor
+
+    def is_in_place(self, folder: str) -> bool:
+        """Whether the folder that this thread has open still is the one under that name."""
+        try:
+            found = os.lstat(self._of_thread.path) if folder else os.stat(self._root)
+        except OSError:
+            return False
+        return bool((found.st_dev, found.st_ino) == self._of_thread.identity)
+
+    def _keep(self, folder: str, descriptor: int) -> None:
+        seen = os.fstat(descriptor)
+        with self._lock:
+            self._opened.add(descriptor)
+            before = getattr(self._of_thread, "descriptor", None)
+            if before is not None:
+                self._opened.discard(before)
+                os.close(before)
+        self._of_thread.folder, self._of_thread.descriptor = folder, descriptor
+        self._of_thread.identity = seen.st_dev, seen.st_ino
+        self._of_thread.path = f"{self._root}/{folder}"
+
+
+def _opened_in(above: int, part: str, make: bool) -> int:
+    try:
+        return os.open(part, _OPEN, dir_fd=above)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(part, dir_fd=above)
+    return os.open(part, _OPEN, dir_fd=above)
