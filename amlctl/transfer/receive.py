@@ -37,6 +37,8 @@ from amlctl.transfer.partial import downloaded
 _TELL_EVERY_S = 0.1
 _MOST_STRETCHES = 8
 """Stretches of packs that are in memory at a time, however many files may travel."""
+_LOCAL_CONCURRENCY = 8
+"""Of a store that no network is known to lie before; it may, and then threads turn out to wait."""
 _BACKDATED_NS = 2 * RACY_NS
 _MOST_NOTED = 300_000
 """Files whose state after writing is kept: some 300 bytes each."""
@@ -52,6 +54,8 @@ class Received:
     size_bytes: int = 0
     written: dict[str, Written] | None = None
     displaced: set[str] = field(default_factory=set)
+    is_waiting: bool = False
+    """Whether threads wait for a disk or a network more than they work."""
     mtime_ns: int = field(default_factory=lambda: time.time_ns() - _BACKDATED_NS)
     _is_stopped: bool = field(default=False, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -117,6 +121,7 @@ def receive(
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
     done = Received(written={} if is_noted and len(entries) <= _MOST_NOTED else None)
+    done.is_waiting = store.concurrency > _LOCAL_CONCURRENCY
     root = target.parent if len(entries) == 1 and entries[0].path == ONE_FILE else target
     folders = TargetFolders(root)
     receiver = _Receiver(store, manifest, target, root, folders, is_private, may_replace, link_objects, done)
@@ -138,11 +143,22 @@ def receive(
             ThreadPoolExecutor(max(1, min(max_workers, _MOST_STRETCHES, len(stretches)))) as few,
             ThreadPoolExecutor(max(1, min(file_workers, len(files)))) as many,
         ):
-            waiting = [few.submit(job) for job in stretches] + [many.submit(job) for job in files]
-            for future in waiting:
-                future.add_done_callback(ended.put)
+
+            def begin(pool: ThreadPoolExecutor, job: Callable[[], None]) -> None:
+                pool.submit(job).add_done_callback(ended.put)
+
+            def begin_stretches(under_way: int) -> int:
+                """One at a time where the disks answer at once: with more, threads wait for the interpreter (15 % more
+                processor time). All of them where threads wait for a disk or a network. How many were begun."""
+                begun = len(stretches) if done.is_waiting else min(len(stretches), max(0, 1 - under_way))
+                for _ in range(begun):
+                    begin(few, stretches.pop())
+                return begun
+
             try:
-                _watch(ended, len(waiting), tell)
+                for job in files:
+                    begin(many, job)
+                _watch(ended, len(files), begin_stretches, tell)
             except BaseException:
                 done.stop()
                 few.shutdown(wait=False, cancel_futures=True)
@@ -152,13 +168,15 @@ def receive(
     return done
 
 
-def _watch(ended: SimpleQueue[Future[None]], count: int, tell: Callable[[], None]) -> None:
+def _watch(
+    ended: SimpleQueue[Future[None]], under_way: int, begin_stretches: Callable[[int], int], tell: Callable[[], None]
+) -> None:
     """Until all have ended; also while one large file takes all the time, `tell` is called."""
     told_at = 0.0
-    while count:
+    while under_way := under_way + begin_stretches(under_way):
         with suppress(Empty):
             ended.get(timeout=_TELL_EVERY_S).result()
-            count -= 1
+            under_way -= 1
         if time.monotonic() - told_at > _TELL_EVERY_S:
             told_at = time.monotonic()
             tell()
@@ -200,6 +218,7 @@ class _Receiver:
 
     def _receive_range(self, stretch: PackRange) -> None:
         files = size_bytes = 0
+        begun_s, worked_s = time.monotonic(), time.thread_time()
         for entry, place, stored in read_range(self.store, stretch):
             self._write(entry, checked(stretch.dataset, entry, stored, place))
             files += 1
@@ -207,6 +226,9 @@ class _Receiver:
             if files == 256:
                 self.done.add(files, size_bytes)
                 files = size_bytes = 0
+                if time.monotonic() - begun_s > 3 * (time.thread_time() - worked_s):
+                    self.done.is_waiting = True
+                begun_s, worked_s = time.monotonic(), time.thread_time()
         self.done.add(files, size_bytes)
 
     def _receive_large(self, entry: FileEntry, place: Place) -> None:
