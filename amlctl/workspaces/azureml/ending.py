@@ -24,7 +24,7 @@ from amlctl.transfer.produced import make_newest
 from amlctl.workspaces.azureml.job import entered, moment
 
 _EXIT_CODE = re.compile(
-    r"(?:process|script|program|command)\b(?:(?!\. ).){0,400}?\bwith (?:a )?(?:non-zero )?(?:exit|status) code:?\s+(\d+)"
+    r"(?:process|script|program|command)\b(?:(?!\. ).){0,400}?\bwith (?:non-zero )?(?:exit|status) code:?\s+(\d+)"
     r"|\bexit_codes?:\s+(\d+)",
     re.IGNORECASE,
 )
