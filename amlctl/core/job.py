@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -78,6 +78,19 @@ class JobCommand:
     def assets(self) -> Mapping[str, Mapping[str, str]]:
         """Those inputs that Azure ML brings."""
         return {name: one for name, one in self.inputs.items() if "asset" in one}
+
+
+def input_names(datasets: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """By dataset, the name that it has among the inputs of a run without a job file: `working/64x64` is
+    `working_64x64`."""
+    names: dict[str, str] = {}
+    for dataset in sorted(datasets):
+        name = re.sub(r"\W", "_", dataset, flags=re.ASCII)
+        name = name if name[:1].isalpha() else f"_{name}"
+        while name in taken or name in names.values():
+            name += "_"
+        names[dataset] = name
+    return names
 
 
 def places_in(text: str) -> list[str]:

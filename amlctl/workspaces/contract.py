@@ -210,8 +210,11 @@ class Workspace(Protocol):
         """Ask the run to end and keep its outputs so far. A run that ended already is left alone."""
         ...
 
-    def delete(self, run: str) -> None:
-        """Forget an ended run: record, logs, outputs. Raises Conflict while it is going."""
+    def delete(self, run: str) -> Sequence[str]:
+        """Forget an ended run: record, logs, outputs. Returns what stays, and why, in words.
+
+        Raises Conflict while it is going.
+        """
         ...
 
     def checks(self, target: Optional[ClusterTarget]) -> Iterator[Check]:

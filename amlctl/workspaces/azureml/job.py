@@ -15,16 +15,22 @@ from amlctl.core.run_state import RunState, is_final
 
 SERVERLESS = "serverless"
 _XXHASH = (
-    "python -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && python -m pip install --quiet "
-    '--disable-pip-version-check --target "$packages" \'{wanted}\' && export PYTHONPATH="$packages:$PYTHONPATH"; }} '
+    "python=$(command -v python || command -v python3) "
+    '|| {{ echo "amlctl: the environment {environment} has no Python"; exit 1; }}; '
+    "\"$python\" -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && "
+    '"$python" -m pip install --quiet --disable-pip-version-check --target "$packages" \'{wanted}\' '
+    '&& export PYTHONPATH="$packages:$PYTHONPATH"; }} '
     '|| {{ echo "amlctl: the environment {environment} has no xxhash, and pip cannot bring it: add xxhash to it"; '
     "exit 1; }}; "
 )
-"""For environments that others have made. Each process brings its own, out of the way of what the image has."""
+"""For environments that others have made. Each process brings its own, out of the way of what the image has. Some
+images have `python3` alone."""
 _UNKNOWN = "Unknown"
 """The service's own word for a state that it does not tell."""
 _STATES = {state.value for state in RunState}
 _PROPERTY = "amlctl."
+EXPERIMENT_PROPERTY = f"{_PROPERTY}experiment"
+"""By which the service finds the runs of a project."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +107,9 @@ def _given(**values: Any) -> dict[str, Any]:
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
     if is_of_others(record.environment):
-        environment = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment)
+        environment, python = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment), '"$python"'
     else:
-        environment = ""
+        environment, python = "", "python"
     if not record.produces:
         # Only the run's own folder can be written to; the runtime sees it at its place in a store. Of several
         # processes on a node one makes the link.
@@ -118,7 +124,7 @@ def _command(record: RunRecord) -> str:
         )
     )
     return (
-        f"{environment}{prepare}python -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
+        f"{environment}{prepare}{python} -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
         f"--run {record.run} --container .{places}"
     )
 
@@ -132,6 +138,7 @@ def _distribution(record: RunRecord) -> dict[str, Any]:
 def _properties(record: RunRecord) -> dict[str, str]:
     """What a list of runs shows, so that it need not read a record for each."""
     facts = {
+        "experiment": record.experiment or "Default",
         "script": record.script,
         "config": record.config,
         "name": record.name,
