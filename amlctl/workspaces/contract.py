@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Protocol, runtime_checkable
@@ -141,6 +141,32 @@ class KeepsAssets(Protocol):
 
     @property
     def assets(self) -> RegisteredAssets: ...
+
+
+class ProbeSteps(Protocol):
+    """Where a probe notes what it tries. `id` names everything that it makes; `names` are hidden in the table."""
+
+    id: str
+    names: dict[str, str]
+
+    def try_step(self, name: str, action: Callable[[], str]) -> bool:
+        """Whether the action succeeded; it returns what was seen, and anything that it raises is noted."""
+        ...
+
+    def remove_at_end(self, name: str, action: Callable[[], str]) -> None:
+        """Before the thing is made."""
+        ...
+
+    def tell(self, message: str) -> None: ...
+
+
+@runtime_checkable
+class ProbedWorkspace(Protocol):
+    """A workspace in which a probe makes one of each thing."""
+
+    def probe(self, steps: ProbeSteps, target: str) -> None:
+        """`target` is the compute target of a job of a minute."""
+        ...
 
 
 class Workspace(Protocol):

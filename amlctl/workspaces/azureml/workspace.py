@@ -34,7 +34,7 @@ from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.queueing import Queueing
 from amlctl.workspaces.azureml.records import Records
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
-from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, RegisteredAssets, RunFiles
+from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
 
 if TYPE_CHECKING:
     from amlctl.workspaces.azureml.artifacts import Artifacts
@@ -103,6 +103,11 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml.checks import checks
 
         return checks(self._connection, target)
+
+    def probe(self, steps: ProbeSteps, target: str) -> None:
+        from amlctl.workspaces.azureml.probe import WorkspaceProbe
+
+        WorkspaceProbe(self._connection, self._store, self, steps).run(target)
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.environment import Environments  # reads YAML, which watching a run need not
