@@ -36,7 +36,7 @@ class RunRecord:
     those on each of the `instances` (nodes). `node` is what a job file asks of Azure ML's nodes (see `CommandJob`).
     `command` is that of a job file, which `script` then names; `inputs`, `named_outputs` and `output_places` stand for
     its places (see `core.job.JobCommand`). None: `script` is run.
-    `waits_for` says why it is Queued, where that is known.
+    `waits_for` says why it is Queued, where that is known. `services` are addresses of what runs beside it.
     `times` has the moment at which each state was first reached, in order.
     """
 
@@ -84,6 +84,7 @@ class RunRecord:
     exit_code: Optional[int] = None
     error: Optional[dict[str, str]] = None
     studio_url: Optional[str] = None
+    services: dict[str, str] = field(default_factory=dict)
     outputs: str = ""
 
     @property

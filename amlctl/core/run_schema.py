@@ -217,6 +217,7 @@ RULES: Mapping[str, Rule] = {
     "exit_code": _maybe(_exit_code),
     "error": _maybe(_table(_text)),
     "studio_url": _maybe(_page),
+    "services": _table(_text),
     "outputs": _text,
 }
 

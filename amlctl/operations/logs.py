@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
-from amlctl.core.events import EventSink, LogText, RunStateChanged, Warned
+from amlctl.core.events import EventSink, LogText, Note, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
@@ -58,6 +58,7 @@ def follow(
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     record = workspace.read(run)
     told = ("", "")
+    told_services: dict[str, str] = {}
     is_cancelling = False
     silent_since: float | None = None
 
@@ -85,6 +86,10 @@ def follow(
         if (record.status, record.waits_for) != told and not is_final(record.status):
             told = (record.status, record.waits_for)
             sink(_state_event(record))
+        for service, address in record.services.items():
+            if told_services.get(service) != address:
+                told_services[service] = address
+                sink(Note(f"{service}: {address}"))
         # A final state means that nothing is missing from a log that was read after it.
         if chunk is None or record.is_final:
             chunk = tell_log()

@@ -50,6 +50,7 @@ from amlctl.runtime.script import (
     start_script,
     wait_for_script,
 )
+from amlctl.runtime.tracking import send_metrics
 from amlctl.runtime.unkept import start_of_script, unkept_files
 from amlctl.runtime.wakeups import STOP_SIGNALS, Wakeups
 from amlctl.stores.contract import Store
@@ -148,13 +149,15 @@ class Node:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
                 self._tell_unkept(record, since_ns)
                 self._keep(record, saver, has_succeeded)
+                if self.rank.node == 0:
+                    send_metrics(record, self.folders.outputs_dir, self.variables, log)
         return end.exit_code
 
     def _named_places(self, record: RunRecord) -> dict[str, str]:
         """The same names as for a job file: a dataset is an input, `outputs_dir()` the output `default`."""
         inputs = {
             f"inputs.{name}": str(self.folders.data_blobs_dir / dataset)
-            for dataset, name in input_names(record.manifests).items()
+            for dataset, name in input_names(record.manifests, record.inputs).items()
         }
         return place_variables({**inputs, "outputs.default": str(self.folders.outputs_dir)})
 

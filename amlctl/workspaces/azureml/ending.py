@@ -70,6 +70,7 @@ def ended(record: RunRecord, run: Mapping[str, Any], failure: Mapping[str, Any] 
         status=state.value,
         exit_code=code,
         error=error,
+        services={},
         times=entered(record.times, state.value, at),
     )
 

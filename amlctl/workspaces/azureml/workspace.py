@@ -33,6 +33,7 @@ from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.queueing import Queueing
 from amlctl.workspaces.azureml.records import Records
+from amlctl.workspaces.azureml.services import Services
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
 from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
 
@@ -75,6 +76,7 @@ class AzureMLWorkspace:
         self._records = Records(project, name, sink)
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
+        self._services = Services(connection)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
         self._absence = Absence(name, lambda: self._store, self._keep, clock)
         self._changed_at: dict[str, float] = {}
@@ -186,7 +188,9 @@ class AzureMLWorkspace:
         record = watched(known, look.document, self._clock())
         if is_final(look.status):
             return self._finish(record, look)
-        record = replace(record, waits_for=self._queueing.reason(record, self._clock()))
+        record = replace(
+            record, waits_for=self._queueing.reason(record, self._clock()), services=self._services.of(record)
+        )
         if record != known:
             self._records.save(record)
         return record
@@ -318,7 +322,8 @@ class AzureMLWorkspace:
             from amlctl.workspaces.azureml.ending import ended
 
             record = ended(record, look.document, None, self._clock())
-        return replace(record, studio_url=self._studio_url(run))
+        services = self._services.of(record, is_foreign=True)
+        return replace(record, studio_url=self._studio_url(run), services=services)
 
     def _listed(self, run: str, own: RunRecord | None, job: Mapping[str, object]) -> RunRecord:
         if own is None:

@@ -128,6 +128,7 @@ def show_lines(view: RunView, style: Style) -> list[str]:
         ("took", took(record)),
         ("metrics", "\n".join(_values(view.metrics))),
         ("outputs", record.outputs),
+        ("services", _named(record.services)),
         ("studio", record.studio_url or ""),
     ]
     return _painted_fields(
