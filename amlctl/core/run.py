@@ -71,7 +71,7 @@ class RunRecord:
     distribution: Optional[str] = None
     processes: int = 1
     instances: int = 1
-    node: dict[str, dict[str, Any]] = field(default_factory=dict)
+    node: dict[str, Any] = field(default_factory=dict)
     timeout_s: Optional[float] = None
     tags: dict[str, str] = field(default_factory=dict)
     git: Optional[dict[str, Any]] = None

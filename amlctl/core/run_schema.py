@@ -204,7 +204,7 @@ RULES: Mapping[str, Rule] = {
     "distribution": _one_of(None, *DISTRIBUTIONS),
     "processes": _count,
     "instances": _count,
-    "node": _table(_table(is_shallow)),
+    "node": _table(is_shallow),
     "timeout_s": _maybe(_seconds),
     "tags": _table(_text),
     "git": _maybe(_table(_scalar)),

@@ -5,19 +5,27 @@ They are looked for before anything is sent: the service takes a job without loo
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import unquote, urlsplit
 
 from amlctl.core.asset import AssetName, is_address, is_registry_environment, parse_asset
 from amlctl.core.environment import EnvironmentSpec, is_of_others
+from amlctl.core.hidden_values import VARIABLE_PREFIX, filled
 from amlctl.core.job import JobCommand
+from amlctl.core.secret_names import masked
 from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.project import INPUTS
+from amlctl.operations.inputs import Address
 from amlctl.operations.job_request import told_at
 from amlctl.operations.run_spec import RunSpec
 from amlctl.workspaces.contract import KeepsAssets, PresentAsset, RegisteredAssets, Workspace
 
 _DATASTORE = re.compile(r"azureml://(?:.*/)?datastores/([^/]+)/paths/.*")
+_DOWNLOADED = re.compile(r"(?:https?|wasbs?|abfss?)://|azureml://(?:.*/)?datastores/[^/]+/paths/")
+_PLAIN_NAME = re.compile(r"[\w-][\w. -]{0,99}")
 
 
 def with_present_assets(spec: RunSpec, workspace: Workspace) -> RunSpec:
@@ -26,11 +34,11 @@ def with_present_assets(spec: RunSpec, workspace: Workspace) -> RunSpec:
     Raises NotFound, UsageError (data of another type), SettingsError (a workspace that has no such things).
     """
     job = spec.job
+    if not isinstance(workspace, KeepsAssets):
+        return spec if job is None or not job.assets else _with_downloads(spec, job)
     is_plain = not is_of_others(spec.environment.id)
     if is_plain and (job is None or not (job.assets or job.output_places)):
         return spec
-    if not isinstance(workspace, KeepsAssets):
-        raise _is_of_azure_ml(spec, workspace)
     assets, places = workspace.assets, spec.places
     name = spec.environment.registered
     if name and not is_registry_environment(name):  # a registry is asked by the service itself
@@ -73,27 +81,30 @@ def _found(kind: str, name: str, found: PresentAsset | None) -> PresentAsset:
     return found
 
 
-def _is_of_azure_ml(spec: RunSpec, workspace: Workspace) -> SettingsError:
-    """The first of those things, with its line."""
-    found: list[tuple[str, str, str]] = []
-    if is_of_others(spec.environment.id):
-        hint = "write environment with image and conda_file, or type --env-from current"
-        name = spec.environment.registered
-        what = f"the environment {name} is registered in Azure ML" if name else "an image alone is for Azure ML"
-        found.append(("environment", what, hint))
-    if spec.job is not None:
-        for name, one in spec.job.assets.items():
-            asset = one["asset"]
-            what = (
-                f"{asset} is brought by Azure ML"
-                if is_address(asset)
-                else f"the data {asset} is registered in Azure ML"
+def _with_downloads(spec: RunSpec, job: JobCommand) -> RunSpec:
+    """On this machine such inputs are datasets that a submit downloads. Raises SettingsError for what it cannot."""
+    inputs, addresses = {name: dict(one) for name, one in job.inputs.items()}, {}
+    for name, one in job.assets.items():
+        address = filled(one["asset"], spec.secrets)
+        if parse_asset(address) is None and not _DOWNLOADED.match(address):
+            where = spec.places.get(f"inputs.{name}", "")
+            raise SettingsError(
+                f"{where}: {masked(address)} can be read on Azure ML's nodes only",
+                hint="submit it in a cloud workspace, or name a file or folder of this project",
             )
-            found.append((f"inputs.{name}", what, "name a folder or file below data_blobs/"))
-        for name, one in spec.job.output_places.items():
-            what = f"{one['uri']} is in Azure ML"
-            found.append((f"outputs.{name}", what, "without path it is a folder of the run's outputs/"))
-    key, what, hint = found[0]
-    place = spec.places.get(key, "")
-    told = f"{what}, and workspace {workspace.name} is not there"
-    return SettingsError(f"{place}: {told}" if place else told, hint=hint)
+        last = unquote(urlsplit(address).path.rstrip("/").rpartition("/")[2])
+        file_name = last if _PLAIN_NAME.fullmatch(last) and "://" in address else "data"
+        key = hashlib.sha256(f"{one['type']} {address}".encode()).hexdigest()[:16]
+        dataset = f"{INPUTS}/{key}/{file_name}"
+        inputs[name] = {"dataset": dataset, "type": one["type"], "from": masked(address)}
+        addresses[dataset] = Address(
+            address, is_file=one["type"] == "uri_file", place=spec.places.get(f"inputs.{name}", "")
+        )
+    kept = {name for name in spec.variables if not name.startswith(f"{VARIABLE_PREFIX}INPUT_")}
+    return replace(
+        spec,
+        job=replace(job, inputs=inputs),
+        addresses=addresses,
+        variables={name: value for name, value in spec.variables.items() if name in kept},
+        secrets={name: value for name, value in spec.secrets.items() if name in kept},
+    )
