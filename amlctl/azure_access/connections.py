@@ -14,15 +14,16 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
-from threading import Event, Lock
+from threading import Lock
 from urllib.parse import unquote, urlsplit
 
 from amlctl.azure_access.hosts import bracketed, is_host, is_ip
+from amlctl.azure_access.interrupts import Interrupts
 from amlctl.azure_access.network_errors import ProxyUnreachable
 from amlctl.azure_access.response import Response
-from amlctl.errors import Interrupted, SettingsError
+from amlctl.errors import SettingsError
 
 _CONNECT_S = 15.0
 """For each step of connecting: TCP, the tunnel of a proxy, TLS."""
@@ -34,16 +35,22 @@ _WITH_PORT = re.compile(r"(?P<name>.+):(?P<port>\d{1,5})")
 class Connections:
     """Thread-safe. Keeps what is given back; a connection belongs to one request at a time."""
 
-    def __init__(self, host: str, port: int, *, is_https: bool, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        is_https: bool,
+        variables: Mapping[str, str],
+        interrupts: Interrupts | None = None,
+    ) -> None:
         self._host = host
         self._port = port
         self._is_https = is_https
         self._proxy = _proxy(host, port, is_https=is_https, variables=variables)
         self._certificates = _certificates(variables) if is_https else None
         self._idle: list[http.client.HTTPConnection] = []
-        self._in_use: set[socket.socket] = set()
-        self._interrupted = Event()
-        self._interrupts = 0
+        self._interrupts = interrupts or Interrupts()
         self._lock = Lock()
 
     @property
@@ -62,8 +69,8 @@ class Connections:
 
         Raises Interrupted, OSError, HTTPException.
         """
-        since = self._interrupts if since is None else since
-        self.check(since)
+        since = self._interrupts.count if since is None else since
+        self._interrupts.check(since)
         connection = None
         if not fresh:
             with self._lock:
@@ -72,7 +79,7 @@ class Connections:
         if connection is None:
             connection = self._connect(since)
         try:
-            with self._ending(connection.sock, since):
+            with self._interrupts.ending(connection.sock, since):
                 yield connection, is_used
         except BaseException:
             connection.close()
@@ -80,43 +87,6 @@ class Connections:
         if connection.sock is not None:  # else the service, or the block, has closed it
             with self._lock:
                 self._idle.append(connection)
-
-    def interrupt(self) -> None:
-        """Ends what is under way; until `resume` nothing new begins."""
-        with self._lock:
-            self._interrupts += 1
-            self._interrupted.set()
-            for open_socket in self._in_use:
-                _shut(open_socket)
-
-    def resume(self) -> None:
-        self._interrupted.clear()
-
-    @property
-    def interrupts(self) -> int:
-        """So many there have been."""
-        return self._interrupts
-
-    def check(self, since: int) -> None:
-        """Raises Interrupted between `interrupt` and `resume`, and for what had begun before: after `since` of them."""
-        if self._interrupted.is_set() or self._interrupts != since:
-            raise Interrupted("interrupted")
-
-    def wait(self, seconds: float) -> None:
-        """Until then, or until an interrupt."""
-        self._interrupted.wait(seconds)
-
-    @contextmanager
-    def _ending(self, used: socket.socket, since: int) -> Iterator[None]:
-        """Whoever waits for `used` inside is woken by an interrupt."""
-        with self._lock:
-            self.check(since)
-            self._in_use.add(used)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_use.discard(used)
 
     def close(self) -> None:
         with self._lock:
@@ -146,7 +116,7 @@ class Connections:
             raise ProxyUnreachable(f"{host}:{port}", error) from error
         connection._create_connection = lambda *_: dialled  # type: ignore[attr-defined]
         try:
-            with self._ending(dialled, since):
+            with self._interrupts.ending(dialled, since):
                 http.client.HTTPConnection.connect(connection)  # with the tunnel, and without TLS
             if self._certificates is not None:
                 connection.sock = self._secured(connection.sock, self._certificates, since)
@@ -165,7 +135,7 @@ class Connections:
             dialled = socket.socket(family, kind, protocol)
             try:
                 dialled.settimeout(_CONNECT_S)
-                with self._ending(dialled, since):
+                with self._interrupts.ending(dialled, since):
                     dialled.connect(address)
             except BaseException as error:
                 dialled.close()
@@ -179,7 +149,7 @@ class Connections:
     def _secured(self, plain: socket.socket, certificates: ssl.SSLContext, since: int) -> ssl.SSLSocket:
         secured = certificates.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)
         try:
-            with self._ending(secured, since):
+            with self._interrupts.ending(secured, since):
                 secured.do_handshake()
         except BaseException:
             secured.close()
@@ -193,12 +163,6 @@ def _let_go(dialled: socket.socket) -> None:
     descriptor = dialled.detach()
     if descriptor >= 0:
         os.close(descriptor)
-
-
-def _shut(used: socket.socket) -> None:
-    """The line alone: a TLS socket that another thread uses keeps what it needs to fail by itself."""
-    with suppress(OSError):  # it has ended meanwhile
-        socket.socket.shutdown(used, socket.SHUT_RDWR)
 
 
 def _proxy(

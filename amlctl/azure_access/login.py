@@ -6,13 +6,13 @@ import logging
 import os
 import time
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amlctl.azure_access.token_cache import TokenCache
 from amlctl.errors import LoginError, SettingsError
 
 if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
+    from azure.core.credentials import AccessToken, TokenCredential
 
 _RENEW_BEFORE_S = 300
 
@@ -43,6 +43,10 @@ class Login:
 
         Raises LoginError, SettingsError.
         """
+        return self.token_until(audience, claims=claims, is_fresh=is_fresh)[0]
+
+    def token_until(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> tuple[str, float]:
+        """As `token`, and when it runs out, in seconds since 1970."""
         name = " ".join((self._authority, self._tenant_id, audience))
         with self._lock:
             if claims or is_fresh:
@@ -55,7 +59,7 @@ class Login:
                 found = self._ask(audience, claims)
                 self._cache.keep(name, *found)
             self._tokens[audience] = found
-            return found[0]
+            return found
 
     def _ask(self, audience: str, claims: str) -> tuple[str, float]:
         from azure.core.exceptions import AzureError
@@ -88,3 +92,17 @@ class Login:
 
 def _lasting(found: tuple[str, float] | None) -> tuple[str, float] | None:
     return found if found is not None and time.time() < found[1] - _RENEW_BEFORE_S else None
+
+
+class LoginCredential:
+    """The login as clients and policies of the SDKs take it (`azure.core.credentials.TokenCredential`)."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+
+    def get_token(self, *scopes: str, claims: str | None = None, tenant_id: str | None = None, **_: Any) -> AccessToken:
+        """Raises LoginError, SettingsError. `tenant_id` is the login's own business."""
+        from azure.core.credentials import AccessToken
+
+        token, expires_at_s = self._login.token_until(scopes[0].removesuffix("/.default"), claims=claims or "")
+        return AccessToken(token, int(expires_at_s))

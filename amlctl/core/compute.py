@@ -30,7 +30,8 @@ class ClusterTarget:
     """Azure ML's own `amlcompute` or `computeinstance` YAML (schemas amlCompute and computeInstance).
 
     Empty or None: the file does not say, and the service decides. `idle_time_before_scale_down` in seconds.
-    `rest` has the fields that are handed on as they are.
+    `rest` has the fields that are handed on as they are. `file` is the path that it was read from, `lines` has the line
+    of each key (`network_settings.subnet`).
     """
 
     name: str
@@ -43,6 +44,8 @@ class ClusterTarget:
     max_instances: Optional[int] = None
     idle_time_before_scale_down: Optional[int] = None
     rest: Mapping[str, Any] = field(default_factory=dict)
+    file: str = field(default="", compare=False)
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def is_cluster(self) -> bool:
@@ -100,7 +103,7 @@ def with_defaults(target: ClusterTarget) -> ClusterTarget:
 
 def merged(present: ClusterTarget, wanted: ClusterTarget) -> ClusterTarget:
     """`present` with all that `wanted` says; tags and their like are merged one by one."""
-    said = {name: value for name, value in vars(wanted).items() if value not in (None, "") and name != "rest"}
+    said = {name: value for name, value in vars(wanted).items() if value not in (None, "", {}) and name != "rest"}
     return replace(present, **said, rest=_overlaid(present.rest, wanted.rest))
 
 
@@ -122,10 +125,13 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str
     return {**below, **above, **both}
 
 
+_ORIGIN = ("file", "lines")
+
+
 def _fields(target: ComputeTarget) -> Mapping[str, Any]:
     fields = asdict(target)
     rest = fields.pop("rest", {})
-    return {**fields, **rest}
+    return {name: value for name, value in {**fields, **rest}.items() if name not in _ORIGIN}
 
 
 def _differences(prefix: str, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[FieldDifference]:

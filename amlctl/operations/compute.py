@@ -48,6 +48,8 @@ class ComputeView:
 
     def to_json(self) -> dict[str, Any]:
         facts = asdict(self.target)
+        for name in ("file", "lines") if isinstance(self.target, ClusterTarget) else ():
+            del facts[name]
         facts.update(dict(facts.pop("rest", ())))  # what Azure ML's schema has and amlctl only hands on
         return {**facts, "state": self.state, "note": self.note}
 
@@ -114,6 +116,7 @@ def create(
     wanted = read_compute(path) if path.is_file() else find_target(project, source)
     if isinstance(wanted, ClusterTarget):
         computes = _computes(workspace, wanted)
+        computes.check(wanted)
         there = computes.find(wanted.name)
         untold = sorted(wanted.rest.keys() - there.target.rest.keys()) if there is not None else []
         if untold:

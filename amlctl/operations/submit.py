@@ -296,6 +296,7 @@ def prepare(
 ) -> PreparedRun:
     """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
     spec, origin = _resolve(request, project, settings, workspace, store, sink, find_run)
+    workspace.expect_start()
     with told_at(spec.places.get("compute", "")):
         prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
     watch = GcWatch(store, sink)

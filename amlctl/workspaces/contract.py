@@ -86,6 +86,10 @@ class ComputeTargets(Protocol):
 
     def find(self, name: str) -> Optional[PresentTarget]: ...
 
+    def check(self, target: ClusterTarget) -> None:
+        """Raises SettingsError naming the line of its file that is wrong."""
+        ...
+
     def create(self, target: ClusterTarget, sink: EventSink) -> PresentTarget:
         """Make it, or change the one of that name. Raises ServiceUnavailable (quota, failure), UsageError (refused)."""
         ...
@@ -162,6 +166,10 @@ class Workspace(Protocol):
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         """Make the environment, or find it. Raises SettingsError (cannot be made), ServiceUnavailable."""
+        ...
+
+    def expect_start(self) -> None:
+        """A run will be started soon: load in the background what that takes."""
         ...
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:

@@ -126,15 +126,19 @@ def test_names_that_no_blob_can_have_are_refused(azurite: Azurite, name: str) ->
     store.close()
 
 
-def test_a_token_that_counts_no_more_is_asked_for_anew(azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_token_is_asked_for_once_one_is_refused(
+    azurite: Azurite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """As after a change of the password: a kept token looks good here, and the service thinks otherwise."""
     refused = {"WWW-Authenticate": "Bearer", "x-ms-error-code": "InvalidAuthenticationInfo"}
-    with running_identity_endpoint() as endpoint, fault_proxy(azurite.url) as proxy:
+    made = make_certificate(tmp_path)
+    with running_identity_endpoint() as endpoint, fault_proxy(azurite.url, made) as proxy:
         for name, value in endpoint.variables.items():
             monkeypatch.setenv(name, value)
         answers = [Reply(401, refused)] * 2
         proxy.act = lambda seen: answers.pop() if len(answers) > 1 else Reply(200, {"x-ms-version": "1", "ETag": "1"})
-        store = open_blob_store(f"{proxy.url}/{azurite.new_container()}", {})
+        trusting = {"REQUESTS_CA_BUNDLE": str(made.authority)}
+        store = open_blob_store(f"{proxy.url}/{azurite.new_container()}", trusting)
         assert store.swap("a", b"1", expected=None) == "1"
         assert len(endpoint.asked) == 2
         proxy.act = lambda seen: Reply(401, refused)
@@ -142,3 +146,12 @@ def test_a_token_that_counts_no_more_is_asked_for_anew(azurite: Azurite, monkeyp
             store.swap("a", b"1", expected=None)
         assert len(proxy.seen) == 2 + 2
         store.close()
+
+
+def test_a_login_is_not_sent_over_plain_http(azurite: Azurite) -> None:
+    store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {})
+    for ask in (lambda: store.put("a", b"1"), lambda: store.get_versioned("a")):
+        with pytest.raises(SettingsError, match="HTTPS") as caught:
+            ask()
+        assert "AZURE_STORAGE_KEY" in str(caught.value.hint)
+    store.close()

@@ -11,7 +11,7 @@ import pytest
 
 from amlctl.core.run import RunRecord
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.job import JobParts, job_body
+from amlctl.workspaces.azureml.job import JobParts, job_document
 from tests.contract.test_azureml import settings_for
 from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
 from tests.support.azureml_service import AzureMLService
@@ -238,8 +238,8 @@ def test_data_of_another_type_is_told(amlctl: Amlctl, project: Path, registered:
 def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:
     """The job's command brings what the runtime needs where the environment lacks it; where it cannot, it says so."""
     record = RunRecord("r", "job.yml", environment="azureml:theirs:7", command="echo ran")
-    parts = JobParts("c", "e", None, "azureml://store/", "azureml://saves/")
-    command, marker, _ = job_body(record, parts, {})["properties"]["command"].partition("mkdir -p .amlctl-saves")
+    parts = JobParts("c", "e", "azureml://store/", "azureml://saves/")
+    command, marker, _ = job_document(record, parts, {})["command"].partition("mkdir -p .amlctl-saves")
     assert marker
     programs = tmp_path / "bin"
     programs.mkdir()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from tests.support.throwaway_ca import Certificate
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(service_url: str) -> Iterator[FaultProxy]:
-    """In front of a service that speaks plain HTTP."""
+def fault_proxy(service_url: str, certificate: Certificate | None = None) -> Iterator[FaultProxy]:
+    """In front of a service that speaks plain HTTP; with a `certificate` the proxy itself speaks HTTPS."""
     service = urlsplit(service_url)
     lock = threading.Lock()
 
@@ -127,7 +130,13 @@ def fault_proxy(service_url: str) -> Iterator[FaultProxy]:
             """A client that was killed goes without a word."""
 
     server = Server(("127.0.0.1", 0), Handler)
-    proxy = FaultProxy(f"http://127.0.0.1:{server.server_port}{service.path}")
+    scheme = "http"
+    if certificate is not None:
+        scheme = "https"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    proxy = FaultProxy(f"{scheme}://127.0.0.1:{server.server_port}{service.path}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

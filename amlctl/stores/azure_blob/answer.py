@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
+from amlctl.azure_access.answered import Answered
 from amlctl.azure_access.response import moment_of
 from amlctl.errors import ServiceUnavailable
 
@@ -23,6 +25,14 @@ class Answer:
     headers: Mapping[str, str]
     data: bytes
     was_repeated: bool
+    attempts: str = ""
+    """`6 attempts in 12 s`, where the request was given up."""
+
+    @classmethod
+    def of(cls, answered: Answered) -> Answer:
+        host = urlsplit(answered.url).hostname or ""
+        data = answered.content
+        return cls(host, answered.status_code, answered.headers, data, answered.was_repeated, answered.attempts)
 
     @property
     def code(self) -> str:

@@ -10,7 +10,6 @@ see `docs/architecture.md`.
 from __future__ import annotations
 
 import base64
-import binascii
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,8 +27,8 @@ MAX_BLOCKS = 50_000
 _USUAL_BLOCKS = 20_000
 _ANCHOR = 32
 _ID_BYTES = 16 + _ANCHOR
-ID_LENGTH = _ID_BYTES * 4 // 3
-"""Characters of an id: the service wants those of all uncommitted blocks of a blob of one length."""
+ID_LENGTH = _ID_BYTES * 5 // 4
+"""Characters of an id: the service wants those of all uncommitted blocks of a blob of one length, 64 bytes at most."""
 _WORD = 8
 _STRIDE = _ANCHOR - _WORD
 """Of words this far apart one is inside of any anchor: only these are looked up (0.5 GB/s, for all anchors)."""
@@ -47,14 +46,17 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True)
 class Block:
-    """`id` as the service has it (base64), `size_bytes` of content."""
+    """`id` as the SDK has it: text, which it sends as base64. `size_bytes` of content.
+
+    An id of another form is one of another program, or of an amlctl before this form: the block is not used again.
+    """
 
     id: str
     size_bytes: int
 
 
 def block_id(data: Buffer) -> str:
-    """Base64 of hash and anchor: 64 characters for every block, as the service wants them of one length."""
+    """Base85 of hash and anchor: 60 characters for every block, as the service wants them of one length."""
     return _id(xxhash.xxh3_128_digest(data), bytes(data[:_ANCHOR]))
 
 
@@ -70,7 +72,7 @@ def block_id_of(parts: Sequence[Buffer]) -> str:
 
 
 def _id(digest: bytes, anchor: bytes) -> str:
-    return base64.b64encode(digest + anchor.ljust(_ANCHOR, b"\0")).decode()
+    return base64.b85encode(digest + anchor.ljust(_ANCHOR, b"\0")).decode()
 
 
 def block_size(size_bytes: int, *, smallest: int = MIN_BLOCK) -> int:
@@ -105,8 +107,8 @@ class _Old:
     @classmethod
     def of(cls, block: Block) -> _Old:
         try:
-            raw = base64.b64decode(block.id, validate=True)
-        except (binascii.Error, ValueError):
+            raw = base64.b85decode(block.id)
+        except ValueError:
             raw = b""
         if len(raw) != _ID_BYTES or not block.size_bytes:
             return cls(b"", b"", block.size_bytes)

@@ -1,53 +1,47 @@
 """Who asks: an account key, a SAS token, or a token of DefaultAzureCredential, found as the az CLI finds them.
 
-Shared Key signatures follow https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key.
-No credential is ever part of a message, a repr or a URL that is shown.
+The SDKs sign. No credential is ever part of a message, a repr or a URL that is shown.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qs, parse_qsl, unquote
 
-from amlctl.azure_access.login import Login
+from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.core.pipeline import PipelineRequest
+from azure.core.pipeline.policies import AzureSasCredentialPolicy, BearerTokenCredentialPolicy, SansIOHTTPPolicy
+
+from amlctl.azure_access.login import Login, LoginCredential
 from amlctl.errors import SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
 
 _AUDIENCE = "https://storage.azure.com"
 _RENEWED_S = 30.0
 """So long a token counts as new: of many requests that are refused at once, one asks for another."""
-_SIGNED_HEADERS = (
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-md5",
-    "content-type",
-    "date",
-    "if-modified-since",
-    "if-match",
-    "if-none-match",
-    "if-unmodified-since",
-    "range",
-)
+_SAS_LASTS = timedelta(days=1)
+_SAS_IS_RENEWED_BEFORE = timedelta(hours=1)
 
 
 class Credential(Protocol):
     """Makes a request one of ours."""
 
-    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
-        """Add what proves who asks to `headers` (lower-case names); returns what to append to the query.
+    @property
+    def for_sdk(self) -> Any:
+        """What a client of azure-storage-blob takes as its `credential`; another object once another one is needed."""
+        ...
 
-        Raises LoginError.
-        """
+    @property
+    def policy(self) -> Any:
+        """What proves who asks in a pipeline of azure-core, within the container; likewise."""
         ...
 
     def source_query(self) -> str:
@@ -76,19 +70,16 @@ class AccountKey:
     """Shared Key."""
 
     account: str
-    key: bytes = field(repr=False)
+    container: str
+    key: str = field(repr=False)
 
-    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
-        lines = [verb]
-        for name in _SIGNED_HEADERS:
-            value = headers.get(name, "")
-            lines.append("" if name == "content-length" and value == "0" else value)
-        lines += [f"{name}:{headers[name]}" for name in sorted(headers) if name.startswith("x-ms-")]
-        resource = f"/{self.account}{path}" + "".join(f"\n{name}:{query[name]}" for name in sorted(query))
-        text = "\n".join([*lines, resource])
-        signature = base64.b64encode(hmac.new(self.key, text.encode(), hashlib.sha256).digest()).decode()
-        headers["authorization"] = f"SharedKey {self.account}:{signature}"
-        return ""
+    @cached_property
+    def for_sdk(self) -> Any:
+        return AzureNamedKeyCredential(self.account, self.key)
+
+    @cached_property
+    def policy(self) -> Any:
+        return _SasOfKey(self)
 
     def source_query(self) -> str:
         return ""
@@ -115,8 +106,13 @@ class SasToken:
 
     token: str = field(repr=False)
 
-    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
-        return self.token
+    @cached_property
+    def for_sdk(self) -> Any:
+        return AzureSasCredential(self.token)
+
+    @cached_property
+    def policy(self) -> Any:
+        return AzureSasCredentialPolicy(AzureSasCredential(self.token))
 
     def source_query(self) -> str:
         return self.token
@@ -153,9 +149,13 @@ class Token:
         self._renewed_at_s = float("-inf")
         self._lock = Lock()
 
-    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
-        headers["authorization"] = f"Bearer {self._login.token(_AUDIENCE)}"
-        return ""
+    @cached_property
+    def for_sdk(self) -> Any:
+        return LoginCredential(self._login)
+
+    @cached_property
+    def policy(self) -> Any:
+        return BearerTokenCredentialPolicy(LoginCredential(self._login), f"{_AUDIENCE}/.default")
 
     def source_query(self) -> str:
         return ""
@@ -179,6 +179,37 @@ class Token:
         return False
 
 
+class _SasOfKey(SansIOHTTPPolicy[Any, Any]):
+    """Signs with a SAS token that the SDK has made from the account key: once a day instead of once a request."""
+
+    def __init__(self, key: AccountKey) -> None:
+        self._key = key
+        self._renew_at = datetime.min.replace(tzinfo=UTC)
+        self._credential = AzureSasCredential("none yet")
+        self._policy = AzureSasCredentialPolicy[Any, Any](self._credential)
+        self._lock = Lock()
+
+    def on_request(self, request: PipelineRequest[Any]) -> None:
+        with self._lock:
+            if datetime.now(UTC) > self._renew_at:
+                self._renew()
+        self._policy.on_request(request)
+
+    def _renew(self) -> None:
+        from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+        expires_at = datetime.now(UTC) + _SAS_LASTS
+        self._renew_at = expires_at - _SAS_IS_RENEWED_BEFORE
+        token = generate_container_sas(
+            self._key.account,
+            self._key.container,
+            self._key.key,
+            permission=ContainerSasPermissions(read=True, write=True, delete=True, list=True, create=True),
+            expiry=expires_at,
+        )
+        self._credential.update(token)
+
+
 def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[str, str]) -> Credential:
     """The first of: SAS in the URL, the connection string, the key, the SAS variable, DefaultAzureCredential.
 
@@ -195,7 +226,7 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
         account = parts.get("AccountName") or address.account
         if account == address.account:
             if key := parts.get("AccountKey"):
-                return AccountKey(account, _decoded(key, "AZURE_STORAGE_CONNECTION_STRING"))
+                return AccountKey(account, address.container, _checked(key, "AZURE_STORAGE_CONNECTION_STRING"))
             if token := parts.get("SharedAccessSignature"):
                 return _sas(token, "AZURE_STORAGE_CONNECTION_STRING")
             raise SettingsError(
@@ -204,7 +235,7 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
             )
     if (variables.get("AZURE_STORAGE_ACCOUNT") or address.account) == address.account:
         if key := variables.get("AZURE_STORAGE_KEY"):
-            return AccountKey(address.account, _decoded(key, "AZURE_STORAGE_KEY"))
+            return AccountKey(address.account, address.container, _checked(key, "AZURE_STORAGE_KEY"))
         if token := variables.get("AZURE_STORAGE_SAS_TOKEN"):
             return _sas(token, "AZURE_STORAGE_SAS_TOKEN")
     others = ", or set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING"
@@ -215,14 +246,15 @@ _DEVELOPMENT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6
 """Published for every emulator; `UseDevelopmentStorage=true` stands for it."""
 
 
-def _decoded(key: str, variable: str) -> bytes:
+def _checked(key: str, variable: str) -> str:
     try:
-        return base64.b64decode(key, validate=True)
+        base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError) as error:
         raise SettingsError(
             f"{variable} holds no account key (it is not base64)",
             hint="az storage account keys list --account-name ACCOUNT",
         ) from error
+    return key
 
 
 def _sas(token: str, variable: str) -> SasToken:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from amlctl.azure_access.connections import Connections
+from amlctl.azure_access.transport import Transport
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import Conflict, NotFound, SettingsError
@@ -16,8 +16,9 @@ from amlctl.localfs.disk_errors import disk_error, sending_error
 from amlctl.localfs.memory import use_one_heap
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.answer import Answer
+from amlctl.stores.azure_blob.body import Body
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
-from amlctl.stores.azure_blob.service import BlobService, Body, Read, md5_header
+from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader, raise_early, settle
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Body as StoreBody
@@ -25,12 +26,15 @@ from amlctl.stores.contract import Draft, Entry, FileBody, Guard, Parts, Traffic
 from amlctl.stores.kept_draft import KeptDraft
 from amlctl.stores.pace import Pace
 
+_CONTENT_ID = f"x-ms-meta-{CONTENT_ID}"
+_COPIED_FROM = f"x-ms-meta-{COPIED_FROM}"
 _IS_FOLDER = "x-ms-meta-hdi_isfolder"
 """What mounts and hierarchical accounts give to an empty blob that stands for a folder."""
 _ASK_FIRST = 1 << 20
 """Bytes from which a request that asks is cheaper than sending what is there already."""
 _RANGE = 8 << 20
-_READ = 1 << 20
+_ARRIVING = 64 << 20
+"""Bytes of ranges that may be on their way, or waiting for the disk: each range is in memory as a whole."""
 _WORKERS = 16
 """Blocks and ranges under way, which need memory."""
 _CONCURRENCY = 48
@@ -80,21 +84,19 @@ class AzureBlobStore:
     ) -> None:
         self._address = address
         self._traffic = Traffic()
-        self._connections = Connections(address.host, address.port, is_https=address.is_https, variables=variables)
-        self._service = BlobService(
-            address, credential, self._connections, self._traffic, pace, at_once=workers, sleep=sleep, tell=tell
-        )
+        self._transport = Transport(NAME, variables, traffic=self._traffic, pace=pace, at_once=workers, tell=tell)
+        self._service = BlobService(address, credential, self._transport, sleep=sleep, tell=tell)
         self._pace = pace
         self._limits = limits
         self._concurrency = workers or _CONCURRENCY
         self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
-        self._arriving = Window((workers or _WORKERS) * _RANGE)
+        self._arriving = Window(_ARRIVING)
 
     def close(self) -> None:
         """Let the connections go. The store may not be used afterwards."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._connections.close()
+        self._transport.close()
 
     @property
     def url(self) -> str:
@@ -112,16 +114,15 @@ class AzureBlobStore:
         self._address.blob_path(_checked(key))
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        headers = {}
-        if start or length is not None:
-            if length == 0:
-                return b""
-            headers["range"] = f"bytes={start}-" + ("" if length is None else str(start + length - 1))
-        answer = self._service.blob("GET", _checked(key), headers=headers, accept=(416,))
+        if length == 0:
+            return b""
+        if start == 0 and length is None:
+            return self._service.get(_checked(key)).data
+        answer = self._service.get_range(_checked(key), start, length, accept=(416,))
         return b"" if answer.status == 416 else answer.data
 
     def get_versioned(self, key: str) -> Versioned | None:
-        answer = self._service.blob("GET", _checked(key), accept=(404,))
+        answer = self._service.get(_checked(key), accept=(404,))
         return None if answer.status == 404 else Versioned(answer.data, answer.etag)
 
     def download(self, key: str, target: Path, parts: Parts | None = None) -> int:
@@ -129,10 +130,10 @@ class AzureBlobStore:
         parts = parts or _NoParts()
         try:
             if parts.has(0, 1):
-                first = self._service.blob("HEAD", _checked(key))
+                first = self._service.properties(_checked(key))
                 size = first.size_bytes
             else:
-                first = self._get_range(_checked(key), target, descriptor, 0, None, parts)
+                first = self._get_range(_checked(key), target, descriptor, 0, "", parts)
                 if first.status == 416:
                     os.ftruncate(descriptor, 0)
                     return 0
@@ -183,10 +184,10 @@ class AzureBlobStore:
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         _checked(key)
-        condition = {"if-none-match": "*"} if expected is None else {"if-match": expected}
+        condition = NEW if expected is None else unchanged(expected)
         # A lease is renewed by it, also by who is in the middle of sending something else.
         with self._service.urgently():
-            answer = self._making_container(lambda: self._put_blob(key, Body([data]), condition))
+            answer = self._making_container(lambda: self._put_blob(key, Body([data]), condition, {}))
             if answer.status < 400:
                 return answer.etag
             if answer.was_repeated:
@@ -197,7 +198,7 @@ class AzureBlobStore:
         raise self._service.error(answer, key)
 
     def info(self, key: str) -> Entry | None:
-        answer = self._service.blob("HEAD", _checked(key), accept=(404,))
+        answer = self._service.properties(_checked(key), accept=(404,))
         if answer.status == 404 or answer.headers.get(_IS_FOLDER) == "true":
             return None
         if key.startswith("objects/") and not _is_whole(answer, key):
@@ -205,7 +206,7 @@ class AzureBlobStore:
         return Entry(key, answer.size_bytes, answer.modified_at)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        metadata = CONTENT_ID.removeprefix("x-ms-meta-") if prefix.startswith("mirror/") else ""
+        metadata = CONTENT_ID if prefix.startswith("mirror/") else ""
         marker = ""
         while True:
             page, marker = self._service.list_page(prefix, marker, metadata)
@@ -219,8 +220,7 @@ class AzureBlobStore:
 
     def delete(self, key: str, *, guard: Guard | None = None) -> None:
         # No request can look at one blob and delete another one: what the caller has checked has to do.
-        headers = {"x-ms-delete-snapshots": "include"}
-        self._service.blob("DELETE", _checked(key), headers=headers, accept=(404,))
+        self._service.delete(_checked(key))
 
     def sweep(self, older_than_s: float) -> int:
         return 0  # blocks without a list go by themselves, after a week
@@ -229,18 +229,18 @@ class AzureBlobStore:
         return None
 
     def interrupt(self) -> None:
-        self._connections.interrupt()
+        self._transport.interrupts.interrupt()
         if self._pace is not None:
             self._pace.interrupt()
 
     def resume(self) -> None:
-        self._connections.resume()
+        self._transport.interrupts.resume()
         if self._pace is not None:
             self._pace.resume()
 
     def _put_whole(self, key: str, body: Body, identity: str, *, replace: bool) -> bool:
-        headers = {CONTENT_ID: identity} if identity else {}
-        answer = self._put_blob(key, body, headers if replace else {**headers, "if-none-match": "*"})
+        metadata = {CONTENT_ID: identity} if identity else {}
+        answer = self._put_blob(key, body, ANY if replace else NEW, metadata)
         if answer.status < 400:
             return True
         if replace or answer.code not in ("BlobAlreadyExists", "ConditionNotMet"):
@@ -248,17 +248,11 @@ class AzureBlobStore:
         if key.startswith("objects/") and identity:
             whole, etag = self._uploader.state(key)
             if whole != identity and etag is not None:  # a copy that was never finished
-                return self._put_blob(key, body, {**headers, "if-match": etag}).status < 400
+                return self._put_blob(key, body, unchanged(etag), metadata).status < 400
         return False
 
-    def _put_blob(self, key: str, body: Body, headers: Mapping[str, str]) -> Answer:
-        sent = {
-            "x-ms-blob-type": "BlockBlob",
-            "content-type": "application/octet-stream",
-            "content-md5": md5_header(body.md5()),
-            **headers,
-        }
-        return self._service.blob("PUT", key, None, sent, body, accept=(409, 412))
+    def _put_blob(self, key: str, body: Body, condition: Mapping[str, Any], metadata: Mapping[str, str]) -> Answer:
+        return self._service.put_blob(key, body, condition, metadata, accept=(409, 412))
 
     def _range_job(
         self, key: str, target: Path, descriptor: int, start: int, etag: str, parts: Parts
@@ -272,20 +266,11 @@ class AzureBlobStore:
         job.add_done_callback(lambda _: self._arriving.give_back(_RANGE))
         return job
 
-    def _get_range(self, key: str, target: Path, descriptor: int, start: int, etag: str | None, parts: Parts) -> Answer:
-        headers = {"range": f"bytes={start}-{start + _RANGE - 1}"}
-        if etag is not None:
-            headers["if-match"] = etag
-        accept = (416,) if etag is None else ()
-        received = [0]
-
-        def take(read: Read) -> int:
-            received[0] = _write_to(descriptor, start, read, target)
-            return received[0]
-
-        answer = self._service.blob("GET", key, headers=headers, accept=accept, sink=take)
-        if received[0]:
-            parts.arrived(start, received[0])
+    def _get_range(self, key: str, target: Path, descriptor: int, start: int, etag: str, parts: Parts) -> Answer:
+        answer = self._service.get_range(key, start, _RANGE, etag, accept=() if etag else (416,))
+        if answer.status != 416 and answer.data:
+            _write_to(descriptor, start, answer.data, target)
+            parts.arrived(start, len(answer.data))
         return answer
 
     def _making_container(self, act: Callable[[], _T]) -> _T:
@@ -298,8 +283,8 @@ class AzureBlobStore:
 
 def _is_whole(answer: Answer, key: str) -> bool:
     """An unfinished copy of a predecessor says what it was copied from; a node's mount writes no metadata at all."""
-    content = answer.headers.get(CONTENT_ID)
-    return content == key.rpartition("/")[2] if content is not None else COPIED_FROM not in answer.headers
+    content = answer.headers.get(_CONTENT_ID)
+    return content == key.rpartition("/")[2] if content is not None else _COPIED_FROM not in answer.headers
 
 
 def _checked(key: str) -> str:
@@ -328,18 +313,15 @@ class _NoParts:
         """Nobody asks."""
 
 
-def _write_to(descriptor: int, start: int, read: Read, target: Path) -> int:
-    """After an error of the target's disk the service is not asked again. Raises what `disk_error` says."""
-    at = start
-    while part := read(_READ):
-        view = memoryview(part)
-        while view:
-            try:
-                written = os.pwrite(descriptor, view, at)
-            except OSError as error:
-                if (found := disk_error(error, str(target))) is None:
-                    raise
-                raise found from error
-            view = view[written:]
-            at += written
-    return at - start
+def _write_to(descriptor: int, start: int, data: bytes, target: Path) -> None:
+    """Raises what `disk_error` says."""
+    view = memoryview(data)
+    while view:
+        try:
+            written = os.pwrite(descriptor, view, start)
+        except OSError as error:
+            if (found := disk_error(error, str(target))) is None:
+                raise
+            raise found from error
+        view = view[written:]
+        start += written

@@ -11,24 +11,25 @@ import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import BoundedSemaphore
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
 from amlctl.localfs.disk_errors import sending_error
-from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.block_memory import BlockMemory
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
-from amlctl.stores.azure_blob.service import BlobService, Body, md5_header
+from amlctl.stores.azure_blob.body import Body
+from amlctl.stores.azure_blob.service import ANY, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Buffer, FileBody, always
 
-CONTENT_ID = "x-ms-meta-content_id"
-COPIED_FROM = "x-ms-meta-copied_from"
+CONTENT_ID = "content_id"
+COPIED_FROM = "copied_from"
+"""Names of metadata."""
 _IN_MEMORY = 52 << 20
 _PACK_BYTES = 80 << 20
 """A pack of the usual size may be under way as a whole: it is in memory anyway."""
@@ -70,43 +71,40 @@ class Uploader:
 
         Raises Conflict where the file is not what `body` says; nothing appears under `key` then.
         """
-        committed, waiting, etag = self._block_list(key)
+        committed, waiting, etag = self._service.block_lists(key)
         copied = None
         if etag is None and body.predecessor is not None and not body.is_sent_whole:
             copied = self.copy(body.predecessor, key, {COPIED_FROM: body.predecessor.rsplit("/", 1)[-1]})
             # Also where it failed: another machine may have made the same copy just now.
-            committed, waiting, etag = self._block_list(key)
+            committed, waiting, etag = self._service.block_lists(key)
         if etag not in (None, copied) and not replace:
             whole, etag = self.state(key)
             if whole == body.content_id:
                 return False
         if any(len(block.id) != ID_LENGTH for block in waiting):
-            waiting, etag = [], self._discard_uncommitted(key, committed)
+            self._service.recommit(key)
+            committed, waiting, etag = self._service.block_lists(key)
         there = {block.id for block in committed} | {block.id for block in waiting}
         if body.is_sent_whole:
             there = set()  # a block is named by what it should be, not by what a disk made of it
         with self._files:
             blocks, md5 = self._send_file(key, body, committed, there, with_md5=with_md5)
-        headers = {CONTENT_ID: body.content_id}
-        if md5:
-            headers["x-ms-blob-content-md5"] = md5
-        if not replace:
-            headers.update({"if-match": etag} if etag else {"if-none-match": "*"})
-        return self._commit(key, blocks, headers, body.content_id, body.may_go_on)
+        condition = ANY if replace else (unchanged(etag) if etag else NEW)
+        return self._commit(key, blocks, condition, body.content_id, body.may_go_on, md5)
 
     def put_parts(self, key: str, parts: Sequence[Buffer], *, replace: bool) -> bool:
         """Parts in memory of more than `single_bytes` together, in blocks side by side: one connection is no line.
 
         False where the value was there and is not replaced.
         """
-        _, waiting, etag = self._block_list(key)
+        _, waiting, etag = self._service.block_lists(key)
         # Azurite gives an ETag also where nothing but blocks without a list is there.
         if etag is not None and not replace and self.state(key)[1] is not None:
             return False
         if any(len(block.id) != ID_LENGTH for block in waiting):
             waiting = []
-            self._discard_uncommitted(key, [])
-            self._service.blob("DELETE", key, accept=(404,))
+            self._service.recommit(key)
+            self._service.delete(key)
         # What replaces a value does so since that was damaged: then neither are its blocks trusted.
         there = set() if replace else {block.id for block in waiting}
         ids: list[str] = []
@@ -124,44 +122,22 @@ class Uploader:
         except BaseException:
             settle(jobs)
             raise
-        return self._commit(key, ids, {} if replace else {"if-none-match": "*"}, "", always)
-
-    def _block_list(self, key: str) -> tuple[list[Block], list[Block], str | None]:
-        """Committed and uncommitted blocks, and the ETag (None: there is no committed value)."""
-        answer = self._service.blob("GET", key, {"comp": "blocklist", "blocklisttype": "all"}, accept=(404,))
-        if answer.status == 404:
-            return [], [], None
-        root = answer.document("BlockList")
-        lists = []
-        for name in ("CommittedBlocks", "UncommittedBlocks"):
-            found = root.find(name)
-            lists.append(
-                [
-                    Block(b.findtext("Name", ""), answer.number(b.findtext("Size", "0")))
-                    for b in ([] if found is None else found)
-                ]
-            )
-        # Blocks that wait for a list of their own make no value yet: then there is no ETag of one.
-        is_value = "etag" in answer.headers and "last-modified" in answer.headers
-        return lists[0], lists[1], answer.headers["etag"] if is_value else None
+        return self._commit(key, ids, ANY if replace else NEW, "", always)
 
     def state(self, key: str) -> tuple[str, str | None]:
         """`content_id` of a finished value (empty: unfinished) and its ETag."""
-        answer = self._service.blob("HEAD", key, accept=(404,))
+        answer = self._service.properties(key, accept=(404,))
         if answer.status == 404:
             return "", None
-        return answer.headers.get(CONTENT_ID, ""), answer.headers.get("etag")
+        return answer.headers.get(f"x-ms-meta-{CONTENT_ID}", ""), answer.headers.get("etag")
 
     def copy(self, source: str, key: str, metadata: Mapping[str, str], *, replace: bool = False) -> str | None:
         """Make `key` from the value of `source` within the service; its ETag, or None where that cannot be.
 
         Without `metadata` it keeps that of the source.
         """
-        headers = {"x-ms-copy-source": self._service.blob_url(source), **metadata}
-        if not replace:
-            headers["if-none-match"] = "*"
         try:
-            answer = self._service.blob("PUT", key, headers=headers, accept=(404, 409, 412))
+            answer = self._service.copy(source, key, ANY if replace else NEW, metadata, accept=(404, 409, 412))
         except AmlctlError:
             # A copy only saves bytes: without the right to read the source, all of them are sent.
             return None
@@ -171,7 +147,7 @@ class Uploader:
         until = time.monotonic() + _COPY_LONGEST_S
         while status == "pending" and time.monotonic() < until:
             time.sleep(_COPY_POLL_S)
-            found = self._service.blob("HEAD", key)
+            found = self._service.properties(key)
             status, etag = found.headers.get("x-ms-copy-status", ""), found.headers.get("etag")
         if status not in ("success", ""):
             raise ServiceUnavailable(f"the copy of {source} in the store ended as {status}", hint="run it again")
@@ -179,7 +155,7 @@ class Uploader:
 
     def _send_file(
         self, key: str, body: FileBody, old: list[Block], there: set[str], *, with_md5: bool
-    ) -> tuple[list[str], str]:
+    ) -> tuple[list[str], bytes]:
         """Ids of all blocks in order, once those that were missing have arrived, and the MD5 of the file."""
         hasher, md5 = ContentHasher(), hashlib.md5(usedforsecurity=False)
         ids: list[str] = []
@@ -218,7 +194,7 @@ class Uploader:
             raise
         if hasher.content_id() != body.content_id:
             raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
-        return ids, md5_header(md5.digest()) if with_md5 else ""
+        return ids, md5.digest() if with_md5 else b""
 
     def _send_block(
         self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None], give_back: Callable[[], None]
@@ -233,19 +209,22 @@ class Uploader:
         return job
 
     def _put_block(self, key: str, identity: str, body: Body, on_bytes: Callable[[int], None]) -> None:
-        headers = {"content-md5": md5_header(body.md5())}
-        self._service.blob("PUT", key, {"comp": "block", "blockid": identity}, headers, body)
+        self._service.put_block(key, identity, body)
         on_bytes(body.size_bytes)
 
-    def _discard_uncommitted(self, key: str, committed: list[Block]) -> str:
-        """What another program has left under ids of another length: ours would be refused beside it. The new ETag."""
-        headers = {COPIED_FROM: "unfinished"}
-        return self._put_list(key, [block.id for block in committed], headers).headers["etag"]
-
     def _commit(
-        self, key: str, ids: list[str], headers: dict[str, str], content: str, may_go_on: Callable[[], None]
+        self,
+        key: str,
+        ids: list[str],
+        condition: Mapping[str, Any],
+        content: str,
+        may_go_on: Callable[[], None],
+        md5: bytes = b"",
     ) -> bool:
-        answer = self._put_list(key, ids, headers, accept=(400, 409, 412), may_go_on=may_go_on)
+        metadata = {CONTENT_ID: content} if content else {}
+        answer = self._service.commit(
+            key, ids, condition, metadata, md5=md5, accept=(400, 409, 412), may_go_on=may_go_on
+        )
         if answer.status < 400:
             return True
         if answer.status == 400 and answer.code != "InvalidBlockList":  # else someone else has taken the blocks away
@@ -255,21 +234,6 @@ class Uploader:
             # Someone else, or our own try whose answer was lost, has finished the same value.
             return answer.was_repeated
         raise Conflict(f"{key} in the store was changed by someone else", hint="run the same command again")
-
-    def _put_list(
-        self,
-        key: str,
-        ids: Sequence[str],
-        headers: Mapping[str, str],
-        *,
-        accept: Iterable[int] = (),
-        may_go_on: Callable[[], None] = always,
-    ) -> Answer:
-        listed = "".join(f"<Latest>{identity}</Latest>" for identity in ids)
-        data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()
-        body = Body([data], may_go_on)
-        sent = {"content-md5": md5_header(body.md5()), "content-type": "application/xml", **headers}
-        return self._service.blob("PUT", key, {"comp": "blocklist"}, sent, body, accept=accept)
 
 
 def raise_early(jobs: list[Future[_T]]) -> None:

@@ -1,4 +1,4 @@
-"""Environments, data and datastores that others have registered in the workspace; nothing of them is made here."""
+"""What is registered in the workspace: environments, data, models and datastores are looked up, data is registered."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from amlctl.core.asset import AssetName
 from amlctl.errors import NotFound
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import named_datastore
+from amlctl.workspaces.azureml.exchange import answer_of_error
 from amlctl.workspaces.contract import PresentAsset
 
 _VERSION = "2023-04-01-preview"
-_ENVIRONMENTS, _DATA = "environments", "data"
+_ENVIRONMENTS, _DATA, _MODELS = "environments", "data", "models"
 
 
 class Assets:
@@ -26,6 +27,43 @@ class Assets:
 
     def data(self, asset: AssetName) -> PresentAsset | None:
         return self._find(_DATA, asset)
+
+    def model(self, asset: AssetName) -> PresentAsset | None:
+        return self._find(_MODELS, asset)
+
+    def register_data(
+        self,
+        name: str,
+        version: str,
+        uri: str,
+        *,
+        kind: str = "uri_folder",
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Give the data at `uri` a name and a version. Raises Conflict where that version is something else."""
+        from azure.core.exceptions import AzureError, HttpResponseError
+
+        connection = self._connection
+        try:
+            with connection.sdk.client() as client:
+                from azure.ai.ml.entities import Data
+
+                client.data.create_or_update(
+                    Data(
+                        name=name,
+                        version=version,
+                        path=uri,
+                        type=kind,
+                        description=description or None,
+                        tags=dict(tags or {}),
+                    )
+                )
+        except HttpResponseError as error:
+            path = f"{connection.place.path}/{_DATA}/{name}/versions/{version}"
+            raise connection.error(answer_of_error(error), "PUT", path) from error
+        except AzureError as error:
+            raise connection.network_error(error) from error
 
     def has_datastore(self, name: str) -> bool:
         try:
@@ -50,12 +88,4 @@ class Assets:
 
 
 def environment_asset_id(connection: Connection, asset: AssetName) -> str:
-    return _id(connection, _ENVIRONMENTS, asset)
-
-
-def data_asset_id(connection: Connection, asset: AssetName) -> str:
-    return _id(connection, _DATA, asset)
-
-
-def _id(connection: Connection, kind: str, asset: AssetName) -> str:
-    return f"{connection.place.id}/{kind}/{asset.name}/versions/{asset.version}"
+    return f"{connection.place.id}/{_ENVIRONMENTS}/{asset.name}/versions/{asset.version}"

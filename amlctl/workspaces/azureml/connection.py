@@ -9,11 +9,12 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
 from amlctl.azure_access.login import Login
+from amlctl.azure_access.network_errors import unreachable
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import WorkspaceSettings
@@ -30,6 +31,10 @@ from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.exchange import Answer, Exchange
 from amlctl.workspaces.azureml.memory import Memory
 from amlctl.workspaces.azureml.place import Place, place_of
+from amlctl.workspaces.azureml.sdk_client import SDKClient
+
+if TYPE_CHECKING:
+    from azure.core.exceptions import AzureError
 
 WORKSPACE_VERSION = "2024-10-01-preview"
 _CLAIMS = re.compile(r'claims="([^"]+)"')
@@ -68,6 +73,8 @@ class Connection:
             purpose=f" for {self.place.shown}",
         )
         self.exchange = Exchange(variables, sleep=sleep, tell=tell)
+        self.sdk = SDKClient(self.place, self.login)
+        self.identity = settings.identity or ""
         self.variables = variables
         self.strangers: set[str] = set()
         """Containers that are no datastore's, as far as this command has asked: one can be made at any time."""
@@ -185,6 +192,12 @@ class Connection:
         return self.exchange.send(
             verb, url, {**headers, "authorization": f"Bearer {token}"}, data, is_repeatable=is_repeatable
         )
+
+    def network_error(self, error: AzureError) -> AmlctlError:
+        """Why the SDK has got no answer."""
+        cause = error.__cause__ or error.__context__
+        host = urlsplit(self.place.cloud.resource_manager).hostname or ""
+        return unreachable(host, cause if isinstance(cause, Exception) else error, "workspace and its cloud")
 
     def error(self, answer: Answer, verb: str, url: str) -> AmlctlError:
         """A refusal in words, with what to do now."""

@@ -124,8 +124,8 @@ def _blob_datastore(document: Any, storage_suffix: str) -> Datastore | None:
     )
 
 
-def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress, bool]:
-    """How a job names the store's root (ends with a slash), its address, and whether nodes need the user's login.
+def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress]:
+    """How a job names the store's root (ends with a slash), and its address.
 
     Raises SettingsError for a store that no node can mount.
     """
@@ -137,8 +137,8 @@ def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress, b
     address, _ = parse_address(url)
     datastore = datastore_of(connection, address)
     if datastore is not None:
-        return datastore.uri(address.prefix), address, datastore.is_identity_based
-    return f"{address.account_url}/{address.container}/{address.prefix}", address, True
+        return datastore.uri(address.prefix), address
+    return f"{address.account_url}/{address.container}/{address.prefix}", address
 
 
 def datastore_credential(connection: Connection, datastore: Datastore, variables: Mapping[str, str]) -> Credential:
@@ -169,8 +169,13 @@ class DatastoreCredential:
         """Whether nobody with this login gets to see it."""
         self._lock = Lock()
 
-    def sign(self, verb: str, path: str, query: Mapping[str, str], headers: dict[str, str]) -> str:
-        return self._credential().sign(verb, path, query, headers)
+    @property
+    def for_sdk(self) -> Any:
+        return self._credential().for_sdk
+
+    @property
+    def policy(self) -> Any:
+        return self._credential().policy
 
     def source_query(self) -> str:
         return self._credential().source_query()
@@ -212,20 +217,23 @@ class DatastoreCredential:
             return login, _FOREVER
         kind = (secrets or {}).get("secretsType")
         if kind == "AccountKey":
-            return AccountKey(self._datastore.account, _decoded(str(secrets.get("key") or ""))), _FOREVER
+            return AccountKey(
+                self._datastore.account, self._datastore.container, _checked(str(secrets.get("key") or ""))
+            ), _FOREVER
         if kind == "Sas":
             token = str(secrets.get("sasToken") or "").lstrip("?")
             return SasToken(token), _end_of(token) - _RENEW_BEFORE_S
         return login, _FOREVER
 
 
-def _decoded(key: str) -> bytes:
+def _checked(key: str) -> str:
     try:
-        return base64.b64decode(key, validate=True)
+        base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ServiceUnavailable(
             "the workspace gives a key of its datastore that is none", hint="az login with another role, or try again"
         ) from error
+    return key
 
 
 def _end_of(token: str) -> float:

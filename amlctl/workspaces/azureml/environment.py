@@ -14,6 +14,7 @@ from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
 from amlctl.errors import SettingsError
 from amlctl.workspaces.azureml.assets import environment_asset_id
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.exchange import answer_of_error
 from amlctl.workspaces.contract import EnvironmentInfo
 
 VERSION = "2023-04-01-preview"
@@ -56,17 +57,22 @@ class Environments:
         return answer.status != 404
 
     def _make(self, spec: EnvironmentSpec, version: str) -> None:
-        properties = {
-            "image": spec.image,
-            **({} if spec.is_bare else {"condaFile": json.dumps(conda_document(spec), indent=2)}),
-            "osType": "Linux",
-            "isAnonymous": False,
-            "isArchived": False,
-            "tags": {},
-            "properties": {},
-        }
-        # 409: somebody else was faster, with the same content.
-        self._connection.workspace("PUT", _path(version), VERSION, {"properties": properties}, accept=(409,))
+        from azure.core.exceptions import AzureError, HttpResponseError
+
+        try:
+            with self._connection.sdk.client() as client:
+                from azure.ai.ml.entities import Environment
+
+                conda = None if spec.is_bare else conda_document(spec)
+                client.environments.create_or_update(
+                    Environment(name=NAME, version=version, image=spec.image, conda_file=conda)
+                )
+        except HttpResponseError as error:
+            answer = answer_of_error(error)
+            if answer.status != 409:  # another machine was faster, with the same content
+                raise self._connection.error(answer, "PUT", environment_id(self._connection, version)) from error
+        except AzureError as error:
+            raise self._connection.network_error(error) from error
 
 
 def check_environment(spec: EnvironmentSpec) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from amlctl.azure_access.connections import Connections
@@ -17,6 +17,9 @@ from amlctl.azure_access.network_errors import is_lasting, is_silence, reason_of
 from amlctl.azure_access.response import answer_of, retry_after_s
 from amlctl.azure_access.retries import Attempts, Retries
 from amlctl.core.events import EventSink, Unanswered, null_sink
+
+if TYPE_CHECKING:
+    from azure.core.exceptions import HttpResponseError
 
 _TRIES = 5
 _NAME = "Azure ML"
@@ -70,6 +73,13 @@ class Answer:
         document = self.document
         error = document.get("error") if isinstance(document, dict) else None
         return error if isinstance(error, dict) else {}
+
+
+def answer_of_error(error: HttpResponseError) -> Answer:
+    """The answer that azure-core has made an exception of."""
+    response: Any = error.response
+    headers = {} if response is None else {name.lower(): value for name, value in response.headers.items()}
+    return Answer(int(error.status_code or 0), headers, b"" if response is None else response.text().encode())
 
 
 class Exchange:

@@ -14,20 +14,6 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 
 SERVERLESS = "serverless"
-_KINDS = {"pytorch": "PyTorch", "mpi": "Mpi", "tensorflow": "TensorFlow"}
-_IDENTITIES = {
-    "user_identity": "UserIdentity",
-    "aml_token": "AMLToken",
-    "managed_identity": "Managed",
-    "managed": "Managed",
-}
-_MODES = {
-    "ro_mount": "ReadOnlyMount",
-    "download": "Download",
-    "rw_mount": "ReadWriteMount",
-    "mount": "ReadWriteMount",
-    "upload": "Upload",
-}
 _XXHASH = (
     "python -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && python -m pip install --quiet "
     '--disable-pip-version-check --target "$packages" \'{wanted}\' && export PYTHONPATH="$packages:$PYTHONPATH"; }} '
@@ -41,82 +27,73 @@ _PROPERTY = "amlctl."
 
 @dataclass(frozen=True)
 class JobParts:
-    """Resource ids, and addresses of the store that end with a slash. `compute_id` is None for serverless.
+    """Resource ids, and addresses of the store that end with a slash.
 
     `saves_uri` is where the run may write: its own folder, or the whole store where it produces datasets.
-    `data_uris` are ids of registered data, and addresses, of a job file's inputs.
+    `data_uris` are ids of registered data, and addresses, of a job file's inputs. `identity` is what the settings name.
     """
 
     code_id: str
-    environment_id: str
-    compute_id: str | None
+    environment: str
     store_uri: str
     saves_uri: str
     data_uris: Mapping[str, str] = field(default_factory=dict)
-    is_identity_based: bool = False
+    identity: str = ""
 
 
-def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> dict[str, Any]:
-    """What is PUT. Only secrets are variables of the job: all others stand in the record."""
-    properties: dict[str, Any] = {
-        "jobType": "Command",
-        "displayName": record.run,
-        "experimentName": record.experiment or "Default",
+def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> dict[str, Any]:
+    """The run as job YAML, which the SDK loads. What a job file asks of the nodes stands in it as in the file."""
+    node = dict(record.node)
+    document: dict[str, Any] = {
+        "type": "command",
+        "name": record.run,
+        "display_name": record.run,
+        "experiment_name": record.experiment or "Default",
         "description": record.description or " ".join([record.script, *record.arguments]),
         "command": _command(record),
-        "codeId": parts.code_id,
-        "environmentId": parts.environment_id,
+        "code": f"azureml:{parts.code_id}",
+        "environment": parts.environment,
         "inputs": {
-            "store": {"jobInputType": "uri_folder", "mode": "ReadOnlyMount", "uri": parts.store_uri},
-            **_given_inputs(record, parts.data_uris),
+            "store": {"type": "uri_folder", "mode": "ro_mount", "path": parts.store_uri},
+            **{
+                name: _given(path=uri, type=record.inputs[name]["type"], mode=record.inputs[name].get("mode"))
+                for name, uri in parts.data_uris.items()
+            },
         },
         "outputs": {
-            "saves": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": parts.saves_uri},
-            **_given_outputs(record),
+            "saves": {"type": "uri_folder", "mode": "rw_mount", "path": parts.saves_uri},
+            **{
+                name: _given(
+                    type=record.named_outputs[name],
+                    mode=place.get("mode"),
+                    path=place.get("uri"),
+                    name=place.get("name"),
+                    version=place.get("version"),
+                )
+                for name, place in record.output_places.items()
+            },
         },
-        "resources": {"instanceCount": record.instances, **_in_camel_case(record.node.get("resources", {}))},
-        "environmentVariables": {
-            name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)
+        "environment_variables": {
+            **{name: value for name, value in record.variables.items() if value is not None},
+            **{name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)},
         },
         "tags": dict(record.tags),
-        "properties": _properties(record),
-        "isArchived": False,
+        "properties": {**node.pop("properties", {}), **_properties(record)},
+        "resources": {"instance_count": record.instances, **node.pop("resources", {})},
     }
-    if parts.compute_id is not None:
-        properties["computeId"] = parts.compute_id
-    else:
-        tier = str(record.node.get("queue_settings", {}).get("job_tier") or "standard")
-        properties["queueSettings"] = {"jobTier": tier.capitalize()}
+    if record.compute != SERVERLESS:
+        document["compute"] = f"azureml:{record.compute}"
     if record.timeout_s is not None:
-        properties["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{math.ceil(record.timeout_s)}S"}
+        document["limits"] = {"timeout": math.ceil(record.timeout_s)}
     if record.distribution is not None:
-        properties["distribution"] = _distribution(record)
-    identity = record.node.get("identity", {})
-    if identity or parts.is_identity_based:
-        kind = _IDENTITIES[str(identity.get("type") or "user_identity").lower()]
-        rest = {key: value for key, value in identity.items() if key != "type"}
-        properties["identity"] = {"identityType": kind, **_in_camel_case(rest)}
-    return {"properties": properties}
+        document["distribution"] = _distribution(record)
+    if parts.identity:
+        document["identity"] = {"type": parts.identity}
+    return {**document, **node}
 
 
-def _given_inputs(record: RunRecord, uris: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        name: {"jobInputType": record.inputs[name]["type"], "mode": _MODES[record.inputs[name]["mode"]], "uri": uri}
-        for name, uri in uris.items()
-    }
-
-
-def _given_outputs(record: RunRecord) -> dict[str, Any]:
-    return {
-        name: {"jobOutputType": record.named_outputs[name], "mode": _MODES[place["mode"]], "uri": place["uri"]}
-        for name, place in record.output_places.items()
-    }
-
-
-def _in_camel_case(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of the YAML as the REST API has them: `msi_resource_id` is its `resourceId`."""
-    words = {key: key.removeprefix("msi_").split("_") for key in values}
-    return {words[key][0] + "".join(map(str.capitalize, words[key][1:])): value for key, value in values.items()}
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
 
 
 def _command(record: RunRecord) -> str:
@@ -145,10 +122,9 @@ def _command(record: RunRecord) -> str:
 
 
 def _distribution(record: RunRecord) -> dict[str, Any]:
-    kind = _KINDS[record.distribution or ""]
     if record.distribution == "tensorflow":
-        return {"distributionType": kind, "workerCount": record.layout.world_size, "parameterServerCount": 0}
-    return {"distributionType": kind, "processCountPerInstance": record.processes}
+        return {"type": "tensorflow", "worker_count": record.layout.world_size}
+    return {"type": record.distribution, "process_count_per_instance": record.processes}
 
 
 def _properties(record: RunRecord) -> dict[str, str]:

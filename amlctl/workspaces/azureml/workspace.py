@@ -127,6 +127,9 @@ class AzureMLWorkspace:
         sink(Note(f"the image of environment {info.id} is built with the first run that needs it"))
         return info
 
+    def expect_start(self) -> None:
+        self._connection.sdk.begin_import()
+
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
         """See the contract. Raises SettingsError (store), NotFound (compute target), UsageError (refused)."""
         from amlctl.workspaces.azureml.starting import Starter
@@ -144,17 +147,14 @@ class AzureMLWorkspace:
             record.failed(error.kind, error.message, self._clock())
             self._records.save(record)
             raise
-        properties = job.get("properties") or {}
-        services, status = properties.get("services") or {}, str(properties.get("status") or "")
-        page = str((services.get("Studio") or {}).get("endpoint") or "")
-        tenant = ""
+        page, tenant = job.studio_url, ""
         with suppress(AmlctlError):  # the run is there, whatever becomes of this question
             tenant = self._connection.facts.tenant_id
         if page and tenant and "tid=" not in page:
             page += f"&tid={tenant}"
         self._records.save(replace(record, studio_url=page or self._studio_url(record.run)))
-        if status and not is_final(status):
-            self._looks.take(record.run, status)
+        if job.status and not is_final(job.status):
+            self._looks.take(record.run, job.status)
 
     def read(self, run: str) -> RunRecord:
         _check(run)

@@ -1,0 +1,245 @@
+"""The transport that all clients of Azure's SDKs get from amlctl, over kept-alive connections of `http.client`.
+
+It is given to them by their public argument `transport=`. What an answer has to offer beyond the documented interface
+`azure.core.rest.HttpResponse`, since policies and clients of the SDKs use it, stands in `Answered` and is checked by
+`tests/contract/test_sdk_couplings.py`. Measured against the SDK's own transport (requests): a Put Blob of 20 kB costs
+0.4 ms of processor time instead of 1.2 to 1.6.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import BoundedSemaphore, Lock, local
+from types import TracebackType
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from azure.core.exceptions import IncompleteReadError, ServiceRequestError, ServiceResponseError
+from azure.core.pipeline.transport import HttpTransport
+
+from amlctl.azure_access.answered import Answered
+from amlctl.azure_access.connections import Connections
+from amlctl.azure_access.interrupts import Interrupts
+from amlctl.azure_access.response import Response, answer_of
+from amlctl.core.events import EventSink, Unanswered, null_sink
+
+_AT_ONCE = 1 << 20
+"""Bytes that go to the network in one call; a process that is stopped in it finishes it when it wakes."""
+_PACED_BYTES = 64 << 10
+"""What goes at once where the bandwidth is limited: the rate is kept inside a request, too."""
+_CHUNK = 1 << 18
+_WHOLE = 64 << 20
+"""An answer of up to this is read in one piece; whatever it claims, no more memory is taken for it beforehand."""
+
+logging.getLogger("azure").addHandler(logging.NullHandler())  # what the SDK logs must not reach our screen
+
+
+class Counter(Protocol):
+    """Counts what goes over the wire."""
+
+    def add(self, *, requests: int = 1, sent_bytes: int = 0, received_bytes: int = 0) -> None: ...
+
+
+class Limiter(Protocol):
+    """Waits until so many bytes may pass."""
+
+    def take(self, size_bytes: int) -> None: ...
+
+
+class Content(Protocol):
+    """A request's body of ours: its pieces, each time anew, so that a request can be repeated."""
+
+    def chunks(self) -> Iterator[bytes | memoryview]: ...
+
+
+class _OfThread(local):
+    is_urgent = False
+
+
+class Transport(HttpTransport[Any, Any]):
+    """Thread-safe. At most `at_once` requests are under way, but for urgent ones: a lease has to be renewed in time,
+    also in the middle of another request.
+
+    A whole answer is read before `send` returns, so that a connection that breaks is seen by the one retry policy and
+    by no other loop. `repeats` are the methods that may go out again, uncounted, where a kept connection turns out to
+    be closed; all others get a fresh connection, since then it is known whether the service may have acted.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        variables: Mapping[str, str],
+        *,
+        traffic: Counter | None = None,
+        pace: Limiter | None = None,
+        at_once: int | None = None,
+        repeats: Iterable[str] = ("GET", "HEAD", "PUT", "DELETE"),
+        tell: EventSink = null_sink,
+    ) -> None:
+        """`service` names it in events. `tell` gets one, from any thread, while no answer comes."""
+        self.interrupts = Interrupts()
+        self._service = service
+        self._variables = variables
+        self._traffic = traffic
+        self._pace = pace
+        self._turns: AbstractContextManager[object] = nullcontext() if at_once is None else BoundedSemaphore(at_once)
+        self._repeats = frozenset(repeats)
+        self._tell = tell
+        self._own = _OfThread()
+        self._hosts: dict[tuple[str, int], Connections] = {}
+        self._lock = Lock()
+
+    def send(self, request: Any, **options: Any) -> Answered:
+        """One attempt. `since` of the options is the count of interrupts when the whole request began; `may_go_on` is
+        called before each piece of the body.
+
+        Raises ServiceRequestError (the service has not seen the request), ServiceResponseError (it may have acted),
+        Interrupted, SettingsError (proxy, certificates), and what `may_go_on` raises.
+        """
+        since = options.get("since", self.interrupts.count)
+        with nullcontext() if self._own.is_urgent else self._turns:
+            return self._send(request, since, options.get("may_go_on"))
+
+    def open(self) -> None:
+        """Connections are opened as they are needed."""
+
+    def close(self) -> None:
+        """Let the idle connections go. Clients of the SDKs call this for their own end: others go on with new ones."""
+        with self._lock:
+            hosts, self._hosts = self._hosts, {}
+        for connections in hosts.values():
+            connections.close()
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.close()
+
+    def sleep(self, duration: float) -> None:
+        """Until then, or until an interrupt."""
+        self.interrupts.wait(duration)
+
+    @contextmanager
+    def urgently(self) -> Iterator[None]:
+        """What this thread sends within does not wait for its turn."""
+        self._own.is_urgent = True
+        try:
+            yield
+        finally:
+            self._own.is_urgent = False
+
+    def _send(self, request: Any, since: int, may_go_on: Callable[[], None] | None) -> Answered:
+        parts = urlsplit(request.url)
+        try:
+            connections = self._connections(parts.scheme == "https", parts.hostname or "", parts.port)
+        except UnicodeError as error:
+            raise ServiceRequestError(str(error), error=error) from error
+        target = connections.target_prefix + (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        headers, content = _sent(request)
+        is_repeatable = request.method in self._repeats
+        fresh, was_repeated = not is_repeatable, False
+        while True:
+            was_sent = False
+            try:
+                with connections.borrow(fresh=fresh, since=since) as (connection, is_used):
+                    was_sent = True
+                    try:
+                        if self._traffic is not None:
+                            self._traffic.add()
+                        # Thousands of small requests pay for each header: only an answer with a body that is looked
+                        # at needs the one about its encoding.
+                        skip = request.method != "GET" or "accept-encoding" in headers
+                        connection.putrequest(request.method, target, skip_accept_encoding=skip)
+                        for name, value in {**headers, **connections.headers}.items():
+                            connection.putheader(name, value)
+                        size = 0
+                        if content is None:
+                            connection.endheaders()
+                        else:
+                            size = int(headers["content-length"])
+                            connection.endheaders(self._chunks(content, may_go_on))
+                        response = answer_of(connection, size, self._on_silence)
+                    except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+                        if not (is_used and is_repeatable):
+                            raise
+                        fresh = was_repeated = True
+                        connection.close()
+                        continue
+                    with response:  # the last answer of a connection holds the line alone
+                        data = self._read(request.method, response, size)
+                        if response.will_close:
+                            connection.close()
+                return Answered(request, response.status, response.reason, response.fields, data, was_repeated)
+            except (OSError, http.client.HTTPException) as error:
+                self.interrupts.check(since)
+                if not was_sent:
+                    raise ServiceRequestError(str(error), error=error) from error
+                kind = IncompleteReadError if isinstance(error, http.client.IncompleteRead) else ServiceResponseError
+                raise kind(str(error), error=error) from error
+
+    def _read(self, method: str, response: Response, sent_bytes: int) -> bytes:
+        if self._traffic is not None and sent_bytes:
+            self._traffic.add(requests=0, sent_bytes=sent_bytes)
+        if self._pace is None:
+            # In one piece where the size is known: pieces take twice the memory while they are joined.
+            at_once = max(_CHUNK, min(response.length or 0, _WHOLE))
+            data = b"".join(iter(lambda: response.read(at_once), b""))
+        else:
+            pieces = []
+            while piece := response.read(_PACED_BYTES):
+                self._pace.take(len(piece))
+                pieces.append(piece)
+            data = b"".join(pieces)
+        if method == "GET":
+            if self._traffic is not None:
+                self._traffic.add(requests=0, received_bytes=len(data))
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
+        return data
+
+    def _chunks(self, content: Any, may_go_on: Callable[[], None] | None) -> Iterator[bytes | memoryview]:
+        at_once = _AT_ONCE if self._pace is None else _PACED_BYTES
+        for piece in (content,) if isinstance(content, bytes) else content.chunks():
+            for at in range(0, len(piece), at_once):
+                part = piece[at : at + at_once]
+                if self._pace is not None:
+                    self._pace.take(len(part))
+                if may_go_on is not None:
+                    may_go_on()
+                yield part
+
+    def _on_silence(self, waited_s: float, limit_s: float) -> None:
+        self._tell(Unanswered(self._service, waited_s, limit_s))
+
+    def _connections(self, is_https: bool, host: str, port: int | None) -> Connections:
+        key = (host, port or (443 if is_https else 80))
+        with self._lock:
+            if key not in self._hosts:
+                self._hosts[key] = Connections(
+                    *key, is_https=is_https, variables=self._variables, interrupts=self.interrupts
+                )
+            return self._hosts[key]
+
+
+def _sent(request: Any) -> tuple[dict[str, str], Any]:
+    """Headers by their lower-case names, and the body: bytes, a `Content`, or None."""
+    headers = {name.lower(): str(value) for name, value in request.headers.items()}
+    content = request.content if hasattr(request, "content") else request.data  # both generations of requests
+    if isinstance(content, str):
+        content = content.encode()
+    if not isinstance(content, bytes) and hasattr(content, "read"):
+        content = content.read()
+    if isinstance(content, bytes):
+        headers["content-length"] = str(len(content))
+    elif content is None and request.method in ("PUT", "POST", "PATCH"):
+        headers["content-length"] = "0"
+    return headers, content or None

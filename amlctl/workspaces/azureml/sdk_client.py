@@ -1,0 +1,156 @@
+"""`azure-ai-ml` as amlctl uses it: one `MLClient` per workspace, opened when something is created in Azure ML.
+
+Importing it takes more than a second of processor time, so reading commands must not reach this client, and a submit
+starts the import early, while it waits for the network.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from amlctl.azure_access.login import Login
+from amlctl.errors import UsageError
+from amlctl.workspaces.azureml.place import Place
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import Job
+    from azure.core.credentials import AccessToken
+    from azure.core.pipeline.transport import HttpTransport
+
+_CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
+_RENEWED_S = 240
+"""`Login` renews tokens by itself. With less than five minutes left, azure-core asks for the token on every request."""
+
+
+class SDKClient:
+    """Used from one thread; `begin_import` may be called at any time before."""
+
+    def __init__(self, place: Place, login: Login, *, poll_s: float = 1.0) -> None:
+        """`poll_s` is the time between two looks at a long-running operation."""
+        self._place = place
+        self._login = login
+        self._poll_s = poll_s
+        self._cloud = f"amlctl-{uuid.uuid4().hex}"  # the addresses of a name that the SDK knows cannot be changed
+        self._client: MLClient | None = None
+        self._importing: Thread | None = None
+
+    def begin_import(self) -> None:
+        if self._importing is None:
+            self._importing = Thread(target=_import, name="import azure.ai.ml", daemon=True)
+            self._importing.start()
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """`azure.ai.ml` can be imported and used inside."""
+        if self._importing is not None:
+            self._importing.join()
+        with quiet():
+            yield
+
+    def loaded_job(self, document: Mapping[str, Any]) -> Job:
+        """Job YAML as the SDK's own object. Raises UsageError."""
+        with self.ready():
+            from azure.ai.ml import load_job
+            from azure.ai.ml.exceptions import MlException
+            from marshmallow.exceptions import ValidationError
+
+            try:
+                return load_job(io.StringIO(json.dumps(document)))
+            except (MlException, ValidationError) as error:
+                raise UsageError(f"azure-ai-ml does not accept the job: {' '.join(str(error).split())}") from error
+
+    @contextmanager
+    def client(self, transport: HttpTransport[Any, Any] | None = None) -> Iterator[MLClient]:
+        """The SDK reads its current cloud from a variable of the process, which is put back afterwards."""
+        before = os.environ.get(_CLOUD_VARIABLE)
+        with self.ready():
+            try:
+                if self._client is None:
+                    self._client = self._opened(transport)
+                os.environ[_CLOUD_VARIABLE] = self._cloud
+                yield self._client
+            finally:
+                os.environ.pop(_CLOUD_VARIABLE, None)
+                if before is not None:
+                    os.environ[_CLOUD_VARIABLE] = before
+
+    def _opened(self, transport: HttpTransport[Any, Any] | None) -> MLClient:
+        from azure.ai.ml import MLClient
+
+        place, cloud = self._place, self._place.cloud
+        options: dict[str, Any] = {} if transport is None else {"transport": transport}
+        return MLClient(
+            _Credential(self._login, place),
+            place.subscription_id,
+            place.resource_group,
+            place.workspace_name,
+            cloud=self._cloud,
+            cloud_metadata={
+                "azure_portal": cloud.studio,
+                "resource_manager": cloud.resource_manager,
+                "active_directory": cloud.authority,
+                "aml_resource_id": cloud.service,
+                "storage_endpoint": cloud.storage_suffix,
+                "registry_discovery_endpoint": cloud.resource_manager,
+            },
+            enable_telemetry=False,
+            show_progress=False,
+            polling_interval=self._poll_s,
+            retry_total=0,
+            **options,
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the SDK's warnings and log lines off the screen, such as its notes on experimental fields."""
+    logging.getLogger("azure").setLevel(logging.CRITICAL + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _import() -> None:
+    with quiet():
+        import azure.ai.ml  # noqa: F401
+
+
+def first_line(error: Exception) -> str:
+    """Of a message of the SDK, which may go on for a page."""
+    return str(error).strip().partition("\n")[0]
+
+
+class _Credential:
+    """The SDK asks for tokens here, so that it shares ours."""
+
+    def __init__(self, login: Login, place: Place) -> None:
+        self._login = login
+        self._place = place
+
+    def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **more: Any,
+    ) -> AccessToken:
+        from azure.core.credentials import AccessToken
+
+        cloud = self._place.cloud
+        audience = scopes[0].removesuffix("/.default")
+        if audience == cloud.resource_manager:  # an endpoint of one's own is not what tokens are for
+            audience = cloud.audience
+        token = self._login.token(audience, claims=claims or "")
+        return AccessToken(token, int(time.time()) + _RENEWED_S)

@@ -1,0 +1,103 @@
+"""One PUT creates a job, and neither a lost answer nor a repetition creates a second one.
+
+The SDK sends the job once. When no answer comes, or one that says nothing about the job, a look tells whether the
+service has it: the id was chosen here. Only then is it sent again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from amlctl.core.message import Command, Message
+from amlctl.errors import AmlctlError, ServiceUnavailable, Unconfirmed, UsageError
+from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.exchange import Answer, answer_of_error
+from amlctl.workspaces.azureml.sdk_client import first_line
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Job
+
+_VERSION = "2025-01-01-preview"
+_UNSURE = (408, 500, 502, 503, 504)
+"""The service may have acted all the same."""
+_AGAIN = (*_UNSURE, 429)
+
+
+@dataclass(frozen=True)
+class AcceptedJob:
+    """What the service says of a job that it has. Either may be empty."""
+
+    status: str
+    studio_url: str
+
+
+def submit_job(connection: Connection, job: Job) -> AcceptedJob:
+    """Raises UsageError and the like (refused), ServiceUnavailable (not accepted), Unconfirmed (nothing is known)."""
+    return _Submission(connection, job).run()
+
+
+class _Submission:
+    def __init__(self, connection: Connection, job: Job) -> None:
+        self._connection = connection
+        self._job = job
+        self._run = str(job.name)
+        self._may_exist = False
+
+    def run(self) -> AcceptedJob:
+        exchange = self._connection.exchange
+        attempts = exchange.begin()
+        while True:
+            outcome = self._put()
+            if isinstance(outcome, AcceptedJob):
+                return outcome
+            if self._may_exist and (present := self._present()) is not None:
+                return present
+            if isinstance(outcome, Answer):
+                failure = self._connection.error(outcome, "PUT", f"{self._connection.place.path}/jobs/{self._run}")
+                if outcome.status not in _AGAIN:
+                    raise failure
+                is_another = exchange.again(attempts, outcome)
+            else:
+                failure = outcome
+                is_another = attempts.again(failure.message)
+            if not is_another:
+                raise _unconfirmed(self._run, failure) if self._may_exist else failure
+
+    def _put(self) -> AcceptedJob | Answer | AmlctlError:
+        """The job, the service's refusal, or why there is no answer."""
+        from azure.ai.ml.exceptions import MlException
+        from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
+
+        try:
+            with self._connection.sdk.client() as client:
+                made = client.jobs.create_or_update(self._job)
+        except MlException as error:
+            raise UsageError(f"azure-ai-ml does not accept the job: {first_line(error)}") from error
+        except HttpResponseError as error:
+            answer = answer_of_error(error)
+            self._may_exist = self._may_exist or answer.status in _UNSURE or answer.status < 400
+            return answer
+        except AzureError as error:
+            self._may_exist = self._may_exist or not isinstance(error, ServiceRequestError)
+            return self._connection.network_error(error)
+        return AcceptedJob(str(made.status or ""), str(made.studio_url or ""))
+
+    def _present(self) -> AcceptedJob | None:
+        """The job if the service has it. Raises Unconfirmed."""
+        try:
+            found = self._connection.workspace("GET", f"/jobs/{self._run}", _VERSION, accept=(404,))
+        except ServiceUnavailable as error:
+            raise _unconfirmed(self._run, error) from error
+        if found.status == 404:
+            return None
+        properties: dict[str, Any] = (found.document or {}).get("properties") or {}
+        studio = (properties.get("services") or {}).get("Studio") or {}
+        return AcceptedJob(str(properties.get("status") or ""), str(studio.get("endpoint") or ""))
+
+
+def _unconfirmed(run: str, failure: AmlctlError) -> Unconfirmed:
+    return Unconfirmed(
+        f"Azure ML may or may not have accepted the job {run}: {failure.message}",
+        hint=Message(Command("runs", "show", run), " shows it as soon as Azure ML answers again"),
+    )
