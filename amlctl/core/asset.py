@@ -1,6 +1,4 @@
-"""Names of what is registered in Azure ML: `azureml:NAME:VERSION` and `azureml:NAME@latest` of the workspace, and
-environments of registries, which many workspaces share.
-"""
+"""Names of what is registered in a workspace of Azure ML: `azureml:NAME:VERSION` and `azureml:NAME@latest`."""
 
 from __future__ import annotations
 
@@ -9,8 +7,6 @@ from dataclasses import dataclass
 from typing import Optional
 
 _NAME = re.compile(r"azureml:([A-Za-z0-9_][\w.-]*)(?::([\w.-]+)|@latest)")
-_IN_REGISTRY = re.compile(r"azureml://registries/[\w.-]+/environments/[\w.-]+/(?:versions|labels)/[\w.-]+")
-_ADDRESS = re.compile(r"(?:https|wasbs|abfss)://\S+")
 
 
 @dataclass(frozen=True)
@@ -28,13 +24,3 @@ def parse_asset(text: str) -> Optional[AssetName]:
     """None for what is no such name: an address, a name alone, one of a registry."""
     found = _NAME.fullmatch(text)
     return None if found is None else AssetName(found[1], found[2] or "")
-
-
-def is_address(text: str) -> bool:
-    """Of data that Azure ML brings from where it is: `https://…`, `wasbs://…`, `abfss://…`."""
-    return _ADDRESS.fullmatch(text) is not None
-
-
-def is_registry_environment(text: str) -> bool:
-    """`azureml://registries/azureml/environments/NAME/labels/latest`, or `…/versions/VERSION`."""
-    return _IN_REGISTRY.fullmatch(text) is not None

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
-from amlctl.core.asset import AssetName, is_address, is_registry_environment, parse_asset
+from amlctl.core.asset import AssetName, parse_asset
 from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.hidden_values import VARIABLE_PREFIX, filled
 from amlctl.core.job import JobCommand
@@ -23,7 +23,8 @@ from amlctl.operations.job_request import told_at
 from amlctl.operations.run_spec import RunSpec
 from amlctl.workspaces.contract import KeepsAssets, PresentAsset, RegisteredAssets, Workspace
 
-_DATASTORE = re.compile(r"azureml://(?:.*/)?datastores/([^/]+)/paths/.*")
+_DATASTORE = re.compile(r"azureml://datastores/([^/]+)/paths/")
+_MODELS = ("custom_model", "mlflow_model", "triton_model")
 _DOWNLOADED = re.compile(r"(?:https?|wasbs?|abfss?)://|azureml://(?:.*/)?datastores/[^/]+/paths/")
 _PLAIN_NAME = re.compile(r"[\w-][\w. -]{0,99}")
 
@@ -41,9 +42,9 @@ def with_present_assets(spec: RunSpec, workspace: Workspace) -> RunSpec:
         return spec
     assets, places = workspace.assets, spec.places
     name = spec.environment.registered
-    if name and not is_registry_environment(name):  # a registry is asked by the service itself
+    if name and "/" not in name:  # a registry, or a resource id, is asked by the service itself
         with told_at(places.get("environment", "")):
-            found = _found("environment", name, assets.environment(_parsed(name)))
+            found = _found("environment", name, assets.environment)
         spec = replace(spec, environment=EnvironmentSpec(registered=str(found.asset)))
     return spec if job is None else replace(spec, job=_present_job(job, assets, places))
 
@@ -51,31 +52,35 @@ def with_present_assets(spec: RunSpec, workspace: Workspace) -> RunSpec:
 def _present_job(job: JobCommand, assets: RegisteredAssets, places: Mapping[str, str]) -> JobCommand:
     inputs = {name: dict(one) for name, one in job.inputs.items()}
     for name, one in job.assets.items():
-        if is_address(one["asset"]):
-            continue  # the nodes go there
         with told_at(places.get(f"inputs.{name}", "")):
-            found = _found("data", one["asset"], assets.data(_parsed(one["asset"])))
+            if parse_asset(one["asset"]) is None:  # the nodes go there
+                _check_datastore(one["asset"], assets)
+                continue
+            is_model = one["type"] in _MODELS
+            found = _found(
+                *(("model", one["asset"], assets.model) if is_model else ("data", one["asset"], assets.data))
+            )
             if found.type and found.type != one["type"]:
                 raise UsageError(f"the data {found.asset} is a {found.type}", hint=f"type: {found.type}")
         inputs[name]["asset"] = str(found.asset)
     for name, place in job.output_places.items():
-        match = _DATASTORE.fullmatch(place["uri"])
         with told_at(places.get(f"outputs.{name}", "")):
-            if match is None or not assets.has_datastore(match[1]):
-                raise NotFound(
-                    f"{place['uri']} is in no datastore of blobs of the workspace", hint="az ml datastore list"
-                )
+            _check_datastore(place.get("uri", ""), assets)
     return replace(job, inputs=inputs)
 
 
-def _parsed(text: str) -> AssetName:
-    asset = parse_asset(text)
+def _check_datastore(uri: str, assets: RegisteredAssets) -> None:
+    """Raises NotFound for a datastore of the workspace that is not there. The long form may name another workspace."""
+    match = _DATASTORE.match(uri)
+    if match is not None and not assets.has_datastore(match[1]):
+        raise NotFound(f"{uri} is in no datastore of blobs of the workspace", hint="az ml datastore list")
+
+
+def _found(kind: str, name: str, find: Callable[[AssetName], PresentAsset | None]) -> PresentAsset:
+    asset = parse_asset(name)
     if asset is None:
-        raise SettingsError(f"{text} is no name of something registered", hint="azureml:NAME:VERSION")
-    return asset
-
-
-def _found(kind: str, name: str, found: PresentAsset | None) -> PresentAsset:
+        raise SettingsError(f"{name} is not the name of a registered {kind}", hint="azureml:NAME:VERSION")
+    found = find(asset)
     if found is None:
         raise NotFound(f"the workspace has no {kind} {name}", hint=f"az ml {kind} list -o table")
     return found

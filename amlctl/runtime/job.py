@@ -63,4 +63,10 @@ def prepare_job(
     programs = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
     shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
     text = command_line(filled(record.command, secrets), values, paths)
-    return ReadyJob([shell, "-c", text], {**variables, **own, "PATH": programs})
+    told = {_variable(*place.split(".", 1)): path for place, path in paths.items()}
+    return ReadyJob([shell, "-c", text], {**variables, **told, **own, "PATH": programs})
+
+
+def _variable(kind: str, name: str) -> str:
+    """By which a command finds it on Azure ML without naming it."""
+    return f"AZURE_ML_{kind[:-1].upper()}_{name}"
