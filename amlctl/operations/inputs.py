@@ -7,7 +7,6 @@ It is downloaded once: later submits ask whether it has changed. Each address ha
 from __future__ import annotations
 
 import os
-import re
 import ssl
 import time
 import urllib.error
@@ -20,20 +19,22 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from amlctl.core.asset import container_of, https_of
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.secret_names import masked
 from amlctl.core.wording import count, size
-from amlctl.errors import IntegrityError, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.errors import IntegrityError, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import read_json, temporary_name, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
 from amlctl.localfs.project import Project
 from amlctl.operations.job_request import told_at
-from amlctl.stores.contract import Store
+from amlctl.stores.contract import Store, is_valid_key
 from amlctl.transfer.interrupt import ended_by_interrupt
 
-OpenAddress = Callable[[str], tuple[Store, str]]
-"""For anything but `http(s)`: a store with what the address names, and the key of it there; empty for all of the store.
+OpenAddress = Callable[[str, bool], tuple[Store, str]]
+"""For what lies in Azure: a store with what the address names, and the key of it there; empty for all of the store.
+True: as anyone may read it, without a login.
 
 Raises SettingsError (no workspace is set up, say), NotFound, RightsError, LoginError, ServiceUnavailable.
 """
@@ -62,10 +63,11 @@ def bring(project: Project, dataset: str, address: Address, open_address: OpenAd
     project.ensure_state_dir()
     target = project.dataset_path(dataset)
     with told_at(address.place):
+        download = _Download(target, address, open_address, sink)
         try:
-            _Download(target, address, open_address, sink).bring()
+            download.bring()
         except ServiceUnavailable as error:
-            if not target.exists():
+            if not download.was_whole:
                 raise
             sink(
                 Warned(f"{masked(address.url)} cannot be checked for changes, so the earlier download is used: {error}")
@@ -83,20 +85,30 @@ class _Download:
         self._address = address
         self._open_address = open_address
         self._sink = sink
+        self.was_whole = False
+        """Whether an earlier download can be used; known once this one has begun."""
         self._note = target.parent.parent / f"{target.parent.name}.json"
         """What the server said of the content, so that it can say whether it still is that."""
 
     def bring(self) -> None:
-        url = _https(self._address.url)
-        if not url or not self._address.is_file:
-            self._bring_from_store()
-            return
+        url = https_of(self._address.url)
+        is_blob = container_of(url) is not None and self._open_address is not None
+        if not self._address.is_file and not is_blob and url:
+            raise SettingsError(
+                f"{masked(url)} is not a folder that can be listed", hint="type: uri_file, for one file"
+            )
         try:
-            self._bring_file(url)
-        except RightsError:
-            if self._open_address is None or ".blob." not in url:
+            if url and self._address.is_file:
+                self._bring_file(url)
+            else:
+                self._bring_from_store(is_public=bool(url))
+        except (NotFound, RightsError) as error:
+            if not is_blob:
                 raise
-            self._bring_from_store()  # not public: with a login, then
+            try:
+                self._bring_from_store(is_public=False)  # one that is not public looks like one that is not there
+            except LoginError:
+                raise type(error)(f"{error.message}, without a login", hint="az login") from error
 
     def _bring_file(self, url: str) -> None:
         known = self._known()
@@ -110,27 +122,28 @@ class _Download:
             temporary.replace(self._target)
         finally:
             temporary.unlink(missing_ok=True)
-        write_json(self._note, {"url": masked(self._address.url), "etag": found})
+        self._write_note(is_whole=True, etag=found)
         self._tell(1, self._target.stat().st_size)
 
-    def _bring_from_store(self) -> None:
+    def _bring_from_store(self, *, is_public: bool) -> None:
         """Files whose size and time are those of before are not downloaded again."""
         if self._open_address is None:
             raise SettingsError(
                 f"{masked(self._address.url)} cannot be read here",
                 hint="name a workspace of Azure ML in .amlctl.toml, or a file or folder of this project",
             )
-        store, key = self._open_address(self._address.url)
+        known = self._known()
+        store, key = self._open_address(self._address.url, is_public)
         with ended_by_interrupt(store):
             if self._address.is_file:
                 entry = store.info(key)
                 entries = [] if entry is None else [entry._replace(key="")]
             else:
                 prefix = key and f"{key.rstrip('/')}/"
-                entries = [one._replace(key=one.key[len(prefix) :]) for one in store.list(prefix)]
+                listed = [one._replace(key=one.key[len(prefix) :]) for one in store.list(prefix)]
+                entries = [one for one in listed if one.key and not one.key.endswith("/")]  # others stand for folders
             if not entries:
                 raise NotFound(f"{masked(self._address.url)} not found", hint="check the path, and the type")
-            known = self._known()
             there = {entry.key: [entry.size_bytes, entry.modified_at] for entry in entries}
             wanted = [
                 name
@@ -138,8 +151,11 @@ class _Download:
                 if known.get("files", {}).get(name) != one or not (self._target / name).exists()
             ]
             for name in wanted:
-                if any(part in ("", ".", "..") for part in name.split("/")) and name:
+                if name and not is_valid_key(name):
                     raise IntegrityError(f"{name!r} of {masked(self._address.url)} is not a path of a file")
+            if wanted:
+                kept = {name: one for name, one in there.items() if name not in wanted}
+                self._write_note(is_whole=False, files=kept)
 
             def download(name: str) -> int:
                 path = self._target / name if name else self._target
@@ -161,7 +177,7 @@ class _Download:
             for path in [path for path in self._target.rglob("*") if path.is_file()]:
                 if path.relative_to(self._target).as_posix() not in there:
                     path.unlink()
-        write_json(self._note, {"url": masked(self._address.url), "files": there})
+        self._write_note(is_whole=True, files=there)
         if wanted:
             self._tell(len(wanted), done)
 
@@ -169,8 +185,13 @@ class _Download:
         if self._target.exists():
             with suppress(OSError, SettingsError):
                 found = read_json(self._note)
-                return found if isinstance(found, dict) else {}
+                if isinstance(found, dict):
+                    self.was_whole = bool(found.get("is_whole"))
+                    return found
         return {}
+
+    def _write_note(self, *, is_whole: bool, **content: Any) -> None:
+        write_json(self._note, {"url": masked(self._address.url), "is_whole": is_whole, **content})
 
     def _tell(self, files: int, size_bytes: int) -> None:
         self._sink(Note(f"downloaded {masked(self._address.url)}: {count(files, 'file')}, {size(size_bytes)}"))
@@ -218,13 +239,6 @@ def _certificates() -> ssl.SSLContext:
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
     bundle = next((os.environ[name] for name in names if os.environ.get(name)), None)
     return ssl.create_default_context(cafile=bundle)
-
-
-def _https(url: str) -> str:
-    """The address to get a file from without a login; empty where there is none."""
-    if found := re.fullmatch(r"(?:wasbs?|abfss?)://([^@/]+)@([^/]+?)\.(?:blob|dfs)\.([^/]+)/?(.*)", url):
-        return f"https://{found[2]}.blob.{found[3]}/{found[1]}/{found[4]}"
-    return url if url.startswith(("http://", "https://")) else ""
 
 
 def _make_room(folder: Path, kept: Path) -> None:

@@ -117,10 +117,12 @@ class ManagesCompute(Protocol):
 
 @dataclass(frozen=True)
 class PresentAsset:
-    """Something registered, with its version; `type` of data is `uri_file` or `uri_folder`, say."""
+    """Something registered, with its version; `type` of data is `uri_file` or `uri_folder`, say, and `uri` where it
+    lies."""
 
     asset: AssetName
     type: str = ""
+    uri: str = ""
 
 
 class RegisteredAssets(Protocol):

@@ -380,3 +380,56 @@ def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:
     assert ran(f"{without}) exit 1;; esac") == (
         "amlctl: the environment azureml:theirs:7 has no xxhash, and pip cannot bring it: add xxhash to it\n"
     )
+
+
+_LOCAL = """\
+command: >-
+  cat ${{inputs.folder}}/a.txt ${{inputs.table}} ${{inputs.path}}/folder/a.txt ${{inputs.blobs}}/a.txt > outputs/all
+inputs:
+  folder: {path: azureml:folder@latest}
+  table: {type: uri_file, path: azureml:table:2}
+  path: {path: azureml://datastores/theirs/paths/}
+"""
+
+
+@pytest.mark.parametrize("access", ["container", None])
+def test_data_of_the_workspace_is_read_on_this_machine(
+    amlctl: Amlctl, project: Path, registered: AzureMLService, access: str | None
+) -> None:
+    """With the login of the workspace that the settings name; a public container needs none."""
+    (project / "jobs").mkdir()
+    wasbs = f"wasbs://theirs@{registered.storage.azurite.account}.blob.core.windows.net/folder"
+    (project / "jobs/job.yml").write_text(f"{_LOCAL}  blobs: {{path: '{wasbs}'}}\n")
+    container = registered.storage.container("theirs")
+    container.set_container_access_policy({}, public_access=access)
+    done = amlctl("--json", "--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
+    assert done.code == 0, done.err
+    assert (project / "outputs" / done.document["run"] / "all").read_text() == "a\n1,2\na\na\n"
+    container.upload_blob("folder/b.txt", b"b")
+    container.upload_blob("folder/a.txt", b"changed\n", overwrite=True)
+    again = amlctl("--json", "--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
+    assert (project / "outputs" / again.document["run"] / "all").read_text() == "changed\n1,2\nchanged\nchanged\n"
+    assert "2 files" in again.err
+    assert "table.csv: 1 file" not in again.err
+    container.delete_blob("folder/b.txt")
+    amlctl("--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
+    assert not list(project.glob(".amlctl/inputs/*/*/b.txt"))
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("azureml:nowhere:1", "the workspace has no data azureml:nowhere:1"),
+        ("azureml://datastores/nowhere/paths/x", "datastore nowhere"),
+        ("azureml://datastores/theirs/paths/gone", "not found"),
+    ],
+)
+def test_data_that_is_not_in_the_workspace_is_told_here(
+    amlctl: Amlctl, project: Path, registered: AzureMLService, path: str, told: str
+) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(f"command: echo ran\ninputs:\n  x: {{path: '{path}'}}\n")
+    done = amlctl("--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
+    assert done.code == 4
+    assert done.err.partition("error: ")[2].startswith("jobs/job.yml:3: ")
+    assert told in done.err
