@@ -166,7 +166,7 @@ class Node:
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         if saver.finish():
-            self.folders.saved_marker.touch()
+            self.folders.saved_marker.write_bytes(b"")
         if has_succeeded and self.rank.node == 0:
             publish_produced(self.save_store, record, self.folders, log)
 

@@ -57,7 +57,8 @@ def test_a_job_file_runs_on_azure_ml(amlctl: Amlctl, project: Path, service: Azu
     )
     asked = service.job(done.document["run"]).asked
     assert asked["description"] == "shows what it is given"
-    assert asked["resources"] == {"instanceCount": 1, "instanceType": "Standard_E4s_v3", "shmSize": "8g"}
+    resources = {"instanceCount": 1, "instanceType": "Standard_E4s_v3", "shmSize": "8g", "properties": {}}
+    assert asked["resources"] == resources
     assert asked["queueSettings"] == {"jobTier": "Spot"}
     assert asked["identity"] == {"identityType": "UserIdentity"}
 

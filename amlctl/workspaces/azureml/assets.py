@@ -42,7 +42,7 @@ class Assets:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Give the data at `uri` a name and a version. Raises Conflict where that version is something else."""
-        from azure.core.exceptions import AzureError, HttpResponseError
+        from azure.core.exceptions import HttpResponseError
 
         connection = self._connection
         try:
@@ -62,8 +62,6 @@ class Assets:
         except HttpResponseError as error:
             path = f"{connection.place.path}/{_DATA}/{name}/versions/{version}"
             raise connection.error(answer_of_error(error), "PUT", path) from error
-        except AzureError as error:
-            raise connection.network_error(error) from error
 
     def has_datastore(self, name: str) -> bool:
         try:

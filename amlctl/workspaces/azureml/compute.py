@@ -109,7 +109,7 @@ class Computes:
 
     def _loaded(self, target: ClusterTarget) -> Compute:
         """What the file says, and for the rest what amlctl's defaults say."""
-        with self._connection.sdk.ready():
+        with self._connection.sdk.client():
             from azure.ai.ml import load_compute
             from azure.ai.ml.exceptions import MlException
             from marshmallow.exceptions import ValidationError
@@ -124,7 +124,7 @@ class Computes:
                 raise _wrong(target, "", first_line(error)) from error
 
     def _make(self, target: ClusterTarget, entity: Compute) -> None:
-        from azure.core.exceptions import AzureError, HttpResponseError
+        from azure.core.exceptions import HttpResponseError
 
         if target.is_cluster and not target.location:
             entity.location = self._connection.facts.location  # known here; the SDK would ask for it
@@ -133,8 +133,6 @@ class Computes:
                 client.compute.begin_create_or_update(entity).result()
         except HttpResponseError as error:
             raise self._refused(answer_of_error(error), target.name, first_line(error)) from error
-        except AzureError as error:
-            raise self._connection.network_error(error) from error
 
     def _rescale(self, known: PresentTarget, least: int) -> PresentTarget:
         document = self._document(known.target.name)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
 from amlctl.azure_access.login import Login
-from amlctl.azure_access.network_errors import unreachable
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import WorkspaceSettings
@@ -31,13 +28,9 @@ from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.exchange import Answer, Exchange
 from amlctl.workspaces.azureml.memory import Memory
 from amlctl.workspaces.azureml.place import Place, place_of
-from amlctl.workspaces.azureml.sdk_client import SDKClient
-
-if TYPE_CHECKING:
-    from azure.core.exceptions import AzureError
+from amlctl.workspaces.azureml.sdk_client import Credential, SDKClient
 
 WORKSPACE_VERSION = "2024-10-01-preview"
-_CLAIMS = re.compile(r'claims="([^"]+)"')
 _A_WORKSPACE = re.compile(r"/workspaces/[^/']+'", re.IGNORECASE)
 _AUTHORITY = re.compile(r'authorization_uri="https://[^/"]+/([0-9A-Fa-f-]{36})')
 
@@ -72,8 +65,16 @@ class Connection:
             tenant_id=self.place.tenant_id,
             purpose=f" for {self.place.shown}",
         )
-        self.exchange = Exchange(variables, sleep=sleep, tell=tell)
-        self.sdk = SDKClient(self.place, self.login)
+        credential = Credential(self.login, self.place)
+        self.exchange = Exchange(
+            variables,
+            credential=credential,
+            scope=f"{self.place.cloud.audience}/.default",
+            renew=self._renew_login,
+            sleep=sleep,
+            tell=tell,
+        )
+        self.sdk = SDKClient(self.place, credential, self.exchange.sdk_transport)
         self.identity = settings.identity or ""
         self.variables = variables
         self.strangers: set[str] = set()
@@ -170,34 +171,17 @@ class Connection:
         return Facts(**found)
 
     def _checked(self, verb: str, url: str, body: Any, accept: Collection[int], is_repeatable: bool) -> Answer:
-        answer = self._authorized(verb, url, body, is_repeatable)
+        data = None if body is None else json.dumps(body).encode()
+        headers = _headers() if data is None else {**_headers(), "content-type": "application/json"}
+        answer = self.exchange.send(verb, url, headers, data, is_repeatable=is_repeatable, is_authorized=True)
         if answer.status < 400 or answer.status in accept:
             return answer
         raise self.error(answer, verb, url)
 
-    def _authorized(self, verb: str, url: str, body: Any, is_repeatable: bool) -> Answer:
-        data = None if body is None else json.dumps(body).encode()
-        audience = self.place.cloud.audience
-        headers = _headers() if data is None else {**_headers(), "content-type": "application/json"}
-        if data is None and verb in ("POST", "PUT", "PATCH"):
-            headers["content-length"] = "0"
-        token = self.login.token(audience)
-        answer = self.exchange.send(
-            verb, url, {**headers, "authorization": f"Bearer {token}"}, data, is_repeatable=is_repeatable
-        )
-        if answer.status != 401:
-            return answer
-        # Revoked meanwhile, or a new one is wanted with more claims: once.
-        token = self.login.token(audience, claims=_claims(answer), is_fresh=True)
-        return self.exchange.send(
-            verb, url, {**headers, "authorization": f"Bearer {token}"}, data, is_repeatable=is_repeatable
-        )
-
-    def network_error(self, error: AzureError) -> AmlctlError:
-        """Why the SDK has got no answer."""
-        cause = error.__cause__ or error.__context__
-        host = urlsplit(self.place.cloud.resource_manager).hostname or ""
-        return unreachable(host, cause if isinstance(cause, Exception) else error, "workspace and its cloud")
+    def _renew_login(self) -> bool:
+        """The token was revoked meanwhile."""
+        self.login.token(self.place.cloud.audience, is_fresh=True)
+        return True
 
     def error(self, answer: Answer, verb: str, url: str) -> AmlctlError:
         """A refusal in words, with what to do now."""
@@ -243,16 +227,6 @@ def is_of_the_workspace(answer: Answer) -> bool:
 
 def _headers() -> dict[str, str]:
     return {"user-agent": f"amlctl/{__version__}", "accept": "application/json"}
-
-
-def _claims(answer: Answer) -> str:
-    found = _CLAIMS.search(answer.headers.get("www-authenticate", ""))
-    if found is None:
-        return ""
-    try:
-        return base64.urlsafe_b64decode(found[1] + "=" * (-len(found[1]) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
 
 
 def _login_hint(answer: Answer, place: Place) -> str:

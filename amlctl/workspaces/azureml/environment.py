@@ -60,7 +60,7 @@ class Environments:
         return answer.status != 404
 
     def _make(self, spec: EnvironmentSpec, version: str, context_uri: str) -> None:
-        from azure.core.exceptions import AzureError, HttpResponseError
+        from azure.core.exceptions import HttpResponseError
 
         try:
             with self._connection.sdk.client() as client:
@@ -78,8 +78,6 @@ class Environments:
             answer = answer_of_error(error)
             if answer.status != 409:  # another machine was faster, with the same content
                 raise self._connection.error(answer, "PUT", environment_id(self._connection, version)) from error
-        except AzureError as error:
-            raise self._connection.network_error(error) from error
 
 
 def check_environment(spec: EnvironmentSpec) -> None:

@@ -21,6 +21,8 @@ _XXHASH = (
     "exit 1; }}; "
 )
 """For environments that others have made. Each process brings its own, out of the way of what the image has."""
+_UNKNOWN = "Unknown"
+"""The service's own word for a state that it does not tell."""
 _STATES = {state.value for state in RunState}
 _PROPERTY = "amlctl."
 
@@ -221,7 +223,7 @@ def _foreign(
         run=run,
         script=facts.get("script", ""),
         name=facts.get("name") or str(document.get("displayName") or ""),
-        status=str(document.get("status") or RunState.NOT_STARTED.value),
+        status=str(document.get("status") or _UNKNOWN),
         experiment=experiment,
         config=facts.get("config"),
         code=facts.get("code", ""),

@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import os
-import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from amlctl.azure_access.login import Login
+from amlctl.azure_access.login import Login, LoginCredential
 from amlctl.errors import UsageError
 from amlctl.workspaces.azureml.place import Place
 
@@ -29,18 +28,17 @@ if TYPE_CHECKING:
     from azure.core.pipeline.transport import HttpTransport
 
 _CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
-_RENEWED_S = 240
-"""`Login` renews tokens by itself. With less than five minutes left, azure-core asks for the token on every request."""
+_POLL_S = 1.0
+"""Between two looks at a long-running operation: the service does not say how long, and azure-core waits 30 s."""
 
 
 class SDKClient:
     """Used from one thread; `begin_import` may be called at any time before."""
 
-    def __init__(self, place: Place, login: Login, *, poll_s: float = 1.0) -> None:
-        """`poll_s` is the time between two looks at a long-running operation."""
+    def __init__(self, place: Place, credential: Credential, transport: HttpTransport[Any, Any]) -> None:
         self._place = place
-        self._login = login
-        self._poll_s = poll_s
+        self._credential = credential
+        self._transport = transport
         self._cloud = f"amlctl-{uuid.uuid4().hex}"  # the addresses of a name that the SDK knows cannot be changed
         self._client: MLClient | None = None
         self._importing: Thread | None = None
@@ -51,47 +49,23 @@ class SDKClient:
             self._importing.start()
 
     @contextmanager
-    def ready(self) -> Iterator[None]:
+    def client(self) -> Iterator[MLClient]:
         """`azure.ai.ml` can be imported and used inside."""
         if self._importing is not None:
             self._importing.join()
         with quiet():
-            yield
+            if self._client is None:
+                self._client = self._opened()
+            os.environ[_CLOUD_VARIABLE] = self._cloud
+            yield self._client
 
-    def loaded_job(self, document: Mapping[str, Any]) -> Job:
-        """Job YAML as the SDK's own object. Raises UsageError."""
-        with self.ready():
-            from azure.ai.ml import load_job
-            from azure.ai.ml.exceptions import MlException
-            from marshmallow.exceptions import ValidationError
-
-            try:
-                return load_job(io.StringIO(json.dumps(document)))
-            except (MlException, ValidationError) as error:
-                raise UsageError(f"azure-ai-ml does not accept the job: {' '.join(str(error).split())}") from error
-
-    @contextmanager
-    def client(self, transport: HttpTransport[Any, Any] | None = None) -> Iterator[MLClient]:
-        """The SDK reads its current cloud from a variable of the process, which is put back afterwards."""
-        before = os.environ.get(_CLOUD_VARIABLE)
-        with self.ready():
-            try:
-                if self._client is None:
-                    self._client = self._opened(transport)
-                os.environ[_CLOUD_VARIABLE] = self._cloud
-                yield self._client
-            finally:
-                os.environ.pop(_CLOUD_VARIABLE, None)
-                if before is not None:
-                    os.environ[_CLOUD_VARIABLE] = before
-
-    def _opened(self, transport: HttpTransport[Any, Any] | None) -> MLClient:
+    def _opened(self) -> MLClient:
         from azure.ai.ml import MLClient
 
         place, cloud = self._place, self._place.cloud
-        options: dict[str, Any] = {} if transport is None else {"transport": transport}
+        options: dict[str, Any] = {"transport": self._transport, "retry_total": 0, "polling_interval": _POLL_S}
         return MLClient(
-            _Credential(self._login, place),
+            self._credential,
             place.subscription_id,
             place.resource_group,
             place.workspace_name,
@@ -106,19 +80,38 @@ class SDKClient:
             },
             enable_telemetry=False,
             show_progress=False,
-            polling_interval=self._poll_s,
-            retry_total=0,
             **options,
         )
+
+    def loaded_job(self, document: Mapping[str, Any]) -> Job:
+        """Job YAML as the SDK's own object. Raises UsageError."""
+        with self.client():
+            from azure.ai.ml import load_job
+            from azure.ai.ml.exceptions import MlException
+            from marshmallow.exceptions import ValidationError
+
+            try:
+                return load_job(io.StringIO(json.dumps(document)))
+            except (MlException, ValidationError) as error:
+                raise UsageError(f"azure-ai-ml does not accept the job: {' '.join(str(error).split())}") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the SDK's warnings and log lines off the screen, such as its notes on experimental fields."""
+    """Keep the SDK's warnings and log lines off the screen, such as its notes on experimental fields.
+
+    The SDK writes its current cloud into a variable of the process, which is put back.
+    """
     logging.getLogger("azure").setLevel(logging.CRITICAL + 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    before = os.environ.get(_CLOUD_VARIABLE)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.environ.pop(_CLOUD_VARIABLE, None)
+        if before is not None:
+            os.environ[_CLOUD_VARIABLE] = before
 
 
 def _import() -> None:
@@ -131,26 +124,13 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-class _Credential:
-    """The SDK asks for tokens here, so that it shares ours."""
+class Credential(LoginCredential):
+    """The login for Azure ML. An endpoint of one's own is not what tokens are for."""
 
     def __init__(self, login: Login, place: Place) -> None:
-        self._login = login
-        self._place = place
+        super().__init__(login)
+        self._cloud = place.cloud
 
-    def get_token(
-        self,
-        *scopes: str,
-        claims: str | None = None,
-        tenant_id: str | None = None,
-        enable_cae: bool = False,
-        **more: Any,
-    ) -> AccessToken:
-        from azure.core.credentials import AccessToken
-
-        cloud = self._place.cloud
-        audience = scopes[0].removesuffix("/.default")
-        if audience == cloud.resource_manager:  # an endpoint of one's own is not what tokens are for
-            audience = cloud.audience
-        token = self._login.token(audience, claims=claims or "")
-        return AccessToken(token, int(time.time()) + _RENEWED_S)
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        is_own = scopes[0].removesuffix("/.default") == self._cloud.resource_manager
+        return super().get_token(f"{self._cloud.audience}/.default" if is_own else scopes[0], **options)

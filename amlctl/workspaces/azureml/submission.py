@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _VERSION = "2025-01-01-preview"
 _UNSURE = (408, 500, 502, 503, 504)
 """The service may have acted all the same."""
-_AGAIN = (*_UNSURE, 429)
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ class _Submission:
         self._may_exist = False
 
     def run(self) -> AcceptedJob:
-        exchange = self._connection.exchange
-        attempts = exchange.begin()
+        attempts = self._connection.exchange.begin()
         while True:
             outcome = self._put()
             if isinstance(outcome, AcceptedJob):
@@ -55,19 +53,19 @@ class _Submission:
                 return present
             if isinstance(outcome, Answer):
                 failure = self._connection.error(outcome, "PUT", f"{self._connection.place.path}/jobs/{self._run}")
-                if outcome.status not in _AGAIN:
+                if outcome.status not in _UNSURE:
                     raise failure
-                is_another = exchange.again(attempts, outcome)
+                is_another = self._connection.exchange.again(attempts, outcome)
             else:
                 failure = outcome
                 is_another = attempts.again(failure.message)
             if not is_another:
-                raise _unconfirmed(self._run, failure) if self._may_exist else failure
+                raise _unconfirmed(self._run, failure)
 
     def _put(self) -> AcceptedJob | Answer | AmlctlError:
         """The job, the service's refusal, or why there is no answer."""
         from azure.ai.ml.exceptions import MlException
-        from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
+        from azure.core.exceptions import HttpResponseError
 
         try:
             with self._connection.sdk.client() as client:
@@ -78,9 +76,16 @@ class _Submission:
             answer = answer_of_error(error)
             self._may_exist = self._may_exist or answer.status in _UNSURE or answer.status < 400
             return answer
-        except AzureError as error:
-            self._may_exist = self._may_exist or not isinstance(error, ServiceRequestError)
-            return self._connection.network_error(error)
+        except ServiceUnavailable as error:
+            self._may_exist = True
+            return error
+        except AmlctlError:
+            raise
+        except Exception:  # the SDK cannot read the answer, say: a job may exist by now
+            present = self._present()
+            if present is None:
+                raise
+            return present
         return AcceptedJob(str(made.status or ""), str(made.studio_url or ""))
 
     def _present(self) -> AcceptedJob | None:

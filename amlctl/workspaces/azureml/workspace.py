@@ -16,16 +16,17 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
-from amlctl.core.message import Command
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, ServiceUnavailable, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
-from amlctl.runtime.run_keys import run_prefix
+from amlctl.runtime.run_keys import attempt_key, run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.ending import has_ended, without_presumed_end
 from amlctl.workspaces.azureml.job import is_of_amlctl, moment, record_of_job, record_of_run, watched
 from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
@@ -141,9 +142,12 @@ class AzureMLWorkspace:
         try:
             job = Starter(self._connection, self._store, self._open_store).start(record, secrets)
         except Unconfirmed:
-            self._records.save(record)  # it may have come to be all the same: whoever looks will see
+            self._records.save(record)  # Azure ML may have it all the same: the next look shows that
             raise
         except AmlctlError as error:
+            if isinstance(error, Conflict) and self._looks.at(record.run) is not None:
+                self._records.save(record)  # another start of the same run came first
+                return
             record.failed(error.kind, error.message, self._clock())
             self._records.save(record)
             raise
@@ -159,14 +163,12 @@ class AzureMLWorkspace:
     def read(self, run: str) -> RunRecord:
         _check(run)
         known = self._records.load(run)
-        if known is not None and known.is_final:
+        if known is not None and has_ended(known):
             return known
         look = self._looks.at(run, max_age_s=self._timing.fresh_s)
         if known is None and (look is None or is_of_amlctl(look.document)):  # a plain job needs no key to the store
             known = self._stored(run)
-            if known is not None and look is not None and known.studio_url is None:
-                known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
-            if known is not None and known.is_final:
+            if known is not None and has_ended(known):
                 self._records.save(known)
                 return known
         if look is None:
@@ -175,6 +177,9 @@ class AzureMLWorkspace:
             raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint=Command("runs"))
         if known is None:
             return self._foreign(run, look)
+        known = without_presumed_end(known)
+        if known.studio_url is None:
+            known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
         record = watched(known, look.document, self._clock())
         if is_final(look.status):
             return self._finish(record, look)
@@ -255,10 +260,8 @@ class AzureMLWorkspace:
         is_ours = self._records.load(run) is not None or (look is not None and is_of_amlctl(look.document))
         answer = self._connection.workspace("POST", f"/jobs/{run}/cancel", _CANCEL_VERSION, accept=(400, 404, 409))
         self._looks.forget(run)
-        if answer.status == 404:  # recorded, and never handed over
-            record.error = {"kind": "canceled", "message": "canceled before it was started"}
-            record.reached(RunState.CANCELED, self._clock())
-            self._keep(record)
+        if answer.status == 404:
+            self._cancel_missing(record)
         elif answer.status >= 400:
             if not self.read(run).is_final:
                 raise self._connection.error(answer, "POST", self._connection.place.path + f"/jobs/{run}")
@@ -305,14 +308,40 @@ class AzureMLWorkspace:
         return record, look
 
     def _missing(self, run: str, known: RunRecord | None) -> RunRecord:
-        """Azure ML has no such job: it is on its way, or it never will be."""
+        """Azure ML does not have the job: it is on its way, it never arrived, or nothing is known of it."""
         if known is None:
             raise NotFound(f"no run {run!r}", hint=Command("runs"))
+        if known.is_final or known.workspace != self._name:
+            return known
+        if self._has_been_there(known):
+            told = "Azure ML does not find this run; it may have been deleted there"
+            return replace(known, status=RunState.NOT_RESPONDING.value, waits_for=told)
         created = moment(known.created_at)
-        if created is None or (self._clock() - created).total_seconds() > _STARTING_S:
-            known.failed("lost", "it was recorded, but never reached Azure ML", self._clock())
+        if created is not None and (self._clock() - created).total_seconds() > _STARTING_S:
+            known.failed("lost", "it was recorded, but did not reach Azure ML", self._clock())
             self._keep(known)
         return known
+
+    def _cancel_missing(self, record: RunRecord) -> None:
+        """Azure ML finds no job to cancel. Only a run that was never there counts as canceled by that."""
+        look = self._looks.at(record.run)
+        if look is not None and is_final(look.status):
+            return
+        if look is not None or record.workspace != self._name or self._has_been_there(record):
+            state = f"; run history says it is {look.status}" if look is not None else ""
+            raise ServiceUnavailable(
+                f"run {record.run} was not canceled: Azure ML does not find the job{state}",
+                hint=Message("try again, or cancel it in Studio: ", Command("runs", "open", record.run)),
+            )
+        record.error = {"kind": "canceled", "message": "canceled before it was started"}
+        record.reached(RunState.CANCELED, self._clock())
+        self._keep(record)
+
+    def _has_been_there(self, record: RunRecord) -> bool:
+        """Whether Azure ML is known to have had the run, here or on the machine that has submitted it."""
+        if record.studio_url is not None or record.status != RunState.NOT_STARTED.value:
+            return True
+        return self._store.info(attempt_key(record.run)) is not None
 
     def _foreign(self, run: str, look: Look) -> RunRecord:
         """A run that no amlctl has recorded here; nothing is kept of it."""
@@ -326,8 +355,9 @@ class AzureMLWorkspace:
     def _listed(self, run: str, own: RunRecord | None, job: Mapping[str, object]) -> RunRecord:
         if own is None:
             return replace(record_of_job(job, self._name), studio_url=self._studio_url(run))
-        if own.is_final:
+        if has_ended(own):
             return own
+        own = without_presumed_end(own)
         properties = job.get("properties")
         status = str(properties.get("status") if isinstance(properties, Mapping) else "")
         if not is_final(status):
@@ -347,7 +377,7 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml import ending  # most looks are at runs that go on
 
         stored = self._stored(record.run)
-        if stored is not None and stored.is_final and stored.workspace == self._name:
+        if stored is not None and has_ended(stored) and stored.workspace == self._name:
             self._records.save(stored)
             return stored
         failure = read_failure(self._store, record.run) if look.status == RunState.FAILED.value else None

@@ -10,8 +10,8 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -27,13 +27,15 @@ _OPEN = ("/metadata/", "/discovery")
 
 @dataclass(frozen=True)
 class Call:
-    """One request that came in; `status` is 0 where the answer was lost."""
+    """One request that came in; `status` is 0 where the answer was lost. `headers` have lower-case names."""
 
     method: str
     path: str
     api_version: str
     status: int
     at_s: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
 
 
 class Server:
@@ -77,7 +79,9 @@ class Server:
         if reply is None:
             reply = self._checked(method, path, query, headers, data)
         status = 0 if is_lost else reply.status
-        self.calls.append(Call(method, path, query.get("api-version", ""), status, time.monotonic()))
+        sent = {name.lower(): value for name, value in headers.items()}
+        version = query.get("api-version", "")
+        self.calls.append(Call(method, path, version, status, time.monotonic(), sent, _json(data)))
         return None if is_lost else reply
 
     def _checked(self, method: str, path: str, query: dict[str, str], headers: Any, data: bytes) -> Reply:
@@ -104,6 +108,13 @@ class Server:
             text = traceback.format_exc()
             sys.stderr.write(text)
             return Reply(500, {"error": {"code": "ServiceIsWrong", "message": text}})
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return data
 
 
 class _Http(ThreadingHTTPServer):
