@@ -14,6 +14,7 @@ from typing import Any
 from amlctl.azure_access.job_schema import check_job
 from amlctl.config.conda_file import parse_environment
 from amlctl.config.job_file import parse_job_file, read_command_job
+from amlctl.config.yaml_file import YamlDocument
 from amlctl.core.asset import parse_asset
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, Warned
@@ -57,6 +58,32 @@ class JobPlan:
     node: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class JobFile:
+    """One that the SDK has taken; `kind` is `command`, `sweep` or `pipeline`, say."""
+
+    path: Path
+    document: YamlDocument
+    kind: str
+
+    @property
+    def source(self) -> str:
+        return self.document.source
+
+    def not_here(self) -> SettingsError:
+        return self.document.error(
+            f"a job of type {self.kind} is for Azure ML alone", "type", hint="submit it in a cloud workspace"
+        )
+
+
+def read_job_file(request: SubmitRequest, project: Project) -> JobFile:
+    """Raises NotFound, RightsError, SettingsError with the line."""
+    path = _find(request, project)
+    source = path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else path.name
+    document = parse_job_file(path, source)
+    return JobFile(path, document, check_job(document, path))
+
+
 def read_job_request(
     request: SubmitRequest, project: Project, store: Store, sink: EventSink, *, is_local: bool
 ) -> tuple[SubmitRequest, JobPlan]:
@@ -66,13 +93,11 @@ def read_job_request(
             raise UsageError(
                 f"{option} goes to a script, and a job file has its whole command", hint="edit the command"
             )
-    path = find_job_file(request, project)
-    source = path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else path.name
-    file = parse_job_file(path, source)
-    kind = check_job(file, path)
-    if kind != "command":
-        raise file.error(f"a job of type {kind} is for Azure ML alone", "type", hint="submit it in a cloud workspace")
-    job = read_command_job(file, path.parent)
+    file = read_job_file(request, project)
+    path, source = file.path, file.source
+    if file.kind != "command":
+        raise file.not_here()
+    job = read_command_job(file.document, path.parent)
     inputs = {name: _input(job, name, one, path.parent, project, store, sink) for name, one in job.inputs.items()}
     datasets = {name: one["dataset"] for name, one in inputs.items() if "dataset" in one}
     outputs = {name: one.type for name, one in job.outputs.items()}
@@ -149,7 +174,7 @@ def _hide(hider: Hider, name: str, kind: str, value: str) -> str:
     return str(hider.setting(name, value, "")) if kind == "value" else value
 
 
-def find_job_file(request: SubmitRequest, project: Project) -> Path:
+def _find(request: SubmitRequest, project: Project) -> Path:
     for base in (request.cwd, project.root, project.pipeline_dir):
         path = Path(os.path.abspath(base / os.path.expanduser(request.script)))
         if path.is_file():

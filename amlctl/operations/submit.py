@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.job_file import is_job_file
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
@@ -37,8 +38,9 @@ from amlctl.operations.assets import with_present_assets
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.dataset_state import local_state
 from amlctl.operations.fetch import FetchResult, fetch
+from amlctl.operations.handing_over import hand_over
 from amlctl.operations.inputs import OpenAddress, bring
-from amlctl.operations.job_request import told_at
+from amlctl.operations.job_request import read_job_file, told_at
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow, run_failure
 from amlctl.operations.repeat import FindRun, copy_from, run_to_repeat
@@ -178,13 +180,29 @@ def submit(
     def result(record: RunRecord, **more: Any) -> SubmitResult:
         return SubmitResult(record, round(time.monotonic() - started, 3), **more)
 
-    prepared = prepare(
-        request, project, settings, workspace, store, sink, find_run=find_run, open_address=open_address, clock=clock
-    )
-    run = prepared.record.run
-    if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
-        sink(Warned(f"{', '.join(sorted(prepared.secrets))}: visible to everyone who can read the workspace's jobs"))
-    _start(prepared, project, workspace, store, sink, clock)
+    file = read_job_file(request, project) if is_job_file(request.script) else None
+    if file is not None and file.kind != "command":
+        outputs = project.outputs_dir.name
+        run = hand_over(
+            file, request, project, settings, workspace, sink, outputs=outputs, clock=clock, random=random_hex
+        )
+    else:
+        prepared = prepare(
+            request,
+            project,
+            settings,
+            workspace,
+            store,
+            sink,
+            find_run=find_run,
+            open_address=open_address,
+            clock=clock,
+        )
+        run = prepared.record.run
+        if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
+            named = ", ".join(sorted(prepared.secrets))
+            sink(Warned(f"{named}: visible to everyone who can read the workspace's jobs"))
+        _start(prepared, project, workspace, store, sink, clock)
     if is_detached:
         return result(workspace.read(run))
     try:

@@ -147,6 +147,15 @@ class KeepsAssets(Protocol):
     def assets(self) -> RegisteredAssets: ...
 
 
+@runtime_checkable
+class TakesJobFiles(Protocol):
+    """A workspace whose service takes job files of every type as they are: sweeps and pipelines, say."""
+
+    def hand_over(self, record: RunRecord, path: Path) -> None:
+        """Have the job of the file, under the record's id. Raises as `Workspace.start` does."""
+        ...
+
+
 class Workspace(Protocol):
     """One place where runs are made."""
 

@@ -143,6 +143,22 @@ def test_every_key_reaches_azure_ml(amlctl: Amlctl, project: Path, registered: A
     assert "names no compute: serverless is used" in done.err
 
 
+def test_addresses_of_services_are_shown(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    (project / "jobs").mkdir()
+    gate = project / "gate"
+    (project / "jobs/job.yml").write_text(
+        f"command: while test ! -e {gate}; do sleep 0.05; done\nservices: {{lab: {{type: jupyter_lab}}}}\n"
+    )
+    run = amlctl("--json", "submit", "jobs/job.yml", "--detach").document["run"]
+    service.job(run).wait_for("Running")
+    address = f"https://lab-{run}.westeurope.instances.azureml.ms/"
+    assert amlctl("--json", "runs", "show", run).document["services"] == {"lab": address}
+    assert address in amlctl("runs", "show", run).out
+    gate.touch()
+    assert service.job(run).wait() == "Completed"
+    assert amlctl("--json", "runs", "show", run).document["services"] == {}
+
+
 @pytest.mark.parametrize(
     ("distribution", "asked_for"),
     [

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
@@ -34,6 +36,9 @@ from amlctl.workspaces.azureml.queueing import Queueing
 from amlctl.workspaces.azureml.records import Records
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
 from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, RegisteredAssets, RunFiles
+
+if TYPE_CHECKING:
+    from amlctl.workspaces.azureml.submission import AcceptedJob
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
@@ -151,6 +156,22 @@ class AzureMLWorkspace:
             record.failed(error.kind, error.message, self._clock())
             self._records.save(record)
             raise
+        self._accepted(record, job)
+
+    def hand_over(self, record: RunRecord, path: Path) -> None:
+        """See the contract."""
+        from amlctl.workspaces.azureml.families import hand_over
+
+        _check(record.run)
+        record = replace(record, workspace=self._name)
+        try:
+            job = hand_over(self._connection, record, path)
+        except Unconfirmed:
+            self._records.save(record)
+            raise
+        self._accepted(record, job)
+
+    def _accepted(self, record: RunRecord, job: AcceptedJob) -> None:
         page, tenant = job.studio_url, ""
         with suppress(AmlctlError):  # the run is there, whatever becomes of this question
             tenant = self._connection.facts.tenant_id
@@ -180,10 +201,11 @@ class AzureMLWorkspace:
         known = without_presumed_end(known)
         if known.studio_url is None:
             known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
-        record = watched(known, look.document, self._clock())
+        record = self._with_children(watched(known, look.document, self._clock()), is_going=not is_final(look.status))
         if is_final(look.status):
             return self._finish(record, look)
-        record = replace(record, waits_for=self._queueing.reason(record, self._clock()))
+        if record.job_type is None:
+            record = replace(record, waits_for=self._queueing.reason(record, self._clock()))
         if record != known:
             self._records.save(record)
         return record
@@ -209,7 +231,8 @@ class AzureMLWorkspace:
                 break
         for run, record in own.items():
             never_came = record.studio_url is None
-            if run not in found and (never_came or not is_whole or not record.is_final):
+            # A list of command jobs lacks sweeps and the like.
+            if run not in found and (never_came or record.job_type or not is_whole or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return newest_first(found.values(), self._records.order())
@@ -283,10 +306,27 @@ class AzureMLWorkspace:
         self._looks.forget(run)
         self._logs.forget(run)
 
+    def _with_children(self, record: RunRecord, *, is_going: bool) -> RunRecord:
+        if record.job_type is None:
+            return record
+        from amlctl.workspaces.azureml.families import children_of, in_words
+
+        children = children_of(self._connection, record.run)
+        return replace(record, children=children, waits_for=in_words(children) if is_going else "")
+
     def run_files(self, run: str) -> RunFiles:
+        record = self.read(run)
+        own = self._own_files(run)
+        if not record.children:
+            return own
+        from amlctl.workspaces.azureml.families import FamilyFiles, folder_names
+
+        folders = folder_names(record.children)
+        return FamilyFiles(own, {folder: self._own_files(child) for folder, child in folders.items()})
+
+    def _own_files(self, run: str) -> RunFiles:
         from amlctl.workspaces.azureml.artifacts import Artifacts
 
-        self.read(run)
         look = self._looks.last(run) or self._looks.at(run)
         container = str((look.document.get("dataContainerId") if look is not None else "") or f"dcid.{run}")
         return Artifacts(self._connection, self._open_store, run, container)
