@@ -77,6 +77,33 @@ class App:
         )
         return _with_copies(store, self.project) if store.url.startswith("http") else store
 
+    def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
+        """See `operations.inputs.OpenAddress`. What is not public is read with the login of the workspace in use, else
+        with that of the first one of Azure ML in the settings."""
+        from amlctl.core.asset import container_of
+        from amlctl.stores.azure_blob.credentials import Anonymous
+        from amlctl.stores.azure_blob.store import open_blob_store
+
+        blob = container_of(url)
+        clouds = [one.name for one in self.settings.workspaces.values() if one.compute == "azureml"]
+        credential: Credential | None = Anonymous()
+        if blob is None and not clouds:
+            raise SettingsError(
+                f"{url} is in Azure ML, and the settings name no workspace there",
+                hint="add a section [workspaces.cloud] to .amlctl.toml, or name a file or folder of this project",
+            )
+        if not is_public and not clouds:
+            credential = None
+        elif not is_public:
+            from amlctl.workspaces.azureml.addresses import data_address
+            from amlctl.workspaces.azureml.datastore import credential_for
+
+            app = self if self.settings.workspace().compute == "azureml" else self.in_workspace(clouds[0])
+            blob = blob or data_address(app.connection, url)
+            credential = credential_for(app.connection, blob[0], self.variables)
+        assert blob is not None  # what is public is a blob
+        return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
+
     @cached_property
     def workspace(self) -> Workspace:
         """The workspace in use. Raises SettingsError."""

@@ -58,7 +58,7 @@ def follow(
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     record = workspace.read(run)
     told = ("", "")
-    told_services: dict[str, str] = {}
+    shown: set[str] = set()
     is_cancelling = False
     silent_since: float | None = None
 
@@ -83,13 +83,12 @@ def follow(
             if chunk.data:
                 return None
         record = workspace.read(run)
+        for service in sorted(record.services.keys() - shown):
+            shown.add(service)
+            sink(Note(f"{service}: {record.services[service]}"))
         if (record.status, record.waits_for) != told and not is_final(record.status):
             told = (record.status, record.waits_for)
             sink(_state_event(record))
-        for service, address in record.services.items():
-            if told_services.get(service) != address:
-                told_services[service] = address
-                sink(Note(f"{service}: {address}"))
         # A final state means that nothing is missing from a log that was read after it.
         if chunk is None or record.is_final:
             chunk = tell_log()

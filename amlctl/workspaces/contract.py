@@ -117,10 +117,12 @@ class ManagesCompute(Protocol):
 
 @dataclass(frozen=True)
 class PresentAsset:
-    """Something registered, with its version; `type` of data is `uri_file` or `uri_folder`, say."""
+    """Something registered, with its version; `type` of data is `uri_file` or `uri_folder`, say, and `uri` where it
+    lies."""
 
     asset: AssetName
     type: str = ""
+    uri: str = ""
 
 
 class RegisteredAssets(Protocol):
@@ -129,6 +131,8 @@ class RegisteredAssets(Protocol):
     def environment(self, asset: AssetName) -> Optional[PresentAsset]: ...
 
     def data(self, asset: AssetName) -> Optional[PresentAsset]: ...
+
+    def model(self, asset: AssetName) -> Optional[PresentAsset]: ...
 
     def has_datastore(self, name: str) -> bool:
         """One of blobs."""
@@ -166,6 +170,15 @@ class ProbedWorkspace(Protocol):
 
     def probe(self, steps: ProbeSteps, target: str) -> None:
         """`target` is the compute target of a job of a minute."""
+        ...
+
+
+@runtime_checkable
+class TakesJobFiles(Protocol):
+    """A workspace whose service takes job files of every type as they are: sweeps and pipelines, say."""
+
+    def hand_over(self, record: RunRecord, path: Path) -> None:
+        """Have the job of the file, under the record's id. Raises as `Workspace.start` does."""
         ...
 
 

@@ -81,7 +81,7 @@ def test_services_are_shown_while_the_run_works(azureml: AzureMLService, tmp_pat
     with opened_bench(azureml, tmp_path) as bench:
         run = _with_services(bench)
         ended = follow(bench.workspace, run, sink)
-        assert told == [f"board: https://board-{run}.eastus.nodes.azureml.ms"]
+        assert [line.partition(f"-{run}.")[0] for line in told] == ["board: https://board"]
         assert (ended.status, ended.services) == ("Canceled", {})
 
 

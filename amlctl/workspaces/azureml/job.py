@@ -97,7 +97,7 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             **{name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)},
         },
         "tags": dict(record.tags),
-        "properties": {**node.pop("properties", {}), **_properties(record)},
+        "properties": {**node.pop("properties", {}), **run_properties(record)},
         "resources": {"instance_count": record.instances, **node.pop("resources", {})},
     }
     if record.compute != SERVERLESS:
@@ -157,7 +157,7 @@ def _distribution(record: RunRecord) -> dict[str, Any]:
     return {"type": record.distribution, "process_count_per_instance": record.processes}
 
 
-def _properties(record: RunRecord) -> dict[str, str]:
+def run_properties(record: RunRecord) -> dict[str, str]:
     """What a list of runs shows, so that it need not read a record for each."""
     facts = {
         "experiment": record.experiment or "Default",
@@ -169,6 +169,7 @@ def _properties(record: RunRecord) -> dict[str, str]:
         "compute": record.compute,
         "user": record.user,
         "created_at": record.created_at,
+        "job_type": record.job_type,
     }
     return {_PROPERTY + name: value for name, value in facts.items() if value}
 
@@ -177,6 +178,7 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
     """The record with the state that run history tells; a final one is left to `ending`."""
     times = dict(record.times)
     status = str(run.get("status") or record.status)
+    record = replace(record, services=_services(run))
     started = moment(run.get("startTimeUtc"))
     if started is not None and RunState.RUNNING.value not in times:
         times = entered(times, RunState.RUNNING.value, started)
@@ -186,6 +188,14 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
         last = max(times.values(), default="")
         times[status] = max(iso(now), last)
     return replace(record, status=status, times=times, waits_for="")
+
+
+def _services(run: Mapping[str, Any]) -> dict[str, str]:
+    """Addresses that a person can open; each run has two that are none of its own."""
+    found = {str(name): str((one or {}).get("endpoint") or "") for name, one in (run.get("services") or {}).items()}
+    return {
+        name: url for name, url in found.items() if url.startswith("https://") and name not in ("Studio", "Tracking")
+    }
 
 
 def entered(times: Mapping[str, str], state: str, at: datetime) -> dict[str, str]:
@@ -263,6 +273,7 @@ def _foreign(
         tags=tags,
         user=facts.get("user") or user,
         created_at=facts.get("created_at") or (iso(at) if at else ""),
+        job_type=facts.get("job_type"),
     )
 
 

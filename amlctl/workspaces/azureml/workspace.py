@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amlctl.core.check import Check
@@ -22,7 +23,6 @@ from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Uncon
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
-from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.absence import Absence
 from amlctl.workspaces.azureml.connection import Connection
@@ -39,6 +39,7 @@ from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk
 
 if TYPE_CHECKING:
     from amlctl.workspaces.azureml.artifacts import Artifacts
+    from amlctl.workspaces.azureml.submission import AcceptedJob
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
@@ -156,6 +157,22 @@ class AzureMLWorkspace:
             record.failed(error.kind, error.message, self._clock())
             self._records.save(record)
             raise
+        self._accepted(record, job)
+
+    def hand_over(self, record: RunRecord, path: Path) -> None:
+        """See the contract."""
+        from amlctl.workspaces.azureml.families import hand_over
+
+        _check(record.run)
+        record = replace(record, workspace=self._name)
+        try:
+            job = hand_over(self._connection, record, path)
+        except Unconfirmed:
+            self._records.save(record)
+            raise
+        self._accepted(record, job)
+
+    def _accepted(self, record: RunRecord, job: AcceptedJob) -> None:
         page, tenant = job.studio_url, ""
         with suppress(AmlctlError):  # the run is there, whatever becomes of this question
             tenant = self._connection.facts.tenant_id
@@ -185,12 +202,12 @@ class AzureMLWorkspace:
         known = without_presumed_end(known)
         if known.studio_url is None:
             known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
-        record = watched(known, look.document, self._clock())
+        record = self._with_children(watched(known, look.document, self._clock()), is_going=not is_final(look.status))
         if is_final(look.status):
             return self._finish(record, look)
-        record = replace(
-            record, waits_for=self._queueing.reason(record, self._clock()), services=self._services.of(record)
-        )
+        if record.job_type is None:
+            waits_for = self._queueing.reason(record, self._clock())
+            record = replace(record, waits_for=waits_for, services=record.services or self._services.of(record))
         if record != known:
             self._records.save(record)
         return record
@@ -208,7 +225,8 @@ class AzureMLWorkspace:
                 found[run] = self._listed(run, own.get(run), job)
         for run, record in own.items():
             never_came = record.studio_url is None
-            if run not in found and (never_came or not listed.is_whole or not record.is_final):
+            # A list of command jobs lacks sweeps and the like.
+            if run not in found and (never_came or record.job_type or not listed.is_whole or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return newest_first(found.values(), self._records.order())
@@ -272,25 +290,31 @@ class AzureMLWorkspace:
         record = self.read(run)
         if not record.is_final and self._looks.at(run) is not None:
             raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
-        experiment = record.experiment or "Default"
-        if "/" in experiment:  # no experiment there can have it, and the path would lead to another run
-            raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
-        kept = self._artifacts(run).delete()
-        archived = self._connection.history(
-            "PATCH", f"/experiments/{experiment}/runs/{run}", {"hidden": True}, accept=(404,)
-        )
-        if archived.status != 404:
-            kept.insert(0, "the job in Azure ML, which is archived: jobs cannot be deleted there")
-        for entry in list(self._store.list(run_prefix(run))):
-            self._store.delete(entry.key)
+        from amlctl.workspaces.azureml.deletion import delete_run
+
+        kept = delete_run(self._connection, self._store, record, self._artifacts(run))
         self._records.forget(run)
         self._looks.forget(run)
         self._logs.forget(run)
         return kept
 
+    def _with_children(self, record: RunRecord, *, is_going: bool) -> RunRecord:
+        if record.job_type is None:
+            return record
+        from amlctl.workspaces.azureml.families import children_of, in_words
+
+        children = children_of(self._connection, record.run)
+        return replace(record, children=children, waits_for=in_words(children) if is_going else "")
+
     def run_files(self, run: str) -> RunFiles:
-        self.read(run)
-        return self._artifacts(run)
+        record = self.read(run)
+        own = self._artifacts(run)
+        if not record.children:
+            return own
+        from amlctl.workspaces.azureml.families import FamilyFiles, folder_names
+
+        folders = folder_names(record.children)
+        return FamilyFiles(own, {folder: self._artifacts(child) for folder, child in folders.items()})
 
     def _artifacts(self, run: str) -> Artifacts:
         from amlctl.workspaces.azureml.artifacts import Artifacts
@@ -322,7 +346,7 @@ class AzureMLWorkspace:
             from amlctl.workspaces.azureml.ending import ended
 
             record = ended(record, look.document, None, self._clock())
-        services = self._services.of(record, is_foreign=True)
+        services = record.services or self._services.of(record, is_foreign=True)
         return replace(record, studio_url=self._studio_url(run), services=services)
 
     def _listed(self, run: str, own: RunRecord | None, job: Mapping[str, object]) -> RunRecord:

@@ -52,6 +52,7 @@ class History:
         return [
             ("GET", run, lambda request: Reply(200, self._run(self._job(request.names["name"])))),
             ("GET", f"{run}/details", self._details),
+            ("GET", f"{run}/children", self._children),
             ("GET", f"{in_experiment}/details", self._details),
             ("PATCH", in_experiment, self._patch),
             ("PATCH", run, self._patch),
@@ -65,6 +66,11 @@ class History:
             if job.name.lower() == name.lower():
                 return job
         raise arm_error(404, "UserError", f"Run with id {name} was not found.")
+
+    def _children(self, request: Request) -> Reply:
+        parent = self._job(request.names["name"])
+        found = [self._run(job) for job in self._jobs.all() if job.parent == parent.name]
+        return Reply(200, {"value": found, "continuationToken": None})
 
     def _details(self, request: Request) -> Reply:
         job = self._job(request.names["name"])
@@ -143,6 +149,7 @@ class History:
             return {
                 **dict.fromkeys(_EMPTY_KEYS),
                 "runNumber": 1,
+                "parentRunId": job.parent,
                 "rootRunId": job.name,
                 "createdUtc": job.created,
                 "createdBy": person,
@@ -182,7 +189,7 @@ class History:
                 "uniqueChildRunComputeTargets": [],
                 "tags": dict(job.tags),
                 "settings": {},
-                "services": {},
+                "services": _services(job),
                 "inputDatasets": [],
                 "outputDatasets": [],
                 "cancelUri": cancel,
@@ -196,3 +203,16 @@ class History:
             f"/data/{job.name}_output_data_{name}/versions/1"
         )
         return {"assetId": asset, "type": job.named_outputs()[name].get("jobOutputType") or "uri_folder"}
+
+
+def _services(job: Job) -> dict[str, Any]:
+    """Those that the job wants, which can be reached while it runs."""
+    is_up = job.status == "Running"
+    return {
+        name: {
+            "type": asked.get("jobServiceType"),
+            "endpoint": f"https://{name}-{job.name}.westeurope.instances.azureml.ms/" if is_up else None,
+            "status": "Running" if is_up else "Starting",
+        }
+        for name, asked in (job.asked.get("services") or {}).items()
+    }

@@ -20,6 +20,7 @@ class Job:
 
     name: str
     asked: dict[str, Any]
+    parent: str | None = None
     created: str = field(default_factory=now)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: str = "NotStarted"
@@ -46,6 +47,10 @@ class Job:
         self.tags = dict(self.asked.get("tags") or {})
         self.properties = {**(self.asked.get("properties") or {}), "_azureml.ComputeTargetType": "amlctrain"}
         self.statuses.append(self.status)
+
+    @property
+    def is_family(self) -> bool:
+        return str(self.asked.get("jobType", "")).lower() in ("sweep", "pipeline")
 
     @property
     def experiment(self) -> str:
@@ -112,6 +117,14 @@ class Job:
     def document(self, place: Place) -> dict[str, Any]:
         asked = self.asked
         resources = asked.get("resources") or {}
+        if self.is_family:
+            common = {"status": self.status, "services": self._services(place), "outputs": self._outputs()}
+            own = {
+                "tags": self.tags,
+                "properties": self.properties,
+                "displayName": asked.get("displayName") or self.name,
+            }
+            return place.resource("jobs", self.name, {**asked, **own, **common}, self.created, self.created)
         properties: dict[str, Any] = {
             "description": asked.get("description"),
             "tags": self.tags,

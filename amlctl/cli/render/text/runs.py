@@ -100,10 +100,12 @@ def show_lines(view: RunView, style: Style) -> list[str]:
         ("waits for", record.waits_for),
         ("error", error.get("message", "")),
         ("exit code", "" if record.exit_code is None else str(record.exit_code)),
+        ("services", _named(record.services)),
         ("experiment", record.experiment),
         ("script", record.script),
         ("description", record.description),
         ("runs", (record.command or "").strip()),
+        ("children", "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)),
         ("inputs", _named({name: next(iter(one.values()), "") for name, one in record.inputs.items()})),
         ("arguments", shlex.join(record.arguments)),
         ("config", "\n".join([record.config or "", *_values(view.config)]).strip()),
@@ -128,7 +130,6 @@ def show_lines(view: RunView, style: Style) -> list[str]:
         ("took", took(record)),
         ("metrics", "\n".join(_values(view.metrics))),
         ("outputs", record.outputs),
-        ("services", _named(record.services)),
         ("studio", record.studio_url or ""),
     ]
     return _painted_fields(
