@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.load import load_settings
-from amlctl.core.events import EventSink, null_sink
+from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
@@ -149,11 +149,28 @@ class App:
         try:
             run = find_run(reference, [record.run for record in recorded])
         except NotFound:
-            return self, reference
+            return (self if reference.startswith("@") else self._asked_for(reference)), reference
         workspace = next(record.workspace for record in recorded if record.run == run)
         if workspace == self.settings.workspace().name or workspace not in self.settings.workspaces:
             return self, run
         return self.in_workspace(workspace), run
+
+    def _asked_for(self, run: str) -> App:
+        """With the workspace in use that has a run which was not seen from here; the present one where none has."""
+        in_use = self.settings.workspace().name
+        for name in dict.fromkeys([in_use, *self.settings.workspaces]):
+            app = self if name == in_use else self.in_workspace(name)
+            try:
+                app.workspace.read(run)
+            except NotFound:
+                continue
+            except IntegrityError:
+                pass  # it is there
+            except AmlctlError as error:
+                self.sink(Warned(f"workspace {name} was not asked for run {run}: {error.message}"))
+                continue
+            return app
+        return self
 
     def restore_records(self) -> None:
         """Let each workspace take its damaged records from its store. One that is alone does so by itself."""

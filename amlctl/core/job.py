@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -91,6 +91,24 @@ class JobCommand:
     def assets(self) -> Mapping[str, Mapping[str, str]]:
         """Those inputs that Azure ML brings."""
         return {name: one for name, one in self.inputs.items() if "asset" in one}
+
+
+STORE_INPUT = "store"
+"""The input of a job on Azure ML from which the runtime brings the datasets."""
+
+
+def input_names(datasets: Iterable[str], inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """By dataset, its name among the inputs of a run: the one of a job file, else `working_64x64` for
+    `working/64x64`."""
+    names = {one["dataset"]: name for name, one in inputs.items() if "dataset" in one}
+    taken = {STORE_INPUT, *inputs}
+    for dataset in sorted(set(datasets) - names.keys()):
+        name = re.sub(r"\W", "_", dataset, flags=re.ASCII)
+        name = name if name[:1].isalpha() else f"_{name}"
+        while name in taken or name in names.values():
+            name += "_"
+        names[dataset] = name
+    return names
 
 
 def places_in(text: str) -> list[str]:

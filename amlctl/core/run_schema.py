@@ -189,7 +189,7 @@ RULES: Mapping[str, Rule] = {
     "output_places": _table(_table(_text)),
     "job_type": _maybe(_text),
     "children": _list(_table(_text)),
-    "services": _table(_page),
+    "services": _table(_text),
     "description": _text,
     "code": _id,
     "datasets": _table(_id, _dataset),

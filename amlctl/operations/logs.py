@@ -139,7 +139,10 @@ def run_failure(record: RunRecord, *, hint: str) -> RunFailed | None:
     """What whoever has followed a run to its end has to report; None where it Completed, or goes on."""
     if not record.is_final or record.status == RunState.COMPLETED.value:
         return None
-    reason = (record.error or {}).get("message", "")
+    error = record.error or {}
+    reason = error.get("message", "")
+    if error.get("kind") == "script" and error.get("hint"):  # where to read what the script said
+        hint = error["hint"]
     return RunFailed(f"run {record.run} is {record.status}" + (f": {reason}" if reason else ""), hint=hint)
 
 

@@ -14,7 +14,7 @@ from amlctl.core.job import command_line, filled_in
 from amlctl.core.run import RunRecord
 from amlctl.errors import SettingsError
 from amlctl.localfs.dispensable import link_to
-from amlctl.runtime.script import NodeFolders
+from amlctl.runtime.script import NodeFolders, place_variables
 
 _SHELLS = ("/bin/bash", "/bin/sh")
 
@@ -68,10 +68,5 @@ def prepare_job(
     programs = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
     shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
     text = command_line(filled(record.command, secrets), values, paths)
-    told = {_variable(*place.split(".", 1)): path for place, path in paths.items()}
-    return ReadyJob([shell, "-c", text], {**variables, **told, **own, "PATH": programs})
-
-
-def _variable(kind: str, name: str) -> str:
-    """By which a command finds it on Azure ML without naming it."""
-    return f"AZURE_ML_{kind[:-1].upper()}_{name}"
+    named = place_variables({**values, **paths, "outputs.default": str(folders.outputs_dir)})
+    return ReadyJob([shell, "-c", text], {**variables, **named, **own, "PATH": programs})

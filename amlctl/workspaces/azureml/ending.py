@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.content_id import ContentHasher
+from amlctl.core.distribution import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import Conflict, IntegrityError
-from amlctl.runtime.run_documents import read_published
+from amlctl.runtime.run_documents import read_first_failure, read_published
 from amlctl.runtime.run_keys import log_key
 from amlctl.stores.contract import FileBody, Store
 from amlctl.transfer.produced import make_newest
@@ -68,6 +70,7 @@ def ended(record: RunRecord, run: Mapping[str, Any], failure: Mapping[str, Any] 
         status=state.value,
         exit_code=code,
         error=error,
+        services={},
         times=entered(record.times, state.value, at),
     )
 
@@ -85,7 +88,7 @@ def _reason(
         return None, {"kind": "canceled", "message": told or "canceled"}
     if failure is not None:
         texts = {key: str(failure.get(key) or "") for key in ("kind", "message", "hint")}
-        return code, {key: text for key, text in texts.items() if text}
+        return failure.get("exit_code", code), {key: text for key, text in texts.items() if text}
     if code is not None:
         return code, {"kind": "script", "message": _script_end(code)}
     message = told or "Azure ML gives no reason; its system logs may, on the page of the run in Studio"
@@ -108,13 +111,13 @@ def _was_late(record: RunRecord, run: Mapping[str, Any], told: str) -> bool:
     return run.get("status") == RunState.CANCELED.value and took_s >= record.timeout_s
 
 
-def _script_end(code: int) -> str:
+def _script_end(code: int, script: str = "the script") -> str:
     try:
         number = signal.Signals(code - 128)
     except ValueError:
-        return f"the script ended with exit code {code}"
+        return f"{script} ended with exit code {code}"
     out = "; perhaps the node ran out of memory" if number == signal.SIGKILL else ""
-    return f"the script was killed by signal {number.value} ({number.name}){out}"
+    return f"{script} was killed by signal {number.value} ({number.name}){out}"
 
 
 def _message(error: Any) -> str:
@@ -142,6 +145,20 @@ def _leaves(document: Any) -> Iterator[Any]:
             yield from _leaves(value)
     else:
         yield document
+
+
+def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
+    """What the runtime has noted of the script that failed first, in the form of a failure; None where it has not."""
+    first = read_first_failure(store, record.run)
+    if first is None:
+        return None
+    rank, code = first
+    names = log_names(record.layout.world_size)
+    found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": _script_end(code)}
+    if len(names) > 1 and rank < len(names):
+        found["message"] = _script_end(code, f"the script of rank {rank}")
+        found["hint"] = str(Command("logs", record.run, "--file", names[rank]))
+    return found
 
 
 def publish(store: Store, record: RunRecord) -> RunRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -10,21 +11,32 @@ from typing import Any
 
 from amlctl.core.environment import RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
+from amlctl.core.job import STORE_INPUT, input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.secret_names import masked
 
 SERVERLESS = "serverless"
 _XXHASH = (
-    "python -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && python -m pip install --quiet "
-    '--disable-pip-version-check --target "$packages" \'{wanted}\' && export PYTHONPATH="$packages:$PYTHONPATH"; }} '
+    "python=$(command -v python || command -v python3) "
+    '|| {{ echo "amlctl: the environment {environment} has no Python"; exit 1; }}; '
+    "\"$python\" -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && "
+    '"$python" -m pip install --quiet --disable-pip-version-check --target "$packages" \'{wanted}\' '
+    '&& export PYTHONPATH="$packages:$PYTHONPATH"; }} '
     '|| {{ echo "amlctl: the environment {environment} has no xxhash, and pip cannot bring it: add xxhash to it"; '
     "exit 1; }}; "
 )
-"""For environments that others have made. Each process brings its own, out of the way of what the image has."""
+"""For environments that others have made. Each process brings its own, out of the way of what the image has. Some
+images have `python3` alone."""
 _UNKNOWN = "Unknown"
 """The service's own word for a state that it does not tell."""
+_OUTPUTS = ".amlctl-outputs"
+"""Not `outputs`, whose files Azure ML keeps a second time: those of the runtime are the output `saves`."""
+_LONGEST_SHOWN = 2000
 _STATES = {state.value for state in RunState}
 _PROPERTY = "amlctl."
+EXPERIMENT_PROPERTY = f"{_PROPERTY}experiment"
+"""By which the service finds the runs of a project."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +61,19 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
     document: dict[str, Any] = {
         "type": "command",
         "name": record.run,
-        "display_name": record.run,
+        "display_name": record.name or record.run,
         "experiment_name": record.experiment or "Default",
         "description": record.description or " ".join([record.script, *record.arguments]),
         "command": _command(record),
         "code": f"azureml:{parts.code_id}",
         "environment": parts.environment,
         "inputs": {
-            "store": {"type": "uri_folder", "mode": "ro_mount", "path": parts.store_uri},
+            STORE_INPUT: {"type": "uri_folder", "mode": "ro_mount", "path": parts.store_uri},
+            # For the page of the run: the runtime brings the files, from the mount of the store.
+            **{
+                name: {"type": "uri_folder", "mode": "direct", "path": f"{parts.store_uri}datasets/{dataset}/"}
+                for dataset, name in input_names(record.manifests, record.inputs).items()
+            },
             **{
                 name: _given(path=uri, type=record.inputs[name]["type"], mode=record.inputs[name].get("mode"))
                 for name, uri in parts.data_uris.items()
@@ -101,9 +118,9 @@ def _given(**values: Any) -> dict[str, Any]:
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
     if is_of_others(record.environment):
-        environment = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment)
+        environment, python = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment), '"$python"'
     else:
-        environment = ""
+        environment, python = "", "python"
     if not record.produces:
         # Only the run's own folder can be written to; the runtime sees it at its place in a store. Of several
         # processes on a node one makes the link.
@@ -118,9 +135,20 @@ def _command(record: RunRecord) -> str:
         )
     )
     return (
-        f"{environment}{prepare}python -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
-        f"--run {record.run} --container .{places}"
+        f"{environment}{prepare}{python} -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
+        f"--run {record.run} --container . --outputs {_OUTPUTS}{places} -- {_shown_command(record)}"
     )
+
+
+def _shown_command(record: RunRecord) -> str:
+    """What the run's page is to show: the runtime takes what it runs from the record."""
+    if record.command is not None:
+        words = [record.command.strip()]
+    else:
+        config = ["--config", record.config] if record.config is not None else []
+        words = ["python", record.script, *config, *record.arguments]
+    shown = " ".join(shlex.quote(masked(word)) for word in words).replace("${{", "{{").replace("$[[", "[[")
+    return shown if len(shown) <= _LONGEST_SHOWN else shlex.quote(f"{masked(words[0])[:_LONGEST_SHOWN]} ...")
 
 
 def _distribution(record: RunRecord) -> dict[str, Any]:
@@ -132,6 +160,7 @@ def _distribution(record: RunRecord) -> dict[str, Any]:
 def run_properties(record: RunRecord) -> dict[str, str]:
     """What a list of runs shows, so that it need not read a record for each."""
     facts = {
+        "experiment": record.experiment or "Default",
         "script": record.script,
         "config": record.config,
         "name": record.name,

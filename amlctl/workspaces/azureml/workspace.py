@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -15,40 +14,35 @@ from typing import TYPE_CHECKING
 
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
-from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, ServiceUnavailable, Unconfirmed
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
-from amlctl.runtime.run_keys import attempt_key, run_prefix
 from amlctl.stores.contract import Store
+from amlctl.workspaces.azureml.absence import Absence
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.ending import has_ended, without_presumed_end
 from amlctl.workspaces.azureml.job import is_of_amlctl, moment, record_of_job, record_of_run, watched
-from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
+from amlctl.workspaces.azureml.listing import list_jobs
+from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.queueing import Queueing
 from amlctl.workspaces.azureml.records import Records
+from amlctl.workspaces.azureml.services import Services
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
-from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, RegisteredAssets, RunFiles
+from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
 
 if TYPE_CHECKING:
+    from amlctl.workspaces.azureml.artifacts import Artifacts
     from amlctl.workspaces.azureml.submission import AcceptedJob
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
-_LIST_VERSION = "2024-01-01-preview"
-_LISTED = 200
-_PAGES = 10
-"""Jobs that a list shows, and the pages that it looks through for them, newest first: the service cannot be asked for
-an experiment, and in a busy workspace most jobs are of others."""
-_STARTING_S = 600.0
-"""After that a run which was recorded, and that Azure ML has not got, will not come any more."""
 
 
 class AzureMLWorkspace:
@@ -83,7 +77,9 @@ class AzureMLWorkspace:
         self._records = Records(project, name, sink)
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
+        self._services = Services(connection)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
+        self._absence = Absence(name, lambda: self._store, self._keep, clock)
         self._changed_at: dict[str, float] = {}
 
     @cached_property
@@ -110,6 +106,11 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml.checks import checks
 
         return checks(self._connection, target)
+
+    def probe(self, steps: ProbeSteps, target: str) -> None:
+        from amlctl.workspaces.azureml.probe import WorkspaceProbe
+
+        WorkspaceProbe(self._connection, self._store, self, steps).run(target)
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.environment import Environments  # reads YAML, which watching a run need not
@@ -193,7 +194,7 @@ class AzureMLWorkspace:
                 self._records.save(known)
                 return known
         if look is None:
-            return self._missing(run, known)
+            return self._absence.seen(run, known)
         if look.is_archived:
             raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint=Command("runs"))
         if known is None:
@@ -205,7 +206,8 @@ class AzureMLWorkspace:
         if is_final(look.status):
             return self._finish(record, look)
         if record.job_type is None:
-            record = replace(record, waits_for=self._queueing.reason(record, self._clock()))
+            waits_for = self._queueing.reason(record, self._clock())
+            record = replace(record, waits_for=waits_for, services=record.services or self._services.of(record))
         if record != known:
             self._records.save(record)
         return record
@@ -217,22 +219,14 @@ class AzureMLWorkspace:
         for run in damaged:
             with suppress(NotFound):  # it may be one of another workspace
                 own[run] = self.read(run)
-        is_whole = True
-        pages = self._connection.pages("/jobs", _LIST_VERSION, {"listViewType": "ActiveOnly", "jobType": "Command"})
-        for number, page in enumerate(pages, 1):
-            for job in page:
-                properties = job.get("properties") or {}
-                run = str(job.get("name") or "")
-                if run in own or properties.get("experimentName") == self._experiment:
-                    with suppress(NotFound):  # deleted since
-                        found[run] = self._listed(run, own.get(run), job)
-            if number == _PAGES or len(found) >= _LISTED:
-                is_whole = False
-                break
+        listed = list_jobs(self._connection, self._experiment, own, self._sink)
+        for run, job in listed.jobs.items():
+            with suppress(NotFound):  # deleted since
+                found[run] = self._listed(run, own.get(run), job)
         for run, record in own.items():
             never_came = record.studio_url is None
             # A list of command jobs lacks sweeps and the like.
-            if run not in found and (never_came or record.job_type or not is_whole or not record.is_final):
+            if run not in found and (never_came or record.job_type or not listed.is_whole or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return newest_first(found.values(), self._records.order())
@@ -284,7 +278,7 @@ class AzureMLWorkspace:
         answer = self._connection.workspace("POST", f"/jobs/{run}/cancel", _CANCEL_VERSION, accept=(400, 404, 409))
         self._looks.forget(run)
         if answer.status == 404:
-            self._cancel_missing(record)
+            self._absence.canceled(record, self._looks.at(run))
         elif answer.status >= 400:
             if not self.read(run).is_final:
                 raise self._connection.error(answer, "POST", self._connection.place.path + f"/jobs/{run}")
@@ -292,19 +286,17 @@ class AzureMLWorkspace:
             record.reached(RunState.CANCEL_REQUESTED, self._clock())
             self._records.save(record)
 
-    def delete(self, run: str) -> None:
+    def delete(self, run: str) -> Sequence[str]:
         record = self.read(run)
-        if not record.is_final:
+        if not record.is_final and self._looks.at(run) is not None:
             raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
-        experiment = record.experiment or "Default"
-        if "/" in experiment:  # no experiment there can have it, and the path would lead to another run
-            raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
-        self._connection.history("PATCH", f"/experiments/{experiment}/runs/{run}", {"hidden": True}, accept=(404,))
-        for entry in list(self._store.list(run_prefix(run))):
-            self._store.delete(entry.key)
+        from amlctl.workspaces.azureml.deletion import delete_run
+
+        kept = delete_run(self._connection, self._store, record, self._artifacts(run))
         self._records.forget(run)
         self._looks.forget(run)
         self._logs.forget(run)
+        return kept
 
     def _with_children(self, record: RunRecord, *, is_going: bool) -> RunRecord:
         if record.job_type is None:
@@ -316,15 +308,15 @@ class AzureMLWorkspace:
 
     def run_files(self, run: str) -> RunFiles:
         record = self.read(run)
-        own = self._own_files(run)
+        own = self._artifacts(run)
         if not record.children:
             return own
         from amlctl.workspaces.azureml.families import FamilyFiles, folder_names
 
         folders = folder_names(record.children)
-        return FamilyFiles(own, {folder: self._own_files(child) for folder, child in folders.items()})
+        return FamilyFiles(own, {folder: self._artifacts(child) for folder, child in folders.items()})
 
-    def _own_files(self, run: str) -> RunFiles:
+    def _artifacts(self, run: str) -> Artifacts:
         from amlctl.workspaces.azureml.artifacts import Artifacts
 
         look = self._looks.last(run) or self._looks.at(run)
@@ -347,42 +339,6 @@ class AzureMLWorkspace:
             look = self._looks.at(run)
         return record, look
 
-    def _missing(self, run: str, known: RunRecord | None) -> RunRecord:
-        """Azure ML does not have the job: it is on its way, it never arrived, or nothing is known of it."""
-        if known is None:
-            raise NotFound(f"no run {run!r}", hint=Command("runs"))
-        if known.is_final or known.workspace != self._name:
-            return known
-        if self._has_been_there(known):
-            told = "Azure ML does not find this run; it may have been deleted there"
-            return replace(known, status=RunState.NOT_RESPONDING.value, waits_for=told)
-        created = moment(known.created_at)
-        if created is not None and (self._clock() - created).total_seconds() > _STARTING_S:
-            known.failed("lost", "it was recorded, but did not reach Azure ML", self._clock())
-            self._keep(known)
-        return known
-
-    def _cancel_missing(self, record: RunRecord) -> None:
-        """Azure ML finds no job to cancel. Only a run that was never there counts as canceled by that."""
-        look = self._looks.at(record.run)
-        if look is not None and is_final(look.status):
-            return
-        if look is not None or record.workspace != self._name or self._has_been_there(record):
-            state = f"; run history says it is {look.status}" if look is not None else ""
-            raise ServiceUnavailable(
-                f"run {record.run} was not canceled: Azure ML does not find the job{state}",
-                hint=Message("try again, or cancel it in Studio: ", Command("runs", "open", record.run)),
-            )
-        record.error = {"kind": "canceled", "message": "canceled before it was started"}
-        record.reached(RunState.CANCELED, self._clock())
-        self._keep(record)
-
-    def _has_been_there(self, record: RunRecord) -> bool:
-        """Whether Azure ML is known to have had the run, here or on the machine that has submitted it."""
-        if record.studio_url is not None or record.status != RunState.NOT_STARTED.value:
-            return True
-        return self._store.info(attempt_key(record.run)) is not None
-
     def _foreign(self, run: str, look: Look) -> RunRecord:
         """A run that no amlctl has recorded here; nothing is kept of it."""
         record = watched(record_of_run(look.document, self._name), look.document, self._clock())
@@ -390,7 +346,8 @@ class AzureMLWorkspace:
             from amlctl.workspaces.azureml.ending import ended
 
             record = ended(record, look.document, None, self._clock())
-        return replace(record, studio_url=self._studio_url(run))
+        services = record.services or self._services.of(record, is_foreign=True)
+        return replace(record, studio_url=self._studio_url(run), services=services)
 
     def _listed(self, run: str, own: RunRecord | None, job: Mapping[str, object]) -> RunRecord:
         if own is None:
@@ -415,45 +372,21 @@ class AzureMLWorkspace:
     def _finish(self, record: RunRecord, look: Look) -> RunRecord:
         """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
         from amlctl.workspaces.azureml import ending  # most looks are at runs that go on
+        from amlctl.workspaces.azureml.log_copies import copy_logs
 
         stored = self._stored(record.run)
         if stored is not None and has_ended(stored) and stored.workspace == self._name:
             self._records.save(stored)
             return stored
-        failure = read_failure(self._store, record.run) if look.status == RunState.FAILED.value else None
+        failure = None
+        if look.status == RunState.FAILED.value:
+            failure = read_failure(self._store, record.run) or ending.failed_script(self._store, record)
         record = ending.ended(record, look.document, failure, self._clock())
         if record.status == RunState.COMPLETED.value and record.produces:
             record = ending.publish(self._store, record)
-        self._save_logs(record, look)
+        copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
         self._keep(record)
         return record
-
-    def _save_logs(self, record: RunRecord, look: Look) -> None:
-        """The first one before the others: its reader waits for all of them."""
-        from amlctl.workspaces.azureml.ending import save_log
-
-        def save(name: str) -> None:
-            save_log(self._store, record.run, name, self._whole_log(record, name))
-
-        expected = log_names(record.layout.world_size)
-        names = [name for name in names_of(record, look.log_files) if name in expected]
-        for name in names[:1]:
-            save(name)
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
-            for _ in pool.map(save, names[1:]):
-                pass
-
-    def _whole_log(self, record: RunRecord, name: str) -> Iterator[bytes]:
-        cursor = 0
-        while True:
-            look = self._looks.last(record.run) or self._looks.at(record.run)
-            if look is None:
-                return
-            chunk = self._logs.read(record, look, name, cursor, is_settled=self._is_settled(look))
-            if chunk.is_final:
-                return
-            yield chunk.data
-            cursor = chunk.cursor
 
     def _is_settled(self, look: Look) -> bool:
         at = moment(look.document.get("endTimeUtc"))

@@ -26,6 +26,8 @@ class Job:
     status: str = "NotStarted"
     tags: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
     started: str | None = None
     ended: str | None = None
     error: dict[str, Any] | None = None
@@ -186,7 +188,12 @@ class Job:
             f"https://ml.azure.com/runs/{self.name}?wsid=/subscriptions/{place.subscription_id}"
             f"/resourcegroups/{place.resource_group}/workspaces/{place.workspace_name}"
         )
+        asked = {
+            name: {**empty, "jobServiceType": one.get("jobServiceType"), "endpoint": self._endpoint(name, place)}
+            for name, one in (self.asked.get("services") or {}).items()
+        }
         return {
+            **asked,
             "Tracking": {
                 "jobServiceType": "Tracking",
                 "endpoint": f"azureml://{host}/mlflow/v1.0{place.id}?",
@@ -194,6 +201,10 @@ class Job:
             },
             "Studio": {"jobServiceType": "Studio", "endpoint": studio, **empty},
         }
+
+    def _endpoint(self, name: str, place: Place) -> str | None:
+        """It is there while the job runs."""
+        return f"https://{name}-{self.name}.{place.region}.nodes.azureml.ms" if self.status == "Running" else None
 
     def _set(self, status: str) -> None:
         if self.status != status:

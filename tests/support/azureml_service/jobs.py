@@ -140,6 +140,8 @@ class Jobs:
             key, is_pair, value = tag.partition("=")
             found = [job for job in found if key in job.tags and (not is_pair or job.tags[key] == value)]
         documents = self.strangers + [job.document(self._place) for job in found]
+        for wanted in filter(None, query.get("properties", "").split(",")):
+            documents = [one for one in documents if _has_property(one, wanted)]
         if kind := query.get("jobType"):
             documents = [one for one in documents if (one.get("properties") or {}).get("jobType") == kind]
         start, _, is_empty = query.get("$skip", "0").partition("e")
@@ -179,3 +181,9 @@ class Jobs:
     def _document(self, status: int, job: Job) -> Reply:
         with job.lock:
             return Reply(status, job.document(self._place))
+
+
+def _has_property(document: dict[str, Any], wanted: str) -> bool:
+    key, is_pair, value = wanted.partition("=")
+    properties = (document.get("properties") or {}).get("properties") or {}
+    return key in properties and (not is_pair or properties[key] == value)

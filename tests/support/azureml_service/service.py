@@ -69,6 +69,7 @@ class AzureMLService:
             workspace_name="loopback-workspace",
             workspace_id=workspace_id,
             tenant_id=TENANT,
+            authority=str(certificate.authority),
         )
         self.storage = Storage(azurite, f"azureml-blobstore-{workspace_id}", storage_authority)
         self.storage.azurite = azurite_outside or azurite
