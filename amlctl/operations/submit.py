@@ -12,7 +12,7 @@ import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ from amlctl.transfer.code import CodeFiles, collect_code, send_code
 from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.interrupt import ended_by_interrupt
-from amlctl.workspaces.contract import EnvironmentInfo, Workspace
+from amlctl.workspaces.contract import EnvironmentInfo, KeepsAssets, Workspace
 
 
 def random_hex() -> str:
@@ -408,8 +408,11 @@ def _resolve(
     spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
     spec = with_present_assets(spec, workspace)
     _check_code_apart(project, store, spec)
+    environment = spec.environment
+    if spec.job is not None and isinstance(workspace, KeepsAssets):
+        environment = replace(environment, python="")  # for the runtime another one of the image will do
     with told_at(spec.places.get("environment", "")):
-        workspace.check_environment(spec.environment, sink)
+        workspace.check_environment(environment, sink)
     if spec.job is None and spec.code is None:
         check_syntax((project.root / spec.script).read_bytes(), spec.script, workspace.python(spec.environment), sink)
     return spec, origin
