@@ -20,6 +20,7 @@ from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import CommandJob, JobCommand, JobInput
+from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, NotFound, SettingsError, UsageError
 from amlctl.localfs.ignore_rules import job_code_rules
 from amlctl.localfs.project import IN_PROJECT, INPUTS, Project
@@ -143,6 +144,22 @@ def read_job_request(
         name=request.name or job.name,
     )
     return filled, plan
+
+
+def tell_serverless_only(node: Mapping[str, Any], compute: str, places: Mapping[str, str], sink: EventSink) -> None:
+    """The service takes such a job, and does what it likes."""
+    for group, key in (("resources", "instance_type"), ("queue_settings", "job_tier")):
+        if (node.get(group) or {}).get(key):
+            where = places.get(f"{group}.{key}", "")
+            told = f"{group}.{key} is for compute serverless: the nodes of {compute} are what they are"
+            sink(Warned(f"{where}: {told}" if where else told))
+
+
+def default_experiment(request: SubmitRequest, settings: Settings, *, is_job: bool) -> str:
+    """A job file's is Azure's own default, unless the project has one: the name of the working folder."""
+    if not is_job or settings.origins.get("experiment", "default") != "default":
+        return settings.experiment
+    return request.cwd.resolve().stem.replace(" ", "") or "Default"
 
 
 @contextmanager

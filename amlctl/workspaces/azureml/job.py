@@ -95,7 +95,8 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             },
         },
         "environment_variables": {
-            **{name: value for name, value in record.variables.items() if value is not None},
+            # The runtime fills in the others: not every input of a job file is one of the job.
+            **{name: value for name, value in record.variables.items() if value is not None and "${{" not in value},
             **{name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)},
         },
         "tags": dict(record.tags),
