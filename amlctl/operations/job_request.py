@@ -57,6 +57,8 @@ class JobPlan:
     dataset_places: Mapping[str, str]
     description: str
     node: Mapping[str, Any]
+    outside: Mapping[str, str]
+    """Datasets that lie outside of the project, and the `file:` URL of each."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ def read_job_request(
     job = read_command_job(file.document, path.parent)
     inputs = {name: _input(job, name, one, path.parent, project, store, sink) for name, one in job.inputs.items()}
     datasets = {name: one["dataset"] for name, one in inputs.items() if "dataset" in one}
+    outside = {
+        dataset: _local_path(job.inputs[name].path, path.parent).as_uri()
+        for name, dataset in datasets.items()
+        if dataset.startswith(f"{INPUTS}/")
+    }
     outputs = {name: one.type for name, one in job.outputs.items()}
     output_places = {name: one.place for name, one in job.outputs.items() if one.place}
     for kind, names in (("inputs", inputs.keys() - datasets.keys()), ("outputs", output_places)):
@@ -127,8 +134,9 @@ def read_job_request(
         {dataset: _path_place(job, name) for name, dataset in datasets.items()},
         job.description,
         job.node,
+        outside,
     )
-    named = [str(project.data_blobs_dir / dataset) for dataset in datasets.values()]
+    named = [str(project.data_blobs_dir / dataset) for dataset in datasets.values() if dataset not in outside]
     filled = replace(
         request,
         script=source,
@@ -267,7 +275,7 @@ def _input(
 
 def _local_dataset(job: CommandJob, place: str, one: JobInput, folder: Path, project: Project) -> str:
     """What a path of this machine means: a dataset, wherever it lies."""
-    path = Path(os.path.abspath(folder / os.path.expanduser(re.sub("^file:(?://)?", "", one.path))))
+    path = _local_path(one.path, folder)
     with suppress(UsageError):
         dataset = project.dataset_name(str(path), folder)
         _check_type(job, place, one, path)
@@ -277,13 +285,11 @@ def _local_dataset(job: CommandJob, place: str, one: JobInput, folder: Path, pro
     _check_type(job, place, one, path)
     if path.is_relative_to(project.root):
         return f"{IN_PROJECT}/{path.relative_to(project.root).as_posix()}"
-    link = project.inputs_dir / hashlib.sha256(os.fsencode(path)).hexdigest()[:16] / path.name
-    if not os.path.lexists(link):
-        project.ensure_state_dir()
-        link.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            link.symlink_to(path)
-    return f"{INPUTS}/{link.relative_to(project.inputs_dir).as_posix()}"
+    return f"{INPUTS}/{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}/{path.name}"
+
+
+def _local_path(path: str, folder: Path) -> Path:
+    return Path(os.path.abspath(folder / os.path.expanduser(re.sub("^file:(?://)?", "", path))))
 
 
 def _check_type(job: CommandJob, place: str, one: JobInput, path: Path) -> None:

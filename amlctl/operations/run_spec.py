@@ -243,6 +243,7 @@ def resolve(
         job=job,
         code_source=plan.code if plan else None if is_repeat else project.pipeline_dir,
         context=plan.context if plan else (),
+        addresses={dataset: Address(url) for dataset, url in plan.outside.items()} if plan else {},
         description=plan.description if plan else earlier.description if is_repeat and earlier else "",
         node=node,
         git=earlier.git if is_repeat and earlier else None,

@@ -134,9 +134,7 @@ class RegisteredAssets(Protocol):
 
     def model(self, asset: AssetName) -> Optional[PresentAsset]: ...
 
-    def has_datastore(self, name: str) -> bool:
-        """One of blobs."""
-        ...
+    def has_datastore(self, name: str) -> bool: ...
 
 
 @runtime_checkable
