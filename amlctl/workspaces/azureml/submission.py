@@ -69,7 +69,8 @@ class _Submission:
 
         try:
             with self._connection.sdk.client() as client:
-                made = client.jobs.create_or_update(self._job)
+                # What `load_job` has checked need not be checked again, which takes as long as all the rest.
+                made = client.jobs.create_or_update(self._job, skip_validation=True)
         except MlException as error:
             raise UsageError(f"azure-ai-ml does not accept the job: {first_line(error)}") from error
         except HttpResponseError as error:
