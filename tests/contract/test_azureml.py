@@ -76,11 +76,12 @@ def opened_bench(
     timing: AzureMLTiming = QUICK,
     sleep: Callable[[float], None] = time.sleep,
     settle: Callable[[float], None] = time.sleep,
+    identity: str | None = None,
 ) -> Iterator[Bench]:
     """`sleep` is the pause before a request is repeated, `settle` the one for which the logs of an ended run wait."""
     project = make_project(folder / "project")
     variables: Mapping[str, str] = os.environ
-    connection = Connection(settings_for(azureml), project, variables, sleep=sleep)
+    connection = Connection(replace(settings_for(azureml), identity=identity), project, variables, sleep=sleep)
 
     opened: list[AzureBlobStore] = []
 
@@ -211,6 +212,21 @@ def test_ways_to_the_storage(
         bench.store.put("a", b"1")
         assert bench.store.get("a") == b"1"
         assert len(azureml.calls_like(f"POST .*/datastores/{azureml.storage.default_datastore}/listSecrets")) == 1
+
+
+@pytest.mark.parametrize(("chosen", "asked"), [(None, None), ("user_identity", "UserIdentity"), ("managed", "Managed")])
+def test_the_identity_of_a_job_is_chosen_by_the_user(
+    azureml: AzureMLService, tmp_path: Path, chosen: str | None, asked: str | None
+) -> None:
+    """Also where the datastore has no key; a job that works as the user gets a token of theirs."""
+    azureml.faults.has_identity_datastores = True
+    with opened_bench(azureml, tmp_path, identity=chosen) as bench:
+        record = bench.run("pass")
+    assert record.status == "Completed"
+    identity = azureml.job(record.run).asked.get("identity")
+    assert (identity or {}).get("identityType") == asked
+    [put] = azureml.calls_like(f"PUT .*/jobs/{record.run}$")
+    assert ("x-azureml-token" in put.headers) == (chosen == "user_identity")
 
 
 def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -> None:
