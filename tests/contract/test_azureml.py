@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 import uuid
@@ -39,6 +40,9 @@ QUICK = AzureMLTiming(
     queue_patience_s=0.1,
     queue_fresh_s=0.2,
 )
+
+
+_CLAIMS = base64.b64encode(b'{"access_token": {"nbf": {"essential": true, "value": "1"}}}').decode()
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +134,18 @@ def test_a_lost_answer_makes_no_second_job(bench: Bench, azureml: AzureMLService
 def test_an_error_after_the_job_was_made_is_looked_into(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.answer(500, "PUT .*/jobs/", times=2)
     assert bench.run("pass").status == "Completed"
+
+
+@pytest.mark.parametrize("challenge", ["", f'Bearer error="insufficient_claims", claims="{_CLAIMS}"'])
+@pytest.mark.parametrize("pattern", ["PUT .*/jobs/", "POST .*/listSecrets"])
+def test_a_token_that_was_revoked_is_asked_for_again(
+    bench: Bench, azureml: AzureMLService, pattern: str, challenge: str
+) -> None:
+    headers = {"WWW-Authenticate": challenge} if challenge else None
+    azureml.faults.answer(401, pattern, headers=headers)
+    record = bench.run("pass")
+    assert record.status == "Completed"
+    assert len(azureml.calls_like(f"PUT .*/jobs/{record.run}$")) == (2 if "jobs" in pattern else 1)
 
 
 def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLService, tmp_path: Path) -> None:

@@ -145,6 +145,23 @@ def test_a_local_run_beside_one_in_the_cloud(amlctl: Amlctl, project: Path) -> N
     assert "script" not in rows
 
 
+def test_the_sdk_leaves_nothing_behind(
+    amlctl: Amlctl, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file, and nothing on the screen: it logs notes on experimental fields, and warns in many places."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text("command: echo ran\nqueue_settings: {job_tier: spot}\n")
+    (project / "compute/gpu.yaml").write_text("type: amlcompute\nname: gpu\nsize: Standard_DS3_v2\nlocation: eastus\n")
+    for words in (("submit", "jobs/job.yml", "--detach"), ("compute", "create", "gpu")):
+        done = amlctl(*words)
+        assert done.code == 0, done.err
+        assert "xperimental" not in done.err + done.out
+        assert "arning" not in done.err + done.out
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
     """Calls of the control plane; `azure.ai.ml` is loaded only where something is made."""
     assert amlctl("submit", "train.py").code == 0

@@ -310,6 +310,17 @@ def test_a_quota_that_is_used_up_is_said(bench: Bench, azureml: AzureMLService, 
     assert "Quotas" in caught.value.hint
 
 
+@pytest.mark.parametrize("fault", ["lost", "throttled", "failing"])
+def test_a_request_of_the_sdk_is_repeated_as_our_own(bench: Bench, azureml: AzureMLService, fault: str) -> None:
+    if fault == "lost":
+        azureml.faults.lose_answer("PUT .*/computes/")
+    else:
+        azureml.faults.answer(429 if fault == "throttled" else 503, "PUT .*/computes/", retry_after_s=0.1)
+    bench.create()
+    assert bench.show().state == "ready"
+    assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == 2
+
+
 def test_no_right_is_said(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.deny("PUT .*/computes/", "Microsoft.MachineLearningServices/workspaces/computes/write")
     with pytest.raises(RightsError) as caught:
