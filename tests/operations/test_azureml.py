@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from amlctl.core.run_state import RunState
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.connection import Connection
 from tests.contract.test_azureml import settings_for
@@ -119,6 +120,8 @@ def test_the_whole_way(amlctl: Amlctl, project: Path, service: AzureMLService) -
     run = document["run"]
     assert (document["status"], document["exit_code"], document["workspace"]) == ("Completed", 0, "cloud")
     assert "text: hello" in done.err
+    states = [line.rpartition(" ")[2] for line in done.err.splitlines() if line.startswith("run is ")]
+    assert set(states) <= {state.value for state in RunState}
     assert (project / "outputs" / run / "model.bin").read_bytes() == bytes(1000)
     assert run in document["studio_url"]
     artifacts = service.job(run).artifacts

@@ -87,7 +87,8 @@ class _Submission:
             if present is None:
                 raise
             return present
-        return AcceptedJob(str(made.status or ""), str(made.studio_url or ""))
+        status: Any = made.status
+        return AcceptedJob(str(getattr(status, "value", status) or ""), str(made.studio_url or ""))
 
     def _present(self) -> AcceptedJob | None:
         """The job if the service has it. Raises Unconfirmed."""
