@@ -12,7 +12,6 @@ killed writers have left there without a walk through the whole store.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -33,6 +32,7 @@ from amlctl.localfs.atomic import (
     temporary_name,
 )
 from amlctl.localfs.disk_errors import FULL, disk_error, sending_error
+from amlctl.localfs.dispensable import locked, move, move_if_new, set_mode, sync_to_disk
 from amlctl.localfs.folders import make_folders, remove_empty_folders, walk
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 
@@ -284,8 +284,7 @@ class DirectoryStore:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         _make(self._root)
-        with (self._root / _LOCK_NAME).open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._root / _LOCK_NAME):
             yield
 
     @contextmanager
@@ -344,10 +343,10 @@ class _FileDraft:
     def finish(self, key: str, *, replace: bool = False) -> bool:
         try:
             with self._store.translated(key):
-                os.fchmod(self._descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
+                set_mode(self._descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
                 size_bytes = os.lseek(self._descriptor, 0, os.SEEK_CUR)
                 if self._store.is_synced(key):
-                    os.fsync(self._descriptor)
+                    sync_to_disk(self._descriptor)
                 self._close()  # before it appears: a share may tell only now that it has no room
             return self._store.adopt(key, self._temporary, size_bytes, replace=replace)
         finally:
@@ -428,18 +427,9 @@ def _appear(temporary: Path, path: Path, replace: bool) -> bool:
 
 def _appear_on_one_disk(temporary: Path, path: Path, replace: bool) -> bool:
     if replace:
-        temporary.replace(path)
+        move(temporary, path)
         return True
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
-            raise
-        # No hard links here (exFAT, some network shares): the values are immutable, so the last one may win.
-        temporary.replace(path)
-    return True
+    return move_if_new(temporary, path)
 
 
 def _is_of_target(error: OSError, target: Path) -> bool:

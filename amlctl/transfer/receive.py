@@ -23,6 +23,7 @@ from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.dispensable import link_to, move
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.identify import Written
 from amlctl.localfs.read_file import file_content_id
@@ -205,9 +206,9 @@ class _Receiver:
         if source is not None and place.kind == "object" and not _is_writable(source):
             if path.is_symlink() or path.exists():
                 path.unlink()
-            path.symlink_to(source)
-            self.done.add(1, entry.size_bytes)
-            return
+            if link_to(path, source):
+                self.done.add(1, entry.size_bytes)
+                return
         arriving = downloaded(
             self.store,
             key,
@@ -222,7 +223,7 @@ class _Receiver:
                 raise damaged(self.manifest.dataset, entry.path, key)
             if self.may_replace(entry):
                 self.done.date_back(temporary)
-                temporary.replace(path)
+                move(temporary, path)
                 self.done.note(entry, os.fspath(path))
         self.done.add(1, 0)
 
@@ -242,7 +243,7 @@ class _Receiver:
                 os.close(descriptor)
             if not self.is_private:
                 if self.may_replace(entry):
-                    os.rename(written_to, path)
+                    move(written_to, path)
                     self.done.note(entry, path)
                 else:
                     os.unlink(written_to)

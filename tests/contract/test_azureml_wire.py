@@ -195,7 +195,11 @@ def _as_in_a_script(record: RunRecord, parts: JobParts, text: str) -> Any:
         timeout=3601 if record.timeout_s else None,
         environment_variables={"MODE": "fast", "TOKEN": "secret"},
         tags={"team": "vision"},
-        properties={"amlctl.script": "train.py", "amlctl.compute": record.compute},
+        properties={
+            "amlctl.experiment": "wire",
+            "amlctl.script": "train.py",
+            "amlctl.compute": record.compute,
+        },
         **more,
     )
     if properties:

@@ -75,9 +75,10 @@ class Assets:
         if not version:
             version = str(self._properties(f"/{kind}/{asset.name}").get("latestVersion") or "")
         properties = self._properties(f"/{kind}/{asset.name}/versions/{version}") if version else {}
-        return (
-            PresentAsset(AssetName(asset.name, version), str(properties.get("dataType") or "")) if properties else None
-        )
+        if not properties:
+            return None
+        kind_of_data, uri = (str(properties.get(name) or "") for name in ("dataType", "dataUri"))
+        return PresentAsset(AssetName(asset.name, version), kind_of_data, uri)
 
     def _properties(self, path: str) -> Mapping[str, Any]:
         """Empty where nothing is there."""

@@ -225,7 +225,7 @@ def is_of_the_workspace(answer: Answer) -> bool:
 
 
 def _headers() -> dict[str, str]:
-    return {"user-agent": f"amlctl/{__version__}", "accept": "application/json"}
+    return {"user-agent": f"amlctl/{__version__}", "accept": "application/json", "accept-encoding": "gzip"}
 
 
 def _login_hint(answer: Answer, place: Place) -> str:

@@ -35,14 +35,17 @@ class Environments:
         location = environment_id(self._connection, version) if is_there else ""
         return EnvironmentInfo(spec.id, is_there or spec.is_current, location, "azureml")
 
-    def ensure(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """Make it unless it is there: one call where this machine does not know, none where it does."""
+    def ensure(self, spec: EnvironmentSpec, context_uri: str = "") -> EnvironmentInfo:
+        """Make it unless it is there: one call where this machine does not know, none where it does.
+
+        `context_uri` is the folder with what the run's code snapshot has for building an image.
+        """
         if spec.registered:
             return self._registered(spec)
         version = version_of(spec)
         if not self._connection.memory.has(_MEMORY, version):
             if not self._exists(version):
-                self._make(spec, version)
+                self._make(spec, version, context_uri)
             self._connection.memory.add(_MEMORY, version)
         return EnvironmentInfo(spec.id, True, environment_id(self._connection, version), "azureml")
 
@@ -56,17 +59,21 @@ class Environments:
         answer = self._connection.workspace("GET", _path(version), VERSION, accept=(404,))
         return answer.status != 404
 
-    def _make(self, spec: EnvironmentSpec, version: str) -> None:
+    def _make(self, spec: EnvironmentSpec, version: str, context_uri: str) -> None:
         from azure.core.exceptions import HttpResponseError
 
         try:
             with self._connection.sdk.client() as client:
-                from azure.ai.ml.entities import Environment
+                from azure.ai.ml.entities import BuildContext, Environment
 
-                conda = None if spec.is_bare else conda_document(spec)
-                client.environments.create_or_update(
-                    Environment(name=NAME, version=version, image=spec.image, conda_file=conda)
-                )
+                content: dict[str, Any] = {"image": spec.image}
+                if spec.build:
+                    where, _, dockerfile = spec.build.rpartition("#")
+                    where = where if "://" in where else context_uri
+                    content = {"build": BuildContext(path=where, dockerfile_path=dockerfile)}
+                elif not spec.is_bare:
+                    content["conda_file"] = conda_document(spec)
+                client.environments.create_or_update(Environment(name=NAME, version=version, **content))
         except HttpResponseError as error:
             answer = answer_of_error(error)
             if answer.status != 409:  # another machine was faster, with the same content
@@ -101,7 +108,7 @@ def environment_id(connection: Connection, version: str) -> str:
 
 def version_of(spec: EnvironmentSpec) -> str:
     """32 hex digits of the content."""
-    if spec.is_bare:
+    if spec.is_bare or spec.build:
         return hashlib.sha256(spec.id.encode()).hexdigest()[:32]
     if not spec.is_current:
         return spec.id

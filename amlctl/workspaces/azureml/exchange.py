@@ -6,7 +6,9 @@ import http.client
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from azure.core.exceptions import HttpResponseError
 
 _TRIES = 5
+_GZIP = 16 + zlib.MAX_WBITS
 _NAME = "Azure ML"
 _KEPT_ALIVE = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 """A PUT may create a job: it goes over a new connection, so that a closed one leaves no doubt whether it was read."""
@@ -84,7 +87,11 @@ class Answer:
 
 
 def answer_of(response: Answered) -> Answer:
-    return Answer(response.status_code, response.headers, response.content, response.was_repeated)
+    data = response.content
+    if response.headers.get("content-encoding", "").lower() == "gzip":
+        with suppress(zlib.error):  # then it is not JSON either
+            data = zlib.decompress(data, _GZIP)
+    return Answer(response.status_code, response.headers, data, response.was_repeated)
 
 
 def answer_of_error(error: HttpResponseError) -> Answer:

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from amlctl.core.environment import RUNTIME_REQUIREMENT, is_of_others
+from amlctl.core.environment import OLDEST_PYTHON, RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
+from amlctl.core.job import KEPT_PATH, STORE_INPUT, input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.secret_names import masked
 
 SERVERLESS = "serverless"
 _XXHASH = (
-    "python -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && python -m pip install --quiet "
-    '--disable-pip-version-check --target "$packages" \'{wanted}\' && export PYTHONPATH="$packages:$PYTHONPATH"; }} '
+    'export {kept_path}="$PATH"; for python in python python3 /opt/miniconda/bin/python /usr/bin/python3 ""; do '
+    "\"$python\" -c 'import sys; sys.exit(sys.version_info < {oldest})' 2>/dev/null && break; done; "
+    'test -n "$python" '
+    '|| {{ echo "amlctl: the environment {environment} has no Python {oldest_shown} or newer"; exit 1; }}; '
+    "\"$python\" -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && "
+    '"$python" -m pip install --quiet --disable-pip-version-check --target "$packages" \'{wanted}\' '
+    '&& export PYTHONPATH="$packages:$PYTHONPATH"; }} '
     '|| {{ echo "amlctl: the environment {environment} has no xxhash, and pip cannot bring it: add xxhash to it"; '
     "exit 1; }}; "
 )
-"""For environments that others have made. Each process brings its own, out of the way of what the image has."""
+"""For environments that others have made, or whose Python is not for us to choose. Each process brings its own, out of
+the way of what the image has. Some images have `python3` alone, and Azure ML's have one beside the environment's."""
+_UNKNOWN = "Unknown"
+"""The service's own word for a state that it does not tell."""
+_OUTPUTS = ".amlctl-outputs"
+"""Not `outputs`, whose files Azure ML keeps a second time: those of the runtime are the output `saves`."""
+_LONGEST_SHOWN = 2000
 _STATES = {state.value for state in RunState}
 _PROPERTY = "amlctl."
+EXPERIMENT_PROPERTY = f"{_PROPERTY}experiment"
+"""By which the service finds the runs of a project."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +63,19 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
     document: dict[str, Any] = {
         "type": "command",
         "name": record.run,
-        "display_name": record.run,
+        "display_name": record.name or record.run,
         "experiment_name": record.experiment or "Default",
         "description": record.description or " ".join([record.script, *record.arguments]),
         "command": _command(record),
         "code": f"azureml:{parts.code_id}",
         "environment": parts.environment,
         "inputs": {
-            "store": {"type": "uri_folder", "mode": "ro_mount", "path": parts.store_uri},
+            STORE_INPUT: {"type": "uri_folder", "mode": "ro_mount", "path": parts.store_uri},
+            # For the page of the run: the runtime brings the files, from the mount of the store.
+            **{
+                name: {"type": "uri_folder", "mode": "direct", "path": f"{parts.store_uri}datasets/{dataset}/"}
+                for dataset, name in input_names(record.manifests, record.inputs).items()
+            },
             **{
                 name: _given(path=uri, type=record.inputs[name]["type"], mode=record.inputs[name].get("mode"))
                 for name, uri in parts.data_uris.items()
@@ -74,11 +95,12 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             },
         },
         "environment_variables": {
-            **{name: value for name, value in record.variables.items() if value is not None},
+            # The runtime fills in the others: not every input of a job file is one of the job.
+            **{name: value for name, value in record.variables.items() if value is not None and "${{" not in value},
             **{name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)},
         },
         "tags": dict(record.tags),
-        "properties": {**node.pop("properties", {}), **_properties(record)},
+        "properties": {**node.pop("properties", {}), **run_properties(record)},
         "resources": {"instance_count": record.instances, **node.pop("resources", {})},
     }
     if record.compute != SERVERLESS:
@@ -98,10 +120,19 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
-    if is_of_others(record.environment):
-        environment = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment)
+    if is_of_others(record.environment) or record.command is not None:
+        environment, python = (
+            _XXHASH.format(
+                wanted=RUNTIME_REQUIREMENT,
+                environment=record.environment,
+                kept_path=KEPT_PATH,
+                oldest=OLDEST_PYTHON,
+                oldest_shown=".".join(map(str, OLDEST_PYTHON)),
+            ),
+            '"$python"',
+        )
     else:
-        environment = ""
+        environment, python = "", "python"
     if not record.produces:
         # Only the run's own folder can be written to; the runtime sees it at its place in a store. Of several
         # processes on a node one makes the link.
@@ -116,9 +147,20 @@ def _command(record: RunRecord) -> str:
         )
     )
     return (
-        f"{environment}{prepare}python -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
-        f"--run {record.run} --container .{places}"
+        f"{environment}{prepare}{python} -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
+        f"--run {record.run} --container . --outputs {_OUTPUTS}{places} -- {_shown_command(record)}"
     )
+
+
+def _shown_command(record: RunRecord) -> str:
+    """What the run's page is to show: the runtime takes what it runs from the record."""
+    if record.command is not None:
+        words = [record.command.strip()]
+    else:
+        config = ["--config", record.config] if record.config is not None else []
+        words = ["python", record.script, *config, *record.arguments]
+    shown = " ".join(shlex.quote(masked(word)) for word in words).replace("${{", "{{").replace("$[[", "[[")
+    return shown if len(shown) <= _LONGEST_SHOWN else shlex.quote(f"{masked(words[0])[:_LONGEST_SHOWN]} ...")
 
 
 def _distribution(record: RunRecord) -> dict[str, Any]:
@@ -127,9 +169,10 @@ def _distribution(record: RunRecord) -> dict[str, Any]:
     return {"type": record.distribution, "process_count_per_instance": record.processes}
 
 
-def _properties(record: RunRecord) -> dict[str, str]:
+def run_properties(record: RunRecord) -> dict[str, str]:
     """What a list of runs shows, so that it need not read a record for each."""
     facts = {
+        "experiment": record.experiment or "Default",
         "script": record.script,
         "config": record.config,
         "name": record.name,
@@ -138,6 +181,7 @@ def _properties(record: RunRecord) -> dict[str, str]:
         "compute": record.compute,
         "user": record.user,
         "created_at": record.created_at,
+        "job_type": record.job_type,
     }
     return {_PROPERTY + name: value for name, value in facts.items() if value}
 
@@ -146,6 +190,7 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
     """The record with the state that run history tells; a final one is left to `ending`."""
     times = dict(record.times)
     status = str(run.get("status") or record.status)
+    record = replace(record, services=_services(run))
     started = moment(run.get("startTimeUtc"))
     if started is not None and RunState.RUNNING.value not in times:
         times = entered(times, RunState.RUNNING.value, started)
@@ -155,6 +200,14 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
         last = max(times.values(), default="")
         times[status] = max(iso(now), last)
     return replace(record, status=status, times=times, waits_for="")
+
+
+def _services(run: Mapping[str, Any]) -> dict[str, str]:
+    """Addresses that a person can open; each run has two that are none of its own."""
+    found = {str(name): str((one or {}).get("endpoint") or "") for name, one in (run.get("services") or {}).items()}
+    return {
+        name: url for name, url in found.items() if url.startswith("https://") and name not in ("Studio", "Tracking")
+    }
 
 
 def entered(times: Mapping[str, str], state: str, at: datetime) -> dict[str, str]:
@@ -221,7 +274,7 @@ def _foreign(
         run=run,
         script=facts.get("script", ""),
         name=facts.get("name") or str(document.get("displayName") or ""),
-        status=str(document.get("status") or RunState.NOT_STARTED.value),
+        status=str(document.get("status") or _UNKNOWN),
         experiment=experiment,
         config=facts.get("config"),
         code=facts.get("code", ""),
@@ -232,6 +285,7 @@ def _foreign(
         tags=tags,
         user=facts.get("user") or user,
         created_at=facts.get("created_at") or (iso(at) if at else ""),
+        job_type=facts.get("job_type"),
     )
 
 

@@ -13,6 +13,7 @@ from amlctl.errors import NotFound, UsageError
 from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.contract import Store
+from amlctl.transfer.code import CONTEXT, code_prefix
 from amlctl.transfer.copies import copy_code
 from amlctl.workspaces.azureml.code import ensure_code
 from amlctl.workspaces.azureml.connection import Connection
@@ -62,7 +63,8 @@ class Starter:
             root = parse_address(default.url)[0]
             copy_code(self._store, self._open_store(default.url), record.code)
         self._check_compute(record.compute)
-        location = Environments(connection).ensure(environment_of(record, secrets)).location
+        context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.code)}{CONTEXT}/"
+        location = Environments(connection).ensure(environment_of(record, secrets), context_uri).location
         return JobParts(
             code_id=ensure_code(connection, record.code, root),
             environment=location if location.startswith("azureml:") else f"azureml:{location}",

@@ -87,8 +87,7 @@ class _Submission:
             if present is None:
                 raise
             return present
-        status: Any = made.status
-        return AcceptedJob(str(getattr(status, "value", status) or ""), str(made.studio_url or ""))
+        return AcceptedJob(str(getattr(made.status, "value", made.status) or ""), str(made.studio_url or ""))
 
     def _present(self) -> AcceptedJob | None:
         """The job if the service has it. Raises Unconfirmed."""

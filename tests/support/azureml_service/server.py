@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import ssl
@@ -21,6 +22,7 @@ from tests.support.throwaway_ca import Certificate
 from .faults import Faults
 from .replies import NO_BODY, RefusedError, Reply, Request, arm_error
 
+_WORTH_PACKING = 1000
 _OPEN = ("/metadata/", "/discovery")
 """Paths that nobody has to log in for."""
 
@@ -159,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         sent = b"" if reply.body is NO_BODY else json.dumps(reply.body).encode()
+        is_packed = len(sent) > _WORTH_PACKING and "gzip" in self.headers.get("Accept-Encoding", "")
+        sent = gzip.compress(sent) if is_packed else sent
         self.send_response(reply.status)
         headers = {
             "x-ms-correlation-request-id": self.headers.get("x-ms-correlation-request-id") or str(uuid.uuid4()),
@@ -166,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             "x-request-time": f"{time.monotonic() - began:.3f}",
             **({"x-ms-ratelimit-remaining-subscription-reads": "11999"} if self.command == "GET" else {}),
             **({} if reply.body is NO_BODY else {"Content-Type": "application/json; charset=utf-8"}),
+            **({"Content-Encoding": "gzip"} if is_packed else {}),
             **reply.headers,
         }
         if reply.status != 204:
