@@ -226,10 +226,18 @@ def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml:
 @pytest.mark.parametrize(
     ("text", "told", "hint"),
     [
-        ("name: {name}\ntype: amlcompute\nmax_instance: 4\n", "gpu.yaml:3: max_instance: ", "max_instances?"),
+        (
+            "name: {name}\ntype: amlcompute\nmax_instance: 4\n",
+            "gpu.yaml:3: 'max_instance' is not a key of",
+            "max_instances?",
+        ),
         ("name: {name}\ntype: amlcompute\nidentity: me\n", "gpu.yaml:3: identity", ""),
-        ("name: {name}\ntype: amlcompute\nssh_settings:\n  user: me\n", "gpu.yaml:4: ssh_settings.user: ", ""),
-        ("name: {name}\ntype: computeinstance\nmin_instances: 1\n", "gpu.yaml:3: min_instances: ", ""),
+        (
+            "name: {name}\ntype: amlcompute\nssh_settings:\n  user: me\n",
+            "gpu.yaml:4: 'user' is not a key of ssh_settings",
+            "",
+        ),
+        ("name: {name}\ntype: computeinstance\nmin_instances: 1\n", "gpu.yaml:3: 'min_instances' is not a key of", ""),
     ],
 )
 def test_what_the_sdk_does_not_take_is_said_with_its_line(

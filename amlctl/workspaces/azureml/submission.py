@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from amlctl.azure_access.azure_ai_ml import first_line
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.exchange import Answer, answer_of_error
-from amlctl.workspaces.azureml.sdk_client import first_line
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
