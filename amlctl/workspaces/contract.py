@@ -134,6 +134,10 @@ class RegisteredAssets(Protocol):
 
     def model(self, asset: AssetName) -> Optional[PresentAsset]: ...
 
+    def register_mirror(self, name: str, store_url: str, dataset: str, snapshot: str, *, is_file: bool) -> AssetName:
+        """Name the plain files of a mirrored dataset; the version is the snapshot. Raises Conflict, SettingsError."""
+        ...
+
     def has_datastore(self, name: str) -> bool: ...
 
 

@@ -55,3 +55,47 @@ def test_a_target_that_nobody_has_is_missed_at_once(amlctl: Amlctl, project: Pat
 def test_what_cannot_be_deleted_is_not_asked_about(amlctl: Amlctl, name: str) -> None:
     done = amlctl("--json", "--workspace", "local", "compute", "delete", name)
     assert (done.code, done.document["error"]["kind"]) == (2, "usage")
+
+
+def test_a_mirrored_dataset_is_registered(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    done = amlctl("--json", "sync", "data_blobs/raw", "--register", "screens")
+    assert (done.code, done.document["layout"]) == (0, "mirror"), done.err
+    snapshot = done.document["snapshot"]
+    assert done.document["registered"] == f"azureml:screens:{snapshot}"
+    uri = service.data.uri("screens", snapshot) or ""
+    assert uri.endswith(f"/datastores/{service.storage.default_datastore}/paths/amlctl/mirror/raw/")
+    again = amlctl("sync", "data_blobs/raw", "--register", "screens")
+    assert (again.code, f"registered as azureml:screens:{snapshot}" in again.out) == (0, True), again.err
+    (project / "data_blobs/raw/b.txt").write_text("more")
+    newer = amlctl("--json", "sync", "data_blobs/raw", "--register", "screens").document
+    assert newer["registered"] != f"azureml:screens:{snapshot}"
+    assert not [name for name in amlctl("sync", "data_blobs/raw").loaded if name.startswith("azure.ai")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--workspace", "local", "sync", "data_blobs/raw", "--register", "x"), 2, "keeps no data assets"),
+        (("sync", "data_blobs/raw", "--register", "no name"), 2, "Invalid name"),
+        (("sync", "data_blobs/raw", "--pull", "--register", "x"), 2, "without --pull"),
+        (("sync", "data_blobs/raw", "--layout", "pack", "--register", "x"), 2, "plain files"),
+    ],
+)
+def test_what_cannot_be_registered(amlctl: Amlctl, arguments: tuple[str, ...], code: int, told: str) -> None:
+    done = amlctl(*arguments)
+    assert (done.code, told in done.err) == (code, True), done.err
+
+
+def test_a_run_that_was_not_seen_here_is_found_in_any_workspace(
+    amlctl: Amlctl, project: Path, service: AzureMLService
+) -> None:
+    run = amlctl("--json", "submit", "train.py").document["run"]
+    for path in (project / ".amlctl/runs").glob("*"):
+        (path / "record.json").unlink()
+    settings = project / ".amlctl.toml"
+    settings.write_text(settings.read_text().replace('default_workspace = "cloud"', 'default_workspace = "local"'))
+    shown = amlctl("--json", "runs", "show", run)
+    assert (shown.code, shown.document["workspace"]) == (0, "cloud"), shown.err
+    assert amlctl("logs", run).out.startswith("text: hello")
+    missing = amlctl("--json", "runs", "show", "nowhere")
+    assert (missing.code, missing.document["error"]["kind"]) == (4, "not_found")

@@ -7,6 +7,7 @@ from typing import Any
 
 from amlctl.core.asset import AssetName
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.datastore import store_address
 from amlctl.workspaces.azureml.exchange import answer_of_error
 from amlctl.workspaces.contract import PresentAsset
 
@@ -60,6 +61,18 @@ class Assets:
         except HttpResponseError as error:
             path = f"{connection.place.path}/{_DATA}/{name}/versions/{version}"
             raise connection.error(answer_of_error(error), "PUT", path) from error
+
+    def register_mirror(self, name: str, store_url: str, dataset: str, snapshot: str, *, is_file: bool) -> AssetName:
+        uri, _ = store_address(self._connection, store_url)
+        self.register_data(
+            name,
+            snapshot,
+            f"{uri}mirror/{dataset}" + ("" if is_file else "/"),
+            kind="uri_file" if is_file else "uri_folder",
+            description=f"dataset {dataset} of an amlctl store",
+            tags={"amlctl.dataset": dataset, "amlctl.snapshot": snapshot},
+        )
+        return AssetName(name, snapshot)
 
     def has_datastore(self, name: str) -> bool:
         connection = self._connection
