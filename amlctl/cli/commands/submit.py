@@ -19,9 +19,10 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
 from amlctl.operations.runs import RunAt, resolve_run
-from amlctl.operations.submit import SubmitRequest, SubmitResult
 from amlctl.operations.submit import plan as plan_operation
 from amlctl.operations.submit import submit as submit_operation
+from amlctl.operations.submit_request import SubmitRequest
+from amlctl.operations.submit_result import SubmitResult
 
 _SCRIPT_ARGUMENTS = "amlctl.script_arguments"
 
