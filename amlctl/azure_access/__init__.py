@@ -7,4 +7,5 @@ network_errors.py  why a host cannot be reached, in words
 login.py           tokens of DefaultAzureCredential
 token_cache.py     those tokens on disk, until they run out
 hosts.py           names of hosts
+azure_ai_ml.py     the Azure ML SDK, loaded fast and kept off the screen
 """

@@ -5,16 +5,14 @@ The SDK costs more than a second to import, so this module does it only when a j
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from amlctl.azure_access.azure_ai_ml import azure_ai_ml
 from amlctl.config.yaml_file import Place, YamlDocument
 from amlctl.core.environment import DEFAULT_IMAGE
 from amlctl.core.settings import did_you_mean
@@ -44,7 +42,7 @@ def check_job(file: YamlDocument, path: Path) -> str:
     document = dict(file.value)
     if str(document.get("type", "command")).lower() == "command":
         document.setdefault("environment", {"image": DEFAULT_IMAGE})  # without one it is the project's own
-    with _without_noise():
+    with azure_ai_ml():
         from azure.ai.ml import load_job
         from azure.ai.ml.exceptions import MlException
         from marshmallow import ValidationError
@@ -52,32 +50,21 @@ def check_job(file: YamlDocument, path: Path) -> str:
         try:
             job = load_job(io.StringIO(json.dumps(document, default=str)), relative_origin=str(path))
         except (ValidationError, MlException) as error:
-            raise _refused(file, str(error)) from error
+            raise refused(file, str(error)) from error
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # what its schemas do not foresee
             raise file.error(f"the SDK cannot read this job: {error}") from error
     return str(job.type)
 
 
-@contextlib.contextmanager
-def _without_noise() -> Iterator[None]:
-    """Remarks on experimental classes are not for our users."""
-    logger = logging.getLogger("azure.ai.ml")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _refused(file: YamlDocument, text: str) -> SettingsError | NotFound:
+def refused(
+    file: YamlDocument, text: str, *, what: str = "a job", keys: Sequence[str] = _COMMAND_KEYS
+) -> SettingsError | NotFound:
+    """What the SDK says of a file, in one line, with the line of the file. `keys` are those of the outermost level."""
     place, messages = _simplest(file, (), _innermost(text))
     key = str(place[-1]) if place else ""
     if messages[0] == "Unknown field.":
-        known = _COMMAND_KEYS if len(place) == 1 else ()
-        told, hint = f"{key!r} is not a key of {'.'.join(map(str, place[:-1])) or 'a job'}", did_you_mean(key, known)
+        known = keys if len(place) == 1 else ()
+        told, hint = f"{key!r} is not a key of {'.'.join(map(str, place[:-1])) or what}", did_you_mean(key, known)
     elif sets := [match for match in map(_NOT_IN_SET.fullmatch, messages) if match]:
         allowed = dict.fromkeys(one.strip(" '") for match in sets for one in match[2].split(","))
         told, hint = f"{key}: {sets[0][1]} is not valid", f"one of {', '.join(allowed)}"

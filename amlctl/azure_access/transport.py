@@ -94,14 +94,17 @@ class Transport(HttpTransport[Any, Any]):
 
     def send(self, request: Any, **options: Any) -> Answered:
         """One attempt. `since` of the options is the count of interrupts when the whole request began; `may_go_on` is
-        called before each piece of the body.
+        called before each piece of the body, `on_answer` with what has answered.
 
         Raises ServiceRequestError (the service has not seen the request), ServiceResponseError (it may have acted),
         Interrupted, SettingsError (proxy, certificates), and what `may_go_on` raises.
         """
         since = options.get("since", self.interrupts.count)
         with nullcontext() if self._own.is_urgent else self._turns:
-            return self._send(request, since, options.get("may_go_on"))
+            answered = self._send(request, since, options.get("may_go_on"))
+        if "on_answer" in options:
+            options["on_answer"](answered)
+        return answered
 
     def open(self) -> None:
         """Connections are opened as they are needed."""

@@ -77,8 +77,7 @@ def _cluster(file: YamlDocument, path: Path, name: str, kind: str, values: dict[
         raise file.error(
             "ssh_settings: a password does not belong in a file that is committed: use ssh_key_value", "ssh_settings"
         )
-    lines = {".".join(map(str, at)): line for at, line in file.lines.items()}
-    return ClusterTarget(name, kind, **texts, **counts, rest=values, file=str(path), lines=lines)
+    return ClusterTarget(name, kind, **texts, **counts, rest=values, file=str(path))
 
 
 def _count(file: YamlDocument, key: str) -> int:

@@ -30,8 +30,7 @@ class ClusterTarget:
     """Azure ML's own `amlcompute` or `computeinstance` YAML (schemas amlCompute and computeInstance).
 
     Empty or None: the file does not say, and the service decides. `idle_time_before_scale_down` in seconds.
-    `rest` has the fields that are handed on as they are. `file` is the path that it was read from, `lines` has the line
-    of each key (`network_settings.subnet`).
+    `rest` has the fields that are handed on as they are. `file` is the path that it was read from.
     """
 
     name: str
@@ -45,7 +44,6 @@ class ClusterTarget:
     idle_time_before_scale_down: Optional[int] = None
     rest: Mapping[str, Any] = field(default_factory=dict)
     file: str = field(default="", compare=False)
-    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def is_cluster(self) -> bool:
@@ -103,7 +101,7 @@ def with_defaults(target: ClusterTarget) -> ClusterTarget:
 
 def merged(present: ClusterTarget, wanted: ClusterTarget) -> ClusterTarget:
     """`present` with all that `wanted` says; tags and their like are merged one by one."""
-    said = {name: value for name, value in vars(wanted).items() if value not in (None, "", {}) and name != "rest"}
+    said = {name: value for name, value in vars(wanted).items() if value not in (None, "") and name != "rest"}
     return replace(present, **said, rest=_overlaid(present.rest, wanted.rest))
 
 
@@ -125,13 +123,10 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str
     return {**below, **above, **both}
 
 
-_ORIGIN = ("file", "lines")
-
-
 def _fields(target: ComputeTarget) -> Mapping[str, Any]:
     fields = asdict(target)
     rest = fields.pop("rest", {})
-    return {name: value for name, value in {**fields, **rest}.items() if name not in _ORIGIN}
+    return {name: value for name, value in {**fields, **rest}.items() if name != "file"}
 
 
 def _differences(prefix: str, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[FieldDifference]:

@@ -11,6 +11,8 @@ from typing import Any, Optional
 from amlctl.core.environment import BuildContext
 from amlctl.errors import SettingsError
 
+KEPT_PATH = "AMLCTL_KEPT_PATH"
+"""The variable with the PATH of a command, where the runtime's own Python may be another one than the command's."""
 _PLACE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _NAME = re.compile(r"(?:inputs|outputs)\.[A-Za-z_]\w*")
 

@@ -56,10 +56,8 @@ def _present_job(job: JobCommand, assets: RegisteredAssets, places: Mapping[str,
             if parse_asset(one["asset"]) is None:  # the nodes go there
                 _check_datastore(one["asset"], assets)
                 continue
-            is_model = one["type"] in _MODELS
-            found = _found(
-                *(("model", one["asset"], assets.model) if is_model else ("data", one["asset"], assets.data))
-            )
+            kind, find = ("model", assets.model) if one["type"] in _MODELS else ("data", assets.data)
+            found = _found(kind, one["asset"], find)
             if found.type and found.type != one["type"]:
                 raise UsageError(f"the data {found.asset} is a {found.type}", hint=f"type: {found.type}")
         inputs[name]["asset"] = str(found.asset)
@@ -73,7 +71,7 @@ def _check_datastore(uri: str, assets: RegisteredAssets) -> None:
     """Raises NotFound for a datastore of the workspace that is not there. The long form may name another workspace."""
     match = _DATASTORE.match(uri)
     if match is not None and not assets.has_datastore(match[1]):
-        raise NotFound(f"{uri} is in no datastore of blobs of the workspace", hint="az ml datastore list")
+        raise NotFound(f"{uri} is not in a datastore of the workspace", hint="az ml datastore list")
 
 
 def _found(kind: str, name: str, find: Callable[[AssetName], PresentAsset | None]) -> PresentAsset:
@@ -88,7 +86,7 @@ def _found(kind: str, name: str, find: Callable[[AssetName], PresentAsset | None
 
 def _with_downloads(spec: RunSpec, job: JobCommand) -> RunSpec:
     """On this machine such inputs are datasets that a submit downloads. Raises SettingsError for what it cannot."""
-    inputs, addresses = {name: dict(one) for name, one in job.inputs.items()}, {}
+    inputs, addresses = {name: dict(one) for name, one in job.inputs.items()}, dict(spec.addresses)
     for name, one in job.assets.items():
         address = filled(one["asset"], spec.secrets)
         if parse_asset(address) is None and not _DOWNLOADED.match(address):

@@ -48,8 +48,8 @@ class ComputeView:
 
     def to_json(self) -> dict[str, Any]:
         facts = asdict(self.target)
-        for name in ("file", "lines") if isinstance(self.target, ClusterTarget) else ():
-            del facts[name]
+        if isinstance(self.target, ClusterTarget):
+            del facts["file"]
         facts.update(dict(facts.pop("rest", ())))  # what Azure ML's schema has and amlctl only hands on
         return {**facts, "state": self.state, "note": self.note}
 

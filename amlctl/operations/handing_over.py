@@ -45,7 +45,6 @@ def hand_over(
     workspace: Workspace,
     sink: EventSink,
     *,
-    outputs: str,
     clock: Callable[[], datetime],
     random: Callable[[], str],
 ) -> str:
@@ -70,7 +69,7 @@ def hand_over(
         tags=dict(request.tags),
         command_line=mask_command_line(request.command_line, []),
         created_at=now.isoformat(timespec="milliseconds"),
-        outputs=f"{outputs}/{run}",
+        outputs=f"{project.outputs_dir.name}/{run}",
     )
     record.reached(RunState.NOT_STARTED, now)
     note_made(project.ensure_state_dir(), run)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from amlctl.core.asset import container_of, https_of
 from amlctl.core.events import EventSink, Note, Warned
@@ -48,10 +49,10 @@ _LIMIT_BYTES = 50 << 30
 
 @dataclass(frozen=True)
 class Address:
-    """`place` is the line of the job file that names it."""
+    """`place` is the line of the job file that names it. A `file:` URL is a folder of this machine."""
 
     url: str
-    is_file: bool
+    is_file: bool = False
     place: str = ""
 
 
@@ -62,6 +63,11 @@ def bring(project: Project, dataset: str, address: Address, open_address: OpenAd
     """
     project.ensure_state_dir()
     target = project.dataset_path(dataset)
+    if address.url.startswith("file:"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            target.symlink_to(unquote(urlsplit(address.url).path))
+        return
     with told_at(address.place):
         download = _Download(target, address, open_address, sink)
         try:

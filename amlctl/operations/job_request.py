@@ -20,6 +20,7 @@ from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import CommandJob, JobCommand, JobInput
+from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, NotFound, SettingsError, UsageError
 from amlctl.localfs.ignore_rules import job_code_rules
 from amlctl.localfs.project import IN_PROJECT, INPUTS, Project
@@ -56,6 +57,8 @@ class JobPlan:
     dataset_places: Mapping[str, str]
     description: str
     node: Mapping[str, Any]
+    outside: Mapping[str, str]
+    """Datasets that lie outside of the project, and the `file:` URL of each."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,11 @@ def read_job_request(
     job = read_command_job(file.document, path.parent)
     inputs = {name: _input(job, name, one, path.parent, project, store, sink) for name, one in job.inputs.items()}
     datasets = {name: one["dataset"] for name, one in inputs.items() if "dataset" in one}
+    outside = {
+        dataset: _local_path(job.inputs[name].path, path.parent).as_uri()
+        for name, dataset in datasets.items()
+        if dataset.startswith(f"{INPUTS}/")
+    }
     outputs = {name: one.type for name, one in job.outputs.items()}
     output_places = {name: one.place for name, one in job.outputs.items() if one.place}
     for kind, names in (("inputs", inputs.keys() - datasets.keys()), ("outputs", output_places)):
@@ -126,8 +134,9 @@ def read_job_request(
         {dataset: _path_place(job, name) for name, dataset in datasets.items()},
         job.description,
         job.node,
+        outside,
     )
-    named = [str(project.data_blobs_dir / dataset) for dataset in datasets.values()]
+    named = [str(project.data_blobs_dir / dataset) for dataset in datasets.values() if dataset not in outside]
     filled = replace(
         request,
         script=source,
@@ -143,6 +152,22 @@ def read_job_request(
         name=request.name or job.name,
     )
     return filled, plan
+
+
+def tell_serverless_only(node: Mapping[str, Any], compute: str, places: Mapping[str, str], sink: EventSink) -> None:
+    """The service takes such a job, and does what it likes."""
+    for group, key in (("resources", "instance_type"), ("queue_settings", "job_tier")):
+        if (node.get(group) or {}).get(key):
+            where = places.get(f"{group}.{key}", "")
+            told = f"{group}.{key} is for compute serverless: the nodes of {compute} are what they are"
+            sink(Warned(f"{where}: {told}" if where else told))
+
+
+def default_experiment(request: SubmitRequest, settings: Settings, *, is_job: bool) -> str:
+    """A job file's is Azure's own default, unless the project has one: the name of the working folder."""
+    if not is_job or settings.origins.get("experiment", "default") != "default":
+        return settings.experiment
+    return request.cwd.resolve().stem.replace(" ", "") or "Default"
 
 
 @contextmanager
@@ -250,7 +275,7 @@ def _input(
 
 def _local_dataset(job: CommandJob, place: str, one: JobInput, folder: Path, project: Project) -> str:
     """What a path of this machine means: a dataset, wherever it lies."""
-    path = Path(os.path.abspath(folder / os.path.expanduser(re.sub("^file:(?://)?", "", one.path))))
+    path = _local_path(one.path, folder)
     with suppress(UsageError):
         dataset = project.dataset_name(str(path), folder)
         _check_type(job, place, one, path)
@@ -260,13 +285,11 @@ def _local_dataset(job: CommandJob, place: str, one: JobInput, folder: Path, pro
     _check_type(job, place, one, path)
     if path.is_relative_to(project.root):
         return f"{IN_PROJECT}/{path.relative_to(project.root).as_posix()}"
-    link = project.inputs_dir / hashlib.sha256(os.fsencode(path)).hexdigest()[:16] / path.name
-    if not os.path.lexists(link):
-        project.ensure_state_dir()
-        link.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            link.symlink_to(path)
-    return f"{INPUTS}/{link.relative_to(project.inputs_dir).as_posix()}"
+    return f"{INPUTS}/{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}/{path.name}"
+
+
+def _local_path(path: str, folder: Path) -> Path:
+    return Path(os.path.abspath(folder / os.path.expanduser(re.sub("^file:(?://)?", "", path))))
 
 
 def _check_type(job: CommandJob, place: str, one: JobInput, path: Path) -> None:

@@ -20,7 +20,7 @@ from amlctl.config.text_file import file_error
 from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec, is_of_others
-from amlctl.core.events import EventSink, Note, Warned
+from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import JobCommand
 from amlctl.core.message import Command, Message
@@ -37,7 +37,13 @@ from amlctl.operations.compute import SERVERLESS, check_target, default_target
 from amlctl.operations.distribution import choose_distribution
 from amlctl.operations.environment import project_environment, recorded_environment, stand_in
 from amlctl.operations.inputs import Address
-from amlctl.operations.job_request import JobPlan, hide_command, read_job_request, told_at
+from amlctl.operations.job_request import (
+    default_experiment,
+    hide_command,
+    read_job_request,
+    tell_serverless_only,
+    told_at,
+)
 from amlctl.operations.submit_request import SubmitRequest
 from amlctl.operations.submit_secrets import (
     lacking_variables,
@@ -199,7 +205,7 @@ def resolve(
         check_target(project, settings, workspace_name, compute, sink)
     node = plan.node if plan else earlier.node if is_repeat and earlier else {}
     if not is_local and compute != SERVERLESS:
-        _tell_serverless_only(node, compute, places, sink)
+        tell_serverless_only(node, compute, places, sink)
     mode = request.mode or (earlier.mode if earlier else settings.submit.mode)
     if mode not in MODES:
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
@@ -229,7 +235,7 @@ def resolve(
         places=places,
         mode=mode,
         experiment=request.experiment
-        or (earlier.experiment if earlier else _default_experiment(request, settings, plan)),
+        or (earlier.experiment if earlier else default_experiment(request, settings, is_job=plan is not None)),
         distribution=distribution,
         timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
         tags=tags,
@@ -237,26 +243,11 @@ def resolve(
         job=job,
         code_source=plan.code if plan else None if is_repeat else project.pipeline_dir,
         context=plan.context if plan else (),
+        addresses={dataset: Address(url) for dataset, url in plan.outside.items()} if plan else {},
         description=plan.description if plan else earlier.description if is_repeat and earlier else "",
         node=node,
         git=earlier.git if is_repeat and earlier else None,
     )
-
-
-def _tell_serverless_only(node: Mapping[str, Any], compute: str, places: Mapping[str, str], sink: EventSink) -> None:
-    """The service takes such a job, and does what it likes."""
-    for group, key in (("resources", "instance_type"), ("queue_settings", "job_tier")):
-        if (node.get(group) or {}).get(key):
-            where = places.get(f"{group}.{key}", "")
-            told = f"{group}.{key} is for compute serverless: the nodes of {compute} are what they are"
-            sink(Warned(f"{where}: {told}" if where else told))
-
-
-def _default_experiment(request: SubmitRequest, settings: Settings, plan: JobPlan | None) -> str:
-    """A job file's is Azure's own default, unless the project has one: the name of the working folder."""
-    if plan is None or settings.origins.get("experiment", "default") != "default":
-        return settings.experiment
-    return request.cwd.resolve().stem.replace(" ", "") or "Default"
 
 
 def _read_script(path: Path, shown: str) -> str:

@@ -12,7 +12,7 @@ import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,18 +37,19 @@ from amlctl.localfs.run_records import load_all
 from amlctl.operations.assets import with_present_assets
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.dataset_state import local_state
-from amlctl.operations.fetch import FetchResult, fetch
+from amlctl.operations.fetch import fetch
 from amlctl.operations.handing_over import hand_over
 from amlctl.operations.inputs import OpenAddress, bring
 from amlctl.operations.job_request import read_job_file, told_at
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
-from amlctl.operations.logs import follow, run_failure
+from amlctl.operations.logs import follow
 from amlctl.operations.repeat import FindRun, copy_from, run_to_repeat
 from amlctl.operations.run_kept import ensure_run_kept
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.script_check import check_syntax
 from amlctl.operations.store_apart import check_apart
-from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
+from amlctl.operations.submit_request import SubmitRequest
+from amlctl.operations.submit_result import SubmitPlan, SubmitResult
 from amlctl.operations.sync import SyncOptions, dry_run, sync
 from amlctl.runtime.run_documents import save_record
 from amlctl.stores.contract import Store
@@ -56,7 +57,7 @@ from amlctl.transfer.code import CodeFiles, collect_code, send_code
 from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.interrupt import ended_by_interrupt
-from amlctl.workspaces.contract import EnvironmentInfo, Workspace
+from amlctl.workspaces.contract import KeepsAssets, Workspace
 
 
 def random_hex() -> str:
@@ -74,84 +75,6 @@ class PreparedRun:
     secrets: Mapping[str, str]
     watch: GcWatch
     send_code: Callable[[], None] | None
-
-
-@dataclass(frozen=True)
-class SubmitPlan:
-    """What a submit would send and run. `datasets` has the sync's document, or the snapshot that is used.
-
-    `code_files` and `code_bytes` are the user's own.
-    """
-
-    spec: RunSpec
-    datasets: Mapping[str, Mapping[str, Any]]
-    code: str
-    code_files: int
-    code_bytes: int
-    environment: EnvironmentInfo
-    workspace: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "dry_run": True,
-            "script": self.spec.script,
-            "config": self.spec.config,
-            "config_content": self.spec.config_content,
-            "datasets": {name: dict(document) for name, document in self.datasets.items()},
-            "produces": list(self.spec.produces),
-            "code": {"id": self.code, "files": self.code_files, "bytes": self.code_bytes},
-            "environment": {
-                "id": self.environment.id,
-                "is_ready": self.environment.is_ready,
-                "tool": self.environment.tool,
-                "location": self.environment.location,
-            },
-            "workspace": self.workspace,
-            "compute": self.spec.compute,
-            "mode": self.spec.mode,
-            "distribution": self.spec.distribution.kind,
-            "processes": self.spec.distribution.processes,
-            "instances": self.spec.distribution.instances,
-            "experiment": self.spec.experiment,
-            "variables": dict(self.spec.variables),
-            "command": self.spec.command,
-        }
-
-
-@dataclass(frozen=True)
-class SubmitResult:
-    """`fetched` is None where nothing was fetched; `fetch_error` says why not, if that was not wanted."""
-
-    record: RunRecord
-    seconds: float
-    fetched: FetchResult | None = None
-    fetch_error: AmlctlError | None = None
-
-    @property
-    def failure(self) -> AmlctlError | None:
-        """What a command that waited for the run has to report: it did not complete, or its outputs are not here."""
-        return run_failure(self.record, hint=Command("logs", self.record.run)) or self.fetch_error
-
-    def to_json(self) -> dict[str, Any]:
-        record = self.record
-        return {
-            "run": record.run,
-            "status": record.status,
-            "experiment": record.experiment,
-            "exit_code": record.exit_code,
-            "error": record.error,
-            "workspace": record.workspace,
-            "compute": record.compute,
-            "environment": record.environment,
-            "code": record.code,
-            "datasets": dict(record.datasets),
-            "published": dict(record.published),
-            "outputs": record.outputs,
-            "fetched": None if self.fetched is None else self.fetched.to_json(),
-            "fetch_error": None if self.fetch_error is None else self.fetch_error.message,
-            "studio_url": record.studio_url,
-            "seconds": self.seconds,
-        }
 
 
 def submit(
@@ -182,10 +105,7 @@ def submit(
 
     file = read_job_file(request, project) if is_job_file(request.script) else None
     if file is not None and file.kind != "command":
-        outputs = project.outputs_dir.name
-        run = hand_over(
-            file, request, project, settings, workspace, sink, outputs=outputs, clock=clock, random=random_hex
-        )
+        run = hand_over(file, request, project, settings, workspace, sink, clock=clock, random=random_hex)
     else:
         prepared = prepare(
             request,
@@ -408,8 +328,11 @@ def _resolve(
     spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
     spec = with_present_assets(spec, workspace)
     _check_code_apart(project, store, spec)
+    environment = spec.environment
+    if spec.job is not None and isinstance(workspace, KeepsAssets):
+        environment = replace(environment, python="")  # for the runtime another one of the image will do
     with told_at(spec.places.get("environment", "")):
-        workspace.check_environment(spec.environment, sink)
+        workspace.check_environment(environment, sink)
     if spec.job is None and spec.code is None:
         check_syntax((project.root / spec.script).read_bytes(), spec.script, workspace.python(spec.environment), sink)
     return spec, origin

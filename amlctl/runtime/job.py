@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.core.hidden_values import filled
-from amlctl.core.job import command_line, filled_in
+from amlctl.core.job import KEPT_PATH, command_line, filled_in
 from amlctl.core.run import RunRecord
 from amlctl.errors import SettingsError
 from amlctl.localfs.dispensable import link_to
@@ -65,7 +65,8 @@ def prepare_job(
         raise SettingsError("the job's code has an outputs folder of its own", hint="name outputs/ in .amlignore")
     own = {name: filled_in(value, values, paths) for name, value in record.variables.items() if value is not None}
     # `python` is that of the environment, also where it is the one that amlctl runs in.
-    programs = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
+    here = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
+    programs = variables.get(KEPT_PATH) or here
     shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
     text = command_line(filled(record.command, secrets), values, paths)
     named = place_variables({**values, **paths, "outputs.default": str(folders.outputs_dir)})

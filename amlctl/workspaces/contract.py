@@ -138,9 +138,7 @@ class RegisteredAssets(Protocol):
         """Name the plain files of a mirrored dataset; the version is the snapshot. Raises Conflict, SettingsError."""
         ...
 
-    def has_datastore(self, name: str) -> bool:
-        """One of blobs."""
-        ...
+    def has_datastore(self, name: str) -> bool: ...
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 import uuid
@@ -41,6 +42,9 @@ QUICK = AzureMLTiming(
 )
 
 
+_CLAIMS = base64.b64encode(b'{"access_token": {"nbf": {"essential": true, "value": "1"}}}').decode()
+
+
 @pytest.fixture(autouse=True)
 def pointed_at(azureml: AzureMLService, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process logs in at the service, which behaves again after each test, with a datastore of its own."""
@@ -76,12 +80,13 @@ def opened_bench(
     timing: AzureMLTiming = QUICK,
     sleep: Callable[[float], None] = time.sleep,
     settle: Callable[[float], None] = time.sleep,
+    identity: str | None = None,
     sink: EventSink = null_sink,
 ) -> Iterator[Bench]:
     """`sleep` is the pause before a request is repeated, `settle` the one for which the logs of an ended run wait."""
     project = make_project(folder / "project")
     variables: Mapping[str, str] = os.environ
-    connection = Connection(settings_for(azureml), project, variables, sleep=sleep)
+    connection = Connection(replace(settings_for(azureml), identity=identity), project, variables, sleep=sleep)
 
     opened: list[AzureBlobStore] = []
 
@@ -131,6 +136,18 @@ def test_a_lost_answer_makes_no_second_job(bench: Bench, azureml: AzureMLService
 def test_an_error_after_the_job_was_made_is_looked_into(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.answer(500, "PUT .*/jobs/", times=2)
     assert bench.run("pass").status == "Completed"
+
+
+@pytest.mark.parametrize("challenge", ["", f'Bearer error="insufficient_claims", claims="{_CLAIMS}"'])
+@pytest.mark.parametrize("pattern", ["PUT .*/jobs/", "POST .*/listSecrets"])
+def test_a_token_that_was_revoked_is_asked_for_again(
+    bench: Bench, azureml: AzureMLService, pattern: str, challenge: str
+) -> None:
+    headers = {"WWW-Authenticate": challenge} if challenge else None
+    azureml.faults.answer(401, pattern, headers=headers)
+    record = bench.run("pass")
+    assert record.status == "Completed"
+    assert len(azureml.calls_like(f"PUT .*/jobs/{record.run}$")) == (2 if "jobs" in pattern else 1)
 
 
 def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLService, tmp_path: Path) -> None:
@@ -213,6 +230,21 @@ def test_ways_to_the_storage(
         bench.store.put("a", b"1")
         assert bench.store.get("a") == b"1"
         assert len(azureml.calls_like(f"POST .*/datastores/{azureml.storage.default_datastore}/listSecrets")) == 1
+
+
+@pytest.mark.parametrize(("chosen", "asked"), [(None, None), ("user_identity", "UserIdentity"), ("managed", "Managed")])
+def test_the_identity_of_a_job_is_chosen_by_the_user(
+    azureml: AzureMLService, tmp_path: Path, chosen: str | None, asked: str | None
+) -> None:
+    """Also where the datastore has no key; a job that works as the user gets a token of theirs."""
+    azureml.faults.has_identity_datastores = True
+    with opened_bench(azureml, tmp_path, identity=chosen) as bench:
+        record = bench.run("pass")
+    assert record.status == "Completed"
+    identity = azureml.job(record.run).asked.get("identity")
+    assert (identity or {}).get("identityType") == asked
+    [put] = azureml.calls_like(f"PUT .*/jobs/{record.run}$")
+    assert ("x-azureml-token" in put.headers) == (chosen == "user_identity")
 
 
 def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from amlctl.azure_access.azure_ai_ml import azure_ai_ml
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import null_sink
@@ -25,7 +26,6 @@ from amlctl.workspaces.azureml.compute import Computes
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.environment import NAME, Environments, conda_document, version_of
 from amlctl.workspaces.azureml.job import JobParts, job_document
-from amlctl.workspaces.azureml.sdk_client import quiet
 from amlctl.workspaces.azureml.submission import submit_job
 from tests.contract.test_azureml import settings_for
 from tests.support.azureml_service import AzureMLService, Call
@@ -70,7 +70,7 @@ def connection(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.fixture
 def script(azureml: AzureMLService, connection: Connection) -> Iterator[Any]:
     """The client of a script that uses the SDK as it is documented."""
-    with quiet():
+    with azure_ai_ml():
         from azure.ai.ml import MLClient
         from azure.identity import DefaultAzureCredential
 
@@ -285,8 +285,7 @@ def test_compute(connection: Connection, script: Any, azureml: AzureMLService, t
     files = [tmp_path / f"{name}.yaml" for name in names]
     for name, file in zip(names, files, strict=True):
         file.write_text(text.format(kind=kind, name=name))
-    lines = {line.partition(":")[0]: 1 for line in text.splitlines()}
-    target = ClusterTarget(names[0], kind, file=str(files[0]), lines=lines)
+    target = ClusterTarget(names[0], kind, file=str(files[0]))
     Computes(connection, poll_s=0.01).create(target, null_sink)
     script.compute.begin_create_or_update(load_compute(files[1])).result()
     ours, theirs = (azureml.calls_like(f"PUT .*/computes/{name}$")[0] for name in names)
@@ -305,7 +304,7 @@ def test_code(connection: Connection, azureml: AzureMLService, tmp_path: Path, m
     (tmp_path / "src/train.py").write_text("pass")
     azureml.faults.answer(400, "PUT .*/jobs/")
     before = len(azureml.calls)
-    with quiet():
+    with azure_ai_ml():
         from azure.ai.ml import MLClient, command
         from azure.core.exceptions import HttpResponseError
         from azure.identity import DefaultAzureCredential

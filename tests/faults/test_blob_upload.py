@@ -18,8 +18,9 @@ from azure.storage.blob import BlobClient
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, ServiceUnavailable
-from amlctl.stores.azure_blob.blocks import MAX_BLOCKS
-from amlctl.stores.azure_blob.service import Body
+from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS
+from amlctl.stores.azure_blob.body import Body
+from amlctl.stores.azure_blob.service import ANY
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.contract import FileBody
@@ -339,7 +340,7 @@ def test_a_list_whose_blocks_someone_else_has_taken_is_a_conflict(
     store: AzureBlobStore, azurite: Azurite, proxy: FaultProxy, container: str, tmp_path: Path
 ) -> None:
     _, body = _body(tmp_path, _bytes(10 * BLOCK))
-    theirs = "as long as an id of ours".ljust(48)
+    theirs = "as long as an id of ours".ljust(ID_LENGTH)
     with BlobClient.from_blob_url(f"{azurite.url}/{container}/p/mirror/d/f", credential=azurite.key) as blob:
 
         def overtake(seen: Seen) -> None:
@@ -361,17 +362,17 @@ def test_a_repair_reuses_no_block_of_the_right_name(open_with: Open, tmp_path: P
     path = tmp_path / "file"
     path.write_bytes(data)
     store.put(key, [data] if is_pack else FileBody(path, len(data), content_id(data)))
-    uploader = store._uploader  # the ids are bytes, which the SDK does not take
-    blocks = uploader._block_list(key)[0]
+    service = store._service
+    blocks = service.block_lists(key)[0]
     assert len(blocks) == 6
 
     def stage(letter: bytes) -> None:
         for block in blocks:
-            uploader._put_block(key, block.id, Body([letter * block.size_bytes]), lambda size_bytes: None)
+            service.put_block(key, block.id, Body([letter * block.size_bytes]))
 
     stage(b"x")
     if not is_pack:
-        uploader._put_list(key, [block.id for block in blocks], {"x-ms-meta-content_id": content_id(data)})
+        service.commit(key, [block.id for block in blocks], ANY, {"content_id": content_id(data)})
         assert store.get(key) == b"x" * len(data)
         stage(b"y")  # as a repair that was cut off may have left them
     store.put(key, [data] if is_pack else FileBody(path, len(data), content_id(data), is_sent_whole=True), replace=True)

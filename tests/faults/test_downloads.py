@@ -45,8 +45,7 @@ def _download(store: AzureBlobStore, target: Path, told: list[int] | None = None
 
 def _starts(proxy: FaultProxy) -> list[int]:
     """Of the ranges that were asked for."""
-    headers = [{name.lower(): value for name, value in one.headers.items()} for one in proxy.seen if one.verb == "GET"]
-    return [int(found["range"].removeprefix("bytes=").split("-")[0]) for found in headers]
+    return [_start(one) for one in proxy.seen if one.verb == "GET"]
 
 
 @pytest.mark.parametrize("first_bad", [0, RANGE, 3 * RANGE])
@@ -66,8 +65,13 @@ def test_the_next_download_asks_for_the_rest(
 
 
 def _start(seen: Seen) -> int:
+    return int(_range(seen).removeprefix("bytes=").split("-")[0])
+
+
+def _range(seen: Seen) -> str:
+    """Empty where the whole value was asked for."""
     headers = {name.lower(): value for name, value in seen.headers.items()}
-    return int(headers["range"].removeprefix("bytes=").split("-")[0])
+    return headers.get("x-ms-range") or headers.get("range", "")
 
 
 def test_an_answer_that_is_cut_short_is_asked_for_again(
@@ -106,7 +110,7 @@ def test_a_pull_goes_on_inside_a_file(azurite: Azurite, proxy: FaultProxy, tmp_p
     one, other = (Clone(tmp_path / str(number), store) for number, store in enumerate(stores))
     one.make({"large": DATA})
     one.sync(pack_below=1000)
-    proxy.act = lambda seen: Reply(503) if seen.verb == "GET" and "range" in _lower(seen) and _start(seen) else None
+    proxy.act = lambda seen: Reply(503) if seen.verb == "GET" and _range(seen) and _start(seen) else None
     with pytest.raises(ServiceUnavailable):
         other.pull(pack_below=1000)
     assert not (other.root / "large").exists()
@@ -114,14 +118,10 @@ def test_a_pull_goes_on_inside_a_file(azurite: Azurite, proxy: FaultProxy, tmp_p
     proxy.seen.clear()
     other.pull(pack_below=1000)
     assert other.tree == {"large": DATA}
-    asked = [_start(seen) for seen in proxy.seen if seen.verb == "GET" and "range" in _lower(seen)]
+    asked = [_start(seen) for seen in proxy.seen if seen.verb == "GET" and _range(seen)]
     assert sorted(asked) == list(range(RANGE, len(DATA), RANGE))
     for store in stores:
         store.close()
-
-
-def _lower(seen: Seen) -> set[str]:
-    return {name.lower() for name in seen.headers}
 
 
 def test_a_damaged_object_is_not_kept(azurite: Azurite, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_a_submit_that_finds_no_room_says_at_once_where(tmp_path: Path, left_kb:
         3000,
         f"""
         amlctl --quiet submit one.py --env-from current > /dev/null
+        wait_for_the_end  # it removes the run's container, and room comes back
         fill {left_kb}
         code=0; timeout 60 "$PYTHON" -m amlctl submit one.py --env-from current > /dev/null 2> ../told || code=$?
         echo "$code" >&2; cat ../told >&2

@@ -226,10 +226,18 @@ def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml:
 @pytest.mark.parametrize(
     ("text", "told", "hint"),
     [
-        ("name: {name}\ntype: amlcompute\nmax_instance: 4\n", "gpu.yaml:3: max_instance: ", "max_instances?"),
+        (
+            "name: {name}\ntype: amlcompute\nmax_instance: 4\n",
+            "gpu.yaml:3: 'max_instance' is not a key of",
+            "max_instances?",
+        ),
         ("name: {name}\ntype: amlcompute\nidentity: me\n", "gpu.yaml:3: identity", ""),
-        ("name: {name}\ntype: amlcompute\nssh_settings:\n  user: me\n", "gpu.yaml:4: ssh_settings.user: ", ""),
-        ("name: {name}\ntype: computeinstance\nmin_instances: 1\n", "gpu.yaml:3: min_instances: ", ""),
+        (
+            "name: {name}\ntype: amlcompute\nssh_settings:\n  user: me\n",
+            "gpu.yaml:4: 'user' is not a key of ssh_settings",
+            "",
+        ),
+        ("name: {name}\ntype: computeinstance\nmin_instances: 1\n", "gpu.yaml:3: 'min_instances' is not a key of", ""),
     ],
 )
 def test_what_the_sdk_does_not_take_is_said_with_its_line(
@@ -308,6 +316,17 @@ def test_a_quota_that_is_used_up_is_said(bench: Bench, azureml: AzureMLService, 
         bench.create()
     assert caught.value.message.startswith(f"no quota for {bench.name}: ")
     assert "Quotas" in caught.value.hint
+
+
+@pytest.mark.parametrize("fault", ["lost", "throttled", "failing"])
+def test_a_request_of_the_sdk_is_repeated_as_our_own(bench: Bench, azureml: AzureMLService, fault: str) -> None:
+    if fault == "lost":
+        azureml.faults.lose_answer("PUT .*/computes/")
+    else:
+        azureml.faults.answer(429 if fault == "throttled" else 503, "PUT .*/computes/", retry_after_s=0.1)
+    bench.create()
+    assert bench.show().state == "ready"
+    assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == 2
 
 
 def test_no_right_is_said(bench: Bench, azureml: AzureMLService) -> None:

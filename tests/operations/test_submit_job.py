@@ -189,6 +189,9 @@ def test_data_anywhere_on_this_machine(bench: Bench, tmp_path_factory: pytest.Te
           outside: {{path: {outside}}}
         """,
     )
+    shown = plan(bench.request("jobs/d.yml"), bench.project, bench.settings, bench.workspace, bench.store, print)
+    assert {"from": outside.as_uri()} in shown.datasets.values()
+    assert not bench.project.inputs_dir.exists()
     for expected in ("inside1,2outside", "inside1,2changed"):
         record = bench.submit("jobs/d.yml").record
         assert record.status == "Completed", record.error

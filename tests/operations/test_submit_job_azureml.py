@@ -76,8 +76,9 @@ def test_a_cluster_has_its_own_size(amlctl: Amlctl, project: Path, service: Azur
 
 
 _ALL_KEYS = """\
-command: cat ${{inputs.given}}/a.txt $AZURE_ML_INPUT_given/a.txt > "$AZURE_ML_OUTPUT_kept/two.txt"
+command: cat ${{inputs.given}}/a.txt $AZURE_ML_INPUT_given/a.txt > "$AZURE_ML_OUTPUT_kept/two.txt" && test $RATE = 0.5
 inputs:
+  lr: 0.5
   given: {type: custom_model, path: azureml://datastores/theirs/paths/folder/}
   long: {path: azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/d/paths/x, mode: direct}
   web: {type: uri_file, path: 'https://example.org/x.csv', mode: direct}
@@ -85,7 +86,7 @@ outputs:
   kept: {type: mlflow_model, name: kept-model, version: 3}
   address: {mode: direct}
 environment: azureml://registries/azureml/environments/sklearn-1.5/labels/latest
-environment_variables: {AZUREML_COMPUTE_USE_COMMON_RUNTIME: 'true'}
+environment_variables: {AZUREML_COMPUTE_USE_COMMON_RUNTIME: 'true', RATE: '${{inputs.lr}}'}
 identity: {type: managed, client_id: an-id}
 properties: {team: vision}
 tags: {a: b}
@@ -126,6 +127,7 @@ def test_every_key_reaches_azure_ml(amlctl: Amlctl, project: Path, registered: A
     assert (asked["identity"]["identityType"], asked["identity"]["clientId"]) == ("Managed", "an-id")
     assert (asked["properties"]["team"], asked["tags"]["a"]) == ("vision", "b")
     assert asked["environmentVariables"]["AZUREML_COMPUTE_USE_COMMON_RUNTIME"] == "true"
+    assert "RATE" not in asked["environmentVariables"]
     assert asked["limits"]["timeout"] == "PT15M"
     assert "computeId" not in asked
     assert {name: one["jobServiceType"] for name, one in asked["services"].items()} == {

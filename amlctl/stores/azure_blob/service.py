@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 
 from amlctl.azure_access.answered import Answered
@@ -259,12 +258,14 @@ class BlobService:
         return blob.findtext("Name", "")[len(self._address.prefix) :], size, modified_at, said
 
     def _ask(self, key: str, accept: Iterable[int], act: Callable[..., Any], *sent: Any, **options: Any) -> Answer:
-        """One call of the SDK. What it says is read from the answer itself, so that a header which the SDK cannot read
-        is an error of ours that names the host."""
+        """One call of the SDK. What it says is read from the answer itself: an answer which the SDK cannot read, and
+        fails at in many ways, is then an error of ours that names the host."""
         last: list[Answered] = []
         try:
-            act(*sent, raw_response_hook=lambda response: last.append(response.http_response), **options)
-        except (AzureError, ValueError, OverflowError, TypeError, StopIteration):
+            act(*sent, on_answer=last.append, **options)
+        except AmlctlError:
+            raise
+        except Exception:
             if not last:
                 raise
         return self._checked(Answer.of(last[-1]), key, accept)

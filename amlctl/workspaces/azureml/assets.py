@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from amlctl.core.asset import AssetName
-from amlctl.errors import NotFound
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastore import named_datastore, store_address
+from amlctl.workspaces.azureml.datastore import store_address
 from amlctl.workspaces.azureml.exchange import answer_of_error
 from amlctl.workspaces.contract import PresentAsset
 
@@ -76,11 +75,10 @@ class Assets:
         return AssetName(name, snapshot)
 
     def has_datastore(self, name: str) -> bool:
-        try:
-            named_datastore(self._connection, name)
-        except NotFound:
-            return False
-        return True
+        connection = self._connection
+        if connection.memory.value("named_datastores", name) is not None:
+            return True
+        return connection.workspace("GET", f"/datastores/{name}", _VERSION, accept=(404,)).status != 404
 
     def _find(self, kind: str, asset: AssetName) -> PresentAsset | None:
         version = asset.version

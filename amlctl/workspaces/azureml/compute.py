@@ -7,21 +7,23 @@ A cluster does not start or stop: started it keeps one node, stopped it goes dow
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amlctl.azure_access.azure_ai_ml import first_line
+from amlctl.azure_access.job_schema import refused
+from amlctl.config.text_file import read_text
+from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
-from amlctl.core.settings import did_you_mean
-from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, SettingsError, UsageError
+from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
 from amlctl.workspaces.azureml.compute_document import changed, errors_of, in_words, present, told
 from amlctl.workspaces.azureml.connection import Connection, is_of_the_workspace
 from amlctl.workspaces.azureml.exchange import Answer, answer_of_error
-from amlctl.workspaces.azureml.sdk_client import first_line
 from amlctl.workspaces.contract import PresentTarget
 
 if TYPE_CHECKING:
@@ -109,19 +111,20 @@ class Computes:
 
     def _loaded(self, target: ClusterTarget) -> Compute:
         """What the file says, and for the rest what amlctl's defaults say."""
+        path = Path(target.file)
+        shown = f"{path.parent.name}/{path.name}"
+        file = parse_yaml(read_text(path, shown), shown)
+        given = {**{name: getattr(target, name) for name in _OURS}, **target.rest}
+        defaults = [{name: value} for name, value in given.items() if name not in file.value and value is not None]
         with self._connection.sdk.client():
             from azure.ai.ml import load_compute
             from azure.ai.ml.exceptions import MlException
             from marshmallow.exceptions import ValidationError
 
-            said = {name: getattr(target, name) for name in _OURS if getattr(target, name) is not None}
-            said.update({name: value for name, value in target.rest.items() if name not in target.lines})
             try:
-                return load_compute(target.file, params_override=[{name: value} for name, value in said.items()])
-            except ValidationError as error:
-                raise _wrong_field(target, str(error)) from error
-            except MlException as error:
-                raise _wrong(target, "", first_line(error)) from error
+                return load_compute(path, params_override=defaults)
+            except (MlException, ValidationError) as error:
+                raise refused(file, str(error), what=f"a target of type {target.type}", keys=_KEYS) from error
 
     def _make(self, target: ClusterTarget, entity: Compute) -> None:
         from azure.core.exceptions import HttpResponseError
@@ -200,39 +203,8 @@ class Computes:
 
 _OURS = ("name", "min_instances", "max_instances", "idle_time_before_scale_down")
 """Where the file says nothing, amlctl's defaults count (`with_defaults`)."""
-
-
-def _wrong_field(target: ClusterTarget, text: str) -> SettingsError:
-    """The SDK's message has a JSON document, from field names to what is wrong with each."""
-    start = text.find("{")
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text, start)
-        path, message = _innermost(found)
-    except (ValueError, LookupError):
-        return _wrong(target, "", text.partition("\n")[0])
-    return _wrong(target, path, message)
-
-
-def _innermost(found: Any) -> tuple[str, str]:
-    """The first field, and what is wrong with it."""
-    keys = []
-    while not isinstance(found, str):
-        key = next(iter(found)) if isinstance(found, Mapping) else 0
-        if isinstance(found, Mapping):
-            keys.append(str(key))
-        found = found[key]
-    return ".".join(key for key in keys if key != "_schema"), found
-
-
-def _wrong(target: ClusterTarget, path: str, message: str) -> SettingsError:
-    shown = "/".join(target.file.replace("\\", "/").split("/")[-2:])
-    place = path
-    while place not in target.lines and place:
-        place = place.rpartition(".")[0]
-    line = target.lines.get(place, 1)
-    known = set(vars(target)) | {"identity", "network_settings", "ssh_settings", "tags"}
-    hint = did_you_mean(path, known) if message == "Unknown field." else ""
-    return SettingsError(f"{shown}:{line}: {path}: {message}" if path else f"{shown}:{line}: {message}", hint=hint)
+_KEYS = (*_OURS, "size", "tier", "location", "description", "tags", "identity", "network_settings", "ssh_settings")
+"""For suggestions."""
 
 
 def _path(name: str) -> str:

@@ -178,10 +178,9 @@ class Connection:
             return answer
         raise self.error(answer, verb, url)
 
-    def _renew_login(self) -> bool:
-        """The token was revoked meanwhile."""
-        self.login.token(self.place.cloud.audience, is_fresh=True)
-        return True
+    def _renew_login(self) -> str:
+        """A new token: the last one was revoked."""
+        return self.login.token(self.place.cloud.audience, is_fresh=True)
 
     def error(self, answer: Answer, verb: str, url: str) -> AmlctlError:
         """A refusal in words, with what to do now."""

@@ -109,12 +109,12 @@ class Exchange:
         *,
         credential: TokenCredential | None = None,
         scope: str = "",
-        renew: Callable[[], bool] | None = None,
+        renew: Callable[[], str] | None = None,
         sleep: Callable[[float], object] = time.sleep,
         tell: EventSink = null_sink,
     ) -> None:
-        """`credential` gives tokens for `scope`, `renew` asks for a new one after a 401. `tell` gets an event for each
-        repeated request.
+        """`credential` gives tokens for `scope`, `renew` a new one after a 401. `tell` gets an event for each repeated
+        request.
         """
         self._retries = Retries(_NAME, _TRIES, sleep, tell)
         self._transport = Transport(_NAME, variables, repeats=_KEPT_ALIVE, tell=tell)
@@ -122,7 +122,8 @@ class Exchange:
         self._authorized = self._open
         if credential is not None:
             self._authorized = self._client(self._policy(renew), BearerTokenCredentialPolicy(credential, scope))
-        self.sdk_transport = SDKTransport(Pipeline(self._transport, policies=[self._policy()]), self._transport)
+        pipeline = Pipeline(self._transport, policies=[self._policy()])
+        self.sdk_transport = SDKTransport(pipeline, self._transport, renew)
 
     def close(self) -> None:
         """Let the connections go; the next request makes new ones."""
@@ -155,13 +156,13 @@ class Exchange:
         """Whether another attempt follows after this answer; it waits for that, as long as the answer asks for."""
         return attempts.again(_reason(answer), asked_s=retry_after_s(answer.headers))
 
-    def _policy(self, renew: Callable[[], bool] | None = None) -> RetryPolicy:
+    def _policy(self, renew: Callable[[], str] | None = None) -> RetryPolicy:
         return RetryPolicy(
             self._retries,
             self._transport,
             named_by="workspace and its cloud",
             reason=lambda response: _reason(answer_of(response)),
-            renew=renew,
+            renew=None if renew is None else lambda: bool(renew()),
         )
 
     def _client(self, *policies: Any) -> PipelineClient[Any, Any]:
@@ -174,13 +175,25 @@ class SDKTransport(HttpTransport[Any, Any]):
     All but the PUT of a job, which is looked for before it is sent again (`submission`).
     """
 
-    def __init__(self, pipeline: Pipeline[Any, Any], transport: Transport) -> None:
+    def __init__(
+        self, pipeline: Pipeline[Any, Any], transport: Transport, renew: Callable[[], str] | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._transport = transport
+        self._renew = renew
 
     def send(self, request: Any, **options: Any) -> Any:
         is_repeatable = request.method != "PUT" or _A_JOB.search(request.url) is None
-        return self._pipeline.run(request, is_repeatable=is_repeatable).http_response
+        response = self._pipeline.run(request, is_repeatable=is_repeatable).http_response
+        # The SDK's own policy asks for another token only where the answer says which.
+        if (
+            response.status_code == 401
+            and self._renew
+            and "claims=" not in response.headers.get("www-authenticate", "")
+        ):
+            request.headers["Authorization"] = f"Bearer {self._renew()}"
+            response = self._pipeline.run(request, is_repeatable=is_repeatable).http_response
+        return response
 
     def sleep(self, duration: float) -> None:
         self._transport.sleep(duration)

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from amlctl.azure_access.azure_ai_ml import first_line
 from amlctl.core.run import RunRecord
 from amlctl.errors import UsageError
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import run_properties
-from amlctl.workspaces.azureml.sdk_client import first_line
 from amlctl.workspaces.azureml.submission import AcceptedJob, submit_job
 from amlctl.workspaces.contract import RunFile, RunFiles
 

@@ -9,25 +9,27 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from amlctl.core.environment import RUNTIME_REQUIREMENT, is_of_others
+from amlctl.core.environment import OLDEST_PYTHON, RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
-from amlctl.core.job import STORE_INPUT, input_names
+from amlctl.core.job import KEPT_PATH, STORE_INPUT, input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked
 
 SERVERLESS = "serverless"
 _XXHASH = (
-    "python=$(command -v python || command -v python3) "
-    '|| {{ echo "amlctl: the environment {environment} has no Python"; exit 1; }}; '
+    'export {kept_path}="$PATH"; for python in python python3 /opt/miniconda/bin/python /usr/bin/python3 ""; do '
+    "\"$python\" -c 'import sys; sys.exit(sys.version_info < {oldest})' 2>/dev/null && break; done; "
+    'test -n "$python" '
+    '|| {{ echo "amlctl: the environment {environment} has no Python {oldest_shown} or newer"; exit 1; }}; '
     "\"$python\" -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && "
     '"$python" -m pip install --quiet --disable-pip-version-check --target "$packages" \'{wanted}\' '
     '&& export PYTHONPATH="$packages:$PYTHONPATH"; }} '
     '|| {{ echo "amlctl: the environment {environment} has no xxhash, and pip cannot bring it: add xxhash to it"; '
     "exit 1; }}; "
 )
-"""For environments that others have made. Each process brings its own, out of the way of what the image has. Some
-images have `python3` alone."""
+"""For environments that others have made, or whose Python is not for us to choose. Each process brings its own, out of
+the way of what the image has. Some images have `python3` alone, and Azure ML's have one beside the environment's."""
 _UNKNOWN = "Unknown"
 """The service's own word for a state that it does not tell."""
 _OUTPUTS = ".amlctl-outputs"
@@ -93,7 +95,8 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             },
         },
         "environment_variables": {
-            **{name: value for name, value in record.variables.items() if value is not None},
+            # The runtime fills in the others: not every input of a job file is one of the job.
+            **{name: value for name, value in record.variables.items() if value is not None and "${{" not in value},
             **{name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)},
         },
         "tags": dict(record.tags),
@@ -117,8 +120,17 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
-    if is_of_others(record.environment):
-        environment, python = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment), '"$python"'
+    if is_of_others(record.environment) or record.command is not None:
+        environment, python = (
+            _XXHASH.format(
+                wanted=RUNTIME_REQUIREMENT,
+                environment=record.environment,
+                kept_path=KEPT_PATH,
+                oldest=OLDEST_PYTHON,
+                oldest_shown=".".join(map(str, OLDEST_PYTHON)),
+            ),
+            '"$python"',
+        )
     else:
         environment, python = "", "python"
     if not record.produces:

@@ -33,13 +33,12 @@ def list_jobs(connection: Connection, experiment: str, own: Collection[str], sin
     listed = ListedJobs()
     pages = looked_at = 0
     by_property = {"properties": f"{EXPERIMENT_PROPERTY}={experiment}"} if experiment else None
-    for filtered in (by_property, {}):
+    for filtered in (by_property, {"jobType": "Command"}):
         if filtered is None or not listed.is_whole:
             continue
-        query = {"listViewType": "ActiveOnly", "jobType": "Command", **filtered}
-        for page in connection.pages("/jobs", _VERSION, query):
+        for page in connection.pages("/jobs", _VERSION, {"listViewType": "ActiveOnly", **filtered}):
             pages += 1
-            looked_at += 0 if filtered else len(page)
+            looked_at += 0 if filtered is by_property else len(page)
             for job in page:
                 run = str(job.get("name") or "")
                 if run in own or (job.get("properties") or {}).get("experimentName") == experiment:

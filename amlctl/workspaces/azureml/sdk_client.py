@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import
 from amlctl.azure_access.login import Login, LoginCredential
 from amlctl.errors import UsageError
 from amlctl.workspaces.azureml.place import Place
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
     from azure.core.pipeline.transport import HttpTransport
 
-_CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
 _POLL_S = 1.0
 """Between two looks at a long-running operation: the service does not say how long, and azure-core waits 30 s."""
 
@@ -45,18 +43,17 @@ class SDKClient:
 
     def begin_import(self) -> None:
         if self._importing is None:
-            self._importing = Thread(target=_import, name="import azure.ai.ml", daemon=True)
-            self._importing.start()
+            self._importing = begin_import()
 
     @contextmanager
     def client(self) -> Iterator[MLClient]:
         """`azure.ai.ml` can be imported and used inside."""
         if self._importing is not None:
             self._importing.join()
-        with quiet():
+        with azure_ai_ml():
             if self._client is None:
                 self._client = self._opened()
-            os.environ[_CLOUD_VARIABLE] = self._cloud
+            os.environ[CLOUD_VARIABLE] = self._cloud
             yield self._client
 
     def _opened(self) -> MLClient:
@@ -94,34 +91,6 @@ class SDKClient:
                 return load_job(io.StringIO(json.dumps(document)))
             except (MlException, ValidationError) as error:
                 raise UsageError(f"azure-ai-ml does not accept the job: {' '.join(str(error).split())}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the SDK's warnings and log lines off the screen, such as its notes on experimental fields.
-
-    The SDK writes its current cloud into a variable of the process, which is put back.
-    """
-    logging.getLogger("azure").setLevel(logging.CRITICAL + 1)
-    before = os.environ.get(_CLOUD_VARIABLE)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        os.environ.pop(_CLOUD_VARIABLE, None)
-        if before is not None:
-            os.environ[_CLOUD_VARIABLE] = before
-
-
-def _import() -> None:
-    with quiet():
-        import azure.ai.ml  # noqa: F401
-
-
-def first_line(error: Exception) -> str:
-    """Of a message of the SDK, which may go on for a page."""
-    return str(error).strip().partition("\n")[0]
 
 
 class Credential(LoginCredential):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from amlctl.azure_access.azure_ai_ml import first_line
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.exchange import Answer, answer_of_error
-from amlctl.workspaces.azureml.sdk_client import first_line
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
@@ -69,7 +69,8 @@ class _Submission:
 
         try:
             with self._connection.sdk.client() as client:
-                made = client.jobs.create_or_update(self._job)
+                # What `load_job` has checked need not be checked again, which takes as long as all the rest.
+                made = client.jobs.create_or_update(self._job, skip_validation=True)
         except MlException as error:
             raise UsageError(f"azure-ai-ml does not accept the job: {first_line(error)}") from error
         except HttpResponseError as error:

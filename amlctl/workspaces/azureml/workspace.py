@@ -225,8 +225,7 @@ class AzureMLWorkspace:
                 found[run] = self._listed(run, own.get(run), job)
         for run, record in own.items():
             never_came = record.studio_url is None
-            # A list of command jobs lacks sweeps and the like.
-            if run not in found and (never_came or record.job_type or not listed.is_whole or not record.is_final):
+            if run not in found and (never_came or not listed.is_whole or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return newest_first(found.values(), self._records.order())
