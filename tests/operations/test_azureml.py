@@ -96,12 +96,12 @@ def project(service: AzureMLService, tmp_path: Path) -> Path:
 def amlctl(service: AzureMLService, project: Path) -> Amlctl:
     """Runs a command in the project, logged in without a key to the storage."""
 
-    def run(*arguments: str) -> Done:
+    def run(*arguments: str, cwd: Path = project) -> Done:
         variables = {name: value for name, value in service.stock_variables.items() if "STORAGE" not in name}
         before = len(service.calls)
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, *arguments],
-            cwd=project,
+            cwd=cwd,
             env={**os.environ, **variables},
             capture_output=True,
             text=True,
@@ -125,7 +125,8 @@ def test_the_whole_way(amlctl: Amlctl, project: Path, service: AzureMLService) -
     assert (project / "outputs" / run / "model.bin").read_bytes() == bytes(1000)
     assert run in document["studio_url"]
     artifacts = service.job(run).artifacts
-    assert any(one.name == f"{artifacts}outputs/model.bin" for one in service.storage.under("azureml", artifacts))
+    # Once, in the store: the output `saves` of the job shows it.
+    assert not any(one.name.endswith("model.bin") for one in service.storage.under("azureml", artifacts))
     assert [one["run"] for one in amlctl("--json", "runs").document["runs"]] == [run]
     assert "text: hello" in amlctl("logs", "@last").out
     (project / "outputs" / run / "model.bin").unlink()
@@ -146,6 +147,30 @@ def test_a_local_run_beside_one_in_the_cloud(amlctl: Amlctl, project: Path) -> N
     rows = {row["field"]: row["values"] for row in shown.document["differences"]}
     assert sorted(rows["workspace"]) == ["cloud", "local"]
     assert "script" not in rows
+
+
+def test_a_job_tells_the_git_state_of_its_project(
+    amlctl: Amlctl, project: Path, service: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK would ask in the working folder, with a status that data counts for, and keep a remote's password."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "pipeline", ".amlctl.toml"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], cwd=project, check=True)
+    subprocess.run([*git, "remote", "add", "origin", "http://me:hunter22@example.org/x.git"], cwd=project, check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=True)
+    (project / ".gitignore").write_text("/*\n!/pipeline\n!/data_blobs\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run([*git, "init", "-q"], cwd=elsewhere, check=True)
+    done = amlctl("--json", "--project", str(project), "submit", "train.py", "--detach", cwd=elsewhere)
+    assert done.code == 0, done.err
+    found = service.job(done.document["run"]).asked["properties"]
+    assert {key: found[key] for key in found if "git" in key} == {
+        "mlflow.source.git.commit": head.stdout.strip(),
+        "mlflow.source.git.branch": found["mlflow.source.git.branch"],
+        "mlflow.source.git.repoURL": "http://example.org/x.git",
+        "azureml.git.dirty": "False",
+    }
 
 
 def test_the_sdk_leaves_nothing_behind(
@@ -182,7 +207,8 @@ def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
     assert not status.loaded & {"amlctl.stores.azure_blob.store", "amlctl.transfer.manifests", "yaml"}
     listed = amlctl("--json", "runs")
     assert listed.document["runs"][0]["run"] == run
-    assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs"]
+    # Those of amlctl by their property, those of other tools among the newest.
+    assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs", "jobs"]
     service.faults.holds_queue = False
     service.job(run).wait()
 
