@@ -17,7 +17,7 @@ LAYOUTS = ("auto", "pack", "mirror")
 MODES = ("mount", "download")
 ON_INTERRUPT = ("ask", "cancel", "detach")
 ENGINES = ("local", "azureml")
-IDENTITIES = ("user_identity", "managed", "aml_token")
+IDENTITIES = ("user_identity", "managed", "managed_identity", "aml_token")
 
 LOCAL_WORKSPACE = "local"
 DEFAULT_LOCAL_STORE = ".amlctl/store"

@@ -96,12 +96,12 @@ def project(service: AzureMLService, tmp_path: Path) -> Path:
 def amlctl(service: AzureMLService, project: Path) -> Amlctl:
     """Runs a command in the project, logged in without a key to the storage."""
 
-    def run(*arguments: str) -> Done:
+    def run(*arguments: str, cwd: Path = project) -> Done:
         variables = {name: value for name, value in service.stock_variables.items() if "STORAGE" not in name}
         before = len(service.calls)
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, *arguments],
-            cwd=project,
+            cwd=cwd,
             env={**os.environ, **variables},
             capture_output=True,
             text=True,
@@ -149,6 +149,30 @@ def test_a_local_run_beside_one_in_the_cloud(amlctl: Amlctl, project: Path) -> N
     assert "script" not in rows
 
 
+def test_a_job_tells_the_git_state_of_its_project(
+    amlctl: Amlctl, project: Path, service: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK would ask in the working folder, with a status that data counts for, and keep a remote's password."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "pipeline", ".amlctl.toml"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], cwd=project, check=True)
+    subprocess.run([*git, "remote", "add", "origin", "http://me:hunter22@example.org/x.git"], cwd=project, check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=True)
+    (project / ".gitignore").write_text("/*\n!/pipeline\n!/data_blobs\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run([*git, "init", "-q"], cwd=elsewhere, check=True)
+    done = amlctl("--json", "--project", str(project), "submit", "train.py", "--detach", cwd=elsewhere)
+    assert done.code == 0, done.err
+    found = service.job(done.document["run"]).asked["properties"]
+    assert {key: found[key] for key in found if "git" in key} == {
+        "mlflow.source.git.commit": head.stdout.strip(),
+        "mlflow.source.git.branch": found["mlflow.source.git.branch"],
+        "mlflow.source.git.repoURL": "http://example.org/x.git",
+        "azureml.git.dirty": "False",
+    }
+
+
 def test_the_sdk_leaves_nothing_behind(
     amlctl: Amlctl, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +207,8 @@ def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
     assert not status.loaded & {"amlctl.stores.azure_blob.store", "amlctl.transfer.manifests", "yaml"}
     listed = amlctl("--json", "runs")
     assert listed.document["runs"][0]["run"] == run
-    assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs"]
+    # Those of amlctl by their property, those of other tools among the newest.
+    assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs", "jobs"]
     service.faults.holds_queue = False
     service.job(run).wait()
 

@@ -4,6 +4,7 @@
     starting.py      from a record to a job: code, environment, compute target, store
     job.py           pure: a record as job YAML, and a job's document as a record
     submission.py    the one PUT that creates a job, never lost or doubled
+    git_of_job.py    the project's Git state, as the SDK writes it into a job
     code.py          code snapshots as code versions
     environment.py   environments by the hash of their content
     assets.py        registered environments, data and models: looked up, and data registered

@@ -59,6 +59,7 @@ class Connection:
     ) -> None:
         """`tell` gets an event for each repeated request. Raises SettingsError."""
         self.place: Place = place_of(settings)
+        self.project = project
         self.memory = Memory(project, f"{self.place.cloud.resource_manager}{self.place.id}")
         self.login = Login(
             authority=self.place.cloud.authority,

@@ -22,7 +22,6 @@ from amlctl.errors import Conflict, IntegrityError
 from amlctl.runtime.run_documents import read_first_failure, read_published
 from amlctl.runtime.run_keys import log_key
 from amlctl.stores.contract import FileBody, Store
-from amlctl.transfer.produced import make_newest
 from amlctl.workspaces.azureml.job import entered, moment
 
 _EXIT_CODE = re.compile(
@@ -144,6 +143,8 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
 
 def publish(store: Store, record: RunRecord) -> RunRecord:
     """Make what a completed run has produced the newest; a conflict is told in `error`, and nothing is lost."""
+    from amlctl.transfer.produced import make_newest  # most looks are at runs that produce nothing
+
     published, errors = dict(record.published), list[Conflict | IntegrityError]()
     try:
         produced = read_published(store, record.run)

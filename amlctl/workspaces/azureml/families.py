@@ -35,7 +35,7 @@ def hand_over(connection: Connection, record: RunRecord, path: Path) -> Accepted
     job.tags = {**(job.tags or {}), **record.tags}
     job.properties = {**(job.properties or {}), **run_properties(record)}
     with contextlib.redirect_stderr(io.StringIO()):  # the SDK tells of each upload
-        return submit_job(connection, job)
+        return submit_job(connection, job, record.git)
 
 
 def children_of(connection: Connection, run: str) -> list[dict[str, str]]:

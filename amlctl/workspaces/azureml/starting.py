@@ -42,13 +42,13 @@ class Starter:
         connection = self._connection
         connection.sdk.begin_import()
         try:
-            return submit_job(connection, self._job(record, secrets))
+            return submit_job(connection, self._job(record, secrets), record.git)
         except (NotFound, UsageError):
             if connection.memory.get("codes") is None:
                 raise
             # What this machine remembers may be about a workspace that was deleted and created again.
             connection.memory.forget("codes", "environments")
-            return submit_job(connection, self._job(record, secrets))
+            return submit_job(connection, self._job(record, secrets), record.git)
 
     def _job(self, record: RunRecord, secrets: Mapping[str, str]) -> Job:
         document = job_document(record, self._parts(record, secrets), secrets)

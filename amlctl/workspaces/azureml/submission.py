@@ -6,6 +6,7 @@ service has it: the id was chosen here. Only then is it sent again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.exchange import Answer, answer_of_error
+from amlctl.workspaces.azureml.git_of_job import git_of_job
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
@@ -31,9 +33,12 @@ class AcceptedJob:
     studio_url: str
 
 
-def submit_job(connection: Connection, job: Job) -> AcceptedJob:
-    """Raises UsageError and the like (refused), ServiceUnavailable (not accepted), Unconfirmed (nothing is known)."""
-    return _Submission(connection, job).run()
+def submit_job(connection: Connection, job: Job, git: Mapping[str, Any] | None = None) -> AcceptedJob:
+    """`git` is the state of the project (`RunRecord.git`).
+
+    Raises UsageError and the like (refused), ServiceUnavailable (not accepted), Unconfirmed (nothing is known)."""
+    with git_of_job(connection.project.root, git):
+        return _Submission(connection, job).run()
 
 
 class _Submission:
