@@ -7,13 +7,18 @@ found among the newest of the whole workspace: for them the service cannot be as
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState, is_final
+from amlctl.workspaces.azureml.absence import has_ended, without_presumed_end
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.job import EXPERIMENT_PROPERTY
+from amlctl.workspaces.azureml.job import EXPERIMENT_PROPERTY, watched
+from amlctl.workspaces.azureml.looks import Look, Looks
 
 _VERSION = "2024-10-01"
 _LISTED = 200
@@ -74,3 +79,37 @@ def _is_of(job: Mapping[str, Any], experiment: str) -> bool:
     properties = job.get("properties") or {}
     is_shown = properties.get("jobType") == "Command" or EXPERIMENT_PROPERTY in (properties.get("properties") or {})
     return is_shown and properties.get("experimentName") == experiment
+
+
+class ListedRecords:
+    """Of runs that were recorded here: as the list tells them, and as a look tells those that it shows as ended."""
+
+    def __init__(
+        self,
+        looks: Looks,
+        read: Callable[[str], RunRecord],
+        is_settled: Callable[[Look], bool],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._looks = looks
+        self._read = read
+        self._is_settled = is_settled
+        self._clock = clock
+
+    def of(self, own: RunRecord, job: Mapping[str, Any]) -> RunRecord:
+        """Raises NotFound."""
+        if has_ended(own):
+            return own
+        own = without_presumed_end(own)
+        status = str((job.get("properties") or {}).get("status") or "")
+        if not is_final(status):
+            return watched(own, {"status": status}, self._clock())
+        # The list has neither times nor a reason, so a run that has ended is looked at once.
+        look = self._looks.at(own.run)
+        is_plain = status != RunState.FAILED.value and not own.produces
+        if look is None or look.status != status or self._is_settled(look) or not is_plain:
+            return self._read(own.run)
+        from amlctl.workspaces.azureml.ending import ended
+
+        # Its log may still come in, and is not waited for here: a list may have many such runs.
+        return ended(watched(own, look.document, self._clock()), look.document, None, self._clock())

@@ -27,7 +27,7 @@ from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.absence import Absence, has_ended, without_presumed_end
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import is_of_amlctl, moment, record_of_job, record_of_run, watched
-from amlctl.workspaces.azureml.listing import list_jobs
+from amlctl.workspaces.azureml.listing import ListedRecords, list_jobs
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.queueing import Queueing
@@ -78,6 +78,7 @@ class AzureMLWorkspace:
         self._queueing = Queueing(connection, timing)
         self._services = Services(connection)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
+        self._listed = ListedRecords(self._looks, self.read, self._is_settled, clock).of
         self._absence = Absence(name, lambda: self._store, self._keep, clock)
         self._changed_at: dict[str, float] = {}
 
@@ -221,7 +222,8 @@ class AzureMLWorkspace:
         listed = list_jobs(self._connection, self._experiment, own, self._sink)
         for run, job in listed.jobs.items():
             with suppress(NotFound):  # deleted since
-                found[run] = self._listed(run, own.get(run), job)
+                foreign = replace(record_of_job(job, self._name), studio_url=self._studio_url(run))
+                found[run] = self._listed(own[run], job) if run in own else foreign
         for run, record in own.items():
             never_came = record.studio_url is None
             if run not in found and (never_came or not listed.is_whole or not record.is_final):
@@ -346,26 +348,6 @@ class AzureMLWorkspace:
             record = ended(record, look.document, None, self._clock())
         services = record.services or self._services.of(record, is_foreign=True)
         return replace(record, studio_url=self._studio_url(run), services=services)
-
-    def _listed(self, run: str, own: RunRecord | None, job: Mapping[str, object]) -> RunRecord:
-        if own is None:
-            return replace(record_of_job(job, self._name), studio_url=self._studio_url(run))
-        if has_ended(own):
-            return own
-        own = without_presumed_end(own)
-        properties = job.get("properties")
-        status = str(properties.get("status") if isinstance(properties, Mapping) else "")
-        if not is_final(status):
-            return watched(own, {"status": status}, self._clock())
-        # The list has no times and no reason; who has ended is looked at once more, and then never again.
-        look = self._looks.at(run)
-        is_plain = status != RunState.FAILED.value and not own.produces
-        if look is None or look.status != status or self._is_settled(look) or not is_plain:
-            return self.read(run)
-        from amlctl.workspaces.azureml.ending import ended
-
-        # Its log may still come in, and is not waited for here: a list may have many such runs.
-        return ended(watched(own, look.document, self._clock()), look.document, None, self._clock())
 
     def _finish(self, record: RunRecord, look: Look) -> RunRecord:
         """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
