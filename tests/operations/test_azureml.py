@@ -124,9 +124,9 @@ def test_the_whole_way(amlctl: Amlctl, project: Path, service: AzureMLService) -
     assert set(states) <= {state.value for state in RunState}
     assert (project / "outputs" / run / "model.bin").read_bytes() == bytes(1000)
     assert run in document["studio_url"]
-    artifacts = service.job(run).artifacts
-    # Once, in the store: the output `saves` of the job shows it.
-    assert not any(one.name.endswith("model.bin") for one in service.storage.under("azureml", artifacts))
+    container, saved = service.storage.default_datastore, f"amlctl/runs/{run}/outputs/"
+    assert [one.name for one in service.storage.under(container, saved)] == [f"{saved}model.bin"]
+    assert not list(service.storage.under("azureml", f"{service.job(run).artifacts}outputs/"))  # it is stored once
     assert [one["run"] for one in amlctl("--json", "runs").document["runs"]] == [run]
     assert "text: hello" in amlctl("logs", "@last").out
     (project / "outputs" / run / "model.bin").unlink()

@@ -13,7 +13,7 @@ __all__ = ["amlctl", "project", "service"]
 
 
 def assert_nothing_is_left(service: AzureMLService, project: Path, done: Done) -> None:
-    container = service.storage.default_container
+    container = service.storage.default_datastore  # it has the name of its datastore
     assert not [blob.name for blob in service.storage.under(container, "amlctl/") if "amlctl-probe" in blob.name]
     assert not [blob.name for blob in service.storage.under("azureml", "ExperimentRun/") if "-probe-" in blob.name]
     for job in service.jobs.all():

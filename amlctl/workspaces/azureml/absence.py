@@ -71,3 +71,22 @@ class Absence:
         if record.studio_url is not None or record.status != RunState.NOT_STARTED.value:
             return True
         return self._store().info(attempt_key(record.run)) is not None
+
+
+def has_ended(record: RunRecord) -> bool:
+    """Whether the end is one that Azure ML has told, or a start that it has refused."""
+    return record.is_final and not _is_presumed(record)
+
+
+def without_presumed_end(record: RunRecord) -> RunRecord:
+    """For a run that Azure ML turns out to have: what was concluded from its absence does not hold."""
+    if not _is_presumed(record):
+        return record
+    times = {state: time for state, time in record.times.items() if state != record.status}
+    return replace(record, status=RunState.NOT_STARTED.value, times=times, error=None)
+
+
+def _is_presumed(record: RunRecord) -> bool:
+    """Whether the end was concluded from the job's absence: it did not arrive, or was canceled before it could."""
+    kind = (record.error or {}).get("kind")
+    return record.is_final and record.studio_url is None and kind in ("lost", "canceled")

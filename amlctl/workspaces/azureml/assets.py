@@ -69,7 +69,7 @@ class Assets:
             snapshot,
             f"{uri}mirror/{dataset}" + ("" if is_file else "/"),
             kind="uri_file" if is_file else "uri_folder",
-            description=f"dataset {dataset} of an amlctl store",
+            description=f"mirrored dataset {dataset}",
             tags={"amlctl.dataset": dataset, "amlctl.snapshot": snapshot},
         )
         return AssetName(name, snapshot)

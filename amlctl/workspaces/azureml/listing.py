@@ -6,6 +6,7 @@ found among the newest of the whole workspace: for them the service cannot be as
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,25 +30,35 @@ class ListedJobs:
 
 
 def list_jobs(connection: Connection, experiment: str, own: Collection[str], sink: EventSink) -> ListedJobs:
-    """Those of the experiment, and those in `own`, newest first. The sink is told when a limit was reached."""
-    listed = ListedJobs()
-    pages = looked_at = 0
-    by_property = {"properties": f"{EXPERIMENT_PROPERTY}={experiment}"} if experiment else None
-    for filtered in (by_property, {"jobType": "Command"}):
-        if filtered is None or not listed.is_whole:
-            continue
-        for page in connection.pages("/jobs", _VERSION, {"listViewType": "ActiveOnly", **filtered}):
-            pages += 1
-            looked_at += 0 if filtered is by_property else len(page)
+    """Those of the experiment, and those in `own`. The sink is told when a limit was reached.
+
+    Where one page holds all jobs of the workspace, nothing else is asked for.
+    """
+    listed, asked = ListedJobs(), 0
+    newest = connection.pages("/jobs", _VERSION, {"listViewType": "ActiveOnly"})
+    by_property = {"listViewType": "ActiveOnly", "properties": f"{EXPERIMENT_PROPERTY}={experiment}"}
+    looked_at = 0
+    for pages, of_all in (
+        (itertools.islice(newest, 2), True),
+        (connection.pages("/jobs", _VERSION, by_property) if experiment else iter(()), False),
+        (newest, True),
+    ):
+        if asked == 1:  # there was no second one
+            break
+        for page in pages:
+            asked += 1
+            looked_at += len(page) if of_all else 0
             for job in page:
                 run = str(job.get("name") or "")
-                if run in own or (job.get("properties") or {}).get("experimentName") == experiment:
+                if run in own or _is_of(job, experiment):
                     listed.jobs.setdefault(run, job)
-            if pages >= _PAGES or len(listed.jobs) >= _LISTED:
+            if asked >= _PAGES or len(listed.jobs) >= _LISTED:
                 listed.is_whole = False
                 break
+        if not listed.is_whole:
+            break
     if len(listed.jobs) >= _LISTED:
-        sink(Note(f"only the newest {len(listed.jobs)} runs of experiment {experiment} are listed"))
+        sink(Note(f"only {len(listed.jobs)} runs of experiment {experiment} are listed"))
     elif not listed.is_whole:
         sink(
             Note(
@@ -56,3 +67,10 @@ def list_jobs(connection: Connection, experiment: str, own: Collection[str], sin
             )
         )
     return listed
+
+
+def _is_of(job: Mapping[str, Any], experiment: str) -> bool:
+    """Made by amlctl, or a command job of another tool."""
+    properties = job.get("properties") or {}
+    is_shown = properties.get("jobType") == "Command" or EXPERIMENT_PROPERTY in (properties.get("properties") or {})
+    return is_shown and properties.get("experimentName") == experiment

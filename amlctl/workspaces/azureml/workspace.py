@@ -24,9 +24,8 @@ from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
 from amlctl.stores.contract import Store
-from amlctl.workspaces.azureml.absence import Absence
+from amlctl.workspaces.azureml.absence import Absence, has_ended, without_presumed_end
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.ending import has_ended, without_presumed_end
 from amlctl.workspaces.azureml.job import is_of_amlctl, moment, record_of_job, record_of_run, watched
 from amlctl.workspaces.azureml.listing import list_jobs
 from amlctl.workspaces.azureml.logs import Logs, names_of
