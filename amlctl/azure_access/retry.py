@@ -35,23 +35,21 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
         *,
         named_by: str,
         reason: Callable[[Answered], str],
-        inspect: Callable[[Answered], None] | None = None,
         renew: Callable[[], bool] | None = None,
     ) -> None:
         """`named_by` is what the host's name comes from, for an error; `reason` says why a status is tried again;
-        `inspect` raises for an answer that cannot be the service's; `renew` asks for another right after a 401."""
+        `renew` asks for another right after a 401."""
         super().__init__()
         self._retries = retries
         self._transport = transport
         self._named_by = named_by
         self._reason = reason
-        self._inspect = inspect
         self._renew = renew
 
     def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         """The answer, of whatever status; `attempts` of it is set where that was tried again in vain.
 
-        Raises ServiceUnavailable where none came, and what the transport and `inspect` raise.
+        Raises ServiceUnavailable where none came, and what the transport raises.
         """
         options = request.context.options
         is_repeatable = options.pop("is_repeatable", True)
@@ -79,8 +77,6 @@ class RetryPolicy(HTTPPolicy[Any, Any]):
             attempts.answered()
             answer.was_repeated = answer.was_repeated or was_repeated
             answer.location_mode = mode
-            if self._inspect is not None:
-                self._inspect(answer)
             status = answer.status_code
             if status == 401 and not is_renewed and self._renew is not None and self._renew():
                 is_renewed = True

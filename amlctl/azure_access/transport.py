@@ -49,6 +49,10 @@ class Limiter(Protocol):
     def take(self, size_bytes: int) -> None: ...
 
 
+Read = Callable[[int], bytes]
+"""The next bytes of a body, so many at most; empty at its end."""
+
+
 class Content(Protocol):
     """A request's body of ours: its pieces, each time anew, so that a request can be repeated."""
 
@@ -77,9 +81,12 @@ class Transport(HttpTransport[Any, Any]):
         pace: Limiter | None = None,
         at_once: int | None = None,
         repeats: Iterable[str] = ("GET", "HEAD", "PUT", "DELETE"),
+        inspect: Callable[[int, Mapping[str, str]], None] | None = None,
         tell: EventSink = null_sink,
     ) -> None:
-        """`service` names it in events. `tell` gets one, from any thread, while no answer comes."""
+        """`service` names it in events. `inspect` gets status and headers (lower-case names) before the body is read,
+        and raises for an answer that cannot be the service's. `tell` gets an event, from any thread, while no answer
+        comes."""
         self.interrupts = Interrupts()
         self._service = service
         self._variables = variables
@@ -87,21 +94,23 @@ class Transport(HttpTransport[Any, Any]):
         self._pace = pace
         self._turns: AbstractContextManager[object] = nullcontext() if at_once is None else BoundedSemaphore(at_once)
         self._repeats = frozenset(repeats)
+        self._inspect = inspect
         self._tell = tell
         self._own = _OfThread()
-        self._hosts: dict[tuple[str, int], Connections] = {}
+        self._hosts: dict[str, Connections] = {}
         self._lock = Lock()
 
     def send(self, request: Any, **options: Any) -> Answered:
         """One attempt. `since` of the options is the count of interrupts when the whole request began; `may_go_on` is
-        called before each piece of the body, `on_answer` with what has answered.
+        called before each piece of the body, `on_answer` with what has answered; `sink` takes the body of a good
+        answer as it arrives, so that it is never in memory as a whole, and may be called again in another attempt.
 
         Raises ServiceRequestError (the service has not seen the request), ServiceResponseError (it may have acted),
         Interrupted, SettingsError (proxy, certificates), and what `may_go_on` raises.
         """
         since = options.get("since", self.interrupts.count)
         with nullcontext() if self._own.is_urgent else self._turns:
-            answered = self._send(request, since, options.get("may_go_on"))
+            answered = self._send(request, since, options.get("may_go_on"), options.get("sink"))
         if "on_answer" in options:
             options["on_answer"](answered)
         return answered
@@ -140,13 +149,15 @@ class Transport(HttpTransport[Any, Any]):
         finally:
             self._own.is_urgent = False
 
-    def _send(self, request: Any, since: int, may_go_on: Callable[[], None] | None) -> Answered:
-        parts = urlsplit(request.url)
+    def _send(
+        self, request: Any, since: int, may_go_on: Callable[[], None] | None, sink: Callable[[Read], int] | None
+    ) -> Answered:
+        origin, target = _split(request.url)
         try:
-            connections = self._connections(parts.scheme == "https", parts.hostname or "", parts.port)
+            connections = self._connections(origin)
         except UnicodeError as error:
             raise ServiceRequestError(str(error), error=error) from error
-        target = connections.target_prefix + (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = connections.target_prefix + target
         headers, content = _sent(request)
         is_repeatable = request.method in self._repeats
         fresh, was_repeated = not is_repeatable, False
@@ -178,7 +189,9 @@ class Transport(HttpTransport[Any, Any]):
                         connection.close()
                         continue
                     with response:  # the last answer of a connection holds the line alone
-                        data = self._read(request.method, response, size)
+                        if self._inspect is not None:
+                            self._inspect(response.status, response.fields)
+                        data = self._read(request.method, response, size, sink if response.status < 300 else None)
                         if response.will_close:
                             connection.close()
                 return Answered(request, response.status, response.reason, response.fields, data, was_repeated)
@@ -189,25 +202,36 @@ class Transport(HttpTransport[Any, Any]):
                 kind = IncompleteReadError if isinstance(error, http.client.IncompleteRead) else ServiceResponseError
                 raise kind(str(error), error=error) from error
 
-    def _read(self, method: str, response: Response, sent_bytes: int) -> bytes:
+    def _read(self, method: str, response: Response, sent_bytes: int, sink: Callable[[Read], int] | None) -> bytes:
+        """The body; none of it where the `sink` has taken it."""
         if self._traffic is not None and sent_bytes:
             self._traffic.add(requests=0, sent_bytes=sent_bytes)
-        if self._pace is None:
+        read = self._paced(response.read)
+        if sink is None:
             # In one piece where the size is known: pieces take twice the memory while they are joined.
             at_once = max(_CHUNK, min(response.length or 0, _WHOLE))
-            data = b"".join(iter(lambda: response.read(at_once), b""))
+            data = b"".join(iter(lambda: read(at_once), b""))
+            received = len(data)
         else:
-            pieces = []
-            while piece := response.read(_PACED_BYTES):
-                self._pace.take(len(piece))
-                pieces.append(piece)
-            data = b"".join(pieces)
+            data, received = b"", sink(read)
         if method == "GET":
             if self._traffic is not None:
-                self._traffic.add(requests=0, received_bytes=len(data))
+                self._traffic.add(requests=0, received_bytes=received)
             if response.length:
                 raise http.client.IncompleteRead(b"", response.length)
         return data
+
+    def _paced(self, read: Read) -> Read:
+        pace = self._pace
+        if pace is None:
+            return read
+
+        def paced(most: int) -> bytes:
+            data = read(min(most, _PACED_BYTES))
+            pace.take(len(data))
+            return data
+
+        return paced
 
     def _chunks(self, content: Any, may_go_on: Callable[[], None] | None) -> Iterator[bytes | memoryview]:
         at_once = _AT_ONCE if self._pace is None else _PACED_BYTES
@@ -223,14 +247,27 @@ class Transport(HttpTransport[Any, Any]):
     def _on_silence(self, waited_s: float, limit_s: float) -> None:
         self._tell(Unanswered(self._service, waited_s, limit_s))
 
-    def _connections(self, is_https: bool, host: str, port: int | None) -> Connections:
-        key = (host, port or (443 if is_https else 80))
+    def prepare(self, url: str) -> None:
+        """Raises SettingsError now for a proxy or certificates with which nothing could be sent there later."""
+        self._connections(_split(url)[0])
+
+    def _connections(self, origin: str) -> Connections:
         with self._lock:
-            if key not in self._hosts:
-                self._hosts[key] = Connections(
-                    *key, is_https=is_https, variables=self._variables, interrupts=self.interrupts
+            found = self._hosts.get(origin)
+            if found is None:
+                parts = urlsplit(origin)
+                is_https = parts.scheme == "https"
+                port = parts.port or (443 if is_https else 80)
+                self._hosts[origin] = found = Connections(
+                    parts.hostname or "", port, is_https=is_https, variables=self._variables, interrupts=self.interrupts
                 )
-            return self._hosts[key]
+            return found
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Origin (scheme, host, port) and the target within it; without the cost of `urlsplit` for each of many URLs."""
+    at = url.find("/", url.find("://") + 3)
+    return (url, "/") if at < 0 else (url[:at], url[at:])
 
 
 def _sent(request: Any) -> tuple[dict[str, str], Any]:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.azure_access import response, retries
 from amlctl.core.events import Event, Retried, Unanswered
 from amlctl.errors import ServiceUnavailable
-from amlctl.stores.azure_blob import response, retries
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.exchange import Exchange
 from tests.support.azurite import Azurite

@@ -52,7 +52,7 @@ def test_what_a_copy_does_not_need_does_not_travel_thousands_of_times(azurite: A
     copies = [seen for seen in proxy.seen if "x-ms-copy-source" in seen.headers]
     assert copies
     for seen in copies:
-        needed = {"host", "x-ms-copy-source", "x-ms-version", "x-ms-date", "content-length", "authorization"}
+        needed = {"host", "x-ms-copy-source", "x-ms-version", "content-length"}
         assert {name.lower() for name in seen.headers} == needed
 
 
@@ -67,7 +67,7 @@ def test_a_copy_whose_answer_was_lost_is_made_again_and_nothing_is_sent(azurite:
         lost = []
 
         def act(seen: Seen) -> LoseAnswer | None:
-            if "x-ms-copy-source" not in seen.headers or not seen.path.endswith("pipeline/b.py") or lost:
+            if "x-ms-copy-source" not in seen.headers or "pipeline/b.py" not in seen.path or lost:
                 return None
             lost.append(seen)
             return LoseAnswer()
@@ -76,4 +76,5 @@ def test_a_copy_whose_answer_was_lost_is_made_again_and_nothing_is_sent(azurite:
         assert send_code(store, _code(tmp_path), earlier=lambda: earlier).sent_bytes == len(b"print(3)")
         store.close()
     assert lost
-    assert [seen.size_bytes for seen in proxy.seen if seen.path.endswith("pipeline/b.py")] == [10_000, 0, 0]
+    sent = [seen for seen in proxy.seen if "pipeline/b.py" in seen.path and seen.verb == "PUT"]
+    assert [seen.size_bytes for seen in sent] == [10_000, 0, 0]

@@ -3,12 +3,15 @@
     store.py        the `Store`: values as block blobs, parallel blocks and ranges
     upload.py       large values: which blocks are there already, which have to go
     blocks.py       pure: where a file is cut, so that an edit or an insertion changes few blocks
-    service.py      the verbs of the Blob service, with retries
+    service.py      the verbs that the store needs, by azure-storage-blob
+    direct.py       the requests that come in thousands, by azure-core alone
+    body.py         what a request sends
     answer.py       what the service has answered
     refusals.py     what it refuses, in words
     window.py       how much may be under way, by what the line carries
-    credentials.py  who we are: account key, SAS, or a token of the login
+    block_memory.py memory for blocks under way
+    credentials.py  account key, SAS, or a token of the login
     address.py      store URLs
 
-The verbs are spoken directly over `http.client`: see `docs/architecture.md` for what that saves.
+Both ways go over the transport and the retry policy of `azure_access/`: see `docs/architecture.md`.
 """

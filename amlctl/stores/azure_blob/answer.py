@@ -10,7 +10,11 @@ from xml.etree import ElementTree
 
 from amlctl.azure_access.answered import Answered
 from amlctl.azure_access.response import moment_of
+from amlctl.azure_access.retry import AGAIN
 from amlctl.errors import ServiceUnavailable
+
+_SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
+"""Each answer of the service has one of these headers; a login page of the network has none."""
 
 
 @dataclass(frozen=True)
@@ -103,3 +107,9 @@ def not_blob_storage(host: str, what: str) -> ServiceUnavailable:
         hint="check the store's URL, and log in to the network or its proxy (open any page in a browser); then run the "
         "same command again",
     )
+
+
+def check_origin(host: str, status: int, headers: Mapping[str, str]) -> None:
+    """Raises ServiceUnavailable where something else has answered. Gateways may fail and proxies refuse."""
+    if not (_SIGNS & headers.keys() or status in AGAIN or status == 407):
+        raise not_blob_storage(host, f"{status}, {headers.get('content-type', 'of no content type')}")

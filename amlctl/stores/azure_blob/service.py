@@ -16,11 +16,11 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from amlctl.azure_access.answered import Answered
 from amlctl.azure_access.retries import Retries
 from amlctl.azure_access.retry import AGAIN, RetryPolicy
-from amlctl.azure_access.transport import Transport
+from amlctl.azure_access.transport import Read, Transport
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.answer import Answer, not_blob_storage
+from amlctl.stores.azure_blob.answer import Answer
 from amlctl.stores.azure_blob.blocks import Block
 from amlctl.stores.azure_blob.body import Body, md5_header
 from amlctl.stores.azure_blob.credentials import Credential
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 NAME = "blob store"
 _TRIES = 6
-_SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
-"""Each answer of the service has one of these headers; a login page of the network has none."""
 _META = "x-ms-meta-"
 _ONE_REQUEST = 256 << 20
 """The SDK is never to cut a value itself: blocks and ranges are the store's."""
@@ -84,16 +82,24 @@ class BlobService:
         return self._checked(self._direct.blob("GET", key), key, accept)
 
     def get_range(
-        self, key: str, start: int, size: int | None, etag: str = "", *, accept: Iterable[int] = ()
+        self,
+        key: str,
+        start: int,
+        size: int | None,
+        etag: str = "",
+        *,
+        accept: Iterable[int] = (),
+        sink: Callable[[Read], int] | None = None,
     ) -> Answer:
-        """`size` bytes from `start` (None: all), of the version `etag` where that is given."""
+        """`size` bytes from `start` (None: all), of the version `etag` where that is given; into the `sink`, if any."""
         if _is_one_of_many(key):
             headers = {"range": f"bytes={start}-" + ("" if size is None else str(start + size - 1))}
             if etag:
                 headers["if-match"] = etag
-            return self._checked(self._direct.blob("GET", key, headers), key, accept)
+            return self._checked(self._direct.blob("GET", key, headers, sink=sink), key, accept)
         condition = unchanged(etag) if etag else ANY
-        return self._ask(key, accept, self._blob(key).download_blob, offset=start, length=size, **condition)
+        into = {"sink": sink} if sink else {}
+        return self._ask(key, accept, self._blob(key).download_blob, offset=start, length=size, **into, **condition)
 
     def properties(self, key: str, *, accept: Iterable[int] = ()) -> Answer:
         if _is_one_of_many(key):
@@ -189,6 +195,13 @@ class BlobService:
         accept: Iterable[int] = (),
     ) -> Answer:
         """Make `key` from the value of `source` within the service. Without `metadata` it keeps that of the source."""
+        if _is_one_of_many(key):
+            headers = {
+                "x-ms-copy-source": self.blob_url(source),
+                **_headers(condition),
+                **{_META + name: value for name, value in metadata.items()},
+            }
+            return self._checked(self._direct.blob("PUT", key, headers), key, accept)
         copy = self._blob(key).start_copy_from_url
         return self._ask(key, accept, copy, self.blob_url(source), metadata=dict(metadata), **condition)
 
@@ -327,16 +340,8 @@ class BlobService:
             self._transport,
             named_by="storage account in the store's URL",
             reason=lambda answered: reason_of_refusal(Answer.of(answered)),
-            inspect=self._inspect,
             renew=self._credential.renew,
         )
-
-    def _inspect(self, answered: Answered) -> None:
-        """Raises ServiceUnavailable where something else has answered. Gateways may fail and proxies refuse."""
-        status = answered.status_code
-        if not (_SIGNS & answered.headers.keys() or status in AGAIN or status == 407):
-            what = f"{status}, {answered.headers.get('content-type', 'of no content type')}"
-            raise not_blob_storage(self._address.host, what)
 
 
 _BLOCKS = {"comp": "blocklist", "blocklisttype": "all"}

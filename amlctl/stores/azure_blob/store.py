@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from amlctl.azure_access.transport import Transport
+from amlctl.azure_access.transport import Read, Transport
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.localfs.disk_errors import disk_error, sending_error
 from amlctl.localfs.memory import use_one_heap
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
-from amlctl.stores.azure_blob.answer import Answer
+from amlctl.stores.azure_blob.answer import Answer, check_origin
 from amlctl.stores.azure_blob.body import Body
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
@@ -34,8 +35,7 @@ _IS_FOLDER = "x-ms-meta-hdi_isfolder"
 _ASK_FIRST = 1 << 20
 """Bytes from which a request that asks is cheaper than sending what is there already."""
 _RANGE = 8 << 20
-_ARRIVING = 64 << 20
-"""Bytes of ranges that may be on their way, or waiting for the disk: each range is in memory as a whole."""
+_READ = 1 << 20
 _WORKERS = 16
 """Blocks and ranges under way, which need memory."""
 _CONCURRENCY = 48
@@ -88,14 +88,23 @@ class AzureBlobStore:
     ) -> None:
         self._address = address
         self._traffic = Traffic()
-        self._transport = Transport(NAME, variables, traffic=self._traffic, pace=pace, at_once=workers, tell=tell)
+        self._transport = Transport(
+            NAME,
+            variables,
+            traffic=self._traffic,
+            pace=pace,
+            at_once=workers,
+            inspect=functools.partial(check_origin, address.host),
+            tell=tell,
+        )
+        self._transport.prepare(address.account_url)
         self._service = BlobService(address, credential, self._transport, sleep=sleep, tell=tell)
         self._pace = pace
         self._limits = limits
         self._concurrency = workers or _CONCURRENCY
         self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
-        self._arriving = Window(_ARRIVING)
+        self._arriving = Window((workers or _WORKERS) * _RANGE)
 
     def close(self) -> None:
         """Let the connections go. The store may not be used afterwards."""
@@ -271,10 +280,16 @@ class AzureBlobStore:
         return job
 
     def _get_range(self, key: str, target: Path, descriptor: int, start: int, etag: str, parts: Parts) -> Answer:
-        answer = self._service.get_range(key, start, _RANGE, etag, accept=() if etag else (416,))
-        if answer.status != 416 and answer.data:
-            _write_to(descriptor, start, answer.data, target)
-            parts.arrived(start, len(answer.data))
+        received = [0]
+
+        def take(read: Read) -> int:
+            received[0] = _write_to(descriptor, start, read, target)
+            return received[0]
+
+        accept = () if etag else (416,)
+        answer = self._service.get_range(key, start, _RANGE, etag, accept=accept, sink=take)
+        if received[0]:
+            parts.arrived(start, received[0])
         return answer
 
     def _making_container(self, act: Callable[[], _T]) -> _T:
@@ -317,15 +332,18 @@ class _NoParts:
         """Nobody asks."""
 
 
-def _write_to(descriptor: int, start: int, data: bytes, target: Path) -> None:
-    """Raises what `disk_error` says."""
-    view = memoryview(data)
-    while view:
-        try:
-            written = os.pwrite(descriptor, view, start)
-        except OSError as error:
-            if (found := disk_error(error, str(target))) is None:
-                raise
-            raise found from error
-        view = view[written:]
-        start += written
+def _write_to(descriptor: int, start: int, read: Read, target: Path) -> int:
+    """After an error of the target's disk the service is not asked again. Raises what `disk_error` says."""
+    at = start
+    while part := read(_READ):
+        view = memoryview(part)
+        while view:
+            try:
+                written = os.pwrite(descriptor, view, at)
+            except OSError as error:
+                if (found := disk_error(error, str(target))) is None:
+                    raise
+                raise found from error
+            view = view[written:]
+            at += written
+    return at - start

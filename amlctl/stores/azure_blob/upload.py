@@ -30,7 +30,7 @@ from amlctl.stores.contract import Buffer, FileBody, always
 CONTENT_ID = "content_id"
 COPIED_FROM = "copied_from"
 """Names of metadata."""
-_IN_MEMORY = 52 << 20
+_IN_MEMORY = 44 << 20
 _PACK_BYTES = 80 << 20
 """A pack of the usual size may be under way as a whole: it is in memory anyway."""
 _COPY_POLL_S = 0.1

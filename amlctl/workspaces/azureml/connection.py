@@ -96,25 +96,23 @@ class Connection:
         *,
         query: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
-        is_repeatable: bool = True,
     ) -> Answer:
         """One request below the workspace's own address; `path` begins with `/`, or is empty.
 
-        Statuses of 400 and above are errors unless `accept` names them. What is not repeatable (`is_repeatable`) goes
-        out again only where it cannot have been acted on.
+        Statuses of 400 and above are errors unless `accept` names them.
         """
         url = self.url(self.place.path + quote(path), version, query)
-        return self._checked(verb, url, body, accept, is_repeatable)
+        return self._checked(verb, url, body, accept)
 
     def subscription(self, verb: str, path: str, version: str, *, accept: Collection[int] = ()) -> Answer:
         """One request below the subscription: sizes and quotas of a location."""
         base = f"/subscriptions/{quote(self.place.subscription_id, safe='')}"
-        return self._checked(verb, self.url(base + quote(path), version), None, accept, True)
+        return self._checked(verb, self.url(base + quote(path), version), None, accept)
 
     def history(self, verb: str, path: str, body: Any = None, *, accept: Collection[int] = ()) -> Answer:
         """One request to run history; `path` is below the workspace, such as `/runs/ID/details`."""
         url = f"{self.facts.history}/history/v1.0{self.place.path}{quote(path)}"
-        return self._checked(verb, url, body, accept, True)
+        return self._checked(verb, url, body, accept)
 
     def follow(self, verb: str, url: str, *, accept: Collection[int] = ()) -> Answer:
         """One request to an address that the service has given: the next page, the state of an operation."""
@@ -123,7 +121,7 @@ class Connection:
                 f"Azure ML points to {urlsplit(url).netloc}, which does not get our login",
                 hint="check the endpoint of the workspace in .amlctl.toml",
             )
-        return self._checked(verb, url, None, accept, True)
+        return self._checked(verb, url, None, accept)
 
     def pages(self, path: str, version: str, query: Mapping[str, str] | None = None) -> Iterator[list[Any]]:
         """The pages of a list; an empty one may have another behind it."""
@@ -171,10 +169,10 @@ class Connection:
         self.memory.set(facts=found)
         return Facts(**found)
 
-    def _checked(self, verb: str, url: str, body: Any, accept: Collection[int], is_repeatable: bool) -> Answer:
+    def _checked(self, verb: str, url: str, body: Any, accept: Collection[int]) -> Answer:
         data = None if body is None else json.dumps(body).encode()
         headers = _headers() if data is None else {**_headers(), "content-type": "application/json"}
-        answer = self.exchange.send(verb, url, headers, data, is_repeatable=is_repeatable, is_authorized=True)
+        answer = self.exchange.send(verb, url, headers, data, is_authorized=True)
         if answer.status < 400 or answer.status in accept:
             return answer
         raise self.error(answer, verb, url)

@@ -41,12 +41,11 @@ _A_JOB = re.compile(r"/jobs/[^/?]+(?:\?|$)")
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers (lower-case names), the body's bytes. `was_repeated`: an earlier try may have acted."""
+    """Status, headers (lower-case names), the body's bytes."""
 
     status: int
     headers: Mapping[str, str]
     data: bytes
-    was_repeated: bool = False
 
     @cached_property
     def document(self) -> Any:
@@ -91,7 +90,7 @@ def answer_of(response: Answered) -> Answer:
     if response.headers.get("content-encoding", "").lower() == "gzip":
         with suppress(zlib.error):  # then it is not JSON either
             data = zlib.decompress(data, _GZIP)
-    return Answer(response.status_code, response.headers, data, response.was_repeated)
+    return Answer(response.status_code, response.headers, data)
 
 
 def answer_of_error(error: HttpResponseError) -> Answer:
@@ -136,17 +135,14 @@ class Exchange:
         headers: Mapping[str, str],
         body: bytes | None = None,
         *,
-        is_repeatable: bool = True,
         is_authorized: bool = False,
     ) -> Answer:
         """Whatever the service answers in the end; `is_authorized` sends the login along.
 
-        What is not repeatable goes out again only if it cannot have been acted on. Raises ServiceUnavailable where no
-        answer came, SettingsError (proxy, certificates), LoginError.
+        Raises ServiceUnavailable where no answer came, SettingsError (proxy, certificates), LoginError.
         """
         client = self._authorized if is_authorized else self._open
-        request = HttpRequest(verb, url, headers=dict(headers), content=body)
-        return answer_of(client.send_request(request, is_repeatable=is_repeatable))
+        return answer_of(client.send_request(HttpRequest(verb, url, headers=dict(headers), content=body)))
 
     def begin(self) -> Attempts:
         """For a caller that repeats a request by what it finds out."""
@@ -183,8 +179,7 @@ class SDKTransport(HttpTransport[Any, Any]):
         self._renew = renew
 
     def send(self, request: Any, **options: Any) -> Any:
-        is_repeatable = request.method != "PUT" or _A_JOB.search(request.url) is None
-        response = self._pipeline.run(request, is_repeatable=is_repeatable).http_response
+        response = self._run(request)
         # The SDK's own policy asks for another token only where the answer says which.
         if (
             response.status_code == 401
@@ -192,8 +187,12 @@ class SDKTransport(HttpTransport[Any, Any]):
             and "claims=" not in response.headers.get("www-authenticate", "")
         ):
             request.headers["Authorization"] = f"Bearer {self._renew()}"
-            response = self._pipeline.run(request, is_repeatable=is_repeatable).http_response
+            response = self._run(request)
         return response
+
+    def _run(self, request: Any) -> Any:
+        is_repeatable = request.method != "PUT" or _A_JOB.search(request.url) is None
+        return self._pipeline.run(request, is_repeatable=is_repeatable).http_response
 
     def sleep(self, duration: float) -> None:
         self._transport.sleep(duration)

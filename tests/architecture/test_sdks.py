@@ -1,0 +1,52 @@
+"""Azure's SDKs are used by the adapters to Azure alone, and only as documented."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import amlctl
+
+ROOT = Path(amlctl.__file__).parent
+ADAPTERS = ("azure_access", "stores/azure_blob", "workspaces/azureml")
+MODULES = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Dotted names of all that a module imports, whole modules and names from them, also inside of functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _of_azure(path: Path) -> list[str]:
+    return [name for name in _imported(path) if name.split(".")[0] in ("azure", "msal", "msrest")]
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert any(_of_azure(path) for path in MODULES.values())
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(ADAPTERS)])
+def test_no_other_module_imports_an_sdk(name: str) -> None:
+    assert _of_azure(MODULES[name]) == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(ADAPTERS)])
+def test_no_private_name_of_an_sdk_is_imported(name: str) -> None:
+    private = [one for one in _of_azure(MODULES[name]) if any(part.startswith("_") for part in one.split("."))]
+    assert private == []
+
+
+def test_the_blob_client_is_the_sdk_s() -> None:
+    """The store imports azure-storage-blob, and signs nothing itself."""
+    imported = {
+        one for name, path in MODULES.items() if name.startswith("stores/azure_blob") for one in _imported(path)
+    }
+    assert "azure.storage.blob.ContainerClient" in imported
+    assert not {one for one in imported if one.split(".")[0] in ("hmac", "http")} - {"http.client"}

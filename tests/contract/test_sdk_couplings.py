@@ -1,0 +1,102 @@
+"""What Azure's SDKs use of a transport and of its answers, beyond the documented interface of azure-core.
+
+Each of these is a place where another version of an SDK could break the transport in `azure_access/`. The package
+index's oldest versions that `pyproject.toml` allows are tried by `tests/contract/oldest_sdks.py`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from azure.core import MatchConditions, PipelineClient
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.pipeline import Pipeline
+from azure.core.pipeline.policies import ContentDecodePolicy, HttpLoggingPolicy, NetworkTraceLoggingPolicy
+from azure.core.rest import HttpRequest
+from azure.storage.blob import BlobBlock, ContainerClient
+
+from amlctl.azure_access.retries import Retries
+from amlctl.azure_access.retry import RetryPolicy
+from amlctl.azure_access.transport import Transport
+from tests.support.azurite import Azurite
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    made = Transport("blob store", {})
+    yield made
+    made.close()
+
+
+def _retry(transport: Transport) -> RetryPolicy:
+    retries = Retries("blob store", 3, lambda _: None)
+    return RetryPolicy(retries, transport, named_by="test", reason=lambda answer: str(answer.status_code))
+
+
+@pytest.fixture
+def container(azurite: Azurite, transport: Transport) -> ContainerClient:
+    client = ContainerClient(
+        azurite.url,
+        azurite.new_container(),
+        credential={"account_name": azurite.account, "account_key": azurite.key},
+        transport=transport,
+        retry_policy=_retry(transport),
+    )
+    client.create_container()
+    return client
+
+
+def test_a_download_reads_the_stream_of_an_answer(container: ContainerClient) -> None:
+    container.upload_blob("b", b"0123456789")
+    whole = container.download_blob("b")
+    assert (whole.size, whole.readall()) == (10, b"0123456789")
+    into = io.BytesIO()
+    container.download_blob("b", offset=2, length=3).readinto(into)
+    assert into.getvalue() == b"234"
+    assert b"".join(container.download_blob("b").chunks()) == b"0123456789"
+
+
+def test_an_empty_blob_can_be_downloaded(container: ContainerClient) -> None:
+    container.upload_blob("empty", b"")
+    assert container.download_blob("empty").readall() == b""
+
+
+def test_lists_read_the_location_mode_of_an_answer(container: ContainerClient) -> None:
+    for name in ("a", "b", "c"):
+        container.upload_blob(name, name.encode(), metadata={"content_id": name})
+    assert list(container.list_blob_names(results_per_page=2)) == ["a", "b", "c"]
+    found = {blob.name: (blob.size, blob.metadata["content_id"]) for blob in container.list_blobs(include=["metadata"])}
+    assert found == {"a": (1, "a"), "b": (1, "b"), "c": (1, "c")}
+
+
+def test_blocks_conditions_and_properties(container: ContainerClient) -> None:
+    blob = container.get_blob_client("large")
+    for number in range(2):
+        blob.stage_block(f"{number:060}", b"%d" % number * 5, length=5)
+    blob.commit_block_list([BlobBlock(f"{number:060}") for number in range(2)], metadata={"content_id": "x"})
+    committed, waiting = blob.get_block_list("all")
+    assert ([one.id for one in committed], waiting) == ([f"{number:060}" for number in range(2)], [])
+    seen = blob.get_blob_properties()
+    assert (seen.size, seen.metadata) == (10, {"content_id": "x"})
+    with pytest.raises(ResourceExistsError):
+        blob.upload_blob(b"other")
+    with pytest.raises(HttpResponseError) as caught:
+        blob.upload_blob(b"other", etag='"other"', match_condition=MatchConditions.IfNotModified)
+    assert caught.value.status_code == 412
+    with pytest.raises(ResourceNotFoundError) as missing:
+        container.get_blob_client("missing").get_blob_properties()
+    assert missing.value.error_code == "BlobNotFound"
+
+
+def test_policies_of_azure_core_read_an_answer(azurite: Azurite, transport: Transport) -> None:
+    """Its body for logs and for documents, both at debug level and without."""
+    policies = [ContentDecodePolicy(), _retry(transport), NetworkTraceLoggingPolicy(logging_enable=True)]
+    client = PipelineClient(azurite.url, pipeline=Pipeline(transport, [*policies, HttpLoggingPolicy()]))
+    answer = client.send_request(HttpRequest("GET", f"{azurite.url}/nothing/here"))
+    assert answer.status_code in (400, 403, 404)
+    assert answer.text().lstrip("\ufeff").startswith("<?xml")
+    with pytest.raises(HttpResponseError) as caught:
+        answer.raise_for_status()
+    assert caught.value.response is answer
