@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.load import load_settings
-from amlctl.core.events import EventSink, null_sink
+from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
@@ -77,6 +77,33 @@ class App:
         )
         return _with_copies(store, self.project) if store.url.startswith("http") else store
 
+    def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
+        """See `operations.inputs.OpenAddress`. What is not public is read with the login of the workspace in use, else
+        with that of the first one of Azure ML in the settings."""
+        from amlctl.core.asset import container_of
+        from amlctl.stores.azure_blob.credentials import Anonymous
+        from amlctl.stores.azure_blob.store import open_blob_store
+
+        blob = container_of(url)
+        clouds = [one.name for one in self.settings.workspaces.values() if one.compute == "azureml"]
+        credential: Credential | None = Anonymous()
+        if blob is None and not clouds:
+            raise SettingsError(
+                f"{url} is in Azure ML, and the settings name no workspace there",
+                hint="add a section [workspaces.cloud] to .amlctl.toml, or name a file or folder of this project",
+            )
+        if not is_public and not clouds:
+            credential = None
+        elif not is_public:
+            from amlctl.workspaces.azureml.addresses import data_address
+            from amlctl.workspaces.azureml.datastore import credential_for
+
+            app = self if self.settings.workspace().compute == "azureml" else self.in_workspace(clouds[0])
+            blob = blob or data_address(app.connection, url)
+            credential = credential_for(app.connection, blob[0], self.variables)
+        assert blob is not None  # what is public is a blob
+        return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
+
     @cached_property
     def workspace(self) -> Workspace:
         """The workspace in use. Raises SettingsError."""
@@ -122,11 +149,28 @@ class App:
         try:
             run = find_run(reference, [record.run for record in recorded])
         except NotFound:
-            return self, reference
+            return (self if reference.startswith("@") else self._asked_for(reference)), reference
         workspace = next(record.workspace for record in recorded if record.run == run)
         if workspace == self.settings.workspace().name or workspace not in self.settings.workspaces:
             return self, run
         return self.in_workspace(workspace), run
+
+    def _asked_for(self, run: str) -> App:
+        """With the workspace in use that has a run which was not seen from here; the present one where none has."""
+        in_use = self.settings.workspace().name
+        for name in dict.fromkeys([in_use, *self.settings.workspaces]):
+            app = self if name == in_use else self.in_workspace(name)
+            try:
+                app.workspace.read(run)
+            except NotFound:
+                continue
+            except IntegrityError:
+                pass  # it is there
+            except AmlctlError as error:
+                self.sink(Warned(f"workspace {name} was not asked for run {run}: {error.message}"))
+                continue
+            return app
+        return self
 
     def restore_records(self) -> None:
         """Let each workspace take its damaged records from its store. One that is alone does so by itself."""

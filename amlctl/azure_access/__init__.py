@@ -11,4 +11,6 @@ network_errors.py  why a host cannot be reached, in words
 login.py           tokens of DefaultAzureCredential
 token_cache.py     those tokens on disk, until they run out
 hosts.py           names of hosts
+azure_ai_ml.py     the Azure ML SDK, loaded fast and kept off the screen
+job_schema.py      the SDK's check of job files, with file and line in its errors
 """

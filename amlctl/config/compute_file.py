@@ -1,10 +1,13 @@
-"""`compute/*.yaml`: what `az ml compute create -f` takes, and `type: local` of our own."""
+"""`compute/*.yaml`: what `az ml compute create -f` takes, and `type: local` of our own.
+
+Of a cluster or an instance only what amlctl itself uses is checked here: `azure.ai.ml`, which knows the whole schema,
+takes a second to import, and checks the file when a target is created from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +19,75 @@ from amlctl.core.settings import did_you_mean
 from amlctl.errors import AmlctlError, NotFound, SettingsError
 from amlctl.localfs.project import Project
 
-_Check = Callable[[Any], Any]
+_KINDS = ("local", "amlcompute", "computeinstance")
+_TEXTS = ("size", "tier", "location", "description")
+_COUNTS = ("min_instances", "max_instances", "idle_time_before_scale_down")
+_LOCAL = {"slots": 1, "gpus": 0}
+"""Keys of a local target, with their smallest value."""
 
 
 def read_compute(path: Path) -> ComputeTarget:
-    """Raises NotFound, RightsError, SettingsError naming file, line, key and the nearest key."""
+    """Raises NotFound, RightsError, SettingsError naming file, line and key."""
     shown = f"{path.parent.name}/{path.name}"
     file = parse_yaml(read_text(path, shown, hint=Command("compute", "list")), shown)
     if not isinstance(file.value, dict):
-        raise file.error("no compute target", hint="a file with at least name and type")
+        raise file.error("not a compute target", hint="a file with at least name and type")
     kind = _kind(file)
-    values = {key: _checked(file, kind, key) for key in file.value if key not in ("$schema", "type")}
+    values = {key: value for key, value in file.value.items() if key not in ("$schema", "type")}
     name = values.pop("name", path.stem)
-    if kind == "local":
-        return LocalTarget(name, **values)
-    least, most = values.get("min_instances"), values.get("max_instances")
+    if not isinstance(name, str) or not name:
+        raise file.error("name must be a string", "name")
+    return _local(file, name, values) if kind == "local" else _cluster(file, path, name, kind, values)
+
+
+def _kind(file: YamlDocument) -> str:
+    kind = file.value.get("type")
+    folded = kind.lower() if isinstance(kind, str) else ""
+    if folded in _KINDS:
+        return folded
+    hint = did_you_mean(folded, _KINDS) or f"it is one of {', '.join(_KINDS)}"
+    raise file.error(f"Invalid type {kind!r}" if folded else "type is missing", "type", hint=hint)
+
+
+def _local(file: YamlDocument, name: str, values: Mapping[str, Any]) -> LocalTarget:
+    for key, value in values.items():
+        if key not in _LOCAL:
+            hint = did_you_mean(key, _LOCAL) or f"its keys are {', '.join(sorted(('name', 'type', *_LOCAL)))}"
+            raise file.error(f"a target of type local has no key {key!r}", key, hint=hint)
+        if isinstance(value, bool) or not isinstance(value, int) or value < _LOCAL[key]:
+            raise file.error(f"{key} must be a whole number from {_LOCAL[key]} on", key)
+    return LocalTarget(name, **values)
+
+
+def _cluster(file: YamlDocument, path: Path, name: str, kind: str, values: dict[str, Any]) -> ClusterTarget:
+    counts: dict[str, Any] = {key: _count(file, key) for key in _COUNTS if values.pop(key, None) is not None}
+    texts = {key: file.value[key] for key in _TEXTS if values.pop(key, None) is not None}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise file.error(f"{key} must be a string", key)
+    if "tier" in texts:
+        texts["tier"] = texts["tier"].lower()
+        if texts["tier"] not in TIERS:
+            raise file.error(f"tier must be one of {', '.join(TIERS)}", "tier")
+    least, most = counts.get("min_instances"), counts.get("max_instances")
     if least is not None and most is not None and least > most:
         raise file.error(f"min_instances is {least}, more than max_instances", "min_instances")
-    rest = {key: values.pop(key) for key in tuple(values) if key in _HANDED_ON[kind]}
-    return ClusterTarget(name, kind, **values, rest=rest)
+    ssh = values.get("ssh_settings")
+    if isinstance(ssh, dict) and "admin_password" in ssh:
+        raise file.error(
+            "ssh_settings: a password does not belong in a file that is committed: use ssh_key_value", "ssh_settings"
+        )
+    return ClusterTarget(name, kind, **texts, **counts, rest=values, file=str(path))
+
+
+def _count(file: YamlDocument, key: str) -> int:
+    """Digits in quotes are a number to Azure ML as well."""
+    value = file.value[key]
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise file.error(f"{key} must be a whole number from 0 on", key)
+    return value
 
 
 @dataclass(frozen=True)
@@ -104,110 +157,3 @@ def _files(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise file_error(error, folder, str(folder)) from error
-
-
-def _kind(file: YamlDocument) -> str:
-    kind = file.value.get("type")
-    folded = kind.lower() if isinstance(kind, str) else ""
-    if folded in _CHECKS:
-        return folded
-    hint = did_you_mean(folded, _CHECKS) or f"it is one of {', '.join(_CHECKS)}"
-    message = f"type cannot be {kind!r}" if folded else "there is no type"
-    raise file.error(message, "type", hint=hint)
-
-
-def _checked(file: YamlDocument, kind: str, key: str) -> Any:
-    checks = _CHECKS[kind]
-    if key not in checks:
-        raise file.error(
-            f"a target of type {kind} has no key {key!r}",
-            key,
-            hint=did_you_mean(key, checks) or f"its keys are {', '.join(sorted(checks))}",
-        )
-    try:
-        return checks[key](file.value[key])
-    except ValueError as error:
-        raise file.error(f"{key}: {error}", key) from error
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a text is needed")
-    return value
-
-
-def _tier(value: Any) -> str:
-    folded = value.lower() if isinstance(value, str) else ""
-    if folded not in TIERS:
-        raise ValueError(f"it is one of {', '.join(TIERS)}")
-    return folded
-
-
-def _whole(value: Any, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"a whole number from {least} on is needed")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false is needed")
-    return value
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("keys and values of its own are needed")
-    return value
-
-
-def _ssh_settings(value: Any) -> dict[str, Any]:
-    if "admin_password" in _mapping(value):
-        raise ValueError("a password does not belong in a file that is committed: use ssh_key_value")
-    return _mapping(value)
-
-
-def _any(value: Any) -> Any:
-    return value
-
-
-# The fields of the schemas amlCompute and computeInstance in azure-ai-ml 1.35; a test compares them.
-_COMMON: Mapping[str, _Check] = {"$schema": _any, "type": _any, "name": _text}
-_AZURE: Mapping[str, _Check] = {**_COMMON, "size": _text, "location": _text, "description": _text}
-_AZURE_REST: Mapping[str, _Check] = {
-    "tags": _mapping,
-    "resource_id": _text,
-    "identity": _mapping,
-    "network_settings": _mapping,
-    "ssh_settings": _ssh_settings,
-    "ssh_public_access_enabled": _truth,
-    "enable_node_public_ip": _truth,
-}
-_HANDED_ON: Mapping[str, Mapping[str, _Check]] = {
-    "amlcompute": _AZURE_REST,
-    "computeinstance": {
-        **_AZURE_REST,
-        "create_on_behalf_of": _mapping,
-        "schedules": _mapping,
-        "setup_scripts": _mapping,
-        "custom_applications": _any,
-        "idle_time_before_shutdown": _text,
-        "idle_time_before_shutdown_minutes": partial(_whole, least=0),
-        "enable_sso": _truth,
-        "enable_root_access": _truth,
-        "enable_os_patching": _truth,
-        "release_quota_on_stop": _truth,
-    },
-}
-_CHECKS: Mapping[str, Mapping[str, _Check]] = {
-    "local": {**_COMMON, "slots": partial(_whole, least=1), "gpus": partial(_whole, least=0)},
-    "amlcompute": {
-        **_AZURE,
-        **_HANDED_ON["amlcompute"],
-        "tier": _tier,
-        "min_instances": partial(_whole, least=0),
-        "max_instances": partial(_whole, least=0),
-        "idle_time_before_scale_down": partial(_whole, least=0),
-    },
-    "computeinstance": {**_AZURE, **_HANDED_ON["computeinstance"]},
-}

@@ -22,6 +22,7 @@ from amlctl.core.settings import (
     DEFAULT_LOCAL_STORE,
     ENGINES,
     GIB,
+    IDENTITIES,
     LAYOUTS,
     LOCAL_WORKSPACE,
     MODES,
@@ -237,6 +238,7 @@ _CHECKS: Mapping[Key, _Check] = {
     ("submit", "on_interrupt"): partial(_one_of, ON_INTERRUPT),
     **{("workspaces", _ANY, field.name): _text for field in fields(WorkspaceSettings) if field.name != "name"},
     ("workspaces", _ANY, "compute"): partial(_one_of, ENGINES),
+    ("workspaces", _ANY, "identity"): partial(_one_of, IDENTITIES),
 }
 _SECTIONS = ("sync", "submit")
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

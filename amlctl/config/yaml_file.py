@@ -36,11 +36,16 @@ class YamlDocument:
             place = place[:-1]
         return f"{self.source}:{self.lines.get(place, 1)}"
 
-    def below(self, *place: str | int) -> YamlDocument:
-        """The value there as a document of its own, with its lines. Raises KeyError."""
-        value, depth = self.value, len(place)
+    def value_at(self, *place: str | int) -> Any:
+        """Raises KeyError."""
+        value = self.value
         for key in place:
             value = value[key]
+        return value
+
+    def below(self, *place: str | int) -> YamlDocument:
+        """The value there as a document of its own, with its lines. Raises KeyError."""
+        value, depth = self.value_at(*place), len(place)
         lines = {at[depth:]: line for at, line in self.lines.items() if at[:depth] == place}
         return YamlDocument(self.source, value, lines)
 

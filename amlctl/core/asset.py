@@ -1,16 +1,30 @@
-"""Names of what is registered in Azure ML: `azureml:NAME:VERSION` and `azureml:NAME@latest` of the workspace, and
-environments of registries, which many workspaces share.
-"""
+"""Names of what is registered in a workspace of Azure ML: `azureml:NAME:VERSION` and `azureml:NAME@latest`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import Optional
+from urllib.parse import quote, unquote
 
 _NAME = re.compile(r"azureml:([A-Za-z0-9_][\w.-]*)(?::([\w.-]+)|@latest)")
-_IN_REGISTRY = re.compile(r"azureml://registries/[\w.-]+/environments/[\w.-]+/(?:versions|labels)/[\w.-]+")
-_ADDRESS = re.compile(r"(?:https|wasbs|abfss)://\S+")
+
+
+_BLOB = re.compile(r"(?:wasbs?|abfss?)://([^@/]+)@([^/]+?)\.(?:blob|dfs)\.([^/]+)/?(.*)")
+_AT_ACCOUNT = re.compile(r"(https?://[^/]+\.blob\.[^/]+/[^/?]+)/?([^?]*)(.*)")
+
+
+def https_of(url: str) -> str:
+    """The address by which anyone may read what `url` names, if it is open to everyone; empty where there is none."""
+    if found := _BLOB.fullmatch(url):
+        return f"https://{found[2]}.blob.{found[3]}/{found[1]}/{quote(found[4], safe='/%')}"
+    return url if url.startswith(("http://", "https://")) else ""
+
+
+def container_of(url: str) -> Optional[tuple[str, str]]:
+    """URL of a container, and the path in it, of data in Azure's blobs."""
+    found = _AT_ACCOUNT.fullmatch(https_of(url))
+    return None if found is None else (found[1] + found[3], unquote(found[2]))
 
 
 @dataclass(frozen=True)
@@ -28,13 +42,3 @@ def parse_asset(text: str) -> Optional[AssetName]:
     """None for what is no such name: an address, a name alone, one of a registry."""
     found = _NAME.fullmatch(text)
     return None if found is None else AssetName(found[1], found[2] or "")
-
-
-def is_address(text: str) -> bool:
-    """Of data that Azure ML brings from where it is: `https://…`, `wasbs://…`, `abfss://…`."""
-    return _ADDRESS.fullmatch(text) is not None
-
-
-def is_registry_environment(text: str) -> bool:
-    """`azureml://registries/azureml/environments/NAME/labels/latest`, or `…/versions/VERSION`."""
-    return _IN_REGISTRY.fullmatch(text) is not None

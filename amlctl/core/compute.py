@@ -30,7 +30,7 @@ class ClusterTarget:
     """Azure ML's own `amlcompute` or `computeinstance` YAML (schemas amlCompute and computeInstance).
 
     Empty or None: the file does not say, and the service decides. `idle_time_before_scale_down` in seconds.
-    `rest` has the fields that are handed on as they are.
+    `rest` has the fields that are handed on as they are. `file` is the path that it was read from.
     """
 
     name: str
@@ -43,6 +43,7 @@ class ClusterTarget:
     max_instances: Optional[int] = None
     idle_time_before_scale_down: Optional[int] = None
     rest: Mapping[str, Any] = field(default_factory=dict)
+    file: str = field(default="", compare=False)
 
     @property
     def is_cluster(self) -> bool:
@@ -125,7 +126,7 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str
 def _fields(target: ComputeTarget) -> Mapping[str, Any]:
     fields = asdict(target)
     rest = fields.pop("rest", {})
-    return {**fields, **rest}
+    return {name: value for name, value in {**fields, **rest}.items() if name != "file"}
 
 
 def _differences(prefix: str, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[FieldDifference]:

@@ -22,7 +22,15 @@ OLDEST_PYTHON = (3, 9)
 DEFAULT_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
 """Base image on Azure ML; the local workspace ignores it, but it is part of the id so that both agree."""
 
-_IMAGE, _REGISTERED = "image:", "azureml:"
+_IMAGE, _REGISTERED, _BUILD = "image:", "azureml:", "build:"
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What an image is built from: a folder of this machine or an address, and the Dockerfile's path below it."""
+
+    path: str
+    dockerfile: str
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,9 @@ class EnvironmentSpec:
 
     `python` is the wanted version as written (`3.11`, `>=3.10`, or empty for any); `is_current` means: the
     interpreter that amlctl runs in, and nothing is made. `is_bare`: the image alone, with whatever it has in it.
-    `registered` names one that is in Azure ML already
-    (`azureml:NAME:VERSION`, or the address of one in a registry), and then that is all there is to say.
+    `registered` names one that is in Azure ML already (`azureml:NAME:VERSION`, or the address of one in a registry),
+    and then that is all there is to say. `build` is for an image that Azure ML builds: `WHERE#DOCKERFILE`, where WHERE
+    is the address of its context, or the digest of a context that travels with the run's code.
     """
 
     image: str = DEFAULT_IMAGE
@@ -47,6 +56,7 @@ class EnvironmentSpec:
     is_current: bool = False
     is_bare: bool = False
     registered: str = ""
+    build: str = ""
     constraints: tuple[str, ...] = ()
     local_files: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -75,13 +85,15 @@ class EnvironmentSpec:
 
     @property
     def id(self) -> str:
-        """32 hex digits (sha256, cut), `current`, `image:` with an image's name, or the name of a registered one."""
+        """32 hex digits (sha256, cut), `current`, `image:…`, `build:…`, or the name of a registered one."""
         if self.is_current:
             return "current"
         if self.is_bare:
             return _IMAGE + self.image
         if self.registered:
             return self.registered
+        if self.build:
+            return _BUILD + self.build
         text = json.dumps(self.normalised(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -92,9 +104,11 @@ def environment_without_file(environment_id: str) -> Optional[EnvironmentSpec]:
         return EnvironmentSpec(is_current=True)
     if environment_id.startswith(_IMAGE):
         return EnvironmentSpec(image=environment_id[len(_IMAGE) :], is_bare=True)
+    if environment_id.startswith(_BUILD):
+        return EnvironmentSpec(build=environment_id[len(_BUILD) :])
     return EnvironmentSpec(registered=environment_id) if environment_id.startswith(_REGISTERED) else None
 
 
 def is_of_others(environment_id: str) -> bool:
     """Whether others have made what is in it, so that it may lack what the runtime needs."""
-    return environment_id.startswith((_IMAGE, _REGISTERED))
+    return environment_id.startswith((_IMAGE, _REGISTERED, _BUILD))

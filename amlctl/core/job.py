@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from amlctl.core.environment import BuildContext
 from amlctl.errors import SettingsError
 
+KEPT_PATH = "AMLCTL_KEPT_PATH"
+"""The variable with the PATH of a command, where the runtime's own Python may be another one than the command's."""
 _PLACE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _NAME = re.compile(r"(?:inputs|outputs)\.[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
 class JobInput:
-    """A literal has `value`, the text that it becomes; data has `path`, as written, and `type` and `mode`."""
+    """A literal has `value`, the text that it becomes; data has `path`, as written, and `type` and `mode` (empty: the
+    file names none)."""
 
     value: Optional[str] = None
     path: str = ""
@@ -25,37 +29,49 @@ class JobInput:
 
 
 @dataclass(frozen=True)
-class CommandJob:
-    """What the file says; None and empty: nothing. `folder` is what its paths are relative to.
+class JobOutput:
+    """`uri` is a place in a datastore, `names` has `name` and `version` under which Azure ML shall register it."""
 
-    `environment` is text as `parse_environment` takes it; `environment_name` is the id of one that
-    others have made: it is registered in Azure ML, or an image alone.
-    `outputs` has the type of each, `output_places` what `JobCommand` has. `node` is what is asked of Azure ML's nodes,
-    in the file's own words (`resources`, `queue_settings`, `identity`); `node_only` are all keys that mean nothing
-    elsewhere, `unsupported` those that mean nothing to amlctl, each as `file:line: key`. `places` tells the `file:line`
-    of a key (`code`, `inputs.data`).
+    type: str = "uri_folder"
+    mode: str = ""
+    uri: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """What `JobCommand` has of an output that Azure ML has to make; empty for one in the run's own folder."""
+        if not (self.uri or self.names or self.mode == "direct"):
+            return {}
+        return {**({"uri": self.uri} if self.uri else {}), "mode": self.mode or "rw_mount", **self.names}
+
+
+@dataclass(frozen=True)
+class CommandJob:
+    """What the file says; None and empty: nothing.
+
+    `environment` is text as `parse_environment` takes it; `environment_name` is the id of one that others have made (it
+    is registered in Azure ML, or an image alone), `build` is for an image that Azure ML builds. `node` is what only
+    Azure ML reads, in the file's own words. `places` tells the `file:line` of a key (`code`, `inputs.data`).
     """
 
     command: str
     code: Optional[str] = None
     environment: Optional[str] = None
     environment_name: Optional[str] = None
+    build: Optional[BuildContext] = None
     inputs: Mapping[str, JobInput] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    output_places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    outputs: Mapping[str, JobOutput] = field(default_factory=dict)
     compute: Optional[str] = None
     distribution: Optional[str] = None
     processes: Optional[int] = None
     instances: Optional[int] = None
     timeout_s: Optional[float] = None
     variables: Mapping[str, str] = field(default_factory=dict)
-    display_name: Optional[str] = None
+    name: Optional[str] = None
     experiment: Optional[str] = None
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    node: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    node_only: tuple[str, ...] = ()
-    unsupported: tuple[str, ...] = ()
+    node: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,10 +79,9 @@ class CommandJob:
 class JobCommand:
     """What a run's record keeps of it: the command, and by name what stands for an input and an output.
 
-    An input is `{"value": text}`, `{"dataset": name}`, or `{"asset": "azureml:NAME:VERSION", "type", "mode"}` for data
-    that Azure ML brings to its nodes, also from an address in the place of the name; an output `uri_folder` or
-    `uri_file`. An output that goes to a datastore, and not to the run's own folder, has `{"uri", "mode"}` in
-    `output_places`.
+    An input is `{"value": text}`, `{"dataset": name}`, or `{"asset": path, "type", "mode"}` for data that Azure ML
+    brings to its nodes: something registered (`azureml:NAME:VERSION`) or an address. An output has its type. One that
+    Azure ML makes, and not the runtime, is in `output_places` with `mode`, and `uri`, `name`, `version` if wanted.
     """
 
     text: str
@@ -78,6 +93,24 @@ class JobCommand:
     def assets(self) -> Mapping[str, Mapping[str, str]]:
         """Those inputs that Azure ML brings."""
         return {name: one for name, one in self.inputs.items() if "asset" in one}
+
+
+STORE_INPUT = "store"
+"""The input of a job on Azure ML from which the runtime brings the datasets."""
+
+
+def input_names(datasets: Iterable[str], inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """By dataset, its name among the inputs of a run: the one of a job file, else `working_64x64` for
+    `working/64x64`."""
+    names = {one["dataset"]: name for name, one in inputs.items() if "dataset" in one}
+    taken = {STORE_INPUT, *inputs}
+    for dataset in sorted(set(datasets) - names.keys()):
+        name = re.sub(r"\W", "_", dataset, flags=re.ASCII)
+        name = name if name[:1].isalpha() else f"_{name}"
+        while name in taken or name in names.values():
+            name += "_"
+        names[dataset] = name
+    return names
 
 
 def places_in(text: str) -> list[str]:

@@ -36,6 +36,9 @@ class RunRecord:
     those on each of the `instances` (nodes). `node` is what a job file asks of Azure ML's nodes (see `CommandJob`).
     `command` is that of a job file, which `script` then names; `inputs`, `named_outputs` and `output_places` stand for
     its places (see `core.job.JobCommand`). None: `script` is run.
+    `job_type` is that of a job file which Azure ML has as it is (`sweep`, `pipeline`); then `children` has `run`,
+    `name` and `status` of each of its runs.
+    `services` has the addresses of what a job file wants to run beside the command, such as Jupyter, while it runs.
     `waits_for` says why it is Queued, where that is known.
     `times` has the moment at which each state was first reached, in order.
     """
@@ -54,6 +57,9 @@ class RunRecord:
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
     named_outputs: dict[str, str] = field(default_factory=dict)
     output_places: dict[str, dict[str, str]] = field(default_factory=dict)
+    job_type: Optional[str] = None
+    children: list[dict[str, str]] = field(default_factory=list)
+    services: dict[str, str] = field(default_factory=dict)
     description: str = ""
     code: str = ""
     datasets: dict[str, str] = field(default_factory=dict)
@@ -71,7 +77,7 @@ class RunRecord:
     distribution: Optional[str] = None
     processes: int = 1
     instances: int = 1
-    node: dict[str, dict[str, Any]] = field(default_factory=dict)
+    node: dict[str, Any] = field(default_factory=dict)
     timeout_s: Optional[float] = None
     tags: dict[str, str] = field(default_factory=dict)
     git: Optional[dict[str, Any]] = None

@@ -17,6 +17,7 @@ LAYOUTS = ("auto", "pack", "mirror")
 MODES = ("mount", "download")
 ON_INTERRUPT = ("ask", "cancel", "detach")
 ENGINES = ("local", "azureml")
+IDENTITIES = ("user_identity", "managed", "managed_identity", "aml_token")
 
 LOCAL_WORKSPACE = "local"
 DEFAULT_LOCAL_STORE = ".amlctl/store"
@@ -28,7 +29,8 @@ class WorkspaceSettings:
     """One `[workspaces.NAME]`. `compute` is the engine: `local` or `azureml`.
 
     `store` is as written: a folder (relative ones are relative to the project's root) or a URL; None means the
-    workspace's own blob datastore. `default_compute` names a file of `compute/`, or is `serverless`.
+    workspace's own blob datastore. `default_compute` names a file of `compute/`, or is `serverless`. `identity` is what
+    jobs use to reach data (`IDENTITIES`), where their job file says nothing.
     """
 
     name: str
@@ -41,6 +43,7 @@ class WorkspaceSettings:
     tenant_id: Optional[str] = None
     cloud: Optional[str] = None
     endpoint: Optional[str] = None
+    identity: Optional[str] = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from amlctl.errors import SettingsError
+from amlctl.localfs.dispensable import move
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.private import FILE_MODE, make_folder
 from amlctl.localfs.process_identity import ProcessIdentity, this_process
@@ -93,7 +94,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-        temporary.replace(path)
+        move(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

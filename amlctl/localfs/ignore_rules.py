@@ -42,7 +42,7 @@ def job_code_rules(project: Project, code_dir: Path) -> CodeRules:
 def dataset_rules(project: Project, dataset: str, ignore: Sequence[str]) -> RulesBelow:
     """`dataset` may be empty: the rules of `data_blobs/` itself."""
     top = project.dataset_path(dataset) if dataset else project.data_blobs_dir
-    return RulesBelow(project.data_blobs_dir, DATASET_IGNORE_FILES, top, ignore)
+    return RulesBelow(project.dataset_base(dataset), DATASET_IGNORE_FILES, top, ignore)
 
 
 def ignore_files_above(project: Project, datasets: Iterable[str]) -> dict[str, str]:

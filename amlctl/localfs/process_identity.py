@@ -11,7 +11,7 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import xxhash
 
@@ -36,8 +36,8 @@ class ProcessIdentity(NamedTuple):
             return True
         except OSError:
             return False  # it is another user's
-        started = _started(self.process)
-        return bool(self.started and started and started != self.started)
+        state, started = _stat(self.process)
+        return state in ("Z", "X") or bool(self.started and started and started != self.started)
 
 
 def this_process() -> ProcessIdentity:
@@ -47,7 +47,7 @@ def this_process() -> ProcessIdentity:
 @functools.lru_cache(maxsize=1)
 def _identity(process: int) -> ProcessIdentity:
     """Kept by process id, since a fork is another process."""
-    return ProcessIdentity(_machine(), process, _started(process) or 0)
+    return ProcessIdentity(_machine(), process, _started(process))
 
 
 @functools.lru_cache(maxsize=1)
@@ -64,10 +64,15 @@ def _machine() -> str:
     return xxhash.xxh3_64_hexdigest("\0".join(parts).encode("utf-8", "surrogateescape"))[:8]
 
 
-def _started(process: int) -> Optional[int]:
-    """None where the system does not say, or the process has ended."""
+def _started(process: int) -> int:
+    return _stat(process)[1]
+
+
+def _stat(process: int) -> tuple[str, int]:
+    """State, which is `Z` for one whose parent has not taken note of its end, and start; empty and 0 if not known."""
     try:
         stat = Path(f"/proc/{process}/stat").read_bytes()
-        return int(stat[stat.rindex(b")") + 2 :].split()[_FIELDS_BEFORE_START])
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        return fields[0].decode(), int(fields[_FIELDS_BEFORE_START])
     except (OSError, ValueError, IndexError):
-        return None
+        return "", 0

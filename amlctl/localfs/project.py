@@ -15,6 +15,9 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.private import is_wide, make_folder, narrow, open_file
 
 SETTINGS_FILE = ".amlctl.toml"
+IN_PROJECT, INPUTS = "@project", "@inputs"
+"""Begin the names of datasets that do not lie under `data_blobs/`, but in the project's folder and in `inputs_dir`."""
+_ELSEWHERE = (IN_PROJECT, INPUTS)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Project:
     def state_dir(self) -> Path:
         """`.amlctl/`: caches, local runs, local store. Never committed."""
         return self.root / ".amlctl"
+
+    @property
+    def inputs_dir(self) -> Path:
+        """What job files name that lies outside of the project: downloads, and links to folders of this machine."""
+        return self.state_dir / "inputs"
 
     @property
     def settings_file(self) -> Path:
@@ -79,7 +87,13 @@ class Project:
         return next((one for one in [*inside, *typed] if os.path.lexists(one)), (inside or typed)[0])
 
     def dataset_path(self, dataset: str) -> Path:
-        return self.data_blobs_dir / dataset
+        first, _, rest = dataset.partition("/")
+        return self.dataset_base(dataset) / (rest if first in _ELSEWHERE else dataset)
+
+    def dataset_base(self, dataset: str) -> Path:
+        """The folder that holds the dataset: `data_blobs/`, but for what job files name elsewhere."""
+        first = dataset.partition("/")[0]
+        return self.root if first == IN_PROJECT else self.inputs_dir if first == INPUTS else self.data_blobs_dir
 
     def ensure_state_dir(self) -> Path:
         """Make `.amlctl/`, for the user alone, with a `.gitignore` that keeps it out of Git. Raises RightsError."""

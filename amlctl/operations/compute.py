@@ -6,7 +6,6 @@ stop. A workspace that `ManagesCompute` makes its clusters from the files, and m
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,8 +25,9 @@ from amlctl.core.compute import (
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
-from amlctl.errors import Conflict, NotFound, SettingsError, UsageError
+from amlctl.errors import Conflict, SettingsError, UsageError
 from amlctl.localfs.project import Project
+from amlctl.operations.missing_target import names_there, not_found, present_or_not_found
 from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
 
 SERVERLESS = "serverless"
@@ -48,6 +48,8 @@ class ComputeView:
 
     def to_json(self) -> dict[str, Any]:
         facts = asdict(self.target)
+        if isinstance(self.target, ClusterTarget):
+            del facts["file"]
         facts.update(dict(facts.pop("rest", ())))  # what Azure ML's schema has and amlctl only hands on
         return {**facts, "state": self.state, "note": self.note}
 
@@ -92,7 +94,7 @@ def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
     own = read_compute_files(project).find(name)
     if there is not None and not isinstance(own, ClusterTarget):
         return _there(there)
-    target = own or find_target(project, name)
+    target = own or find_target(project, name, workspace)
     return _present_view(there, target, workspace) if isinstance(target, ClusterTarget) else _view(target)
 
 
@@ -114,6 +116,7 @@ def create(
     wanted = read_compute(path) if path.is_file() else find_target(project, source)
     if isinstance(wanted, ClusterTarget):
         computes = _computes(workspace, wanted)
+        computes.check(wanted)
         there = computes.find(wanted.name)
         untold = sorted(wanted.rest.keys() - there.target.rest.keys()) if there is not None else []
         if untold:
@@ -147,7 +150,7 @@ def checked_target(
     own = read_compute_files(project).find(name)
     there = workspace.computes.find(name)
     if there is None and not isinstance(own, ClusterTarget):
-        find_target(project, name)
+        find_target(project, name, workspace)
     if there is not None:
         _check_state(there)
         if there.target.type == "computeinstance" and there.state in ("Stopped", "Stopping"):
@@ -235,39 +238,48 @@ def _warn_of_idle_nodes(target: ClusterTarget, sink: EventSink) -> None:
 def start(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
     """Its state then. Raises UsageError: a local target has nothing to start."""
     if isinstance(workspace, ManagesCompute):
-        return workspace.computes.start(name, sink).state
+        computes = workspace.computes
+        return present_or_not_found(workspace, name, lambda: computes.start(name, sink)).state
     raise _refusal(project, name, "started: it is this machine, and it is always there")
 
 
 def stop(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
     """Its state then. Raises UsageError: a local target has nothing to stop."""
     if isinstance(workspace, ManagesCompute):
-        return workspace.computes.stop(name, sink).state
+        computes = workspace.computes
+        return present_or_not_found(workspace, name, lambda: computes.stop(name, sink)).state
     raise _refusal(project, name, "stopped: it is this machine")
 
 
+def deletable(project: Project, workspace: Workspace, name: str) -> PresentTarget:
+    """What `delete` would delete. Raises NotFound, UsageError: a local target is only its file."""
+    if not isinstance(workspace, ManagesCompute):
+        raise _refusal(project, name, "deleted: it is this machine; remove its file in compute/ instead")
+    return present_or_not_found(workspace, name, lambda: workspace.computes.find(name))
+
+
 def delete(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
-    """Raises UsageError: a local target is only its file. Raises Conflict where runs use it."""
-    if isinstance(workspace, ManagesCompute):
+    """Raises as `deletable` does, Conflict where runs use it."""
+    if not isinstance(workspace, ManagesCompute):
+        deletable(project, workspace, name)
+    else:
         workspace.computes.delete(name)
-        return "deleted"
-    raise _refusal(project, name, "deleted: it is this machine; remove its file in compute/ instead")
+    return "deleted"
 
 
-def find_target(project: Project, name: str) -> ComputeTarget:
-    """Raises NotFound with the nearest name, SettingsError (broken file of that name)."""
+def find_target(project: Project, name: str, workspace: Workspace | None = None) -> ComputeTarget:
+    """Raises NotFound with the nearest name, also among those that `workspace` has, SettingsError (broken file)."""
     files = read_compute_files(project)
     found = files.find(name)
     if found is not None:
         return found
     if name == LOCAL:
         return LocalTarget(LOCAL)
-    names = sorted({LOCAL, *(target.name for target in files.targets)})
-    near = difflib.get_close_matches(name, names, n=1)
-    raise NotFound(
-        f"there is no compute target {name!r} in compute/",
-        hint=f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}",
-    )
+    names = {LOCAL, *(target.name for target in files.targets)}
+    if isinstance(workspace, ManagesCompute):
+        places = f"compute/ or workspace {workspace.name}"
+        raise not_found(name, places, names - {LOCAL} | names_there(workspace) | {SERVERLESS})
+    raise not_found(name, "compute/", names)
 
 
 def default_target(project: Project, settings: Settings, workspace: str) -> str:

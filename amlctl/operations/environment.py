@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amlctl.config.conda_file import parse_environment, read_environment, recorded_text
+from amlctl.config.conda_file import conda_environment, parse_environment, read_environment, recorded_text
+from amlctl.config.text_file import read_text
+from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.environment import EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.hidden_values import filled
@@ -14,6 +16,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.errors import ServiceUnavailable
 from amlctl.localfs.project import Project
+from amlctl.transfer.code import Sources
 from amlctl.workspaces.contract import EnvironmentInfo, Workspace
 
 
@@ -69,6 +72,33 @@ def project_environment(project: Project, *, is_current: bool, sink: EventSink) 
         return EnvironmentSpec(), None
     spec = replace(read_environment(path), source=path.name)
     return spec, recorded_text(path.read_text(encoding="utf-8-sig"), spec)
+
+
+def stand_in(
+    project: Project, spec: EnvironmentSpec, context: Sources, sink: EventSink
+) -> tuple[EnvironmentSpec, str | None]:
+    """What a run on this machine has instead of an environment that others have made, and its text for the record: the
+    conda file among the `context` of its image, else the project's own. Raises SettingsError."""
+    what = f"the image {spec.image}" if spec.is_bare else f"the environment {spec.registered}"
+    if spec.build:
+        what = f"the image that {spec.build.rpartition('#')[2]} builds"
+    for entry, path in context:
+        if entry.path.count("/") == 1 and path.suffix in (".yml", ".yaml"):
+            text = read_text(path, path.name)
+            document = parse_yaml(text, path.name)
+            if isinstance(document.value, dict) and "dependencies" in document.value:
+                sink(Warned(f"{what} is not used on this machine, only {path.name}: what else it has is missing here"))
+                found = replace(conda_environment(document, path.absolute().parent), source=path.name)
+                return found, recorded_text(text, found)
+    own = project_environment(project, is_current=False, sink=null_sink)
+    instead = own[0].source or "plain Python"
+    sink(
+        Warned(
+            f"{what} is not used on this machine, but {instead}: what else it has is missing here; "
+            "--env-from current takes this interpreter"
+        )
+    )
+    return own
 
 
 def recorded_environment(record: RunRecord, secrets: Mapping[str, str]) -> tuple[EnvironmentSpec, str | None]:

@@ -103,7 +103,7 @@ def fetch(
         target.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(project, run, sink), ended_by_interrupt(store):
             job = _Fetch(project, store, record, target, path_filter(include), sink)
-            for node in range(record.instances):
+            for node in range(record.instances) if record.job_type is None else ():
                 job.bring_outputs(node, is_unlisted=is_unlisted)
             if not job.files and not job.failures and isinstance(workspace, KeepsFiles):
                 # Outputs with a place of their own stay there.

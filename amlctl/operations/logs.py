@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
-from amlctl.core.events import EventSink, LogText, RunStateChanged, Warned
+from amlctl.core.events import EventSink, LogText, Note, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
@@ -58,6 +58,7 @@ def follow(
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     record = workspace.read(run)
     told = ("", "")
+    shown: set[str] = set()
     is_cancelling = False
     silent_since: float | None = None
 
@@ -82,6 +83,9 @@ def follow(
             if chunk.data:
                 return None
         record = workspace.read(run)
+        for service in sorted(record.services.keys() - shown):
+            shown.add(service)
+            sink(Note(f"{service}: {record.services[service]}"))
         if (record.status, record.waits_for) != told and not is_final(record.status):
             told = (record.status, record.waits_for)
             sink(_state_event(record))
@@ -135,7 +139,10 @@ def run_failure(record: RunRecord, *, hint: str) -> RunFailed | None:
     """What whoever has followed a run to its end has to report; None where it Completed, or goes on."""
     if not record.is_final or record.status == RunState.COMPLETED.value:
         return None
-    reason = (record.error or {}).get("message", "")
+    error = record.error or {}
+    reason = error.get("message", "")
+    if error.get("kind") == "script" and error.get("hint"):  # where to read what the script said
+        hint = error["hint"]
     return RunFailed(f"run {record.run} is {record.status}" + (f": {reason}" if reason else ""), hint=hint)
 
 

@@ -19,7 +19,7 @@ from amlctl.config.script_config import RecordedConfig, read_config, record_conf
 from amlctl.config.text_file import file_error
 from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
-from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import JobCommand
@@ -35,8 +35,15 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import SERVERLESS, check_target, default_target
 from amlctl.operations.distribution import choose_distribution
-from amlctl.operations.environment import project_environment, recorded_environment
-from amlctl.operations.job_request import hide_command, read_job_request, told_at
+from amlctl.operations.environment import project_environment, recorded_environment, stand_in
+from amlctl.operations.inputs import Address
+from amlctl.operations.job_request import (
+    default_experiment,
+    hide_command,
+    read_job_request,
+    tell_serverless_only,
+    told_at,
+)
 from amlctl.operations.submit_request import SubmitRequest
 from amlctl.operations.submit_secrets import (
     lacking_variables,
@@ -47,7 +54,7 @@ from amlctl.operations.submit_secrets import (
 )
 from amlctl.operations.typed_options import check_typed
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import code_index_key
+from amlctl.transfer.code import Sources, code_index_key
 from amlctl.transfer.heads import read_head
 
 MODES = ("mount", "download")
@@ -94,10 +101,14 @@ class RunSpec:
     """`file:line` of what a job file has named (see `JobPlan`); what was typed instead is not among them."""
     job: JobCommand | None = None
     """What is run instead of a script; `script` is the job file then."""
-    code_dir: Path | None = None
-    """Sent in the place of `pipeline/`."""
+    code_source: Path | None = None
+    """What is sent as `pipeline/`, a folder or a file; None for a job without code, and where `code` is set."""
+    context: Sources = ()
+    """What the environment's image is built from; it travels with the code."""
+    addresses: Mapping[str, Address] = field(default_factory=dict)
+    """Datasets that have to be downloaded first, and from where."""
     description: str = ""
-    node: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    node: Mapping[str, Any] = field(default_factory=dict)
     git: Mapping[str, Any] | None = None
     """Of the code of the run that is repeated."""
 
@@ -167,6 +178,9 @@ def resolve(
     recorded = [content, arguments, earlier_text, *([job.text, job.inputs] if job else [])]
     given = still_hidden(request, earlier, recorded, hider, project)
     spec, environment_content = own or _environment(request, project, earlier, given, sink)
+    if is_local and is_of_others(spec.id):
+        with told_at(plan.places.get("environment", "") if plan else ""):
+            spec, environment_content = stand_in(project, spec, plan.context if plan else (), sink)
     if environment_content is not None:
         environment_content = hider.environment(environment_content)
     secrets = {**secrets, **given, **hider.variables}
@@ -191,7 +205,7 @@ def resolve(
         check_target(project, settings, workspace_name, compute, sink)
     node = plan.node if plan else earlier.node if is_repeat and earlier else {}
     if not is_local and compute != SERVERLESS:
-        _check_serverless_only(node, compute, places)
+        tell_serverless_only(node, compute, places, sink)
     mode = request.mode or (earlier.mode if earlier else settings.submit.mode)
     if mode not in MODES:
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
@@ -220,28 +234,20 @@ def resolve(
         compute=compute,
         places=places,
         mode=mode,
-        experiment=request.experiment or (earlier.experiment if earlier else settings.experiment),
+        experiment=request.experiment
+        or (earlier.experiment if earlier else default_experiment(request, settings, is_job=plan is not None)),
         distribution=distribution,
         timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
         tags=tags,
         from_run=earlier.run if earlier else None,
         job=job,
-        code_dir=plan.code_dir if plan else None,
+        code_source=plan.code if plan else None if is_repeat else project.pipeline_dir,
+        context=plan.context if plan else (),
+        addresses={dataset: Address(url) for dataset, url in plan.outside.items()} if plan else {},
         description=plan.description if plan else earlier.description if is_repeat and earlier else "",
         node=node,
         git=earlier.git if is_repeat and earlier else None,
     )
-
-
-def _check_serverless_only(node: Mapping[str, Mapping[str, Any]], compute: str, places: Mapping[str, str]) -> None:
-    """Raises UsageError: the service would take such a job, and do what it likes."""
-    for group, key in (("resources", "instance_type"), ("queue_settings", "job_tier")):
-        if node.get(group, {}).get(key):
-            with told_at(places.get(f"{group}.{key}", "")):
-                raise UsageError(
-                    f"{group}.{key} is for compute serverless: the nodes of {compute} are what they are",
-                    hint="leave it out, or --compute serverless",
-                )
 
 
 _ENCODING = "save it as UTF-8, or name its encoding in the first line: # -*- coding: latin-1 -*-"

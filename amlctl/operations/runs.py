@@ -13,6 +13,7 @@ from amlctl.core.events import EventSink, Warned
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, find_run, newest_first
 from amlctl.core.run_schema import is_shallow
+from amlctl.core.run_state import RunState
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -141,18 +142,18 @@ def cancel(workspace: Workspace, run: str) -> CancelResult:
     return CancelResult(run, workspace.read(run).status, was_ended=False)
 
 
-def delete(runs: Mapping[str, Workspace]) -> None:
+def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
     """Forget ended runs in workspace and store; what was fetched to `outputs/` stays.
 
-    Raises Conflict (one goes on: then none is deleted), NotFound.
+    By run, what else stays, and why, in words. Raises Conflict (one goes on: then none is deleted), NotFound.
     """
     for run, workspace in runs.items():
         with suppress(IntegrityError):  # a damaged record can go; the workspace makes sure that the run has ended
             record = workspace.read(run)
-            if not record.is_final:
+            # Of a run that does not respond the workspace knows best whether it is there.
+            if not record.is_final and record.status != RunState.NOT_RESPONDING.value:
                 raise Conflict(f"run {run} is {record.status}", hint=Command("runs", "cancel", run))
-    for run, workspace in runs.items():
-        workspace.delete(run)
+    return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
 
 
 def open_run(project: Project, workspace: Workspace, run: str) -> str:

@@ -12,22 +12,24 @@ import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.job_file import is_job_file
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
-from amlctl.core.secret_names import mask_command_line
+from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.core.settings import Settings
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, Unconfirmed, UsageError
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.git_state import read_git_state
+from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.ignore_rules import code_rules, ignore_files_above, job_code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.run_order import note_made
@@ -35,16 +37,19 @@ from amlctl.localfs.run_records import load_all
 from amlctl.operations.assets import with_present_assets
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.dataset_state import local_state
-from amlctl.operations.fetch import FetchResult, fetch
-from amlctl.operations.job_request import told_at
+from amlctl.operations.fetch import fetch
+from amlctl.operations.handing_over import hand_over
+from amlctl.operations.inputs import OpenAddress, bring
+from amlctl.operations.job_request import read_job_file, told_at
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
-from amlctl.operations.logs import follow, run_failure
+from amlctl.operations.logs import follow
 from amlctl.operations.repeat import FindRun, copy_from, run_to_repeat
 from amlctl.operations.run_kept import ensure_run_kept
 from amlctl.operations.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.script_check import check_syntax
 from amlctl.operations.store_apart import check_apart
-from amlctl.operations.submit_request import SubmitRequest as SubmitRequest
+from amlctl.operations.submit_request import SubmitRequest
+from amlctl.operations.submit_result import SubmitPlan, SubmitResult
 from amlctl.operations.sync import SyncOptions, dry_run, sync
 from amlctl.runtime.run_documents import save_record
 from amlctl.stores.contract import Store
@@ -52,7 +57,7 @@ from amlctl.transfer.code import CodeFiles, collect_code, send_code
 from amlctl.transfer.gc_mark import GcWatch
 from amlctl.transfer.heads import read_head
 from amlctl.transfer.interrupt import ended_by_interrupt
-from amlctl.workspaces.contract import EnvironmentInfo, Workspace
+from amlctl.workspaces.contract import KeepsAssets, Workspace
 
 
 def random_hex() -> str:
@@ -72,84 +77,6 @@ class PreparedRun:
     send_code: Callable[[], None] | None
 
 
-@dataclass(frozen=True)
-class SubmitPlan:
-    """What a submit would send and run. `datasets` has the sync's document, or the snapshot that is used.
-
-    `code_files` and `code_bytes` are the user's own.
-    """
-
-    spec: RunSpec
-    datasets: Mapping[str, Mapping[str, Any]]
-    code: str
-    code_files: int
-    code_bytes: int
-    environment: EnvironmentInfo
-    workspace: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "dry_run": True,
-            "script": self.spec.script,
-            "config": self.spec.config,
-            "config_content": self.spec.config_content,
-            "datasets": {name: dict(document) for name, document in self.datasets.items()},
-            "produces": list(self.spec.produces),
-            "code": {"id": self.code, "files": self.code_files, "bytes": self.code_bytes},
-            "environment": {
-                "id": self.environment.id,
-                "is_ready": self.environment.is_ready,
-                "tool": self.environment.tool,
-                "location": self.environment.location,
-            },
-            "workspace": self.workspace,
-            "compute": self.spec.compute,
-            "mode": self.spec.mode,
-            "distribution": self.spec.distribution.kind,
-            "processes": self.spec.distribution.processes,
-            "instances": self.spec.distribution.instances,
-            "experiment": self.spec.experiment,
-            "variables": dict(self.spec.variables),
-            "command": self.spec.command,
-        }
-
-
-@dataclass(frozen=True)
-class SubmitResult:
-    """`fetched` is None where nothing was fetched; `fetch_error` says why not, if that was not wanted."""
-
-    record: RunRecord
-    seconds: float
-    fetched: FetchResult | None = None
-    fetch_error: AmlctlError | None = None
-
-    @property
-    def failure(self) -> AmlctlError | None:
-        """What a command that waited for the run has to report: it did not complete, or its outputs are not here."""
-        return run_failure(self.record, hint=Command("logs", self.record.run)) or self.fetch_error
-
-    def to_json(self) -> dict[str, Any]:
-        record = self.record
-        return {
-            "run": record.run,
-            "status": record.status,
-            "experiment": record.experiment,
-            "exit_code": record.exit_code,
-            "error": record.error,
-            "workspace": record.workspace,
-            "compute": record.compute,
-            "environment": record.environment,
-            "code": record.code,
-            "datasets": dict(record.datasets),
-            "published": dict(record.published),
-            "outputs": record.outputs,
-            "fetched": None if self.fetched is None else self.fetched.to_json(),
-            "fetch_error": None if self.fetch_error is None else self.fetch_error.message,
-            "studio_url": record.studio_url,
-            "seconds": self.seconds,
-        }
-
-
 def submit(
     request: SubmitRequest,
     project: Project,
@@ -162,6 +89,7 @@ def submit(
     fetch_outputs: bool = True,
     on_interrupt: Callable[[], InterruptChoice],
     find_run: FindRun | None = None,
+    open_address: OpenAddress | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> SubmitResult:
     """Make the run and, unless detached, follow it to its end and bring its outputs, however it ended.
@@ -175,11 +103,26 @@ def submit(
     def result(record: RunRecord, **more: Any) -> SubmitResult:
         return SubmitResult(record, round(time.monotonic() - started, 3), **more)
 
-    prepared = prepare(request, project, settings, workspace, store, sink, find_run=find_run, clock=clock)
-    run = prepared.record.run
-    if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
-        sink(Warned(f"{', '.join(sorted(prepared.secrets))}: visible to everyone who can read the workspace's jobs"))
-    _start(prepared, project, workspace, store, sink, clock)
+    file = read_job_file(request, project) if is_job_file(request.script) else None
+    if file is not None and file.kind != "command":
+        run = hand_over(file, request, project, settings, workspace, sink, clock=clock, random=random_hex)
+    else:
+        prepared = prepare(
+            request,
+            project,
+            settings,
+            workspace,
+            store,
+            sink,
+            find_run=find_run,
+            open_address=open_address,
+            clock=clock,
+        )
+        run = prepared.record.run
+        if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
+            named = ", ".join(sorted(prepared.secrets))
+            sink(Warned(f"{named}: visible to everyone who can read the workspace's jobs"))
+        _start(prepared, project, workspace, store, sink, clock)
     if is_detached:
         return result(workspace.read(run))
     try:
@@ -263,6 +206,7 @@ def plan(
         dataset: dry_run(project, store, dataset, options, sink).to_json() for dataset in spec.to_sync
     }
     datasets.update({dataset: {"snapshot": pinned.snapshot} for dataset, pinned in spec.pinned.items()})
+    datasets.update({dataset: {"from": masked(address.url)} for dataset, address in spec.addresses.items()})
     code = _collect_code(project, spec, sink, is_reading=True) if spec.code is None else None
     return SubmitPlan(
         spec,
@@ -284,11 +228,13 @@ def prepare(
     sink: EventSink,
     *,
     find_run: FindRun | None = None,
+    open_address: OpenAddress | None = None,
     clock: Callable[[], datetime] = utc_now,
     random: Callable[[], str] = random_hex,
 ) -> PreparedRun:
     """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
     spec, origin = _resolve(request, project, settings, workspace, store, sink, find_run)
+    workspace.expect_start()
     with told_at(spec.places.get("compute", "")):
         prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
     watch = GcWatch(store, sink)
@@ -296,7 +242,9 @@ def prepare(
     snapshots = dict(spec.pinned)
     if spec.from_run is not None and origin.url != store.url:
         snapshots = dict(copy_from(origin, store, spec, project, sink))
-    for dataset in spec.to_sync:
+    for dataset, address in spec.addresses.items():
+        bring(project, dataset, address, open_address, sink)
+    for dataset in (*spec.to_sync, *spec.addresses):
         done = sync(project, store, dataset, _sync_options(settings), sink)
         snapshots[dataset] = Pinned(done.snapshot, done.manifest_key)
         if done.added or done.modified or done.deleted:
@@ -322,7 +270,7 @@ def prepare(
         named_outputs={} if spec.job is None else dict(spec.job.outputs),
         output_places={} if spec.job is None else {name: dict(one) for name, one in spec.job.output_places.items()},
         description=spec.description,
-        node={name: dict(one) for name, one in spec.node.items()},
+        node=dict(spec.node),
         code=code,
         datasets={dataset: pinned.snapshot for dataset, pinned in snapshots.items()},
         manifests={dataset: pinned.manifest_key for dataset, pinned in snapshots.items()},
@@ -380,8 +328,11 @@ def _resolve(
     spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
     spec = with_present_assets(spec, workspace)
     _check_code_apart(project, store, spec)
+    environment = spec.environment
+    if spec.job is not None and isinstance(workspace, KeepsAssets):
+        environment = replace(environment, python="")  # for the runtime another one of the image will do
     with told_at(spec.places.get("environment", "")):
-        workspace.check_environment(spec.environment, sink)
+        workspace.check_environment(environment, sink)
     if spec.job is None and spec.code is None:
         check_syntax((project.root / spec.script).read_bytes(), spec.script, workspace.python(spec.environment), sink)
     return spec, origin
@@ -389,9 +340,9 @@ def _resolve(
 
 def _check_code_apart(project: Project, store: Store, spec: RunSpec) -> None:
     """Raises UsageError: a store in the folder of the code would be sent with every run."""
-    folder = spec.code_dir or project.pipeline_dir
+    folder = spec.code_source
     apart = (project.state_dir, project.data_blobs_dir, project.outputs_dir)
-    if spec.code is None and not any(Path(store.url).is_relative_to(one) for one in apart):
+    if folder is not None and not any(Path(store.url).is_relative_to(one) for one in apart):
         check_apart(store, folder, f"{folder.name}/")
 
 
@@ -406,11 +357,14 @@ def _send_code(project: Project, workspace: Workspace, store: Store, code: CodeF
 
 
 def _collect_code(project: Project, spec: RunSpec, sink: EventSink, *, is_reading: bool = False) -> CodeFiles:
-    if spec.code_dir is not None:
-        return collect_code(spec.code_dir, job_code_rules(project, spec.code_dir), sink=sink)
+    source = spec.code_source
+    if source != project.pipeline_dir:
+        is_folder = source is not None and source.is_dir()
+        rules = job_code_rules(project, source) if source and is_folder else IgnoreRules(project.root, ())
+        return collect_code(source, rules, context=spec.context, sink=sink)
     with local_state(project, "amlctl submit", sink, is_reading=is_reading) as state:
         rules = code_rules(project)
-        return collect_code(project.pipeline_dir, rules, cache=state.cache, sink=sink)
+        return collect_code(source, rules, context=spec.context, cache=state.cache, sink=sink)
 
 
 def _sync_options(settings: Settings) -> SyncOptions:

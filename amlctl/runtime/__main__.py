@@ -38,6 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         metavar=("NAME", "PATH"),
         help="where an input or output of a job file is that the node has by itself: inputs.data /mnt/data",
     )
+    parser.add_argument(
+        "words", nargs="*", metavar="COMMAND", help="what is run, for readers: the record in the store decides"
+    )
     options = parser.parse_args(arguments)
     container = options.container.absolute()
     store = DirectoryStore(options.store)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.core.hidden_values import filled
-from amlctl.core.job import command_line, filled_in
+from amlctl.core.job import KEPT_PATH, command_line, filled_in
 from amlctl.core.run import RunRecord
 from amlctl.errors import SettingsError
-from amlctl.runtime.script import NodeFolders
+from amlctl.localfs.dispensable import link_to
+from amlctl.runtime.script import NodeFolders, place_variables
 
 _SHELLS = ("/bin/bash", "/bin/sh")
 
@@ -55,12 +56,18 @@ def prepare_job(
     folders.pipeline_dir.mkdir(exist_ok=True)
     link = folders.pipeline_dir / "outputs"
     with suppress(FileExistsError):  # another process of the node, or an earlier attempt
-        link.symlink_to(folders.outputs_dir, target_is_directory=True)
+        if not link_to(link, folders.outputs_dir):
+            raise SettingsError(
+                "the node's disk has no symbolic links, so ./outputs of the job's code cannot be kept",
+                hint="write to the folder that AMLCTL_OUTPUTS_DIR names, from a script instead of a job file",
+            )
     if not link.is_symlink():
         raise SettingsError("the job's code has an outputs folder of its own", hint="name outputs/ in .amlignore")
     own = {name: filled_in(value, values, paths) for name, value in record.variables.items() if value is not None}
     # `python` is that of the environment, also where it is the one that amlctl runs in.
-    programs = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
+    here = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
+    programs = variables.get(KEPT_PATH) or here
     shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
     text = command_line(filled(record.command, secrets), values, paths)
-    return ReadyJob([shell, "-c", text], {**variables, **own, "PATH": programs})
+    named = place_variables({**values, **paths, "outputs.default": str(folders.outputs_dir)})
+    return ReadyJob([shell, "-c", text], {**variables, **named, **own, "PATH": programs})

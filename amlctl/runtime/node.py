@@ -12,11 +12,13 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
 from amlctl.core.hidden_values import filled
+from amlctl.core.job import input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.core.wording import count
@@ -35,18 +37,20 @@ from amlctl.runtime.node_data import (
 from amlctl.runtime.node_processes import OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.node_rank import NodeRank
 from amlctl.runtime.process_tree import become_subreaper
-from amlctl.runtime.run_documents import load_record
-from amlctl.runtime.run_keys import failure_key
+from amlctl.runtime.run_documents import load_record, save_script_end
+from amlctl.runtime.run_keys import failure_key, script_end_key
 from amlctl.runtime.script import (
     NodeFolders,
     ScriptEnd,
     end_leftovers,
     find_script,
+    place_variables,
     script_command,
     script_variables,
     start_script,
     wait_for_script,
 )
+from amlctl.runtime.tracking import send_metrics
 from amlctl.runtime.unkept import start_of_script, unkept_files
 from amlctl.runtime.wakeups import STOP_SIGNALS, Wakeups
 from amlctl.stores.contract import Store
@@ -113,6 +117,7 @@ class Node:
                 self.save_store.delete(failure_key(run))
         if attempt > 1:
             log(f"attempt {attempt}")
+            self.save_store.delete(script_end_key(run, self._rank_of(record)))
         place_datasets(self.store, record, self.folders, log)
         hidden = {name for name, value in record.variables.items() if value is None}
         secrets = {name: value for name, value in self.variables.items() if name in hidden}
@@ -128,6 +133,8 @@ class Node:
             command, folder, variables = job.command, self.folders.pipeline_dir, job.variables
         else:
             command, folder = script_command(script, config, arguments), self.folders.container
+            given = {name: value for name, value in record.variables.items() if value is not None}
+            variables = {**variables, **self._named_places(record), **given}
         with Wakeups() as wakeups:
             since_ns = start_of_script(self.folders)
             process = start_script(command, folder, variables)
@@ -136,11 +143,23 @@ class Node:
             end = wait_for_script(process, wakeups, self.timing.grace_s)
             end_leftovers(process, pumps, log)
             own.tell_end(end.exit_code)
+            if end.exit_code and not end.was_stopped:
+                self._tell_end(record, end.exit_code)
             if self.rank.is_first_process:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
                 self._tell_unkept(record, since_ns)
                 self._keep(record, saver, has_succeeded)
+                if self.rank.node == 0:
+                    send_metrics(record, self.folders.outputs_dir, self.variables, log)
         return end.exit_code
+
+    def _named_places(self, record: RunRecord) -> dict[str, str]:
+        """The same names as for a job file: a dataset is an input, `outputs_dir()` the output `default`."""
+        inputs = {
+            f"inputs.{name}": str(self.folders.data_blobs_dir / dataset)
+            for dataset, name in input_names(record.manifests, record.inputs).items()
+        }
+        return place_variables({**inputs, "outputs.default": str(self.folders.outputs_dir)})
 
     def _attempt(self, record: RunRecord, own: OwnProcess) -> int:
         """Which start of this node it is, from 1, the same for all of its processes."""
@@ -166,9 +185,19 @@ class Node:
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         if saver.finish():
-            self.folders.saved_marker.touch()
+            self.folders.saved_marker.write_bytes(b"")
         if has_succeeded and self.rank.node == 0:
             publish_produced(self.save_store, record, self.folders, log)
+
+    def _tell_end(self, record: RunRecord, exit_code: int) -> None:
+        """Of several processes it has to be known which one failed first; a service tells of the whole alone."""
+        try:
+            save_script_end(self.save_store, record.run, self._rank_of(record), exit_code, time.time_ns())
+        except (AmlctlError, OSError) as error:
+            log(f"the exit code {exit_code} could not be written to the store: {error}")
+
+    def _rank_of(self, record: RunRecord) -> int:
+        return self.rank.node * record.processes + self.rank.local
 
     def _tell(self, run: str, failure: AmlctlError) -> None:
         document = {"kind": failure.kind, "message": masked(failure.message), "hint": masked(failure.hint)}

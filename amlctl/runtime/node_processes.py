@@ -4,7 +4,9 @@ Each holds the lock of its file while it lives and writes into it which start of
 script has ended. The others take the number of the start from the first process, and the first waits for the others
 to end. Whoever starts them learns from these files who failed first, before the first has saved what there is.
 
-    <state>/processes/<local rank>     {"attempt"}, with "exit_code" and "ended_ns" once the script has ended
+    <state>/processes/<local rank>     {"process", "attempt"}, with "exit_code" and "ended_ns" once the script has ended
+
+Where the file system has no locks, the identity of the process in its file says whether it lives.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from amlctl.localfs.dispensable import is_refusal
 from amlctl.localfs.locks import is_held
+from amlctl.localfs.process_identity import ProcessIdentity, this_process
 from amlctl.runtime.wakeups import Wakeups
 
 _LOOK_S = 0.05
@@ -52,7 +56,7 @@ def attempt_of_first(state_dir: Path) -> Optional[int]:
     deadline = time.monotonic() + _FIRST_LIMIT_S
     while time.monotonic() < deadline:
         # What the first process of an earlier start has left does not count: nobody holds its lock any more.
-        attempt = _attempt(state_dir, 0) if is_held(_path(state_dir, 0)) else None
+        attempt = _attempt(state_dir, 0) if _is_alive(state_dir, 0) else None
         if attempt is not None:
             return attempt
         time.sleep(_LOOK_S)
@@ -64,7 +68,7 @@ class OwnProcess:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._document: dict[str, int] = {}
+        self._document: dict[str, Any] = {"process": this_process()}
 
     def tell_attempt(self, attempt: int) -> None:
         """Raises OSError."""
@@ -87,7 +91,11 @@ def own_process(state_dir: Path, local: int) -> Iterator[OwnProcess]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if not is_refusal(error):
+                raise
         os.ftruncate(descriptor, 0)
         yield OwnProcess(descriptor)
     finally:
@@ -134,4 +142,16 @@ def _attempt(state_dir: Path, local: int) -> Optional[int]:
 
 def _is_gone(state_dir: Path, local: int, attempt: int) -> bool:
     """False for a process that is still to come: its file is not there, or was left by an earlier start."""
-    return not is_held(_path(state_dir, local)) and _attempt(state_dir, local) == attempt
+    return not _is_alive(state_dir, local) and _attempt(state_dir, local) == attempt
+
+
+def _is_alive(state_dir: Path, local: int) -> bool:
+    try:
+        return is_held(_path(state_dir, local))
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+    try:
+        return not ProcessIdentity(*_read(state_dir, local)["process"]).is_gone()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable
 from pathlib import Path
+
+from amlctl.localfs.dispensable import locked
 
 
 def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> None:
@@ -14,8 +15,7 @@ def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> N
     """
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / f"{name}.done"
-    with (folder / f"{name}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / f"{name}.lock"):
         if marker.is_file() and marker.read_text(encoding="utf-8") == content:
             return
         marker.unlink(missing_ok=True)

@@ -9,7 +9,13 @@ from typing import Any, Optional
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import MAX_BYTES, is_published
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.runtime.run_keys import failure_key, published_key, record_key
+from amlctl.runtime.run_keys import (
+    failure_key,
+    published_key,
+    record_key,
+    script_end_key,
+    script_ends_prefix,
+)
 from amlctl.stores.contract import Store
 
 _MAX_NOTE_BYTES = 4 << 20
@@ -33,6 +39,24 @@ def save_record(store: Store, record: RunRecord) -> None:
 def read_failure(store: Store, run: str) -> Optional[Mapping[str, Any]]:
     """What the runtime told of its own failure, if it did."""
     return _read(store, failure_key(run))
+
+
+def save_script_end(store: Store, run: str, rank: int, exit_code: int, ended_ns: int) -> None:
+    """Raises what the store raises."""
+    document = {"exit_code": exit_code, "ended_ns": ended_ns}
+    store.put(script_end_key(run, rank), json.dumps(document).encode(), replace=True)
+
+
+def read_first_failure(store: Store, run: str) -> Optional[tuple[int, int]]:
+    """Rank and exit code of the process whose script was the first to fail; None where none was noted."""
+    found = []
+    for entry in store.list(script_ends_prefix(run)):
+        rank = entry.key.rpartition("/")[2].partition(".")[0]
+        document = _read(store, entry.key) or {}
+        code, ended_ns = document.get("exit_code"), document.get("ended_ns")
+        if rank.isdigit() and isinstance(code, int) and isinstance(ended_ns, int):
+            found.append((ended_ns, int(rank), code))
+    return min(found)[1:] if found else None
 
 
 def read_published(store: Store, run: str) -> Mapping[str, Mapping[str, str]]:

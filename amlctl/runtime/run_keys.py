@@ -26,6 +26,15 @@ def failure_key(run: str) -> str:
     return f"runs/{run}/failure.json"
 
 
+def script_ends_prefix(run: str) -> str:
+    return f"runs/{run}/ends/"
+
+
+def script_end_key(run: str, rank: int) -> str:
+    """JSON {"exit_code", "ended_ns"} of a process whose script has failed by itself; `rank` counts all processes."""
+    return f"{script_ends_prefix(run)}{rank}.json"
+
+
 def published_key(run: str) -> str:
     """JSON {dataset: {"snapshot", "manifest_key"}}: what the run has produced; HEAD does not name it yet."""
     return f"runs/{run}/published.json"

@@ -98,6 +98,15 @@ def script_variables(
     return variables
 
 
+def place_variables(places: Mapping[str, str]) -> dict[str, str]:
+    """As Azure ML sets them for its own inputs and outputs: `inputs.data` is `AZURE_ML_INPUT_data`."""
+    found = {}
+    for place, value in places.items():
+        kind, _, name = place.partition(".")
+        found[f"AZURE_ML_{kind[:-1].upper()}_{name}"] = value
+    return found
+
+
 def start_script(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start it in a process group of its own, so that its children get the signals too. Raises OSError."""
     return subprocess.Popen(

@@ -11,7 +11,6 @@ killed writers have left there without a walk through the whole store.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from amlctl.localfs.atomic import (
     temporary_name,
 )
 from amlctl.localfs.disk_errors import FULL, disk_error
+from amlctl.localfs.dispensable import locked, set_mode, sync_to_disk
 from amlctl.localfs.folders import walk
 from amlctl.localfs.regular_file import UnfitFile, open_regular
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
@@ -280,8 +280,7 @@ class DirectoryStore:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         make(self._root)
-        with (self._root / _LOCK_NAME).open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._root / _LOCK_NAME):
             yield
 
     @contextmanager
@@ -331,10 +330,10 @@ class _FileDraft:
     def finish(self, key: str, *, replace: bool = False) -> bool:
         try:
             with self._store.translated(key):
-                os.fchmod(self._descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
+                set_mode(self._descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
                 size_bytes = os.lseek(self._descriptor, 0, os.SEEK_CUR)
                 if self._store.is_synced(key):
-                    os.fsync(self._descriptor)
+                    sync_to_disk(self._descriptor)
                 self._close()  # before it appears: a share may tell only now that it has no room
             return self._store.adopt(key, self._temporary, size_bytes, replace=replace)
         finally:

@@ -13,6 +13,7 @@ from amlctl.core.content_id import ContentHasher
 from amlctl.errors import Conflict, SettingsError
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import sending_error
+from amlctl.localfs.dispensable import move, move_if_new
 from amlctl.localfs.folders import make_folders, remove_empty_folders
 from amlctl.stores.contract import Buffer, FileBody
 
@@ -92,15 +93,6 @@ def appear(temporary: Path, path: Path, replace: bool) -> bool:
 
 def _appear_on_one_disk(temporary: Path, path: Path, replace: bool) -> bool:
     if replace:
-        temporary.replace(path)
+        move(temporary, path)
         return True
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
-            raise
-        # No hard links here (exFAT, some network shares): the values are immutable, so the last one may win.
-        temporary.replace(path)
-    return True
+    return move_if_new(temporary, path)

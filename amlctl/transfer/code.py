@@ -1,8 +1,9 @@
 """Code snapshots: `pipeline/` and the runtime, as plain files under their content's id.
 
 `code/<id>/pipeline/…` is the user's code less what ignore files name; `code/<id>/amlctl/…` is the part of this
-package that the runtime imports. The id is the snapshot id of exactly these files. `code/<id>.json`, their
-index, is written last: a snapshot without it is not complete.
+package that the runtime imports; `code/<id>/context/…` is what an image is built from, if one is. The id is the
+snapshot id of exactly these files. `code/<id>.json`, their index, is written last: a snapshot without it is not
+complete.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 import amlctl
 from amlctl.core.code_size import large_code
@@ -29,6 +31,7 @@ from amlctl.transfer.store_format import FORMAT_KEY, ensure_format
 from amlctl.transfer.tree import TreeFile, encode_index, read_index
 
 PIPELINE = "pipeline"
+CONTEXT = "context"
 RUNTIME_MODULES = (
     "__init__.py",
     "errors.py",
@@ -81,19 +84,25 @@ def code_index_key(code: str) -> str:
     return f"code/{code}.json"
 
 
+Sources = Sequence[tuple[FileEntry, Path]]
+"""Files with their paths in a snapshot, and where they are on this disk."""
+
+
 def collect_code(
-    pipeline: Path, ignore: IgnoreRules, *, cache: StatCache | None = None, sink: EventSink = null_sink
+    pipeline: Optional[Path],
+    ignore: IgnoreRules,
+    *,
+    context: Sources = (),
+    cache: StatCache | None = None,
+    sink: EventSink = null_sink,
 ) -> CodeFiles:
-    """What a submit would ship. Raises RightsError, Conflict, FileNotFoundError (no `pipeline/`)."""
-    found: list[tuple[FileEntry, Path]] = []
-    scanned = scan(pipeline, ignore)
-    for warning in scanned.warnings:
-        sink(Warned(f"{PIPELINE}/{warning}"))
+    """What a submit would ship; `pipeline` is a folder, a single file, or None for a job without code.
+
+    Raises RightsError, Conflict, FileNotFoundError (no `pipeline/`).
+    """
+    found = [*context, *(_collected(pipeline, PIPELINE, ignore, cache, sink) if pipeline else ())]
     if ignore.left_out:
         sink(Note(_keys_told(sorted(ignore.left_out))))
-    for entry in identify(scanned, cache, PIPELINE, sink=sink, subject=PIPELINE).entries:
-        if not entry.path.endswith("/") and "__pycache__" not in entry.path:
-            found.append((entry._replace(path=f"{PIPELINE}/{entry.path}"), pipeline / entry.path))
     large = large_code({entry.path: entry.size_bytes for entry, _ in found})
     if large is not None:
         lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
@@ -108,6 +117,28 @@ def collect_code(
     found.sort(key=lambda item: entry_order(item[0]))
     entries = [entry for entry, _ in found]
     return CodeFiles(snapshot_id(entries), entries, [source for _, source in found])
+
+
+def collect_context(folder: Path, ignore: IgnoreRules, *, sink: EventSink = null_sink) -> tuple[str, Sources]:
+    """What an image is built from, and a digest of it. Raises as `collect_code` does."""
+    found = sorted(_collected(folder, CONTEXT, ignore, None, sink), key=lambda item: entry_order(item[0]))
+    return snapshot_id([entry for entry, _ in found]), found
+
+
+def _collected(
+    root: Path, name: str, ignore: IgnoreRules, cache: StatCache | None, sink: EventSink
+) -> list[tuple[FileEntry, Path]]:
+    scanned = scan(root, ignore)
+    for warning in scanned.warnings:
+        sink(Warned(f"{name}/{warning}"))
+    entries = identify(scanned, cache, name, sink=sink, subject=name).entries
+    if scanned.is_one_file:
+        return [(entry._replace(path=f"{name}/{root.name}"), root) for entry in entries]
+    return [
+        (entry._replace(path=f"{name}/{entry.path}"), root / entry.path)
+        for entry in entries
+        if not entry.path.endswith("/") and "__pycache__" not in entry.path
+    ]
 
 
 def _keys_told(paths: Sequence[str]) -> str:

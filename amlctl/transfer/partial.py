@@ -8,6 +8,7 @@ say too much: whoever uses the file checks its content id.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
+from amlctl.localfs.dispensable import is_refusal
 from amlctl.stores.contract import Store
 
 _WORTH_BYTES = 16 << 20
@@ -32,6 +34,8 @@ class PartialFile:
         whole = found[: len(found) // _PART.size * _PART.size]
         os.ftruncate(journal, len(whole))  # a kill may have cut the last entry short
         self._starts: dict[int, int] = dict(_PART.iter_unpack(whole))
+        self._places = itertools.count(len(whole), _PART.size)
+        """One for each entry: some mounts refuse to append."""
         if self._starts:
             on_bytes(sum(self._starts.values()))
 
@@ -39,7 +43,7 @@ class PartialFile:
         return self._starts.get(start, -1) >= length
 
     def arrived(self, start: int, length: int) -> None:
-        os.write(self._journal, _PART.pack(start, length))
+        os.pwrite(self._journal, _PART.pack(start, length), next(self._places))
         self._on_bytes(length)
 
 
@@ -86,13 +90,16 @@ def downloaded(
 
 
 def _locked(path: Path) -> int | None:
-    """The journal, opened and held by this process; None where another one downloads the same beside the same."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    """The journal, opened and held by this process; None where another one downloads the same beside the same, or the
+    file system has no locks by which that could be seen."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_nlink:
             return descriptor
-    except BlockingIOError:
-        pass
+    except OSError as error:
+        if not isinstance(error, BlockingIOError) and not is_refusal(error):
+            os.close(descriptor)
+            raise
     os.close(descriptor)
     return None

@@ -26,6 +26,7 @@ from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.dispensable import is_refusal, link_to, move
 from amlctl.localfs.identify import Written
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.stat_cache import RACY_NS
@@ -238,9 +239,9 @@ class _Receiver:
         if source is not None and place.kind == "object" and not _is_writable(source):
             if path.is_symlink() or path.exists():
                 path.unlink()
-            path.symlink_to(source)
-            self.done.add(1, entry.size_bytes)
-            return
+            if link_to(path, source):
+                self.done.add(1, entry.size_bytes)
+                return
         arriving = downloaded(
             self.store,
             key,
@@ -254,7 +255,7 @@ class _Receiver:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(self.manifest.dataset, entry.path, key)
             if self.is_private:
-                temporary.replace(path)
+                move(temporary, path)
             else:
                 self.done.date_back(temporary)
                 self._appear(entry, temporary)
@@ -285,7 +286,7 @@ class _Receiver:
         try:
             _write_new(temporary, data, _mode(entry.is_executable), folder, self.done.date_back)
             if self._may_appear(entry, above):
-                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                self._rename_within(folder, above, temporary, name)
                 self.done.note(entry, name, folder)
             else:
                 os.unlink(temporary, dir_fd=folder)
@@ -293,6 +294,14 @@ class _Receiver:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             raise
+
+    def _rename_within(self, folder: int, above: str, temporary: str, name: str) -> None:
+        try:
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            if not is_refusal(error):
+                raise
+            move(self.root / above / temporary, self.root / above / name)
 
     def _appear(self, entry: FileEntry, temporary: Path) -> None:
         """A file that has arrived elsewhere takes its name, where that is allowed."""
@@ -303,7 +312,12 @@ class _Receiver:
             self.done.displaced.add(entry.path)
             return
         if self._may_appear(entry, above):
-            _rename(temporary, name, folder)
+            try:
+                _rename(temporary, name, folder)
+            except OSError as error:
+                if not is_refusal(error):
+                    raise
+                move(temporary, self.root / above / name)
             self.done.note(entry, name, folder)
 
     def _may_appear(self, entry: FileEntry, above: str) -> bool:

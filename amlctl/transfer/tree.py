@@ -22,6 +22,7 @@ from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.localfs.dispensable import move, set_mode, set_mtime
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.read_file import file_content_id
@@ -306,13 +307,13 @@ class _Restore:
                     if content in versions:
                         size = temporary.stat().st_size
                         if versions[content]:
-                            os.utime(temporary, ns=(versions[content], versions[content]))
+                            set_mtime(temporary, versions[content])
                         # Edited here during the download, or behind a link that was made meanwhile.
                         if in_the_way(self.target, file.path).must_go or not self.guard.may_replace(file.path):
                             with self._lock:
                                 self.spared.add(file.path)
                             return 0
-                        temporary.replace(path)
+                        move(temporary, path)
                         with self._lock:
                             self._standing[file.path] = content
                         return size
@@ -363,6 +364,6 @@ def _mode_fits(seen: os.stat_result, file: TreeFile) -> bool:
 def _adjust(path: Path, seen: os.stat_result, file: TreeFile) -> None:
     """Time and mode, where the bytes are right."""
     if file.mtime_ns:
-        os.utime(path, ns=(file.mtime_ns, file.mtime_ns))
+        set_mtime(path, file.mtime_ns)
     if not _mode_fits(seen, file):
-        path.chmod(seen.st_mode | 0o111 if file.is_executable else seen.st_mode & ~0o111)
+        set_mode(path, seen.st_mode | 0o111 if file.is_executable else seen.st_mode & ~0o111)

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Protocol, runtime_checkable
@@ -86,6 +86,10 @@ class ComputeTargets(Protocol):
 
     def find(self, name: str) -> Optional[PresentTarget]: ...
 
+    def check(self, target: ClusterTarget) -> None:
+        """Raises SettingsError naming the line of its file that is wrong."""
+        ...
+
     def create(self, target: ClusterTarget, sink: EventSink) -> PresentTarget:
         """Make it, or change the one of that name. Raises ServiceUnavailable (quota, failure), UsageError (refused)."""
         ...
@@ -113,10 +117,12 @@ class ManagesCompute(Protocol):
 
 @dataclass(frozen=True)
 class PresentAsset:
-    """Something registered, with its version; `type` of data is `uri_file` or `uri_folder`, say."""
+    """Something registered, with its version; `type` of data is `uri_file` or `uri_folder`, say, and `uri` where it
+    lies."""
 
     asset: AssetName
     type: str = ""
+    uri: str = ""
 
 
 class RegisteredAssets(Protocol):
@@ -126,9 +132,13 @@ class RegisteredAssets(Protocol):
 
     def data(self, asset: AssetName) -> Optional[PresentAsset]: ...
 
-    def has_datastore(self, name: str) -> bool:
-        """One of blobs."""
+    def model(self, asset: AssetName) -> Optional[PresentAsset]: ...
+
+    def register_mirror(self, name: str, store_url: str, dataset: str, snapshot: str, *, is_file: bool) -> AssetName:
+        """Name the plain files of a mirrored dataset; the version is the snapshot. Raises Conflict, SettingsError."""
         ...
+
+    def has_datastore(self, name: str) -> bool: ...
 
 
 @runtime_checkable
@@ -137,6 +147,41 @@ class KeepsAssets(Protocol):
 
     @property
     def assets(self) -> RegisteredAssets: ...
+
+
+class ProbeSteps(Protocol):
+    """Where a probe notes what it tries. `id` names everything that it makes; `names` are hidden in the table."""
+
+    id: str
+    names: dict[str, str]
+
+    def try_step(self, name: str, action: Callable[[], str]) -> bool:
+        """Whether the action succeeded; it returns what was seen, and anything that it raises is noted."""
+        ...
+
+    def remove_at_end(self, name: str, action: Callable[[], str]) -> None:
+        """Before the thing is made."""
+        ...
+
+    def tell(self, message: str) -> None: ...
+
+
+@runtime_checkable
+class ProbedWorkspace(Protocol):
+    """A workspace in which a probe makes one of each thing."""
+
+    def probe(self, steps: ProbeSteps, target: str) -> None:
+        """`target` is the compute target of a job of a minute."""
+        ...
+
+
+@runtime_checkable
+class TakesJobFiles(Protocol):
+    """A workspace whose service takes job files of every type as they are: sweeps and pipelines, say."""
+
+    def hand_over(self, record: RunRecord, path: Path) -> None:
+        """Have the job of the file, under the record's id. Raises as `Workspace.start` does."""
+        ...
 
 
 class Workspace(Protocol):
@@ -162,6 +207,10 @@ class Workspace(Protocol):
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         """Make the environment, or find it. Raises SettingsError (cannot be made), ServiceUnavailable."""
+        ...
+
+    def expect_start(self) -> None:
+        """A run will be started soon: load in the background what that takes."""
         ...
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
@@ -202,8 +251,11 @@ class Workspace(Protocol):
         """Ask the run to end and keep its outputs so far. A run that ended already is left alone."""
         ...
 
-    def delete(self, run: str) -> None:
-        """Forget an ended run: record, logs, outputs. Raises Conflict while it is going."""
+    def delete(self, run: str) -> Sequence[str]:
+        """Forget an ended run: record, logs, outputs. Returns what stays, and why, in words.
+
+        Raises Conflict while it is going.
+        """
         ...
 
     def checks(self, target: Optional[ClusterTarget]) -> Iterator[Check]:

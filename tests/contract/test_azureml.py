@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 import uuid
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.events import Event, RunStateChanged
+from amlctl.core.events import Event, EventSink, Note, RunStateChanged, null_sink
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.operations.fetch import fetch
@@ -39,6 +40,9 @@ QUICK = AzureMLTiming(
     queue_patience_s=0.1,
     queue_fresh_s=0.2,
 )
+
+
+_CLAIMS = base64.b64encode(b'{"access_token": {"nbf": {"essential": true, "value": "1"}}}').decode()
 
 
 @pytest.fixture(autouse=True)
@@ -76,11 +80,13 @@ def opened_bench(
     timing: AzureMLTiming = QUICK,
     sleep: Callable[[float], None] = time.sleep,
     settle: Callable[[float], None] = time.sleep,
+    identity: str | None = None,
+    sink: EventSink = null_sink,
 ) -> Iterator[Bench]:
     """`sleep` is the pause before a request is repeated, `settle` the one for which the logs of an ended run wait."""
     project = make_project(folder / "project")
     variables: Mapping[str, str] = os.environ
-    connection = Connection(settings_for(azureml), project, variables, sleep=sleep)
+    connection = Connection(replace(settings_for(azureml), identity=identity), project, variables, sleep=sleep)
 
     opened: list[AzureBlobStore] = []
 
@@ -99,6 +105,7 @@ def opened_bench(
         open_store=open_store,
         timing=timing,
         sleep=settle,
+        sink=sink,
     )
     yield Bench(project, store, workspace, {"compute": "serverless", "experiment": experiment})
     for one in opened:
@@ -129,6 +136,18 @@ def test_a_lost_answer_makes_no_second_job(bench: Bench, azureml: AzureMLService
 def test_an_error_after_the_job_was_made_is_looked_into(bench: Bench, azureml: AzureMLService) -> None:
     azureml.faults.answer(500, "PUT .*/jobs/", times=2)
     assert bench.run("pass").status == "Completed"
+
+
+@pytest.mark.parametrize("challenge", ["", f'Bearer error="insufficient_claims", claims="{_CLAIMS}"'])
+@pytest.mark.parametrize("pattern", ["PUT .*/jobs/", "POST .*/listSecrets"])
+def test_a_token_that_was_revoked_is_asked_for_again(
+    bench: Bench, azureml: AzureMLService, pattern: str, challenge: str
+) -> None:
+    headers = {"WWW-Authenticate": challenge} if challenge else None
+    azureml.faults.answer(401, pattern, headers=headers)
+    record = bench.run("pass")
+    assert record.status == "Completed"
+    assert len(azureml.calls_like(f"PUT .*/jobs/{record.run}$")) == (2 if "jobs" in pattern else 1)
 
 
 def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLService, tmp_path: Path) -> None:
@@ -213,6 +232,21 @@ def test_ways_to_the_storage(
         assert len(azureml.calls_like(f"POST .*/datastores/{azureml.storage.default_datastore}/listSecrets")) == 1
 
 
+@pytest.mark.parametrize(("chosen", "asked"), [(None, None), ("user_identity", "UserIdentity"), ("managed", "Managed")])
+def test_the_identity_of_a_job_is_chosen_by_the_user(
+    azureml: AzureMLService, tmp_path: Path, chosen: str | None, asked: str | None
+) -> None:
+    """Also where the datastore has no key; a job that works as the user gets a token of theirs."""
+    azureml.faults.has_identity_datastores = True
+    with opened_bench(azureml, tmp_path, identity=chosen) as bench:
+        record = bench.run("pass")
+    assert record.status == "Completed"
+    identity = azureml.job(record.run).asked.get("identity")
+    assert (identity or {}).get("identityType") == asked
+    [put] = azureml.calls_like(f"PUT .*/jobs/{record.run}$")
+    assert ("x-azureml-token" in put.headers) == (chosen == "user_identity")
+
+
 def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -> None:
     """One that another tool has made in the same experiment: listed, read, its log followed."""
     own = bench.run("pass")
@@ -281,6 +315,72 @@ def test_a_list_in_a_busy_workspace_asks_for_a_few_pages(bench: Bench, azureml: 
     assert len([call for call in azureml.calls[before:] if call.path.endswith("/jobs")]) == 10
     bench.workspace.cancel(going)
     bench.finished(going)
+
+
+def test_a_run_of_the_project_is_found_in_a_busy_workspace(
+    azureml: AzureMLService, bench: Bench, tmp_path: Path
+) -> None:
+    """By the service itself, however many jobs of others came later; a limit that was reached is said."""
+    run = bench.run("pass").run
+    shown = {"jobType": "Command", "experimentName": "of others", "status": "Completed", "description": "x" * 2000}
+    azureml.jobs.strangers = [{"name": f"stranger{number}", "properties": shown} for number in range(900)]
+    told: list[Event] = []
+    try:
+        with opened_bench(
+            azureml, tmp_path / "other", experiment=bench.fields["experiment"], sink=told.append
+        ) as other:
+            before = len(azureml.calls)
+            assert [record.run for record in other.workspace.list_runs()] == [run]
+            lists = [call for call in azureml.calls[before:] if call.path.endswith("/jobs")]
+    finally:
+        azureml.jobs.strangers = []
+    assert len(lists) == 10
+    assert {call.headers["accept-encoding"] for call in lists} == {"gzip"}
+    assert "among the newest" in "".join(event.message for event in told if isinstance(event, Note))
+
+
+def test_what_a_job_has_left_is_deleted_with_its_run(bench: Bench, azureml: AzureMLService) -> None:
+    record = bench.run("import os; open(os.environ['AMLCTL_OUTPUTS_DIR'] + '/deep.txt', 'w').write('1')")
+    kept = bench.run("pass")
+    folder = f"ExperimentRun/dcid.{record.run}/"
+    assert azureml.storage.under("azureml", folder)
+    assert ["archived" in what for what in bench.workspace.delete(record.run)] == [True]
+    assert not list(azureml.storage.under("azureml", folder))
+    assert not list(bench.store.list(f"runs/{record.run}/"))
+    assert list(azureml.storage.under("azureml", f"ExperimentRun/dcid.{kept.run}/"))
+
+
+def test_outputs_that_were_given_a_path_stay_and_are_named(bench: Bench, azureml: AzureMLService) -> None:
+    own = bench.run("pass")
+    name = f"plain{uuid.uuid4().hex[:8]}"
+    uri = f"azureml://datastores/{azureml.storage.default_datastore}/paths/of/others/"
+    folder = {"jobOutputType": "uri_folder", "mode": "ReadWriteMount"}
+    asked = {
+        "jobType": "Command",
+        "command": "echo 1 >${{outputs.model}}/a.txt; echo 2 >${{outputs.given}}/b.txt",
+        "outputs": {"model": folder, "given": {**folder, "uri": uri}},
+        "environmentId": azureml.job(own.run).asked["environmentId"],
+        "experimentName": bench.fields["experiment"],
+    }
+    workspace = bench.workspace
+    assert isinstance(workspace, AzureMLWorkspace)
+    workspace._connection.workspace("PUT", f"/jobs/{name}", "2025-01-01-preview", {"properties": asked})
+    assert bench.finished(name).status == "Completed"
+    container = azureml.storage.default_container
+    assert list(azureml.storage.under(container, f"azureml/{name}/"))
+    stays = bench.workspace.delete(name)
+    assert [uri in what for what in stays] == [False, True]
+    assert not list(azureml.storage.under(container, f"azureml/{name}/"))
+    assert list(azureml.storage.under(container, "of/others/"))
+
+
+def test_a_run_that_azure_ml_does_not_have_can_be_deleted(bench: Bench, azureml: AzureMLService) -> None:
+    record = bench.record("pass", status="Running", created_at="2026-01-01T00:00:00+00:00")
+    save_record(bench.store, record)
+    assert bench.workspace.read(record.run).status == "NotResponding"
+    assert bench.workspace.delete(record.run) == []
+    with pytest.raises(NotFound):
+        bench.workspace.read(record.run)
 
 
 def test_a_compute_target_that_is_not_there(bench: Bench) -> None:

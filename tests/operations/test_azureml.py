@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from amlctl.core.run_state import RunState
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.connection import Connection
 from tests.contract.test_azureml import settings_for
@@ -95,12 +96,12 @@ def project(service: AzureMLService, tmp_path: Path) -> Path:
 def amlctl(service: AzureMLService, project: Path) -> Amlctl:
     """Runs a command in the project, logged in without a key to the storage."""
 
-    def run(*arguments: str) -> Done:
+    def run(*arguments: str, cwd: Path = project) -> Done:
         variables = {name: value for name, value in service.stock_variables.items() if "STORAGE" not in name}
         before = len(service.calls)
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, *arguments],
-            cwd=project,
+            cwd=cwd,
             env={**os.environ, **variables},
             capture_output=True,
             text=True,
@@ -119,10 +120,13 @@ def test_the_whole_way(amlctl: Amlctl, project: Path, service: AzureMLService) -
     run = document["run"]
     assert (document["status"], document["exit_code"], document["workspace"]) == ("Completed", 0, "cloud")
     assert "text: hello" in done.err
+    states = [line.rpartition(" ")[2] for line in done.err.splitlines() if line.startswith("run is ")]
+    assert set(states) <= {state.value for state in RunState}
     assert (project / "outputs" / run / "model.bin").read_bytes() == bytes(1000)
     assert run in document["studio_url"]
-    artifacts = service.job(run).artifacts
-    assert any(one.name == f"{artifacts}outputs/model.bin" for one in service.storage.under("azureml", artifacts))
+    container, saved = service.storage.default_datastore, f"amlctl/runs/{run}/outputs/"
+    assert [one.name for one in service.storage.under(container, saved)] == [f"{saved}model.bin"]
+    assert not list(service.storage.under("azureml", f"{service.job(run).artifacts}outputs/"))  # it is stored once
     assert [one["run"] for one in amlctl("--json", "runs").document["runs"]] == [run]
     assert "text: hello" in amlctl("logs", "@last").out
     (project / "outputs" / run / "model.bin").unlink()
@@ -145,8 +149,49 @@ def test_a_local_run_beside_one_in_the_cloud(amlctl: Amlctl, project: Path) -> N
     assert "script" not in rows
 
 
+def test_a_job_tells_the_git_state_of_its_project(
+    amlctl: Amlctl, project: Path, service: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK would ask in the working folder, with a status that data counts for, and keep a remote's password."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "pipeline", ".amlctl.toml"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], cwd=project, check=True)
+    subprocess.run([*git, "remote", "add", "origin", "http://me:hunter22@example.org/x.git"], cwd=project, check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=True)
+    (project / ".gitignore").write_text("/*\n!/pipeline\n!/data_blobs\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run([*git, "init", "-q"], cwd=elsewhere, check=True)
+    done = amlctl("--json", "--project", str(project), "submit", "train.py", "--detach", cwd=elsewhere)
+    assert done.code == 0, done.err
+    found = service.job(done.document["run"]).asked["properties"]
+    assert {key: found[key] for key in found if "git" in key} == {
+        "mlflow.source.git.commit": head.stdout.strip(),
+        "mlflow.source.git.branch": found["mlflow.source.git.branch"],
+        "mlflow.source.git.repoURL": "http://example.org/x.git",
+        "azureml.git.dirty": "False",
+    }
+
+
+def test_the_sdk_leaves_nothing_behind(
+    amlctl: Amlctl, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file, and nothing on the screen: it logs notes on experimental fields, and warns in many places."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text("command: echo ran\nqueue_settings: {job_tier: spot}\n")
+    (project / "compute/gpu.yaml").write_text("type: amlcompute\nname: gpu\nsize: Standard_DS3_v2\nlocation: eastus\n")
+    for words in (("submit", "jobs/job.yml", "--detach"), ("compute", "create", "gpu")):
+        done = amlctl(*words)
+        assert done.code == 0, done.err
+        assert "xperimental" not in done.err + done.out
+        assert "arning" not in done.err + done.out
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
-    """Calls of the control plane, and no SDK loaded where nothing is made."""
+    """Calls of the control plane; `azure.ai.ml` is loaded only where something is made."""
     assert amlctl("submit", "train.py").code == 0
     service.faults.holds_queue = True
     again = amlctl("--json", "submit", "train.py", "--detach")
@@ -162,14 +207,15 @@ def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
     assert not status.loaded & {"amlctl.stores.azure_blob.store", "amlctl.transfer.manifests", "yaml"}
     listed = amlctl("--json", "runs")
     assert listed.document["runs"][0]["run"] == run
-    assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs"]
+    assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs"]  # one page holds them all
     service.faults.holds_queue = False
     service.job(run).wait()
 
     logs = amlctl("logs", run)
     assert "text: hello" in logs.out
-    for done in (status, listed, logs, again, amlctl("fetch", run), amlctl("sync", "data_blobs/raw"), amlctl("--help")):
-        assert not [name for name in done.loaded if name.startswith(("azure.ai", "azure.mgmt", "azure.storage"))]
+    assert "azure.ai.ml" in again.loaded
+    for done in (status, listed, logs, amlctl("fetch", run), amlctl("sync", "data_blobs/raw"), amlctl("--help")):
+        assert not [name for name in done.loaded if name.startswith(("azure.ai", "azure.mgmt"))]
 
 
 def test_a_plain_job_is_watched_without_a_key_to_the_store(

@@ -11,7 +11,7 @@ import pytest
 
 from amlctl.core.events import Event, Note, Warned
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
+from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations import compute
 from amlctl.stores.directory import DirectoryStore
@@ -183,6 +183,74 @@ def test_a_change_leaves_the_rest_alone(bench: Bench, azureml: AzureMLService) -
     assert target.rest["ssh_public_access_enabled"] is False
 
 
+SSH = """\
+ssh_settings:
+  admin_username: someone
+  ssh_key_value: ssh-rsa AAAA
+identity:
+  type: user_assigned
+  user_assigned_identities:
+    - resource_id: /subscriptions/s/resourceGroups/r/providers/Microsoft.ManagedIdentity/userAssignedIdentities/one
+"""
+
+
+@pytest.mark.parametrize("how", ["start", "stop", "update"])
+def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml: AzureMLService, how: str) -> None:
+    """The SDK's model of a cluster would turn `NotSpecified` into `Disabled`, and leave out what it does not know."""
+    bench.write(text=CLUSTER + SSH, least=1 if how == "stop" else 0)
+    bench.create()
+    path = f"/computes/{bench.name}"
+    before = bench.connection.workspace("GET", path, "1").document
+    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    if how == "update":
+        bench.write(text="name: {name}\ntype: amlcompute\nmin_instances: 2\n")
+        bench.create(is_update=True)
+    else:
+        getattr(compute, how)(*arguments)
+    [put] = azureml.calls_like(f"PUT .*{path}$")[1:]
+    inner = put.body["properties"]["properties"]
+    assert inner["userAccountCredentials"]["adminUserName"] == "someone"
+    assert inner["userAccountCredentials"]["adminUserSshPublicKey"] == "ssh-rsa AAAA"
+    assert put.body["properties"]["disableLocalAuth"] is False
+    after = bench.connection.workspace("GET", path, "1").document
+    for document in (before, after):
+        document["properties"].pop("modifiedOn")
+        for moment in ("scaleSettings", "allocationStateTransitionTime", "currentNodeCount", "targetNodeCount"):
+            document["properties"]["properties"].pop(moment, None)
+        document["properties"]["properties"].pop("nodeStateCounts")
+        document["systemData"] = None
+    assert after == before
+    assert bench.show().target.min_instances == {"start": 1, "stop": 0, "update": 2}[how]
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "hint"),
+    [
+        (
+            "name: {name}\ntype: amlcompute\nmax_instance: 4\n",
+            "gpu.yaml:3: 'max_instance' is not a key of",
+            "max_instances?",
+        ),
+        ("name: {name}\ntype: amlcompute\nidentity: me\n", "gpu.yaml:3: identity", ""),
+        (
+            "name: {name}\ntype: amlcompute\nssh_settings:\n  user: me\n",
+            "gpu.yaml:4: 'user' is not a key of ssh_settings",
+            "",
+        ),
+        ("name: {name}\ntype: computeinstance\nmin_instances: 1\n", "gpu.yaml:3: 'min_instances' is not a key of", ""),
+    ],
+)
+def test_what_the_sdk_does_not_take_is_said_with_its_line(
+    bench: Bench, azureml: AzureMLService, text: str, told: str, hint: str
+) -> None:
+    bench.write(text=text)
+    with pytest.raises(SettingsError) as caught:
+        bench.create()
+    assert caught.value.message.startswith(f"compute/{told}")
+    assert hint in caught.value.hint
+    assert not azureml.calls_like(f"PUT .*/computes/{bench.name}")
+
+
 def test_what_the_service_does_not_tell_is_said(bench: Bench) -> None:
     text = "name: {name}\ntype: computeinstance\nsize: Standard_DS3_v2\nsetup_scripts: {{}}\n"
     bench.write(text=text)
@@ -248,6 +316,17 @@ def test_a_quota_that_is_used_up_is_said(bench: Bench, azureml: AzureMLService, 
         bench.create()
     assert caught.value.message.startswith(f"no quota for {bench.name}: ")
     assert "Quotas" in caught.value.hint
+
+
+@pytest.mark.parametrize("fault", ["lost", "throttled", "failing"])
+def test_a_request_of_the_sdk_is_repeated_as_our_own(bench: Bench, azureml: AzureMLService, fault: str) -> None:
+    if fault == "lost":
+        azureml.faults.lose_answer("PUT .*/computes/")
+    else:
+        azureml.faults.answer(429 if fault == "throttled" else 503, "PUT .*/computes/", retry_after_s=0.1)
+    bench.create()
+    assert bench.show().state == "ready"
+    assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == 2
 
 
 def test_no_right_is_said(bench: Bench, azureml: AzureMLService) -> None:

@@ -100,6 +100,37 @@ def test_whatever_is_asked_for_a_place_that_is_not_there_is_told_as_such(
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("identity", "has_own", "ok", "told"),
+    [
+        ("user_identity", False, True, "as you, who need the role Storage Blob Data Contributor"),
+        ("", True, True, "as the managed identity of gpu, which needs the role Storage Blob Data Contributor"),
+        ("", False, False, "gpu no managed identity"),
+    ],
+)
+def test_a_datastore_without_a_key(
+    settings: WorkspaceSettings,
+    project: Project,
+    azureml: AzureMLService,
+    identity: str,
+    has_own: bool,
+    ok: bool,
+    told: str,
+) -> None:
+    azureml.faults.has_identity_datastores = True
+    name = f"gpu{uuid.uuid4().hex[:6]}"
+    connection = Connection(settings, project, os.environ)
+    body = {"location": "eastus", "properties": {"computeType": "AmlCompute", "properties": {"vmSize": "S"}}}
+    kind = {"identity": {"type": "SystemAssigned"}} if has_own else {}
+    connection.workspace("PUT", f"/computes/{name}", "1", {**body, **kind})
+    connection.close()
+    target = dataclasses.replace(CLUSTER, name=name)
+    check = found(dataclasses.replace(settings, identity=identity or None), project, target)["identity"]
+    assert check.ok == ok
+    assert told in check.message.replace(name, "gpu")
+    assert ("identity =" in check.hint) == (not ok)
+
+
 def test_another_default_datastore(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
     before = azureml.storage.default_datastore
     found(settings, project)

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import LogText, Note, Warned
-from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.operations.submit import plan
 from tests.support.bench import Bench, wait_until_tidied
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # of the SDK's own imports
 
 TRAIN = """
     import json, os, pathlib, sys
@@ -78,7 +80,7 @@ def test_a_job_runs_here(bench: Bench) -> None:
     assert (record.script, record.experiment, record.tags) == ("jobs/train.yml", "trials", {"team": "a"})
     assert record.run.startswith("first-try-")
     assert list(record.datasets) == ["working/a b"]
-    assert record.inputs == {"data": {"dataset": "working/a b"}, "lr": {"value": "0.01"}}
+    assert record.inputs == {"data": {"dataset": "working/a b", "type": "uri_folder"}, "lr": {"value": "0.01"}}
     assert "${{inputs.data}}" in (record.command or "")
 
 
@@ -170,22 +172,76 @@ def test_a_data_asset_by_its_name(bench: Bench) -> None:
         assert bench.submit(f"jobs/{file}.yml").record.datasets.keys() == {"titanic"}
 
 
+def test_data_anywhere_on_this_machine(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A folder of the project that is not below data_blobs/, a single file, and a folder outside of the project."""
+    outside = tmp_path_factory.mktemp("elsewhere") / "data"
+    outside.mkdir()
+    (outside / "o.txt").write_text("outside")
+    bench.write("jobs/data/sub/i.txt", "inside")
+    bench.write("table.csv", "1,2")
+    bench.write(
+        "jobs/d.yml",
+        f"""\
+        command: cat ${{{{inputs.inside}}}}/sub/i.txt ${{{{inputs.file}}}} ${{{{inputs.outside}}}}/o.txt > outputs/all
+        inputs:
+          inside: {{path: data}}
+          file: {{type: uri_file, path: 'file:../table.csv'}}
+          outside: {{path: {outside}}}
+        """,
+    )
+    shown = plan(bench.request("jobs/d.yml"), bench.project, bench.settings, bench.workspace, bench.store, print)
+    assert {"from": outside.as_uri()} in shown.datasets.values()
+    assert not bench.project.inputs_dir.exists()
+    for expected in ("inside1,2outside", "inside1,2changed"):
+        record = bench.submit("jobs/d.yml").record
+        assert record.status == "Completed", record.error
+        assert (bench.project.outputs_dir / record.run / "all").read_text() == expected
+        (outside / "o.txt").write_text("changed")
+    assert {"@project/jobs/data", "@project/table.csv"} < record.datasets.keys()
+    assert bench.submit(from_run=record.run, env_from_current=True).record.datasets == record.datasets
+
+
+def test_a_single_file_is_the_code(bench: Bench) -> None:
+    bench.write("jobs/one.yml", "command: ls > outputs/ls; python train.py\ncode: only/train.py\n")
+    bench.write("jobs/only/train.py", "print('ran alone')")
+    bench.write("jobs/only/other.py")
+    record = bench.submit("jobs/one.yml").record
+    assert record.status == "Completed", record.error
+    assert (bench.project.outputs_dir / record.run / "ls").read_text().split() == ["outputs", "train.py"]
+
+
+def test_a_job_without_code_in_a_project_without_scripts(bench: Bench) -> None:
+    bench.project.pipeline_dir.rmdir()
+    bench.write("jobs/plain.yml", "command: ls -A > outputs/ls\n")
+    record = bench.submit("jobs/plain.yml").record
+    assert record.status == "Completed", record.error
+    assert (bench.project.outputs_dir / record.run / "ls").read_text().split() == ["outputs"]
+
+
+def test_the_experiment_is_that_of_the_working_folder(bench: Bench) -> None:
+    bench.write("jobs/e.yml", "command: echo ran\n")
+    assert bench.submit("jobs/e.yml", cwd=bench.project.root / "jobs").record.experiment == "jobs"
+    named = bench.with_settings(experiment="own", origins={"experiment": ".amlctl.toml:1"})
+    assert named.submit("jobs/e.yml").record.experiment == "own"
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "line", "message"),
     [
         ("command: x\ncode: ../none\n", NotFound, 2, "../none"),
-        ("command: x\ninputs:\n  d: {path: ../elsewhere}\n", UsageError, 3, "data_blobs"),
-        ("command: x\ninputs:\n  d: {path: 'https://example.org/x'}\n", SettingsError, 3, "is brought by Azure ML"),
-        ("command: x\ninputs:\n  d: {path: 'http://example.org/x'}\n", SettingsError, 3, "address"),
-        ("command: x\ninputs:\n  d: {path: 'azureml:titanic:3'}\n", SettingsError, 3, "registered in Azure ML"),
+        ("command: x\ncode: azureml:code:1\n", SettingsError, 2, "azureml:code:1"),
+        ("command: x\ncode: git+https://example.org/a\n", SettingsError, 2, "git+https"),
+        ("command: x\ninputs:\n  d: {path: ../elsewhere}\n", NotFound, 3, "../elsewhere not found"),
+        ("command: x\ninputs:\n  d: {path: 'azureml:nowhere'}\n", NotFound, 3, "azureml:nowhere is not a dataset"),
+        ("command: x\ninputs:\n  d: {path: 'azureml:titanic:3'}\n", SettingsError, 3, "cannot be read here"),
         (
-            "command: x\noutputs:\n  o:\n    path: azureml://datastores/d/paths/o/\n",
+            "command: x\ninputs:\n  d: {path: 'azureml://datastores/d/paths/o'}\n",
             SettingsError,
-            4,
-            "azureml://datastores/d/paths/o/ is in Azure ML",
+            3,
+            "cannot be read here",
         ),
-        ("command: x\ninputs:\n  d: {path: 'azureml://registries/r/data/d'}\n", SettingsError, 3, "registries"),
-        ("command: x\ninputs:\n  d: {type: uri_file, path: ../data_blobs/working}\n", UsageError, 3, "no file"),
+        ("command: x\ninputs:\n  d: {path: 'azureml://jobs/j/outputs/o'}\n", SettingsError, 3, "Azure ML's nodes only"),
+        ("command: x\ninputs:\n  d: {type: uri_file, path: ../data_blobs/working}\n", UsageError, 3, "not a file"),
     ],
 )
 def test_what_cannot_be_run_here_is_named(
@@ -201,33 +257,76 @@ def test_what_cannot_be_run_here_is_named(
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
-        ("azureml:sklearn@latest", "is registered in Azure ML"),
-        ("azureml://registries/azureml/environments/sklearn-1.5/labels/latest", "is registered in Azure ML"),
-        ("{image: library/python:3.12}", "an image alone is for Azure ML"),
+        ("azureml:sklearn@latest", "the environment azureml:sklearn@latest is not used on this machine"),
+        (
+            "azureml://registries/azureml/environments/sklearn-1.5/labels/latest",
+            "sklearn-1.5/labels/latest is not used",
+        ),
+        ("{image: library/python:3.12}", "the image library/python:3.12 is not used"),
+        ("{build: {path: docker}}", "the image that Dockerfile builds is not used"),
     ],
 )
 def test_an_environment_that_others_have_made(bench: Bench, environment: str, told: str) -> None:
+    """The project's own stands in, or a conda file beside the Dockerfile, and what is missing is said."""
+    bench.write("jobs/docker/Dockerfile", "FROM scratch")
     bench.write("jobs/e.yml", f"command: echo ran\nenvironment: {environment}\n")
-    with pytest.raises(SettingsError) as caught:
-        bench.submit("jobs/e.yml", env_from_current=False)
-    assert "jobs/e.yml:2: " in caught.value.message
-    assert told in caught.value.message
-    assert "--env-from current" in caught.value.hint
+    bench.write("pptdaml.yaml", "dependencies: [python=3.11]")
+
+    def planned() -> EnvironmentSpec:
+        request = bench.request("jobs/e.yml", env_from_current=False)
+        bench.events.clear()
+        return plan(
+            request, bench.project, bench.settings, bench.workspace, bench.store, bench.events.append
+        ).spec.environment
+
+    assert planned().source == "pptdaml.yaml"
+    assert [event for event in bench.told(Warned) if told in event.message and "pptdaml.yaml" in event.message]
+    bench.write("jobs/docker/conda.yml", "dependencies: [python=3.11]")
+    assert planned().source == ("conda.yml" if "build" in environment else "pptdaml.yaml")
     assert bench.submit("jobs/e.yml").record.status == "Completed"
 
 
 def test_what_only_nodes_have_is_told(bench: Bench) -> None:
-    text = "command: echo ran\nresources:\n  shm_size: 8g\nservices:\n  a: {type: ssh}\ncompute: azureml:gpu\n"
+    text = """\
+        command: echo ran > ${{outputs.o}}/x
+        resources:
+          shm_size: 8g
+        services:
+          a: {type: ssh}
+        compute: azureml:gpu
+        outputs:
+          o: {path: azureml://datastores/d/paths/o/}
+        distribution: {type: ray}
+    """
     bench.write("jobs/n.yml", text)
-    assert bench.submit("jobs/n.yml").record.compute == "local"
+    record = bench.submit("jobs/n.yml").record
+    assert (record.status, record.compute) == ("Completed", "local")
+    assert (bench.project.outputs_dir / record.run / "o/x").read_text() == "ran\n"
     warned = [event.message for event in bench.told(Warned)]
-    assert any("jobs/n.yml:3: resources.shm_size" in message for message in warned)
-    assert any("jobs/n.yml:4: services" in message for message in warned)
+    for told in (
+        "jobs/n.yml:3: resources.shm_size has no effect on this machine",
+        "jobs/n.yml:4: services has no effect on this machine",
+        "jobs/n.yml:9: distribution has no effect on this machine",
+        "jobs/n.yml:8: output o stays in the run's outputs/, not azureml://datastores/d/paths/o/",
+    ):
+        assert [message for message in warned if message.startswith(told)], warned
     assert any("compute gpu" in event.message for event in bench.told(Note))
-    cloud = WorkspaceSettings("local", compute="azureml", default_compute="serverless")
-    there = bench.with_settings(workspaces={"local": cloud})
-    with pytest.raises(SettingsError, match=r"jobs/n\.yml:4: services is not supported"):
-        plan(there.request("jobs/n.yml"), there.project, there.settings, there.workspace, there.store, print)
+
+
+def test_a_sweep_is_for_azure_ml(bench: Bench) -> None:
+    bench.write(
+        "jobs/sweep.yml",
+        """\
+        type: sweep
+        objective: {goal: minimize, primary_metric: loss}
+        sampling_algorithm: random
+        search_space: {lr: {type: choice, values: [1, 2]}}
+        limits: {max_total_trials: 2}
+        trial: {command: 'x ${{search_space.lr}}', environment: 'azureml:e:1'}
+        """,
+    )
+    with pytest.raises(SettingsError, match=r"^jobs/sweep\.yml:1: a job of type sweep is for Azure ML alone"):
+        bench.submit("jobs/sweep.yml")
 
 
 @pytest.mark.parametrize("more", [{"config": "a.json"}, {"overrides": ("a=1",)}, {"arguments": ("--x",)}])
@@ -242,7 +341,9 @@ def test_there_is_no_such_file(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_what_would_be_run(bench: Bench) -> None:
-    bench.write("jobs/p.yml", "command: ls\ncode: ../src\nenvironment: {conda_file: {dependencies: [python=3.11]}}\n")
+    bench.write(
+        "jobs/p.yml", "command: ls\ncode: ../src\nenvironment: {image: i, conda_file: {dependencies: [python=3.11]}}\n"
+    )
     shown = plan(
         bench.request("jobs/p.yml", env_from_current=False),
         bench.project,
@@ -253,4 +354,4 @@ def test_what_would_be_run(bench: Bench) -> None:
     ).to_json()
     assert shown["command"] == ["bash", "-c", "ls"]
     assert shown["script"] == "jobs/p.yml"
-    assert any("image" in event.message for event in bench.told(Note))
+    assert any("the image i is not used" in event.message for event in bench.told(Warned))

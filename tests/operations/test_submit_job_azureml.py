@@ -11,7 +11,7 @@ import pytest
 
 from amlctl.core.run import RunRecord
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.job import JobParts, job_body
+from amlctl.workspaces.azureml.job import JobParts, job_document
 from tests.contract.test_azureml import settings_for
 from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
 from tests.support.azureml_service import AzureMLService
@@ -51,24 +51,162 @@ def test_a_job_file_runs_on_azure_ml(amlctl: Amlctl, project: Path, service: Azu
     assert (outputs / "plain.txt").read_text() == "plain\n"
     assert "lr is 0.1" in done.err
     shown = amlctl("--json", "runs", "show", "@last").document
-    assert (shown["script"], shown["inputs"]["data"]) == ("jobs/job.yml", {"dataset": "raw"})
+    assert (shown["script"], shown["inputs"]["data"]) == (
+        "jobs/job.yml",
+        {"dataset": "raw", "type": "uri_folder"},
+    )
     asked = service.job(done.document["run"]).asked
     assert asked["description"] == "shows what it is given"
-    assert asked["resources"] == {"instanceCount": 1, "instanceType": "Standard_E4s_v3", "shmSize": "8g"}
+    resources = {"instanceCount": 1, "instanceType": "Standard_E4s_v3", "shmSize": "8g", "properties": {}}
+    assert asked["resources"] == resources
     assert asked["queueSettings"] == {"jobTier": "Spot"}
     assert asked["identity"] == {"identityType": "UserIdentity"}
 
 
 def test_a_cluster_has_its_own_size(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    """The service takes such a job, and so do we."""
     (project / "compute/gpu.yaml").write_text("name: gpu\ntype: amlcompute\nsize: Standard_DS3_v2\nmax_instances: 1\n")
     (project / "jobs").mkdir()
     (project / "jobs/job.yml").write_text(
         "command: echo ran\ncompute: azureml:gpu\nresources: {instance_type: Standard_E4s_v3}\n"
     )
-    done = amlctl("submit", "jobs/job.yml")
-    assert done.code == 2
+    done = amlctl("submit", "jobs/job.yml", "--dry-run")
+    assert done.code == 0, done.err
     assert "jobs/job.yml:3: resources.instance_type is for compute serverless" in done.err
-    assert not [call for call in done.calls if call.method == "PUT"]
+
+
+_ALL_KEYS = """\
+command: cat ${{inputs.given}}/a.txt $AZURE_ML_INPUT_given/a.txt > "$AZURE_ML_OUTPUT_kept/two.txt" && test $RATE = 0.5
+inputs:
+  lr: 0.5
+  given: {type: custom_model, path: azureml://datastores/theirs/paths/folder/}
+  long: {path: azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/d/paths/x, mode: direct}
+  web: {type: uri_file, path: 'https://example.org/x.csv', mode: direct}
+outputs:
+  kept: {type: mlflow_model, name: kept-model, version: 3}
+  address: {mode: direct}
+environment: azureml://registries/azureml/environments/sklearn-1.5/labels/latest
+environment_variables: {AZUREML_COMPUTE_USE_COMMON_RUNTIME: 'true', RATE: '${{inputs.lr}}'}
+identity: {type: managed, client_id: an-id}
+properties: {team: vision}
+tags: {a: b}
+queue_settings: {job_tier: spot}
+limits: {timeout: 900}
+resources:
+  instance_count: 1
+  instance_type: Standard_E4s_v3
+  docker_args: --ipc host
+  shm_size: 8g
+  locations: [westeurope]
+  max_instance_count: 2
+  properties: {AISuperComputer: {interactive: false}}
+services:
+  shell: {type: ssh, ssh_public_keys: ssh-ed25519 AAAA, nodes: all}
+  board: {type: tensor_board, log_dir: outputs/logs}
+  lab: {type: jupyter_lab}
+  code: {type: vs_code}
+"""
+
+
+def test_every_key_reaches_azure_ml(amlctl: Amlctl, project: Path, registered: AzureMLService) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(_ALL_KEYS)
+    done = amlctl("--json", "submit", "jobs/job.yml")
+    assert done.code == 0, done.err
+    asked = registered.job(done.document["run"]).asked
+    assert asked["resources"] == {
+        "dockerArgs": "--ipc host",
+        "instanceCount": 1,
+        "instanceType": "Standard_E4s_v3",
+        "shmSize": "8g",
+        "locations": ["westeurope"],
+        "maxInstanceCount": 2,
+        "properties": {"AISuperComputer": {"interactive": False}},
+    }
+    assert asked["queueSettings"] == {"jobTier": "Spot"}
+    assert (asked["identity"]["identityType"], asked["identity"]["clientId"]) == ("Managed", "an-id")
+    assert (asked["properties"]["team"], asked["tags"]["a"]) == ("vision", "b")
+    assert asked["environmentVariables"]["AZUREML_COMPUTE_USE_COMMON_RUNTIME"] == "true"
+    assert "RATE" not in asked["environmentVariables"]
+    assert asked["limits"]["timeout"] == "PT15M"
+    assert "computeId" not in asked
+    assert {name: one["jobServiceType"] for name, one in asked["services"].items()} == {
+        "shell": "SSH",
+        "board": "TensorBoard",
+        "lab": "JupyterLab",
+        "code": "VSCode",
+    }
+    assert asked["services"]["shell"]["properties"] == {"sshPublicKeys": "ssh-ed25519 AAAA"}
+    assert asked["inputs"]["given"] == {"jobInputType": "custom_model", "uri": _uri("folder/")}
+    assert (asked["inputs"]["long"]["mode"], asked["inputs"]["web"]["mode"]) == ("Direct", "Direct")
+    kept = asked["outputs"]["kept"]
+    assert (kept["jobOutputType"], kept["assetName"], kept["assetVersion"]) == ("mlflow_model", "kept-model", "3")
+    assert asked["outputs"]["address"]["mode"] == "Direct"
+    assert "names no compute: serverless is used" in done.err
+
+
+def test_addresses_of_services_are_shown(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    (project / "jobs").mkdir()
+    gate = project / "gate"
+    (project / "jobs/job.yml").write_text(
+        f"command: while test ! -e {gate}; do sleep 0.05; done\nservices: {{lab: {{type: jupyter_lab}}}}\n"
+    )
+    run = amlctl("--json", "submit", "jobs/job.yml", "--detach").document["run"]
+    service.job(run).wait_for("Running")
+    address = f"https://lab-{run}.westeurope.instances.azureml.ms/"
+    assert amlctl("--json", "runs", "show", run).document["services"] == {"lab": address}
+    assert address in amlctl("runs", "show", run).out
+    gate.touch()
+    assert service.job(run).wait() == "Completed"
+    assert amlctl("--json", "runs", "show", run).document["services"] == {}
+
+
+@pytest.mark.parametrize(
+    ("distribution", "asked_for"),
+    [
+        ("{type: ray, include_dashboard: true}", {"distributionType": "Ray", "includeDashboard": True}),
+        (
+            "{type: tensorflow, worker_count: 1, parameter_server_count: 1}",
+            {"distributionType": "TensorFlow", "workerCount": 1, "parameterServerCount": 1},
+        ),
+    ],
+)
+def test_what_azure_ml_alone_distributes(
+    amlctl: Amlctl, project: Path, service: AzureMLService, distribution: str, asked_for: dict[str, object]
+) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(
+        f"command: echo ran\ndistribution: {distribution}\nresources: {{instance_count: 2}}\n"
+    )
+    done = amlctl("--json", "submit", "--detach", "jobs/job.yml")
+    assert done.code == 0, done.err
+    asked = service.job(done.document["run"]).asked
+    assert asked["distribution"] == asked_for
+    assert asked["resources"]["instanceCount"] == 2
+
+
+def test_an_image_is_built_from_a_folder(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    """The context travels with the code; the same context is the same environment, whatever the code."""
+    (project / "jobs/docker").mkdir(parents=True)
+    (project / "jobs/docker/Dockerfile.cpu").write_text("FROM scratch\n")
+    (project / "jobs/job.yml").write_text(
+        "command: echo ran\nenvironment:\n  build: {path: docker, dockerfile_path: Dockerfile.cpu}\n"
+    )
+    done = amlctl("--json", "submit", "jobs/job.yml")
+    assert done.code == 0, done.err
+    first = service.job(done.document["run"]).asked["environmentId"]
+    _, version = asset_of(first, "environments") or ("", "")
+    made = service.environments.document("amlctl-env", version)
+    assert made is not None
+    build = made["properties"]["build"]
+    assert build["dockerfilePath"] == "Dockerfile.cpu"
+    assert build["contextUri"].endswith(f"/code/{done.document['code']}/context/")
+    container, _, folder = build["contextUri"].partition(".net/")[2].partition("/")
+    assert service.storage.blob(container, f"{folder}Dockerfile.cpu").download_blob().readall() == b"FROM scratch\n"
+    (project / "pipeline/other.py").write_text("print(1)\n")
+    again = amlctl("--json", "submit", "jobs/job.yml")
+    assert again.document["code"] != done.document["code"]
+    assert service.job(again.document["run"]).asked["environmentId"] == first
 
 
 @pytest.mark.parametrize(
@@ -164,7 +302,6 @@ def test_what_is_registered_in_the_workspace_is_used(amlctl: Amlctl, project: Pa
     }
     assert asked["inputs"]["folder"] == {
         "jobInputType": "uri_folder",
-        "mode": "ReadOnlyMount",
         "uri": f"{workspace}/data/folder/versions/2",
     }
     assert registered.storage.blob("theirs", f"reports/{run}/both.txt").download_blob().readall() == b"1,2\na\n"
@@ -188,7 +325,7 @@ def test_an_image_and_addresses_go_to_azure_ml(amlctl: Amlctl, project: Path, re
     run = done.document["run"]
     assert (project / "outputs" / run / "table.csv").read_text() == "1,2\n"
     asked = registered.job(run).asked
-    assert asked["inputs"]["table"] == {"jobInputType": "uri_file", "mode": "ReadOnlyMount", "uri": address}
+    assert asked["inputs"]["table"] == {"jobInputType": "uri_file", "uri": address}
     _, version = asset_of(asked["environmentId"], "environments") or ("", "")
     made = registered.environments.document("amlctl-env", version)
     assert made is not None
@@ -238,8 +375,8 @@ def test_data_of_another_type_is_told(amlctl: Amlctl, project: Path, registered:
 def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:
     """The job's command brings what the runtime needs where the environment lacks it; where it cannot, it says so."""
     record = RunRecord("r", "job.yml", environment="azureml:theirs:7", command="echo ran")
-    parts = JobParts("c", "e", None, "azureml://store/", "azureml://saves/")
-    command, marker, _ = job_body(record, parts, {})["properties"]["command"].partition("mkdir -p .amlctl-saves")
+    parts = JobParts("c", "e", "azureml://store/", "azureml://saves/")
+    command, marker, _ = job_document(record, parts, {})["command"].partition("mkdir -p .amlctl-saves")
     assert marker
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -255,10 +392,63 @@ def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:
         )
         return done.stdout
 
-    without = 'case "$*" in *"import xxh3"*) test -f "${PYTHONPATH%%:*}/xxhash.py";; *'
+    without = 'case "$*" in *version_info*) ;; *"import xxh3"*) test -f "${PYTHONPATH%%:*}/xxhash.py";; *'
     assert ran("exit 0") == "can hash\n"
     pip = 'while test "$1" != --target; do shift; done; touch "$2/xxhash.py";; esac'
     assert ran(f"{without}) {pip}") == "can hash\n"
     assert ran(f"{without}) exit 1;; esac") == (
         "amlctl: the environment azureml:theirs:7 has no xxhash, and pip cannot bring it: add xxhash to it\n"
     )
+
+
+_LOCAL = """\
+command: >-
+  cat ${{inputs.folder}}/a.txt ${{inputs.table}} ${{inputs.path}}/folder/a.txt ${{inputs.blobs}}/a.txt > outputs/all
+inputs:
+  folder: {path: azureml:folder@latest}
+  table: {type: uri_file, path: azureml:table:2}
+  path: {path: azureml://datastores/theirs/paths/}
+"""
+
+
+@pytest.mark.parametrize("access", ["container", None])
+def test_data_of_the_workspace_is_read_on_this_machine(
+    amlctl: Amlctl, project: Path, registered: AzureMLService, access: str | None
+) -> None:
+    """With the login of the workspace that the settings name; a public container needs none."""
+    (project / "jobs").mkdir()
+    wasbs = f"wasbs://theirs@{registered.storage.azurite.account}.blob.core.windows.net/folder"
+    (project / "jobs/job.yml").write_text(f"{_LOCAL}  blobs: {{path: '{wasbs}'}}\n")
+    container = registered.storage.container("theirs")
+    container.set_container_access_policy({}, public_access=access)
+    done = amlctl("--json", "--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
+    assert done.code == 0, done.err
+    assert (project / "outputs" / done.document["run"] / "all").read_text() == "a\n1,2\na\na\n"
+    container.upload_blob("folder/b.txt", b"b")
+    container.upload_blob("folder/a.txt", b"changed\n", overwrite=True)
+    again = amlctl("--json", "--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
+    assert (project / "outputs" / again.document["run"] / "all").read_text() == "changed\n1,2\nchanged\nchanged\n"
+    assert "2 files" in again.err
+    assert "table.csv: 1 file" not in again.err
+    container.delete_blob("folder/b.txt")
+    amlctl("--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
+    assert not list(project.glob(".amlctl/inputs/*/*/b.txt"))
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("azureml:nowhere:1", "the workspace has no data azureml:nowhere:1"),
+        ("azureml://datastores/nowhere/paths/x", "datastore nowhere"),
+        ("azureml://datastores/theirs/paths/gone", "not found"),
+    ],
+)
+def test_data_that_is_not_in_the_workspace_is_told_here(
+    amlctl: Amlctl, project: Path, registered: AzureMLService, path: str, told: str
+) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs/job.yml").write_text(f"command: echo ran\ninputs:\n  x: {{path: '{path}'}}\n")
+    done = amlctl("--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
+    assert done.code == 4
+    assert done.err.partition("error: ")[2].startswith("jobs/job.yml:3: ")
+    assert told in done.err

@@ -14,11 +14,12 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from amlctl.azure_access.job_schema import check_job
 from amlctl.config.compute_file import read_compute_files
 from amlctl.config.conda_file import parse_environment
 from amlctl.config.config_edit import with_overrides
 from amlctl.config.config_value import plain_value
-from amlctl.config.job_file import read_job
+from amlctl.config.job_file import parse_job_file, read_command_job
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.load import load_settings
 from amlctl.config.script_config import config_values, record_config
@@ -166,13 +167,20 @@ def test_settings(tmp_path: Path, text: str) -> None:
     ours(lambda: load_settings(Project(tmp_path), {}, user_file=None))
 
 
+def read_job(path: Path) -> None:
+    file = parse_job_file(path, "job.yml")
+    if check_job(file, path) == "command":
+        read_command_job(file, path.parent)
+
+
+@pytest.mark.filterwarnings("ignore::Warning")  # of the SDK's own imports
 @EXAMPLES
 @given(job=mutated(JOB_SEED), compute=mutated(COMPUTE_SEED), script=mutated(SCRIPT_SEED))
 def test_job_compute_and_script_files(tmp_path: Path, job: str, compute: str, script: str) -> None:
     (tmp_path / "compute").mkdir(exist_ok=True)
     (tmp_path / "job.yml").write_bytes(job.encode("utf-8", "surrogatepass"))
     (tmp_path / "compute/gpu.yaml").write_bytes(compute.encode("utf-8", "surrogatepass"))
-    ours(lambda: read_job(tmp_path / "job.yml", "job.yml"))
+    ours(lambda: read_job(tmp_path / "job.yml"))
     files = read_compute_files(Project(tmp_path))
     assert len(files.targets) + len(files.broken) == 1
     ours(lambda: read_script_block(script, "a.py"))

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from amlctl.core.job import command_line, filled_in, places_in
+from amlctl.core.job import KEPT_PATH, command_line, filled_in, places_in
+from amlctl.core.run import RunRecord
 from amlctl.errors import SettingsError
+from amlctl.runtime.job import prepare_job
+from amlctl.runtime.script import NodeFolders
 
 NASTY = '/a b/it\'s "here"/$HOME/`x`\\n'
 
@@ -30,3 +35,13 @@ def test_what_can_stand_for_nothing() -> None:
     for text in ("${{inputs}}", "${{parent.inputs.x}}", "${{inputs.a-b}}", "${{}}"):
         with pytest.raises(SettingsError):
             places_in(text)
+
+
+@pytest.mark.parametrize("kept", ["", "/env/bin:/usr/bin"])
+def test_a_command_finds_the_python_of_its_environment(tmp_path: Path, kept: str) -> None:
+    """The runtime's own, unless it says that this one is another."""
+    folders = NodeFolders(tmp_path, tmp_path / "outputs")
+    folders.outputs_dir.mkdir()
+    variables = {"PATH": "/usr/bin", **({KEPT_PATH: kept} if kept else {})}
+    ready = prepare_job(RunRecord("r", "job.yml", command="true"), folders, variables, {}, {})
+    assert ready.variables["PATH"] == (kept or f"{Path(sys.executable).parent}:/usr/bin")

@@ -9,8 +9,11 @@ import typer
 
 from amlctl.cli.invocation import invocation
 from amlctl.cli.lazy import CommandGroup
+from amlctl.cli.questions import confirm
 from amlctl.cli.render.text import places
 from amlctl.core.events import EventSink
+from amlctl.core.message import Command
+from amlctl.errors import NeedsConfirmation
 from amlctl.localfs.project import Project
 from amlctl.operations import compute as operations
 from amlctl.workspaces.contract import Workspace
@@ -73,10 +76,28 @@ def stop(ctx: typer.Context, name: Name) -> None:
     _act(ctx, name, operations.stop)
 
 
-@app.command(epilog="Examples:\n\n  amlctl compute delete gpu")
-def delete(ctx: typer.Context, name: Name) -> None:
+@app.command(epilog="Examples:\n\n  amlctl compute delete gpu\n  amlctl compute delete gpu --yes")
+def delete(
+    ctx: typer.Context,
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> int:
     """Delete a target; its file stays."""
+    call = invocation(ctx)
+    app_ = call.app
+    if not yes:
+        found = operations.deletable(app_.project, app_.workspace, name)
+        state = f"{found.state}: {found.note}" if found.note else found.state
+        what = f"Delete compute target {name} ({state}) from workspace {app_.workspace.name}"
+        if not call.output.can_ask:
+            raise NeedsConfirmation(
+                f"{what}: cannot ask for confirmation without a terminal",
+                hint=Command("compute", "delete", name, "--yes"),
+            )
+        if not confirm(f"{what}?", call.output):
+            return 1
     _act(ctx, name, operations.delete)
+    return 0
 
 
 def _act(ctx: typer.Context, name: str, operation: Callable[[Project, Workspace, str, EventSink], str]) -> None:

@@ -11,6 +11,7 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.render.json import document_parts
 from amlctl.core.events import LogText, Note
 from amlctl.core.message import Command, Message
+from amlctl.errors import Interrupted
 from amlctl.operations.logs import follow, log_pieces, run_failure, tail_cursor
 from amlctl.operations.runs import resolve_run
 
@@ -75,7 +76,7 @@ def logs(
         call.result(record.to_json(), lambda style, width: [])
     failure = run_failure(record, hint=Command("runs", "show", run_id))
     if failure is None:
-        return 0
+        return 0 if record.is_final else Interrupted.exit_code
     if not call.is_json:
         call.output.error(failure)
     return failure.exit_code

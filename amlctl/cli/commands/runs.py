@@ -131,6 +131,13 @@ def delete(
             )
         if not confirm(f"Delete {', '.join(found)}: record, logs and stored outputs?", call.output):
             return 1
-    operations.delete(workspaces)
-    call.result({"deleted": found}, lambda style, width: [f"deleted {run_id}" for run_id in found])
+    kept = {run_id: stays for run_id, stays in operations.delete(workspaces).items() if stays}
+    call.result(
+        {"deleted": found, **({"kept": kept} if kept else {})},
+        lambda style, width: [
+            line
+            for run_id in found
+            for line in (f"deleted {run_id}", *(f"  kept: {what}" for what in kept.get(run_id, ())))
+        ],
+    )
     return 0

@@ -19,9 +19,10 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
 from amlctl.operations.runs import RunAt, resolve_run
-from amlctl.operations.submit import SubmitRequest, SubmitResult
 from amlctl.operations.submit import plan as plan_operation
 from amlctl.operations.submit import submit as submit_operation
+from amlctl.operations.submit_request import SubmitRequest
+from amlctl.operations.submit_result import SubmitResult
 
 _SCRIPT_ARGUMENTS = "amlctl.script_arguments"
 
@@ -58,7 +59,7 @@ Examples:
   amlctl --workspace cloud submit --from @last, which may have run here
 
 What a script needs can stand in the script: datasets, produces, compute in a # /// script block.
-A job file is one of Azure ML's (az ml job create); what of it cannot be done is said, with its line.
+A job file is one of Azure ML's (az ml job create); sweeps and pipelines need a workspace there.
 Exit code 0 only if the run Completed; 1 if it failed or was cancelled.
 """
 
@@ -75,7 +76,7 @@ def submit(
         typer.Argument(
             metavar="SCRIPT",
             autocompletion=complete_script,
-            help="A script under pipeline/, a name that is unique there, or an Azure ML command job: job.yml.",
+            help="A script under pipeline/, a name that is unique there, or an Azure ML job file: job.yml.",
         ),
     ] = None,
     config: Annotated[
@@ -202,6 +203,7 @@ def submit(
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
         find_run=find_run,
+        open_address=app_.open_address,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.close),
     )
     return _tell(call, result, is_detached=is_detached)

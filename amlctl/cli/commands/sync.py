@@ -76,6 +76,12 @@ def sync(
         bool, typer.Option("--delete", help="Layout mirror: also remove there what is gone here.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Confirm deletions without being asked.")] = False,
+    registered: Annotated[
+        str | None,
+        typer.Option(
+            "--register", metavar="NAME", help="Register the dataset as a data asset of the workspace (layout: mirror)."
+        ),
+    ] = None,
     store_url: Annotated[
         str | None, typer.Option("--store", metavar="URL", help="Another store than the workspace's.")
     ] = None,
@@ -109,6 +115,15 @@ def sync(
         if named := [name for name, is_given in pushing.items() if is_given]:
             raise UsageError(f"{', '.join(named)} and --pull exclude each other", hint=Command("sync", "--help"))
     call = invocation(ctx)
+    if registered is not None:
+        from amlctl.operations.register import MIRROR, registration  # here: no other sync needs a workspace
+
+    if registered is not None and (is_pull or is_dry_run or len(paths) > 1):
+        raise UsageError(
+            "--register goes with one PATH, and without --pull and --dry-run", hint=Command("sync", "--help")
+        )
+    register = None if registered is None else registration(call.app.workspace, registered)
+    layout = layout or (None if register is None else MIRROR)
     call.output.commands.store_url = store_url
     settings = call.app.settings.sync
     options = SyncOptions(
@@ -147,11 +162,18 @@ def sync(
 
     tried = each_dataset(datasets, act)
     results = tried.results
+    more = {}
+    if register is not None and results:
+        done, is_file = results[0], (project.data_blobs_dir / results[0].dataset).is_file()
+        more["registered"] = str(register(store.url, done.dataset, done.snapshot, done.layout, is_file=is_file))
     call.result(
-        results[0].to_json()
+        {**results[0].to_json(), **more}
         if len(paths) == 1
         else {"datasets": [one.to_json() for one in results], **tried.to_json(call)},
-        lambda style, width: [line for result in results for line in data.sync_lines(result, style, is_pull=is_pull)],
+        lambda style, width: [
+            *(line for result in results for line in data.sync_lines(result, style, is_pull=is_pull)),
+            *(f"registered as {asset}" for asset in more.values()),
+        ],
     )
     return tried.tell_failures(call)
 

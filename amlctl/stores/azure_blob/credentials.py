@@ -179,6 +179,31 @@ class Token:
         return False
 
 
+class Anonymous:
+    """For what is open to everyone."""
+
+    for_sdk = None
+
+    @cached_property
+    def policy(self) -> Any:
+        return SansIOHTTPPolicy[Any, Any]()
+
+    def source_query(self) -> str:
+        return ""
+
+    def renew(self) -> bool:
+        return False
+
+    def explain(self) -> str:
+        return "it is not open to everyone"
+
+    def remedy(self) -> str:
+        return "az login"
+
+    def is_out_of_time(self) -> bool:
+        return False
+
+
 class _SasOfKey(SansIOHTTPPolicy[Any, Any]):
     """Signs with a SAS token that the SDK has made from the account key: once a day instead of once a request."""
 

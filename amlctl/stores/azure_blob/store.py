@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,15 +51,18 @@ def open_blob_store(
     limits: Limits | None = None,
     pace: Pace | None = None,
     credential: Credential | None = None,
+    prefix: str | None = None,
     sleep: Callable[[float], object] | None = None,
     tell: EventSink = null_sink,
 ) -> AzureBlobStore:
     """Raises SettingsError. Nothing is sent, and nobody logged in, before the first call.
 
-    Without a `credential` it is the one that the URL, the variables or the login give. `tell` gets an event for each
-    request that has to be repeated.
+    `prefix` takes the place of the URL's. Without a `credential` it is the one that the URL, the variables or the login
+    give. `tell` gets an event for each request that has to be repeated.
     """
     address, sas = parse_address(url)
+    if prefix is not None:
+        address = replace(address, prefix=prefix)
     use_one_heap()
     credential = credential or find_credential(address, sas, variables)
     return AzureBlobStore(address, credential, variables, workers, limits or Limits(), pace, sleep, tell)

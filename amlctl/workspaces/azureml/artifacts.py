@@ -4,15 +4,17 @@ nothing else.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amlctl.errors import NotFound
+from amlctl.errors import NotFound, RightsError
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import default_datastore, named_datastore
@@ -69,24 +71,66 @@ class Artifacts:
         store.download(key, target)
         os.utime(target, (file.modified_at, file.modified_at))
 
-    def _folders(self) -> Iterator[_Folder]:
-        artifacts = named_datastore(self._connection, ARTIFACT_STORE)
-        for prefix, target in (("outputs/", ""), ("logs/", "logs/")):
-            yield _Folder(artifacts.container_url, f"ExperimentRun/{self._container}/{prefix}", target)
-        answer = self._connection.workspace("GET", f"/jobs/{self._run}", VERSION, accept=(404,))
-        outputs: dict[str, Any] = ((answer.document or {}).get("properties") or {}).get("outputs") or {}
-        for name, output in outputs.items():
-            if name in ("default", "saves"):  # the first folder above, and what our own runtime keeps in the store
+    def delete(self) -> list[str]:
+        """All that Azure ML has made a folder of its own for; what stays, and why, in words.
+
+        Raises ServiceUnavailable.
+        """
+        own, kept = [], []
+        with suppress(NotFound):
+            own.append(self._artifact_folder("", ""))
+        for name, output in self._named_outputs():
+            match = _URI.fullmatch(str(output.get("uri") or ""))
+            if output.get("uri") and not (match and match[2].startswith(f"azureml/{self._run}/")):
+                kept.append(f"output {name} at {output['uri']}, a path that the job was given")
+            else:
+                own.append(self._output_folder(name))
+        for folder in own:
+            try:
+                self._delete_below(folder)
+            except NotFound:  # the container
                 continue
+            except RightsError as error:
+                kept.append(f"{folder.container_url}/{folder.prefix} ({error.message})")
+        return kept
+
+    def _delete_below(self, folder: _Folder) -> None:
+        store = self._open_store(f"{folder.container_url}/{folder.prefix}")
+        # Where folders are real, one can be deleted once it is empty.
+        keys = sorted(
+            (entry.key for entry in store.list("") if is_valid_key(entry.key)), key=lambda key: -key.count("/")
+        )
+        for _, level in itertools.groupby(keys, key=lambda key: key.count("/")):
+            with ThreadPoolExecutor(store.concurrency) as pool:
+                for _ in pool.map(store.delete, level):
+                    pass
+
+    def _folders(self) -> Iterator[_Folder]:
+        yield self._artifact_folder("outputs/", "")
+        yield self._artifact_folder("logs/", "logs/")
+        for name, output in self._named_outputs():
             if not output.get("uri"):
-                container_url = default_datastore(self._connection).container_url
-                yield _Folder(container_url, f"azureml/{self._run}/{name}/", f"{name}/")
+                yield self._output_folder(name)
                 continue
             match = _URI.fullmatch(str(output["uri"]))
             with suppress(NotFound):
                 if match is not None and is_valid_key(match[2].rstrip("/")):
                     datastore = named_datastore(self._connection, match[1])
                     yield _Folder(datastore.container_url, match[2].rstrip("/") + "/", f"{name}/")
+
+    def _artifact_folder(self, prefix: str, target: str) -> _Folder:
+        artifacts = named_datastore(self._connection, ARTIFACT_STORE)
+        return _Folder(artifacts.container_url, f"ExperimentRun/{self._container}/{prefix}", target)
+
+    def _output_folder(self, name: str) -> _Folder:
+        container_url = default_datastore(self._connection).container_url
+        return _Folder(container_url, f"azureml/{self._run}/{name}/", f"{name}/")
+
+    def _named_outputs(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Without `default`, which is `./outputs`, and what the runtime keeps in the store."""
+        answer = self._connection.workspace("GET", f"/jobs/{self._run}", VERSION, accept=(404,))
+        outputs: dict[str, Any] = ((answer.document or {}).get("properties") or {}).get("outputs") or {}
+        return ((name, output) for name, output in outputs.items() if name not in ("default", "saves"))
 
 
 def _free_target(target: str, keys: Sequence[str], found: Mapping[str, object]) -> str:

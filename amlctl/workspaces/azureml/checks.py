@@ -14,6 +14,7 @@ import fnmatch
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from amlctl.core.check import Check
@@ -55,6 +56,8 @@ def checks(connection: Connection, target: ClusterTarget | None) -> Iterator[Che
             yield action(connection)
         except AmlctlError as error:
             yield Check(name, False, error.message, error.hint)
+    with suppress(AmlctlError):  # the datastore's own check has said it
+        yield from _identity(connection, target)
 
 
 def _forget_another(connection: Connection, document: Mapping[str, Any]) -> bool:
@@ -132,6 +135,29 @@ def _datastore(connection: Connection) -> Check:
     was = str(before.get("name") or found.name)
     changed = f"; it was {was} until now, and what was synced there stays there" if was != found.name else ""
     return Check("datastore", True, f"{found.name}: container {found.container} of {found.account}, {kind}{changed}")
+
+
+def _identity(connection: Connection, target: ClusterTarget | None) -> Iterator[Check]:
+    """Where the default datastore has no key: which identity jobs use to reach it, and the role that it needs."""
+    found = default_datastore(connection)
+    if not found.is_identity_based:
+        return
+    name, role = "identity", f"the role Storage Blob Data Contributor on the storage account {found.account}"
+    if connection.identity == "user_identity":
+        yield Check(name, True, f"jobs read and write {found.name} as you, who need {role}")
+        return
+    shown = "the compute target" if target is None else target.name
+    if target is not None and not connection.identity:
+        answer = connection.workspace("GET", f"/computes/{target.name}", _SIZES_VERSION, accept=(403, 404))
+        if answer.status < 400 and not (answer.document or {}).get("identity"):
+            yield Check(
+                name,
+                False,
+                f"datastore {found.name} has no key, and {shown} no managed identity to reach it with",
+                f'identity = "user_identity" in [workspaces.{connection.place.name}], or a cluster with an identity',
+            )
+            return
+    yield Check(name, True, f"jobs read and write {found.name} as the managed identity of {shown}, which needs {role}")
 
 
 def _quota(connection: Connection, facts: Facts, target: ClusterTarget | None) -> Check:

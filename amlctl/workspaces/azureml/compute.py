@@ -1,41 +1,35 @@
 """Clusters and compute instances of one workspace.
 
-They are read, started, stopped and deleted through the connection, and made and changed through `azure.ai.ml`, which
-knows how each field of its YAML goes over the wire. `azure.ai.ml` is imported here and nowhere else.
+`azure.ai.ml` checks a target's file and creates the target. Changing one goes without it: its model of a cluster leaves
+out fields that the service then drops (SSH settings), so the service's own document is changed and sent back whole.
 A cluster does not start or stop: started it keeps one node, stopped it goes down to none.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import logging
-import os
 import time
-import uuid
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amlctl.azure_access.login import Login
+from amlctl.azure_access.azure_ai_ml import first_line
+from amlctl.azure_access.job_schema import refused
+from amlctl.config.text_file import read_text
+from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
-from amlctl.workspaces.azureml.compute_document import errors_of, in_words, present, told
+from amlctl.workspaces.azureml.compute_document import changed, errors_of, in_words, present, told
 from amlctl.workspaces.azureml.connection import Connection, is_of_the_workspace
-from amlctl.workspaces.azureml.exchange import Answer
+from amlctl.workspaces.azureml.exchange import Answer, answer_of_error
 from amlctl.workspaces.contract import PresentTarget
 
 if TYPE_CHECKING:
-    from azure.ai.ml import MLClient
-    from azure.core.credentials import AccessToken
-    from azure.core.exceptions import HttpResponseError
+    from azure.ai.ml.entities import Compute
 
 _VERSION = "2023-08-01-preview"
-_CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
 _FAILED = ("Failed", "Canceled", "SetupFailed", "CreateFailed")
 _UNDER_WAY = ("Creating", "Updating", "Deleting", "Starting", "Stopping", "Restarting", "JobRunning")
 
@@ -63,17 +57,26 @@ class Computes:
             self._connection.ready_targets.add(name)
         return found
 
+    def check(self, target: ClusterTarget) -> None:
+        """Raises SettingsError: what `azure.ai.ml` finds wrong with the target's file, with its line."""
+        self._loaded(target)
+
     def create(self, target: ClusterTarget, sink: EventSink) -> PresentTarget:
         """Also changes one that is there. Raises ServiceUnavailable (quota, failure), RightsError, UsageError."""
+        document = self._document(target.name)
+        if document is not None:
+            return self._change(document, target)
+        entity = self._loaded(target)
         sink(Note(f"{target.name} ({target.size or target.type}) in {self._connection.place.shown}: asked for"))
-        return self._put(target)
+        self._make(target, entity)
+        return self._result(target.name)
 
     def start(self, name: str, sink: EventSink) -> PresentTarget:
         known = self._known(name)
         if not known.target.is_cluster:
             return self._act(name, "start")
         if not known.target.min_instances:
-            known = self._put(replace(known.target, min_instances=1))
+            known = self._rescale(known, 1)
         kept = known.target.min_instances or 0
         nodes = "one node" if kept == 1 else f"{kept} nodes"
         hours = known.target.node_hours_a_month
@@ -86,7 +89,7 @@ class Computes:
         if not known.target.is_cluster:
             return self._act(name, "stop")
         if known.target.min_instances:
-            known = self._put(replace(known.target, min_instances=0))
+            known = self._rescale(known, 0)
         sink(Note(f"{name} is a cluster: it keeps no node from now on; runs that are going go on"))
         return known
 
@@ -106,21 +109,53 @@ class Computes:
                 raise _could_not("delete", name, there.note)
             self._sleep(self._poll_s)
 
-    def _put(self, target: ClusterTarget) -> PresentTarget:
-        from azure.core.exceptions import AzureError, HttpResponseError
+    def _loaded(self, target: ClusterTarget) -> Compute:
+        """What the file says, and for the rest what amlctl's defaults say."""
+        path = Path(target.file)
+        shown = f"{path.parent.name}/{path.name}"
+        file = parse_yaml(read_text(path, shown), shown)
+        given = {**{name: getattr(target, name) for name in _OURS}, **target.rest}
+        defaults = [{name: value} for name, value in given.items() if name not in file.value and value is not None]
+        with self._connection.sdk.client():
+            from azure.ai.ml import load_compute
+            from azure.ai.ml.exceptions import MlException
+            from marshmallow.exceptions import ValidationError
 
+            try:
+                return load_compute(path, params_override=defaults)
+            except (MlException, ValidationError) as error:
+                raise refused(file, str(error), what=f"a target of type {target.type}", keys=_KEYS) from error
+
+    def _make(self, target: ClusterTarget, entity: Compute) -> None:
+        from azure.core.exceptions import HttpResponseError
+
+        if target.is_cluster and not target.location:
+            entity.location = self._connection.facts.location  # known here; the SDK would ask for it
         try:
-            with self._client() as client, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                client.compute.begin_create_or_update(_entity(target, self._location(target))).result()
+            with self._connection.sdk.client() as client:
+                client.compute.begin_create_or_update(entity).result()
         except HttpResponseError as error:
-            raise self._refused(error, target) from error
-        except AzureError as error:
-            raise _failed(error, target) from error
-        document = self._document(target.name) or {}
+            raise self._refused(answer_of_error(error), target.name, first_line(error)) from error
+
+    def _rescale(self, known: PresentTarget, least: int) -> PresentTarget:
+        document = self._document(known.target.name)
+        return known if document is None else self._change(document, replace(known.target, min_instances=least))
+
+    def _change(self, document: Mapping[str, Any], target: ClusterTarget) -> PresentTarget:
+        answer = self._connection.workspace(
+            "PUT", _path(target.name), _VERSION, changed(document, target), accept=range(400, 500)
+        )
+        if answer.status >= 400:
+            raise self._refused(answer, target.name)
+        self._wait(target.name, "change", answer)
+        return self._result(target.name)
+
+    def _result(self, name: str) -> PresentTarget:
+        """Raises ServiceUnavailable: accepted, but it does not work."""
+        document = self._document(name) or {}
         errors = errors_of(document)
         if errors:
-            raise _unmade(target, "; ".join(errors))
+            raise _unmade(name, "; ".join(errors))
         return present(document)
 
     def _act(self, name: str, action: str) -> PresentTarget:
@@ -156,115 +191,34 @@ class Computes:
             raise NotFound(f"{place.shown} has no compute target {name}", hint=Command("compute", "create", name))
         return found
 
-    def _location(self, target: ClusterTarget) -> str:
-        """The SDK would ask for the workspace each time. Of an instance it does so in any case, and complains."""
-        return (target.location or self._connection.facts.location) if target.is_cluster else ""
-
-    @contextmanager
-    def _client(self) -> Iterator[MLClient]:
-        """The SDK, with this connection's login. What it leaves in the variables of this process is taken away."""
-        place = self._connection.place
-        cloud = place.cloud
-        before = os.environ.get(_CLOUD_VARIABLE)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                from azure.ai.ml import MLClient
-            logging.getLogger("azure").setLevel(logging.ERROR)  # its notes on what is experimental go to stderr
-            yield MLClient(
-                _Credential(self._connection.login, cloud.audience),
-                place.subscription_id,
-                place.resource_group,
-                place.workspace_name,
-                # A name that is known already cannot be told another address.
-                cloud=f"amlctl-{uuid.uuid4().hex}",
-                cloud_metadata={
-                    "azure_portal": cloud.studio,
-                    "resource_manager": cloud.resource_manager,
-                    "active_directory": cloud.authority,
-                    "aml_resource_id": cloud.studio,
-                    "storage_endpoint": cloud.storage_suffix,
-                    "registry_discovery_endpoint": cloud.resource_manager,
-                },
-                enable_telemetry=False,
-                polling_interval=self._poll_s,
-            )
-        finally:
-            os.environ.pop(_CLOUD_VARIABLE, None)
-            if before is not None:
-                os.environ[_CLOUD_VARIABLE] = before
-
-    def _refused(self, error: HttpResponseError, target: ClusterTarget) -> AmlctlError:
+    def _refused(self, answer: Answer, name: str, otherwise: str = "") -> AmlctlError:
         """What the service said no to, at once or at the end of the operation."""
-        response: Any = error.response
-        status = int(error.status_code or 0)
-        data = response.text().encode() if response is not None else b""
-        headers = {} if response is None else {name.lower(): value for name, value in response.headers.items()}
-        answer = Answer(status, headers, data)
-        told = in_words(answer.code, answer.message) or str(error).partition("\n")[0]
-        if status < 400 or "quota" in told.lower():
-            return _unmade(target, told)
-        if status == 403:
-            return RightsError(
-                f"no right to make {target.name}: {told}", hint="ask for the role AzureML Compute Operator"
-            )
-        return self._connection.error(answer, "PUT", f"{self._connection.place.path}{_path(target.name)}")
+        told = in_words(answer.code, answer.message) or otherwise
+        if answer.status < 400 or "quota" in told.lower():
+            return _unmade(name, told)
+        if answer.status == 403:
+            return RightsError(f"no right to make {name}: {told}", hint="ask for the role AzureML Compute Operator")
+        return self._connection.error(answer, "PUT", f"{self._connection.place.path}{_path(name)}")
 
 
-class _Credential:
-    """The connection's login as the SDK wants it. Whatever scope it asks for, it speaks to ARM alone."""
-
-    def __init__(self, login: Login, audience: str) -> None:
-        self._login = login
-        self._audience = audience
-
-    def get_token(
-        self,
-        *scopes: str,
-        claims: str | None = None,
-        tenant_id: str | None = None,
-        enable_cae: bool = False,
-        **more: Any,
-    ) -> AccessToken:
-        from azure.core.credentials import AccessToken
-
-        token = self._login.token(self._audience, claims=claims or "")
-        return AccessToken(token, int(time.time()) + 240)  # the login renews what has less than five minutes left
+_OURS = ("name", "min_instances", "max_instances", "idle_time_before_scale_down")
+"""Where the file says nothing, amlctl's defaults count (`with_defaults`)."""
+_KEYS = (*_OURS, "size", "tier", "location", "description", "tags", "identity", "network_settings", "ssh_settings")
+"""For suggestions."""
 
 
 def _path(name: str) -> str:
     return f"/computes/{name}"
 
 
-def _entity(target: ClusterTarget, location: str) -> Any:
-    """The SDK's own object, from the YAML that it takes."""
-    from azure.ai.ml import load_compute
-
-    fields = {**vars(target), **target.rest, "location": location}
-    document = {name: value for name, value in fields.items() if name != "rest" and value not in (None, "", {})}
-    return load_compute(io.StringIO(json.dumps(document)))
-
-
-def _failed(error: Exception, target: ClusterTarget) -> AmlctlError:
-    """Of what never came to an answer: the SDK itself refuses, or nobody can be reached."""
-    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
-
-    told = str(error).strip().partition("\n")[0]
-    if isinstance(error, (ServiceRequestError, ServiceResponseError)):
-        return ServiceUnavailable(
-            f"Azure ML could not be reached: {told}", hint=Message("try again; ", Command("doctor"), " checks")
-        )
-    return UsageError(f"the compute target {target.name} cannot be made so: {told}", hint="see its file in compute/")
-
-
-def _unmade(target: ClusterTarget, told: str) -> ServiceUnavailable:
-    """It was taken, and has not come to be, or its nodes have not."""
+def _unmade(name: str, told: str) -> ServiceUnavailable:
+    """It was accepted, but neither it nor its nodes came to be."""
     if "quota" in told.lower():
         return ServiceUnavailable(
-            f"no quota for {target.name}: {told}",
+            f"no quota for {name}: {told}",
             hint="ask for more (Azure portal, Quotas, Machine learning), or take another size or tier",
         )
-    return ServiceUnavailable(f"{target.name} could not be made: {told}", hint=Command("compute", "show", target.name))
+    return ServiceUnavailable(f"{name} could not be made: {told}", hint=Command("compute", "show", name))
 
 
 def _could_not(action: str, name: str, told: str) -> UsageError:

@@ -37,6 +37,60 @@ def present(document: Mapping[str, Any]) -> PresentTarget:
     return PresentTarget(target, _state(properties, inner), "; ".join(notes))
 
 
+def changed(document: Mapping[str, Any], target: ClusterTarget) -> dict[str, Any]:
+    """The whole document of a cluster as it is sent back, with what the target says of the fields that can change.
+
+    Everything else stays as the service has it, also what amlctl and the SDK do not know.
+    """
+    properties = {name: value for name, value in (document.get("properties") or {}).items() if name not in _READ_ONLY}
+    inner = {name: value for name, value in (properties.get("properties") or {}).items() if name not in _READ_ONLY}
+    now = present(document).target
+    scale = dict(inner.get("scaleSettings") or {})
+    if target.min_instances is not None:
+        scale["minNodeCount"] = target.min_instances
+    if target.max_instances is not None:
+        scale["maxNodeCount"] = target.max_instances
+    idle_s = target.idle_time_before_scale_down
+    if idle_s is not None and idle_s != now.idle_time_before_scale_down:
+        scale["nodeIdleTimeBeforeScaleDown"] = f"PT{idle_s}S"
+    properties["properties"] = {**inner, "scaleSettings": scale}
+    if target.description:
+        properties["description"] = target.description
+    body = {name: document[name] for name in ("location", "sku") if document.get(name)}
+    identity = target.rest.get("identity") or {}
+    if identity.get("type"):
+        body["identity"] = _identity_document(identity)
+    return {**body, "tags": target.rest.get("tags") or document.get("tags") or {}, "properties": properties}
+
+
+_READ_ONLY = frozenset(
+    {
+        "allocationState",
+        "allocationStateTransitionTime",
+        "createdOn",
+        "currentNodeCount",
+        "errors",
+        "isAttachedCompute",
+        "modifiedOn",
+        "nodeStateCounts",
+        "provisioningErrors",
+        "provisioningState",
+        "targetNodeCount",
+    }
+)
+
+
+def _identity_document(identity: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = {"system_assigned": "SystemAssigned", "user_assigned": "UserAssigned"}
+    words = [word.strip() for word in str(identity["type"]).split(",")]
+    users = identity.get("user_assigned_identities") or []
+    ids: dict[str, Any] = {str(one.get("resource_id") if isinstance(one, Mapping) else one): {} for one in users}
+    return {
+        "type": ",".join(kinds.get(word.lower(), word) for word in words),
+        **({"userAssignedIdentities": ids} if ids else {}),
+    }
+
+
 def errors_of(document: Mapping[str, Any]) -> list[str]:
     """Why it is not as it was asked for, in the service's words."""
     properties = document.get("properties") or {}

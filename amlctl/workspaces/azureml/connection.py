@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import time
@@ -30,9 +28,9 @@ from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.exchange import Answer, Exchange
 from amlctl.workspaces.azureml.memory import Memory
 from amlctl.workspaces.azureml.place import Place, place_of
+from amlctl.workspaces.azureml.sdk_client import Credential, SDKClient
 
 WORKSPACE_VERSION = "2024-10-01-preview"
-_CLAIMS = re.compile(r'claims="([^"]+)"')
 _A_WORKSPACE = re.compile(r"/workspaces/[^/']+'", re.IGNORECASE)
 _AUTHORITY = re.compile(r'authorization_uri="https://[^/"]+/([0-9A-Fa-f-]{36})')
 
@@ -61,13 +59,24 @@ class Connection:
     ) -> None:
         """`tell` gets an event for each repeated request. Raises SettingsError."""
         self.place: Place = place_of(settings)
+        self.project = project
         self.memory = Memory(project, f"{self.place.cloud.resource_manager}{self.place.id}")
         self.login = Login(
             authority=self.place.cloud.authority,
             tenant_id=self.place.tenant_id,
             purpose=f" for {self.place.shown}",
         )
-        self.exchange = Exchange(variables, sleep=sleep, tell=tell)
+        credential = Credential(self.login, self.place)
+        self.exchange = Exchange(
+            variables,
+            credential=credential,
+            scope=f"{self.place.cloud.audience}/.default",
+            renew=self._renew_login,
+            sleep=sleep,
+            tell=tell,
+        )
+        self.sdk = SDKClient(self.place, credential, self.exchange.sdk_transport)
+        self.identity = settings.identity or ""
         self.variables = variables
         self.strangers: set[str] = set()
         """Containers that are no datastore's, as far as this command has asked: one can be made at any time."""
@@ -87,25 +96,23 @@ class Connection:
         *,
         query: Mapping[str, str] | None = None,
         accept: Collection[int] = (),
-        is_repeatable: bool = True,
     ) -> Answer:
         """One request below the workspace's own address; `path` begins with `/`, or is empty.
 
-        Statuses of 400 and above are errors unless `accept` names them. What is not repeatable (`is_repeatable`) goes
-        out again only where it cannot have been acted on.
+        Statuses of 400 and above are errors unless `accept` names them.
         """
         url = self.url(self.place.path + quote(path), version, query)
-        return self._checked(verb, url, body, accept, is_repeatable)
+        return self._checked(verb, url, body, accept)
 
     def subscription(self, verb: str, path: str, version: str, *, accept: Collection[int] = ()) -> Answer:
         """One request below the subscription: sizes and quotas of a location."""
         base = f"/subscriptions/{quote(self.place.subscription_id, safe='')}"
-        return self._checked(verb, self.url(base + quote(path), version), None, accept, True)
+        return self._checked(verb, self.url(base + quote(path), version), None, accept)
 
     def history(self, verb: str, path: str, body: Any = None, *, accept: Collection[int] = ()) -> Answer:
         """One request to run history; `path` is below the workspace, such as `/runs/ID/details`."""
         url = f"{self.facts.history}/history/v1.0{self.place.path}{quote(path)}"
-        return self._checked(verb, url, body, accept, True)
+        return self._checked(verb, url, body, accept)
 
     def follow(self, verb: str, url: str, *, accept: Collection[int] = ()) -> Answer:
         """One request to an address that the service has given: the next page, the state of an operation."""
@@ -114,7 +121,7 @@ class Connection:
                 f"Azure ML points to {urlsplit(url).netloc}, which does not get our login",
                 hint="check the endpoint of the workspace in .amlctl.toml",
             )
-        return self._checked(verb, url, None, accept, True)
+        return self._checked(verb, url, None, accept)
 
     def pages(self, path: str, version: str, query: Mapping[str, str] | None = None) -> Iterator[list[Any]]:
         """The pages of a list; an empty one may have another behind it."""
@@ -162,29 +169,17 @@ class Connection:
         self.memory.set(facts=found)
         return Facts(**found)
 
-    def _checked(self, verb: str, url: str, body: Any, accept: Collection[int], is_repeatable: bool) -> Answer:
-        answer = self._authorized(verb, url, body, is_repeatable)
+    def _checked(self, verb: str, url: str, body: Any, accept: Collection[int]) -> Answer:
+        data = None if body is None else json.dumps(body).encode()
+        headers = _headers() if data is None else {**_headers(), "content-type": "application/json"}
+        answer = self.exchange.send(verb, url, headers, data, is_authorized=True)
         if answer.status < 400 or answer.status in accept:
             return answer
         raise self.error(answer, verb, url)
 
-    def _authorized(self, verb: str, url: str, body: Any, is_repeatable: bool) -> Answer:
-        data = None if body is None else json.dumps(body).encode()
-        audience = self.place.cloud.audience
-        headers = _headers() if data is None else {**_headers(), "content-type": "application/json"}
-        if data is None and verb in ("POST", "PUT", "PATCH"):
-            headers["content-length"] = "0"
-        token = self.login.token(audience)
-        answer = self.exchange.send(
-            verb, url, {**headers, "authorization": f"Bearer {token}"}, data, is_repeatable=is_repeatable
-        )
-        if answer.status != 401:
-            return answer
-        # Revoked meanwhile, or a new one is wanted with more claims: once.
-        token = self.login.token(audience, claims=_claims(answer), is_fresh=True)
-        return self.exchange.send(
-            verb, url, {**headers, "authorization": f"Bearer {token}"}, data, is_repeatable=is_repeatable
-        )
+    def _renew_login(self) -> str:
+        """A new token: the last one was revoked."""
+        return self.login.token(self.place.cloud.audience, is_fresh=True)
 
     def error(self, answer: Answer, verb: str, url: str) -> AmlctlError:
         """A refusal in words, with what to do now."""
@@ -229,17 +224,7 @@ def is_of_the_workspace(answer: Answer) -> bool:
 
 
 def _headers() -> dict[str, str]:
-    return {"user-agent": f"amlctl/{__version__}", "accept": "application/json"}
-
-
-def _claims(answer: Answer) -> str:
-    found = _CLAIMS.search(answer.headers.get("www-authenticate", ""))
-    if found is None:
-        return ""
-    try:
-        return base64.urlsafe_b64decode(found[1] + "=" * (-len(found[1]) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
+    return {"user-agent": f"amlctl/{__version__}", "accept": "application/json", "accept-encoding": "gzip"}
 
 
 def _login_hint(answer: Answer, place: Place) -> str:

@@ -124,8 +124,8 @@ def _blob_datastore(document: Any, storage_suffix: str) -> Datastore | None:
     )
 
 
-def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress, bool]:
-    """How a job names the store's root (ends with a slash), its address, and whether nodes need the user's login.
+def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress]:
+    """How a job names the store's root (ends with a slash), and its address.
 
     Raises SettingsError for a store that no node can mount.
     """
@@ -137,8 +137,8 @@ def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress, b
     address, _ = parse_address(url)
     datastore = datastore_of(connection, address)
     if datastore is not None:
-        return datastore.uri(address.prefix), address, datastore.is_identity_based
-    return f"{address.account_url}/{address.container}/{address.prefix}", address, True
+        return datastore.uri(address.prefix), address
+    return f"{address.account_url}/{address.container}/{address.prefix}", address
 
 
 def datastore_credential(connection: Connection, datastore: Datastore, variables: Mapping[str, str]) -> Credential:

@@ -13,18 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.content_id import ContentHasher
+from amlctl.core.distribution import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import Conflict, IntegrityError
-from amlctl.runtime.run_documents import read_published
+from amlctl.runtime.run_documents import read_first_failure, read_published
 from amlctl.runtime.run_keys import log_key
 from amlctl.stores.contract import FileBody, Store
-from amlctl.transfer.produced import make_newest
 from amlctl.workspaces.azureml.job import entered, moment
 
-_EXIT_CODE = re.compile(r"(?:exit(?:ed with)?|status)\s+code:?\s+(\d+)", re.IGNORECASE)
+_EXIT_CODE = re.compile(
+    r"(?:process|script|program|command)\b(?:(?!\. ).){0,400}?\bwith (?:non-zero )?(?:exit|status) code:?\s+(\d+)"
+    r"|\bexit_codes?:\s+(\d+)",
+    re.IGNORECASE,
+)
+"""Of the user's process. The builder of an image, say, has an exit code that is not the script's."""
 _TIME_LIMIT = re.compile(r"time limit|timed out|time-?out|max(?:imum)?\s*run\s*duration", re.IGNORECASE)
+_PART_OF_LIMIT = 0.9
+"""The service counts from a moment that is not quite the start it tells."""
 _LONGEST_LOG_BYTES = 256 << 20
 _LONGEST_REASON = 600
 
@@ -42,6 +50,7 @@ def ended(record: RunRecord, run: Mapping[str, Any], failure: Mapping[str, Any] 
         status=state.value,
         exit_code=code,
         error=error,
+        services={},
         times=entered(record.times, state.value, at),
     )
 
@@ -51,37 +60,44 @@ def _reason(
 ) -> tuple[int | None, dict[str, str] | None]:
     if state is RunState.COMPLETED:
         return 0, None
-    was_asked = RunState.CANCEL_REQUESTED.value in record.times
-    if record.timeout_s is not None and not was_asked and (_TIME_LIMIT.search(told) or _was_long(record, run)):
+    found = _EXIT_CODE.search(told)
+    code = int(found[1] or found[2]) if found else None
+    if code is None and failure is None and _was_late(record, run, told):
         return None, {"kind": "timeout", "message": f"the run took longer than its limit of {record.timeout_s:g} s"}
     if state is RunState.CANCELED:
         return None, {"kind": "canceled", "message": told or "canceled"}
-    found = _EXIT_CODE.search(told)
-    code = int(found[1]) if found else None
     if failure is not None:
         texts = {key: str(failure.get(key) or "") for key in ("kind", "message", "hint")}
-        return code, {key: text for key, text in texts.items() if text}
+        return failure.get("exit_code", code), {key: text for key, text in texts.items() if text}
     if code is not None:
         return code, {"kind": "script", "message": _script_end(code)}
     message = told or "Azure ML gives no reason; its system logs may, on the page of the run in Studio"
     return None, {"kind": "service", "message": message}
 
 
-def _was_long(record: RunRecord, run: Mapping[str, Any]) -> bool:
-    """Whether it ended as late as only a time limit ends a run that nobody has canceled."""
-    begin, end = moment(run.get("startTimeUtc")), moment(run.get("endTimeUtc"))
-    if run.get("status") != RunState.CANCELED.value or begin is None or end is None or record.timeout_s is None:
+def _was_late(record: RunRecord, run: Mapping[str, Any], told: str) -> bool:
+    """Whether its time limit has ended it: the service says so, or has canceled it unasked as late as only that does.
+
+    A script that fails with a timeout of its own ends before the limit.
+    """
+    if record.timeout_s is None or RunState.CANCEL_REQUESTED.value in record.times:
         return False
-    return (end - begin).total_seconds() >= record.timeout_s
+    begin, end = moment(run.get("startTimeUtc")), moment(run.get("endTimeUtc"))
+    if begin is None or end is None:
+        return _TIME_LIMIT.search(told) is not None
+    took_s = (end - begin).total_seconds()
+    if _TIME_LIMIT.search(told):
+        return took_s >= _PART_OF_LIMIT * record.timeout_s
+    return run.get("status") == RunState.CANCELED.value and took_s >= record.timeout_s
 
 
-def _script_end(code: int) -> str:
+def _script_end(code: int, script: str = "the script") -> str:
     try:
         number = signal.Signals(code - 128)
     except ValueError:
-        return f"the script ended with exit code {code}"
+        return f"{script} ended with exit code {code}"
     out = "; perhaps the node ran out of memory" if number == signal.SIGKILL else ""
-    return f"the script was killed by signal {number.value} ({number.name}){out}"
+    return f"{script} was killed by signal {number.value} ({number.name}){out}"
 
 
 def _message(error: Any) -> str:
@@ -111,8 +127,24 @@ def _leaves(document: Any) -> Iterator[Any]:
         yield document
 
 
+def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
+    """What the runtime has noted of the script that failed first, in the form of a failure; None where it has not."""
+    first = read_first_failure(store, record.run)
+    if first is None:
+        return None
+    rank, code = first
+    names = log_names(record.layout.world_size)
+    found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": _script_end(code)}
+    if len(names) > 1 and rank < len(names):
+        found["message"] = _script_end(code, f"the script of rank {rank}")
+        found["hint"] = str(Command("logs", record.run, "--file", names[rank]))
+    return found
+
+
 def publish(store: Store, record: RunRecord) -> RunRecord:
     """Make what a completed run has produced the newest; a conflict is told in `error`, and nothing is lost."""
+    from amlctl.transfer.produced import make_newest  # most looks are at runs that produce nothing
+
     published, errors = dict(record.published), list[Conflict | IntegrityError]()
     try:
         produced = read_published(store, record.run)

@@ -14,6 +14,7 @@ from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
 from amlctl.errors import SettingsError
 from amlctl.workspaces.azureml.assets import environment_asset_id
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.exchange import answer_of_error
 from amlctl.workspaces.contract import EnvironmentInfo
 
 VERSION = "2023-04-01-preview"
@@ -34,14 +35,17 @@ class Environments:
         location = environment_id(self._connection, version) if is_there else ""
         return EnvironmentInfo(spec.id, is_there or spec.is_current, location, "azureml")
 
-    def ensure(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """Make it unless it is there: one call where this machine does not know, none where it does."""
+    def ensure(self, spec: EnvironmentSpec, context_uri: str = "") -> EnvironmentInfo:
+        """Make it unless it is there: one call where this machine does not know, none where it does.
+
+        `context_uri` is the folder with what the run's code snapshot has for building an image.
+        """
         if spec.registered:
             return self._registered(spec)
         version = version_of(spec)
         if not self._connection.memory.has(_MEMORY, version):
             if not self._exists(version):
-                self._make(spec, version)
+                self._make(spec, version, context_uri)
             self._connection.memory.add(_MEMORY, version)
         return EnvironmentInfo(spec.id, True, environment_id(self._connection, version), "azureml")
 
@@ -55,18 +59,25 @@ class Environments:
         answer = self._connection.workspace("GET", _path(version), VERSION, accept=(404,))
         return answer.status != 404
 
-    def _make(self, spec: EnvironmentSpec, version: str) -> None:
-        properties = {
-            "image": spec.image,
-            **({} if spec.is_bare else {"condaFile": json.dumps(conda_document(spec), indent=2)}),
-            "osType": "Linux",
-            "isAnonymous": False,
-            "isArchived": False,
-            "tags": {},
-            "properties": {},
-        }
-        # 409: somebody else was faster, with the same content.
-        self._connection.workspace("PUT", _path(version), VERSION, {"properties": properties}, accept=(409,))
+    def _make(self, spec: EnvironmentSpec, version: str, context_uri: str) -> None:
+        from azure.core.exceptions import HttpResponseError
+
+        try:
+            with self._connection.sdk.client() as client:
+                from azure.ai.ml.entities import BuildContext, Environment
+
+                content: dict[str, Any] = {"image": spec.image}
+                if spec.build:
+                    where, _, dockerfile = spec.build.rpartition("#")
+                    where = where if "://" in where else context_uri
+                    content = {"build": BuildContext(path=where, dockerfile_path=dockerfile)}
+                elif not spec.is_bare:
+                    content["conda_file"] = conda_document(spec)
+                client.environments.create_or_update(Environment(name=NAME, version=version, **content))
+        except HttpResponseError as error:
+            answer = answer_of_error(error)
+            if answer.status != 409:  # another machine was faster, with the same content
+                raise self._connection.error(answer, "PUT", environment_id(self._connection, version)) from error
 
 
 def check_environment(spec: EnvironmentSpec) -> None:
@@ -97,7 +108,7 @@ def environment_id(connection: Connection, version: str) -> str:
 
 def version_of(spec: EnvironmentSpec) -> str:
     """32 hex digits of the content."""
-    if spec.is_bare:
+    if spec.is_bare or spec.build:
         return hashlib.sha256(spec.id.encode()).hexdigest()[:32]
     if not spec.is_current:
         return spec.id

@@ -1,38 +1,51 @@
-"""HTTP with kept-alive connections. All repetitions of the Azure ML workspace happen here and nowhere else."""
+"""HTTP with Azure ML: azure-core's pipelines over amlctl's transport and its one retry policy."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
+import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
-from typing import Any
-from urllib.parse import urlsplit
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
-from amlctl.azure_access.connections import Connections
-from amlctl.azure_access.network_errors import is_lasting, is_silence, reason_of, unreachable
-from amlctl.azure_access.response import answer_of, retry_after_s
+from azure.core import PipelineClient
+from azure.core.pipeline import Pipeline
+from azure.core.pipeline.policies import BearerTokenCredentialPolicy
+from azure.core.pipeline.transport import HttpTransport
+from azure.core.rest import HttpRequest
+
+from amlctl.azure_access.answered import Answered
+from amlctl.azure_access.response import retry_after_s
 from amlctl.azure_access.retries import Attempts, Retries
-from amlctl.core.events import EventSink, Unanswered, null_sink
+from amlctl.azure_access.retry import RetryPolicy
+from amlctl.azure_access.transport import Transport
+from amlctl.core.events import EventSink, null_sink
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.core.exceptions import HttpResponseError
 
 _TRIES = 5
+_GZIP = 16 + zlib.MAX_WBITS
 _NAME = "Azure ML"
-_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
-_NOT_ACTED_ON = frozenset({429})
-"""After these a request may be sent again whatever it does."""
+_KEPT_ALIVE = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+"""A PUT may create a job: it goes over a new connection, so that a closed one leaves no doubt whether it was read."""
+_A_JOB = re.compile(r"/jobs/[^/?]+(?:\?|$)")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers (lower-case names), the body's bytes. `was_repeated`: an earlier try may have acted."""
+    """Status, headers (lower-case names), the body's bytes."""
 
     status: int
     headers: Mapping[str, str]
     data: bytes
-    was_repeated: bool = False
 
     @cached_property
     def document(self) -> Any:
@@ -72,6 +85,20 @@ class Answer:
         return error if isinstance(error, dict) else {}
 
 
+def answer_of(response: Answered) -> Answer:
+    data = response.content
+    if response.headers.get("content-encoding", "").lower() == "gzip":
+        with suppress(zlib.error):  # then it is not JSON either
+            data = zlib.decompress(data, _GZIP)
+    return Answer(response.status_code, response.headers, data)
+
+
+def answer_of_error(error: HttpResponseError) -> Answer:
+    """The answer that azure-core has made an exception of."""
+    response: Any = error.response
+    return Answer(int(error.status_code or 0), {}, b"") if response is None else answer_of(response)
+
+
 class Exchange:
     """Thread-safe."""
 
@@ -79,21 +106,27 @@ class Exchange:
         self,
         variables: Mapping[str, str],
         *,
+        credential: TokenCredential | None = None,
+        scope: str = "",
+        renew: Callable[[], str] | None = None,
         sleep: Callable[[float], object] = time.sleep,
         tell: EventSink = null_sink,
     ) -> None:
-        """`tell` gets an event for each repeated request."""
-        self._variables = variables
-        self._tell = tell
+        """`credential` gives tokens for `scope`, `renew` a new one after a 401. `tell` gets an event for each repeated
+        request.
+        """
         self._retries = Retries(_NAME, _TRIES, sleep, tell)
-        self._hosts: dict[tuple[str, int], Connections] = {}
-        self._lock = Lock()
+        self._transport = Transport(_NAME, variables, repeats=_KEPT_ALIVE, tell=tell)
+        self._open = self._client(self._policy())
+        self._authorized = self._open
+        if credential is not None:
+            self._authorized = self._client(self._policy(renew), BearerTokenCredentialPolicy(credential, scope))
+        pipeline = Pipeline(self._transport, policies=[self._policy()])
+        self.sdk_transport = SDKTransport(pipeline, self._transport, renew)
 
     def close(self) -> None:
-        with self._lock:
-            hosts, self._hosts = self._hosts, {}
-        for connections in hosts.values():
-            connections.close()
+        """Let the connections go; the next request makes new ones."""
+        self._transport.close()
 
     def send(
         self,
@@ -102,94 +135,85 @@ class Exchange:
         headers: Mapping[str, str],
         body: bytes | None = None,
         *,
-        is_repeatable: bool = True,
+        is_authorized: bool = False,
     ) -> Answer:
-        """Whatever the service answers in the end.
+        """Whatever the service answers in the end; `is_authorized` sends the login along.
 
-        What is not repeatable goes out again only if it cannot have been acted on. Raises ServiceUnavailable where no
-        answer came, SettingsError (proxy, certificates).
+        Raises ServiceUnavailable where no answer came, SettingsError (proxy, certificates), LoginError.
         """
-        was_repeated = False
-        attempts = self._retries.begin()
-        while True:
-            try:
-                answer = self._once(verb, url, headers, body, is_repeatable, was_repeated)
-            except _NoAnswerError as failure:
-                error = failure.error
-                may_repeat = not is_lasting(error) and (is_repeatable or not failure.was_sent)
-                if not may_repeat or not attempts.again(reason_of(error), is_silent=is_silence(error)):
-                    host = urlsplit(url).hostname or ""
-                    raise unreachable(host, error, "workspace and its cloud", attempts.so_far()) from error
-                was_repeated = was_repeated or failure.was_sent
-            else:
-                attempts.answered()
-                if answer.status not in (_AGAIN if is_repeatable else _NOT_ACTED_ON):
-                    return answer
-                if not self.again(attempts, answer):
-                    return answer
-                was_repeated = True
+        client = self._authorized if is_authorized else self._open
+        return answer_of(client.send_request(HttpRequest(verb, url, headers=dict(headers), content=body)))
 
     def begin(self) -> Attempts:
-        """For who repeats a request by the content of its answer."""
+        """For a caller that repeats a request by what it finds out."""
         return self._retries.begin()
 
     def again(self, attempts: Attempts, answer: Answer) -> bool:
         """Whether another attempt follows after this answer; it waits for that, as long as the answer asks for."""
-        reason = f"{answer.status} {answer.code or http.client.responses.get(answer.status, '')}".rstrip()
-        return attempts.again(reason, asked_s=retry_after_s(answer.headers))
+        return attempts.again(_reason(answer), asked_s=retry_after_s(answer.headers))
 
-    def _on_silence(self, waited_s: float, limit_s: float) -> None:
-        self._tell(Unanswered(_NAME, waited_s, limit_s))
+    def _policy(self, renew: Callable[[], str] | None = None) -> RetryPolicy:
+        return RetryPolicy(
+            self._retries,
+            self._transport,
+            named_by="workspace and its cloud",
+            reason=lambda response: _reason(answer_of(response)),
+            renew=None if renew is None else lambda: bool(renew()),
+        )
 
-    def _once(
+    def _client(self, *policies: Any) -> PipelineClient[Any, Any]:
+        return PipelineClient("", pipeline=Pipeline(self._transport, policies=policies))
+
+
+class SDKTransport(HttpTransport[Any, Any]):
+    """For the SDK's clients, which repeat nothing themselves: requests go through amlctl's retry policy as well.
+
+    All but the PUT of a job, which is looked for before it is sent again (`submission`).
+    """
+
+    def __init__(
+        self, pipeline: Pipeline[Any, Any], transport: Transport, renew: Callable[[], str] | None = None
+    ) -> None:
+        self._pipeline = pipeline
+        self._transport = transport
+        self._renew = renew
+
+    def send(self, request: Any, **options: Any) -> Any:
+        response = self._run(request)
+        # The SDK's own policy asks for another token only where the answer says which.
+        if (
+            response.status_code == 401
+            and self._renew
+            and "claims=" not in response.headers.get("www-authenticate", "")
+        ):
+            request.headers["Authorization"] = f"Bearer {self._renew()}"
+            response = self._run(request)
+        return response
+
+    def _run(self, request: Any) -> Any:
+        is_repeatable = request.method != "PUT" or _A_JOB.search(request.url) is None
+        return self._pipeline.run(request, is_repeatable=is_repeatable).http_response
+
+    def sleep(self, duration: float) -> None:
+        self._transport.sleep(duration)
+
+    def open(self) -> None:
+        """Connections are opened as they are needed."""
+
+    def close(self) -> None:
+        """The connections belong to the exchange."""
+
+    def __enter__(self) -> SDKTransport:
+        return self
+
+    def __exit__(
         self,
-        verb: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        is_repeatable: bool,
-        was_repeated: bool,
-    ) -> Answer:
-        parts = urlsplit(url)
-        connections = self._connections(url)
-        target = connections.target_prefix + parts.path + (f"?{parts.query}" if parts.query else "")
-        # A kept connection may just be closing, and then nobody knows whether the request was read.
-        fresh = not is_repeatable
-        while True:
-            was_sent = False
-            try:
-                with connections.borrow(fresh=fresh) as (connection, is_used):
-                    was_sent = True
-                    try:
-                        connection.request(verb, target, body, {**headers, **connections.headers})
-                        response = answer_of(connection, len(body or b""), self._on_silence)
-                    except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
-                        if not is_used:
-                            raise
-                        fresh = was_repeated = True
-                        connection.close()
-                        continue
-                    with response:  # one that is the last of its connection holds it alone
-                        data = response.read()
-                        found = response.fields
-                        if response.will_close:
-                            connection.close()
-                return Answer(response.status, found, data, was_repeated)
-            except (OSError, http.client.HTTPException) as error:
-                raise _NoAnswerError(error, was_sent) from error
-
-    def _connections(self, url: str) -> Connections:
-        parts = urlsplit(url)
-        is_https = parts.scheme == "https"
-        key = (parts.hostname or "", parts.port or (443 if is_https else 80))
-        with self._lock:
-            if key not in self._hosts:
-                self._hosts[key] = Connections(*key, is_https=is_https, variables=self._variables)
-            return self._hosts[key]
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        pass
 
 
-class _NoAnswerError(Exception):
-    def __init__(self, error: Exception, was_sent: bool) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.was_sent = was_sent
+def _reason(answer: Answer) -> str:
+    return f"{answer.status} {answer.code or http.client.responses.get(answer.status, '')}".rstrip()

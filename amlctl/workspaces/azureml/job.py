@@ -3,128 +3,136 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from amlctl.core.environment import RUNTIME_REQUIREMENT, is_of_others
+from amlctl.core.environment import OLDEST_PYTHON, RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
+from amlctl.core.job import KEPT_PATH, STORE_INPUT, input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.secret_names import masked
 
 SERVERLESS = "serverless"
-_KINDS = {"pytorch": "PyTorch", "mpi": "Mpi", "tensorflow": "TensorFlow"}
-_IDENTITIES = {
-    "user_identity": "UserIdentity",
-    "aml_token": "AMLToken",
-    "managed_identity": "Managed",
-    "managed": "Managed",
-}
-_MODES = {
-    "ro_mount": "ReadOnlyMount",
-    "download": "Download",
-    "rw_mount": "ReadWriteMount",
-    "mount": "ReadWriteMount",
-    "upload": "Upload",
-}
 _XXHASH = (
-    "python -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && python -m pip install --quiet "
-    '--disable-pip-version-check --target "$packages" \'{wanted}\' && export PYTHONPATH="$packages:$PYTHONPATH"; }} '
+    'export {kept_path}="$PATH"; for python in python python3 /opt/miniconda/bin/python /usr/bin/python3 ""; do '
+    "\"$python\" -c 'import sys; sys.exit(sys.version_info < {oldest})' 2>/dev/null && break; done; "
+    'test -n "$python" '
+    '|| {{ echo "amlctl: the environment {environment} has no Python {oldest_shown} or newer"; exit 1; }}; '
+    "\"$python\" -c 'from xxhash import xxh3_128' 2>/dev/null || {{ packages=$(mktemp -d) && "
+    '"$python" -m pip install --quiet --disable-pip-version-check --target "$packages" \'{wanted}\' '
+    '&& export PYTHONPATH="$packages:$PYTHONPATH"; }} '
     '|| {{ echo "amlctl: the environment {environment} has no xxhash, and pip cannot bring it: add xxhash to it"; '
     "exit 1; }}; "
 )
-"""For environments that others have made. Each process brings its own, out of the way of what the image has."""
+"""For environments that others have made, or whose Python is not for us to choose. Each process brings its own, out of
+the way of what the image has. Some images have `python3` alone, and Azure ML's have one beside the environment's."""
+_UNKNOWN = "Unknown"
+"""The service's own word for a state that it does not tell."""
+_OUTPUTS = ".amlctl-outputs"
+"""Not `outputs`, whose files Azure ML keeps a second time: those of the runtime are the output `saves`."""
+_LONGEST_SHOWN = 2000
 _STATES = {state.value for state in RunState}
 _PROPERTY = "amlctl."
+EXPERIMENT_PROPERTY = f"{_PROPERTY}experiment"
+"""By which the service finds the runs of a project."""
 
 
 @dataclass(frozen=True)
 class JobParts:
-    """Resource ids, and addresses of the store that end with a slash. `compute_id` is None for serverless.
+    """Resource ids, and addresses of the store that end with a slash.
 
     `saves_uri` is where the run may write: its own folder, or the whole store where it produces datasets.
-    `data_uris` are ids of registered data, and addresses, of a job file's inputs.
+    `data_uris` are ids of registered data, and addresses, of a job file's inputs. `identity` is what the settings name.
     """
 
     code_id: str
-    environment_id: str
-    compute_id: str | None
+    environment: str
     store_uri: str
     saves_uri: str
     data_uris: Mapping[str, str] = field(default_factory=dict)
-    is_identity_based: bool = False
+    identity: str = ""
 
 
-def job_body(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> dict[str, Any]:
-    """What is PUT. Only secrets are variables of the job: all others stand in the record."""
-    properties: dict[str, Any] = {
-        "jobType": "Command",
-        "displayName": record.run,
-        "experimentName": record.experiment or "Default",
+def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> dict[str, Any]:
+    """The run as job YAML, which the SDK loads. What a job file asks of the nodes stands in it as in the file."""
+    node = dict(record.node)
+    document: dict[str, Any] = {
+        "type": "command",
+        "name": record.run,
+        "display_name": record.name or record.run,
+        "experiment_name": record.experiment or "Default",
         "description": record.description or " ".join([record.script, *record.arguments]),
         "command": _command(record),
-        "codeId": parts.code_id,
-        "environmentId": parts.environment_id,
+        "code": f"azureml:{parts.code_id}",
+        "environment": parts.environment,
         "inputs": {
-            "store": {"jobInputType": "uri_folder", "mode": "ReadOnlyMount", "uri": parts.store_uri},
-            **_given_inputs(record, parts.data_uris),
+            STORE_INPUT: {"type": "uri_folder", "mode": "ro_mount", "path": parts.store_uri},
+            # For the page of the run: the runtime brings the files, from the mount of the store.
+            **{
+                name: {"type": "uri_folder", "mode": "direct", "path": f"{parts.store_uri}datasets/{dataset}/"}
+                for dataset, name in input_names(record.manifests, record.inputs).items()
+            },
+            **{
+                name: _given(path=uri, type=record.inputs[name]["type"], mode=record.inputs[name].get("mode"))
+                for name, uri in parts.data_uris.items()
+            },
         },
         "outputs": {
-            "saves": {"jobOutputType": "uri_folder", "mode": "ReadWriteMount", "uri": parts.saves_uri},
-            **_given_outputs(record),
+            "saves": {"type": "uri_folder", "mode": "rw_mount", "path": parts.saves_uri},
+            **{
+                name: _given(
+                    type=record.named_outputs[name],
+                    mode=place.get("mode"),
+                    path=place.get("uri"),
+                    name=place.get("name"),
+                    version=place.get("version"),
+                )
+                for name, place in record.output_places.items()
+            },
         },
-        "resources": {"instanceCount": record.instances, **_in_camel_case(record.node.get("resources", {}))},
-        "environmentVariables": {
-            name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)
+        "environment_variables": {
+            # The runtime fills in the others: not every input of a job file is one of the job.
+            **{name: value for name, value in record.variables.items() if value is not None and "${{" not in value},
+            **{name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)},
         },
         "tags": dict(record.tags),
-        "properties": _properties(record),
-        "isArchived": False,
+        "properties": {**node.pop("properties", {}), **run_properties(record)},
+        "resources": {"instance_count": record.instances, **node.pop("resources", {})},
     }
-    if parts.compute_id is not None:
-        properties["computeId"] = parts.compute_id
-    else:
-        tier = str(record.node.get("queue_settings", {}).get("job_tier") or "standard")
-        properties["queueSettings"] = {"jobTier": tier.capitalize()}
+    if record.compute != SERVERLESS:
+        document["compute"] = f"azureml:{record.compute}"
     if record.timeout_s is not None:
-        properties["limits"] = {"jobLimitsType": "Command", "timeout": f"PT{math.ceil(record.timeout_s)}S"}
+        document["limits"] = {"timeout": math.ceil(record.timeout_s)}
     if record.distribution is not None:
-        properties["distribution"] = _distribution(record)
-    identity = record.node.get("identity", {})
-    if identity or parts.is_identity_based:
-        kind = _IDENTITIES[str(identity.get("type") or "user_identity").lower()]
-        rest = {key: value for key, value in identity.items() if key != "type"}
-        properties["identity"] = {"identityType": kind, **_in_camel_case(rest)}
-    return {"properties": properties}
+        document["distribution"] = _distribution(record)
+    if parts.identity:
+        document["identity"] = {"type": parts.identity}
+    return {**document, **node}
 
 
-def _given_inputs(record: RunRecord, uris: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        name: {"jobInputType": record.inputs[name]["type"], "mode": _MODES[record.inputs[name]["mode"]], "uri": uri}
-        for name, uri in uris.items()
-    }
-
-
-def _given_outputs(record: RunRecord) -> dict[str, Any]:
-    return {
-        name: {"jobOutputType": record.named_outputs[name], "mode": _MODES[place["mode"]], "uri": place["uri"]}
-        for name, place in record.output_places.items()
-    }
-
-
-def _in_camel_case(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of the YAML as the REST API has them: `msi_resource_id` is its `resourceId`."""
-    words = {key: key.removeprefix("msi_").split("_") for key in values}
-    return {words[key][0] + "".join(map(str.capitalize, words[key][1:])): value for key, value in values.items()}
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
 
 
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
-    if is_of_others(record.environment):
-        environment = _XXHASH.format(wanted=RUNTIME_REQUIREMENT, environment=record.environment)
+    if is_of_others(record.environment) or record.command is not None:
+        environment, python = (
+            _XXHASH.format(
+                wanted=RUNTIME_REQUIREMENT,
+                environment=record.environment,
+                kept_path=KEPT_PATH,
+                oldest=OLDEST_PYTHON,
+                oldest_shown=".".join(map(str, OLDEST_PYTHON)),
+            ),
+            '"$python"',
+        )
     else:
-        environment = ""
+        environment, python = "", "python"
     if not record.produces:
         # Only the run's own folder can be written to; the runtime sees it at its place in a store. Of several
         # processes on a node one makes the link.
@@ -139,21 +147,32 @@ def _command(record: RunRecord) -> str:
         )
     )
     return (
-        f"{environment}{prepare}python -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
-        f"--run {record.run} --container .{places}"
+        f"{environment}{prepare}{python} -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
+        f"--run {record.run} --container . --outputs {_OUTPUTS}{places} -- {_shown_command(record)}"
     )
 
 
+def _shown_command(record: RunRecord) -> str:
+    """What the run's page is to show: the runtime takes what it runs from the record."""
+    if record.command is not None:
+        words = [record.command.strip()]
+    else:
+        config = ["--config", record.config] if record.config is not None else []
+        words = ["python", record.script, *config, *record.arguments]
+    shown = " ".join(shlex.quote(masked(word)) for word in words).replace("${{", "{{").replace("$[[", "[[")
+    return shown if len(shown) <= _LONGEST_SHOWN else shlex.quote(f"{masked(words[0])[:_LONGEST_SHOWN]} ...")
+
+
 def _distribution(record: RunRecord) -> dict[str, Any]:
-    kind = _KINDS[record.distribution or ""]
     if record.distribution == "tensorflow":
-        return {"distributionType": kind, "workerCount": record.layout.world_size, "parameterServerCount": 0}
-    return {"distributionType": kind, "processCountPerInstance": record.processes}
+        return {"type": "tensorflow", "worker_count": record.layout.world_size}
+    return {"type": record.distribution, "process_count_per_instance": record.processes}
 
 
-def _properties(record: RunRecord) -> dict[str, str]:
+def run_properties(record: RunRecord) -> dict[str, str]:
     """What a list of runs shows, so that it need not read a record for each."""
     facts = {
+        "experiment": record.experiment or "Default",
         "script": record.script,
         "config": record.config,
         "name": record.name,
@@ -162,6 +181,7 @@ def _properties(record: RunRecord) -> dict[str, str]:
         "compute": record.compute,
         "user": record.user,
         "created_at": record.created_at,
+        "job_type": record.job_type,
     }
     return {_PROPERTY + name: value for name, value in facts.items() if value}
 
@@ -170,6 +190,7 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
     """The record with the state that run history tells; a final one is left to `ending`."""
     times = dict(record.times)
     status = str(run.get("status") or record.status)
+    record = replace(record, services=_services(run))
     started = moment(run.get("startTimeUtc"))
     if started is not None and RunState.RUNNING.value not in times:
         times = entered(times, RunState.RUNNING.value, started)
@@ -179,6 +200,14 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
         last = max(times.values(), default="")
         times[status] = max(iso(now), last)
     return replace(record, status=status, times=times, waits_for="")
+
+
+def _services(run: Mapping[str, Any]) -> dict[str, str]:
+    """Addresses that a person can open; each run has two that are none of its own."""
+    found = {str(name): str((one or {}).get("endpoint") or "") for name, one in (run.get("services") or {}).items()}
+    return {
+        name: url for name, url in found.items() if url.startswith("https://") and name not in ("Studio", "Tracking")
+    }
 
 
 def entered(times: Mapping[str, str], state: str, at: datetime) -> dict[str, str]:
@@ -245,7 +274,7 @@ def _foreign(
         run=run,
         script=facts.get("script", ""),
         name=facts.get("name") or str(document.get("displayName") or ""),
-        status=str(document.get("status") or RunState.NOT_STARTED.value),
+        status=str(document.get("status") or _UNKNOWN),
         experiment=experiment,
         config=facts.get("config"),
         code=facts.get("code", ""),
@@ -256,6 +285,7 @@ def _foreign(
         tags=tags,
         user=facts.get("user") or user,
         created_at=facts.get("created_at") or (iso(at) if at else ""),
+        job_type=facts.get("job_type"),
     )
 
 

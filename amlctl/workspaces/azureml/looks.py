@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.connection import Connection, is_of_the_workspace
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class Looks:
         self._last: dict[str, Look] = {}
 
     def at(self, run: str, *, max_age_s: float = 0.0) -> Look | None:
-        """A look that is no older; None where Azure ML has no such run."""
+        """A look that is no older; None where Azure ML has no such run. Raises NotFound (the workspace)."""
         known = self._last.get(run)
         if known is not None and self._clock() - known.at_s < max_age_s:
             return known
         answer = self._connection.history("GET", f"/runs/{run}/details", accept=(404,))
         if answer.status == 404:
+            if is_of_the_workspace(answer):  # which says nothing about the run
+                raise self._connection.error(answer, "GET", self._connection.place.path)
             self._last.pop(run, None)
             return None
         look = self._last[run] = Look(answer.document or {}, self._clock())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
 from amlctl.core.settings import WorkspaceSettings, did_you_mean
@@ -13,7 +13,10 @@ PROVIDER = "Microsoft.MachineLearningServices"
 
 @dataclass(frozen=True)
 class Cloud:
-    """Addresses of one of Azure's clouds, without a slash at the end; `audience` is whom tokens are for."""
+    """Addresses of one of Azure's clouds, without a slash at the end.
+
+    `audience` is what tokens for the resource manager are for, `service` the same for Azure ML itself.
+    """
 
     name: str
     resource_manager: str
@@ -21,6 +24,7 @@ class Cloud:
     authority: str
     storage_suffix: str
     studio: str
+    service: str
 
     def has_manager(self, url: str) -> bool:
         """Whether an address is one of the resource manager, or of it in a region; its usual port may be named."""
@@ -41,6 +45,7 @@ _PUBLIC = Cloud(
     "https://login.microsoftonline.com",
     "core.windows.net",
     "https://ml.azure.com",
+    "https://ml.azure.com",
 )
 _CLOUDS = {
     cloud.name.lower(): cloud
@@ -53,6 +58,7 @@ _CLOUDS = {
             "https://login.microsoftonline.us",
             "core.usgovcloudapi.net",
             "https://ml.azure.us",
+            "https://ml.azure.us",
         ),
         Cloud(
             "AzureChinaCloud",
@@ -61,6 +67,7 @@ _CLOUDS = {
             "https://login.chinacloudapi.cn",
             "core.chinacloudapi.cn",
             "https://studio.ml.azure.cn",
+            "https://ml.azure.cn",
         ),
     )
 }
@@ -134,11 +141,4 @@ def _cloud(settings: WorkspaceSettings) -> Cloud:
             f"[workspaces.{settings.name}] endpoint {settings.endpoint!r} is no https address",
             hint=f"for example {cloud.resource_manager}",
         )
-    return Cloud(
-        cloud.name,
-        settings.endpoint.rstrip("/"),
-        cloud.audience,
-        cloud.authority,
-        cloud.storage_suffix,
-        cloud.studio,
-    )
+    return replace(cloud, resource_manager=settings.endpoint.rstrip("/"))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
-from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.message import Command
@@ -23,26 +23,25 @@ from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Uncon
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runtime.run_documents import load_record, read_failure, save_record
-from amlctl.runtime.run_keys import run_prefix
 from amlctl.stores.contract import Store
+from amlctl.workspaces.azureml.absence import Absence, has_ended, without_presumed_end
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import is_of_amlctl, moment, record_of_job, record_of_run, watched
-from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
+from amlctl.workspaces.azureml.listing import ListedRecords, list_jobs
+from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.queueing import Queueing
 from amlctl.workspaces.azureml.records import Records
+from amlctl.workspaces.azureml.services import Services
 from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
-from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, RegisteredAssets, RunFiles
+from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
+
+if TYPE_CHECKING:
+    from amlctl.workspaces.azureml.artifacts import Artifacts
+    from amlctl.workspaces.azureml.submission import AcceptedJob
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
-_LIST_VERSION = "2024-01-01-preview"
-_LISTED = 200
-_PAGES = 10
-"""Jobs that a list shows, and the pages that it looks through for them, newest first: the service cannot be asked for
-an experiment, and in a busy workspace most jobs are of others."""
-_STARTING_S = 600.0
-"""After that a run which was recorded, and that Azure ML has not got, will not come any more."""
 
 
 class AzureMLWorkspace:
@@ -77,7 +76,10 @@ class AzureMLWorkspace:
         self._records = Records(project, name, sink)
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
+        self._services = Services(connection)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
+        self._listed = ListedRecords(self._looks, self.read, self._is_settled, clock).of
+        self._absence = Absence(name, lambda: self._store, self._keep, clock)
         self._changed_at: dict[str, float] = {}
 
     @cached_property
@@ -105,6 +107,11 @@ class AzureMLWorkspace:
 
         return checks(self._connection, target)
 
+    def probe(self, steps: ProbeSteps, target: str) -> None:
+        from amlctl.workspaces.azureml.probe import WorkspaceProbe
+
+        WorkspaceProbe(self._connection, self._store, self, steps).run(target)
+
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
         from amlctl.workspaces.azureml.environment import Environments  # reads YAML, which watching a run need not
 
@@ -127,6 +134,9 @@ class AzureMLWorkspace:
         sink(Note(f"the image of environment {info.id} is built with the first run that needs it"))
         return info
 
+    def expect_start(self) -> None:
+        self._connection.sdk.begin_import()
+
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
         """See the contract. Raises SettingsError (store), NotFound (compute target), UsageError (refused)."""
         from amlctl.workspaces.azureml.starting import Starter
@@ -138,47 +148,66 @@ class AzureMLWorkspace:
         try:
             job = Starter(self._connection, self._store, self._open_store).start(record, secrets)
         except Unconfirmed:
-            self._records.save(record)  # it may have come to be all the same: whoever looks will see
+            self._records.save(record)  # Azure ML may have it all the same: the next look shows that
             raise
         except AmlctlError as error:
+            if isinstance(error, Conflict) and self._looks.at(record.run) is not None:
+                self._records.save(record)  # another start of the same run came first
+                return
             record.failed(error.kind, error.message, self._clock())
             self._records.save(record)
             raise
-        properties = job.get("properties") or {}
-        services, status = properties.get("services") or {}, str(properties.get("status") or "")
-        page = str((services.get("Studio") or {}).get("endpoint") or "")
-        tenant = ""
+        self._accepted(record, job)
+
+    def hand_over(self, record: RunRecord, path: Path) -> None:
+        """See the contract."""
+        from amlctl.workspaces.azureml.families import hand_over
+
+        _check(record.run)
+        record = replace(record, workspace=self._name)
+        try:
+            job = hand_over(self._connection, record, path)
+        except Unconfirmed:
+            self._records.save(record)
+            raise
+        self._accepted(record, job)
+
+    def _accepted(self, record: RunRecord, job: AcceptedJob) -> None:
+        page, tenant = job.studio_url, ""
         with suppress(AmlctlError):  # the run is there, whatever becomes of this question
             tenant = self._connection.facts.tenant_id
         if page and tenant and "tid=" not in page:
             page += f"&tid={tenant}"
         self._records.save(replace(record, studio_url=page or self._studio_url(record.run)))
-        if status and not is_final(status):
-            self._looks.take(record.run, status)
+        if job.status and not is_final(job.status):
+            self._looks.take(record.run, job.status)
 
     def read(self, run: str) -> RunRecord:
         _check(run)
         known = self._records.load(run)
-        if known is not None and known.is_final:
+        if known is not None and has_ended(known):
             return known
         look = self._looks.at(run, max_age_s=self._timing.fresh_s)
         if known is None and (look is None or is_of_amlctl(look.document)):  # a plain job needs no key to the store
             known = self._stored(run)
-            if known is not None and look is not None and known.studio_url is None:
-                known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
-            if known is not None and known.is_final:
+            if known is not None and has_ended(known):
                 self._records.save(known)
                 return known
         if look is None:
-            return self._missing(run, known)
+            return self._absence.seen(run, known)
         if look.is_archived:
             raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint=Command("runs"))
         if known is None:
             return self._foreign(run, look)
-        record = watched(known, look.document, self._clock())
+        known = without_presumed_end(known)
+        if known.studio_url is None:
+            known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
+        record = self._with_children(watched(known, look.document, self._clock()), is_going=not is_final(look.status))
         if is_final(look.status):
             return self._finish(record, look)
-        record = replace(record, waits_for=self._queueing.reason(record, self._clock()))
+        if record.job_type is None:
+            waits_for = self._queueing.reason(record, self._clock())
+            record = replace(record, waits_for=waits_for, services=record.services or self._services.of(record))
         if record != known:
             self._records.save(record)
         return record
@@ -190,21 +219,14 @@ class AzureMLWorkspace:
         for run in damaged:
             with suppress(NotFound):  # it may be one of another workspace
                 own[run] = self.read(run)
-        is_whole = True
-        pages = self._connection.pages("/jobs", _LIST_VERSION, {"listViewType": "ActiveOnly", "jobType": "Command"})
-        for number, page in enumerate(pages, 1):
-            for job in page:
-                properties = job.get("properties") or {}
-                run = str(job.get("name") or "")
-                if run in own or properties.get("experimentName") == self._experiment:
-                    with suppress(NotFound):  # deleted since
-                        found[run] = self._listed(run, own.get(run), job)
-            if number == _PAGES or len(found) >= _LISTED:
-                is_whole = False
-                break
+        listed = list_jobs(self._connection, self._experiment, own, self._sink)
+        for run, job in listed.jobs.items():
+            with suppress(NotFound):  # deleted since
+                foreign = replace(record_of_job(job, self._name), studio_url=self._studio_url(run))
+                found[run] = self._listed(own[run], job) if run in own else foreign
         for run, record in own.items():
             never_came = record.studio_url is None
-            if run not in found and (never_came or not is_whole or not record.is_final):
+            if run not in found and (never_came or not listed.is_whole or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return newest_first(found.values(), self._records.order())
@@ -255,10 +277,8 @@ class AzureMLWorkspace:
         is_ours = self._records.load(run) is not None or (look is not None and is_of_amlctl(look.document))
         answer = self._connection.workspace("POST", f"/jobs/{run}/cancel", _CANCEL_VERSION, accept=(400, 404, 409))
         self._looks.forget(run)
-        if answer.status == 404:  # recorded, and never handed over
-            record.error = {"kind": "canceled", "message": "canceled before it was started"}
-            record.reached(RunState.CANCELED, self._clock())
-            self._keep(record)
+        if answer.status == 404:
+            self._absence.canceled(record, self._looks.at(run))
         elif answer.status >= 400:
             if not self.read(run).is_final:
                 raise self._connection.error(answer, "POST", self._connection.place.path + f"/jobs/{run}")
@@ -266,24 +286,39 @@ class AzureMLWorkspace:
             record.reached(RunState.CANCEL_REQUESTED, self._clock())
             self._records.save(record)
 
-    def delete(self, run: str) -> None:
+    def delete(self, run: str) -> Sequence[str]:
         record = self.read(run)
-        if not record.is_final:
+        if not record.is_final and self._looks.at(run) is not None:
             raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
-        experiment = record.experiment or "Default"
-        if "/" in experiment:  # no experiment there can have it, and the path would lead to another run
-            raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
-        self._connection.history("PATCH", f"/experiments/{experiment}/runs/{run}", {"hidden": True}, accept=(404,))
-        for entry in list(self._store.list(run_prefix(run))):
-            self._store.delete(entry.key)
+        from amlctl.workspaces.azureml.deletion import delete_run
+
+        kept = delete_run(self._connection, self._store, record, self._artifacts(run))
         self._records.forget(run)
         self._looks.forget(run)
         self._logs.forget(run)
+        return kept
+
+    def _with_children(self, record: RunRecord, *, is_going: bool) -> RunRecord:
+        if record.job_type is None:
+            return record
+        from amlctl.workspaces.azureml.families import children_of, in_words
+
+        children = children_of(self._connection, record.run)
+        return replace(record, children=children, waits_for=in_words(children) if is_going else "")
 
     def run_files(self, run: str) -> RunFiles:
+        record = self.read(run)
+        own = self._artifacts(run)
+        if not record.children:
+            return own
+        from amlctl.workspaces.azureml.families import FamilyFiles, folder_names
+
+        folders = folder_names(record.children)
+        return FamilyFiles(own, {folder: self._artifacts(child) for folder, child in folders.items()})
+
+    def _artifacts(self, run: str) -> Artifacts:
         from amlctl.workspaces.azureml.artifacts import Artifacts
 
-        self.read(run)
         look = self._looks.last(run) or self._looks.at(run)
         container = str((look.document.get("dataContainerId") if look is not None else "") or f"dcid.{run}")
         return Artifacts(self._connection, self._open_store, run, container)
@@ -304,16 +339,6 @@ class AzureMLWorkspace:
             look = self._looks.at(run)
         return record, look
 
-    def _missing(self, run: str, known: RunRecord | None) -> RunRecord:
-        """Azure ML has no such job: it is on its way, or it never will be."""
-        if known is None:
-            raise NotFound(f"no run {run!r}", hint=Command("runs"))
-        created = moment(known.created_at)
-        if created is None or (self._clock() - created).total_seconds() > _STARTING_S:
-            known.failed("lost", "it was recorded, but never reached Azure ML", self._clock())
-            self._keep(known)
-        return known
-
     def _foreign(self, run: str, look: Look) -> RunRecord:
         """A run that no amlctl has recorded here; nothing is kept of it."""
         record = watched(record_of_run(look.document, self._name), look.document, self._clock())
@@ -321,69 +346,27 @@ class AzureMLWorkspace:
             from amlctl.workspaces.azureml.ending import ended
 
             record = ended(record, look.document, None, self._clock())
-        return replace(record, studio_url=self._studio_url(run))
-
-    def _listed(self, run: str, own: RunRecord | None, job: Mapping[str, object]) -> RunRecord:
-        if own is None:
-            return replace(record_of_job(job, self._name), studio_url=self._studio_url(run))
-        if own.is_final:
-            return own
-        properties = job.get("properties")
-        status = str(properties.get("status") if isinstance(properties, Mapping) else "")
-        if not is_final(status):
-            return watched(own, {"status": status}, self._clock())
-        # The list has no times and no reason; who has ended is looked at once more, and then never again.
-        look = self._looks.at(run)
-        is_plain = status != RunState.FAILED.value and not own.produces
-        if look is None or look.status != status or self._is_settled(look) or not is_plain:
-            return self.read(run)
-        from amlctl.workspaces.azureml.ending import ended
-
-        # Its log may still come in, and is not waited for here: a list may have many such runs.
-        return ended(watched(own, look.document, self._clock()), look.document, None, self._clock())
+        services = record.services or self._services.of(record, is_foreign=True)
+        return replace(record, studio_url=self._studio_url(run), services=services)
 
     def _finish(self, record: RunRecord, look: Look) -> RunRecord:
         """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
         from amlctl.workspaces.azureml import ending  # most looks are at runs that go on
+        from amlctl.workspaces.azureml.log_copies import copy_logs
 
         stored = self._stored(record.run)
-        if stored is not None and stored.is_final and stored.workspace == self._name:
+        if stored is not None and has_ended(stored) and stored.workspace == self._name:
             self._records.save(stored)
             return stored
-        failure = read_failure(self._store, record.run) if look.status == RunState.FAILED.value else None
+        failure = None
+        if look.status == RunState.FAILED.value:
+            failure = read_failure(self._store, record.run) or ending.failed_script(self._store, record)
         record = ending.ended(record, look.document, failure, self._clock())
         if record.status == RunState.COMPLETED.value and record.produces:
             record = ending.publish(self._store, record)
-        self._save_logs(record, look)
+        copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
         self._keep(record)
         return record
-
-    def _save_logs(self, record: RunRecord, look: Look) -> None:
-        """The first one before the others: its reader waits for all of them."""
-        from amlctl.workspaces.azureml.ending import save_log
-
-        def save(name: str) -> None:
-            save_log(self._store, record.run, name, self._whole_log(record, name))
-
-        expected = log_names(record.layout.world_size)
-        names = [name for name in names_of(record, look.log_files) if name in expected]
-        for name in names[:1]:
-            save(name)
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
-            for _ in pool.map(save, names[1:]):
-                pass
-
-    def _whole_log(self, record: RunRecord, name: str) -> Iterator[bytes]:
-        cursor = 0
-        while True:
-            look = self._looks.last(record.run) or self._looks.at(record.run)
-            if look is None:
-                return
-            chunk = self._logs.read(record, look, name, cursor, is_settled=self._is_settled(look))
-            if chunk.is_final:
-                return
-            yield chunk.data
-            cursor = chunk.cursor
 
     def _is_settled(self, look: Look) -> bool:
         at = moment(look.document.get("endTimeUtc"))

@@ -20,6 +20,7 @@ from amlctl.errors import AmlctlError, IntegrityError, SettingsError
 from amlctl.localfs import run_records
 from amlctl.localfs.atomic import read_json
 from amlctl.runtime.log_pump import wait_until_written_out
+from amlctl.runtime.node_processes import read_end
 from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
@@ -34,7 +35,7 @@ _START_LIMIT_S = 5.0
 _LOOK_S = 0.01
 """A supervisor that has just been started says within moments who it is; so long a reader waits for that."""
 _KILLED = 137
-"""128 + SIGKILL: what the script ends with when it is killed along with its supervisor."""
+"""128 + SIGKILL: what a script ends with that outlived its supervisor, and is killed here."""
 
 
 def recover(
@@ -60,16 +61,18 @@ def recover(
             with suppress(OSError):
                 run_records.save(places.state_dir, ended)
             return ended
-        leader = read_leader(places)
+        leader, were_killed = read_leader(places), 0
         if leader is not None:
-            end_session(leader, variables=_script_variables(places, record))
+            were_killed = end_session(leader, variables=_script_variables(places, record))
             if (cgroup := find_cgroup(places)) is not None:
                 cgroup.end()
             for rank in range(record.layout.world_size):
                 wait_until_written_out(str(places.log_of(rank)))
-        has_run = RunState.RUNNING.value in record.times
+        exit_code = _exit_code(places, record)
+        if exit_code is None and were_killed and RunState.RUNNING.value in record.times:
+            exit_code = _KILLED
         reason = _reason(leader, record)
-        ending = Ending(RunState.FAILED, _KILLED if has_run else None, "supervisor", reason)
+        ending = Ending(RunState.FAILED, exit_code, "supervisor", reason)
         try:
             return finish(places, store, record, ending, clock)
         except OSError as error:
@@ -169,6 +172,16 @@ def _lock(descriptor: int, places: RunPlaces) -> bool:
 def _script_variables(places: RunPlaces, record: RunRecord) -> list[str]:
     """By which what the script has started can be known, whatever sessions it has made."""
     return [f"{OUTPUTS_VARIABLE}={places.node_folders(node).outputs_dir}" for node in range(record.instances)]
+
+
+def _exit_code(places: RunPlaces, record: RunRecord) -> int | None:
+    """What the first script to fail has noted, or all that have ended well; None where nothing is known."""
+    folders = [places.node_folders(node).state_dir for node in range(record.instances)]
+    ends = [end for folder in folders for local in range(record.processes) if (end := read_end(folder, local))]
+    failed = sorted((end.ended_ns, end.exit_code) for end in ends if end.exit_code)
+    if failed:
+        return failed[0][1]
+    return 0 if len(ends) == record.layout.world_size else None
 
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:

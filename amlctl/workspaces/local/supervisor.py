@@ -224,8 +224,14 @@ class Supervisor:
             return self._not_started(stopped, return_code)
         if stopped is None:
             is_one_of_several = failure is not None and self._record.layout.world_size > 1
-            who = f"the script of rank {failure.rank.number}" if failure and is_one_of_several else "the script"
-            return ending_of(return_code, read_failure(self._node, self._record.run), who=who)
+            told = read_failure(self._node, self._record.run)
+            if failure is None or not is_one_of_several:
+                return ending_of(return_code, told)
+            rank = failure.rank.number
+            ending = ending_of(return_code, told, who=f"the script of rank {rank}")
+            name = log_names(self._record.layout.world_size)[rank]
+            log_hint = str(Command("logs", self._record.run, "--file", name))
+            return dataclasses.replace(ending, hint=ending.hint or log_hint)
         exit_code = 128 - return_code if return_code < 0 else return_code
         return dataclasses.replace(stopped, exit_code=exit_code)
 

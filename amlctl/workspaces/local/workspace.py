@@ -99,6 +99,9 @@ class LocalWorkspace:
         self._project.ensure_state_dir()
         return prepare_environment(self._environments, spec, sink)
 
+    def expect_start(self) -> None:
+        pass
+
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
         """See the contract. Raises SettingsError (store or compute target cannot be used), RightsError."""
         # Not at the top: the readers of YAML and version rules would slow down every look at a run.
@@ -233,7 +236,7 @@ class LocalWorkspace:
         if trouble is not None:
             raise trouble
 
-    def delete(self, run: str) -> None:
+    def delete(self, run: str) -> Sequence[str]:
         places = self._places(run)
         try:
             record = self.read(run)
@@ -250,6 +253,7 @@ class LocalWorkspace:
         remove_tree(places.folder, ignore_errors=True)
         remove_tree(places.record_dir, ignore_errors=True)
         self._seen.pop(run, None)
+        return ()
 
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
         """This machine has none of its own: tools, folders and store are checked for every workspace."""

@@ -163,9 +163,19 @@ class Attempt:
             "AZUREML_ARM_RESOURCEGROUP": place.resource_group,
             "AZUREML_ARM_WORKSPACE_NAME": place.workspace_name,
             "AZUREML_NODE_COUNT": str(job.instance_count),
+            **(self._tracking() if self._faults.has_tracking else {}),
             **{f"AZURE_ML_{key[: key.index('s.')].upper()}_{key[key.index('.') + 1 :]}": values[key] for key in values},
             **{name: _filled(str(value), values) for name, value in asked.items()},
             **rank.variables,
+        }
+
+    def _tracking(self) -> dict[str, str]:
+        host = self._place.endpoint.removeprefix("https://")
+        return {
+            "MLFLOW_TRACKING_URI": f"azureml://{host}/mlflow/v1.0{self._place.id}?",
+            "MLFLOW_TRACKING_TOKEN": "a.token.of-the-node",
+            "MLFLOW_RUN_ID": self._job.name,
+            "SSL_CERT_FILE": str(self._place.authority),
         }
 
     def _carry(self, every_s: float, act: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ class Compute:
     modified: str = field(default_factory=now)
     jobs: dict[str, int] = field(default_factory=dict)
     errors: list[dict[str, Any]] | None = None
+    identity: dict[str, Any] | None = None
     states: tuple[str, str] = ("Creating", "Running")
     """Of an instance: while the operation lasts, and after it."""
 
@@ -68,15 +70,16 @@ class Compute:
     def busy_nodes(self) -> int:
         return sum(self.jobs.values())
 
-    def change(self, asked: dict[str, Any], tags: dict[str, str] | None, operation: Operation) -> None:
+    def change(self, body: Mapping[str, Any], operation: Operation) -> None:
         """Raises RefusedError for what never changes."""
+        asked = body.get("properties") or {}
         new = asked.get("properties") or {}
         for key in ("vmSize", "vmPriority"):
             old = self.inner.get(key)
             if new.get(key) and old and str(new[key]).lower() != str(old).lower():
                 raise user_error(400, f"{key} of compute {self.name} cannot be changed from {old}.", "BadArgument")
-        self.asked = {**self.asked, **asked, "properties": {**self.inner, **new}}
-        self.tags = tags if tags is not None else self.tags
+        # A PUT replaces the whole: what is left out is gone.
+        self.asked, self.tags, self.identity = asked, body.get("tags"), body.get("identity")
         self.operation, self.in_progress, self.modified = operation, "Updating", now()
 
     def switch(self, action: str, operation: Operation) -> None:
@@ -99,6 +102,7 @@ class Compute:
             **place.resource("computes", self.name, properties, self.created, self.modified),
             "location": self.location,
             "tags": self.tags,
+            **({"identity": self.identity} if self.identity else {}),
         }
         del document["systemData"]
         if self.provisioning_state != "Creating":
@@ -139,10 +143,16 @@ class Compute:
             "nodeStateCounts": None if is_new else counts,
             "allocationState": None if is_new else "Resizing" if is_resizing else "Steady",
             "errors": self.errors,
+            **self._credentials(),
             "remoteLoginPortPublicAccess": self.inner.get("remoteLoginPortPublicAccess") or "NotSpecified",
             "enableNodePublicIp": self.inner.get("enableNodePublicIp", True),
             **({} if is_new else {"allocationStateTransitionTime": self.modified, "propertyBag": {}}),
         }
+
+    def _credentials(self) -> dict[str, Any]:
+        """Without the password, which nobody gets to see again."""
+        given = self.inner.get("userAccountCredentials")
+        return {"userAccountCredentials": {**given, "adminUserPassword": None}} if given else {}
 
     def _instance(self) -> dict[str, Any]:
         return {

@@ -88,13 +88,14 @@ class Computes:
         if present is None:
             location = request.body.get("location") or self._place.region
             compute = Compute(name, asked, request.body.get("tags"), location, operation, "Creating")
+            compute.identity = request.body.get("identity")
             if self._faults.quota == "nodes":
                 compute.errors = [{"error": QUOTA_ERROR}]
             with self._lock:
                 self._computes[name.lower()] = compute
         else:
             compute = present
-            compute.change(asked, request.body.get("tags"), operation)
+            compute.change(request.body, operation)
         return Reply(201, compute.document(self._place), self._operations.headers(operation, request))
 
     def _delete(self, request: Request) -> Reply:

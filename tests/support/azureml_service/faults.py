@@ -59,6 +59,8 @@ class Faults:
     page_size: int = 50
     has_empty_page: bool = False
     """The second page of a list is empty, with a further one behind it."""
+    has_tracking: bool = False
+    """Nodes name an MLflow server, as those of the real service do; its calls are among all others."""
     _planned: list[_Planned] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

@@ -52,10 +52,12 @@ class History:
         return [
             ("GET", run, lambda request: Reply(200, self._run(self._job(request.names["name"])))),
             ("GET", f"{run}/details", self._details),
+            ("GET", f"{run}/children", self._children),
             ("GET", f"{in_experiment}/details", self._details),
             ("PATCH", in_experiment, self._patch),
             ("PATCH", run, self._patch),
             ("POST", f"{base}/rundata", self._run_data),
+            ("POST", "/mlflow/v1.0{ws}/api/2.0/mlflow/runs/log-batch", self._log_batch),
             ("POST", "/data/v1.0{ws}/dataversion/batchGetResolvedUris", self._resolve),
         ]
 
@@ -64,6 +66,11 @@ class History:
             if job.name.lower() == name.lower():
                 return job
         raise arm_error(404, "UserError", f"Run with id {name} was not found.")
+
+    def _children(self, request: Request) -> Reply:
+        parent = self._job(request.names["name"])
+        found = [self._run(job) for job in self._jobs.all() if job.parent == parent.name]
+        return Reply(200, {"value": found, "continuationToken": None})
 
     def _details(self, request: Request) -> Reply:
         job = self._job(request.names["name"])
@@ -93,6 +100,13 @@ class History:
                 if request.body.get(sent) is not None:
                     job.asked[kept] = request.body[sent]
         return Reply(200, self._run(job))
+
+    def _log_batch(self, request: Request) -> Reply:
+        job = self._job(str(request.body.get("run_id", "")))
+        with job.lock:
+            job.metrics.update({one["key"]: one["value"] for one in request.body.get("metrics") or []})
+            job.parameters.update({one["key"]: one["value"] for one in request.body.get("params") or []})
+        return Reply(200, {})
 
     def _run_data(self, request: Request) -> Reply:
         job = self._job(str(request.body.get("runId", "")))
@@ -135,6 +149,7 @@ class History:
             return {
                 **dict.fromkeys(_EMPTY_KEYS),
                 "runNumber": 1,
+                "parentRunId": job.parent,
                 "rootRunId": job.name,
                 "createdUtc": job.created,
                 "createdBy": person,
@@ -174,7 +189,7 @@ class History:
                 "uniqueChildRunComputeTargets": [],
                 "tags": dict(job.tags),
                 "settings": {},
-                "services": {},
+                "services": _services(job),
                 "inputDatasets": [],
                 "outputDatasets": [],
                 "cancelUri": cancel,
@@ -188,3 +203,16 @@ class History:
             f"/data/{job.name}_output_data_{name}/versions/1"
         )
         return {"assetId": asset, "type": job.named_outputs()[name].get("jobOutputType") or "uri_folder"}
+
+
+def _services(job: Job) -> dict[str, Any]:
+    """Those that the job wants, which can be reached while it runs."""
+    is_up = job.status == "Running"
+    return {
+        name: {
+            "type": asked.get("jobServiceType"),
+            "endpoint": f"https://{name}-{job.name}.westeurope.instances.azureml.ms/" if is_up else None,
+            "status": "Running" if is_up else "Starting",
+        }
+        for name, asked in (job.asked.get("services") or {}).items()
+    }

@@ -20,11 +20,14 @@ class Job:
 
     name: str
     asked: dict[str, Any]
+    parent: str | None = None
     created: str = field(default_factory=now)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: str = "NotStarted"
     tags: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
     started: str | None = None
     ended: str | None = None
     error: dict[str, Any] | None = None
@@ -44,6 +47,10 @@ class Job:
         self.tags = dict(self.asked.get("tags") or {})
         self.properties = {**(self.asked.get("properties") or {}), "_azureml.ComputeTargetType": "amlctrain"}
         self.statuses.append(self.status)
+
+    @property
+    def is_family(self) -> bool:
+        return str(self.asked.get("jobType", "")).lower() in ("sweep", "pipeline")
 
     @property
     def experiment(self) -> str:
@@ -110,6 +117,14 @@ class Job:
     def document(self, place: Place) -> dict[str, Any]:
         asked = self.asked
         resources = asked.get("resources") or {}
+        if self.is_family:
+            common = {"status": self.status, "services": self._services(place), "outputs": self._outputs()}
+            own = {
+                "tags": self.tags,
+                "properties": self.properties,
+                "displayName": asked.get("displayName") or self.name,
+            }
+            return place.resource("jobs", self.name, {**asked, **own, **common}, self.created, self.created)
         properties: dict[str, Any] = {
             "description": asked.get("description"),
             "tags": self.tags,
@@ -173,7 +188,12 @@ class Job:
             f"https://ml.azure.com/runs/{self.name}?wsid=/subscriptions/{place.subscription_id}"
             f"/resourcegroups/{place.resource_group}/workspaces/{place.workspace_name}"
         )
+        asked = {
+            name: {**empty, "jobServiceType": one.get("jobServiceType"), "endpoint": self._endpoint(name, place)}
+            for name, one in (self.asked.get("services") or {}).items()
+        }
         return {
+            **asked,
             "Tracking": {
                 "jobServiceType": "Tracking",
                 "endpoint": f"azureml://{host}/mlflow/v1.0{place.id}?",
@@ -181,6 +201,10 @@ class Job:
             },
             "Studio": {"jobServiceType": "Studio", "endpoint": studio, **empty},
         }
+
+    def _endpoint(self, name: str, place: Place) -> str | None:
+        """It is there while the job runs."""
+        return f"https://{name}-{self.name}.{place.region}.nodes.azureml.ms" if self.status == "Running" else None
 
     def _set(self, status: str) -> None:
         if self.status != status:

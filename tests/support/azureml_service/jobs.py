@@ -12,6 +12,7 @@ from urllib.parse import quote
 from .codes import Codes
 from .computes import Computes
 from .environments import Environments
+from .families import Components, Families
 from .faults import Faults
 from .job import Job
 from .operations import Operations
@@ -34,6 +35,7 @@ class Jobs:
         computes: Computes,
         environments: Environments,
         codes: Codes,
+        components: Components,
         run: Callable[[Job], None],
     ) -> None:
         self._place = place
@@ -43,6 +45,7 @@ class Jobs:
         self._environments = environments
         self._codes = codes
         self._run = run
+        self._families = Families(components, self._add, run)
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._cancels: dict[str, float] = {}
@@ -61,6 +64,10 @@ class Jobs:
             ("POST", "{ws}/jobs/(?P<name>[^/]+)/cancel", self._cancel),
             ("GET", f"{location}/mfeOperationResults/jc:[^:/]+:(?P<name>[^/]+)", self._cancel_result),
         ]
+
+    def _add(self, job: Job) -> None:
+        with self._lock:
+            self._jobs[job.name.lower()] = job
 
     def all(self) -> list[Job]:
         """Oldest first."""
@@ -87,12 +94,14 @@ class Jobs:
             self._change(present, asked)
             return self._document(200, present)
         reply = self._document(201, job)
-        self._run(job)
+        (self._families.start if job.is_family else self._run)(job)
         location = f"{self._place.endpoint}{self._place.id}/jobs/{name}?api-version={request.api_version}"
         return Reply(201, reply.body, {"Location": location})
 
     def _check(self, asked: dict[str, Any]) -> None:
         """As little as the service does: what is not looked at here fails later, on the node."""
+        if str(asked.get("jobType", "")).lower() in ("sweep", "pipeline"):
+            return
         if str(asked.get("jobType", "")).lower() != "command":
             raise user_error(400, f"Job type {asked.get('jobType')} is not served here.", "BadArgument")
         if not asked.get("command") or not asked.get("environmentId"):
@@ -131,6 +140,8 @@ class Jobs:
             key, is_pair, value = tag.partition("=")
             found = [job for job in found if key in job.tags and (not is_pair or job.tags[key] == value)]
         documents = self.strangers + [job.document(self._place) for job in found]
+        for wanted in filter(None, query.get("properties", "").split(",")):
+            documents = [one for one in documents if _has_property(one, wanted)]
         if kind := query.get("jobType"):
             documents = [one for one in documents if (one.get("properties") or {}).get("jobType") == kind]
         start, _, is_empty = query.get("$skip", "0").partition("e")
@@ -170,3 +181,9 @@ class Jobs:
     def _document(self, status: int, job: Job) -> Reply:
         with job.lock:
             return Reply(status, job.document(self._place))
+
+
+def _has_property(document: dict[str, Any], wanted: str) -> bool:
+    key, is_pair, value = wanted.partition("=")
+    properties = (document.get("properties") or {}).get("properties") or {}
+    return key in properties and (not is_pair or properties[key] == value)

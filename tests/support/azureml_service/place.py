@@ -22,6 +22,8 @@ class Place:
     workspace_id: str
     tenant_id: str
     region: str = "eastus"
+    authority: str = ""
+    """The file of the certificate that the service's own is signed with."""
 
     @property
     def id(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import ssl
@@ -10,8 +11,8 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -21,19 +22,22 @@ from tests.support.throwaway_ca import Certificate
 from .faults import Faults
 from .replies import NO_BODY, RefusedError, Reply, Request, arm_error
 
+_WORTH_PACKING = 1000
 _OPEN = ("/metadata/", "/discovery")
 """Paths that nobody has to log in for."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request that came in; `status` is 0 where the answer was lost."""
+    """One request that came in; `status` is 0 where the answer was lost. `headers` have lower-case names."""
 
     method: str
     path: str
     api_version: str
     status: int
     at_s: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
 
 
 class Server:
@@ -77,7 +81,9 @@ class Server:
         if reply is None:
             reply = self._checked(method, path, query, headers, data)
         status = 0 if is_lost else reply.status
-        self.calls.append(Call(method, path, query.get("api-version", ""), status, time.monotonic()))
+        sent = {name.lower(): value for name, value in headers.items()}
+        version = query.get("api-version", "")
+        self.calls.append(Call(method, path, version, status, time.monotonic(), sent, _json(data)))
         return None if is_lost else reply
 
     def _checked(self, method: str, path: str, query: dict[str, str], headers: Any, data: bytes) -> Reply:
@@ -104,6 +110,13 @@ class Server:
             text = traceback.format_exc()
             sys.stderr.write(text)
             return Reply(500, {"error": {"code": "ServiceIsWrong", "message": text}})
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return data
 
 
 class _Http(ThreadingHTTPServer):
@@ -148,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         sent = b"" if reply.body is NO_BODY else json.dumps(reply.body).encode()
+        is_packed = len(sent) > _WORTH_PACKING and "gzip" in self.headers.get("Accept-Encoding", "")
+        sent = gzip.compress(sent) if is_packed else sent
         self.send_response(reply.status)
         headers = {
             "x-ms-correlation-request-id": self.headers.get("x-ms-correlation-request-id") or str(uuid.uuid4()),
@@ -155,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             "x-request-time": f"{time.monotonic() - began:.3f}",
             **({"x-ms-ratelimit-remaining-subscription-reads": "11999"} if self.command == "GET" else {}),
             **({} if reply.body is NO_BODY else {"Content-Type": "application/json; charset=utf-8"}),
+            **({"Content-Encoding": "gzip"} if is_packed else {}),
             **reply.headers,
         }
         if reply.status != 204:

@@ -20,6 +20,7 @@ from .data import Data
 from .datastores import Datastores
 from .environments import Environments
 from .execution import Executions
+from .families import Components
 from .faults import Faults
 from .history import History
 from .job import Job
@@ -68,6 +69,7 @@ class AzureMLService:
             workspace_name="loopback-workspace",
             workspace_id=workspace_id,
             tenant_id=TENANT,
+            authority=str(certificate.authority),
         )
         self.storage = Storage(azurite, f"azureml-blobstore-{workspace_id}", storage_authority)
         self.storage.azurite = azurite_outside or azurite
@@ -78,6 +80,7 @@ class AzureMLService:
         self.computes = Computes(self.place, self.faults, self.operations)
         self.environments = Environments(self.place)
         self.codes = Codes(self.place, self.storage)
+        self.components = Components(self.place, lambda: self.storage.default_datastore)
         self.data = Data(self.place)
         self.executions = Executions(
             folder / "nodes",
@@ -97,6 +100,7 @@ class AzureMLService:
             self.computes,
             self.environments,
             self.codes,
+            self.components,
             self.executions.start,
         )
         self.history = History(self.place, self.storage, self.faults, self.jobs)
@@ -107,6 +111,7 @@ class AzureMLService:
             self.operations,
             self.environments,
             self.codes,
+            self.components,
             self.data,
             self.jobs,
             self.history,

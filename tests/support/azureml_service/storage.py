@@ -15,6 +15,7 @@ from azure.storage.blob import (
     BlobProperties,
     BlobSasPermissions,
     BlobServiceClient,
+    ContainerClient,
     ContainerSasPermissions,
     generate_blob_sas,
     generate_container_sas,
@@ -80,6 +81,9 @@ class Storage:
         if account != self.azurite.account or not container:
             raise MissingDataError(f"The storage account of {uri} cannot be reached.")
         return container, path
+
+    def container(self, name: str) -> ContainerClient:
+        return self._client.get_container_client(name)
 
     def blob(self, container: str, path: str) -> BlobClient:
         return self._client.get_blob_client(container, path)

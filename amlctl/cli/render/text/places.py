@@ -12,6 +12,7 @@ from amlctl.cli.render.tables import Column, fields, printable, table
 from amlctl.cli.render.text.data import ID_CELLS
 from amlctl.core.compute import BrokenTarget, LocalTarget
 from amlctl.core.message import Command, Message
+from amlctl.core.probe import ProbeResult
 from amlctl.core.secret_names import masked
 from amlctl.core.wording import below_data_blobs, count
 
@@ -51,6 +52,20 @@ def doctor_lines(checks: Sequence[Check], style: Style, width: int) -> list[str]
         if check.hint:
             lines += [f"{'':<{indent}}{line}" for line in _wrapped(f"hint: {check.hint}", width - indent)]
     return lines
+
+
+def probe_lines(result: ProbeResult) -> list[str]:
+    """A table in Markdown, which an issue shows as one; without color, since it is copied."""
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    rows = [
+        f"| {step.name} | {'ok' if step.ok else 'FAILED'} | {step.seconds:.2f} | {_cell(step.message)} |"
+        for step in result.steps
+    ]
+    return [printable(versions), "", "| step | result | s | what was seen |", "| --- | --- | ---: | --- |", *rows]
+
+
+def _cell(text: str) -> str:
+    return printable(" ".join(text.split())).replace("|", "\\|")
 
 
 def _wrapped(text: str, width: int) -> list[str]:

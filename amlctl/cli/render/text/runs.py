@@ -19,7 +19,7 @@ from amlctl.core.wording import count
 if TYPE_CHECKING:
     from amlctl.operations.fetch import FetchResult
     from amlctl.operations.runs import CancelResult, Comparison, RunView
-    from amlctl.operations.submit import SubmitPlan, SubmitResult
+    from amlctl.operations.submit_result import SubmitPlan, SubmitResult
 
 
 _MAX_LIST = 200
@@ -100,10 +100,12 @@ def show_lines(view: RunView, style: Style) -> list[str]:
         ("waits for", record.waits_for),
         ("error", error.get("message", "")),
         ("exit code", "" if record.exit_code is None else str(record.exit_code)),
+        ("services", _named(record.services)),
         ("experiment", record.experiment),
         ("script", record.script),
         ("description", record.description),
         ("runs", (record.command or "").strip()),
+        ("children", "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)),
         ("inputs", _named({name: next(iter(one.values()), "") for name, one in record.inputs.items()})),
         ("arguments", shlex.join(record.arguments)),
         ("config", "\n".join([record.config or "", *_values(view.config)]).strip()),

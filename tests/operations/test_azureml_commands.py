@@ -1,0 +1,101 @@
+"""Commands of compute and runs on the loopback Azure ML, as a user types them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import Terminal
+from tests.operations.test_azureml import Amlctl, amlctl, project, service
+from tests.support.azureml_service import AzureMLService
+
+__all__ = ["amlctl", "project", "service"]
+
+
+def make_cluster(amlctl: Amlctl, project: Path) -> str:
+    name = f"c{uuid.uuid4().hex[:8]}"
+    (project / "compute/gpu.yaml").write_text(f"name: {name}\ntype: amlcompute\nsize: Standard_DS3_v2\n")
+    assert amlctl("compute", "create", name).code == 0
+    return name
+
+
+def test_deleting_a_target_asks(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    name = make_cluster(amlctl, project)
+    done = amlctl("--json", "compute", "delete", name)
+    assert (done.code, done.document["error"]["kind"]) == (5, "needs_confirmation")
+    assert done.document["error"]["hint"] == f"amlctl compute delete {name} --yes"
+    variables = {key: value for key, value in service.stock_variables.items() if "STORAGE" not in key}
+    command = [sys.executable, "-m", "amlctl", "compute", "delete", name]
+    for typed, code in (("n", 1), ("y", 0)):
+        terminal = Terminal(command, project, variables={**os.environ, **variables})
+        terminal.wait_for("y/N")
+        terminal.type(f"{typed}\n")
+        assert terminal.finish() == code
+        assert amlctl("compute", "show", name, "--json").document["state"] == ("ready" if code else "not made")
+    make_cluster(amlctl, project)
+
+
+def test_a_target_that_nobody_has_is_missed_at_once(amlctl: Amlctl, project: Path) -> None:
+    name = make_cluster(amlctl, project)
+    (project / "compute/gpu.yaml").unlink()
+    for command in ("show", "start", "stop", "delete"):
+        done = amlctl("--json", "compute", command, "nowhere-at-all")
+        assert done.code == 4, done.err
+        assert name in done.document["error"]["hint"]
+    assert amlctl("compute", "show", name[:-1]).err.endswith(f"did you mean {name}?\n")
+    done = amlctl("--json", "submit", "train.py", "--compute", "nowhere-at-all")
+    assert (done.code, name in done.document["error"]["hint"]) == (4, True)
+
+
+@pytest.mark.parametrize("name", ["local"])
+def test_what_cannot_be_deleted_is_not_asked_about(amlctl: Amlctl, name: str) -> None:
+    done = amlctl("--json", "--workspace", "local", "compute", "delete", name)
+    assert (done.code, done.document["error"]["kind"]) == (2, "usage")
+
+
+def test_a_mirrored_dataset_is_registered(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    done = amlctl("--json", "sync", "data_blobs/raw", "--register", "screens")
+    assert (done.code, done.document["layout"]) == (0, "mirror"), done.err
+    snapshot = done.document["snapshot"]
+    assert done.document["registered"] == f"azureml:screens:{snapshot}"
+    uri = service.data.uri("screens", snapshot) or ""
+    assert uri.endswith(f"/datastores/{service.storage.default_datastore}/paths/amlctl/mirror/raw/")
+    again = amlctl("sync", "data_blobs/raw", "--register", "screens")
+    assert (again.code, f"registered as azureml:screens:{snapshot}" in again.out) == (0, True), again.err
+    (project / "data_blobs/raw/b.txt").write_text("more")
+    newer = amlctl("--json", "sync", "data_blobs/raw", "--register", "screens").document
+    assert newer["registered"] != f"azureml:screens:{snapshot}"
+    assert not [name for name in amlctl("sync", "data_blobs/raw").loaded if name.startswith("azure.ai")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--workspace", "local", "sync", "data_blobs/raw", "--register", "x"), 2, "keeps no data assets"),
+        (("sync", "data_blobs/raw", "--register", "no name"), 2, "Invalid name"),
+        (("sync", "data_blobs/raw", "--pull", "--register", "x"), 2, "without --pull"),
+        (("sync", "data_blobs/raw", "--layout", "pack", "--register", "x"), 2, "plain files"),
+    ],
+)
+def test_what_cannot_be_registered(amlctl: Amlctl, arguments: tuple[str, ...], code: int, told: str) -> None:
+    done = amlctl(*arguments)
+    assert (done.code, told in done.err) == (code, True), done.err
+
+
+def test_a_run_that_was_not_seen_here_is_found_in_any_workspace(
+    amlctl: Amlctl, project: Path, service: AzureMLService
+) -> None:
+    run = amlctl("--json", "submit", "train.py").document["run"]
+    for path in (project / ".amlctl/runs").glob("*"):
+        (path / "record.json").unlink()
+    settings = project / ".amlctl.toml"
+    settings.write_text(settings.read_text().replace('default_workspace = "cloud"', 'default_workspace = "local"'))
+    shown = amlctl("--json", "runs", "show", run)
+    assert (shown.code, shown.document["workspace"]) == (0, "cloud"), shown.err
+    assert amlctl("logs", run).out.startswith("text: hello")
+    missing = amlctl("--json", "runs", "show", "nowhere")
+    assert (missing.code, missing.document["error"]["kind"]) == (4, "not_found")

@@ -1,0 +1,94 @@
+"""The command line of a job on Azure ML, run by a real shell."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from amlctl.core.run import RunRecord
+from amlctl.workspaces.azureml.job import JobParts, job_document
+
+_PARTS = JobParts("c", "e", "azureml://store/", "azureml://saves/")
+
+
+@pytest.mark.parametrize("name", ["python", "python3"])
+def test_an_image_needs_one_of_the_names_of_python(tmp_path: Path, name: str) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for tool in ("mkdir", "ln", "test", "mktemp"):
+        if found := shutil.which(tool):
+            (programs / tool).symlink_to(found)
+    (programs / name).write_text(
+        f'#!/bin/bash\ncase "$*" in *amlctl.runtime*) echo "$@";; *) {sys.executable} "$@";; esac'
+    )
+    (programs / name).chmod(0o755)
+    record = RunRecord("r", "job.yml", environment="azureml:theirs:7", command="echo ran && true")
+    command = str(job_document(record, _PARTS, {})["command"])
+    for place in ("inputs.store", "outputs.saves"):
+        command = command.replace(f"${{{{{place}}}}}", str(tmp_path))
+    done = subprocess.run(
+        ["/bin/bash", "-c", command],
+        cwd=tmp_path,
+        env={"PATH": str(programs), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("-m amlctl.runtime --store ")
+    assert done.stdout.endswith(" -- echo ran && true\n")
+
+
+def test_an_image_without_python_is_told(tmp_path: Path) -> None:
+    record = RunRecord("r", "job.yml", environment="image:x", command="ls")
+    command = str(job_document(record, _PARTS, {})["command"]).replace(" /usr/", " /nowhere/")
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "amlctl: the environment image:x has no Python 3.9 or newer\n")
+
+
+@pytest.mark.parametrize("argument", ["${{inputs.nowhere}}", "it's", "a b", "$HOME `date` $(date)", "x" * 5000])
+def test_what_is_shown_of_the_arguments_is_only_shown(argument: str) -> None:
+    record = RunRecord("r", "train.py", arguments=[argument])
+    shown = str(job_document(record, _PARTS, {})["command"]).partition(" -- ")[2]
+    assert "${{" not in shown
+    assert len(shown) < 2500
+    words = subprocess.run(
+        ["/bin/bash", "-c", f'for word in {shown}; do echo "$word"; done'], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    if len(argument) < 100:
+        assert words == ["python", "train.py", argument.replace("${{", "{{")]
+
+
+def test_a_python_that_is_too_old_runs_the_command_alone(tmp_path: Path) -> None:
+    """The runtime takes another one of the image, and the job's own command finds its `python` as before."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for tool in ("mkdir", "ln", "test", "mktemp"):
+        if found := shutil.which(tool):
+            (programs / tool).symlink_to(found)
+    (programs / "python").write_text("#!/bin/bash\nexit 1\n")
+    (programs / "python3").write_text(
+        f'#!/bin/bash\ncase "$*" in *amlctl.runtime*) echo "new $AMLCTL_KEPT_PATH";; *) {sys.executable} "$@";; esac'
+    )
+    for name in ("python", "python3"):
+        (programs / name).chmod(0o755)
+    record = RunRecord("r", "job.yml", environment="0" * 32, command="python old.py")
+    command = str(job_document(record, _PARTS, {})["command"])
+    for place in ("inputs.store", "outputs.saves"):
+        command = command.replace(f"${{{{{place}}}}}", str(tmp_path))
+    done = subprocess.run(
+        ["/bin/bash", "-c", command],
+        cwd=tmp_path,
+        env={"PATH": str(programs), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"new {programs}\n"), done.stderr
