@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
 
 
@@ -42,8 +44,8 @@ def azure_ai_ml() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Of a message of the SDK, which may go on for a page."""
-    return str(error).strip().partition("\n")[0]
+    """Of a message of the SDK, which may be colored and go on for a page."""
+    return _COLOR.sub("", str(error)).strip().partition("\n")[0]
 
 
 def _import_quietly() -> None:

@@ -71,7 +71,8 @@ def refused(
     elif messages[0] == "Missing data for required field.":
         told, hint = f"{key} is missing", ""
     else:
-        told = next((one for one in messages if not any(part in one for part in _UNHELPFUL)), "not valid")
+        found = next((one for one in messages if not any(part in one for part in _UNHELPFUL)), "")
+        told = found or (f"{file.value_at(*place)!r} is not valid" if place in file.lines else "not valid")
         told, hint = (f"{key}: {told}" if key else told).strip().rstrip("."), ""
     hint = hint or next((_HINTS[str(part)] for part in place if part in _HINTS), "")
     if any(part in told for part in _NOT_FOUND):

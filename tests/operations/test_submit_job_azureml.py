@@ -145,6 +145,19 @@ def test_every_key_reaches_azure_ml(amlctl: Amlctl, project: Path, registered: A
     assert "names no compute: serverless is used" in done.err
 
 
+def test_data_beside_the_job_file_goes_to_azure_ml(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
+    (project / "jobs/my model").mkdir(parents=True)
+    (project / "jobs/my model/m@1.bin").write_text("weights")
+    (project / "jobs/job.yml").write_text(
+        "command: cat '${{inputs.model}}/m@1.bin' '${{inputs.file}}' > outputs/all\n"
+        "inputs:\n  model: {type: mlflow_model, path: my model}\n  file: {type: uri_file, path: my model/m@1.bin}\n"
+    )
+    done = amlctl("--json", "submit", "jobs/job.yml")
+    assert done.code == 0, done.err
+    assert (project / "outputs" / done.document["run"] / "all").read_text() == "weightsweights"
+    assert done.document["datasets"].keys() == {"@project/jobs/my model", "@project/jobs/my model/m@1.bin"}
+
+
 def test_addresses_of_services_are_shown(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
     (project / "jobs").mkdir()
     gate = project / "gate"

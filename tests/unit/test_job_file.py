@@ -238,7 +238,7 @@ services:
         ("command: x\ninputs:\n  a:\n", 3, "may not be null", ""),
         ("command: x\noutputs:\n  a:\n    path: ./results\n", 4, "path", "leave it out"),
         ("command: x\noutputs:\n  a:\n    mode: ro_mount\n", 4, "'ro_mount' is not valid", "rw_mount"),
-        ("command: x\nenvironment: mine\n", 2, "environment: not valid", "azureml:NAME:VERSION"),
+        ("command: x\nenvironment: mine\n", 2, "environment: 'mine' is not valid", "azureml:NAME:VERSION"),
         ("command: x\nenvironment:\n  image: i\n  imag: i\n", 4, "'imag' is not a key of environment", ""),
         ("command: x\nenvironment:\n  conda_file:\n    dependencies:\n      - 7\n", 5, "no text", ""),
         ("command: x\ndistribution:\n  type: rey\n", 3, "'rey' is not valid", "pytorch, tensorflow, mpi, ray"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.environment import OLDEST_PYTHON, RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.job import KEPT_PATH, STORE_INPUT, input_names
@@ -73,7 +74,7 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             STORE_INPUT: {"type": "uri_folder", "mode": "ro_mount", "path": parts.store_uri},
             # For the page of the run: the runtime brings the files, from the mount of the store.
             **{
-                name: {"type": "uri_folder", "mode": "direct", "path": f"{parts.store_uri}datasets/{dataset}/"}
+                name: {"type": "uri_folder", "mode": "direct", "path": f"{parts.store_uri}{_shown_folder(dataset)}/"}
                 for dataset, name in input_names(record.manifests, record.inputs).items()
             },
             **{
@@ -112,6 +113,11 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
     if parts.identity:
         document["identity"] = {"type": parts.identity}
     return {**document, **node}
+
+
+def _shown_folder(dataset: str) -> str:
+    """The SDK takes what follows an @ for the label of something registered."""
+    return dataset_folder(dataset).replace("@", "%40")
 
 
 def _given(**values: Any) -> dict[str, Any]:
