@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from amlctl.core.message import Message
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.contract import Store
 
 
-class Damage(NamedTuple):
+@dataclass(frozen=True)
+class Damage:
     """`repair` is the command that repairs it, or what to do; `dataset` the dataset that it belongs to, if any."""
 
     key: str

@@ -34,12 +34,11 @@ from amlctl.localfs.target_folders import NotAFolder, TargetFolders
 from amlctl.stores.contract import Store
 from amlctl.transfer.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range, told_if_gone
 from amlctl.transfer.partial import downloaded
+from amlctl.transfer.store_format import FORMAT_KEY
 
 _TELL_EVERY_S = 0.1
 _MOST_STRETCHES = 8
 """Stretches of packs that are in memory at a time, however many files may travel."""
-_LOCAL_CONCURRENCY = 8
-"""Of a store that no network is known to lie before; it may, and then threads turn out to wait."""
 _BACKDATED_NS = 2 * RACY_NS
 _MOST_NOTED = 300_000
 """Files whose state after writing is kept: some 300 bytes each."""
@@ -122,7 +121,6 @@ def receive(
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
     done = Received(written={} if is_noted and len(entries) <= _MOST_NOTED else None)
-    done.is_waiting = store.concurrency > _LOCAL_CONCURRENCY
     root = target.parent if len(entries) == 1 and entries[0].path == ONE_FILE else target
     folders = TargetFolders(root)
     receiver = _Receiver(store, manifest, target, root, folders, is_private, may_replace, link_objects, done)
@@ -140,6 +138,7 @@ def receive(
         _make_folders(folders, root, entries, is_private)
         tell()
         stretches, files = receiver.jobs(entries)
+        done.is_waiting = not stretches or store.local_path(FORMAT_KEY) is None
         with (
             ThreadPoolExecutor(max(1, min(max_workers, _MOST_STRETCHES, len(stretches)))) as few,
             ThreadPoolExecutor(max(1, min(file_workers, len(files)))) as many,

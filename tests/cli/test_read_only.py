@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.run_state import RunState
-from tests.support.bench import Bench, make_bench
+from tests.support.bench import Bench, make_bench, wait_until_tidied
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 
 pytestmark = ROOT_READS_ALL
@@ -85,6 +85,7 @@ def test_a_run_whose_supervisor_died_is_shown_as_failed(tmp_path: Path) -> None:
     bench.write(".amlctl.toml")
     bench.script("print(1)")
     run = bench.submit("train.py").record.run
+    wait_until_tidied(bench)
     for file in bench.project.state_dir.rglob("record.json"):
         document = json.loads(file.read_text())
         file.chmod(0o644)
