@@ -65,6 +65,11 @@ class Invocation:
         if "reporter" in self.__dict__:
             self.reporter.close()
 
+    def pause(self) -> None:
+        """Stop drawing until the next event, so that a question can be asked."""
+        if "reporter" in self.__dict__:
+            self.reporter.pause()
+
     def result(self, document: Any, text: Callable[[Style, int], Sequence[str]]) -> None:
         """Print the command's result, as the document or as the lines that `text` makes."""
         self.close()

@@ -38,6 +38,7 @@ class Reporter:
         self._style = output.err_style
         self._lock = RLock()
         self._is_log_open = False
+        self._is_closed = False
         self._log_is_terminal = output.err_is_terminal if output.options.is_json else output.out_is_terminal
         self._shares_screen = self._log_is_terminal and output.err_is_terminal
         self._log = self._make_log(is_raw=False)
@@ -58,8 +59,9 @@ class Reporter:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, StageProgress):
-            if not self._is_log_open:
-                self._progress.update(event)
+            with self._lock:  # a thread that ends late must not draw over the result
+                if not self._is_log_open and not self._is_closed:
+                    self._progress.update(event)
             return
         if isinstance(event, (Retried, Unanswered)):
             self._tell_wait(event)
@@ -129,7 +131,13 @@ class Reporter:
         self._log = self._make_log(is_raw=True)
 
     def close(self) -> None:
-        """Nothing is drawn any more, and the log's last line is complete."""
+        """No progress is drawn any more, and the log's last line is complete."""
+        with self._lock:
+            self._is_closed = True
+            self.pause()
+
+    def pause(self) -> None:
+        """Nothing is drawn until the next event, and the log's last line is complete."""
         with self._lock:
             self._progress.pause()
             self._log.end_line()

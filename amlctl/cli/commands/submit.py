@@ -204,7 +204,7 @@ def submit(
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
         find_run=find_run,
         open_address=app_.open_address,
-        on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.close),
+        on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
     return _tell(call, result, is_detached=is_detached)
 
