@@ -197,7 +197,7 @@ class Transport(HttpTransport[Any, Any]):
                 return Answered(request, response.status, response.reason, response.fields, data, was_repeated)
             except (OSError, http.client.HTTPException) as error:
                 self.interrupts.check(since)
-                if not was_sent:
+                if not (was_sent or was_repeated):
                     raise ServiceRequestError(str(error), error=error) from error
                 kind = IncompleteReadError if isinstance(error, http.client.IncompleteRead) else ServiceResponseError
                 raise kind(str(error), error=error) from error

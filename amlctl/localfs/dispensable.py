@@ -10,14 +10,16 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Union
 
 from amlctl.localfs.claims import claimed
 
 _PART_BYTES = 1 << 20
+_REPLACE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 AnyPath = Union[str, Path]
 _REFUSALS = frozenset(
     {
@@ -85,15 +87,15 @@ def link_to(path: Path, target: Path) -> bool:
 
 
 def move(source: AnyPath, target: AnyPath) -> None:
-    """Rename, replacing what is there. Without renames the bytes are written in place, one writer at a time, and read
-    back; a reader may meet a part of them, and a kill leaves it. Raises OSError."""
+    """Rename, replacing what is there. On a file system without renames the bytes are written in place, one writer at a
+    time, and read back; a reader may meet a part of them, and a kill leaves it. Raises OSError."""
     try:
         os.replace(source, target)
     except OSError as error:
-        if not is_refusal(error) or os.path.isdir(target):
+        if not is_refusal(error) or os.path.isdir(target) or _has_renames(source):
             raise
         with claimed(Path(target)):
-            _write_in_place(source, target, error)
+            _write_in_place(source, target)
 
 
 def move_if_new(source: AnyPath, target: AnyPath) -> bool:
@@ -111,29 +113,39 @@ def move_if_new(source: AnyPath, target: AnyPath) -> bool:
             try:
                 os.replace(source, target)
             except OSError as refusal:
-                if not is_refusal(refusal):
+                if not is_refusal(refusal) or _has_renames(source):
                     raise
-                _write_in_place(source, target, refusal)
+                _write_in_place(source, target)
     return True
 
 
-def _write_in_place(source: AnyPath, target: AnyPath, refusal: OSError) -> None:
-    mode = os.stat(source).st_mode & 0o777
+def _has_renames(source: AnyPath) -> bool:
+    """Whether the refusal of a rename concerned its target alone: missing rights, say."""
+    moved = f"{os.fspath(source)}.moved"
     try:
-        _overwrite(source, target, mode)
-    except PermissionError as error:  # read-only, and so replaced as a whole where that is allowed
-        try:
-            os.unlink(target)
-            _overwrite(source, target, mode)
-        except OSError:
-            raise refusal from error
+        os.replace(source, moved)
+    except OSError:
+        return False
+    os.replace(moved, source)
+    return True
+
+
+def _write_in_place(source: AnyPath, target: AnyPath) -> None:
+    mode = os.stat(source).st_mode & 0o777
+    with suppress(FileNotFoundError):
+        seen = os.lstat(target)
+        if stat.S_ISLNK(seen.st_mode) or seen.st_nlink > 1:
+            os.unlink(target)  # what it leads to, or shares its bytes with, is not what is replaced
+        elif not seen.st_mode & stat.S_IWUSR:
+            set_mode(target, mode | stat.S_IWUSR)
+    _overwrite(source, target, mode)
     set_mode(target, mode)
     os.unlink(source)
 
 
 def _overwrite(source: AnyPath, target: AnyPath, mode: int) -> None:
     """The beginning of an old, longer value is never left as one that looks whole: the new length comes last."""
-    with open(source, "rb") as reader, os.fdopen(os.open(target, os.O_RDWR | os.O_CREAT, mode), "r+b") as writer:
+    with open(source, "rb") as reader, os.fdopen(os.open(target, _REPLACE, mode), "r+b") as writer:
         shutil.copyfileobj(reader, writer, _PART_BYTES)
         writer.truncate()
         writer.flush()

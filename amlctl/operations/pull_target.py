@@ -90,7 +90,11 @@ class PullTarget:
         """Not behind a link: then it is somebody else's. False where it stays."""
         folder, _, name = path.rpartition("/")
         try:
-            how(name, dir_fd=folders.opened(folder))
+            descriptor = folders.opened(folder)
+            if not folders.is_in_place(folder):  # moved away, and another one has its name
+                self._moved.add(path)
+                return False
+            how(name, dir_fd=descriptor)
         except NotAFolder:
             if _linked(self._root, [path]):  # else the pull has made a file of the folder
                 self._moved.add(path)

@@ -298,7 +298,7 @@ class _Receiver:
         try:
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
-            if not is_refusal(error):
+            if not (is_refusal(error) and self.folders.is_in_place(above)):
                 raise
             move(self.root / above / temporary, self.root / above / name)
 
@@ -314,7 +314,7 @@ class _Receiver:
             try:
                 _rename(temporary, name, folder)
             except OSError as error:
-                if not is_refusal(error):
+                if not (is_refusal(error) and self.folders.is_in_place(above)):
                     raise
                 move(temporary, self.root / above / name)
             self.done.note(entry, name, folder)

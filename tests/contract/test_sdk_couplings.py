@@ -7,11 +7,13 @@ index's oldest versions that `pyproject.toml` allows are tried by `tests/contrac
 from __future__ import annotations
 
 import io
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 from azure.core import MatchConditions, PipelineClient
-from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError, ServiceResponseError
 from azure.core.pipeline import Pipeline
 from azure.core.pipeline.policies import ContentDecodePolicy, HttpLoggingPolicy, NetworkTraceLoggingPolicy
 from azure.core.rest import HttpRequest
@@ -100,3 +102,28 @@ def test_policies_of_azure_core_read_an_answer(azurite: Azurite, transport: Tran
     with pytest.raises(HttpResponseError) as caught:
         answer.raise_for_status()
     assert caught.value.response is answer
+
+
+def test_an_attempt_that_was_lost_counts_also_if_the_next_one_cannot_connect() -> None:
+    """A kept connection ends without an answer, and so does the service for a moment: it may have acted."""
+    answers = iter([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b""])
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def serve() -> None:
+        line, _ = listener.accept()
+        with line:
+            for answer in answers:
+                line.recv(65536)
+                listener.close()  # nobody else gets in after the first answer
+                line.sendall(answer)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    transport = Transport("test", {})
+    put = HttpRequest("PUT", f"http://127.0.0.1:{port}/a", content=b"1")
+    assert transport.send(put).status_code == 200
+    with pytest.raises(ServiceResponseError):
+        transport.send(put)
+    server.join()
+    transport.close()

@@ -55,3 +55,39 @@ def test_the_claim_of_an_unknown_holder_ages(tmp_path: Path, monkeypatch: pytest
     claim.write_text(text)
     with claimed(tmp_path / "file"):
         assert claim.read_text() != text
+
+
+def test_the_claim_of_a_live_process_does_not_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_STALE_S", 0.1)
+    entered = threading.Event()
+
+    def enter() -> None:
+        with claimed(tmp_path / "file"):
+            entered.set()
+
+    with claimed(tmp_path / "file"):
+        other = threading.Thread(target=enter)
+        other.start()
+        assert not entered.wait(0.5)
+    assert entered.wait(10)
+    other.join()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_holder_keeps_its_claim_fresh_and_leaves_that_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_STALE_S", 0.1)
+    claim = tmp_path / f"{claims._PREFIX}file"
+    with claimed(tmp_path / "file"):
+        before = claim.read_bytes()
+        deadline = threading.Event()
+        while claim.read_bytes() == before:
+            assert not deadline.wait(0.01)
+        claim.write_text("other001 1 2 x ")  # as after a holder that slept for long
+    assert claim.read_text() == "other001 1 2 x "
+
+
+def test_a_long_name_can_be_claimed(tmp_path: Path) -> None:
+    with claimed(tmp_path / ("n" * 255)):
+        assert len(list(tmp_path.iterdir())) == 1

@@ -80,11 +80,12 @@ class Artifacts:
         with suppress(NotFound):
             own.append(self._artifact_folder("", ""))
         for name, output in self._named_outputs():
-            match = _URI.fullmatch(str(output.get("uri") or ""))
-            if output.get("uri") and not (match and match[2].startswith(f"azureml/{self._run}/")):
-                kept.append(f"output {name} at {output['uri']}, a path that the job was given")
+            folder = self._output_folder(name)
+            uri = str(output.get("uri") or "")
+            if not uri or self._folder_of(uri, name) == folder:
+                own.append(folder)
             else:
-                own.append(self._output_folder(name))
+                kept.append(f"output {name} at {uri}, a path that the job was given")
         for folder in own:
             try:
                 self._delete_below(folder)
@@ -111,12 +112,18 @@ class Artifacts:
         for name, output in self._named_outputs():
             if not output.get("uri"):
                 yield self._output_folder(name)
-                continue
-            match = _URI.fullmatch(str(output["uri"]))
-            with suppress(NotFound):
-                if match is not None and is_valid_key(match[2].rstrip("/")):
-                    datastore = named_datastore(self._connection, match[1])
-                    yield _Folder(datastore.container_url, match[2].rstrip("/") + "/", f"{name}/")
+            elif (folder := self._folder_of(str(output["uri"]), name)) is not None:
+                yield folder
+
+    def _folder_of(self, uri: str, name: str) -> _Folder | None:
+        match = _URI.fullmatch(uri)
+        if match is None or not is_valid_key(match[2].rstrip("/")):
+            return None
+        try:
+            datastore = named_datastore(self._connection, match[1])
+        except NotFound:
+            return None
+        return _Folder(datastore.container_url, match[2].rstrip("/") + "/", f"{name}/")
 
     def _artifact_folder(self, prefix: str, target: str) -> _Folder:
         artifacts = named_datastore(self._connection, ARTIFACT_STORE)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _VERSION = "2023-08-01-preview"
 _FAILED = ("Failed", "Canceled", "SetupFailed", "CreateFailed")
-_UNDER_WAY = ("Creating", "Updating", "Deleting", "Starting", "Stopping", "Restarting", "JobRunning")
+_UNDER_WAY = ("Creating", "Updating", "Deleting", "Starting", "Stopping", "Restarting")
 
 
 class Computes:

@@ -72,6 +72,7 @@ class Connection:
             credential=credential,
             scope=f"{self.place.cloud.audience}/.default",
             renew=self._renew_login,
+            takes_login=self.place.cloud.has_manager,
             sleep=sleep,
             tell=tell,
         )

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _TRIES = 5
 _GZIP = 16 + zlib.MAX_WBITS
+_MOST_BYTES = 64 << 20
+"""Of an unpacked answer."""
 _NAME = "Azure ML"
 _KEPT_ALIVE = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 """A PUT may create a job: it goes over a new connection, so that a closed one leaves no doubt whether it was read."""
@@ -88,8 +90,11 @@ class Answer:
 def answer_of(response: Answered) -> Answer:
     data = response.content
     if response.headers.get("content-encoding", "").lower() == "gzip":
-        with suppress(zlib.error):  # then it is not JSON either
-            data = zlib.decompress(data, _GZIP)
+        unpacker = zlib.decompressobj(_GZIP)
+        with suppress(zlib.error):
+            data = unpacker.decompress(data, _MOST_BYTES)
+        if not unpacker.eof:  # cut short, damaged, or larger than any list: then there is no document
+            data = b""
     return Answer(response.status_code, response.headers, data)
 
 
@@ -109,10 +114,12 @@ class Exchange:
         credential: TokenCredential | None = None,
         scope: str = "",
         renew: Callable[[], str] | None = None,
+        takes_login: Callable[[str], bool] = lambda url: False,
         sleep: Callable[[float], object] = time.sleep,
         tell: EventSink = null_sink,
     ) -> None:
-        """`credential` gives tokens for `scope`, `renew` a new one after a 401. `tell` gets an event for each repeated
+        """`credential` gives tokens for `scope`, `renew` a new one after a 401; `takes_login` says which URLs may get
+        one. `tell` gets an event for each repeated
         request.
         """
         self._retries = Retries(_NAME, _TRIES, sleep, tell)
@@ -122,7 +129,7 @@ class Exchange:
         if credential is not None:
             self._authorized = self._client(self._policy(renew), BearerTokenCredentialPolicy(credential, scope))
         pipeline = Pipeline(self._transport, policies=[self._policy()])
-        self.sdk_transport = SDKTransport(pipeline, self._transport, renew)
+        self.sdk_transport = SDKTransport(pipeline, self._transport, renew, takes_login)
 
     def close(self) -> None:
         """Let the connections go; the next request makes new ones."""
@@ -172,11 +179,16 @@ class SDKTransport(HttpTransport[Any, Any]):
     """
 
     def __init__(
-        self, pipeline: Pipeline[Any, Any], transport: Transport, renew: Callable[[], str] | None = None
+        self,
+        pipeline: Pipeline[Any, Any],
+        transport: Transport,
+        renew: Callable[[], str] | None,
+        takes_login: Callable[[str], bool],
     ) -> None:
         self._pipeline = pipeline
         self._transport = transport
         self._renew = renew
+        self._takes_login = takes_login
 
     def send(self, request: Any, **options: Any) -> Any:
         response = self._run(request)
@@ -184,6 +196,7 @@ class SDKTransport(HttpTransport[Any, Any]):
         if (
             response.status_code == 401
             and self._renew
+            and self._takes_login(request.url)
             and "claims=" not in response.headers.get("www-authenticate", "")
         ):
             request.headers["Authorization"] = f"Bearer {self._renew()}"
