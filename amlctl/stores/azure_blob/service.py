@@ -20,7 +20,7 @@ from amlctl.azure_access.transport import Read, Transport
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.answer import Answer
+from amlctl.stores.azure_blob.answer import Answer, not_blob_storage
 from amlctl.stores.azure_blob.blocks import Block
 from amlctl.stores.azure_blob.body import Body, md5_header
 from amlctl.stores.azure_blob.credentials import Credential
@@ -92,7 +92,7 @@ class BlobService:
         sink: Callable[[Read], int] | None = None,
     ) -> Answer:
         """`size` bytes from `start` (None: all), of the version `etag` where that is given; into the `sink`, if any."""
-        if _is_one_of_many(key):
+        if size is None or _is_one_of_many(key):  # the SDK would ask for the rest of a large value piece by piece
             headers = {"range": f"bytes={start}-" + ("" if size is None else str(start + size - 1))}
             if etag:
                 headers["if-match"] = etag
@@ -145,7 +145,7 @@ class BlobService:
 
     def block_lists(self, key: str) -> tuple[list[Block], list[Block], str | None]:
         """Committed and uncommitted blocks, and the ETag (None: there is no committed value)."""
-        lists: list[Any] = [[], []]
+        lists: list[Any] = []
 
         def act(**options: Any) -> None:
             lists[:] = self._blob(key).get_block_list("all", **options)
@@ -153,7 +153,8 @@ class BlobService:
         answer = self._ask(key, (404,), act)
         if answer.status == 404:
             return [], [], None
-        answer.document("BlockList")
+        if not lists:
+            raise not_blob_storage(answer.host, "a list of blocks that cannot be read")
         committed, waiting = ([Block(str(one.id), int(one.size)) for one in blocks] for blocks in lists)
         # Blocks that wait for a list of their own make no value yet: then there is no ETag of one.
         is_value = "etag" in answer.headers and "last-modified" in answer.headers
