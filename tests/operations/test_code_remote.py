@@ -44,8 +44,11 @@ def test_one_changed_file_travels_alone(azurite: Azurite, tmp_path: Path, is_ear
 def test_what_a_copy_does_not_need_does_not_travel_thousands_of_times(azurite: Azurite, tmp_path: Path) -> None:
     write_tree(tmp_path / "pipeline", {"a.py": b"print(1)", "b.py": b"print(2)"})
     with fault_proxy(azurite.url) as proxy:
-        store = open_blob_store(f"{proxy.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
+        container = azurite.new_container()
+        store = open_blob_store(f"{proxy.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})
         earlier = send_code(store, _code(tmp_path)).id
+        store.close()
+        store = open_blob_store(f"{proxy.url}/{container}", {"AZURE_STORAGE_SAS_TOKEN": azurite.sas(container)})
         (tmp_path / "pipeline/a.py").write_bytes(b"print(3)")
         send_code(store, _code(tmp_path), earlier=lambda: earlier)
         store.close()

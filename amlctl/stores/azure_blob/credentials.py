@@ -78,11 +78,11 @@ class AccountKey:
         return AzureNamedKeyCredential(self.account, self.key)
 
     @cached_property
-    def policy(self) -> _SasOfKey:
+    def policy(self) -> Any:
         return _SasOfKey(self)
 
     def source_query(self) -> str:
-        return self.policy.token()
+        return ""
 
     def renew(self) -> bool:
         return False
@@ -214,15 +214,10 @@ class _SasOfKey(SansIOHTTPPolicy[Any, Any]):
         self._policy = AzureSasCredentialPolicy[Any, Any](self._credential)
         self._lock = Lock()
 
-    def token(self) -> str:
-        """One that lasts for a while."""
+    def on_request(self, request: PipelineRequest[Any]) -> None:
         with self._lock:
             if datetime.now(UTC) > self._renew_at:
                 self._renew()
-            return self._credential.signature
-
-    def on_request(self, request: PipelineRequest[Any]) -> None:
-        self.token()
         self._policy.on_request(request)
 
     def _renew(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree
 
 from azure.core import MatchConditions
+from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 
 from amlctl.azure_access.answered import Answered
@@ -196,7 +197,8 @@ class BlobService:
         accept: Iterable[int] = (),
     ) -> Answer:
         """Make `key` from the value of `source` within the service. Without `metadata` it keeps that of the source."""
-        if _is_one_of_many(key):
+        # Signed with the account's key a copy needs no token for its source, and only the SDK signs.
+        if _is_one_of_many(key) and not isinstance(self._credential.for_sdk, AzureNamedKeyCredential):
             headers = {
                 "x-ms-copy-source": self.blob_url(source),
                 **_headers(condition),
