@@ -238,6 +238,8 @@ def _get(url: str, headers: Mapping[str, str], target: Path) -> str | None:
             failure = f"status {error.code}"
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
             failure = str(getattr(error, "reason", error))
+            if query := urlsplit(url).query:  # it may hold a signature
+                failure = failure.replace(query, "…")
     raise ServiceUnavailable(f"{shown} cannot be downloaded: {failure}", hint="run the same command again")
 
 
