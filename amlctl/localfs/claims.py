@@ -96,7 +96,7 @@ def _read(claim: Path) -> bytes:
 def _holder(text: bytes) -> Optional[ProcessIdentity]:
     """None where it is still being written."""
     try:
-        machine, process, started = text.decode("ascii").split()[:3]
+        machine, process, started = text.decode().split()[:3]
         return ProcessIdentity(machine, int(process), int(started))
     except ValueError:
         return None

@@ -54,7 +54,7 @@ def _identity(process: int) -> ProcessIdentity:
 def _machine() -> str:
     parts = [platform.node()]
     try:
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8"))
     except OSError:  # macOS, where host names repeat: two machines of one name must not judge each other's processes
         import uuid  # here, since Linux does without it
 
