@@ -54,7 +54,7 @@ Read = Callable[[int], bytes]
 
 
 class Content(Protocol):
-    """A request's body of ours: its pieces, each time anew, so that a request can be repeated."""
+    """A request's body of ours: in pieces, from the start with each call, so that a request can be repeated."""
 
     def chunks(self) -> Iterator[bytes | memoryview]: ...
 

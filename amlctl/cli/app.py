@@ -21,7 +21,6 @@ from amlctl.cli.global_options import GlobalOptions, hoist
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.lazy import CommandGroup, plain_help, spare_pydantic
 from amlctl.cli.output import Output, flush_streams, open_missing_streams, silence_stdout
-from amlctl.cli.render.json import document_bytes
 from amlctl.core.message import Command
 from amlctl.errors import AmlctlError, Interrupted, UsageError
 
@@ -41,6 +40,8 @@ Begin with: amlctl init, then amlctl submit SCRIPT
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
+        from amlctl.cli.render.json import document_bytes  # no other command needs JSON to start
+
         is_json = "--json" in _before_script_arguments(sys.argv)  # it may follow, and is not parsed yet then
         typer.echo(document_bytes({"version": __version__}) if is_json else f"amlctl {__version__}", nl=not is_json)
         raise typer.Exit

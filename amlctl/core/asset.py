@@ -15,7 +15,7 @@ _AT_ACCOUNT = re.compile(r"(https?://[^/]+\.blob\.[^/]+/[^/?]+)/?([^?]*)(.*)")
 
 
 def https_of(url: str) -> str:
-    """The address by which anyone may read what `url` names, if it is open to everyone; empty where there is none."""
+    """The address by which anyone may read what `url` names, if it is public; empty if it has no such address."""
     if found := _BLOB.fullmatch(url):
         return f"https://{found[2]}.blob.{found[3]}/{found[1]}/{quote(found[4], safe='/%')}"
     return url if url.startswith(("http://", "https://")) else ""

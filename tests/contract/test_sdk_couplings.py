@@ -115,7 +115,7 @@ def test_an_attempt_that_was_lost_counts_also_if_the_next_one_cannot_connect() -
         with line:
             for answer in answers:
                 line.recv(65536)
-                listener.close()  # nobody else gets in after the first answer
+                listener.close()  # no other connection is accepted after the first answer
                 line.sendall(answer)
 
     server = threading.Thread(target=serve)

@@ -245,7 +245,7 @@ services:
         ("command: x\ndistribution:\n  process_count_per_instance: 2\n", 2, "type is missing", ""),
         ("command: x\nqueue_settings:\n  job_tier: fast\n", 3, "'fast' is not valid", "spot"),
         ("command: x\nidentity: {client_id: x}\n", 2, "type is missing", ""),
-        ("command: x\nidentity:\n  type: nobody\n", 3, "'nobody' is not valid", "user_identity"),
+        ("command: x\nidentity:\n  type: someone\n", 3, "'someone' is not valid", "user_identity"),
         ("command: x\nresources:\n  instance_type: [a, b]\n", 3, "Not a valid string", ""),
         ("command: x\nlimits:\n  timeout: soon\n", 3, "Not a valid integer", ""),
         ("command: x\nlimits:\n  trial_timeout: 3\n", 3, "'trial_timeout' is not a key of limits", ""),

@@ -145,7 +145,7 @@ class BlobService:
         return self._ask(key, (), self._blob(key).stage_block, identity, body, length=body.size_bytes, headers=headers)
 
     def block_lists(self, key: str) -> tuple[list[Block], list[Block], str | None]:
-        """Committed and uncommitted blocks, and the ETag (None: there is no committed value)."""
+        """Committed and uncommitted blocks, and the ETag (None: nothing is committed)."""
         lists: list[Any] = []
 
         def act(**options: Any) -> None:
@@ -209,7 +209,7 @@ class BlobService:
         return self._ask(key, accept, copy, self.blob_url(source), metadata=dict(metadata), **condition)
 
     def delete(self, key: str) -> None:
-        """A value that is not there is no error."""
+        """A missing value is not an error."""
         if _is_one_of_many(key):
             headers = {"x-ms-delete-snapshots": "include"}
             self._checked(self._direct.blob("DELETE", key, headers), key, (404,))

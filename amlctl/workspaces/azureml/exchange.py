@@ -93,7 +93,7 @@ def answer_of(response: Answered) -> Answer:
         unpacker = zlib.decompressobj(_GZIP)
         with suppress(zlib.error):
             data = unpacker.decompress(data, _MOST_BYTES)
-        if not unpacker.eof:  # cut short, damaged, or larger than any list: then there is no document
+        if not unpacker.eof:  # cut short, damaged, or larger than any list
             data = b""
     return Answer(response.status_code, response.headers, data)
 

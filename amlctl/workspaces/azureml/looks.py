@@ -40,7 +40,7 @@ class Looks:
         self._last: dict[str, Look] = {}
 
     def at(self, run: str, *, max_age_s: float = 0.0) -> Look | None:
-        """A look that is no older; None where Azure ML has no such run. Raises NotFound (the workspace)."""
+        """A look that is not older; None where Azure ML has no such run. Raises NotFound (the workspace)."""
         known = self._last.get(run)
         if known is not None and self._clock() - known.at_s < max_age_s:
             return known

@@ -68,7 +68,7 @@ class _Submission:
                 raise _unconfirmed(self._run, failure)
 
     def _put(self) -> AcceptedJob | Answer | AmlctlError:
-        """The job, the service's refusal, or why there is no answer."""
+        """The job, the service's refusal, or why no answer came."""
         from azure.ai.ml.exceptions import MlException
         from azure.core.exceptions import HttpResponseError
 

@@ -150,7 +150,7 @@ class Compute:
         }
 
     def _credentials(self) -> dict[str, Any]:
-        """Without the password, which nobody gets to see again."""
+        """Without the password, which the service never shows again."""
         given = self.inner.get("userAccountCredentials")
         return {"userAccountCredentials": {**given, "adminUserPassword": None}} if given else {}
 
