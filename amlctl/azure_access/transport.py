@@ -63,7 +63,28 @@ class _OfThread(local):
     is_urgent = False
 
 
-class Transport(HttpTransport[Any, Any]):
+class SharedTransport(HttpTransport[Any, Any]):
+    """A client's end does not end it: others use it as well."""
+
+    def open(self) -> None:
+        """Connections are opened as they are needed."""
+
+    def close(self) -> None:
+        """The connections are others' as well."""
+
+    def __enter__(self) -> SharedTransport:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.close()
+
+
+class Transport(SharedTransport):
     """Thread-safe. At most `at_once` requests are under way, but for urgent ones: a lease has to be renewed in time,
     also in the middle of another request.
 
@@ -115,26 +136,12 @@ class Transport(HttpTransport[Any, Any]):
             options["on_answer"](answered)
         return answered
 
-    def open(self) -> None:
-        """Connections are opened as they are needed."""
-
     def close(self) -> None:
         """Let the idle connections go. Clients of the SDKs call this for their own end: others go on with new ones."""
         with self._lock:
             hosts, self._hosts = self._hosts, {}
         for connections in hosts.values():
             connections.close()
-
-    def __enter__(self) -> Transport:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.close()
 
     def sleep(self, duration: float) -> None:
         """Until then, or until an interrupt."""

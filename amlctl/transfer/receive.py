@@ -1,8 +1,8 @@
 """Write entries of a manifest to this disk: packs in parallel, each content verified before it is seen.
 
 A file appears under its own name only when it is whole and its content id is right, and no link below the target is
-followed. Into a folder that is not in use yet (`is_private`: a working container) files are written under their own names
-at once.
+followed. Into a folder that is not in use yet (`is_private`: a working container) files are written under their own
+names at once.
 """
 
 from __future__ import annotations

@@ -11,20 +11,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from azure.core import PipelineClient
 from azure.core.pipeline import Pipeline
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
-from azure.core.pipeline.transport import HttpTransport
 from azure.core.rest import HttpRequest
 
 from amlctl.azure_access.answered import Answered
 from amlctl.azure_access.response import retry_after_s
 from amlctl.azure_access.retries import Attempts, Retries
 from amlctl.azure_access.retry import RetryPolicy
-from amlctl.azure_access.transport import Transport
+from amlctl.azure_access.transport import SharedTransport, Transport
 from amlctl.core.events import EventSink, null_sink
 
 if TYPE_CHECKING:
@@ -172,7 +170,7 @@ class Exchange:
         return PipelineClient("", pipeline=Pipeline(self._transport, policies=policies))
 
 
-class SDKTransport(HttpTransport[Any, Any]):
+class SDKTransport(SharedTransport):
     """For the SDK's clients, which repeat nothing themselves: requests go through amlctl's retry policy as well.
 
     All but the PUT of a job, which is looked for before it is sent again (`submission`).
@@ -209,23 +207,6 @@ class SDKTransport(HttpTransport[Any, Any]):
 
     def sleep(self, duration: float) -> None:
         self._transport.sleep(duration)
-
-    def open(self) -> None:
-        """Connections are opened as they are needed."""
-
-    def close(self) -> None:
-        """The connections belong to the exchange."""
-
-    def __enter__(self) -> SDKTransport:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        pass
 
 
 def _reason(answer: Answer) -> str:
