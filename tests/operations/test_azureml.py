@@ -156,7 +156,7 @@ def test_a_job_tells_the_git_state_of_its_project(
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for words in (["init", "-q"], ["add", "pipeline", ".amlctl.toml"], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], cwd=project, check=True)
-    subprocess.run([*git, "remote", "add", "origin", "http://me:hunter22@example.org/x.git"], cwd=project, check=True)
+    subprocess.run([*git, "remote", "add", "origin", "http://me:hunt@r22@example.org/x.git"], cwd=project, check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=True)
     (project / ".gitignore").write_text("/*\n!/pipeline\n!/data_blobs\n")
     elsewhere = tmp_path / "elsewhere"

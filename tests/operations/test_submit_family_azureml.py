@@ -73,6 +73,13 @@ def test_a_sweep(amlctl: Amlctl, project: Path, service: AzureMLService) -> None
     assert len([call for call in done.calls if call.method == "PUT" and f"/jobs/{run}" in call.path]) == 1
 
 
+def test_children_come_in_pages(amlctl: Amlctl, service: AzureMLService) -> None:
+    service.faults.page_size = 1
+    done = amlctl("--json", "submit", "jobs/sweep.yml")
+    assert done.code == 0, done.err
+    assert len(amlctl("--json", "runs", "show", done.document["run"]).document["children"]) == 2
+
+
 def test_a_pipeline(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
     done = amlctl("--json", "submit", "jobs/pipeline.yml")
     assert done.code == 0, done.err

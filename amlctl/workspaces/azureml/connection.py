@@ -110,9 +110,18 @@ class Connection:
         base = f"/subscriptions/{quote(self.place.subscription_id, safe='')}"
         return self._checked(verb, self.url(base + quote(path), version), None, accept)
 
-    def history(self, verb: str, path: str, body: Any = None, *, accept: Collection[int] = ()) -> Answer:
+    def history(
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+    ) -> Answer:
         """One request to run history; `path` is below the workspace, such as `/runs/ID/details`."""
-        url = f"{self.facts.history}/history/v1.0{self.place.path}{quote(path)}"
+        text = f"?{urlencode(query, quote_via=quote, safe='$')}" if query else ""
+        url = f"{self.facts.history}/history/v1.0{self.place.path}{quote(path)}{text}"
         return self._checked(verb, url, body, accept)
 
     def follow(self, verb: str, url: str, *, accept: Collection[int] = ()) -> Answer:

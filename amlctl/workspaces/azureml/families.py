@@ -40,14 +40,12 @@ def hand_over(connection: Connection, record: RunRecord, path: Path) -> Accepted
 
 def children_of(connection: Connection, run: str) -> list[dict[str, str]]:
     """The runs that the service has made for a run, oldest first. Raises ServiceUnavailable."""
-    documents: list[Mapping[str, Any]] = []
     path = f"/runs/{run}/children"
-    while path:
-        answer = connection.history("GET", path, accept=(404,))
-        page: Mapping[str, Any] = answer.document or {}
+    page: Mapping[str, Any] = connection.history("GET", path, accept=(404,)).document or {}
+    documents: list[Mapping[str, Any]] = page.get("value") or []
+    while token := str(page.get("continuationToken") or ""):
+        page = connection.history("GET", path, query={"$continuationtoken": token}).document or {}
         documents += page.get("value") or []
-        token = str(page.get("continuationToken") or "")
-        path = f"/runs/{run}/children?$continuationtoken={token}" if token else ""
     documents.sort(key=lambda one: str(one.get("createdUtc") or ""))
     return [
         {

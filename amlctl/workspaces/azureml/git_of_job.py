@@ -13,7 +13,8 @@ from amlctl.localfs.git import ask_git
 
 _VARIABLES = {"commit": "AZUREML_GIT_COMMIT", "branch": "AZUREML_GIT_BRANCH", "dirty": "AZUREML_GIT_DIRTY"}
 _ADDRESS = "AZUREML_GIT_REPOSITORY_URI"
-_LOGIN = re.compile(r"(?<=://)[^/@]*@")
+_LOGIN = re.compile(r"(?<=://)[^/]*@")
+"""Up to the last @ before the path: a password may hold others."""
 
 
 @contextmanager

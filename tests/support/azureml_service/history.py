@@ -70,7 +70,10 @@ class History:
     def _children(self, request: Request) -> Reply:
         parent = self._job(request.names["name"])
         found = [self._run(job) for job in self._jobs.all() if job.parent == parent.name]
-        return Reply(200, {"value": found, "continuationToken": None})
+        start = int((request.query.get("$continuationtoken") or "after/0").rpartition("/")[2])
+        end = start + self._faults.page_size
+        token = f"after/{end}" if end < len(found) else None
+        return Reply(200, {"value": found[start:end], "continuationToken": token})
 
     def _details(self, request: Request) -> Reply:
         job = self._job(request.names["name"])
