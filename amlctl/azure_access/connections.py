@@ -48,7 +48,7 @@ class Connections:
         self._port = port
         self._is_https = is_https
         self._proxy = _proxy(host, port, is_https=is_https, variables=variables)
-        self._certificates = _certificates(variables) if is_https else None
+        self._certificates = certificates(variables) if is_https else None
         self._idle: list[http.client.HTTPConnection] = []
         self._interrupts = interrupts or Interrupts()
         self._lock = Lock()
@@ -219,7 +219,8 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
         return None
 
 
-def _certificates(variables: Mapping[str, str]) -> ssl.SSLContext:
+def certificates(variables: Mapping[str, str]) -> ssl.SSLContext:
+    """Those that the usual variables name, else certifi's. Raises SettingsError."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         bundle = variables.get(name, "")
         if not bundle:

@@ -7,7 +7,6 @@ It is downloaded once: later submits ask whether it has changed. Each address ha
 from __future__ import annotations
 
 import os
-import ssl
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from amlctl.azure_access.connections import certificates
 from amlctl.core.asset import container_of, https_of
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.secret_names import masked
@@ -215,7 +215,7 @@ def _get(url: str, headers: Mapping[str, str], target: Path) -> str | None:
         resumed = {"Range": f"bytes={done}-", "If-Range": etag} if done and etag else {}
         request = urllib.request.Request(url, headers={**headers, **resumed, "Accept-Encoding": "identity"})
         try:
-            with urllib.request.urlopen(request, timeout=_READ_S, context=_certificates()) as answer:
+            with urllib.request.urlopen(request, timeout=_READ_S, context=certificates(os.environ)) as answer:
                 done = done if answer.status == 206 else 0
                 etag = answer.headers.get("ETag") or ""
                 length = answer.headers.get("Content-Length")
@@ -241,12 +241,6 @@ def _get(url: str, headers: Mapping[str, str], target: Path) -> str | None:
             if query := urlsplit(url).query:  # it may hold a signature
                 failure = failure.replace(query, "…")
     raise ServiceUnavailable(f"{shown} cannot be downloaded: {failure}", hint="run the same command again")
-
-
-def _certificates() -> ssl.SSLContext:
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-    bundle = next((os.environ[name] for name in names if os.environ.get(name)), None)
-    return ssl.create_default_context(cafile=bundle)
 
 
 def _make_room(folder: Path, kept: Path) -> None:
