@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
-from threading import Event, Lock
+from threading import Condition, Event
 
 import pytest
 from azure.storage.blob import BlobClient
@@ -189,18 +189,23 @@ def _below_account(seen: Seen) -> str:
 @pytest.mark.parametrize("layout", ["mirror", "pack"])
 def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, layout: str, jobs: int) -> None:
     """Of small files, of large ones whose parts travel side by side, of packs and of lists; to and fro."""
-    under_way, seen_at_most = [0], [0]
-    lock = Lock()
+    under_way, seen_at_most = 0, 0
+    changed = Condition()
     limits = Limits(single_bytes=60_000, block_bytes=20_000, pack_block_bytes=10_000)
     with fault_proxy(azurite.url) as proxy:
 
         def look(seen: Seen) -> None:
-            with lock:
-                under_way[0] += 1
-                seen_at_most[0] = max(seen_at_most[0], under_way[0])
-            Event().wait(0.01)  # long enough that others would come
-            with lock:
-                under_way[0] -= 1
+            """Hold whole files until as many requests as allowed are under way, and a moment longer: more might come."""
+            nonlocal under_way, seen_at_most
+            with changed:
+                under_way += 1
+                seen_at_most = max(seen_at_most, under_way)
+                changed.notify_all()
+                if "/objects/" in seen.path or "/mirror/" in seen.path:
+                    changed.wait_for(lambda: seen_at_most >= jobs, timeout=5)
+            Event().wait(0.01)
+            with changed:
+                under_way -= 1
 
         proxy.act = look
         url, variables = f"{proxy.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key}
@@ -209,9 +214,9 @@ def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, lay
             small = {f"small/{path}": data for path, data in random_tree(3, 20, most=4_000).items()}
             one.make({**random_tree(2, 8, most=90_000), **small})
             for do in (lambda: one.sync(layout=layout, jobs=jobs), lambda: other.pull(jobs=jobs)):
-                seen_at_most[0] = 0
+                seen_at_most = 0
                 do()
-                assert seen_at_most[0] == jobs
+                assert seen_at_most == jobs
             one.sync(layout=layout, jobs=jobs, verify=True)
-            assert seen_at_most[0] == jobs
+            assert seen_at_most == jobs
     assert other.tree == one.tree
