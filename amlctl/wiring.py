@@ -136,7 +136,7 @@ class App:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
         looked up there: the whole id, or RUN as it was. Raises UsageError."""
         from amlctl.core.run import find_run
-        from amlctl.localfs.run_records import load_all
+        from amlctl.runs.local_records import load_all
 
         if len(self.settings.workspaces) == 1:
             return self, reference
@@ -174,7 +174,7 @@ class App:
 
     def restore_records(self) -> None:
         """Let each workspace take its damaged records from its store. One that is alone does so by itself."""
-        from amlctl.localfs.run_records import load_all
+        from amlctl.runs.local_records import load_all
 
         damaged: list[str] = []
         if len(self.settings.workspaces) > 1:

@@ -42,7 +42,7 @@ class HeadValue(NamedTuple):
 
     @property
     def is_fence(self) -> bool:
-        """The dataset has not been committed yet, but a gc has passed (`transfer/gc_mark.py`)."""
+        """The dataset has not been committed yet, but a gc has passed (`snapshots/gc_mark.py`)."""
         return not self.manifest_key
 
     @property

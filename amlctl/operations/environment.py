@@ -16,7 +16,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.errors import ServiceUnavailable
 from amlctl.localfs.project import Project
-from amlctl.transfer.code import Sources
+from amlctl.runs.code import Sources
 from amlctl.workspaces.contract import EnvironmentInfo, Workspace
 
 

@@ -27,7 +27,6 @@ from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.fetched import FetchedBelow, FetchedFiles
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.obstacles import clear, in_the_way
@@ -35,17 +34,18 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.unlisted_outputs import UnlistedOutputs
-from amlctl.runtime.run_documents import read_failure
-from amlctl.runtime.run_keys import (
+from amlctl.runs.documents import read_failure
+from amlctl.runs.fetched import FetchedBelow, FetchedFiles
+from amlctl.runs.keys import (
     attempt_key,
     first_outputs_prefix,
     outputs_index_key,
     outputs_prefix,
     record_key,
 )
+from amlctl.runs.tree import read_index, restore_tree
+from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.stores.contract import Store
-from amlctl.transfer.interrupt import ended_by_interrupt
-from amlctl.transfer.tree import read_index, restore_tree
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
 _WORKERS = 8

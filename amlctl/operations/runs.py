@@ -25,9 +25,9 @@ from amlctl.errors import (
     UsageError,
 )
 from amlctl.localfs.project import Project
-from amlctl.localfs.run_order import read_order
-from amlctl.localfs.run_records import load_all
-from amlctl.runtime.run_keys import outputs_prefix
+from amlctl.runs.keys import outputs_prefix
+from amlctl.runs.local_records import load_all
+from amlctl.runs.order import read_order
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 

@@ -11,15 +11,15 @@ from amlctl.core.events import EventSink
 from amlctl.errors import NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.project import Project
-from amlctl.operations.agreement import agreed_entries
-from amlctl.operations.dataset_state import (
+from amlctl.operations.sync.agreement import agreed_entries
+from amlctl.operations.sync.dataset_state import (
     LocalState,
     head_manifest,
     local_state,
     look_at,
 )
-from amlctl.operations.known_datasets import known_datasets
-from amlctl.operations.sync_result import SyncOptions
+from amlctl.operations.sync.known_datasets import known_datasets
+from amlctl.operations.sync.result import SyncOptions
 from amlctl.stores.contract import Store
 
 

@@ -15,12 +15,12 @@ from amlctl.localfs.ignore import IgnoreRules, Rule
 from amlctl.localfs.ignore_rules import code_rules, dataset_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
-from amlctl.operations.dataset_state import local_state
-from amlctl.operations.known_datasets import known_datasets
+from amlctl.operations.sync.dataset_state import local_state
+from amlctl.operations.sync.known_datasets import known_datasets
+from amlctl.snapshots.contents import place_key
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
-from amlctl.transfer.contents import place_key
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.manifests import read_manifest
 
 
 @dataclass(frozen=True)

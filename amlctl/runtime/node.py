@@ -24,6 +24,8 @@ from amlctl.core.secret_names import masked
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
+from amlctl.runs.documents import load_record, save_script_end
+from amlctl.runs.keys import failure_key, script_end_key
 from amlctl.runtime.job import prepare_job
 from amlctl.runtime.log_pump import files_behind_pump
 from amlctl.runtime.node_data import (
@@ -37,8 +39,6 @@ from amlctl.runtime.node_data import (
 from amlctl.runtime.node_processes import OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.node_rank import NodeRank
 from amlctl.runtime.process_tree import become_subreaper
-from amlctl.runtime.run_documents import load_record, save_script_end
-from amlctl.runtime.run_keys import failure_key, script_end_key
 from amlctl.runtime.script import (
     NodeFolders,
     ScriptEnd,

@@ -18,22 +18,22 @@ from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
-from amlctl.runtime.node_rank import NodeRank
-from amlctl.runtime.once import once
-from amlctl.runtime.run_keys import (
+from amlctl.runs.keys import (
     attempt_key,
     first_outputs_prefix,
     outputs_index_key,
     outputs_prefix,
     published_key,
 )
+from amlctl.runs.publish import Published, are_kept, publish
+from amlctl.runs.tree import read_index, restore_tree
+from amlctl.runs.tree_saver import TreeSaver
+from amlctl.runtime.node_rank import NodeRank
+from amlctl.runtime.once import once
 from amlctl.runtime.script import NodeFolders
+from amlctl.snapshots.gc_mark import GcWatch
+from amlctl.snapshots.materialise import materialise
 from amlctl.stores.contract import Store
-from amlctl.transfer.gc_mark import GcWatch
-from amlctl.transfer.materialise import materialise
-from amlctl.transfer.publish import Published, are_kept, publish
-from amlctl.transfer.tree import read_index, restore_tree
-from amlctl.transfer.tree_saver import TreeSaver
 
 Log = Callable[[str], None]
 _PUBLISH_TRIES = 4

@@ -11,10 +11,10 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import FileEntry, Manifest, Place
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.snapshots.manifests import read_manifest, write_manifest
 from amlctl.stores.cached import CachedStore
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.manifests import read_manifest, write_manifest
 from tests.contract.store import StoreSuite
 
 

@@ -16,13 +16,13 @@ from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sync_plan import Layout
 from amlctl.localfs.atomic import write_json
-from amlctl.runtime.run_documents import read_published
+from amlctl.runs.documents import read_published
+from amlctl.runs.publish import publish
+from amlctl.snapshots.contents import read_content
+from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.azure_blob.store import open_blob_store
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.contents import read_content
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.publish import publish
 from amlctl.workspaces.contract import Workspace
 from amlctl.workspaces.local.node_store import node_store
 from amlctl.workspaces.local.places import RunPlaces

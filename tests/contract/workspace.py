@@ -21,14 +21,14 @@ from amlctl.core.run_state import RunState
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.project import Project
-from amlctl.runtime.run_documents import read_published, save_record
+from amlctl.runs.documents import read_published, save_record
+from amlctl.runs.produced import make_newest
+from amlctl.runs.publish import publish
+from amlctl.runs.tree import restore_tree
+from amlctl.snapshots.contents import read_content
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
-from amlctl.transfer.contents import read_content
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.produced import make_newest
-from amlctl.transfer.publish import publish
-from amlctl.transfer.tree import restore_tree
 from amlctl.workspaces.contract import Workspace
 from tests.support.runs import make_record, wait_until, write_script
 

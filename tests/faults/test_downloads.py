@@ -9,8 +9,8 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import IntegrityError, ServiceUnavailable
+from amlctl.snapshots.partial import downloaded
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
-from amlctl.transfer.partial import downloaded
 from tests.support.azurite import Azurite
 from tests.support.clones import Clone
 from tests.support.fault_proxy import CutAnswer, FaultProxy, Reply, Seen, fault_proxy

@@ -11,9 +11,9 @@ import pytest
 from amlctl.core.events import null_sink
 from amlctl.errors import ServiceUnavailable
 from amlctl.localfs.ignore import IgnoreRules
-from amlctl.operations.store_verify import verify
+from amlctl.operations.store.verify import verify
+from amlctl.runs.code import collect_code, send_code
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import collect_code, send_code
 from tests.support.clones import Clones
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import write_tree

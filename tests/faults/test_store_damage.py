@@ -17,14 +17,14 @@ from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
 from amlctl.localfs.deflate import gzip_bytes
-from amlctl.operations.store_verify import VerifyResult, verify
-from amlctl.runtime.run_documents import save_record
-from amlctl.runtime.run_keys import outputs_index_key, outputs_prefix, published_key
+from amlctl.operations.store.verify import VerifyResult, verify
+from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.documents import save_record
+from amlctl.runs.keys import outputs_index_key, outputs_prefix, published_key
+from amlctl.runs.publish import publish
+from amlctl.runs.tree import TreeFile, encode_index
+from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.code import code_index_key, code_prefix
-from amlctl.transfer.publish import publish
-from amlctl.transfer.tree import TreeFile, encode_index
-from amlctl.transfer.tree_saver import TreeSaver
 from tests.support.clones import Clones, random_tree
 from tests.support.trees import write_tree
 
@@ -44,8 +44,8 @@ def clones(folder: Path) -> Iterator[Clones]:
     clones.store = DirectoryStore(folder / "store", is_synced=False)
     one = clones["one"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("amlctl.transfer.manifests.SHARD_FROM", 20)
-        patch.setattr("amlctl.transfer.manifests.SHARD_MEAN", 8)
+        patch.setattr("amlctl.snapshots.manifests.SHARD_FROM", 20)
+        patch.setattr("amlctl.snapshots.manifests.SHARD_MEAN", 8)
         for seed in (1, 2):
             one.make(random_tree(seed, 24) | {"big": b"%d" % seed * 9000, "empty": b""}, "raw/sharded")
             one.sync("raw/sharded")

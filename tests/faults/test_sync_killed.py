@@ -17,12 +17,12 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.errors import IntegrityError
 from amlctl.localfs.project import Project
-from amlctl.operations.pull import pull
-from amlctl.operations.store_verify import verify
-from amlctl.operations.sync import SyncOptions, sync
+from amlctl.operations.store.verify import verify
+from amlctl.operations.sync.pull import pull
+from amlctl.operations.sync.sync import SyncOptions, sync
+from amlctl.snapshots.heads import head_key, read_head
+from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import head_key, read_head
-from amlctl.transfer.manifests import read_manifest
 from tests.support.clones import Clones
 from tests.support.dying_sync import DIED, OPTIONS
 from tests.support.trees import Tree, read_tree, write_tree

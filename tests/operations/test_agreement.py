@@ -16,10 +16,10 @@ import pytest
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.localfs.database import check_of
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
-from amlctl.operations.store_gc import gc
+from amlctl.operations.store.gc import gc
+from amlctl.snapshots.heads import head_key, read_head
+from amlctl.snapshots.store_format import FORMAT_KEY, find_store_id
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import head_key, read_head
-from amlctl.transfer.store_format import FORMAT_KEY, find_store_id
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones
 from tests.support.faulty_store import Call, FaultyStore

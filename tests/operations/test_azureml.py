@@ -204,7 +204,7 @@ def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
     status = amlctl("--json", "runs", "show", run)
     assert status.document["status"] in ("Starting", "Preparing", "Queued")
     assert [call.path.rpartition("/")[2] for call in status.calls] == ["details"]
-    assert not status.loaded & {"amlctl.stores.azure_blob.store", "amlctl.transfer.manifests", "yaml"}
+    assert not status.loaded & {"amlctl.stores.azure_blob.store", "amlctl.snapshots.manifests", "yaml"}
     listed = amlctl("--json", "runs")
     assert listed.document["runs"][0]["run"] == run
     assert [call.path.rpartition("/")[2] for call in listed.calls] == ["jobs"]  # one page holds them all

@@ -11,7 +11,7 @@ from amlctl.core.events import Note
 from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.operations.why import why
-from amlctl.transfer.code import collect_code
+from amlctl.runs.code import collect_code
 from tests.support.bench import Bench
 
 BEGIN = "-----BEGIN {}PRIVATE KEY-----\n" + "A" * 64 + "\n"

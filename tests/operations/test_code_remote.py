@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from amlctl.localfs.ignore import IgnoreRules
+from amlctl.runs.code import CodeFiles, code_prefix, collect_code, send_code
 from amlctl.stores.azure_blob.store import open_blob_store
-from amlctl.transfer.code import CodeFiles, code_prefix, collect_code, send_code
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import LoseAnswer, Seen, fault_proxy
 from tests.support.trees import write_tree

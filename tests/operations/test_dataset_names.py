@@ -12,13 +12,13 @@ from amlctl.core import dataset_names
 from amlctl.core.dataset_names import dataset_folder, old_folder
 from amlctl.core.events import null_sink
 from amlctl.errors import UsageError
-from amlctl.operations.store_gc import gc
-from amlctl.operations.store_stats import stats
-from amlctl.operations.store_verify import verify
+from amlctl.operations.store.gc import gc
+from amlctl.operations.store.stats import stats
+from amlctl.operations.store.verify import verify
+from amlctl.snapshots.heads import list_datasets
 from amlctl.stores.azure_blob.store import open_blob_store
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import list_datasets
 from tests.support.azurite import Azurite
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import Clone, Clones, random_tree
@@ -74,8 +74,8 @@ def test_what_was_written_in_the_old_spelling_is_read_and_goes_on_in_the_new_one
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, *, is_sharded: bool
 ) -> None:
     if is_sharded:
-        monkeypatch.setattr("amlctl.transfer.manifests.SHARD_FROM", 8)
-        monkeypatch.setattr("amlctl.transfer.manifests.SHARD_MEAN", 4)
+        monkeypatch.setattr("amlctl.snapshots.manifests.SHARD_FROM", 8)
+        monkeypatch.setattr("amlctl.snapshots.manifests.SHARD_MEAN", 4)
     clones = Clones(tmp_path)
     one, two = clones["one"], clones["two"]
     with monkeypatch.context() as old:

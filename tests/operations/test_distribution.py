@@ -16,7 +16,7 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, UsageError
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
-from amlctl.operations.submit import plan
+from amlctl.operations.submit.submit import plan
 from amlctl.workspaces.local.gpus import gpu_variables
 from amlctl.workspaces.local.places import RunPlaces
 from tests.contract.test_local import is_running

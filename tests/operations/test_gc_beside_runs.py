@@ -11,18 +11,18 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
-from amlctl.operations.run_kept import ensure_run_kept
-from amlctl.operations.store_gc import gc
-from amlctl.operations.store_verify import verify
+from amlctl.operations.store.gc import gc
+from amlctl.operations.store.verify import verify
+from amlctl.operations.submit.run_kept import ensure_run_kept
+from amlctl.runs.code import CodeFiles, send_code
+from amlctl.runs.documents import read_published, save_record
+from amlctl.runs.produced import make_newest
 from amlctl.runtime.node_data import publish_produced
-from amlctl.runtime.run_documents import read_published, save_record
 from amlctl.runtime.script import NodeFolders
+from amlctl.snapshots.gc_mark import GcWatch
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import CodeFiles, send_code
-from amlctl.transfer.gc_mark import GcWatch
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.produced import make_newest
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
@@ -70,7 +70,7 @@ def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:
 
 
 def test_what_a_run_publishes_is_whole_when_head_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amlctl.operations.store_gc.KEPT_SNAPSHOTS", 0)
+    monkeypatch.setattr("amlctl.operations.store.gc.KEPT_SNAPSHOTS", 0)
     before, produced = random_tree(1, 20), random_tree(2, 20) | {"big": b"b" * 9000}
     for at in range(1, 300):
         clones = Clones(tmp_path / f"{at}")

@@ -14,11 +14,11 @@ import pytest
 from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.errors import Conflict
-from amlctl.operations.store_gc import GcResult, gc
-from amlctl.operations.store_verify import verify
+from amlctl.operations.store.gc import GcResult, gc
+from amlctl.operations.store.verify import verify
+from amlctl.snapshots.gc_mark import GC_MARK, GcLease, GcWatch
+from amlctl.snapshots.heads import fence, head_key, list_datasets, read_head
 from amlctl.stores.contract import Store
-from amlctl.transfer.gc_mark import GC_MARK, GcLease, GcWatch
-from amlctl.transfer.heads import fence, head_key, list_datasets, read_head
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
@@ -109,10 +109,10 @@ def test_a_sync_never_commits_what_a_gc_deletes(
     tmp_path: Path, kind: str, who: str, shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one runs, as far as it can, at every single call of the other."""
-    monkeypatch.setattr("amlctl.operations.store_gc.KEPT_SNAPSHOTS", 0)
+    monkeypatch.setattr("amlctl.operations.store.gc.KEPT_SNAPSHOTS", 0)
     if shape == "shards":
-        monkeypatch.setattr("amlctl.transfer.manifests.SHARD_FROM", 8)
-        monkeypatch.setattr("amlctl.transfer.manifests.SHARD_MEAN", 4)
+        monkeypatch.setattr("amlctl.snapshots.manifests.SHARD_FROM", 8)
+        monkeypatch.setattr("amlctl.snapshots.manifests.SHARD_MEAN", 4)
     tree = random_tree(1, 12)
     met = 0
     for at in range(1, 300):
@@ -154,7 +154,7 @@ def test_a_gc_that_was_killed_stops_nothing(clones: Clones, one: Clone) -> None:
     """Killed for real, at every call; the next commands go on at once and find all they need."""
     program = (
         "import sys\nfrom tests.support.dying_sync import DyingStore\nfrom pathlib import Path\n"
-        "from amlctl.core.events import null_sink\nfrom amlctl.operations.store_gc import gc\n"
+        "from amlctl.core.events import null_sink\nfrom amlctl.operations.store.gc import gc\n"
         "from tests.support.clock import YEAR_LATER\n"
         "store = DyingStore(Path(sys.argv[1]), int(sys.argv[2]), is_after=True)\n"
         "gc(store, delete=True, now=YEAR_LATER, sink=null_sink)\n"

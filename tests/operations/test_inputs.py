@@ -11,8 +11,8 @@ import pytest
 
 from amlctl.core.events import Note, Warned
 from amlctl.errors import NotFound, RightsError, ServiceUnavailable
-from amlctl.operations import inputs
-from amlctl.operations.submit import plan
+from amlctl.operations.submit import inputs
+from amlctl.operations.submit.submit import plan
 from tests.support.bench import Bench
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # of the SDK's own imports

@@ -11,11 +11,11 @@ import pytest
 from amlctl.core.events import Note, Warned, null_sink
 from amlctl.errors import AmlctlError, CheckFailed, SettingsError, UsageError
 from amlctl.operations import environment
-from amlctl.operations.pull import pull
-from amlctl.operations.script_check import check_syntax
 from amlctl.operations.status import status
-from amlctl.operations.submit import plan
-from amlctl.operations.sync import SyncOptions, dry_run, sync
+from amlctl.operations.submit.script_check import check_syntax
+from amlctl.operations.submit.submit import plan
+from amlctl.operations.sync.pull import pull
+from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench

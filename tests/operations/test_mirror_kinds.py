@@ -11,10 +11,10 @@ import pytest
 from amlctl.core.events import null_sink
 from amlctl.core.kinds import displaced
 from amlctl.errors import Conflict
-from amlctl.operations.store_verify import verify
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.produced import make_newest
-from amlctl.transfer.publish import publish
+from amlctl.operations.store.verify import verify
+from amlctl.runs.produced import make_newest
+from amlctl.runs.publish import publish
+from amlctl.snapshots.heads import read_head
 from tests.support.clones import DATASET, Clone, Clones
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree

@@ -17,10 +17,10 @@ from amlctl.core.events import Event, Stage, StageProgress, Warned, null_sink
 from amlctl.core.manifest import Manifest
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.project import Project
-from amlctl.operations.pull import pull
-from amlctl.operations.sync import SyncOptions, SyncResult, sync
+from amlctl.operations.sync.pull import pull
+from amlctl.operations.sync.sync import SyncOptions, SyncResult, sync
+from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.manifests import read_manifest
 from tests.support.clones import Clones
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 from tests.support.trees import Tree, read_tree, write_tree
@@ -219,7 +219,7 @@ def test_unreadable_files_are_all_named_and_nothing_is_committed(box: Box) -> No
         (box.root / name).chmod(0)
     (box.root / "listed").chmod(0o444)  # its names can be read, and nothing else
     program = (
-        "import sys\nfrom pathlib import Path\nfrom amlctl.operations.sync import sync, SyncOptions\n"
+        "import sys\nfrom pathlib import Path\nfrom amlctl.operations.sync.sync import sync, SyncOptions\n"
         "from amlctl.localfs.project import Project\nfrom amlctl.stores.directory import DirectoryStore\n"
         "from amlctl.errors import RightsError\n"
         "store = DirectoryStore(Path(sys.argv[2]))\n"

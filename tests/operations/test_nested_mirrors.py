@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import Conflict
+from amlctl.runs.produced import make_newest
+from amlctl.runs.publish import publish
+from amlctl.snapshots.heads import read_head
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.produced import make_newest
-from amlctl.transfer.publish import publish
 from tests.support.clones import Clone, Clones
 from tests.support.faulty_store import FaultyStore
 from tests.support.trees import Tree, read_tree

@@ -12,13 +12,13 @@ import pytest
 
 from amlctl.core.events import Warned, null_sink
 from amlctl.errors import Conflict
-from amlctl.operations.pull import pull
-from amlctl.operations.store_gc import gc
-from amlctl.operations.sync import SyncOptions, sync
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.produced import make_newest
-from amlctl.transfer.publish import publish
+from amlctl.operations.store.gc import gc
+from amlctl.operations.sync.pull import pull
+from amlctl.operations.sync.sync import SyncOptions, sync
+from amlctl.runs.produced import make_newest
+from amlctl.runs.publish import publish
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench, wait_for_state
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore

@@ -15,11 +15,11 @@ from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.core.manifest import MIRROR
 from amlctl.errors import Conflict
-from amlctl.operations.sync import sync
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.produced import make_newest
-from amlctl.transfer.publish import publish
+from amlctl.operations.sync.sync import sync
+from amlctl.runs.produced import make_newest
+from amlctl.runs.publish import publish
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore

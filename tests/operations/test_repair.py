@@ -10,11 +10,11 @@ import pytest
 
 from amlctl.core.events import null_sink
 from amlctl.errors import IntegrityError
-from amlctl.operations.store_verify import verify
+from amlctl.operations.store.verify import verify
+from amlctl.snapshots.heads import fence, head_key, read_head
+from amlctl.snapshots.store_format import FORMAT_KEY, find_store_id
 from amlctl.stores.contract import Body
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import fence, head_key, read_head
-from amlctl.transfer.store_format import FORMAT_KEY, find_store_id
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 
 

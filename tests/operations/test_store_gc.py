@@ -13,11 +13,11 @@ from amlctl.core.events import null_sink
 from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
-from amlctl.operations.store_gc import GcResult, gc
-from amlctl.runtime.run_documents import save_record
+from amlctl.operations.store.gc import GcResult, gc
+from amlctl.runs.documents import save_record
+from amlctl.snapshots.gc_mark import GC_MARK
+from amlctl.snapshots.heads import head_key
 from amlctl.stores.contract import Store
-from amlctl.transfer.gc_mark import GC_MARK
-from amlctl.transfer.heads import head_key
 from tests.support.clock import NOW, YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import FaultyStore

@@ -12,7 +12,7 @@ from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warne
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
-from amlctl.operations.submit import plan
+from amlctl.operations.submit.submit import plan
 from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
 from tests.support.faulty_store import Call, FaultyStore
 
@@ -423,7 +423,7 @@ def test_ctrl_c_before_a_run_is_handed_over_cancels_it(bench: Bench) -> None:
         if isinstance(event, RunCreated):
             raise KeyboardInterrupt
 
-    from amlctl.operations.submit import submit
+    from amlctl.operations.submit.submit import submit
 
     with pytest.raises(KeyboardInterrupt):
         submit(
@@ -456,7 +456,7 @@ def test_ctrl_c_cancels_and_brings_what_there_is(bench: Bench) -> None:
         asked.append(1)
         return InterruptChoice.CANCEL
 
-    from amlctl.operations.submit import submit
+    from amlctl.operations.submit.submit import submit
 
     result = submit(
         bench.request("train.py"), bench.project, bench.settings, bench.workspace, bench.store, interrupt,

@@ -12,7 +12,7 @@ import pytest
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import LogText, Note, Warned
 from amlctl.errors import NotFound, SettingsError, UsageError
-from amlctl.operations.submit import plan
+from amlctl.operations.submit.submit import plan
 from tests.support.bench import Bench, wait_until_tidied
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # of the SDK's own imports

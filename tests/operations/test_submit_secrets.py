@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from amlctl.errors import UsageError
-from amlctl.operations.submit import plan
+from amlctl.operations.submit.submit import plan
 from tests.support.bench import Bench, wait_until_tidied
 from tests.support.wheels import copy_installed
 

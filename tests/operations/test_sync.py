@@ -15,8 +15,8 @@ import pytest
 from amlctl.core.content_id import is_content_id
 from amlctl.core.manifest import FileEntry, Manifest
 from amlctl.errors import Conflict, NotFound, SettingsError
-from amlctl.operations.sync import SyncResult
-from amlctl.transfer.heads import head_key
+from amlctl.operations.sync.sync import SyncResult
+from amlctl.snapshots.heads import head_key
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, age, write_tree

@@ -13,7 +13,7 @@ import pytest
 from azure.storage.blob import BlobClient
 
 from amlctl.errors import Conflict, RightsError
-from amlctl.operations.sync import SyncResult, sync
+from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.cached import CachedStore
@@ -195,7 +195,7 @@ def test_jobs_bound_the_requests_under_way(tmp_path: Path, azurite: Azurite, lay
     with fault_proxy(azurite.url) as proxy:
 
         def look(seen: Seen) -> None:
-            """Hold whole files until as many requests as allowed are under way, and a moment longer: more might come."""
+            """Hold whole files until all the requests that are allowed are under way, and a moment longer."""
             nonlocal under_way, seen_at_most
             with changed:
                 under_way += 1

@@ -29,8 +29,8 @@ from amlctl.core.manifest import (
 )
 from amlctl.errors import IntegrityError
 from amlctl.localfs.deflate import gzip_bytes
+from amlctl.snapshots.manifests import read_manifest, write_manifest
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.manifests import read_manifest, write_manifest
 
 names = (
     st.binary(min_size=1, max_size=20)

@@ -28,16 +28,16 @@ from amlctl.core.manifest import (
 )
 from amlctl.errors import AmlctlError
 from amlctl.localfs.deflate import gzip_bytes
-from amlctl.operations.store_gc import gc
-from amlctl.operations.store_stats import stats
-from amlctl.operations.store_verify import verify
+from amlctl.operations.store.gc import gc
+from amlctl.operations.store.stats import stats
+from amlctl.operations.store.verify import verify
+from amlctl.runs.tree import read_index
+from amlctl.snapshots.contents import read_content
+from amlctl.snapshots.gc_mark import GC_MARK, GcWatch
+from amlctl.snapshots.heads import head_key, read_head
+from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.store_format import FORMAT_KEY, find_store_id
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.contents import read_content
-from amlctl.transfer.gc_mark import GC_MARK, GcWatch
-from amlctl.transfer.heads import head_key, read_head
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.store_format import FORMAT_KEY, find_store_id
-from amlctl.transfer.tree import read_index
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clones, random_tree
 

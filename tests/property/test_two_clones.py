@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from amlctl.core.events import null_sink
 from amlctl.errors import Conflict
 from amlctl.localfs.project import Project
-from amlctl.operations.pull import pull
-from amlctl.operations.store_gc import gc
-from amlctl.operations.sync import SyncOptions, sync
+from amlctl.operations.store.gc import gc
+from amlctl.operations.sync.pull import pull
+from amlctl.operations.sync.sync import SyncOptions, sync
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clock import YEAR_LATER
 from tests.support.trees import Tree, read_tree

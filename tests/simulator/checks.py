@@ -17,10 +17,10 @@ from amlctl.core.manifest import (
     pack_key,
 )
 from amlctl.errors import AmlctlError
-from amlctl.transfer.code import code_index_key, code_prefix
-from amlctl.transfer.heads import read_head_value
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.tree import read_index
+from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.tree import read_index
+from amlctl.snapshots.heads import read_head_value
+from amlctl.snapshots.manifests import read_manifest
 from tests.support.memory_store import MemoryStore
 from tests.support.trees import Tree
 

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from amlctl.operations import store_gc
+from amlctl.operations.store import gc as store_gc
+from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store
-from amlctl.transfer.heads import read_head
 from tests.simulator import checks
 from tests.simulator.checks import Broken
 from tests.simulator.scenario import BASE, BIG, EDITS_B, LATE_A, NEWER, NEWER_LIST, OTHER, Edits, Scenario, collect

@@ -19,14 +19,19 @@ from amlctl.core.diff import merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
 from amlctl.localfs.sync_state import Step
-from amlctl.operations import agreement, pull, repair, run_kept, store_gc, sync_attempt, sync_merge
-from amlctl.operations.pull_target import PullTarget
+from amlctl.operations.store import gc as store_gc
+from amlctl.operations.submit import run_kept
+from amlctl.operations.sync import agreement, pull, repair
+from amlctl.operations.sync import attempt as sync_attempt
+from amlctl.operations.sync import merge as sync_merge
+from amlctl.operations.sync.pull_target import PullTarget
+from amlctl.runs import code, tree_saver
+from amlctl.snapshots import deletion, gc_mark, heads, kept, lease, manifests
+from amlctl.snapshots.heads import Head, head_key
+from amlctl.snapshots.kept import ANY_SIZE
+from amlctl.snapshots.known import KnownContents
+from amlctl.snapshots.manifests import Written
 from amlctl.stores.contract import Store
-from amlctl.transfer import code, deletion, gc_mark, heads, kept, lease, manifests, tree_saver
-from amlctl.transfer.heads import Head, head_key
-from amlctl.transfer.kept import ANY_SIZE
-from amlctl.transfer.known import KnownContents
-from amlctl.transfer.manifests import Written
 
 Replaced = Sequence[tuple[Any, str, Any]]
 """Object, name of its attribute, what it has instead."""

@@ -12,17 +12,17 @@ from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
-from amlctl.operations.submit import PreparedRun, _start
+from amlctl.operations.submit.submit import PreparedRun, _start
+from amlctl.runs.code import CodeFiles, send_code
+from amlctl.runs.documents import read_published, save_record
+from amlctl.runs.produced import make_newest
+from amlctl.runs.tree import restore_tree
+from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.node_data import publish_produced
-from amlctl.runtime.run_documents import read_published, save_record
 from amlctl.runtime.script import NodeFolders
+from amlctl.snapshots.gc_mark import GcWatch
+from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import CodeFiles, send_code
-from amlctl.transfer.gc_mark import GcWatch
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.produced import make_newest
-from amlctl.transfer.tree import restore_tree
-from amlctl.transfer.tree_saver import TreeSaver
 from tests.simulator import checks
 from tests.simulator.checks import Broken
 from tests.simulator.scenario import BASE, BIG, Scenario, now

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from amlctl.core.events import null_sink
-from amlctl.operations.store_gc import gc
+from amlctl.operations.store.gc import gc
 from amlctl.stores.contract import Store
 from tests.simulator import virtual
 from tests.simulator.world import DATASET, World

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.errors import AmlctlError, Conflict
-from amlctl.transfer.heads import read_head
+from amlctl.snapshots.heads import read_head
 from tests.simulator import checks, virtual
 from tests.simulator.checks import Broken
 from tests.simulator.scenario import collect, pass_days

@@ -197,7 +197,7 @@ def simulated() -> Iterator[None]:
     import platform
 
     from amlctl.localfs import clock, locks
-    from amlctl.transfer import interrupt
+    from amlctl.snapshots import interrupt
 
     # Keyed by the real object's identity: a name that a module has imported is found whatever it is called there.
     everywhere: dict[int, Any] = {

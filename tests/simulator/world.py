@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.localfs.project import Project
-from amlctl.operations.pull import pull
-from amlctl.operations.sync import SyncOptions, SyncResult, sync
+from amlctl.operations.sync.pull import pull
+from amlctl.operations.sync.sync import SyncOptions, SyncResult, sync
 from amlctl.stores.contract import Store
 from tests.simulator import virtual
 from tests.support.memory_store import MemoryStore, Value

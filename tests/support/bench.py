@@ -15,9 +15,9 @@ from amlctl.core.run import RunRecord
 from amlctl.core.settings import Settings
 from amlctl.localfs.project import Project
 from amlctl.operations.logs import InterruptChoice
-from amlctl.operations.submit import submit
-from amlctl.operations.submit_request import SubmitRequest
-from amlctl.operations.submit_result import SubmitResult
+from amlctl.operations.submit.request import SubmitRequest
+from amlctl.operations.submit.result import SubmitResult
+from amlctl.operations.submit.submit import submit
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 

@@ -12,13 +12,13 @@ from typing import Any
 from amlctl.core.events import Event, Note, Warned
 from amlctl.core.manifest import Manifest
 from amlctl.localfs.project import Project
-from amlctl.operations.pull import pull
 from amlctl.operations.status import DatasetStatus, status
-from amlctl.operations.sync import SyncOptions, SyncResult, dry_run, sync
+from amlctl.operations.sync.pull import pull
+from amlctl.operations.sync.sync import SyncOptions, SyncResult, dry_run, sync
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.manifests import read_manifest
 from tests.support.trees import Tree, read_tree, write_tree
 
 DATASET = "working/x"

@@ -12,7 +12,7 @@ from typing import Any
 
 from amlctl.core.events import null_sink
 from amlctl.localfs.project import Project
-from amlctl.operations.sync import SyncOptions, sync
+from amlctl.operations.sync.sync import SyncOptions, sync
 from amlctl.stores.directory import DirectoryStore
 
 OPTIONS = SyncOptions(pack_size=20_000, pack_below=4_000)

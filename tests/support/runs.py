@@ -14,8 +14,8 @@ from amlctl.core.events import null_sink
 from amlctl.core.run import RunRecord
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.project import Project
+from amlctl.runs.code import collect_code, send_code
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import collect_code, send_code
 
 DEADLINE_S = 60.0
 _NUMBERS = count(1)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.runs.copies import copy_snapshot
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.materialise import materialise
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.copies import copy_snapshot
-from amlctl.transfer.heads import read_head
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.materialise import materialise
 from tests.support.clones import DATASET, Clones, random_tree
 from tests.support.trees import read_tree
 

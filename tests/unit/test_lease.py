@@ -14,9 +14,9 @@ import pytest
 from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event
 from amlctl.errors import Conflict
+from amlctl.snapshots.lease import MirrorLease
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.lease import MirrorLease
 from tests.support.faulty_store import FaultyStore
 
 KEY = f"{dataset_folder('working/x')}/mirror.lease"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.runs.publish import publish
+from amlctl.snapshots.materialise import materialise
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.materialise import materialise
-from amlctl.transfer.publish import publish
 
 NOBODY = 65534
 LARGE = os.urandom(2 << 20)

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from amlctl.core.run import RunRecord
+from amlctl.runs.keys import failure_key, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.runs.publish import publish
+from amlctl.runs.tree import read_index
 from amlctl.runtime.node_rank import NodeRank, node_rank
-from amlctl.runtime.run_keys import failure_key, outputs_index_key, outputs_prefix, published_key, record_key
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.publish import publish
-from amlctl.transfer.tree import read_index
 from amlctl.workspaces.local.container import make_container, runtime_folder
 from tests.support.runs import make_project, make_record, wait_until, write_script
 

@@ -8,8 +8,8 @@ import pytest
 
 from amlctl.core.run import RunRecord
 from amlctl.core.sync_plan import Layout
-from amlctl.runtime.run_keys import published_key
-from amlctl.transfer.publish import publish
+from amlctl.runs.keys import published_key
+from amlctl.runs.publish import publish
 from amlctl.workspaces.local.container import runtime_folder
 from tests.support import refusing_os
 from tests.support.runs import wait_until

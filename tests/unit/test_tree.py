@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import IntegrityError, ServiceUnavailable
+from amlctl.runs.tree import read_index, restore_tree
+from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.tree import read_index, restore_tree
-from amlctl.transfer.tree_saver import TreeSaver
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 from tests.support.trees import Tree, read_tree, write_tree
@@ -203,7 +203,7 @@ def test_what_cannot_be_read_costs_no_other_file(tmp_path: Path) -> None:
         (source / name).chmod(0)
     program = (
         "import sys\nfrom pathlib import Path\nfrom amlctl.stores.directory import DirectoryStore\n"
-        "from amlctl.transfer.tree_saver import TreeSaver\n"
+        "from amlctl.runs.tree_saver import TreeSaver\n"
         "saver = TreeSaver(DirectoryStore(Path(sys.argv[1])), Path(sys.argv[2]), *sys.argv[3:])\n"
         "saver.save()\nprint(*sorted(map(': '.join, saver.refused.items())), sep='|')\n"
     )

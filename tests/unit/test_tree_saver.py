@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import IntegrityError
-from amlctl.runtime.run_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
+from amlctl.runs import tree_saver
+from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix
+from amlctl.runs.tree import TreeFile, TreeIndex, encode_index, read_tree_index, restore_tree, stored_key, tree_file
+from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer import tree_saver
-from amlctl.transfer.tree import TreeFile, TreeIndex, encode_index, read_tree_index, restore_tree, stored_key, tree_file
-from amlctl.transfer.tree_saver import TreeSaver
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
 

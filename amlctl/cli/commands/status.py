@@ -14,7 +14,7 @@ from amlctl.cli.several import each_dataset
 from amlctl.core.message import Command, Message
 from amlctl.operations.status import DatasetStatus, all_datasets
 from amlctl.operations.status import status as operation
-from amlctl.operations.sync_result import SyncOptions
+from amlctl.operations.sync.result import SyncOptions
 
 app = typer.Typer(add_completion=False)
 

@@ -12,11 +12,11 @@ from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.render.text import places
 from amlctl.errors import IntegrityError
-from amlctl.operations.store_gc import gc as gc_operation
-from amlctl.operations.store_stats import stats as stats_operation
-from amlctl.operations.store_verify import verify as verify_operation
+from amlctl.operations.store.gc import gc as gc_operation
+from amlctl.operations.store.stats import stats as stats_operation
+from amlctl.operations.store.verify import verify as verify_operation
+from amlctl.snapshots.store_format import require_format
 from amlctl.stores.contract import Store
-from amlctl.transfer.store_format import require_format
 from amlctl.wiring import without_copies
 
 app = typer.Typer(

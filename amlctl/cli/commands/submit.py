@@ -19,10 +19,10 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
 from amlctl.operations.runs import RunAt, resolve_run
-from amlctl.operations.submit import plan as plan_operation
-from amlctl.operations.submit import submit as submit_operation
-from amlctl.operations.submit_request import SubmitRequest
-from amlctl.operations.submit_result import SubmitResult
+from amlctl.operations.submit.request import SubmitRequest
+from amlctl.operations.submit.result import SubmitResult
+from amlctl.operations.submit.submit import plan as plan_operation
+from amlctl.operations.submit.submit import submit as submit_operation
 
 _SCRIPT_ARGUMENTS = "amlctl.script_arguments"
 

@@ -16,8 +16,8 @@ from amlctl.config.sizes import parse_size
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import LAYOUTS
 from amlctl.errors import NeedsConfirmation, UsageError
-from amlctl.operations.sync import SyncOptions, SyncResult, dry_run
-from amlctl.operations.sync import sync as sync_operation
+from amlctl.operations.sync.sync import SyncOptions, SyncResult, dry_run
+from amlctl.operations.sync.sync import sync as sync_operation
 from amlctl.stores.contract import Store
 from amlctl.wiring import without_copies
 
@@ -147,7 +147,7 @@ def sync(
 
     def try_once(dataset: str, options: SyncOptions) -> SyncResult:
         if is_pull:
-            from amlctl.operations.pull import pull as pull_operation
+            from amlctl.operations.sync.pull import pull as pull_operation
 
             return pull_operation(project, store, dataset, options, sink, snapshot=snapshot, is_dry_run=is_dry_run)
         return (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, sink)

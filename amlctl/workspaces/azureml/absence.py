@@ -10,7 +10,7 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import NotFound, ServiceUnavailable
-from amlctl.runtime.run_keys import attempt_key
+from amlctl.runs.keys import attempt_key
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.job import moment
 from amlctl.workspaces.azureml.looks import Look

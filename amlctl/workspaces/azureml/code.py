@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from amlctl.runs.code import code_prefix
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.transfer.code import code_prefix
 from amlctl.workspaces.azureml.connection import Connection
 
 VERSION = "2023-04-01"

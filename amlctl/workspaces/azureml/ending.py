@@ -19,8 +19,8 @@ from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import Conflict, IntegrityError
-from amlctl.runtime.run_documents import read_first_failure, read_published
-from amlctl.runtime.run_keys import log_key
+from amlctl.runs.documents import read_first_failure, read_published
+from amlctl.runs.keys import log_key
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.job import entered, moment
 
@@ -143,7 +143,7 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
 
 def publish(store: Store, record: RunRecord) -> RunRecord:
     """Make what a completed run has produced the newest; a conflict is told in `error`, and nothing is lost."""
-    from amlctl.transfer.produced import make_newest  # most looks are at runs that produce nothing
+    from amlctl.runs.produced import make_newest  # most looks are at runs that produce nothing
 
     published, errors = dict(record.published), list[Conflict | IntegrityError]()
     try:

@@ -10,7 +10,7 @@ from amlctl.core.environment import DEFAULT_IMAGE
 from amlctl.core.message import Command
 from amlctl.core.run_state import RunState
 from amlctl.errors import CheckFailed, NotFound
-from amlctl.runtime.run_keys import run_prefix
+from amlctl.runs.keys import run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import store_address

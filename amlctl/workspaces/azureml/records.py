@@ -9,10 +9,10 @@ from amlctl.core.events import EventSink, Warned
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import wrong_field
 from amlctl.errors import IntegrityError
-from amlctl.localfs import run_records
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
-from amlctl.localfs.run_order import read_order
+from amlctl.runs import local_records as run_records
+from amlctl.runs.order import read_order
 
 
 class Records:

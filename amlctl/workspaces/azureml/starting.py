@@ -10,11 +10,11 @@ from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, UsageError
-from amlctl.runtime.run_keys import run_prefix
+from amlctl.runs.code import CONTEXT, code_prefix
+from amlctl.runs.copies import copy_code
+from amlctl.runs.keys import run_prefix
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import CONTEXT, code_prefix
-from amlctl.transfer.copies import copy_code
 from amlctl.workspaces.azureml.code import ensure_code
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastore import default_datastore, store_address

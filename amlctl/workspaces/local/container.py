@@ -11,9 +11,9 @@ from pathlib import Path
 from amlctl.errors import NotFound
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.private import make_folder
+from amlctl.runs.code import PIPELINE, code_index_key, code_prefix
+from amlctl.runs.tree import restore_tree
 from amlctl.stores.contract import Store
-from amlctl.transfer.code import PIPELINE, code_index_key, code_prefix
-from amlctl.transfer.tree import restore_tree
 
 _RUNTIME = "amlctl/"
 

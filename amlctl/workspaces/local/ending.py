@@ -18,12 +18,12 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.folders import remove_tree
-from amlctl.runtime.run_documents import read_published
-from amlctl.runtime.run_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
+from amlctl.runs.documents import read_published
+from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix
+from amlctl.runs.produced import make_newest
+from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.produced import make_newest
-from amlctl.transfer.tree_saver import TreeSaver
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.node_store import forget_run, give_back, is_folder, node_store
 from amlctl.workspaces.local.places import RunPlaces

@@ -23,14 +23,14 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
-from amlctl.runtime.run_documents import save_record
-from amlctl.runtime.run_keys import published_key, run_prefix
+from amlctl.runs.copies import Value, copy_manifest, values_of
+from amlctl.runs.documents import save_record
+from amlctl.runs.keys import published_key, run_prefix
+from amlctl.snapshots.gc_mark import GcWatch
+from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.transfer.copies import Value, copy_manifest, values_of
-from amlctl.transfer.gc_mark import GcWatch
-from amlctl.transfer.manifests import read_manifest
-from amlctl.transfer.partial import downloaded
 
 _DOWNLOADS = 4
 """Values at a time; large ones come in parallel parts besides."""

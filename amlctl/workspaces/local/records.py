@@ -9,8 +9,8 @@ from __future__ import annotations
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError, IntegrityError
-from amlctl.localfs import run_records
-from amlctl.runtime.run_documents import load_record, save_record
+from amlctl.runs import local_records as run_records
+from amlctl.runs.documents import load_record, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.places import RunPlaces
 

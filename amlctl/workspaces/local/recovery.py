@@ -17,11 +17,11 @@ from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, IntegrityError, SettingsError
-from amlctl.localfs import run_records
 from amlctl.localfs.atomic import read_json
+from amlctl.runs import local_records as run_records
+from amlctl.runs.documents import load_record
 from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.node_processes import read_end
-from amlctl.runtime.run_documents import load_record
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local import records

@@ -10,7 +10,7 @@ from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError
 from amlctl.localfs.private import open_file, touch
-from amlctl.runtime.run_keys import log_key
+from amlctl.runs.keys import log_key
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.local.places import RunPlaces
 

@@ -29,10 +29,10 @@ from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
+from amlctl.runs.documents import read_failure
+from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
-from amlctl.runtime.run_documents import read_failure
 from amlctl.runtime.wakeups import Wakeups
-from amlctl.transfer.tree_saver import TreeSaver
 from amlctl.workspaces.local import records
 from amlctl.workspaces.local.container import make_container, runtime_folder
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver

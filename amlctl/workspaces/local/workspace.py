@@ -21,16 +21,16 @@ from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.localfs import run_records
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.private import FILE_MODE, make_folder, touch
 from amlctl.localfs.project import Project
-from amlctl.localfs.run_order import read_order
-from amlctl.localfs.run_records import load_all
 from amlctl.localfs.tool_variables import with_absolute_paths
-from amlctl.runtime.run_documents import load_record
-from amlctl.runtime.run_keys import log_key, run_prefix
+from amlctl.runs import local_records as run_records
+from amlctl.runs.documents import load_record
+from amlctl.runs.keys import log_key, run_prefix
+from amlctl.runs.local_records import load_all
+from amlctl.runs.order import read_order
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
 from amlctl.workspaces.local import records

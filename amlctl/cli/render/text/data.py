@@ -13,7 +13,7 @@ from amlctl.core.wording import below_data_blobs, count
 
 if TYPE_CHECKING:
     from amlctl.operations.status import DatasetStatus
-    from amlctl.operations.sync_result import SyncResult
+    from amlctl.operations.sync.result import SyncResult
     from amlctl.operations.why import Why
 
 ID_CELLS = 12

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from amlctl.operations.compute import ComputeView, CreateResult
     from amlctl.operations.environment import EnvironmentView
     from amlctl.operations.init import InitResult
-    from amlctl.operations.store_gc import GcResult
-    from amlctl.operations.store_stats import StoredDataset, StoreStats
-    from amlctl.operations.store_verify import VerifyResult
+    from amlctl.operations.store.gc import GcResult
+    from amlctl.operations.store.stats import StoredDataset, StoreStats
+    from amlctl.operations.store.verify import VerifyResult
 
 MAX_SNAPSHOTS = 10
 """Older snapshots of a dataset that `store stats` lists."""

@@ -19,7 +19,7 @@ from amlctl.core.wording import count
 if TYPE_CHECKING:
     from amlctl.operations.fetch import FetchResult
     from amlctl.operations.runs import CancelResult, Comparison, RunView
-    from amlctl.operations.submit_result import SubmitPlan, SubmitResult
+    from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 
 
 _MAX_LIST = 200

@@ -1,0 +1,1 @@
+"""Plain files by path in a store, beside the content-addressed snapshots."""

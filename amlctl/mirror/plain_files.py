@@ -1,0 +1,128 @@
+"""The plain files of a mirror that a run has produced: written when HEAD moves, by whoever moves it.
+
+A run writes packs and objects alone, so what it leaves harms nobody, whoever syncs the mirror meanwhile and however
+the run ends. Its workspace then takes the mirror's lease, merges, and writes the plain files from these contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from amlctl.core.kinds import displaced
+from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, mirror_key, needs_no_bytes
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs, count
+from amlctl.errors import Conflict
+from amlctl.snapshots.contents import place_key, read_content
+from amlctl.snapshots.deletion import delete_all
+from amlctl.snapshots.lease import MirrorLease
+from amlctl.stores.contract import Body, FileBody, Store
+
+
+def unchanged_contents(entries: Sequence[FileEntry], before: Manifest) -> set[str]:
+    """Contents of which every path in `entries` is a plain file already: they need not be sent."""
+    stand = _standing(before)
+    changed = {entry.content_id for entry in entries if stand.get(entry.path) != entry.content_id}
+    return {entry.content_id for entry in entries if not needs_no_bytes(entry)} - changed
+
+
+def misplaced(manifest: Manifest, head: Manifest) -> list[str]:
+    """Paths that `manifest` takes for plain files although they are others, or none, by now."""
+    stand = _standing(head)
+    return [
+        entry.path
+        for entry in manifest.entries
+        if manifest.places.get(entry.content_id) == MIRROR and stand.get(entry.path) != entry.content_id
+    ]
+
+
+def in_the_way(
+    store: Store,
+    dataset: str,
+    written: Sequence[FileEntry],
+    entries: Sequence[FileEntry],
+    head: Manifest,
+    *,
+    doubtful: Collection[str] = (),
+    may_delete_others: bool = False,
+) -> dict[str, str]:
+    """Plain files that have to go before `written` of the snapshot `entries` can be there, since a file became a folder
+    or the other way round: the path of each key.
+
+    Those that HEAD has, or a sync from here may have written (`doubtful`). Others, which somebody may have put there,
+    go only if that is allowed. Raises Conflict.
+    """
+    ours = {*_standing(head), *doubtful}
+    kept = {entry.path for entry in entries}
+    paths = {entry.path for entry in written if not entry.path.endswith("/")}
+    found = {mirror_key(dataset, path): path for path in displaced(ours, paths, kept)}
+    foreign = set()
+    prefix = mirror_key(dataset, "")
+    for path in paths:
+        for key in store.in_the_way(mirror_key(dataset, path)):
+            at = key.removeprefix(prefix) if key.startswith(prefix) else ONE_FILE
+            found[key] = at
+            if at not in ours:
+                foreign.add(key)
+    if foreign and not may_delete_others:
+        raise Conflict(
+            f"{count(len(foreign), 'file')} in the mirror of {dataset} are in the way of its files, and "
+            "the newest snapshot does not have them",
+            hint=Message(Command("sync", "--delete", below_data_blobs(dataset)), " deletes them"),
+            details=sorted(foreign),
+        )
+    return found
+
+
+def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Manifest, lease: MirrorLease) -> Manifest:
+    """Write the plain files that `manifest` has otherwise than `head`, and say that they are there.
+
+    `source` is a folder with the contents; one that it does not have stays where it is. Raises Conflict (the lease
+    was lost), IntegrityError, and what the store raises.
+    """
+    stand = _standing(head)
+
+    def write(entry: FileEntry) -> bool:
+        body = _body(source, manifest, entry, lease)
+        if body is None:
+            return False
+        lease.check()
+        store.put(mirror_key(manifest.dataset, entry.path), body, replace=True)
+        return True
+
+    files = [entry for entry in manifest.entries if not entry.path.endswith("/")]
+    wanted = [entry for entry in files if stand.get(entry.path) != entry.content_id]
+    gone = in_the_way(store, manifest.dataset, wanted, manifest.entries, head)
+    delete_all(store, gone, guard=lease.guard)
+    with ThreadPoolExecutor(store.concurrency) as pool:
+        missing = {entry.content_id for entry, is_written in zip(wanted, pool.map(write, wanted)) if not is_written}
+    places = {content: place if content in missing else MIRROR for content, place in manifest.places.items()}
+    packs = {place.pack for place in places.values() if place.kind == "pack"}
+    sizes = {pack: size for pack, size in manifest.pack_sizes.items() if pack in packs}
+    return replace(manifest, places=places, pack_sizes=sizes, shards={})
+
+
+def _standing(manifest: Manifest) -> dict[str, str]:
+    """What is a plain file: the content by path. An empty file is one in a mirror, an empty folder is not."""
+    if manifest.layout != "mirror":
+        return {}
+    return {
+        entry.path: entry.content_id
+        for entry in manifest.entries
+        if not entry.path.endswith("/") and (needs_no_bytes(entry) or manifest.places.get(entry.content_id) == MIRROR)
+    }
+
+
+def _body(source: Store, manifest: Manifest, entry: FileEntry, lease: MirrorLease) -> Body | None:
+    """What a plain file consists of; None where the source does not have it."""
+    if needs_no_bytes(entry):
+        return b""
+    place = manifest.places[entry.content_id]
+    path = source.local_path(place_key(manifest, entry, place))
+    if path is None:
+        return None
+    if place.kind == "pack":
+        return read_content(source, manifest, entry)
+    return FileBody(path, entry.size_bytes, entry.content_id, may_go_on=lease.check)

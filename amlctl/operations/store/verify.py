@@ -1,0 +1,107 @@
+"""Read back everything that a store holds, and check it against its names and against what names it.
+
+A value whose name is a content id is checked as a whole, so that packs are also whole around their members; the others
+(HEADs, indexes, records) by what they say of each other. What has neither is listed as unchecked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from amlctl.core.events import EventSink, Stage, StageProgress
+from amlctl.core.message import Command, Message
+from amlctl.errors import IntegrityError
+from amlctl.operations.store.damage import Damage, StoreListing
+from amlctl.operations.store.verify_bytes import bytes_checks
+from amlctl.operations.store.verify_datasets import StoredDatasets, check_datasets
+from amlctl.operations.store.verify_runs import code_checks, run_checks
+from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.snapshots.store_format import FORMAT_KEY, find_store_id
+from amlctl.stores.contract import Store
+
+_MOST_WORKERS = 4
+"""Each holds a pack, or a piece of a large file, in memory."""
+_TELL_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """`files` and `bytes` are those of the datasets at their HEADs. `damaged` has a line for each value or file that is
+    wrong or missing, `damages` the same in parts; `to_repair` the datasets among them; `unchecked` how many values of
+    which kind have nothing that they could be checked against."""
+
+    datasets: int
+    files: int
+    bytes: int
+    damaged: Sequence[str]
+    to_repair: Sequence[str]
+    damages: Sequence[Damage] = ()
+    unchecked: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def verify(store: Store, sink: EventSink) -> VerifyResult:
+    """Reads the whole store. Raises SettingsError (a newer format) and what the store raises."""
+    with ended_by_interrupt(store):
+        listing = StoreListing(store)
+        damages: list[Damage] = []
+        store_id = _store_id(store, listing, damages)
+        datasets = check_datasets(store, listing, store_id)
+        damages += datasets.damages
+        checks = [
+            *bytes_checks(store, listing, datasets),
+            *code_checks(store, listing),
+            *run_checks(store, listing),
+        ]
+        for found in _run(checks, sink):
+            damages += found
+    damages = sorted(set(damages), key=lambda damage: damage.key)
+    return VerifyResult(
+        len(datasets.heads),
+        sum(len(manifest.entries) for manifest in datasets.heads.values()),
+        sum(manifest.size_bytes for manifest in datasets.heads.values()),
+        [damage.message for damage in damages],
+        _to_repair(damages, datasets),
+        damages,
+        listing.unchecked(),
+    )
+
+
+def _store_id(store: Store, listing: StoreListing, damages: list[Damage]) -> str | None:
+    """None where it cannot be told."""
+    repair = Message(Command("sync", "--repair", "PATH"), ", with any dataset")
+    try:
+        store_id = find_store_id(store)
+    except IntegrityError as error:
+        damages.append(Damage(FORMAT_KEY, error.message, repair))
+        return None
+    if FORMAT_KEY not in listing.sizes:
+        damages.append(Damage(FORMAT_KEY, "is missing", repair))
+        return None
+    return store_id
+
+
+def _to_repair(damages: Iterable[Damage], datasets: StoredDatasets) -> list[str]:
+    return sorted({damage.dataset or datasets.named_by.get(damage.key, "") for damage in damages} - {""})
+
+
+def _run(checks: Sequence[Callable[[], Sequence[Damage]]], sink: EventSink) -> Iterable[Sequence[Damage]]:
+    told_at = time.monotonic()
+    with ThreadPoolExecutor(_MOST_WORKERS) as pool:
+        jobs = [pool.submit(check) for check in checks]
+        try:
+            for number, job in enumerate(jobs, 1):
+                yield job.result()
+                if time.monotonic() - told_at > _TELL_EVERY_S:
+                    told_at = time.monotonic()
+                    sink(StageProgress(Stage.VERIFY, "store", number, 0, len(jobs), 0))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)  # what has failed once would be tried again for each
+            raise
+    sink(StageProgress(Stage.VERIFY, "store", len(checks), 0, len(checks), 0, is_done=True))

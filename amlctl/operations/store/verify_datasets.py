@@ -1,0 +1,187 @@
+"""HEADs, manifests and shards of a store: whole, and true of each other and of what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from amlctl.core.content_id import content_id
+from amlctl.core.dataset_names import dataset_of_folder, folders_of
+from amlctl.core.document import MOST_BYTES, gunzip
+from amlctl.core.head import parse_head
+from amlctl.core.manifest import (
+    FileEntry,
+    Manifest,
+    Place,
+    mirror_key,
+    needs_no_bytes,
+    object_key,
+    pack_key,
+    repair_command,
+    snapshot_id,
+)
+from amlctl.core.wording import count
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.deflate import GZIP_HEAD
+from amlctl.operations.store.damage import Damage, StoreListing
+from amlctl.operations.store.verify_runs import manifests_of_runs
+from amlctl.snapshots.heads import read_head_bytes
+from amlctl.snapshots.manifests import read_header, read_manifest
+from amlctl.stores.contract import Store
+
+LOST_SNAPSHOT = "no command does, since only an older snapshot needs it; gc will remove that one in time"
+Member = tuple[FileEntry, Place]
+
+
+@dataclass
+class StoredDatasets:
+    """What can be read of them. `heads` has the manifest of each HEAD, by dataset; `members` what each pack holds,
+    `pack_sizes` the size of each in bytes; `plain` the plain file of each key; `named_by` a dataset whose HEAD needs
+    the value of a key, `older_by` one that needs it for an older snapshot."""
+
+    heads: dict[str, Manifest] = field(default_factory=dict)
+    members: dict[str, set[Member]] = field(default_factory=dict)
+    pack_sizes: dict[str, int] = field(default_factory=dict)
+    plain: dict[str, FileEntry] = field(default_factory=dict)
+    named_by: dict[str, str] = field(default_factory=dict)
+    older_by: dict[str, str] = field(default_factory=dict)
+    damages: list[Damage] = field(default_factory=list)
+
+
+def check_datasets(store: Store, listing: StoreListing, store_id: str | None) -> StoredDatasets:
+    found = StoredDatasets()
+    by_dataset: dict[str, list[str]] = {}
+    for key in listing.below("datasets/"):
+        folder, _, name = key.rpartition("/")
+        if folder.endswith("/shards"):
+            listing.mark(key)
+            found.damages += _check_shard(store, key)
+        elif name == "HEAD" or name.endswith(".gz"):
+            listing.mark(key)
+            by_dataset.setdefault(dataset_of_folder(folder), []).append(key)
+    not_committed = manifests_of_runs(store, listing)
+    for dataset, keys in by_dataset.items():
+        manifests = {key: _check_manifest(store, key, found) for key in keys if not key.endswith("/HEAD")}
+        head_keys = [f"{folder}/HEAD" for folder in folders_of(dataset)]
+        head_key = next((key for key in head_keys if key in keys), head_keys[0])
+        named = ""
+        if head_key in keys:
+            named = _check_head(store, head_key, dataset, store_id, manifests, found)
+        elif not manifests.keys() <= not_committed:
+            what = f"is missing, although {count(len(manifests), 'snapshot')} of the dataset are there"
+            found.damages.append(Damage(head_key, what, repair_command(dataset), dataset))
+        for key, manifest in manifests.items():
+            if manifest is not None:
+                _take(manifest, found, listing, is_head=key == named)
+                if key == named:
+                    found.heads[dataset] = manifest
+    return found
+
+
+def _check_head(
+    store: Store,
+    key: str,
+    dataset: str,
+    store_id: str | None,
+    manifests: dict[str, Manifest | None],
+    found: StoredDatasets,
+) -> str:
+    """The manifest that it names; empty where it names none that is there."""
+
+    def damaged(what: str) -> str:
+        found.damages.append(Damage(key, what, repair_command(dataset), dataset))
+        return ""
+
+    try:
+        value = parse_head(read_head_bytes(store, key.rpartition("/")[0]), dataset)
+    except IntegrityError as error:
+        return damaged(error.message)
+    except NotFound:
+        return ""  # removed in the meantime
+    if value.is_fence:
+        return damaged("names no snapshot, although some are there") if manifests and value.before else ""
+    if store_id is not None and value.store_id and value.store_id != store_id:
+        damaged("names another store than format.json")
+    if value.manifest_key not in manifests:
+        return damaged(f"names {value.manifest_key}, which is missing")
+    manifest = manifests[value.manifest_key]
+    if manifest is not None and manifest.layout != value.layout:
+        damaged(f"has the layout {value.layout}, its manifest {manifest.layout}")
+    return value.manifest_key
+
+
+def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest | None:
+    """None where it cannot be used."""
+    dataset = dataset_of_folder(key.rpartition("/")[0])
+
+    def damaged(what: str) -> None:
+        found.damages.append(Damage(key, what, repair_command(dataset), dataset))
+
+    try:
+        manifest = read_manifest(store, key)
+        header = read_header(store, key)
+    except IntegrityError as error:
+        damaged(error.message)
+        return None
+    except NotFound as error:
+        damaged(f"cannot be read: {error.message}")
+        return None
+    if snapshot_id(manifest.entries) != manifest.snapshot:
+        damaged("lists other files than those of its snapshot")
+        return None
+    if header.size_bytes != manifest.size_bytes:
+        damaged(f"says {header.size_bytes} bytes, its files have {manifest.size_bytes}")
+    unplaced = [e.path for e in manifest.entries if not needs_no_bytes(e) and e.content_id not in manifest.places]
+    if unplaced:
+        damaged(f"does not say where the bytes of {count(len(unplaced), 'file')} are")
+        return None
+    return manifest
+
+
+def _check_shard(store: Store, key: str) -> Iterator[Damage]:
+    folder, _, name = key.rpartition("/")
+    dataset = dataset_of_folder(folder.removesuffix("/shards"))
+    try:
+        data = store.get(key, length=MOST_BYTES)
+        is_whole = data.startswith(GZIP_HEAD) and name == f"{content_id(gunzip(data))}.gz"
+    except NotFound:
+        return
+    except (ValueError, IntegrityError):
+        is_whole = False
+    if not is_whole:
+        yield Damage(key, "its bytes are not those of its name", repair_command(dataset), dataset)
+
+
+def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, is_head: bool) -> None:
+    """What the manifest needs of other values; what is missing of it is damage."""
+    dataset = manifest.dataset
+    missing: dict[str, str] = {}
+    for entry in manifest.entries:
+        place = manifest.places.get(entry.content_id)
+        if needs_no_bytes(entry):
+            if not is_head or manifest.layout != "mirror" or entry.path.endswith("/"):
+                continue
+            place = Place("mirror")
+        if place is None:
+            continue
+        if place.kind == "mirror":
+            if not is_head:
+                continue  # it keeps the newest bytes only
+            key = mirror_key(dataset, entry.path)
+            found.plain[key] = entry
+        elif place.kind == "pack":
+            key = pack_key(place.pack)
+            found.members.setdefault(place.pack, set()).add((entry, place))
+            found.pack_sizes[place.pack] = manifest.pack_sizes[place.pack]
+        else:
+            key = object_key(entry.content_id)
+        (found.named_by if is_head else found.older_by).setdefault(key, dataset)
+        if key not in listing.sizes:
+            missing.setdefault(key, entry.path)
+    for key, path in missing.items():
+        if is_head:
+            damage = Damage(key, f"is missing; {dataset} has {path} there", repair_command(dataset), dataset)
+        else:
+            what = f"is missing; snapshot {manifest.snapshot[:12]} of {dataset} has {path} there"
+            damage = Damage(key, what, LOST_SNAPSHOT)
+        found.damages.append(damage)

@@ -1,0 +1,180 @@
+"""Runs and code in a store: records, lists of outputs and their bytes, what was published, code and its indexes."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+from amlctl.core.content_id import is_content_id
+from amlctl.core.manifest import FileEntry, snapshot_id
+from amlctl.core.message import Command, Message
+from amlctl.core.run_state import RunState, is_final
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.deflate import GZIP_HEAD
+from amlctl.operations.store.damage import Damage, StoreListing
+from amlctl.operations.store.named_by_runs import manifests_of_record, read_fields
+from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.documents import read_published
+from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.runs.tree import TreeFile, TreeIndex, read_index, read_tree_index, stored_key
+from amlctl.snapshots.contents import stored_content_id
+from amlctl.stores.contract import Store
+
+_RANK = re.compile(r"outputs\.rank-([0-9]+)\.json")
+_MOST_NODES = 100_000
+_STATES = frozenset(state.value for state in RunState)
+
+Check = Callable[[], Sequence[Damage]]
+
+
+def run_checks(store: Store, listing: StoreListing) -> Iterator[Check]:
+    for run, keys in _runs(listing).items():
+        ranks = {int(found[1]) for key in keys if (found := _RANK.fullmatch(key.split("/", 2)[2]))}
+        listing.mark(record_key(run), published_key(run))
+        listing.mark(*(outputs_index_key(run, rank) for rank in {0, *ranks}))
+        listing.mark(*(key for key in keys if key.startswith(outputs_prefix(run)[:-1])))
+        yield functools.partial(_check_run, store, listing, run, ranks)
+
+
+def code_checks(store: Store, listing: StoreListing) -> Iterator[Check]:
+    for key in listing.below("code/"):
+        listing.mark(key)
+        if key.count("/") == 1:
+            yield functools.partial(_check_code, store, listing, key.removeprefix("code/").removesuffix(".json"))
+
+
+def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
+    """Keys of manifests that runs have published, or brought from another store: they need no HEAD."""
+    found: set[str] = set()
+    for run in _runs(listing):
+        with suppress(IntegrityError):  # the run's own check tells
+            found.update(_published(store, run))
+        try:
+            record = read_fields(store, run)
+            if record.has_text("from_run"):
+                found.update(manifests_of_record(record))
+        except (NotFound, ValueError):
+            continue
+    return found
+
+
+def _runs(listing: StoreListing) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in listing.below("runs/"):
+        if key.count("/") >= 2:
+            found.setdefault(key.split("/", 2)[1], []).append(key)
+    return found
+
+
+def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -> list[Damage]:
+    again = Command("submit", "--from", run)
+    found: list[Damage] = []
+    status, produces, nodes = "", False, range(1)
+    key = record_key(run)
+    try:
+        record = read_fields(store, run)
+        if record.text("run") != run:
+            raise ValueError(f"it is the record of {record.text('run')}")
+        status = record.text("status")
+        if status not in _STATES:
+            raise ValueError(f"{status!r} is not a state of runs")
+        produces = bool(record.array("produces", ()))
+        code = record.text("code", "")
+        nodes = range(record.number("instances", least=1, most=_MOST_NODES) if "instances" in record else 1)
+        named = manifests_of_record(record)
+    except NotFound:
+        return [Damage(key, "is missing, although other files of the run are there", Command("runs", "show", run))]
+    except ValueError as error:
+        found.append(
+            Damage(key, f"cannot be read: {error}", Message(Command("runs", "show", run), ", where it was submitted"))
+        )
+    else:
+        found += [Damage(one, f"is missing; run {run} needs it", again) for one in named if one not in listing.sizes]
+        if code and code_index_key(code) not in listing.sizes and listing.below(code_prefix(code)):
+            found.append(Damage(code_index_key(code), f"is missing; run {run} needs it", Command("submit", "SCRIPT")))
+    found += _check_published(store, listing, run, is_needed=produces and status == RunState.COMPLETED.value)
+    for rank in sorted({0, *ranks, *nodes}):
+        found += _check_outputs(store, listing, run, rank, status)
+    return found
+
+
+def _check_published(store: Store, listing: StoreListing, run: str, *, is_needed: bool) -> list[Damage]:
+    key, again = published_key(run), Command("submit", "--from", run)
+    if key not in listing.sizes:
+        return [Damage(key, "is missing, although the run has produced datasets", again)] if is_needed else []
+    try:
+        missing = [one for one in _published(store, run) if one not in listing.sizes]
+    except IntegrityError as error:
+        return [Damage(key, error.message, again)]
+    return [Damage(one, f"is missing; run {run} has published it", again) for one in missing]
+
+
+def _published(store: Store, run: str) -> list[str]:
+    return [named["manifest_key"] for named in read_published(store, run).values()]
+
+
+def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, status: str) -> list[Damage]:
+    key, again = outputs_index_key(run, rank), Command("submit", "--from", run)
+    try:
+        index = read_tree_index(store, key)
+    except IntegrityError as error:
+        return [Damage(key, error.message, again)]
+    if index is None:
+        there = list(listing.below(outputs_prefix(run, rank)))
+        is_lost = status == RunState.COMPLETED.value or (there and (is_final(status) or not status))
+        what = f"is missing: the list of what run {run} has put out"
+        return [Damage(key, what, again)] if is_lost else []
+    return _check_listed_outputs(store, index, run, rank, again)
+
+
+def _check_listed_outputs(store: Store, index: TreeIndex, run: str, rank: int, again: str) -> list[Damage]:
+    prefix = outputs_prefix(run, rank) if index.format > 1 else first_outputs_prefix(run, rank)
+    found = []
+    for file in index.files:
+        if file.is_folder:
+            continue
+        name = stored_key(prefix, file)
+        wanted = {file.content_id}
+        wanted.update(newer.content_id for newer in index.pending if stored_key(prefix, newer) == name)
+        try:
+            is_right = stored_content_id(store, name) in wanted
+        except NotFound:
+            found.append(Damage(name, f"is missing; run {run} has put it out", again))
+            continue
+        except IntegrityError as error:
+            found.append(Damage(name, error.message, again))
+            continue
+        if not is_right:
+            found.append(Damage(name, "its bytes are not those of the run's list", again))
+    return found
+
+
+def _check_code(store: Store, listing: StoreListing, code: str) -> list[Damage]:
+    key, again = code_index_key(code), Message(Command("submit", "SCRIPT"), ", with the same code")
+    try:
+        files = read_index(store, key)
+        start = store.get(key, length=len(GZIP_HEAD))
+    except IntegrityError as error:
+        return [Damage(key, error.message, again)]
+    except NotFound:
+        return []
+    if files is None:
+        return []
+    if start != GZIP_HEAD and not start.startswith(b"{"):
+        return [Damage(key, "its first bytes are damaged", again)]
+    if not is_content_id(code) or snapshot_id([FileEntry(*file[:4]) for file in files]) != code:
+        return [Damage(key, "lists other files than those of its name", again)]
+    return [damage for file in files for damage in _check_code_file(store, code, file, again)]
+
+
+def _check_code_file(store: Store, code: str, file: TreeFile, again: str) -> list[Damage]:
+    name = code_prefix(code) + file.path
+    try:
+        is_right = stored_content_id(store, name) == file.content_id
+    except NotFound:
+        return [Damage(name, "is missing", again)]
+    except IntegrityError as error:
+        return [Damage(name, error.message, again)]
+    return [] if is_right else [Damage(name, "its bytes are not those of its index", again)]

@@ -1,0 +1,257 @@
+"""Data that a job file names by an address, brought to this machine, where it is a dataset.
+
+It is downloaded once: later submits ask whether it has changed. Each address has a folder of its own below
+`.amlctl/inputs/`, with a note of where its content came from.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from amlctl.azure_access.connections import certificates
+from amlctl.core.asset import container_of, https_of
+from amlctl.core.events import EventSink, Note, Warned
+from amlctl.core.secret_names import masked
+from amlctl.core.wording import count, size
+from amlctl.errors import IntegrityError, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.localfs.atomic import read_json, temporary_name, write_json
+from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.folders import remove_tree, walk
+from amlctl.localfs.project import Project
+from amlctl.operations.submit.job_request import told_at
+from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.stores.contract import Store, is_valid_key
+
+OpenAddress = Callable[[str, bool], tuple[Store, str]]
+"""For what lies in Azure: a store with what the address names, and the key of it there; empty for all of the store.
+True: as anyone may read it, without a login.
+
+Raises SettingsError (no workspace is set up, say), NotFound, RightsError, LoginError, ServiceUnavailable.
+"""
+_PIECE_BYTES = 1 << 20
+_READ_S = 60.0
+_TRIES = 4
+_WAIT_S = 0.5
+_LIMIT_BYTES = 50 << 30
+"""Of all downloads together; those used least recently make room."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """`place` is the line of the job file that names it. A `file:` URL is a folder of this machine."""
+
+    url: str
+    is_file: bool = False
+    place: str = ""
+
+
+def bring(project: Project, dataset: str, address: Address, open_address: OpenAddress | None, sink: EventSink) -> None:
+    """Have what the address names at the dataset's path. Without a network, what was downloaded before is used.
+
+    Raises NotFound, RightsError, SettingsError (what is missing to read it), IntegrityError, ServiceUnavailable.
+    """
+    project.ensure_state_dir()
+    target = project.dataset_path(dataset)
+    if address.url.startswith("file:"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            target.symlink_to(unquote(urlsplit(address.url).path))
+        return
+    with told_at(address.place):
+        download = _Download(target, address, open_address, sink)
+        try:
+            download.bring()
+        except ServiceUnavailable as error:
+            if not download.was_whole:
+                raise
+            sink(
+                Warned(f"{masked(address.url)} cannot be checked for changes, so the earlier download is used: {error}")
+            )
+        except OSError as error:
+            raise disk_error(error, str(target)) or RightsError(f"cannot write {target}: {error}") from error
+    with suppress(OSError):
+        os.utime(target.parent)
+        _make_room(project.inputs_dir, target.parent)
+
+
+class _Download:
+    def __init__(self, target: Path, address: Address, open_address: OpenAddress | None, sink: EventSink) -> None:
+        self._target = target
+        self._address = address
+        self._open_address = open_address
+        self._sink = sink
+        self.was_whole = False
+        """Whether an earlier download can be used; known once this one has begun."""
+        self._note = target.parent.parent / f"{target.parent.name}.json"
+        """What the server said of the content, so that it can say whether it still is that."""
+
+    def bring(self) -> None:
+        url = https_of(self._address.url)
+        is_blob = container_of(url) is not None and self._open_address is not None
+        if not self._address.is_file and not is_blob and url:
+            raise SettingsError(
+                f"{masked(url)} is not a folder that can be listed", hint="type: uri_file, for one file"
+            )
+        try:
+            if url and self._address.is_file:
+                self._bring_file(url)
+            else:
+                self._bring_from_store(is_public=bool(url))
+        except (NotFound, RightsError) as error:
+            if not is_blob:
+                raise
+            try:
+                self._bring_from_store(is_public=False)  # one that is not public looks like one that is not there
+            except LoginError:
+                raise type(error)(f"{error.message}, without a login", hint="az login") from error
+
+    def _bring_file(self, url: str) -> None:
+        known = self._known()
+        headers = {"If-None-Match": known["etag"]} if known.get("etag") else {}
+        temporary = self._target.parent / temporary_name()
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            found = _get(url, headers, temporary)
+            if found is None:
+                return
+            temporary.replace(self._target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._write_note(is_whole=True, etag=found)
+        self._tell(1, self._target.stat().st_size)
+
+    def _bring_from_store(self, *, is_public: bool) -> None:
+        """Files whose size and time are those of before are not downloaded again."""
+        if self._open_address is None:
+            raise SettingsError(
+                f"{masked(self._address.url)} cannot be read here",
+                hint="name a workspace of Azure ML in .amlctl.toml, or a file or folder of this project",
+            )
+        known = self._known()
+        store, key = self._open_address(self._address.url, is_public)
+        with ended_by_interrupt(store):
+            if self._address.is_file:
+                entry = store.info(key)
+                entries = [] if entry is None else [entry._replace(key="")]
+            else:
+                prefix = key and f"{key.rstrip('/')}/"
+                listed = [one._replace(key=one.key[len(prefix) :]) for one in store.list(prefix)]
+                entries = [one for one in listed if one.key and not one.key.endswith("/")]  # others stand for folders
+            if not entries:
+                raise NotFound(f"{masked(self._address.url)} not found", hint="check the path, and the type")
+            there = {entry.key: [entry.size_bytes, entry.modified_at] for entry in entries}
+            wanted = [
+                name
+                for name, one in there.items()
+                if known.get("files", {}).get(name) != one or not (self._target / name).exists()
+            ]
+            for name in wanted:
+                if name and not is_valid_key(name):
+                    raise IntegrityError(f"{name!r} of {masked(self._address.url)} is not a path of a file")
+            if wanted:
+                kept = {name: one for name, one in there.items() if name not in wanted}
+                self._write_note(is_whole=False, files=kept)
+
+            def download(name: str) -> int:
+                path = self._target / name if name else self._target
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = path.parent / temporary_name()
+                try:
+                    temporary.touch()
+                    written = store.download(f"{key.rstrip('/')}/{name}".strip("/") if name else key, temporary)
+                    if written != there[name][0]:
+                        raise IntegrityError(f"{name or key} has {written} bytes, not {there[name][0]}: it has changed")
+                    temporary.replace(path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+                return written
+
+            with ThreadPoolExecutor(min(store.concurrency, 16)) as pool:
+                done = sum(pool.map(download, wanted))
+        if not self._address.is_file:
+            for path in [path for path in self._target.rglob("*") if path.is_file()]:
+                if path.relative_to(self._target).as_posix() not in there:
+                    path.unlink()
+        self._write_note(is_whole=True, files=there)
+        if wanted:
+            self._tell(len(wanted), done)
+
+    def _known(self) -> dict[str, Any]:
+        if self._target.exists():
+            with suppress(OSError, SettingsError):
+                found = read_json(self._note)
+                if isinstance(found, dict):
+                    self.was_whole = bool(found.get("is_whole"))
+                    return found
+        return {}
+
+    def _write_note(self, *, is_whole: bool, **content: Any) -> None:
+        write_json(self._note, {"url": masked(self._address.url), "is_whole": is_whole, **content})
+
+    def _tell(self, files: int, size_bytes: int) -> None:
+        self._sink(Note(f"downloaded {masked(self._address.url)}: {count(files, 'file')}, {size(size_bytes)}"))
+
+
+def _get(url: str, headers: Mapping[str, str], target: Path) -> str | None:
+    """Write the content to `target` and return its ETag (empty: it has none); None where it is what the headers say.
+
+    A connection that breaks is taken up where it was. Raises NotFound, RightsError, ServiceUnavailable.
+    """
+    shown, etag, done = masked(url), "", 0
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_WAIT_S * 2**attempt)
+        resumed = {"Range": f"bytes={done}-", "If-Range": etag} if done and etag else {}
+        request = urllib.request.Request(url, headers={**headers, **resumed, "Accept-Encoding": "identity"})
+        try:
+            with urllib.request.urlopen(request, timeout=_READ_S, context=certificates(os.environ)) as answer:
+                done = done if answer.status == 206 else 0
+                etag = answer.headers.get("ETag") or ""
+                length = answer.headers.get("Content-Length")
+                with target.open("r+b" if done else "wb") as file:
+                    file.seek(done)
+                    expected = None if length is None else done + int(length)
+                    while piece := answer.read(_PIECE_BYTES):
+                        file.write(piece)
+                        done += len(piece)
+            if expected is None or done == expected:
+                return etag
+            failure = f"{done} of {expected} bytes came"
+        except urllib.error.HTTPError as error:
+            if error.code == 304:
+                return None
+            if error.code in (404, 410):
+                raise NotFound(f"{shown} not found (status {error.code})", hint="check the address") from error
+            if error.code not in (408, 429) and error.code < 500:
+                raise RightsError(f"{shown} cannot be read (status {error.code})", hint="is it public?") from error
+            failure = f"status {error.code}"
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+            failure = str(getattr(error, "reason", error))
+            if query := urlsplit(url).query:  # it may hold a signature
+                failure = failure.replace(query, "…")
+    raise ServiceUnavailable(f"{shown} cannot be downloaded: {failure}", hint="run the same command again")
+
+
+def _make_room(folder: Path, kept: Path) -> None:
+    """Remove what was used least recently, until the rest is within the limit."""
+    sizes = {}
+    for one in folder.iterdir():
+        if one.is_dir():
+            sizes[one] = sum(os.lstat(os.path.join(at, name)).st_size for at, _, names in walk(one) for name in names)
+    for one in sorted(sizes, key=lambda path: path.stat().st_mtime):
+        if sum(sizes.values()) <= _LIMIT_BYTES:
+            return
+        if one != kept:
+            remove_tree(one, ignore_errors=True)
+            del sizes[one]

@@ -1,0 +1,49 @@
+"""What a submit takes from an earlier run: its record, its code, its data. The run may be one of another workspace,
+and then what the store of this one lacks is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from amlctl.core.events import EventSink, Note
+from amlctl.core.run import RunRecord
+from amlctl.localfs.project import Project
+from amlctl.operations.runs import RunAt, resolve_run
+from amlctl.operations.submit.run_spec import Pinned, RunSpec
+from amlctl.runs.copies import copy_code, copy_snapshot
+from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.stores.contract import Store
+from amlctl.workspaces.contract import Workspace
+
+FindRun = Callable[[str], RunAt]
+"""From RUN as it was typed. Raises NotFound, UsageError."""
+
+
+def run_to_repeat(
+    reference: str, workspace: Workspace, store: Store, find_run: FindRun | None
+) -> tuple[RunRecord, Store]:
+    """Its record and the store that it used; without `find_run` it is looked for in this workspace. Raises NotFound."""
+    if find_run is None:
+        return workspace.read(resolve_run(workspace, reference)), store
+    found = find_run(reference)
+    return found.workspace.read(found.run), found.store
+
+
+def copy_from(origin: Store, store: Store, spec: RunSpec, project: Project, sink: EventSink) -> Mapping[str, Pinned]:
+    """Code and snapshots of the spec from `origin` into `store`; the snapshots as they are named there.
+
+    Raises NotFound, IntegrityError, Conflict, ServiceUnavailable.
+    """
+    sink(Note(f"code and data of run {spec.from_run}: copied from {origin.url}, as far as {store.url} lacks them"))
+    project.ensure_state_dir()
+    with ended_by_interrupt(origin, store):
+        if spec.code is not None:
+            copy_code(origin, store, spec.code)
+        return {
+            dataset: replace(
+                pinned, manifest_key=copy_snapshot(origin, store, pinned.manifest_key, scratch=project.state_dir)
+            )
+            for dataset, pinned in spec.pinned.items()
+        }

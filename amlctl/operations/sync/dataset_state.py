@@ -1,0 +1,218 @@
+"""What every command about a dataset starts with: the local entries, the store's HEAD, and the last agreement.
+
+The scan and the request for HEAD run side by side. Where neither local stat data nor HEAD moved since the last
+sync, nothing else is read: neither a manifest nor the cache's rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from amlctl.core.dataset_names import dataset_folder
+from amlctl.core.events import EventSink, Stage, StageProgress, Warned
+from amlctl.core.head import encode_head
+from amlctl.core.manifest import Manifest, empty_manifest
+from amlctl.core.message import Command
+from amlctl.core.wording import below_data_blobs
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.atomic import remove_left_behind
+from amlctl.localfs.ignore_rules import dataset_rules
+from amlctl.localfs.locks import exclusive
+from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
+from amlctl.localfs.project import Project
+from amlctl.localfs.scan import Scan, scan
+from amlctl.localfs.stat_cache import CachedScan, StatCache
+from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
+from amlctl.operations.store_apart import check_apart
+from amlctl.snapshots.heads import Head, has_snapshots, last_written, read_head
+from amlctl.snapshots.kept_manifests import KeptManifests
+from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.store_format import find_store_id
+from amlctl.stores.contract import Store
+
+LARGE_FROM = 20_000
+"""Files from which a second process pays for a scan; as many as the last scan has found."""
+
+
+@dataclass
+class DatasetState:
+    """`settled`: what the whole scan came to last time, if no stat data changed since. `store_key` is what this machine
+    knows the store by: its id, or its URL where it has none yet."""
+
+    dataset: str
+    root: Path
+    scanned: Scan | None
+    digest: bytes
+    head: Head | None
+    store_key: str
+    agreement: Agreement
+    kept: KeptManifests
+    settled: CachedScan | None
+    has_begun: bool = False
+    """Whether this command has written down a step."""
+
+    @property
+    def base(self) -> Base | None:
+        """The last agreement, if nothing has broken off since."""
+        return None if self.agreement.under_way else self.agreement.base
+
+    @property
+    def cache_key(self) -> str:
+        return cache_key(self.dataset)
+
+    def know_store(self, store_id: str, state: LocalState) -> None:
+        """It has got its id just now."""
+        self.store_key = store_id
+        self.kept = self.kept.of_store(store_id)
+        self.agreement = state.sync.agreement(store_id, self.dataset)
+
+    def local(self) -> Scan:
+        """Raises NotFound where the dataset is not on this machine."""
+        if self.scanned is None:
+            here = "it is in the store" if self.head else "nor is it in the store"
+            raise NotFound(
+                f"data_blobs/{self.dataset} is not on this machine; {here}",
+                hint=Command("sync", "--pull", below_data_blobs(self.dataset)) if self.head else "check the path",
+            )
+        return self.scanned
+
+
+def cache_key(dataset: str) -> str:
+    """What the stat cache calls a dataset's folder: its path in the project."""
+    return f"data_blobs/{dataset}"
+
+
+_DATABASES = ("stat_cache.sqlite", "sync_state.sqlite")
+
+
+class LocalState(NamedTuple):
+    """The project's own databases, held open by one command."""
+
+    cache: StatCache
+    sync: SyncState
+
+
+@contextmanager
+def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: bool = False) -> Iterator[LocalState]:
+    """One command at a time writes the local state; a second one waits and says for whom. `is_reading`: the command
+    writes nothing that has to last, so in a project that cannot be written it works on a copy."""
+    if is_reading and not project.is_state_writable():
+        from amlctl.localfs.read_only import copied_state  # here: `tempfile` costs every command 2 ms
+
+        with copied_state(project, _DATABASES) as folder, _opened(folder, sink) as state:
+            yield state
+        return
+    folder = project.ensure_state_dir()
+    for written in (folder, folder / "mirrors"):
+        remove_left_behind(written)
+    with exclusive(folder / "sync.lock", purpose, sink), _opened(folder, sink) as state:
+        yield state
+
+
+@contextmanager
+def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
+    def warn(told: str) -> None:
+        sink(Warned(told))
+
+    cache_file, sync_file = (folder / name for name in _DATABASES)
+    with closing(StatCache(cache_file, warn)) as cache, closing(SyncState(sync_file, warn)) as known:
+        yield LocalState(cache, known)
+
+
+def look_at(
+    project: Project,
+    store: Store,
+    dataset: str,
+    ignore: Sequence[str],
+    state: LocalState,
+    sink: EventSink,
+    *,
+    is_repair: bool = False,
+) -> DatasetState:
+    """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
+    HEAD that cannot be read. Raises what the store raises."""
+    root = project.dataset_path(dataset)
+    store.check_key(f"{dataset_folder(dataset)}/HEAD")
+    check_apart(store, root, f"data_blobs/{dataset}")
+    last = state.cache.last_scan(cache_key(dataset))
+    is_large = last is not None and last.files >= LARGE_FROM
+    rules = dataset_rules(project, dataset, ignore)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(read_head, store, dataset)
+        try:
+            scanned = scan(root, rules, is_large=is_large)
+        except FileNotFoundError:
+            scanned = None
+        try:
+            head = asked.result()
+        except IntegrityError as error:
+            if not is_repair:
+                raise
+            head = _taken_for_head(store, dataset, error.message, sink)
+        if head is None and is_repair and has_snapshots(store, dataset):
+            head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
+    digest = b"" if scanned is None else scanned.digest(rules.digest)
+    store_key = _store_key(project, store, head, state.sync)
+    agreement = state.sync.agreement(store_key, dataset)
+    kept = KeptManifests(project.state_dir, store_key, dataset)
+    looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None)
+    if scanned is not None:
+        check_apart(store, root, f"data_blobs/{dataset}", scanned)
+        for warning in scanned.warnings:
+            sink(Warned(f"{dataset}/{warning}"))
+        if last is not None and last.digest == digest and not scanned.unreadable:
+            looked.settled = last
+        sink(StageProgress(Stage.SCAN, dataset, len(scanned.folders), 0, is_done=True))
+    return looked
+
+
+def _store_key(project: Project, store: Store, head: Head | None, known: SyncState) -> str:
+    """No request where HEAD names its store."""
+    store_id = (head.value.store_id if head is not None else "") or find_store_id(store)
+    if not store_id:
+        return store.url
+    if by_url := known.datasets(store.url):  # from before the store had an id
+        for dataset in by_url if project.is_state_writable() else ():
+            KeptManifests(project.state_dir, store_id, dataset).adopt(store.url)
+            PlainFilesUnderWay(project.state_dir, store_id, dataset).adopt(store.url)
+        known.adopt(store.url, store_id)  # last: a command that is killed before does all of it again
+    return store_id
+
+
+def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, base: Base | None = None) -> None:
+    """Both have `base` in common from now on (default: all that `head` lists), and nothing is under way. Its entries
+    are kept here."""
+    base = base or Base(head.snapshot, head.manifest_key)
+    if base.manifest_key:
+        looked.kept.keep(store, base.manifest_key)
+    if looked.agreement.under_way and looked.scanned is not None:
+        for folder in looked.scanned.folders:  # what a pull that was killed has left among the user's files
+            remove_left_behind(looked.root / folder.path, older_than_s=0)
+    state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head.value, looked.dataset)))
+    looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
+
+
+def begin(state: LocalState, looked: DatasetState, store: Store, step: Step, base: Base) -> None:
+    """Write down what is about to be done, so that the next command knows what it is where this one is killed."""
+    if base.manifest_key:
+        looked.kept.keep(store, base.manifest_key)
+    looked.has_begun = True
+    if step is Step.PULL_ALL:
+        state.sync.begin_afresh(looked.store_key, looked.dataset, step, base)
+    else:
+        state.sync.begin(looked.store_key, looked.dataset, step, base)
+
+
+def _taken_for_head(store: Store, dataset: str, why: str, sink: EventSink) -> Head:
+    head = last_written(store, dataset)
+    sink(Warned(f"{why}; using snapshot {head.snapshot[:12]}, which was written last"))
+    return head
+
+
+def head_manifest(store: Store, dataset: str, head: Head | None) -> Manifest:
+    return empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)

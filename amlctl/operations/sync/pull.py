@@ -1,0 +1,280 @@
+"""Bring a dataset from the store to this machine: three-way between the last agreement, this folder and HEAD.
+
+What only the store changed is written or deleted here; what only this machine changed stays; what both changed
+is a Conflict, unless `ours` or `theirs` decides. Nothing is deleted before everything new has arrived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from amlctl.core.diff import by_path, diff, merge
+from amlctl.core.events import EventSink, Note
+from amlctl.core.head import encode_head
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs, count
+from amlctl.errors import Conflict, NotFound, UsageError
+from amlctl.localfs.identify import identify, remember_written
+from amlctl.localfs.project import Project
+from amlctl.localfs.scan import scan
+from amlctl.localfs.sync_state import Base, Step
+from amlctl.operations.sync.agreement import agreed_entries
+from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
+from amlctl.operations.sync.large_deletions import confirm_deletions
+from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
+from amlctl.operations.sync.sync import SyncOptions, SyncResult
+from amlctl.snapshots.heads import Head, list_manifests
+from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.snapshots.manifests import read_header, read_manifest
+from amlctl.snapshots.receive import receive
+from amlctl.stores.contract import Store
+
+
+def pull(
+    project: Project,
+    store: Store,
+    dataset: str,
+    options: SyncOptions,
+    sink: EventSink,
+    *,
+    snapshot: str | None = None,
+    is_dry_run: bool = False,
+) -> SyncResult:
+    """`snapshot`: an older one instead of HEAD, by id or a unique beginning of it; the folder then holds exactly
+    that, unless changes here that were never synced would be lost (Conflict; `theirs` overrides).
+
+    Raises NotFound (no such dataset or snapshot), Conflict, IntegrityError, ServiceUnavailable.
+    """
+    started = time.monotonic()
+    requests = store.traffic.requests
+    with (
+        local_state(project, f"amlctl sync --pull {dataset}", sink, is_reading=is_dry_run) as state,
+        ended_by_interrupt(store),
+    ):
+        looked = look_at(project, store, dataset, options.ignore, state, sink)
+        if looked.head is None:
+            raise NotFound(
+                f"the store {store.url} has no dataset {dataset}",
+                hint=Message(Command("store", "stats"), " lists them"),
+            )
+        if _is_settled(looked, options, snapshot):
+            result = _nothing_to_do(looked)
+        else:
+            key = looked.head.manifest_key if snapshot is None else find_snapshot(store, dataset, snapshot)
+            result = _pull(store, looked, key, options, state, sink, snapshot, is_dry_run)
+        if not is_dry_run:
+            _agree(store, looked, looked.head, state)
+    return replace(
+        result,
+        requests=store.traffic.requests - requests,
+        seconds=round(time.monotonic() - started, 3),
+        dry_run=is_dry_run,
+    )
+
+
+def _is_settled(looked: DatasetState, options: SyncOptions, snapshot: str | None) -> bool:
+    if looked.settled is None or looked.head is None or snapshot is not None or options.checksum:
+        return False
+    return looked.settled.snapshot == looked.head.snapshot
+
+
+def _nothing_to_do(looked: DatasetState) -> SyncResult:
+    assert looked.head is not None
+    assert looked.settled is not None
+    files, size = looked.settled.files, looked.settled.size_bytes
+    snapshot = looked.head.snapshot
+    return SyncResult(
+        looked.dataset,
+        snapshot,
+        snapshot,
+        looked.head.layout,
+        files,
+        size,
+        unchanged=files,
+        reused_bytes=size,
+        manifest_key=looked.head.manifest_key,
+    )
+
+
+def _pull(
+    store: Store,
+    looked: DatasetState,
+    key: str,
+    options: SyncOptions,
+    state: LocalState,
+    sink: EventSink,
+    snapshot: str | None,
+    is_dry_run: bool,
+) -> SyncResult:
+    wanted = read_manifest(store, key)
+    local: Sequence[FileEntry] = ()
+    hashed = 0
+    if looked.scanned is not None:
+        found = identify(
+            looked.scanned,
+            state.cache,
+            looked.cache_key,
+            digest=looked.digest,
+            checksum=options.checksum,
+            sink=sink,
+            subject=looked.dataset,
+        )
+        local, hashed = found.entries, found.hashed_bytes
+    if snapshot is None:
+        # A folder that is gone altogether was not emptied file by file: all of it comes back.
+        is_gone = looked.scanned is None
+        base = () if is_gone else agreed_entries(store, looked, local, wanted, sink)
+        merged = merge(base, local, wanted.entries, prefer=options.prefer)
+        target, conflicts = merged.entries, merged.conflicts
+    else:
+        target, conflicts = wanted.entries, _would_be_lost(store, looked, local, wanted, options, sink)
+    if conflicts:
+        raise Conflict(
+            f"{count(len(conflicts), 'file')} of {looked.dataset} changed here, to something else than in the store",
+            hint=Message(
+                Command("sync", "--pull", "--ours", below_data_blobs(looked.dataset)),
+                " keeps yours, --theirs takes the store's",
+            ),
+            details=conflicts,
+        )
+    changes = diff(local, target)
+    here = by_path(local)
+    to_write = [entry for entry in target if here.get(entry.path) != entry]
+    result = SyncResult(
+        looked.dataset,
+        wanted.snapshot,
+        None if looked.agreement.base is None else looked.agreement.base.snapshot,
+        wanted.layout,
+        files=len(target),
+        bytes=sum(entry.size_bytes for entry in target),
+        added=len(changes.added),
+        modified=len(changes.modified),
+        deleted=len(changes.deleted),
+        unchanged=changes.unchanged,
+        downloaded_files=sum(not entry.path.endswith("/") for entry in to_write),
+        downloaded_bytes=sum(entry.size_bytes for entry in to_write),
+        hashed_bytes=hashed,
+    )
+    unsynced = [] if options.theirs else hidden(looked.root, to_write, here)
+    if unsynced:
+        raise Conflict(
+            f"{looked.dataset} has {count(len(unsynced), 'unsynced file')} in the way (ignored, or written just now)",
+            hint="move them away, or take the store's with --theirs",
+            details=unsynced,
+        )
+    if snapshot is None and (kept := diff(wanted.entries, target).count):
+        path = below_data_blobs(looked.dataset)
+        drop = Command("sync", "--pull", "--theirs", "--snapshot", wanted.snapshot[:12], path)
+        told = f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
+        sink(Note(Message(told, drop)))
+    if snapshot is not None:
+        _check_mirror(store, looked, wanted, to_write)
+    refuse_links(looked.dataset, looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
+    if is_dry_run:
+        return result
+    confirm_deletions(
+        changes.deleted,
+        local,
+        target,
+        where=f"from data_blobs/{looked.dataset}",
+        command=Command("sync", "--pull", *_options_typed(options, snapshot), below_data_blobs(looked.dataset)),
+        is_sure=options.yes,
+    )
+    if to_write or changes.deleted:
+        step = Step.PULL_ALL if snapshot is None and looked.scanned is None else Step.PULL
+        begin(state, looked, store, step, Base(wanted.snapshot, key, head=_written(looked)))
+    folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
+    received = receive(
+        store,
+        wanted,
+        folder.make_room(changes.deleted, to_write),
+        looked.root,
+        may_replace=folder.may_write,
+        max_workers=options.max_workers,
+        file_workers=options.file_workers(store),
+        is_noted=True,
+        sink=sink,
+    )
+    folder.leave_out(received.displaced)
+    folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
+    if received.written:
+        with suppress(FileNotFoundError):  # somebody has removed the folder meanwhile
+            now_ns = time.time_ns()
+            remember_written(scan(looked.root), state.cache, looked.cache_key, received.written, now_ns)
+    folder.raise_if_moved()
+    if snapshot is not None and looked.head is not None and looked.head.snapshot != wanted.snapshot:
+        sync = Command("sync", below_data_blobs(looked.dataset))
+        sink(Note(Message(f"{looked.dataset} is at an older snapshot now; ", sync, " would make it the newest")))
+    return result
+
+
+def _agree(store: Store, looked: DatasetState, head: Head, state: LocalState) -> None:
+    base = looked.base
+    if base is None or base.snapshot != head.snapshot or not base.head or looked.has_begun:
+        agree(state, looked, store, head)
+
+
+def _written(looked: DatasetState) -> bytes:
+    """HEAD as it is now."""
+    return b"" if looked.head is None else encode_head(looked.head.value, looked.dataset)
+
+
+def _options_typed(options: SyncOptions, snapshot: str | None) -> list[str]:
+    prefer = [f"--{options.prefer}"] if options.prefer else []
+    return prefer + (["--snapshot", snapshot] if snapshot else [])
+
+
+def _would_be_lost(
+    store: Store,
+    looked: DatasetState,
+    local: Sequence[FileEntry],
+    wanted: Manifest,
+    options: SyncOptions,
+    sink: EventSink,
+) -> Sequence[str]:
+    """Local changes that no snapshot has and that going back would overwrite."""
+    if options.theirs:
+        return ()
+    if options.ours:
+        raise UsageError("--ours makes no sense with --snapshot: it would change nothing")
+    base = by_path(agreed_entries(store, looked, local, wanted, sink))
+    target = by_path(wanted.entries)
+    return [e.path for e in local if base.get(e.path) != e and target.get(e.path) != e]
+
+
+def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
+    """Key of the newest manifest of a snapshot. Raises NotFound, UsageError (several snapshots begin so)."""
+    found = [e for e in list_manifests(store, dataset) if e.key.rpartition("/")[2].startswith(beginning)]
+    snapshots = {entry.key.rpartition("/")[2].partition("-")[0] for entry in found}
+    if not snapshots:
+        raise NotFound(
+            f"{dataset} has no snapshot {beginning}", hint=Message(Command("store", "stats"), " lists the snapshots")
+        )
+    if len(snapshots) > 1:
+        raise UsageError(f"{len(snapshots)} snapshots of {dataset} begin with {beginning}", details=sorted(snapshots))
+    newest_first = [e.key for e in sorted(found, key=lambda entry: entry.modified_at, reverse=True)]
+    if len(newest_first) > 1:
+        # One of a mirror is good only while the files are what they were then.
+        newest_first.sort(key=lambda key: read_header(store, key).layout == "mirror")
+    return newest_first[0]
+
+
+def _check_mirror(store: Store, looked: DatasetState, wanted: Manifest, to_write: Sequence[FileEntry]) -> None:
+    """Raises NotFound where a mirror has newer bytes now than an older snapshot needs."""
+    if looked.head is None or wanted.snapshot == looked.head.snapshot:
+        return
+    needed = [e for e in to_write if wanted.places.get(e.content_id, OBJECT).kind == "mirror"]
+    if not needed:
+        return
+    now = by_path(read_manifest(store, looked.head.manifest_key).entries)
+    gone = [e.path for e in needed if e.path not in now or now[e.path].content_id != e.content_id]
+    if gone:
+        raise NotFound(
+            f"{count(len(gone), 'file')} of that snapshot gone: a mirror keeps the newest bytes only",
+            hint="layout pack keeps older snapshots",
+            details=gone,
+        )

@@ -1,0 +1,139 @@
+"""What a sync or a pull is asked for, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from amlctl.core.diff import Changes
+from amlctl.core.head import HeadValue
+from amlctl.core.manifest import FileEntry, Manifest, total_bytes
+from amlctl.core.sync_plan import Layout, SyncPlan
+from amlctl.snapshots.heads import Head
+from amlctl.stores.contract import Store
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """Sizes in bytes; `jobs` files at a time. `ours` and `theirs` decide conflicts, file by file; `force` makes the
+    store hold exactly what is here. `yes`: what would go is confirmed."""
+
+    layout: str = "auto"
+    pack_below: int = 1 << 20
+    pack_size: int = 64 << 20
+    ignore: tuple[str, ...] = ()
+    checksum: bool = False
+    verify: bool = False
+    repair: bool = False
+    ours: bool = False
+    theirs: bool = False
+    force: bool = False
+    delete: bool = False
+    yes: bool = False
+    jobs: int | None = None
+
+    @property
+    def max_workers(self) -> int:
+        return self.jobs or 8
+
+    def file_workers(self, store: Store) -> int:
+        """Files that travel at a time on their own."""
+        return self.jobs or store.concurrency
+
+    @property
+    def prefer(self) -> str:
+        return "ours" if self.ours else "theirs" if self.theirs else ""
+
+    @property
+    def words(self) -> list[str]:
+        """The options that say what is to be done, as they are typed, for a hint that repeats the command. How
+        conflicts are decided is not among them."""
+        named = ("checksum", "verify", "repair", "force", "delete")
+        return [
+            *(["--layout", self.layout] if self.layout != "auto" else []),
+            *(f"--{name}" for name in named if getattr(self, name)),
+        ]
+
+    def layout_rules(self, present: str | None) -> Layout:
+        """`auto` stays with `mirror` where a dataset has that layout already."""
+        name = "mirror" if self.layout == "auto" and present == "mirror" else self.layout
+        return Layout(name, self.pack_below, self.pack_size)
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a sync or pull did; counts are files, `…_bytes` bytes. `requests` counts calls of the store. `not_here`
+    are the files that the store has otherwise than this machine, after a sync that merged."""
+
+    dataset: str
+    snapshot: str
+    previous: str | None
+    layout: str
+    files: int
+    bytes: int
+    added: int = 0
+    modified: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    uploaded_blobs: int = 0
+    uploaded_bytes: int = 0
+    reused_bytes: int = 0
+    downloaded_files: int = 0
+    downloaded_bytes: int = 0
+    requests: int = 0
+    hashed_bytes: int = 0
+    seconds: float = 0.0
+    not_here: int = 0
+    dry_run: bool = False
+    manifest_key: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        del document["manifest_key"]
+        if not self.dry_run:
+            del document["dry_run"]
+        return document
+
+
+def unchanged_result(dataset: str, head: Head, files: int, size_bytes: int) -> SyncResult:
+    """The store holds all of it already."""
+    return SyncResult(
+        dataset,
+        head.snapshot,
+        head.snapshot,
+        head.layout,
+        files,
+        size_bytes,
+        unchanged=files,
+        reused_bytes=size_bytes,
+        manifest_key=head.manifest_key,
+    )
+
+
+def committed_result(
+    dataset: str,
+    value: HeadValue,
+    entries: Sequence[FileEntry],
+    head: Manifest,
+    changes: Changes,
+    plan: SyncPlan,
+    hashed_bytes: int,
+) -> SyncResult:
+    """HEAD has become `value`, and was `head`; `changes` lead from there to `entries`."""
+    return SyncResult(
+        dataset,
+        value.snapshot,
+        head.snapshot if head.created_at else None,
+        plan.layout,
+        files=len(entries),
+        bytes=total_bytes(entries),
+        added=len(changes.added),
+        modified=len(changes.modified),
+        deleted=len(changes.deleted),
+        unchanged=changes.unchanged,
+        uploaded_blobs=len(plan.packs) + len(plan.objects) + len(plan.mirror_files),
+        reused_bytes=plan.reused_bytes,
+        hashed_bytes=hashed_bytes,
+        manifest_key=value.manifest_key,
+    )

@@ -1,0 +1,95 @@
+"""Make the store hold what a dataset's folder holds now.
+
+Order of writing: bytes, then manifest, then HEAD under a condition. Whoever loses the race for HEAD plans anew
+on the new one. Three-way: changes that another machine has synced since are kept; where both changed the same
+file it is a Conflict, unless `ours` or `theirs` decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from amlctl.core.dataset_names import check_dataset_name
+from amlctl.core.events import EventSink, Note
+from amlctl.localfs.clock import passed_s
+from amlctl.localfs.project import Project
+from amlctl.operations.sync.attempt import SyncAttempt
+from amlctl.operations.sync.dataset_state import local_state
+from amlctl.operations.sync.result import SyncOptions as SyncOptions
+from amlctl.operations.sync.result import SyncResult as SyncResult
+from amlctl.operations.sync.retry import ContentsLost, HeadMoved
+from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.snapshots.lease import MirrorLease
+from amlctl.snapshots.store_format import FORMAT_KEY
+from amlctl.snapshots.store_repair import repair_format
+from amlctl.stores.contract import Store
+
+_TRIES = 8
+"""Times that a sync plans anew because another writer has moved HEAD."""
+
+
+def sync(
+    project: Project,
+    store: Store,
+    dataset: str,
+    options: SyncOptions,
+    sink: EventSink,
+    *,
+    clock: Callable[[], float] = passed_s,
+) -> SyncResult:
+    """`clock`, in seconds, tells how long the lease of a mirror still holds.
+
+    Raises NotFound (no such folder), Conflict, RightsError (unreadable files), IntegrityError, and what the store
+    raises.
+    """
+    check_dataset_name(dataset)
+    started = time.monotonic()
+    requests, sent = store.traffic.requests, store.traffic.sent_bytes
+    with (
+        MirrorLease(store, dataset, sink, clock=clock) as lease,
+        local_state(project, f"amlctl sync {dataset}", sink) as state,
+    ):
+        if options.repair and repair_format(store):
+            sink(Note(f"{FORMAT_KEY} of {store.url} was damaged: repaired"))
+        lost: set[str] = set()
+        for attempt in range(_TRIES):
+            try:
+                with ended_by_interrupt(store):
+                    result = SyncAttempt(project, store, dataset, options, state, lease, sink, lost=lost).run()
+                break
+            except ContentsLost as error:
+                if attempt == _TRIES - 1:
+                    raise error.told from error
+                lost.update(error.contents)
+                sink(Note(f"{dataset}: the store has lost some of what was reused or sent; sending it again"))
+            except HeadMoved as moved:
+                if attempt == _TRIES - 1:
+                    raise moved.told from moved
+                sink(Note(f"{dataset}: another machine has synced at the same time; planning again"))
+    return replace(
+        result,
+        uploaded_bytes=store.traffic.sent_bytes - sent,
+        requests=store.traffic.requests - requests,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def dry_run(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> SyncResult:
+    """What `sync` would do, from the same plan; `uploaded_bytes` is the content that would be sent."""
+    check_dataset_name(dataset)
+    started = time.monotonic()
+    requests = store.traffic.requests
+    lease = MirrorLease(store, dataset, sink)
+    with (
+        local_state(project, f"amlctl sync --dry-run {dataset}", sink, is_reading=True) as state,
+        ended_by_interrupt(store),
+    ):
+        result = SyncAttempt(project, store, dataset, options, state, lease, sink).foresee()
+    return replace(
+        result,
+        requests=store.traffic.requests - requests,
+        seconds=round(time.monotonic() - started, 3),
+        dry_run=True,
+    )

@@ -1,0 +1,232 @@
+"""Code snapshots: `pipeline/` and the runtime, as plain files under their content's id.
+
+`code/<id>/pipeline/…` is the user's code less what ignore files name; `code/<id>/amlctl/…` is the part of this
+package that the runtime imports; `code/<id>/context/…` is what an image is built from, if one is. The id is the
+snapshot id of exactly these files. `code/<id>.json`, their index, is written last: a snapshot without it is not
+complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import amlctl
+from amlctl.core.code_size import large_code
+from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
+from amlctl.core.wording import size
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.deflate import gzip_bytes
+from amlctl.localfs.identify import identify
+from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.scan import scan
+from amlctl.localfs.stat_cache import StatCache
+from amlctl.runs.tree import TreeFile, encode_index, read_index
+from amlctl.snapshots.store_format import FORMAT_KEY, ensure_format
+from amlctl.stores.contract import FileBody, Store
+
+PIPELINE = "pipeline"
+CONTEXT = "context"
+RUNTIME_MODULES = (
+    "__init__.py",
+    "errors.py",
+    "core",
+    "localfs",
+    "stores/__init__.py",
+    "stores/contract.py",
+    "stores/directory.py",
+    "stores/value_files.py",
+    "snapshots",
+    "mirror",
+    "runs",
+    "runtime",
+)
+"""Files and folders of the package that go to a node."""
+_SHOWN_KEYS = 3
+
+
+@dataclass(frozen=True)
+class CodeSnapshot:
+    """`sent_bytes` went to the store now; 0 where it had this snapshot."""
+
+    id: str
+    files: int
+    size_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True)
+class CodeFiles:
+    """The files of a snapshot and where they are on this disk."""
+
+    id: str
+    entries: Sequence[FileEntry]
+    sources: Sequence[Path]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.entries)
+
+    @property
+    def own(self) -> Sequence[FileEntry]:
+        """The user's files; the others are the runtime."""
+        return [entry for entry in self.entries if entry.path.startswith(f"{PIPELINE}/")]
+
+
+def code_prefix(code: str) -> str:
+    return f"code/{code}/"
+
+
+def code_index_key(code: str) -> str:
+    return f"code/{code}.json"
+
+
+Sources = Sequence[tuple[FileEntry, Path]]
+"""Files with their paths in a snapshot, and where they are on this disk."""
+
+
+def collect_code(
+    pipeline: Optional[Path],
+    ignore: IgnoreRules,
+    *,
+    context: Sources = (),
+    cache: StatCache | None = None,
+    sink: EventSink = null_sink,
+) -> CodeFiles:
+    """What a submit would ship; `pipeline` is a folder, a single file, or None for a job without code.
+
+    Raises RightsError, Conflict, FileNotFoundError (no `pipeline/`).
+    """
+    found = [*context, *(_collected(pipeline, PIPELINE, ignore, cache, sink) if pipeline else ())]
+    if ignore.left_out:
+        sink(Note(_keys_told(sorted(ignore.left_out))))
+    large = large_code({entry.path: entry.size_bytes for entry, _ in found})
+    if large is not None:
+        lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
+        sink(Warned(f"{PIPELINE}/: {large.message}. To leave it out: {lines}"))
+    package = Path(amlctl.__file__).parent
+    for module in RUNTIME_MODULES:
+        root = package / module
+        for entry in identify(scan(root), None, module, sink=null_sink).entries:
+            path = module if root.is_file() else f"{module}/{entry.path}"
+            if path.endswith(".py"):
+                found.append((entry._replace(path=f"amlctl/{path}", is_executable=False), package / path))
+    found.sort(key=lambda item: entry_order(item[0]))
+    entries = [entry for entry, _ in found]
+    return CodeFiles(snapshot_id(entries), entries, [source for _, source in found])
+
+
+def collect_context(folder: Path, ignore: IgnoreRules, *, sink: EventSink = null_sink) -> tuple[str, Sources]:
+    """What an image is built from, and a digest of it. Raises as `collect_code` does."""
+    found = sorted(_collected(folder, CONTEXT, ignore, None, sink), key=lambda item: entry_order(item[0]))
+    return snapshot_id([entry for entry, _ in found]), found
+
+
+def _collected(
+    root: Path, name: str, ignore: IgnoreRules, cache: StatCache | None, sink: EventSink
+) -> list[tuple[FileEntry, Path]]:
+    scanned = scan(root, ignore)
+    for warning in scanned.warnings:
+        sink(Warned(f"{name}/{warning}"))
+    entries = identify(scanned, cache, name, sink=sink, subject=name).entries
+    if scanned.is_one_file:
+        return [(entry._replace(path=f"{name}/{root.name}"), root) for entry in entries]
+    return [
+        (entry._replace(path=f"{name}/{entry.path}"), root / entry.path)
+        for entry in entries
+        if not entry.path.endswith("/") and "__pycache__" not in entry.path
+    ]
+
+
+def _keys_told(paths: Sequence[str]) -> str:
+    some = ", ".join(paths[:_SHOWN_KEYS]) + (", …" if len(paths) > _SHOWN_KEYS else "")
+    what = "1 file or folder" if len(paths) == 1 else f"{len(paths)} files and folders"
+    return f"code: left out {what} with keys or logins: {some}; to send one, write !PATH into .amlctlignore"
+
+
+def send_code(
+    store: Store,
+    code: CodeFiles,
+    *,
+    earlier: Callable[[], str | None] = lambda: None,
+    sink: EventSink = null_sink,
+) -> CodeSnapshot:
+    """Send what the store does not have, or has damaged. Raises Conflict where a file changed since it was collected.
+
+    What the snapshot that `earlier` names has too is copied within the store, if that is a service.
+
+    The files are listed also where the index is there: a gc may have deleted some of them, since an earlier submit that
+    broke off. In a folder their bytes are looked at as well.
+    """
+    sent = 0
+    prefix, index_key = code_prefix(code.id), code_index_key(code.id)
+    # Compressed: it is the most that travels for one changed file.
+    index = gzip_bytes(encode_index([TreeFile(*entry) for entry in code.entries]))
+    is_folder = store.local_path(FORMAT_KEY) is not None
+    if is_folder:  # looked at for nothing; a service is asked before something is sent
+        ensure_format(store)
+    is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
+    there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
+    to_send = [
+        (entry, source)
+        for entry, source in zip(code.entries, code.sources)
+        if there.get(entry.path) != entry.size_bytes or _is_damaged(store, prefix, entry)
+    ]
+    if to_send or not is_whole:
+        if not is_folder:
+            ensure_format(store)
+        same = {} if is_folder else _keys_by_content(store, earlier())
+        with ThreadPoolExecutor(store.concurrency) as pool:
+            jobs = [
+                pool.submit(
+                    store.put,
+                    prefix + entry.path,
+                    FileBody(source, entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id)),
+                    # What lies there can only be these bytes, so a copy needs no condition.
+                    replace=entry.path in there or entry.content_id in same,
+                )
+                for entry, source in to_send
+            ]
+            try:
+                for job, (entry, _) in zip(jobs, to_send):
+                    sent += entry.size_bytes if job.result() and entry.content_id not in same else 0
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        store.put(index_key, index, replace=True)
+        files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
+        sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))
+    return CodeSnapshot(code.id, len(code.entries), code.size_bytes, sent)
+
+
+def _keys_by_content(store: Store, code: str | None) -> Mapping[str, str]:
+    """Where the files of a snapshot are, by content id; nothing where it is not, or cannot be read."""
+    if code is None:
+        return {}
+    try:
+        files = read_index(store, code_index_key(code)) or ()
+    except IntegrityError:
+        return {}
+    return {file.content_id: code_prefix(code) + file.path for file in files}
+
+
+def _is_damaged(store: Store, prefix: str, entry: FileEntry) -> bool:
+    path = store.local_path(prefix + entry.path)
+    return path is not None and file_content_id(path) != entry.content_id
+
+
+def _has(store: Store, key: str, size_bytes: int) -> bool:
+    found = store.info(key)
+    return found is not None and found.size_bytes == size_bytes
+
+
+def _holds(store: Store, key: str, data: bytes) -> bool:
+    try:
+        return store.get(key, length=len(data) + 1) == data
+    except NotFound:
+        return False

@@ -1,0 +1,158 @@
+"""From one store into another: a snapshot, or code, with all that holds its bytes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from amlctl.core.document import MOST_BYTES
+from amlctl.core.events import null_sink
+from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, object_key, pack_key
+from amlctl.core.message import Command
+from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.localfs.read_file import file_content_id
+from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.tree import read_index
+from amlctl.snapshots.gc_mark import GcWatch
+from amlctl.snapshots.kept import ValuesLost, ensure_kept
+from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
+from amlctl.snapshots.partial import downloaded
+from amlctl.snapshots.store_format import ensure_format
+from amlctl.stores.contract import FileBody, Store
+
+_TRIES = 4
+"""Times that what a gc has deleted in the meantime is copied."""
+_AT_A_TIME = 4
+"""Values of a snapshot, which are large, and shards of a manifest."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a key has to hold."""
+
+    content_id: str
+    size_bytes: int
+
+
+def values_of(manifest: Manifest) -> dict[str, Value]:
+    """All values that hold bytes of the snapshot, by key."""
+    found: dict[str, Value] = {}
+    for entry in manifest.entries:
+        if needs_no_bytes(entry):
+            continue
+        place = manifest.places[entry.content_id]
+        if place.kind == "pack":
+            found[pack_key(place.pack)] = Value(place.pack, manifest.pack_sizes[place.pack])
+        elif place.kind == "mirror":
+            found[mirror_key(manifest.dataset, entry.path)] = Value(entry.content_id, entry.size_bytes)
+        else:
+            found[object_key(entry.content_id)] = Value(entry.content_id, entry.size_bytes)
+    return found
+
+
+def copy_manifest(source: Store, target: Store, key: str) -> None:
+    """Its shards first: a manifest that is there is whole. Raises NotFound."""
+    if target.info(key) is not None:
+        return
+    folder = key.rsplit("/", 1)[0]
+    shards: Sequence[str] = read_header(source, key).shards
+    keys = [f"{folder}/shards/{name}" for name in shards]
+    with ThreadPoolExecutor(max(1, min(_AT_A_TIME, len(keys)))) as pool:
+        list(pool.map(lambda shard: target.put(shard, source.get(shard, length=MOST_BYTES)), keys))
+    try:
+        target.put(key, source.get(key, length=MOST_BYTES))
+    except NotFound as error:
+        raise NotFound(f"a snapshot that the run needs has gone: {error.message}", hint="submit again") from error
+
+
+def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: Path) -> str:
+    """The key of its manifest in `target`, whose HEAD stays where it is; what is there already is not sent again.
+
+    `scratch` is a folder with room for a few of its values, which come by this disk. The plain files of a
+    mirror, which are those of its HEAD, become objects. Raises NotFound (it has gone, or was a mirror of older files),
+    IntegrityError (damaged), Conflict (a gc is under way), ServiceUnavailable.
+    """
+    if target.info(manifest_key) is not None:
+        return manifest_key
+    ensure_format(target)
+    told = Conflict("")
+    for _ in range(_TRIES):
+        try:
+            return _copy_snapshot(source, target, manifest_key, scratch)
+        except ValuesLost as error:
+            told = error.told
+    raise told
+
+
+def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Path) -> str:
+    """Raises ValuesLost where a gc of `target` has deleted some of it meanwhile."""
+    watch = GcWatch(target, null_sink)
+    watch.note()
+    manifest = read_manifest(source, manifest_key)
+    with tempfile.TemporaryDirectory(prefix="copy-", dir=scratch) as folder:
+
+        def copy(item: tuple[str, Value]) -> None:
+            key, value = item
+            is_plain = key.startswith("mirror/")
+            to = object_key(value.content_id) if is_plain else key
+            there = target.info(to)
+            if there is None or there.size_bytes != value.size_bytes:
+                _copy_value(source, target, key, to, value, Path(folder))
+
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            for _ in pool.map(copy, values_of(manifest).items()):
+                pass
+    if any(place.kind == "mirror" for place in manifest.places.values()):
+        places = {content: OBJECT if place.kind == "mirror" else place for content, place in manifest.places.items()}
+        manifest = replace(manifest, places=places, shards={})
+        written = write_manifest(target, manifest)
+    else:
+        copy_manifest(source, target, manifest_key)
+        written = Written(manifest_key, (), (manifest_key,))
+    ensure_kept(target, watch, manifest, written, reused=manifest.places)
+    return written.key
+
+
+def copy_code(source: Store, target: Store, code: str) -> None:
+    """Raises NotFound, where `source` has it not."""
+    index_key = code_index_key(code)
+    if target.info(index_key) is not None:
+        return
+    files = read_index(source, index_key)
+    if files is None:
+        raise NotFound(f"the code {code} is not in the store {source.url}", hint="submit it again")
+    ensure_format(target)
+    prefix = code_prefix(code)
+
+    def copy(path: str) -> None:
+        target.put(prefix + path, source.get(prefix + path))
+
+    with ThreadPoolExecutor(target.concurrency) as pool:
+        for _ in pool.map(copy, [file.path for file in files if not file.path.endswith("/")]):
+            pass
+    target.put(index_key, source.get(index_key), replace=True)
+
+
+def _copy_value(source: Store, target: Store, key: str, to: str, value: Value, folder: Path) -> None:
+    """`folder` is for what has to be brought here on its way."""
+    path = source.local_path(key)
+    if path is not None:
+        _put(source, target, key, to, value, path)
+        return
+    with downloaded(source, key, value.content_id, value.size_bytes, folder, mode=0o600) as arrived:
+        _put(source, target, key, to, value, arrived)
+
+
+def _put(source: Store, target: Store, key: str, to: str, value: Value, path: Path) -> None:
+    if file_content_id(path) != value.content_id:
+        if key.startswith("mirror/"):
+            raise NotFound(
+                f"{key} in {source.url} has newer bytes: a mirror keeps those alone",
+                hint="take the present data: --dataset",
+            )
+        raise IntegrityError(f"{key} in {source.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
+    # With other bytes, or fewer, it would have been found there.
+    target.put(to, FileBody(path, value.size_bytes, value.content_id), replace=True)

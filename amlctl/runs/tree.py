@@ -1,0 +1,369 @@
+"""Trees of plain files in a store, with an index of their content ids: what a run has put out, or a code snapshot.
+
+The index is written after its files, so whatever it names is there. Before files of the index are replaced, an
+index names their new contents as `pending`: a reader accepts the old bytes as well as the new ones, and never takes
+a run that is saving for a damaged one. `tree_saver` writes the trees of runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Protocol
+
+from amlctl.core.content_id import ContentHasher, is_content_id
+from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packed
+from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
+from amlctl.core.manifest import check_path
+from amlctl.core.message import Command, Message
+from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.localfs.dispensable import move, set_mode, set_mtime
+from amlctl.localfs.folders import make_folders
+from amlctl.localfs.obstacles import clear, in_the_way
+from amlctl.localfs.read_file import file_content_id
+from amlctl.snapshots.partial import downloaded
+from amlctl.stores.contract import Store
+
+FORMAT = 2
+"""Format 1 has neither times nor layers nor empty folders; code snapshots still have it."""
+_LOOKS = 5
+"""How often a file is looked for again while the run replaces it."""
+
+
+class TreeFile(NamedTuple):
+    """Path relative to the tree (POSIX), size in bytes, executable bit, content id; mtime in nanoseconds (0: unknown).
+
+    A path that ends with `/` is an empty folder, which has no bytes in the store. For `layer` see `stored_key`.
+    """
+
+    path: str
+    size_bytes: int
+    is_executable: bool
+    content_id: str
+    mtime_ns: int = 0
+    layer: int = 0
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path.endswith("/")
+
+    def has_bytes_of(self, other: TreeFile) -> bool:
+        return self[:4] == other[:4]
+
+
+@dataclass(frozen=True)
+class TreeIndex:
+    """`pending`: what is about to take the place of some of the files."""
+
+    files: Sequence[TreeFile] = ()
+    pending: Sequence[TreeFile] = ()
+    format: int = FORMAT
+
+
+def stored_key(prefix: str, file: TreeFile) -> str:
+    """Where the bytes are: `<prefix>path`, in layer N `<prefix without its slash>.N/path`.
+
+    A folder store cannot hold `a` and `a/b` together. Where one replaces the other, the new one goes to a layer of its
+    own, so that the old one is there until the index names the new one.
+    """
+    return (prefix if file.layer == 0 else f"{prefix[:-1]}.{file.layer}/") + file.path
+
+
+class Guard(Protocol):
+    """Decides what a restore may replace below its target. Thread-safe; paths are relative to the target."""
+
+    def may_replace(self, path: str) -> bool:
+        """Whether the file that stands there may go."""
+        ...
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        """Content ids that are about to be written, by path; before any of them appears."""
+        ...
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        """Content ids that stand there now, by path."""
+        ...
+
+
+class _NoGuard:
+    """Satisfies `Guard`: nothing below the target is anyone else's."""
+
+    def may_replace(self, path: str) -> bool:
+        return True
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        """Not recorded."""
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        """Not recorded."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """`files`, `size_bytes`: all that was asked for; `downloaded_…`: what was not there yet.
+
+    `spared` are the paths that were left as they were.
+    """
+
+    files: int
+    size_bytes: int
+    downloaded_files: int
+    downloaded_bytes: int
+    spared: Sequence[str] = ()
+
+
+def tree_file(source: Path, path: str) -> TreeFile:
+    """What the file is now. Raises OSError."""
+    hasher, size = ContentHasher(), 0
+    # Never wait for the other end of a pipe that took the place of a file.
+    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+        while part := file.read(1 << 20):
+            hasher.update(part)
+            size += len(part)
+        seen = os.fstat(file.fileno())
+    return TreeFile(path, size, bool(seen.st_mode & 0o100), hasher.content_id(), seen.st_mtime_ns)
+
+
+def encode_index(files: Sequence[TreeFile]) -> bytes:
+    """Format 1, for trees whose times do not matter."""
+    return (json.dumps({"files": [list(file[:4]) for file in files]}) + "\n").encode()
+
+
+def encode_tree_index(files: Sequence[TreeFile], pending: Sequence[TreeFile] = ()) -> bytes:
+    document: dict[str, Any] = {"format": FORMAT, "files": [list(file) for file in files]}
+    if pending:
+        document["pending"] = [list(file) for file in pending]
+    return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
+
+
+def read_index(store: Store, index_key: str) -> Optional[Sequence[TreeFile]]:
+    """The files alone; None where nothing was saved yet. Raises IntegrityError."""
+    found = read_tree_index(store, index_key)
+    return None if found is None else found.files
+
+
+def read_tree_index(store: Store, index_key: str) -> Optional[TreeIndex]:
+    """None where nothing was saved yet. Raises IntegrityError."""
+    try:
+        fields = Fields(parse_maybe_packed(store.get(index_key, length=MOST_BYTES + 1)))
+        number = fields.number("format", least=1, most=FORMAT) if "format" in fields else 1
+        if number > 1:
+            fields.require_check()
+        rows = fields.array("files"), fields.array("pending", ())
+        files, pending = ([_file(one) for one in some] for some in rows)
+    except NotFound:
+        return None
+    except ValueError as error:
+        raise IntegrityError(
+            f"{index_key} in the store cannot be read: {error}",
+            hint=Message(Command("store", "verify"), " lists what is damaged"),
+        ) from error
+    return TreeIndex(files, pending, number)
+
+
+def _file(values: object) -> TreeFile:
+    """Raises ValueError."""
+    if not isinstance(values, list) or not 4 <= len(values) <= 6:
+        raise ValueError(f"invalid entry {str(values)[:200]}")
+    file = TreeFile(*values)
+    kinds = [type(value) for value in file]
+    if kinds != [str, int, bool, str, int, int] or not is_content_id(file.content_id) or file[1] < 0 or file[5] < 0:
+        raise ValueError(f"invalid entry {str(values)[:200]}")
+    try:
+        check_path(file.path)
+        file.path.encode("utf-8", "surrogateescape")
+    except IntegrityError as error:
+        raise ValueError(error.message) from error
+    return file
+
+
+def _everything(path: str) -> bool:
+    return True
+
+
+_NO_GUARD = _NoGuard()
+
+
+def restore_tree(
+    store: Store,
+    prefix: str,
+    index_key: str,
+    target: Path,
+    *,
+    include: Callable[[str], bool] = _everything,
+    guard: Guard = _NO_GUARD,
+    first_prefix: Optional[str] = None,
+    subject: str = "",
+    sink: EventSink = null_sink,
+) -> Restored:
+    """Make the files of a tree stand below `target`; what is there with the right bytes is left alone.
+
+    What stands in the way is replaced where `guard` allows it. `first_prefix` is where an index of format 1 has its
+    files, if elsewhere. One damaged file does not stop the others. Raises NotFound (no index), IntegrityError.
+    """
+    index = read_tree_index(store, index_key)
+    if index is None:
+        raise NotFound(f"{index_key} is not in the store {store.url}")
+    if index.format == 1 and first_prefix is not None:
+        prefix = first_prefix
+    wanted = [file for file in index.files if include(file.path)]
+    restore = _Restore(store, prefix, index_key, target, guard, index.pending)
+    missing = restore.prepare(wanted)
+    files = [file for file in missing if not file.is_folder]
+    total_bytes = sum(file.size_bytes for file in files)
+    done_bytes = 0
+    if files:
+        sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(files), total_bytes))
+    with ThreadPoolExecutor(max(1, min(store.concurrency, len(files)))) as pool:
+        for number, size in enumerate(pool.map(restore.bring, files), 1):
+            done_bytes += size
+            is_done = number == len(files)
+            sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(files), total_bytes, is_done))
+    restore.end()
+    wanted_files = [file for file in wanted if not file.is_folder]
+    size_bytes = sum(file.size_bytes for file in wanted_files)
+    return Restored(len(wanted_files), size_bytes, len(files), done_bytes, sorted(restore.spared))
+
+
+@dataclass
+class _Restore:
+    """One restore; `bring` runs in several threads."""
+
+    store: Store
+    prefix: str
+    index_key: str
+    target: Path
+    guard: Guard
+    pending: Sequence[TreeFile]
+    spared: set[str] = field(default_factory=set)
+    _standing: dict[str, str] = field(default_factory=dict)
+    _failures: list[AmlctlError] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def prepare(self, wanted: Sequence[TreeFile]) -> list[TreeFile]:
+        """What is to be brought, with nothing in its way any more."""
+        missing: list[TreeFile] = []
+        obstacles: dict[str, list[str]] = {}
+        for file in wanted:
+            if self._stands(file):
+                continue
+            found = in_the_way(self.target, file.path)
+            if all(self.guard.may_replace(path) for path in found.files):
+                missing.append(file)
+                if found.must_go:
+                    obstacles[found.top] = found.files
+            else:
+                self.spared.add(found.top)
+        if missing:
+            self.guard.announce({file.path: _contents(file, self.pending) for file in missing if not file.is_folder})
+        for top in obstacles:
+            clear(self.target, top)
+        for file in missing:
+            path = self.target / file.path
+            make_folders(path if file.is_folder else path.parent)
+        return missing
+
+    def _stands(self, file: TreeFile) -> bool:
+        path = self.target / file.path
+        if file.is_folder:
+            return path.is_dir() and not path.is_symlink()
+        try:
+            seen = path.stat()
+            if seen.st_size != file.size_bytes or not path.is_file():
+                return False
+            if file_content_id(path) != file.content_id or in_the_way(self.target, file.path).top != file.path:
+                return False
+            is_exact = seen.st_mtime_ns == (file.mtime_ns or seen.st_mtime_ns) and _mode_fits(seen, file)
+            if not is_exact and not path.is_symlink() and self.guard.may_replace(file.path):
+                _adjust(path, seen, file)
+        except OSError:
+            return False
+        self._standing[file.path] = file.content_id
+        return True
+
+    def bring(self, file: TreeFile) -> int:
+        """Bytes written; 0 for a file that the run has removed since the index was read."""
+        try:
+            return self._bring(file)
+        except IntegrityError as error:
+            with self._lock:
+                self._failures.append(error)
+            return 0
+
+    def _bring(self, file: TreeFile) -> int:
+        path = self.target / file.path
+        versions = _versions(file, self.pending)
+        for _ in range(_LOOKS):
+            mode = 0o777 if file.is_executable else 0o666
+            key = stored_key(self.prefix, file)
+            try:
+                with downloaded(self.store, key, file.content_id, file.size_bytes, self.target, mode=mode) as temporary:
+                    content = file_content_id(temporary)
+                    if content in versions:
+                        size = temporary.stat().st_size
+                        if versions[content]:
+                            set_mtime(temporary, versions[content])
+                        # Edited here during the download, or behind a link that was made meanwhile.
+                        if in_the_way(self.target, file.path).must_go or not self.guard.may_replace(file.path):
+                            with self._lock:
+                                self.spared.add(file.path)
+                            return 0
+                        move(temporary, path)
+                        with self._lock:
+                            self._standing[file.path] = content
+                        return size
+            except NotFound:
+                pass
+            # The run has saved more since the index was read.
+            index = read_tree_index(self.store, self.index_key) or TreeIndex()
+            again = next((found for found in index.files if found.path == file.path), None)
+            if again is None:
+                return 0
+            before, versions, file = (stored_key(self.prefix, file), versions), _versions(again, index.pending), again
+            if (stored_key(self.prefix, file), versions) == before:
+                break
+            self.guard.announce({file.path: versions})
+        raise IntegrityError(
+            f"the store's copy of {stored_key(self.prefix, file)} is damaged", hint="run the script again"
+        )
+
+    def end(self) -> None:
+        """Raises IntegrityError where files are damaged; all others stand."""
+        self.guard.settle(self._standing)
+        if not self._failures:
+            return
+        first = self._failures[0]
+        if len(self._failures) == 1:
+            raise first
+        raise IntegrityError(
+            f"{len(self._failures)} files of {self.index_key} are damaged in the store; all others are there",
+            hint=first.hint,
+            details=[failure.message for failure in self._failures],
+        )
+
+
+def _versions(file: TreeFile, pending: Iterable[TreeFile]) -> dict[str, int]:
+    """Content ids that the store may have under the path of `file`, with their mtimes."""
+    newer = {one.content_id: one.mtime_ns for one in pending if one.path == file.path}
+    return {**newer, file.content_id: file.mtime_ns}
+
+
+def _contents(file: TreeFile, pending: Sequence[TreeFile]) -> set[str]:
+    return set(_versions(file, pending))
+
+
+def _mode_fits(seen: os.stat_result, file: TreeFile) -> bool:
+    return bool(seen.st_mode & 0o100) == file.is_executable
+
+
+def _adjust(path: Path, seen: os.stat_result, file: TreeFile) -> None:
+    """Time and mode, where the bytes are right."""
+    if file.mtime_ns:
+        set_mtime(path, file.mtime_ns)
+    if not _mode_fits(seen, file):
+        set_mode(path, seen.st_mode | 0o111 if file.is_executable else seen.st_mode & ~0o111)

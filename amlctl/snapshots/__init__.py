@@ -1,0 +1,1 @@
+"""Datasets in a store: manifests, HEADs, sending and receiving. No terminal, no settings."""

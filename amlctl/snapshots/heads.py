@@ -1,0 +1,201 @@
+"""HEAD of a dataset: the one mutable value of the store, and the only commit point."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from typing import NamedTuple, Optional
+
+from amlctl.core.dataset_names import dataset_folder, dataset_of_folder, folders_of, old_folder
+from amlctl.core.head import HeadValue, encode_head, parse_head
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs
+from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.snapshots.gc_mark import next_generation, restore_generation
+from amlctl.snapshots.manifests import read_header
+from amlctl.snapshots.store_format import ensure_format
+from amlctl.stores.contract import Entry, Store
+
+_MOST_HEAD_BYTES = 1 << 20
+"""A HEAD has a few kilobytes at most: one long name, and 16 commits."""
+
+
+class Head(NamedTuple):
+    """What HEAD names; `version` is the tag that a swap compares: empty where the value is missing and is to be made
+    again."""
+
+    value: HeadValue
+    version: str
+
+    @property
+    def snapshot(self) -> str:
+        return self.value.snapshot
+
+    @property
+    def manifest_key(self) -> str:
+        return self.value.manifest_key
+
+    @property
+    def layout(self) -> str:
+        return self.value.layout
+
+
+def head_key(dataset: str) -> str:
+    return f"{dataset_folder(dataset)}/HEAD"
+
+
+def read_head(store: Store, dataset: str) -> Optional[Head]:
+    """None where the dataset was never synced. Raises IntegrityError, SettingsError (newer format)."""
+    found = _read(store, dataset)
+    return None if found is None or found.value.is_fence else found
+
+
+def _read(store: Store, dataset: str) -> Optional[Head]:
+    """A fence too. Without a HEAD in the new spelling the old one counts; the next commit makes the new one."""
+    found = store.get_versioned(head_key(dataset))
+    if found is not None:
+        return Head(parse_head(found.data, dataset), found.version)
+    if old_folder(dataset) != dataset_folder(dataset):
+        found = store.get_versioned(f"{old_folder(dataset)}/HEAD")
+    return None if found is None else Head(parse_head(found.data, dataset), "")
+
+
+def has_head(store: Store, dataset: str) -> bool:
+    return any(store.info(f"{folder}/HEAD") is not None for folder in folders_of(dataset))
+
+
+def has_snapshots(store: Store, dataset: str) -> bool:
+    return bool(_manifests(store, dataset))
+
+
+def last_written(store: Store, dataset: str) -> Head:
+    """Stands for a HEAD that is missing or unreadable: the manifest that was written last, of those that can be
+    read. Raises IntegrityError."""
+    found = store.get_versioned(head_key(dataset))
+    manifests = _manifests(store, dataset)
+    if not manifests:
+        raise IntegrityError(
+            f"HEAD of {dataset} cannot be read, and there is no snapshot of it",
+            hint=Message(
+                f"delete {head_key(dataset)} in {store.url}, then ", Command("sync", below_data_blobs(dataset))
+            ),
+        )
+    layout, key = "pack", manifests[0]
+    for one in manifests:
+        try:
+            layout, key = read_header(store, one).layout, one
+            break
+        except (IntegrityError, NotFound):
+            continue
+    snapshot = key.rpartition("/")[2].partition("-")[0]
+    return Head(HeadValue(snapshot, key, layout), "" if found is None else found.version)
+
+
+def _manifests(store: Store, dataset: str) -> list[str]:
+    """Keys, the newest first."""
+    return [entry.key for entry in sorted(list_manifests(store, dataset), key=_modified_at, reverse=True)]
+
+
+def list_manifests(store: Store, dataset: str) -> list[Entry]:
+    """Of all its snapshots, in no order."""
+    prefixes = [f"{folder}/" for folder in folders_of(dataset)]
+    found = [(entry, entry.key[len(prefix) :]) for prefix in prefixes for entry in store.list(prefix)]
+    return [entry for entry, name in found if name.endswith(".gz") and "/" not in name]
+
+
+def _modified_at(entry: Entry) -> float:
+    return entry.modified_at
+
+
+def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[Head], *, generation: int = 0) -> Head:
+    """Commit `value` as the successor of `expected`. Raises Conflict where HEAD is not `expected` anymore.
+
+    `generation` is that of the last gc which the writer knows of (`GcWatch`): the fence of that one does not stop the
+    first commit of a dataset, a later one does.
+    """
+    value = next_head(store, value, expected)
+    value = value._replace(gc=max(value.gc, generation))
+    data = encode_head(value, dataset)
+    try:
+        version = store.swap(head_key(dataset), data, expected=(expected and expected.version) or None)
+    except Conflict:
+        present = _read(store, dataset) if expected is None else None
+        if present is None or not present.value.is_fence:
+            raise
+        if present.value.gc > generation:
+            restore_generation(store, present.value.gc)
+            raise
+        version = store.swap(head_key(dataset), data, expected=present.version)
+    return Head(value, version)
+
+
+def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
+    """A gc of that generation has passed: every commit that was planned on the HEAD of before fails from now on."""
+    while True:
+        present = _read(store, dataset)
+        value = HeadValue("", "", "") if present is None else present.value
+        value = value._replace(gc=generation, store_id=value.store_id or store_id)
+        try:
+            expected = (present and present.version) or None
+            store.swap(head_key(dataset), encode_head(value, dataset), expected=expected)
+        except Conflict:
+            continue
+        return
+
+
+def fence_writer(store: Store, dataset: str) -> None:
+    """The lease of a mirror was taken over: its former holder may still be about to swap the HEAD of before, although
+    others write the plain files now. Where there is no HEAD yet, the fence of a gc stops its first commit.
+    """
+    while True:
+        present = _read(store, dataset)
+        if present is None or present.value.is_fence:
+            generation = max(next_generation(store), 0 if present is None else present.value.gc + 1)
+            fence(store, dataset, generation, ensure_format(store))
+            restore_generation(store, generation)
+            return
+        value = present.value._replace(fences=present.value.fences + 1)
+        with suppress(Conflict):
+            store.swap(head_key(dataset), encode_head(value, dataset), expected=present.version or None)
+            return
+
+
+def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadValue:
+    """`value` as it would be committed after `expected`. A HEAD of format 1 does not name the store: its `format.json`
+    is asked, and brought up to date."""
+    before = HeadValue("", "", "") if expected is None else expected.value
+    if not before.store_id:
+        before = before._replace(store_id=ensure_format(store))
+    return value.after(before)
+
+
+def read_head_value(store: Store, folder: str) -> HeadValue:
+    """HEAD of a dataset that `list_datasets` has named. Raises NotFound (it has only a fence), IntegrityError,
+    SettingsError."""
+    value = parse_head(read_head_bytes(store, folder), dataset_of_folder(folder))
+    if value.is_fence:
+        raise NotFound(f"{dataset_of_folder(folder)} has no snapshot in {store.url}")
+    return value
+
+
+def read_head_bytes(store: Store, folder: str) -> bytes:
+    """Of a larger HEAD, which is damaged, its beginning. Raises NotFound."""
+    return store.get(f"{folder}/HEAD", length=_MOST_HEAD_BYTES)
+
+
+def list_datasets(store: Store, below: str = "datasets/") -> list[str]:
+    """Keys of the folders of all datasets that have a HEAD, as `datasets/<escaped name>`."""
+    found = {entry.key[: -len("/HEAD")] for entry in store.list(below) if entry.key.endswith("/HEAD")}
+    return sorted(folder for folder in found if not is_superseded(folder, found))
+
+
+def is_superseded(folder: str, folders: Collection[str]) -> bool:
+    """Whether it is the old spelling of a dataset that has a HEAD in the new one as well."""
+    current = dataset_folder(dataset_of_folder(folder))
+    return folder != current and current in folders
+
+
+def datasets_inside(store: Store, dataset: str) -> list[str]:
+    """Datasets below the folder of this one."""
+    found = {dataset_of_folder(one) for at in folders_of(dataset) for one in list_datasets(store, f"{at}/")}
+    return sorted(found - {dataset})

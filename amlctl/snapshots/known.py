@@ -1,0 +1,118 @@
+"""What a store holds besides the contents that a dataset's HEAD names, and how it is reused safely.
+
+Sources, cheapest first: packs that this machine has sent (also those of a sync that was killed), the HEADs of
+other datasets, and, for large files, the object of that name.
+
+What was there when it was looked up may be deleted by a gc before the commit: see `gc_mark.py` and `kept.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key
+from amlctl.core.sync_plan import Layout
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.known_packs import KnownPacks
+from amlctl.localfs.sync_state import SyncState
+from amlctl.snapshots.heads import list_datasets, read_head_value
+from amlctl.snapshots.manifests import read_manifest
+from amlctl.stores.contract import Store
+
+
+class KnownContents:
+    """Looks contents up outside of HEAD; remembers the sizes of the packs that it names. For one thread.
+
+    A pack is asked for at most once, and only when one of its contents is wanted.
+    """
+
+    def __init__(
+        self, store: Store, store_key: str, state: SyncState, layout: Layout, *, look_at_other_datasets: bool
+    ) -> None:
+        """`store_key`: what `state` knows the store by."""
+        self._store = store
+        self._store_key = store_key
+        self._state = state
+        self._layout = layout
+        self._look_at_other_datasets = look_at_other_datasets
+        self._sent: KnownPacks | None = None
+        self._elsewhere: dict[str, Place] = {}
+        self._is_there: dict[str, bool] = {}
+        self._damaged: Collection[str] = ()
+        self.pack_sizes: dict[str, int] = {}
+
+    def distrust(self, contents: Collection[str]) -> None:
+        """These content ids are not to be reused wherever they are: what is there was found damaged."""
+        self._damaged = {*self._damaged, *contents}
+
+    def packed(self, content: str) -> Place | None:
+        """Where a small content is in a pack that exists."""
+        if content in self._damaged:
+            return None
+        place = self._sent_place(content)
+        if place is not None:
+            self._look_for([place.pack])
+            if self._is_there[place.pack]:
+                return place
+        return self._elsewhere.get(content)
+
+    def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, Place]:
+        found: dict[str, Place] = {}
+        large: list[FileEntry] = []
+        contents = {entry.content_id for entry in entries} - set(self._damaged)
+        sent = [self._sent_place(content) for content in contents]
+        self._look_for([place.pack for place in sent if place is not None])
+        for entry in entries:
+            place = self.packed(entry.content_id)
+            if place is not None:
+                found[entry.content_id] = place
+            elif not self._layout.is_small(entry) and entry.content_id not in self._damaged:
+                large.append(entry)
+        if large:
+            with ThreadPoolExecutor(min(self._store.concurrency, len(large))) as pool:
+                infos = pool.map(lambda entry: self._store.info(object_key(entry.content_id)), large)
+                for entry, info in zip(large, infos):
+                    if info is not None and info.size_bytes == entry.size_bytes:
+                        found[entry.content_id] = OBJECT
+        return found
+
+    def _sent_place(self, content: str) -> Place | None:
+        """Where this machine has put it, whether it arrived or not; what was sent is read when it is first wanted."""
+        if self._sent is None:
+            self._sent = self._state.packs(self._store_key)
+            self.pack_sizes.update((known.pack, known.size_bytes) for known in self._sent.packs)
+            if self._look_at_other_datasets:
+                self._learn_from_other_datasets(self._elsewhere)
+        return self._sent.place(content)
+
+    def _look_for(self, packs: Sequence[str]) -> None:
+        new = [pack for pack in dict.fromkeys(packs) if pack not in self._is_there]
+        if not new:
+            return
+        with ThreadPoolExecutor(min(self._store.concurrency, len(new))) as pool:
+            infos = pool.map(self._store.info, map(pack_key, new))
+            for pack, info in zip(new, infos):
+                # A power cut may have cut it short.
+                self._is_there[pack] = info is not None and info.size_bytes == self.pack_sizes[pack]
+        for pack in new:
+            if not self._is_there[pack]:
+                self._state.forget_pack(self._store_key, pack)
+
+    def _learn_from_other_datasets(self, found: dict[str, Place]) -> None:
+        folders = list_datasets(self._store)
+        with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(folders)))) as pool:
+            for manifest in pool.map(self._readable_manifest, folders):
+                if manifest is None:
+                    continue
+                for content, place in manifest.places.items():
+                    if place.kind != "mirror":
+                        found.setdefault(content, place)
+                self.pack_sizes.update(manifest.pack_sizes)
+
+    def _readable_manifest(self, folder: str) -> Manifest | None:
+        try:
+            return read_manifest(self._store, read_head_value(self._store, folder).manifest_key)
+        except (NotFound, IntegrityError):
+            # What cannot be read cannot be reused; `store verify` reports it.
+            return None

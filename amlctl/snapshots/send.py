@@ -1,0 +1,206 @@
+"""Bring contents into a store: packs as they fill up, objects and mirrored files in parallel."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+from amlctl.core.content_id import content_id
+from amlctl.core.events import EventSink, Stage, StageProgress
+from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key
+from amlctl.core.sync_plan import SyncPlan
+from amlctl.errors import Conflict, Interrupted
+from amlctl.localfs.disk_errors import failing_disk
+from amlctl.localfs.read_file import read_small
+from amlctl.snapshots.contents import read_content
+from amlctl.snapshots.pack_sender import PackSender
+from amlctl.stores.contract import FileBody, Store, always
+
+_TELL_EVERY_S = 0.1
+
+
+def send_plan(
+    store: Store,
+    plan: SyncPlan,
+    root: Path,
+    head: Manifest,
+    sender: PackSender,
+    *,
+    dataset: str,
+    max_workers: int,
+    replace: bool = False,
+    may_replace: Callable[[], None] = always,
+    sink: EventSink,
+) -> tuple[Mapping[str, Place], Mapping[str, int], Set[str]]:
+    """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
+    the store had although nobody knew (a gc may be about to take them).
+
+    `may_replace` is asked before each plain file of a mirror, and while it travels; what it raises ends it.
+    Raises Conflict where a file is not any more what it was when it was identified.
+    """
+    progress = _Progress(plan, dataset, sink)
+    predecessors = _predecessors(plan, head)
+    was_there: set[str] = set()
+    with ThreadPoolExecutor(max(1, min(max_workers, len(plan.objects) + len(plan.mirror_files)))) as pool:
+        jobs = [
+            pool.submit(
+                _send_file,
+                store,
+                object_key(entry.content_id),
+                root,
+                entry,
+                progress,
+                replace=replace,
+                is_sent_whole=replace,
+                predecessor=predecessors.get(entry.path),
+            )
+            for entry in plan.objects
+        ]
+        jobs += [
+            pool.submit(
+                _send_file,
+                store,
+                mirror_key(dataset, entry.path),
+                root,
+                entry,
+                progress,
+                replace=True,
+                is_sent_whole=replace,
+                may_replace=may_replace,
+            )
+            for entry in plan.mirror_files
+        ]
+        try:
+            for pack in plan.packs:
+                if pack[0].content_id in plan.repacked:
+                    sender.flush()
+                for entry in pack:
+                    sender.add(entry, _content(store, root, head, entry, plan))
+                    progress.sent(entry)
+            sender.finish()
+            for job, entry in zip(jobs, [*plan.objects, *plan.mirror_files]):
+                if not job.result():
+                    was_there.add(entry.content_id)
+        except BaseException:
+            progress.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    progress.finish()
+    places = {**plan.places, **{entry.content_id: OBJECT for entry in plan.objects}, **sender.places}
+    live = {entry.content_id for entry in plan.entries}
+    places = {content: place for content, place in places.items() if content in live}
+    sizes = {**head.pack_sizes, **sender.pack_sizes}
+    named = {place.pack for place in places.values() if place.kind == "pack"}
+    return places, {pack: sizes[pack] for pack in named}, was_there | sender.was_there
+
+
+class _Progress:
+    """Thread-safe: large files tell of their parts while they are sent."""
+
+    def __init__(self, plan: SyncPlan, dataset: str, sink: EventSink) -> None:
+        self._total = (plan.send_files, plan.send_bytes)
+        self._dataset = dataset
+        self._sink = sink
+        self._lock = Lock()
+        self._parts: dict[FileEntry, int] = {}
+        self._files = 0
+        self._bytes = 0
+        self._is_stopped = False
+        self._told_at = time.monotonic()
+        if plan.send_files:  # said at once: the first large file may take long
+            sink(StageProgress(Stage.SEND, dataset, 0, 0, *self._total))
+
+    def stop(self) -> None:
+        """Files that are being sent end at their next part."""
+        self._is_stopped = True
+
+    def part(self, entry: FileEntry, size_bytes: int) -> None:
+        """Raises Interrupted once sending has been stopped."""
+        if self._is_stopped:
+            raise Interrupted(f"sending {entry.path} was stopped")
+        with self._lock:
+            before = self._parts.get(entry, 0)
+            # A store that begins a file anew tells of the same bytes again.
+            self._parts[entry] = min(entry.size_bytes, before + size_bytes)
+            self._bytes += self._parts[entry] - before
+            self._tell()
+
+    def sent(self, entry: FileEntry) -> None:
+        with self._lock:
+            self._files += 1
+            self._bytes += entry.size_bytes - self._parts.pop(entry, 0)
+            self._tell()
+
+    def finish(self) -> None:
+        if self._total[0]:
+            self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total, is_done=True))
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told_at > _TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total))
+
+
+def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: SyncPlan) -> bytes:
+    """The bytes to pack: from this disk, or from the store where another machine has put them."""
+    path = _local(root, entry)
+    try:
+        data = read_small(path)
+    except OSError as error:
+        if (failure := failing_disk(error, str(path))) is not None:
+            raise failure from error
+        data = b""
+    if content_id(data) == entry.content_id:
+        return data
+    if entry.content_id in plan.repacked:
+        return read_content(store, head, entry)
+    raise changed(entry.path)
+
+
+def _predecessors(plan: SyncPlan, head: Manifest) -> Mapping[str, str]:
+    """For the path of each large file to send: the key of the object that it was before."""
+    paths = {entry.path for entry in plan.objects}
+    return {
+        entry.path: object_key(entry.content_id)
+        for entry in head.entries
+        if entry.path in paths and head.places.get(entry.content_id) == OBJECT
+    }
+
+
+def _send_file(
+    store: Store,
+    key: str,
+    root: Path,
+    entry: FileEntry,
+    progress: _Progress,
+    *,
+    replace: bool,
+    is_sent_whole: bool,
+    predecessor: str | None = None,
+    may_replace: Callable[[], None] = always,
+) -> bool:
+    may_replace()
+    body = FileBody(
+        _local(root, entry),
+        entry.size_bytes,
+        entry.content_id,
+        None if is_sent_whole else predecessor,
+        is_sent_whole=is_sent_whole,
+        on_bytes=functools.partial(progress.part, entry),
+        may_go_on=may_replace,
+    )
+    was_new = store.put(key, body, replace=replace)
+    progress.sent(entry)
+    return was_new
+
+
+def changed(path: str) -> Conflict:
+    return Conflict(f"{path} changed during the sync", hint="run the same command again: what arrived is kept")
+
+
+def _local(root: Path, entry: FileEntry) -> Path:
+    return root if entry.path == ONE_FILE else root / entry.path

@@ -1,1 +1,0 @@
-"""Between this disk and a store: manifests and HEADs, sending, receiving. No terminal, no settings."""
