@@ -34,7 +34,6 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.unlisted_outputs import UnlistedOutputs
-from amlctl.runs.documents import read_failure
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
 from amlctl.runs.keys import (
     attempt_key,
@@ -43,6 +42,7 @@ from amlctl.runs.keys import (
     outputs_prefix,
     record_key,
 )
+from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.stores.contract import Store

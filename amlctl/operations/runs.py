@@ -26,8 +26,7 @@ from amlctl.errors import (
 )
 from amlctl.localfs.project import Project
 from amlctl.runs.keys import outputs_prefix
-from amlctl.runs.local_records import load_all
-from amlctl.runs.order import read_order
+from amlctl.runs.records import local_records, read_order
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
@@ -64,7 +63,7 @@ def list_runs(
     except (LoginError, RightsError, ServiceUnavailable) as error:
         unreachable[in_use] = error
     damaged: list[str] = []
-    seen = load_all(project.state_dir, but={record.run for record in found}, on_damaged=damaged.append)
+    seen = local_records(project.state_dir, but={record.run for record in found}, on_damaged=damaged.append)
     for run in damaged:
         _tell_left_out(run, in_use, open_workspace, sink)
     if unreachable and not seen:

@@ -31,6 +31,7 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
+from amlctl.runs.keys import code_index_key, code_prefix
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from amlctl.snapshots.store_format import FORMAT_KEY, ensure_format
 from amlctl.stores.contract import FileBody, Store
@@ -82,14 +83,6 @@ class CodeFiles:
     def own(self) -> Sequence[FileEntry]:
         """The user's files; the others are the runtime."""
         return [entry for entry in self.entries if entry.path.startswith(f"{PIPELINE}/")]
-
-
-def code_prefix(code: str) -> str:
-    return f"code/{code}/"
-
-
-def code_index_key(code: str) -> str:
-    return f"code/{code}.json"
 
 
 Sources = Sequence[tuple[FileEntry, Path]]

@@ -18,8 +18,8 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
 from amlctl.operations.submit.submit import plan
-from amlctl.runs import local_records
-from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.keys import code_index_key, code_prefix
+from amlctl.runs.records import save_local_record
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
 from tests.support.faulty_store import Call, FaultyStore
@@ -307,7 +307,7 @@ def test_a_run_whose_runtime_was_a_folder_of_its_code_is_repeated(bench: Bench) 
     for path, data in contents.items():
         bench.store.put(code_prefix(code) + path, data)
     bench.store.put(code_index_key(code), encode_index([TreeFile(*entry) for entry in entries]))
-    local_records.save(bench.project.state_dir, replace(first, code=code))
+    save_local_record(bench.project.state_dir, replace(first, code=code))
     again = bench.submit(from_run=first.run).record
     assert (again.status, again.code) == ("Completed", code)
     assert log_of(bench).count("repeated") == 2

@@ -53,7 +53,8 @@ from amlctl.operations.submit.secrets import (
     with_named_variables,
 )
 from amlctl.operations.submit.typed_options import check_typed
-from amlctl.runs.code import Sources, code_index_key
+from amlctl.runs.code import Sources
+from amlctl.runs.keys import code_index_key
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store
 

@@ -50,9 +50,7 @@ from amlctl.operations.submit.script_check import check_syntax
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.runs.code import CodeFiles, collect_code, send_code
-from amlctl.runs.documents import save_record
-from amlctl.runs.local_records import load_all
-from amlctl.runs.order import note_made
+from amlctl.runs.records import local_records, note_made, save_record
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.interrupt import ended_by_interrupt
@@ -349,7 +347,7 @@ def _check_code_apart(project: Project, store: Store, spec: RunSpec) -> None:
 def _send_code(project: Project, workspace: Workspace, store: Store, code: CodeFiles, sink: EventSink) -> str:
     def earlier() -> str | None:
         """That of the newest run there, as far as this machine has seen it: most files are still the same."""
-        records = load_all(project.state_dir)
+        records = local_records(project.state_dir)
         return next((record.code for record in records if record.workspace == workspace.name and record.code), None)
 
     with ended_by_interrupt(store):

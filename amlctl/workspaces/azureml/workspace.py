@@ -22,7 +22,7 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
-from amlctl.runs.documents import load_record, read_failure, save_record
+from amlctl.runs.records import load_record, read_failure, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.absence import Absence, has_ended, without_presumed_end
 from amlctl.workspaces.azureml.connection import Connection
