@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.python_version import check_runtime_python, pinned_python
+from amlctl.config.environment_file import check_runtime_python, pinned_python
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message

@@ -104,7 +104,7 @@ def _own_folder() -> Path | None:
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _QUERY = ("--query-gpu=index", "--format=csv,noheader")
-_DRIVER_LIMIT_S = 20.0
+_DRIVER_S = 20.0
 """A driver that hangs must not keep a run from starting."""
 
 
@@ -117,7 +117,12 @@ def list_gpus(variables: Mapping[str, str]) -> Sequence[str]:
         return []
     try:
         result = subprocess.run(
-            [tool, *_QUERY], capture_output=True, text=True, timeout=_DRIVER_LIMIT_S, check=True, stdin=subprocess.DEVNULL
+            [tool, *_QUERY],
+            capture_output=True,
+            text=True,
+            timeout=_DRIVER_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.SubprocessError):
         return []

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from amlctl.config.conda_file import environment_of
+from amlctl.config.environment_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, Retried

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from amlctl.config.python_version import python_specifiers
+from amlctl.config.environment_file import python_specifiers
 from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
 from amlctl.localfs.tool_variables import PIP_KEPT, pip_setting, pip_variable, tool_variables
