@@ -200,7 +200,7 @@ def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml:
     bench.create()
     path = f"/computes/{bench.name}"
     before = bench.connection.workspace("GET", path, "1").document
-    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    arguments = (bench, bench.name)
     if how == "update":
         bench.write(text="name: {name}\ntype: amlcompute\nmin_instances: 2\n")
         bench.create(is_update=True)
@@ -284,7 +284,7 @@ def test_one_that_is_being_deleted_is_not_reused(bench: Bench, azureml: AzureMLS
 
 def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:
     bench.create()
-    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    arguments = (bench, bench.name)
     compute.start(*arguments)
     assert bench.show().target.min_instances == 1
     compute.stop(*arguments)
@@ -300,7 +300,7 @@ def test_an_instance_is_really_started_and_stopped(bench: Bench, capfd: pytest.C
     bench.create()
     assert not capfd.readouterr().err  # the SDK has its own way to it
     assert bench.show().target.rest["idle_time_before_shutdown_minutes"] == 60
-    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    arguments = (bench, bench.name)
     assert compute.stop(*arguments) == "Stopped"
     with pytest.raises(UsageError, match="is Stopped") as caught:
         compute.prepare_target(bench, bench.name)
