@@ -36,12 +36,14 @@ class App:
     settings: Settings
     variables: Mapping[str, str]
     sink: EventSink = null_sink
-    """Hears what a look at runs finds wrong, and each request to a service that has to be repeated."""
+    """Receives the events of operations, and each retry of a request to a service."""
+    other_store: Store | None = None
+    """Used instead of the one of the workspace."""
 
     @cached_property
     def store(self) -> Store:
         """The store of the workspace in use. Raises SettingsError."""
-        return self.open_store(self.store_url)
+        return self.other_store or self.open_store(self.store_url)
 
     @property
     def store_url(self) -> str:
@@ -78,7 +80,7 @@ class App:
         return _with_copies(store, self.project) if store.url.startswith("http") else store
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
-        """See `operations.inputs.OpenAddress`. What is not public is read with the login of the workspace in use, else
+        """See `operations.context.Context`. What is not public is read with the login of the workspace in use, else
         with that of the first one of Azure ML in the settings."""
         from amlctl.core.asset import container_of
         from amlctl.stores.azure_blob.credentials import Anonymous
@@ -123,6 +125,10 @@ class App:
             open_store=self.open_store,
             sink=self.sink,
         )
+
+    def with_store(self, store: Store) -> App:
+        """The same with another store in use."""
+        return replace(self, other_store=store)
 
     def in_workspace(self, name: str) -> App:
         """The same with another workspace in use."""

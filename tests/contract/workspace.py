@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import null_sink
+from amlctl.core.events import EventSink, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.sync_plan import Layout
@@ -73,6 +73,7 @@ class Bench:
     store: Store
     workspace: Workspace
     fields: Mapping[str, Any]
+    sink: EventSink = null_sink
 
     def record(self, script: str, **fields: Any) -> RunRecord:
         return self.named_record("script.py", script, **fields)

@@ -171,11 +171,7 @@ def test_a_record_without_end_is_not_read_to_its_end(bench: Bench) -> None:
 def _submitted(bench: Bench, name: str, at: datetime) -> str:
     return submit(
         bench.request("train.py", name=name),
-        bench.project,
-        bench.settings,
-        bench.workspace,
-        bench.store,
-        bench.events.append,
+        bench,
         on_interrupt=never_interrupted,
         clock=lambda: at,
     ).record.run
@@ -188,10 +184,7 @@ def test_last_is_what_was_submitted_last_whatever_the_clock_said(bench: Bench) -
     assert [resolve_run(bench.workspace, f"@{n}") for n in (1, 2, 3)] == runs[::-1]
 
     def listed() -> list[str]:
-        return [
-            record.run
-            for record in list_runs("local", bench.project, lambda name: bench.workspace, bench.events.append)
-        ]
+        return [record.run for record in list_runs(bench)]
 
     assert listed() == runs[::-1]
     (bench.project.state_dir / "run-order").unlink()

@@ -27,6 +27,7 @@ from tests.simulator import checks
 from tests.simulator.checks import Broken
 from tests.simulator.scenario import BASE, BIG, Scenario, now
 from tests.simulator.world import DATASET, OPTIONS, World
+from tests.support.context import Context
 from tests.support.trees import Tree
 
 _OUTPUTS: Sequence[Tree] = (
@@ -78,7 +79,7 @@ def submit(world: World, store: Store) -> object:
     record = RunRecord(run="run-1", script="a.py", code=sent.id)
     record.manifests[DATASET] = head.manifest_key
     prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code)))
-    _start(prepared, world.project("a"), _Workspace(world), store, null_sink, now)  # type: ignore[arg-type]
+    _start(prepared, Context(world.project("a"), store, workspace=_Workspace(world)), now)  # type: ignore[arg-type]
     return record
 
 
