@@ -100,7 +100,7 @@ def test_a_conflict_overwrites_nothing(clones: Clones, one: Clone) -> None:
     theirs = {**before, both: b"theirs"}
     one.make(theirs)
     one.sync()
-    with pytest.raises(Conflict, match="is kept, but is not the newest"):
+    with pytest.raises(Conflict, match="is kept, but is not the latest"):
         _make_newest(clones, key, base)
     assert clones.stored() == theirs
     assert _plain_files(clones) == theirs
@@ -189,7 +189,7 @@ def test_a_plain_file_that_is_gone_is_not_taken_for_there_where_the_base_is_lost
     one.make(theirs)
     one.sync(delete=True, yes=True)
     clones.store.delete(base)
-    with pytest.raises(Conflict, match="is kept, but is not the newest"):
+    with pytest.raises(Conflict, match="is kept, but is not the latest"):
         _make_newest(clones, key, base)
     assert clones.stored() == theirs
 

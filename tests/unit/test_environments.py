@@ -263,7 +263,7 @@ def test_python_on_the_path_is_found_and_a_broken_one_passed_over(tmp_path: Path
 
 
 def test_no_python_that_fits(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"asks for Python 3\.7") as caught:
+    with pytest.raises(SettingsError, match=r"requires Python 3\.7") as caught:
         find_python("3.7", {"PATH": str(tmp_path)})
     assert "python3.7" in caught.value.hint
 

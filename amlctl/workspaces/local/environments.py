@@ -28,16 +28,16 @@ from amlctl.localfs.tool_variables import script_base_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 
 CONDA_TOOLS = ("micromamba", "mamba", "conda")
-"""Looked for on the PATH in this order: the quicker first."""
+"""Looked up on the PATH in this order: the faster first."""
 FOLDER_VARIABLE = "AMLCTL_ENVIRONMENTS_DIR"
 READY_FILE = "ready.json"
 READY_FORMAT = 2
-"""Format of `ready.json`: from 2 on the environment was tried out before it was written."""
+"""Format of `ready.json`: since 2 the environment is checked before it is written."""
 
 
 @dataclass(frozen=True)
 class Environments:
-    """`folder` may be shared by several projects and processes; `variables` are those of the caller."""
+    """`folder` may be shared by projects and processes; `variables` are those of the caller."""
 
     folder: Path
     variables: Mapping[str, str]
@@ -46,7 +46,7 @@ class Environments:
         return self.folder / spec.id
 
     def resolved(self, spec: EnvironmentSpec, python: str) -> Path:
-        """The versions that pip has found for the environment with that version of Python, until it is made."""
+        """The versions that pip has resolved for the environment with that version of Python, until it is made."""
         return self.folder / f"{spec.id}-{python}.resolved"
 
     def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
@@ -91,7 +91,7 @@ class Environments:
         return variables
 
     def _ready(self, spec: EnvironmentSpec) -> dict[str, Any] | None:
-        """What `ready.json` says, as long as the environment is still what was tried out."""
+        """What `ready.json` says, as long as the environment has not changed since it was checked."""
         place = self.place(spec)
         try:
             ready = read_json(place / READY_FILE)
@@ -102,7 +102,7 @@ class Environments:
         folder = ready.get("folder")
         if not isinstance(folder, str) or not folder or "/" in folder:
             return None
-        # The interpreter that a virtual environment links to may have been uninstalled since, or packages changed.
+        # The interpreter that a virtual environment links to may have been uninstalled, or packages changed.
         if not python_of(place / folder).exists() or packages_stamp(place / folder) != ready.get("stamp"):
             return None
         return ready
@@ -142,11 +142,11 @@ if sys.version_info >= tuple(json.loads(sys.argv[3])):
         found["error"] = "%s: %s" % (type(error).__name__, error)
 print(json.dumps(found))
 """
-"""The folder of amlctl goes last and late: what the environment lacks must not be found there."""
+"""The folder of amlctl is last in the path and added late, so that missing packages are not found there."""
 
 
 class Found(NamedTuple):
-    """`wrong` is empty for an environment that can be used; `python` is its version."""
+    """`wrong` is empty for a usable environment; `python` is its version."""
 
     wrong: str
     python: str = ""
@@ -174,10 +174,10 @@ def ask_environment(home: Path, packages: Mapping[str, str], variables: Mapping[
         version = tuple(int(part) for part in found["python"].split("."))
         missing, failure = list(found["missing"]), str(found["error"])
     except (ValueError, LookupError, TypeError):
-        told = done.stderr.strip().splitlines()
-        return Found(f"its Python ended with exit code {done.returncode}{': ' + told[-1] if told else ''}")
+        lines = done.stderr.strip().splitlines()
+        return Found(f"its Python ended with exit code {done.returncode}{': ' + lines[-1] if lines else ''}")
     if version < OLDEST_PYTHON:
         return Found(f"it has Python {found['python']}; amlctl needs {'.'.join(map(str, OLDEST_PYTHON))} or newer")
     if missing:
-        return Found(f"it does not have {', '.join(missing)}")
+        return Found(f"it lacks {', '.join(missing)}")
     return Found(f"amlctl's runtime cannot be imported: {failure}" if failure else "", found["python"])
