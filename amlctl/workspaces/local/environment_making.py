@@ -155,15 +155,15 @@ def prepare_environment(
 
     Raises SettingsError (cannot be made), RightsError, ServiceUnavailable (no network, disk full).
     """
-    found = environments.find(spec)
+    found = environments.find(spec.id)
     if found.is_ready:
         return found
-    place = environments.place(spec)
+    place = environments.folder_of(spec.id)
     _check_path(place)
     try:
         make_folder(place)
         with _locked(place, spec.id, sink, check):
-            found = environments.find(spec)
+            found = environments.find(spec.id)
             if found.is_ready:
                 return found
             remove_leftovers(place)
@@ -173,7 +173,7 @@ def prepare_environment(
         hint = f"set {FOLDER_VARIABLE} to another folder"
         known = disk_error(error, str(error.filename or place), rights_hint=hint)
         raise known or RightsError(f"cannot make an environment in {place}: {error.strerror}", hint=hint) from error
-    return environments.find(spec)
+    return environments.find(spec.id)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class _Maker:
         else:
             base = find_python(self.spec.python, self.environments.variables)
             run("venv", [base.path, "-m", "venv", str(self.home)])
-            resolved = _taken(self.environments.resolved(self.spec, base.version))
+            resolved = _taken(self.environments.resolved(self.spec.id, base.version))
         settings = pip_settings(python_of(self.home), self.environments.variables)
         if settings.unused:
             self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
@@ -292,12 +292,12 @@ def _confirm(
         "packages": packages,
         "stamp": packages_stamp(home),
     }
-    write_json(environments.place(spec) / READY_FILE, ready)
+    write_json(environments.folder_of(spec.id) / READY_FILE, ready)
 
 
 def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
     """Whether an environment that was changed, or made by an earlier version of amlctl, has all that is asked for."""
-    place = environments.place(spec)
+    place = environments.folder_of(spec.id)
     try:
         ready = read_json(place / READY_FILE)
         folder = str(ready.get("folder", _OLD_FOLDER))

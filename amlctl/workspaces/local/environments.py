@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import amlctl
-from amlctl.core.environment import OLDEST_PYTHON, EnvironmentSpec
+from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.tool_variables import script_base_variables
@@ -29,6 +29,8 @@ from amlctl.workspaces.contract import EnvironmentInfo
 
 CONDA_TOOLS = ("micromamba", "mamba", "conda")
 """Looked up on the PATH in this order: the faster first."""
+CURRENT = "current"
+"""Id of the environment that amlctl runs in."""
 FOLDER_VARIABLE = "AMLCTL_ENVIRONMENTS_DIR"
 READY_FILE = "ready.json"
 READY_FORMAT = 2
@@ -42,34 +44,26 @@ class Environments:
     folder: Path
     variables: Mapping[str, str]
 
-    def place(self, spec: EnvironmentSpec) -> Path:
-        return self.folder / spec.id
+    def folder_of(self, environment: str) -> Path:
+        return self.folder / environment
 
-    def resolved(self, spec: EnvironmentSpec, python: str) -> Path:
+    def resolved(self, environment: str, python: str) -> Path:
         """The versions that pip has resolved for the environment with that version of Python, until it is made."""
-        return self.folder / f"{spec.id}-{python}.resolved"
+        return self.folder / f"{environment}-{python}.resolved"
 
-    def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """Look it up; for one that is not ready, `tool` is what would make it."""
-        if spec.is_current:
-            return EnvironmentInfo(spec.id, True, sys.prefix, "current")
-        ready = self._ready(spec)
+    def find(self, environment: str) -> EnvironmentInfo:
+        """Look it up by id; for one that is not ready, `tool` is what would make it."""
+        if environment == CURRENT:
+            return EnvironmentInfo(environment, True, sys.prefix, CURRENT)
+        ready = self._ready(environment)
         if ready is None:
-            return EnvironmentInfo(spec.id, False, "", self.conda()[0] or "venv")
-        return EnvironmentInfo(spec.id, True, str(self.home(spec)), str(ready.get("tool", "")))
+            return EnvironmentInfo(environment, False, "", self.conda()[0] or "venv")
+        home = self.folder_of(environment) / str(ready["folder"])
+        return EnvironmentInfo(environment, True, str(home), str(ready.get("tool", "")))
 
-    def home(self, spec: EnvironmentSpec) -> Path:
-        """The folder of an environment that is ready."""
-        ready = self._ready(spec) or {}
-        return self.place(spec) / str(ready.get("folder", ""))
-
-    def python(self, spec: EnvironmentSpec) -> Path:
-        """The interpreter of an environment that is ready."""
-        return Path(sys.executable) if spec.is_current else python_of(self.home(spec))
-
-    def python_version(self, spec: EnvironmentSpec) -> str:
+    def python_version(self, environment: str) -> str:
         """`3.11.7` of an environment that is ready; empty for others."""
-        return str((self._ready(spec) or {}).get("python", ""))
+        return str((self._ready(environment) or {}).get("python", ""))
 
     def conda(self) -> tuple[str, str]:
         """Name and path of the conda-like tool that this machine has; empty without one."""
@@ -79,20 +73,20 @@ class Environments:
                 return tool, path
         return "", ""
 
-    def script_variables(self, spec: EnvironmentSpec) -> dict[str, str]:
-        """The caller's variables, with the environment's programs first on the PATH."""
-        if spec.is_current:
+    def script_variables(self, environment: EnvironmentInfo) -> dict[str, str]:
+        """The caller's variables, with the programs of an environment that is ready first on the PATH."""
+        if environment.id == CURRENT:
             return dict(self.variables)
-        home = self.home(spec)
+        home = Path(environment.location)
         is_conda = (home / "conda-meta").is_dir()
         variables = script_base_variables(self.variables, is_conda=is_conda)
         variables["PATH"] = f"{home / 'bin'}:{variables.get('PATH', '')}".rstrip(":")
         variables["CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"] = str(home)
         return variables
 
-    def _ready(self, spec: EnvironmentSpec) -> dict[str, Any] | None:
+    def _ready(self, environment: str) -> dict[str, Any] | None:
         """What `ready.json` says, as long as the environment has not changed since it was checked."""
-        place = self.place(spec)
+        place = self.folder_of(environment)
         try:
             ready = read_json(place / READY_FILE)
         except (OSError, SettingsError):
@@ -110,6 +104,11 @@ class Environments:
 
 def python_of(home: Path) -> Path:
     return home / "bin" / "python"
+
+
+def interpreter(environment: EnvironmentInfo) -> Path:
+    """Of an environment that is ready."""
+    return Path(sys.executable) if environment.id == CURRENT else python_of(Path(environment.location))
 
 
 def packages_stamp(home: Path) -> dict[str, int]:

@@ -269,7 +269,7 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
 
     Raises SettingsError (cannot be made; which line, and why), ServiceUnavailable (no index can be reached).
     """
-    if environments.find(spec).is_ready:
+    if environments.find(spec.id).is_ready:
         return
     check_runtime_python(spec)
     if environments.conda()[0]:
@@ -286,14 +286,14 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
     sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
     resolved = Pip(command, settings.variables, _keep_quiet, _go_on).resolve(spec)
     with suppress(OSError):  # then pip resolves them again when the environment is made
-        write_json(environments.resolved(spec, python.version), resolved)
+        write_json(environments.resolved(spec.id, python.version), resolved)
 
 
 def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
     """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
     if spec.is_current:
         return sys.version_info[:2]
-    version = environments.python_version(spec)
+    version = environments.python_version(spec.id)
     if not version:
         if environments.conda()[0]:
             return pinned_python(spec)

@@ -16,9 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from amlctl.config.environment_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
-from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, Retried
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.message import Command
@@ -33,9 +31,9 @@ from amlctl.runs.records import load_local_record, read_failure, save_both
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
 from amlctl.runtime.script import Wakeups
+from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
-from amlctl.workspaces.local.environment_making import prepare_environment
-from amlctl.workspaces.local.environments import Environments
+from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.logs import SavedLogs, say
 from amlctl.workspaces.local.node_files import download_inputs, is_folder, make_container, node_store, open_run_store
 from amlctl.workspaces.local.processes import identity_of
@@ -104,13 +102,14 @@ class Supervisor:
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
         self._reached(RunState.PREPARING)
-        spec = environment_of(self._record, os.environ)
-        try:
-            prepare_environment(self._environments, spec, self._tell, check=self._check_canceled)
-        except Interrupted:
-            raise
-        except AmlctlError as error:
-            return failed(error, kind="environment")
+        environment = self._environments.find(self._record.environment)
+        if not environment.is_ready:
+            try:
+                environment = self._prepared_environment()
+            except Interrupted:
+                raise
+            except AmlctlError as error:
+                return failed(error, kind="environment")
         if not is_folder(self._store):
             download_inputs(
                 self._store, self._node, self._record, lambda line: say(self._paths.log, line), self._check_canceled
@@ -124,7 +123,7 @@ class Supervisor:
         processes = RankProcesses(self._paths)
         become_subreaper()
         try:
-            self._start_processes(processes, spec, slot, runtime)
+            self._start_processes(processes, environment, slot, runtime)
             return self._watch(processes)
         finally:
             # The script never outlives its run, whatever failed above.
@@ -133,6 +132,14 @@ class Supervisor:
                 self._end_leftovers(processes)
             processes.end_cgroup()
             processes.finish_logs()
+
+    def _prepared_environment(self) -> EnvironmentInfo:
+        # Here, since most runs find theirs ready, and the reader of conda files takes a third of a supervisor's start.
+        from amlctl.config.environment_file import environment_of
+        from amlctl.workspaces.local.environment_making import prepare_environment
+
+        spec = environment_of(self._record, os.environ)
+        return prepare_environment(self._environments, spec, self._tell, check=self._check_canceled)
 
     def _wait_for_slot(self) -> Slot:
         folder = queue_folder(self._paths.state_dir, self._record.compute)
@@ -150,21 +157,23 @@ class Supervisor:
                 recover(RunPaths(self._paths.state_dir, slot.previous_run), self._store, utc_now)
         return slot
 
-    def _start_processes(self, processes: RankProcesses, spec: EnvironmentSpec, slot: Slot, runtime: Path) -> None:
+    def _start_processes(
+        self, processes: RankProcesses, environment: EnvironmentInfo, slot: Slot, runtime: Path
+    ) -> None:
         """`runtime` is the folder of its modules."""
         settings, layout = self._settings, self._record.layout
         gpus = list_gpus(os.environ)[: settings.gpus]
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
             container = self._paths.container_of(rank.node)
-            variables = self._for_script(self._environments.script_variables(spec))
+            variables = self._for_script(self._environments.script_variables(environment))
             variables.update(
                 gpu_variables(gpus, slot.index, settings.slots, node=rank.node, processes=layout.processes)
             )
             variables.update(rank_variables(layout, rank, HOST, ports))
             paths = [str(runtime), variables.get("PYTHONPATH", "")]
             variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-            processes.start(rank, self._command(spec, rank, container), variables)
+            processes.start(rank, self._command(environment, rank, container), variables)
 
     def _for_script(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Without amlctl's own login, unless the run was given it, and without what was for its environment only."""
@@ -175,10 +184,10 @@ class Supervisor:
             and (name in self._record.variables or not is_login_variable(name, value))
         }
 
-    def _command(self, spec: EnvironmentSpec, rank: Rank, container: Path) -> list[str]:
+    def _command(self, environment: EnvironmentInfo, rank: Rank, container: Path) -> list[str]:
         timing = self._settings.timing
         return [
-            *(str(self._environments.python(spec)), "-m", "amlctl.runtime"),
+            *(str(interpreter(environment)), "-m", "amlctl.runtime"),
             *("--store", self._node.url, "--run", self._record.run, "--container", str(container)),
             *("--rank", str(rank.node), str(rank.local)),
             *("--save-interval", str(timing.save_interval_s), "--grace", str(timing.grace_s)),

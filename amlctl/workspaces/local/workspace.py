@@ -76,7 +76,7 @@ class LocalWorkspace:
         return self._name
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        return self._environments.find(spec)
+        return self._environments.find(spec.id)
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
         from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
