@@ -12,7 +12,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -34,6 +33,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.unlisted_outputs import UnlistedOutputs
+from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.documents import read_failure
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
 from amlctl.runs.keys import (
@@ -44,7 +44,6 @@ from amlctl.runs.keys import (
     record_key,
 )
 from amlctl.runs.tree import read_index, restore_tree
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
@@ -260,9 +259,7 @@ class _Fetch:
         def bring(file: RunFile) -> None:
             self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
 
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            for _ in pool.map(bring, missing):
-                pass
+        for_each(bring, missing, _WORKERS)
         self._fetched.settle({})
         self._taken.update((folder + file.path).partition("/")[0] for file in files)
         sizes = [sum(file.size_bytes for file in some) for some in (files, missing)]

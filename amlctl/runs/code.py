@@ -9,7 +9,6 @@ complete.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -26,6 +25,7 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
+from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from amlctl.snapshots.store_format import FORMAT_KEY, ensure_format
 from amlctl.stores.contract import FileBody, Store
@@ -35,6 +35,7 @@ CONTEXT = "context"
 RUNTIME_MODULES = (
     "__init__.py",
     "errors.py",
+    "parallel.py",
     "core",
     "localfs",
     "stores/__init__.py",
@@ -181,23 +182,16 @@ def send_code(
         if not is_folder:
             ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
-        with ThreadPoolExecutor(store.concurrency) as pool:
-            jobs = [
-                pool.submit(
-                    store.put,
-                    prefix + entry.path,
-                    FileBody(source, entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id)),
-                    # What lies there can only be these bytes, so a copy needs no condition.
-                    replace=entry.path in there or entry.content_id in same,
-                )
-                for entry, source in to_send
-            ]
-            try:
-                for job, (entry, _) in zip(jobs, to_send):
-                    sent += entry.size_bytes if job.result() and entry.content_id not in same else 0
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+
+        def send(item: tuple[FileEntry, Path]) -> int:
+            entry, source = item
+            is_same = entry.content_id in same
+            body = FileBody(source, entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id))
+            # What lies there can only be these bytes, so a copy needs no condition.
+            was_sent = store.put(prefix + entry.path, body, replace=entry.path in there or is_same)
+            return entry.size_bytes if was_sent and not is_same else 0
+
+        sent = sum(in_parallel(send, to_send, store.concurrency))
         store.put(index_key, index, replace=True)
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
         sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))

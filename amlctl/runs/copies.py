@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, o
 from amlctl.core.message import Command
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
+from amlctl.parallel import for_each
 from amlctl.runs.code import code_index_key, code_prefix
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
@@ -60,8 +60,7 @@ def copy_manifest(source: Store, target: Store, key: str) -> None:
     folder = key.rsplit("/", 1)[0]
     shards: Sequence[str] = read_header(source, key).shards
     keys = [f"{folder}/shards/{name}" for name in shards]
-    with ThreadPoolExecutor(max(1, min(_AT_A_TIME, len(keys)))) as pool:
-        list(pool.map(lambda shard: target.put(shard, source.get(shard, length=MOST_BYTES)), keys))
+    for_each(lambda shard: target.put(shard, source.get(shard, length=MOST_BYTES)), keys, _AT_A_TIME)
     try:
         target.put(key, source.get(key, length=MOST_BYTES))
     except NotFound as error:
@@ -102,9 +101,7 @@ def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Pat
             if there is None or there.size_bytes != value.size_bytes:
                 _copy_value(source, target, key, to, value, Path(folder))
 
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            for _ in pool.map(copy, values_of(manifest).items()):
-                pass
+        for_each(copy, values_of(manifest).items(), _AT_A_TIME)
     if any(place.kind == "mirror" for place in manifest.places.values()):
         places = {content: OBJECT if place.kind == "mirror" else place for content, place in manifest.places.items()}
         manifest = replace(manifest, places=places, shards={})
@@ -130,9 +127,7 @@ def copy_code(source: Store, target: Store, code: str) -> None:
     def copy(path: str) -> None:
         target.put(prefix + path, source.get(prefix + path))
 
-    with ThreadPoolExecutor(target.concurrency) as pool:
-        for _ in pool.map(copy, [file.path for file in files if not file.path.endswith("/")]):
-            pass
+    for_each(copy, [file.path for file in files if not file.path.endswith("/")], target.concurrency)
     target.put(index_key, source.get(index_key), replace=True)
 
 

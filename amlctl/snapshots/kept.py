@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.manifest import Manifest, Place, needs_no_bytes, object_key, pack_key
 from amlctl.errors import Conflict
+from amlctl.parallel import in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import Written
 from amlctl.stores.contract import Store
@@ -82,8 +82,8 @@ def ensure_kept(
 def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
     """Keys that are not in the store with that size in bytes."""
     if len(wanted) <= _FEW:
-        with ThreadPoolExecutor(max(1, min(store.concurrency, len(wanted)))) as pool:
-            there = {entry.key: entry.size_bytes for entry in pool.map(store.info, wanted) if entry is not None}
+        found = in_parallel(store.info, wanted, store.concurrency)
+        there = {entry.key: entry.size_bytes for entry in found if entry is not None}
     else:
         folders = {_folder_to_list(key) for key in wanted}
         there = {entry.key: entry.size_bytes for folder in folders for entry in store.list(folder)}

@@ -9,13 +9,13 @@ What was there when it was looked up may be deleted by a gc before the commit: s
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.known_packs import KnownPacks
 from amlctl.localfs.sync_state import SyncState
+from amlctl.parallel import in_parallel
 from amlctl.snapshots.heads import list_datasets, read_head_value
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
@@ -69,12 +69,10 @@ class KnownContents:
                 found[entry.content_id] = place
             elif not self._layout.is_small(entry) and entry.content_id not in self._damaged:
                 large.append(entry)
-        if large:
-            with ThreadPoolExecutor(min(self._store.concurrency, len(large))) as pool:
-                infos = pool.map(lambda entry: self._store.info(object_key(entry.content_id)), large)
-                for entry, info in zip(large, infos):
-                    if info is not None and info.size_bytes == entry.size_bytes:
-                        found[entry.content_id] = OBJECT
+        keys = [object_key(entry.content_id) for entry in large]
+        for entry, info in zip(large, in_parallel(self._store.info, keys, self._store.concurrency)):
+            if info is not None and info.size_bytes == entry.size_bytes:
+                found[entry.content_id] = OBJECT
         return found
 
     def _sent_place(self, content: str) -> Place | None:
@@ -88,27 +86,21 @@ class KnownContents:
 
     def _look_for(self, packs: Sequence[str]) -> None:
         new = [pack for pack in dict.fromkeys(packs) if pack not in self._is_there]
-        if not new:
-            return
-        with ThreadPoolExecutor(min(self._store.concurrency, len(new))) as pool:
-            infos = pool.map(self._store.info, map(pack_key, new))
-            for pack, info in zip(new, infos):
-                # A power cut may have cut it short.
-                self._is_there[pack] = info is not None and info.size_bytes == self.pack_sizes[pack]
-        for pack in new:
+        for pack, info in zip(new, in_parallel(self._store.info, map(pack_key, new), self._store.concurrency)):
+            # A power cut may have cut it short.
+            self._is_there[pack] = info is not None and info.size_bytes == self.pack_sizes[pack]
             if not self._is_there[pack]:
                 self._state.forget_pack(self._store_key, pack)
 
     def _learn_from_other_datasets(self, found: dict[str, Place]) -> None:
         folders = list_datasets(self._store)
-        with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(folders)))) as pool:
-            for manifest in pool.map(self._readable_manifest, folders):
-                if manifest is None:
-                    continue
-                for content, place in manifest.places.items():
-                    if place.kind != "mirror":
-                        found.setdefault(content, place)
-                self.pack_sizes.update(manifest.pack_sizes)
+        for manifest in in_parallel(self._readable_manifest, folders, self._store.concurrency):
+            if manifest is None:
+                continue
+            for content, place in manifest.places.items():
+                if place.kind != "mirror":
+                    found.setdefault(content, place)
+            self.pack_sizes.update(manifest.pack_sizes)
 
     def _readable_manifest(self, folder: str) -> Manifest | None:
         try:

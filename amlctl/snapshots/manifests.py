@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import NamedTuple, Optional, Protocol
 
@@ -26,6 +25,7 @@ from amlctl.core.manifest import (
 )
 from amlctl.errors import IntegrityError
 from amlctl.localfs.deflate import gzip_bytes
+from amlctl.parallel import in_parallel
 from amlctl.stores.contract import Store
 
 _MOST_SHARD_BYTES = 32 << 20
@@ -86,9 +86,8 @@ def write_manifest(
     )
     data = gzip_bytes(header.encode() + inline)
     key = f"{folder}/{manifest.snapshot}-{content_id(data)}.gz"
-    with ThreadPoolExecutor(max(1, min(store.concurrency, len(new)))) as pool:
-        put = functools.partial(_put, store, replace=replace)
-        found = [name for name, is_new in zip(new, pool.map(put, new, new.values())) if not is_new]
+    were_new = in_parallel(lambda item: _put(store, *item, replace=replace), new.items(), store.concurrency)
+    found = [name for name, was_new in zip(new, were_new) if not was_new]
     if not _put(store, key, data, replace=replace):
         found.append(key)
     return Written(key, found, (key, *(f"{folder}/shards/{name}" for name in names)))
@@ -137,17 +136,17 @@ def read_manifest(store: Reader, key: str) -> Manifest:
     shards: dict[str, int] = {}
     if not header.shards:
         _decode(inline, key, entries, places, pack_sizes)
-    with ThreadPoolExecutor(max(1, min(store.concurrency, len(header.shards)))) as pool:
-        get = functools.partial(store.get, length=_MOST_SHARD_BYTES)
-        for name, zipped in zip(header.shards, pool.map(get, [f"{folder}/shards/{name}" for name in header.shards])):
-            section = _unzip(zipped, f"{folder}/shards/{name}", _MOST_SHARD_BYTES)
-            if name != f"{content_id(section)}.gz":
-                raise _damaged(f"{folder}/shards/{name}", "its bytes are not those that its name tells")
-            start = len(entries)
-            _decode(section, f"{folder}/shards/{name}", entries, places, pack_sizes)
-            if len(entries) > header.files:
-                break
-            shards[name] = len(entries) - start
+    keys = [f"{folder}/shards/{name}" for name in header.shards]
+    get = functools.partial(store.get, length=_MOST_SHARD_BYTES)
+    for name, shard, zipped in zip(header.shards, keys, in_parallel(get, keys, store.concurrency)):
+        section = _unzip(zipped, shard, _MOST_SHARD_BYTES)
+        if name != f"{content_id(section)}.gz":
+            raise _damaged(shard, "its bytes are not those that its name tells")
+        start = len(entries)
+        _decode(section, shard, entries, places, pack_sizes)
+        if len(entries) > header.files:
+            break
+        shards[name] = len(entries) - start
     if len(entries) != header.files:
         raise _damaged(key, f"{len(entries)} entries instead of {header.files}")
     if folder != dataset_folder(header.dataset):

@@ -196,8 +196,8 @@ def simulated() -> Iterator[None]:
     modules = _modules()
     import platform
 
+    from amlctl import parallel
     from amlctl.localfs import clock, locks
-    from amlctl.snapshots import interrupt
 
     # Keyed by the real object's identity: a name that a module has imported is found whatever it is called there.
     everywhere: dict[int, Any] = {
@@ -207,7 +207,7 @@ def simulated() -> Iterator[None]:
         id(clock.utc_now): _utc_now,
         id(clock.passed_s): _passed_s,
         id(locks.exclusive): _locked,
-        id(interrupt.ended_by_interrupt): _uninterrupted,
+        id(parallel.ended_by_interrupt): _uninterrupted,
     }
     off_disk: dict[int, Any] = {id(time): _Time(), id(time.sleep): _Time.sleep, id(datetime): _Datetime}
     undo: list[Callable[[], None]] = []

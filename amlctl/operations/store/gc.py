@@ -8,7 +8,6 @@ under way safe is the protocol of `snapshots/gc_mark.py`: lease, fence, list, de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,13 +21,13 @@ from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.clock import passed_s
 from amlctl.operations.store.named_by_runs import heads_of_record, manifests_of_record, read_fields
+from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
 from amlctl.runs.code import code_index_key, code_prefix
 from amlctl.runs.documents import read_published
 from amlctl.runs.keys import published_key, record_key
 from amlctl.snapshots.deletion import delete_all
 from amlctl.snapshots.gc_mark import GC_MARK, GcLease
 from amlctl.snapshots.heads import fence, is_superseded, read_head, read_head_value
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
@@ -87,12 +86,10 @@ def _fence(store: Store, lease: GcLease) -> None:
         if entry.key.endswith("/HEAD") or _is_manifest(entry.key)
     }
     datasets = sorted({dataset_of_folder(folder) for folder in folders})
-    with ThreadPoolExecutor(store.concurrency) as pool:
-        heads = list(pool.map(lambda dataset: read_head(store, dataset), datasets))
-        lease.raise_above(max((head.value.gc for head in heads if head is not None), default=0))
-        store_id = ensure_format(store)
-        for _ in pool.map(lambda dataset: fence(store, dataset, lease.generation, store_id), datasets):
-            pass
+    heads = list(in_parallel(lambda dataset: read_head(store, dataset), datasets, store.concurrency))
+    lease.raise_above(max((head.value.gc for head in heads if head is not None), default=0))
+    store_id = ensure_format(store)
+    for_each(lambda dataset: fence(store, dataset, lease.generation, store_id), datasets, store.concurrency)
 
 
 def _dead(store: Store, now: datetime, young_s: float, sink: EventSink, *, is_deleted: bool) -> GcResult:

@@ -11,7 +11,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -30,7 +29,7 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
 from amlctl.localfs.project import Project
 from amlctl.operations.submit.job_request import told_at
-from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.stores.contract import Store, is_valid_key
 
 OpenAddress = Callable[[str, bool], tuple[Store, str]]
@@ -177,8 +176,7 @@ class _Download:
                     temporary.unlink(missing_ok=True)
                 return written
 
-            with ThreadPoolExecutor(min(store.concurrency, 16)) as pool:
-                done = sum(pool.map(download, wanted))
+            done = sum(in_parallel(download, wanted, min(store.concurrency, 16)))
         if not self._address.is_file:
             for path in [path for path in self._target.rglob("*") if path.is_file()]:
                 if path.relative_to(self._target).as_posix() not in there:

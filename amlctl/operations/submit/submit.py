@@ -49,13 +49,13 @@ from amlctl.operations.submit.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.submit.script_check import check_syntax
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
+from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
 from amlctl.runs.documents import save_record
 from amlctl.runs.local_records import load_all
 from amlctl.runs.order import note_made
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import KeepsAssets, Workspace
 

@@ -7,7 +7,6 @@ sync, nothing else is read: neither a manifest nor the cache's rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
 from amlctl.operations.store_apart import check_apart
+from amlctl.parallel import in_background
 from amlctl.snapshots.heads import Head, has_snapshots, last_written, read_head
 from amlctl.snapshots.kept_manifests import KeptManifests
 from amlctl.snapshots.manifests import read_manifest
@@ -142,14 +142,13 @@ def look_at(
     last = state.cache.last_scan(cache_key(dataset))
     is_large = last is not None and last.files >= LARGE_FROM
     rules = dataset_rules(project, dataset, ignore)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(read_head, store, dataset)
+    with in_background(lambda: read_head(store, dataset)) as asked_head:
         try:
             scanned = scan(root, rules, is_large=is_large)
         except FileNotFoundError:
             scanned = None
         try:
-            head = asked.result()
+            head = asked_head()
         except IntegrityError as error:
             if not is_repair:
                 raise

@@ -27,8 +27,8 @@ from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree
 from amlctl.operations.sync.large_deletions import confirm_deletions
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.sync import SyncOptions, SyncResult
+from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import Head, list_manifests
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.receive import receive
 from amlctl.stores.contract import Store

@@ -20,7 +20,7 @@ from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.operations.sync.retry import ContentsLost, HeadMoved
-from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.lease import MirrorLease
 from amlctl.snapshots.store_format import FORMAT_KEY
 from amlctl.snapshots.store_repair import repair_format

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from amlctl.core.distribution import log_names
 from amlctl.core.run import RunRecord
+from amlctl.parallel import for_each
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.ending import save_log
 from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
@@ -34,6 +34,4 @@ def copy_logs(
     names = [name for name in names_of(record, look.log_files) if name in expected]
     for name in names[:1]:
         save(name)
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for _ in pool.map(save, names[1:]):
-            pass
+    for_each(save, names[1:], AT_A_TIME)

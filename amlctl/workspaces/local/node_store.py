@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
+from amlctl.parallel import in_parallel
 from amlctl.runs.copies import Value, copy_manifest, values_of
 from amlctl.runs.documents import save_record
 from amlctl.runs.keys import published_key, run_prefix
@@ -123,18 +123,13 @@ def _bring_contents(
         return
     tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
     received, told_at = 0, time.monotonic()
-    with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        jobs = [pool.submit(_bring_value, store, node, key, value) for key, value in values.items()]
-        try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                received += job.result()
-                check()
-                if time.monotonic() - told_at > _TELL_EVERY_S:
-                    told_at = time.monotonic()
-                    tell(f"brings {dataset}: {done} of {len(values)} blobs, {received / 1e6:.0f} MB")
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    sizes = in_parallel(lambda item: _bring_value(store, node, *item), values.items(), _DOWNLOADS)
+    for done, size in enumerate(sizes, 1):
+        received += size
+        check()
+        if time.monotonic() - told_at > _TELL_EVERY_S:
+            told_at = time.monotonic()
+            tell(f"brings {dataset}: {done} of {len(values)} blobs, {received / 1e6:.0f} MB")
     tell(f"brought {dataset}: {received / 1e6:.0f} MB")
 
 
