@@ -6,7 +6,7 @@ if [ ! -f .venv/made-for ] || [ "$(cat .venv/made-for)" != "$wanted" ] || [ pypr
     "$python" -m venv .venv
     echo "installing amlctl into .venv" >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extra:-}"
-    # An install that can be edited has no bytecode, and where none may be written each start would compile anew.
+    # An editable install has no bytecode; where it cannot be written, each start would compile again.
     .venv/bin/python -m compileall -q amlctl
     echo "$wanted" > .venv/made-for
 fi

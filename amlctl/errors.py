@@ -7,7 +7,7 @@
     ├── UsageError             2   wrong use of a command
     ├── SettingsError          3   a settings, config or environment file cannot be used
     │   └── BeyondBounds       3   a file that may be right, and is too large or nested too deep to be read
-    ├── LoginError             3   nobody is logged in
+    ├── LoginError             3   not logged in
     ├── RightsError            3   logged in, but not allowed; also file permissions
     ├── NotFound               4   run, script, dataset, snapshot … does not exist
     ├── Conflict               5   the store, or the local copy, moved

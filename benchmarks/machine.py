@@ -25,7 +25,7 @@ def versions() -> str:
 
 
 def file_system(folder: Path) -> str:
-    """Its type, as the list of mounts has it; `unknown` where there is no such list."""
+    """Its type, as the list of mounts has it; `unknown` where the system has no such list."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

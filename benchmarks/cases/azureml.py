@@ -160,7 +160,7 @@ class _Round:
                 job.wait()
 
     def _follow(self) -> None:
-        """The lines come at uneven times, so that nobody's polls fall in with them."""
+        """The lines come at uneven times, so that no client's polls fall in step with them."""
         generator = random.Random(self._number)
         pauses = [round(generator.uniform(0.3, 1.7), 2) for _ in range(self._size.lines)]
         script = (

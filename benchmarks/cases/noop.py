@@ -22,7 +22,7 @@ def measure(sandbox: Sandbox) -> Result:
     others = [peer for peer in (peers.git_status(sandbox, tree), peers.find_by_size(sandbox, tree)) if peer]
     again = sandbox.answer_of(ours)
     if again["unchanged"] != shape.files or again["hashed_bytes"]:
-        raise CommandFailed(f"the second sync was no no-op: {again}")
+        raise CommandFailed(f"the second sync was not a no-op: {again}")
     commands = [ours, *others]
     rows = rows_of(commands, interleaved(commands, sandbox.repetitions, sandbox.tell))
     samples = rows[0].samples

@@ -86,10 +86,10 @@ def _row(name: str, argv: Sequence[str], place: Path, environment: Any) -> None:
     seconds = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(f"{name}: exit code {process.returncode}: {text.decode()}")
-    told = json.loads(text)
+    result = json.loads(text)
     print(
-        f"| {name} | {seconds:.1f} s | {told['requests']:,} | {told['uploaded_bytes'] / 1e6:,.2f} MB "
-        f"| {told['downloaded_bytes'] / 1e6:,.2f} MB | {usage.ru_maxrss / 1024:.0f} MiB |",
+        f"| {name} | {seconds:.1f} s | {result['requests']:,} | {result['uploaded_bytes'] / 1e6:,.2f} MB "
+        f"| {result['downloaded_bytes'] / 1e6:,.2f} MB | {usage.ru_maxrss / 1024:.0f} MiB |",
         flush=True,
     )
 

@@ -5,15 +5,15 @@
 """Makes the example's raw images: the same photographs taken from the world, and taken again from a screen.
 
 The photographs are those that scikit-image and scikit-learn ship inside their packages; nothing is downloaded.
-Every picture goes through one simulated camera (lens, colour filter array, noise, exposure, JPEG), whichever
+Every picture goes through one simulated camera (lens, color filter array, noise, exposure, JPEG), whichever
 class it is of, with all settings drawn from the same distributions. What differs is only what the camera looks at:
 
   world/   the photograph itself
-  screen/  a display that shows the photograph: pixels of three coloured stripes with dark gaps between them, a
+  screen/  a display that shows the photograph: pixels of three colored stripes with dark gaps between them, a
            raised black level, a tinted white, light that falls off to the side. Where the grid of the display
-           meets the colour filter array of the camera, moiré appears by itself, as it does in life.
+           meets the color filter array of the camera, moiré appears by itself, as it does in life.
 
-File names are <photograph>-<shot>.jpg, so that whoever splits the images can split them by photograph.
+File names are <photograph>-<shot>.jpg, so that the images can be split by photograph.
 The same versions of the packages give the same images on every run.
 """
 
@@ -183,10 +183,10 @@ def vignette(strength: float) -> np.ndarray:
 
 
 def demosaic(light: np.ndarray) -> np.ndarray:
-    """What a sensor behind a Bayer filter (RGGB) measures, with the missing colours put in from the neighbours."""
+    """What a sensor behind a Bayer filter (RGGB) measures, with the missing colors put in from the neighbors."""
     seen = np.zeros_like(light)
-    for colour, row, column in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
-        seen[colour, row::2, column::2] = light[colour, row::2, column::2]
+    for color, row, column in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
+        seen[color, row::2, column::2] = light[color, row::2, column::2]
     every_fourth = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
     every_second = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
     kernels = (every_fourth, every_second, every_fourth)

@@ -6,7 +6,7 @@
 
     model_train.py --config baseline.json
 
-Writes to the outputs folder after every epoch, so that a cancelled run keeps its last whole one: model.pt (weights
+Writes to the outputs folder after every epoch, so that a canceled run keeps its last whole one: model.pt (weights
 and config), metrics.json, loss_curve.png, confusion_matrix.png. The score that counts is the accuracy on
 photographs that training never saw, after the last epoch: picking the best epoch by it would flatter it.
 """
@@ -115,7 +115,7 @@ def read_config(path: Path) -> Config:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SystemExit(f"{path} is no JSON: {error}") from None
+        raise SystemExit(f"{path} is not JSON: {error}") from None
     if not isinstance(given, dict):
         raise SystemExit(f"{path}: a config is one JSON object")
     names = [field.name for field in fields(Config)]
@@ -174,7 +174,7 @@ class LocalResidual(nn.Module):
     """What is left of an image without the mean of each pixel's surroundings.
 
     The grid of a display and its moiré lie in the finest detail; what the photograph shows mostly does not, and
-    colours and brightness tell nothing. Without them the model has less to learn by heart.
+    colors and brightness carry no information. Without them the model has less to learn by heart.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ def save(
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """The file is there with its old or its new content, whenever the run is cancelled or its outputs are saved."""
+    """The file is there with its old or its new content, whenever the run is canceled or its outputs are saved."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     part.replace(path)

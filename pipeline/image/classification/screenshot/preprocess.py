@@ -9,8 +9,8 @@
     working/…/screenshot/64x64/{train,test}/{world,screen}/<photograph>-<shot>-<row>-<column>.png
     working/…/screenshot/64x64/index.csv        path, split, label, photograph of every patch
 
-A photograph is in one split only, with all its shots of both classes: what a model knows of a photograph that
-it was trained with is no help with those that it is tested with.
+A photograph is in one split only, with all its shots of both classes: what a model has learned from a
+photograph in training cannot help it with those of the test.
 """
 
 import csv
@@ -28,7 +28,7 @@ sys.path.append(str(Path(__file__).absolute().parents[3]))  # pipeline/, for a p
 from file_paths import raw_dir, working_dir
 
 LABELS = ("world", "screen")
-# An animal, a building, a texture without colour: three unlike things that training never sees.
+# An animal, a building, a texture without color: three unlike things that training never sees.
 TEST_PHOTOGRAPHS = frozenset({"chelsea", "china", "gravel"})
 PATCH = 64  # pixels on each side
 PATCHES_PER_IMAGE = 100  # of the 144 in an image of 768 pixels, drawn at random

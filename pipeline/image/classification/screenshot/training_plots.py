@@ -15,9 +15,9 @@ def loss_curve_png(history: Sequence[dict[str, float]], epochs: int) -> bytes:
     left, right = figure.subplots(1, 2)
     numbers = [entry["epoch"] for entry in history]
     for axes, what in ((left, "loss"), (right, "accuracy")):
-        for part, name, colour in (("train", "training", TRAIN), ("test", "held-out photographs", TEST)):
+        for part, name, color in (("train", "training", TRAIN), ("test", "held-out photographs", TEST)):
             values = [entry[f"{part}_{what}"] for entry in history]
-            axes.plot(numbers, values, color=colour, marker="o", markersize=3.5, linewidth=1.8, label=name)
+            axes.plot(numbers, values, color=color, marker="o", markersize=3.5, linewidth=1.8, label=name)
         axes.set_title(what.capitalize(), loc="left", fontsize=11, fontweight="bold")
         axes.set_xlabel("epoch", color=GREY)
         axes.set_xlim(0.5, epochs + 0.5)
@@ -51,9 +51,9 @@ def confusion_matrix_png(confusion: Sequence[Sequence[int]], labels: Sequence[st
     for row, counts in enumerate(confusion):
         for column, count in enumerate(counts):
             share = shares[row][column]
-            colour = "white" if share > 0.5 else "#222222"
-            axes.text(column, row - 0.06, f"{share:.1%}", ha="center", color=colour, fontsize=17)
-            axes.text(column, row + 0.14, f"{count} patches", ha="center", color=colour, fontsize=9)
+            color = "white" if share > 0.5 else "#222222"
+            axes.text(column, row - 0.06, f"{share:.1%}", ha="center", color=color, fontsize=17)
+            axes.text(column, row + 0.14, f"{count} patches", ha="center", color=color, fontsize=9)
     accuracy = sum(confusion[i][i] for i in range(len(labels))) / max(sum(map(sum, confusion)), 1)
     axes.set_title(f"Held-out photographs: {accuracy:.1%} right", fontsize=11, fontweight="bold")
     axes.set_xticks(range(len(labels)), labels)
