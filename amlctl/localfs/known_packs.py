@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from amlctl.core.manifest import Place
+from amlctl.core.manifest import Kind, StoredAt
 from amlctl.core.pack import Member
 
 _MEMBER = struct.Struct("<16sIIB")
@@ -42,7 +42,7 @@ class KnownPacks:
         self._searches = 0
         self._sorted: list[bytes] = []
 
-    def place(self, content: str) -> Optional[Place]:
+    def place(self, content: str) -> Optional[StoredAt]:
         if not self.packs:
             return None
         wanted = bytes.fromhex(content)
@@ -62,7 +62,7 @@ class KnownPacks:
         row = self._sorted[at]
         return _place(self.packs[int.from_bytes(row[_ID : _ID + 4], "big")], row[:_ID] + row[_ID + 4 :])
 
-    def _search(self, wanted: bytes) -> Optional[Place]:
+    def _search(self, wanted: bytes) -> Optional[StoredAt]:
         for known in self.packs:
             at = known.members.find(wanted)
             while at >= 0:
@@ -72,6 +72,6 @@ class KnownPacks:
         return None
 
 
-def _place(known: KnownPack, row: bytes) -> Place:
+def _place(known: KnownPack, row: bytes) -> StoredAt:
     _, offset, length, is_deflated = _MEMBER.unpack(row)
-    return Place("pack", known.pack, offset, length, bool(is_deflated))
+    return StoredAt(Kind.PACK, known.pack, offset, length, bool(is_deflated))

@@ -22,6 +22,7 @@ from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, record_key
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_beside
@@ -36,13 +37,6 @@ from amlctl.operations.unlisted_outputs import UnlistedOutputs
 from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.documents import read_failure
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
-from amlctl.runs.keys import (
-    attempt_key,
-    first_outputs_prefix,
-    outputs_index_key,
-    outputs_prefix,
-    record_key,
-)
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace

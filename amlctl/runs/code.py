@@ -17,6 +17,7 @@ import amlctl
 from amlctl.core.code_size import large_code
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
+from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.core.wording import size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import gzip_bytes
@@ -27,7 +28,7 @@ from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
 from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
-from amlctl.snapshots.store_format import FORMAT_KEY, ensure_format
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
 
 PIPELINE = "pipeline"
@@ -77,14 +78,6 @@ class CodeFiles:
     def own(self) -> Sequence[FileEntry]:
         """The user's files; the others are the runtime."""
         return [entry for entry in self.entries if entry.path.startswith(f"{PIPELINE}/")]
-
-
-def code_prefix(code: str) -> str:
-    return f"code/{code}/"
-
-
-def code_index_key(code: str) -> str:
-    return f"code/{code}.json"
 
 
 Sources = Sequence[tuple[FileEntry, Path]]

@@ -8,14 +8,8 @@ from typing import Any, Optional
 
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import MAX_BYTES, is_published
+from amlctl.core.store_keys import failure_key, published_key, record_key, script_end_key, script_ends_prefix
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.runs.keys import (
-    failure_key,
-    published_key,
-    record_key,
-    script_end_key,
-    script_ends_prefix,
-)
 from amlctl.stores.contract import Store
 
 _MAX_NOTE_BYTES = 4 << 20

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.head import HeadValue
-from amlctl.core.manifest import MIRROR, Manifest, empty_manifest
+from amlctl.core.manifest import MIRROR, Kind, Manifest, empty_manifest
 from amlctl.core.message import Command
+from amlctl.core.store_keys import dataset_folder, shard_key
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
 from amlctl.mirror.nested import mirrors_sharing_files
@@ -90,7 +90,7 @@ def _beside(
         if is_merged or lease.is_held:
             written = write_manifest(store, newest)
         else:
-            shards = (f"{dataset_folder(dataset)}/shards/{name}" for name in newest.shards)
+            shards = (shard_key(dataset_folder(dataset), name) for name in newest.shards)
             written = Written(produced.manifest_key, (), (produced.manifest_key, *shards))
         # Theirs are kept by HEAD; of ours the run's node may not have seen a gc that was under way.
         ours = [c for c, place in newest.places.items() if place != MIRROR and present.places.get(c) != place]
@@ -119,7 +119,7 @@ def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[s
     live = {entry.content_id for entry in merged.entries}
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**theirs.pack_sizes, **ours.pack_sizes}
-    packs = {place.pack for place in places.values() if place.kind == "pack"}
+    packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
     newest = Manifest(
         ours.dataset,
         theirs.layout,

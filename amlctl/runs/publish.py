@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from amlctl.core.events import EventSink, null_sink
-from amlctl.core.manifest import MIRROR, FileEntry, Manifest, Place, empty_manifest
+from amlctl.core.manifest import MIRROR, FileEntry, Manifest, StoredAt, empty_manifest
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.localfs.identify import identify
 from amlctl.localfs.ignore import IgnoreRules
@@ -126,5 +126,5 @@ def _publish(
     return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes, values)
 
 
-def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, Place]:
+def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, StoredAt]:
     return {}

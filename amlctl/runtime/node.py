@@ -21,11 +21,11 @@ from amlctl.core.hidden_values import filled
 from amlctl.core.job import input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
+from amlctl.core.store_keys import failure_key, script_end_key
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.runs.documents import load_record, save_script_end
-from amlctl.runs.keys import failure_key, script_end_key
 from amlctl.runtime.job import prepare_job
 from amlctl.runtime.log_pump import files_behind_pump
 from amlctl.runtime.node_data import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from amlctl.core.manifest import Manifest, Place, needs_no_bytes, object_key, pack_key
+from amlctl.core.manifest import Kind, Manifest, StoredAt, needs_no_bytes
+from amlctl.core.store_keys import object_key, pack_key
 from amlctl.errors import Conflict
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
@@ -28,14 +29,14 @@ class ValuesLost(Exception):
         )
         super().__init__(self.told)
 
-    def contents(self, places: Mapping[str, Place]) -> set[str]:
+    def contents(self, places: Mapping[str, StoredAt]) -> set[str]:
         """Content ids whose bytes are lost."""
-        return {c for c, place in places.items() if place.kind != "mirror" and key_of(c, place) in self.keys}
+        return {c for c, place in places.items() if place.kind is not Kind.MIRROR and key_of(c, place) in self.keys}
 
 
-def key_of(content: str, place: Place) -> str:
+def key_of(content: str, place: StoredAt) -> str:
     """Of a content in a pack or an object."""
-    return pack_key(place.pack) if place.kind == "pack" else object_key(content)
+    return pack_key(place.pack) if place.kind is Kind.PACK else object_key(content)
 
 
 def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int]:
@@ -48,9 +49,9 @@ def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int
         if content not in wanted or needs_no_bytes(entry):
             continue
         place = manifest.places[content]
-        if place.kind == "pack":
+        if place.kind is Kind.PACK:
             named[pack_key(place.pack)] = manifest.pack_sizes[place.pack]
-        elif place.kind == "object":
+        elif place.kind is Kind.OBJECT:
             named[object_key(content)] = entry.size_bytes
     return named
 

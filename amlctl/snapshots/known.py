@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key
+from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt
+from amlctl.core.store_keys import object_key, pack_key
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.known_packs import KnownPacks
@@ -37,7 +38,7 @@ class KnownContents:
         self._layout = layout
         self._look_at_other_datasets = look_at_other_datasets
         self._sent: KnownPacks | None = None
-        self._elsewhere: dict[str, Place] = {}
+        self._elsewhere: dict[str, StoredAt] = {}
         self._is_there: dict[str, bool] = {}
         self._damaged: Collection[str] = ()
         self.pack_sizes: dict[str, int] = {}
@@ -46,7 +47,7 @@ class KnownContents:
         """These content ids are not to be reused wherever they are: what is there was found damaged."""
         self._damaged = {*self._damaged, *contents}
 
-    def packed(self, content: str) -> Place | None:
+    def packed(self, content: str) -> StoredAt | None:
         """Where a small content is in a pack that exists."""
         if content in self._damaged:
             return None
@@ -57,8 +58,8 @@ class KnownContents:
                 return place
         return self._elsewhere.get(content)
 
-    def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, Place]:
-        found: dict[str, Place] = {}
+    def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, StoredAt]:
+        found: dict[str, StoredAt] = {}
         large: list[FileEntry] = []
         contents = {entry.content_id for entry in entries} - set(self._damaged)
         sent = [self._sent_place(content) for content in contents]
@@ -75,7 +76,7 @@ class KnownContents:
                 found[entry.content_id] = OBJECT
         return found
 
-    def _sent_place(self, content: str) -> Place | None:
+    def _sent_place(self, content: str) -> StoredAt | None:
         """Where this machine has put it, whether it arrived or not; what was sent is read when it is first wanted."""
         if self._sent is None:
             self._sent = self._state.packs(self._store_key)
@@ -92,13 +93,13 @@ class KnownContents:
             if not self._is_there[pack]:
                 self._state.forget_pack(self._store_key, pack)
 
-    def _learn_from_other_datasets(self, found: dict[str, Place]) -> None:
+    def _learn_from_other_datasets(self, found: dict[str, StoredAt]) -> None:
         folders = list_datasets(self._store)
         for manifest in in_parallel(self._readable_manifest, folders, self._store.concurrency):
             if manifest is None:
                 continue
             for content, place in manifest.places.items():
-                if place.kind != "mirror":
+                if place.kind is not Kind.MIRROR:
                     found.setdefault(content, place)
             self.pack_sizes.update(manifest.pack_sizes)
 

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from typing import NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import content_id
-from amlctl.core.dataset_names import dataset_folder, dataset_of_folder
 from amlctl.core.document import MOST_BYTES, first_line, gunzip
 from amlctl.core.manifest import (
     SHARD_FROM,
@@ -16,13 +15,14 @@ from amlctl.core.manifest import (
     FileEntry,
     Manifest,
     ManifestHeader,
-    Place,
+    StoredAt,
     decode_header,
     decode_section,
     encode_section,
     repair_command,
     shard_entries,
 )
+from amlctl.core.store_keys import dataset_folder, dataset_of_key, manifest_key, shard_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.parallel import in_parallel
@@ -74,7 +74,7 @@ def write_manifest(
             section = encode_section(entries, manifest)
             names.append(f"{content_id(section)}.gz")
             if replace or names[-1] not in manifest.shards:
-                new[f"{folder}/shards/{names[-1]}"] = gzip_bytes(section)
+                new[shard_key(folder, names[-1])] = gzip_bytes(section)
     header = ManifestHeader(
         manifest.dataset,
         manifest.snapshot,
@@ -85,12 +85,12 @@ def write_manifest(
         shards=names,
     )
     data = gzip_bytes(header.encode() + inline)
-    key = f"{folder}/{manifest.snapshot}-{content_id(data)}.gz"
+    key = manifest_key(manifest.dataset, manifest.snapshot, content_id(data))
     were_new = in_parallel(lambda item: _put(store, *item, replace=replace), new.items(), store.concurrency)
     found = [name for name, was_new in zip(new, were_new) if not was_new]
     if not _put(store, key, data, replace=replace):
         found.append(key)
-    return Written(key, found, (key, *(f"{folder}/shards/{name}" for name in names)))
+    return Written(key, found, (key, *(shard_key(folder, name) for name in names)))
 
 
 def _put(store: Store, key: str, data: bytes, *, replace: bool) -> bool:
@@ -128,15 +128,15 @@ def read_manifest(store: Reader, key: str) -> Manifest:
     folder, _, name = key.rpartition("/")
     if name != f"{header.snapshot}-{content_id(data)}.gz":
         raise _damaged(key, "its bytes are not those that its name tells")
-    if header.dataset != dataset_of_folder(folder):
+    if header.dataset != dataset_of_key(key):
         raise _damaged(key, f"it is one of the dataset {header.dataset}")
     entries: list[FileEntry] = []
-    places: dict[str, Place] = {}
+    places: dict[str, StoredAt] = {}
     pack_sizes: dict[str, int] = {}
     shards: dict[str, int] = {}
     if not header.shards:
         _decode(inline, key, entries, places, pack_sizes)
-    keys = [f"{folder}/shards/{name}" for name in header.shards]
+    keys = [shard_key(folder, name) for name in header.shards]
     get = functools.partial(store.get, length=_MOST_SHARD_BYTES)
     for name, shard, zipped in zip(header.shards, keys, in_parallel(get, keys, store.concurrency)):
         section = _unzip(zipped, shard, _MOST_SHARD_BYTES)
@@ -179,7 +179,7 @@ def _header(data: bytes, key: str) -> tuple[ManifestHeader, bytes]:
 
 
 def _decode(
-    section: bytes, key: str, entries: list[FileEntry], places: dict[str, Place], pack_sizes: dict[str, int]
+    section: bytes, key: str, entries: list[FileEntry], places: dict[str, StoredAt], pack_sizes: dict[str, int]
 ) -> None:
     try:
         decode_section(section, entries, places, pack_sizes)
@@ -195,5 +195,5 @@ def _unzip(data: bytes, key: str, most_bytes: int = MOST_BYTES) -> bytes:
 
 
 def _damaged(key: str, why: object) -> IntegrityError:
-    dataset = dataset_of_folder(key.rpartition("/")[0].removesuffix("/shards"))
+    dataset = dataset_of_key(key)
     return IntegrityError(f"the manifest {key} is damaged: {why}", hint=repair_command(dataset))

@@ -10,7 +10,8 @@ from threading import Lock
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key
+from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Kind, Manifest, StoredAt
+from amlctl.core.store_keys import mirror_key, object_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.disk_errors import failing_disk
@@ -35,7 +36,7 @@ def send_plan(
     replace: bool = False,
     may_replace: Callable[[], None] = always,
     sink: EventSink,
-) -> tuple[Mapping[str, Place], Mapping[str, int], Set[str]]:
+) -> tuple[Mapping[str, StoredAt], Mapping[str, int], Set[str]]:
     """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
     the store had although nobody knew (a gc may be about to take them).
 
@@ -83,7 +84,7 @@ def send_plan(
     live = {entry.content_id for entry in plan.entries}
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**head.pack_sizes, **sender.pack_sizes}
-    named = {place.pack for place in places.values() if place.kind == "pack"}
+    named = {place.pack for place in places.values() if place.kind is Kind.PACK}
     return places, {pack: sizes[pack] for pack in named}, was_there | sender.was_there
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import log_key, outputs_prefix
 from amlctl.localfs.project import Project
 from amlctl.runs import local_records as run_records
 from amlctl.runs.documents import save_record
-from amlctl.runs.keys import log_key, outputs_prefix
 from amlctl.stores.directory import DirectoryStore
 from tests.cli.conftest import Cli, StartTerminal
 

@@ -12,12 +12,12 @@ from amlctl.core.events import Event, Warned
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import published_key, record_key
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit.submit import submit
 from amlctl.runs import local_records as run_records
 from amlctl.runs.documents import load_record, read_published
-from amlctl.runs.keys import published_key, record_key
 from amlctl.runs.order import note_made, read_order
 from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.workspace import LocalWorkspace

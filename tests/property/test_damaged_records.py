@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from amlctl.cli.app import run as run_command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import RULES, wrong_field
+from amlctl.core.store_keys import log_key, record_key
 from amlctl.localfs.project import Project
 from amlctl.runs import local_records as run_records
 from amlctl.runs.documents import save_record
-from amlctl.runs.keys import log_key, record_key
 from amlctl.stores.directory import DirectoryStore
 
 FAULT = 70

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from amlctl.core.run import RunRecord
-from amlctl.runs.keys import failure_key, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.core.store_keys import failure_key, outputs_index_key, outputs_prefix, published_key, record_key
 from amlctl.runs.publish import publish
 from amlctl.runs.tree import read_index
 from amlctl.runtime.node_rank import NodeRank, node_rank

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import published_key
 from amlctl.core.sync_plan import Layout
-from amlctl.runs.keys import published_key
 from amlctl.runs.publish import publish
 from amlctl.workspaces.local.container import runtime_folder
 from tests.support import refusing_os

@@ -17,7 +17,6 @@ from typing import Any
 from amlctl.config.job_file import is_job_file
 from amlctl.config.script_config import RecordedConfig, read_config, record_config, recorded_bytes
 from amlctl.config.text_file import file_error
-from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.events import EventSink, Note
@@ -27,6 +26,7 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import LONGEST_DURATION_S, RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.settings import Settings
+from amlctl.core.store_keys import check_dataset_name, code_index_key
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.ignore import IgnoreRules
@@ -53,7 +53,7 @@ from amlctl.operations.submit.secrets import (
     with_named_variables,
 )
 from amlctl.operations.submit.typed_options import check_typed
-from amlctl.runs.code import Sources, code_index_key
+from amlctl.runs.code import Sources
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.message import Command
+from amlctl.core.store_keys import head_key
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind
@@ -137,7 +137,7 @@ def look_at(
     """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
     HEAD that cannot be read. Raises what the store raises."""
     root = project.dataset_path(dataset)
-    store.check_key(f"{dataset_folder(dataset)}/HEAD")
+    store.check_key(head_key(dataset))
     check_apart(store, root, f"data_blobs/{dataset}")
     last = state.cache.last_scan(cache_key(dataset))
     is_large = last is not None and last.files >= LARGE_FROM

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.events import EventSink, Note
+from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name
 from amlctl.localfs.clock import passed_s
 from amlctl.localfs.project import Project
 from amlctl.operations.sync.attempt import SyncAttempt
@@ -22,7 +22,6 @@ from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.operations.sync.retry import ContentsLost, HeadMoved
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.lease import MirrorLease
-from amlctl.snapshots.store_format import FORMAT_KEY
 from amlctl.snapshots.store_repair import repair_format
 from amlctl.stores.contract import Store
 

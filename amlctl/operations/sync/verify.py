@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes, pack_key, repair_command
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
+from amlctl.core.store_keys import pack_key
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.operations.store.damage import is_of_one_value
@@ -25,8 +26,8 @@ def damaged_contents(
 ) -> dict[str, FileEntry]:
     """Content ids whose bytes are missing or wrong, each with the first entry that needs it. Reads everything."""
     bad: dict[str, FileEntry] = {}
-    packs: dict[str, list[tuple[FileEntry, Place]]] = {}
-    large: list[tuple[FileEntry, Place]] = []
+    packs: dict[str, list[tuple[FileEntry, StoredAt]]] = {}
+    large: list[tuple[FileEntry, StoredAt]] = []
     seen: set[str] = set()
     for entry in entries:
         if needs_no_bytes(entry):
@@ -34,11 +35,11 @@ def damaged_contents(
         place = manifest.places.get(entry.content_id)
         if place is None:
             bad.setdefault(entry.content_id, entry)
-        elif place.kind == "mirror":
+        elif place.kind is Kind.MIRROR:
             large.append((entry, place))
         elif entry.content_id not in seen:
             seen.add(entry.content_id)
-            if place.kind == "pack":
+            if place.kind is Kind.PACK:
                 packs.setdefault(place.pack, []).append((entry, place))
             else:
                 large.append((entry, place))
@@ -95,7 +96,7 @@ def _bad_members(store: Store, stretch: PackRange) -> tuple[list[FileEntry], lis
 
 
 def _bad_large(
-    store: Store, manifest: Manifest, entry: FileEntry, place: Place
+    store: Store, manifest: Manifest, entry: FileEntry, place: StoredAt
 ) -> tuple[list[FileEntry], list[FileEntry]]:
     key = place_key(manifest, entry, place)
     try:

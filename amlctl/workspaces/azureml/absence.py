@@ -9,8 +9,8 @@ from datetime import datetime
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.store_keys import attempt_key
 from amlctl.errors import NotFound, ServiceUnavailable
-from amlctl.runs.keys import attempt_key
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.job import moment
 from amlctl.workspaces.azureml.looks import Look

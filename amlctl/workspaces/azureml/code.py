@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from amlctl.runs.code import code_prefix
+from amlctl.core.store_keys import code_prefix
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.workspaces.azureml.connection import Connection
 

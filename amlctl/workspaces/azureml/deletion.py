@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import run_prefix
 from amlctl.errors import IntegrityError
-from amlctl.runs.keys import run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.artifacts import Artifacts
 from amlctl.workspaces.azureml.connection import Connection

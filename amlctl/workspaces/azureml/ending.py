@@ -18,9 +18,9 @@ from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import log_key
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.runs.documents import read_first_failure, read_published
-from amlctl.runs.keys import log_key
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.job import entered, moment
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import NotFound
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.private import make_folder
-from amlctl.runs.code import PIPELINE, code_index_key, code_prefix
+from amlctl.runs.code import PIPELINE
 from amlctl.runs.tree import restore_tree
 from amlctl.stores.contract import Store
 

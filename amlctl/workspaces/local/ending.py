@@ -16,10 +16,10 @@ from typing import Any
 from amlctl.core.events import Event, Note
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.folders import remove_tree
 from amlctl.runs.documents import read_published
-from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.runs.produced import make_newest
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.contract import Store

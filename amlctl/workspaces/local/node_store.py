@@ -19,13 +19,13 @@ from amlctl.core.events import EventSink, null_sink
 from amlctl.core.manifest import Manifest
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import area_of, published_key, run_prefix
 from amlctl.errors import IntegrityError
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import in_parallel
 from amlctl.runs.copies import Value, copy_manifest, values_of
 from amlctl.runs.documents import save_record
-from amlctl.runs.keys import published_key, run_prefix
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.snapshots.partial import downloaded
@@ -103,7 +103,7 @@ def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[s
 def _give_back(node: DirectoryStore, store: Store, manifest_key: str) -> None:
     manifest = read_manifest(node, manifest_key)
     for key, value in values_of(manifest).items():
-        path = None if key.startswith("mirror/") else node.local_path(key)
+        path = None if area_of(key).is_plain else node.local_path(key)
         if path is not None:  # else it is an old one, which the store has
             store.put(key, FileBody(path, path.stat().st_size, value.content_id))
     copy_manifest(node, store, manifest_key)
@@ -138,7 +138,7 @@ def _has(node: DirectoryStore, key: str, value: Value) -> bool:
     if path is None:
         return False
     # Packs and objects are never written twice; a mirrored file is what the last snapshot made of it.
-    return not key.startswith("mirror/") or file_content_id(path) == value.content_id
+    return not area_of(key).is_plain or file_content_id(path) == value.content_id
 
 
 def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:

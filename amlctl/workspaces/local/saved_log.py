@@ -8,9 +8,9 @@ from amlctl.core.content_id import ContentHasher
 from amlctl.core.distribution import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError
 from amlctl.localfs.private import open_file, touch
-from amlctl.runs.keys import log_key
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.local.places import RunPlaces
 

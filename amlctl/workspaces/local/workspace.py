@@ -20,6 +20,7 @@ from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.folders import remove_tree
@@ -28,7 +29,6 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs import local_records as run_records
 from amlctl.runs.documents import load_record
-from amlctl.runs.keys import log_key, run_prefix
 from amlctl.runs.local_records import load_all
 from amlctl.runs.order import read_order
 from amlctl.stores.contract import Store
