@@ -29,9 +29,9 @@ from amlctl.localfs.atomic import remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.locks import exclusive
-from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.target import clear, in_the_way
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.unlisted_outputs import UnlistedOutputs
 from amlctl.parallel import ended_by_interrupt, for_each

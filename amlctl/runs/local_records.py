@@ -14,8 +14,7 @@ from typing import Callable, Optional
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_record_run_id
 from amlctl.errors import IntegrityError
-from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.regular_file import UnfitFile, read_regular
+from amlctl.localfs.atomic import UnfitFile, read_regular, write_bytes
 from amlctl.runs.order import read_order
 
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from amlctl.core.run_schema import is_record_run_id
-from amlctl.localfs.regular_file import open_regular
+from amlctl.localfs.atomic import open_regular
 
 _MAX_BYTES = 1 << 20
 """Some 30,000 runs. When the file is larger, its older half goes; those runs are ordered by their times."""

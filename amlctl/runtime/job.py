@@ -13,7 +13,7 @@ from amlctl.core.hidden_values import filled
 from amlctl.core.job import KEPT_PATH, command_line, filled_in
 from amlctl.core.run import RunRecord
 from amlctl.errors import SettingsError
-from amlctl.localfs.dispensable import link_to
+from amlctl.localfs.file_ops import link_to
 from amlctl.runtime.script import NodeFolders, place_variables
 
 _SHELLS = ("/bin/bash", "/bin/sh")

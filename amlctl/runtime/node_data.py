@@ -17,8 +17,7 @@ from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.ignore import RulesBelow
-from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
+from amlctl.localfs.ignore import DATASET_IGNORE_FILES, RulesBelow
 from amlctl.runs.publish import Published, are_kept, publish
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from amlctl.localfs.dispensable import locked
+from amlctl.localfs.locks import locked
 
 
 def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> None:

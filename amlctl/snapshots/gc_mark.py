@@ -26,7 +26,7 @@ from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
 from amlctl.core.store_keys import GC_KEY
 from amlctl.errors import Conflict
-from amlctl.localfs.clock import passed_s
+from amlctl.localfs.machine import passed_s
 from amlctl.snapshots.lease import ASK_EVERY_S, STALE_S, Lease, Watched, living_holder
 from amlctl.stores.contract import Store, Versioned
 

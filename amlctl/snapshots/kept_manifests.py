@@ -15,9 +15,8 @@ import xxhash
 from amlctl.core.document import MOST_BYTES
 from amlctl.core.store_keys import folder_of, shard_key
 from amlctl.errors import NotFound
-from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.atomic import UnfitFile, open_regular, write_bytes
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.regular_file import UnfitFile, open_regular
 from amlctl.snapshots.manifests import Reader, read_header
 
 

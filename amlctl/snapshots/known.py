@@ -14,8 +14,7 @@ from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt
 from amlctl.core.store_keys import object_key, pack_key
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.known_packs import KnownPacks
-from amlctl.localfs.sync_state import SyncState
+from amlctl.localfs.sync_state import KnownPacks, SyncState
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.heads import list_datasets, read_head_value
 from amlctl.snapshots.manifests import read_manifest

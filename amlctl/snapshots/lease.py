@@ -21,8 +21,7 @@ from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
 from amlctl.core.store_keys import lease_key
 from amlctl.errors import AmlctlError, Conflict
-from amlctl.localfs.clock import passed_s
-from amlctl.localfs.process_identity import ProcessIdentity, this_process
+from amlctl.localfs.machine import ProcessIdentity, passed_s, this_process
 from amlctl.stores.contract import Guard, Store, Versioned
 
 STALE_S = 60.0

@@ -26,12 +26,12 @@ from amlctl.core.manifest import ONE_FILE, FileEntry, Kind, Manifest, StoredAt, 
 from amlctl.core.store_keys import FORMAT_KEY
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
-from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.dispensable import is_refusal, link_to, move
+from amlctl.localfs.disk_errors import disk_error, is_refusal
+from amlctl.localfs.file_ops import link_to, move
 from amlctl.localfs.identify import Written
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.stat_cache import RACY_NS
-from amlctl.localfs.target_folders import NotAFolder, TargetFolders
+from amlctl.localfs.target import NotAFolder, TargetFolders
 from amlctl.snapshots.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range, told_if_gone
 from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import Store

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from amlctl.core.manifest import Kind, StoredAt
 from amlctl.core.pack import Member
-from amlctl.localfs.known_packs import KnownPack, KnownPacks, member_rows
+from amlctl.localfs.sync_state import KnownPack, KnownPacks, member_rows
 
 # Few different bytes, so that ids stand across the borders of rows as well.
 ids = st.binary(min_size=16, max_size=16).map(bytes.hex) | st.lists(

@@ -39,7 +39,7 @@ from amlctl.core.store_keys import (
     snapshot_of,
 )
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.clock import passed_s
+from amlctl.localfs.machine import passed_s
 from amlctl.operations.store.named_by_runs import heads_of_record, manifests_of_record, read_fields
 from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
 from amlctl.runs.documents import read_published

@@ -29,8 +29,8 @@ from amlctl.core.settings import Settings
 from amlctl.core.store_keys import check_dataset_name, code_index_key
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.ignore import IgnoreRules
-from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import SERVERLESS, check_target, default_target

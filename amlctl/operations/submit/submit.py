@@ -27,10 +27,10 @@ from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.core.settings import Settings
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, Unconfirmed, UsageError
-from amlctl.localfs.clock import utc_now
-from amlctl.localfs.git_state import read_git_state
-from amlctl.localfs.ignore import IgnoreRules
-from amlctl.localfs.ignore_rules import code_rules, ignore_files_above, job_code_rules
+from amlctl.localfs.code_rules import code_rules, job_code_rules
+from amlctl.localfs.git import read_git_state
+from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.fetch import fetch

@@ -6,8 +6,9 @@ sync, nothing else is read: neither a manifest nor the cache's rows.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from amlctl.core.store_keys import head_key
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind
-from amlctl.localfs.ignore_rules import dataset_rules
+from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
@@ -102,9 +103,7 @@ def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: 
     """One command at a time writes the local state; a second one waits and says for whom. `is_reading`: the command
     writes nothing that has to last, so in a project that cannot be written it works on a copy."""
     if is_reading and not project.is_state_writable():
-        from amlctl.localfs.read_only import copied_state  # here: `tempfile` costs every command 2 ms
-
-        with copied_state(project, _DATABASES) as folder, _opened(folder, sink) as state:
+        with _copied_state(project) as folder, _opened(folder, sink) as state:
             yield state
         return
     folder = project.ensure_state_dir()
@@ -112,6 +111,19 @@ def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: 
         remove_left_behind(written)
     with exclusive(folder / "sync.lock", purpose, sink), _opened(folder, sink) as state:
         yield state
+
+
+@contextmanager
+def _copied_state(project: Project) -> Iterator[Path]:
+    """A temporary folder with the databases of a project that cannot be written, each with its journals."""
+    import tempfile  # here: it costs every command 2 ms
+
+    with tempfile.TemporaryDirectory(prefix="amlctl-state-") as folder:
+        for name in _DATABASES:
+            for suffix in ("", "-wal", "-journal"):
+                with suppress(OSError):
+                    shutil.copyfile(project.state_dir / f"{name}{suffix}", Path(folder, f"{name}{suffix}"))
+        yield Path(folder)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name
-from amlctl.localfs.clock import passed_s
+from amlctl.localfs.machine import passed_s
 from amlctl.localfs.project import Project
 from amlctl.operations.sync.attempt import SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state

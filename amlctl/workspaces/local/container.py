@@ -10,8 +10,7 @@ from pathlib import Path
 
 from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import NotFound
-from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.private import make_folder
+from amlctl.localfs.folders import make_private_folder, remove_tree
 from amlctl.runs.code import PIPELINE
 from amlctl.runs.tree import restore_tree
 from amlctl.stores.contract import Store
@@ -22,7 +21,7 @@ _RUNTIME = "amlctl/"
 def make_container(store: Store, code: str, container: Path) -> None:
     """Raises NotFound (no such code snapshot), IntegrityError, ServiceUnavailable."""
     remove_tree(container, ignore_errors=True)
-    make_folder(container)
+    make_private_folder(container)
     prefix, index_key = code_prefix(code), code_index_key(code)
     try:
         restore_tree(store, prefix, index_key, container, include=_is_pipeline)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from amlctl.core.distribution import Rank
-from amlctl.localfs.private import FILE_MODE
+from amlctl.localfs.folders import FILE_MODE
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.node_processes import read_end
 from amlctl.runtime.unkept import has_started

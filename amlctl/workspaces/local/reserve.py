@@ -6,7 +6,7 @@ import os
 
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.private import open_file
+from amlctl.localfs.folders import open_private
 from amlctl.workspaces.local.places import RunPlaces
 
 _BYTES = 128 << 10
@@ -15,7 +15,7 @@ _BYTES = 128 << 10
 
 def keep_room(places: RunPlaces) -> None:
     """Raises OSError."""
-    with open_file(places.reserve, "wb") as file:
+    with open_private(places.reserve, "wb") as file:
         file.write(os.urandom(_BYTES))  # some file systems take no room for zeros
 
 

@@ -10,7 +10,7 @@ from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError
-from amlctl.localfs.private import open_file, touch
+from amlctl.localfs.folders import open_private, touch_private
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.local.places import RunPlaces
 
@@ -71,10 +71,10 @@ class SavedLog:
             self._was_put = True
 
     def _collapse(self) -> bool:
-        touch(self._raw)
+        touch_private(self._raw)
         before = self._read_bytes
         mode = "r+b" if before and self._collapsed.exists() else "w+b"
-        with self._raw.open("rb") as raw, open_file(self._collapsed, mode) as collapsed:
+        with self._raw.open("rb") as raw, open_private(self._collapsed, mode) as collapsed:
             raw.seek(before)
             collapsed.seek(self._line_end)
             while part := raw.read(_PART_BYTES):

@@ -22,9 +22,8 @@ from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.localfs.clock import utc_now
-from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.private import FILE_MODE, make_folder, touch
+from amlctl.localfs.folders import FILE_MODE, make_private_folder, remove_tree, touch_private
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs import local_records as run_records
@@ -110,7 +109,7 @@ class LocalWorkspace:
         places = self._places(record.run)
         self._project.ensure_state_dir()
         try:
-            make_folder(places.folder, exist_ok=False)
+            make_private_folder(places.folder, exist_ok=False)
         except FileExistsError:
             return
         except OSError as error:
@@ -121,7 +120,7 @@ class LocalWorkspace:
         record = copy.deepcopy(record)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            touch(places.log)
+            touch_private(places.log)
             keep_room(places)
             starter = Starter(
                 self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
@@ -225,9 +224,9 @@ class LocalWorkspace:
             return
         places = self._places(run)
         try:
-            make_folder(places.folder, exist_ok=False)
+            make_private_folder(places.folder, exist_ok=False)
         except FileExistsError:
-            touch(places.cancel_request)
+            touch_private(places.cancel_request)
             return
         # It was recorded but never handed over, and from now on it cannot be any more.
         record.reached(RunState.CANCELED, self._clock())
