@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from amlctl.config.load import load_settings
+from amlctl.config.settings import load_settings
 from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, SettingsError
@@ -48,7 +48,7 @@ class App:
         """Where the store of the workspace in use is. Raises SettingsError."""
         workspace = self.settings.workspace()
         if workspace.store is None and workspace.compute == "azureml":
-            from amlctl.workspaces.azureml.datastore import default_datastore
+            from amlctl.workspaces.azureml.datastores import default_datastore
 
             return default_datastore(self.connection).url
         if workspace.store and workspace.compute == "azureml" and not _is_remote(workspace.store):
@@ -63,7 +63,7 @@ class App:
         """See `open_store`; what lies behind a network keeps copies of its manifests here."""
         credential = None
         if self.settings.workspace().compute == "azureml" and _is_remote(url):
-            from amlctl.workspaces.azureml.datastore import credential_for
+            from amlctl.workspaces.azureml.datastores import credential_for
 
             credential = credential_for(self.connection, url, self.variables)
         store = open_store(
@@ -95,8 +95,8 @@ class App:
         if not is_public and not clouds:
             credential = None
         elif not is_public:
-            from amlctl.workspaces.azureml.addresses import data_address
-            from amlctl.workspaces.azureml.datastore import credential_for
+            from amlctl.workspaces.azureml.assets import data_address
+            from amlctl.workspaces.azureml.datastores import credential_for
 
             app = self if self.settings.workspace().compute == "azureml" else self.in_workspace(clouds[0])
             blob = blob or data_address(app.connection, url)

@@ -6,7 +6,9 @@ stop. A workspace that `ManagesCompute` makes its clusters from the files, and m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,8 @@ from amlctl.core.compute import (
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
-from amlctl.errors import Conflict, SettingsError, UsageError
+from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
-from amlctl.operations.missing_target import names_there, not_found, present_or_not_found
 from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
 
 SERVERLESS = "serverless"
@@ -382,3 +383,32 @@ def _refusal(project: Project, name: str, why: str) -> UsageError:
             hint=Command("compute", "show", name, workspace="NAME"),
         )
     return UsageError(f"{name} cannot be {why}", hint=Command("compute", "list"))
+
+
+def not_found(name: str, places: str, names: Iterable[str]) -> NotFound:
+    near = difflib.get_close_matches(name, names, n=1)
+    shown = ", ".join(sorted(names)) or "none"
+    return NotFound(
+        f"compute target {name!r} is not in {places}",
+        hint=f"did you mean {near[0]}?" if near else f"available: {shown}",
+    )
+
+
+def present_or_not_found(workspace: Workspace, name: str, ask: Callable[[], PresentTarget | None]) -> PresentTarget:
+    """Raises NotFound, which names the targets that the workspace has."""
+    try:
+        found = ask()
+    except NotFound:
+        found = None
+    if found is None:
+        raise not_found(name, f"workspace {workspace.name}", names_there(workspace))
+    return found
+
+
+def names_there(workspace: Workspace) -> set[str]:
+    """For a hint: a workspace that does not answer has said so already, or will."""
+    found: set[str] = set()
+    with suppress(AmlctlError):
+        if isinstance(workspace, ManagesCompute):
+            found.update(one.target.name for one in workspace.computes.list())
+    return found

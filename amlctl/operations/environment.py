@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amlctl.config.conda_file import conda_environment, parse_environment, read_environment, recorded_text
+from amlctl.config.environment_file import conda_environment, parse_environment, read_environment, recorded_text
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.environment import EnvironmentSpec, environment_without_file

@@ -23,8 +23,8 @@ from amlctl.runs.documents import save_record
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastore import credential_for, datastore_of, default_datastore
-from amlctl.workspaces.azureml.timing import AzureMLTiming
+from amlctl.workspaces.azureml.datastores import credential_for, datastore_of, default_datastore
+from amlctl.workspaces.azureml.looks import AzureMLTiming
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
 from tests.support.azureml_service import AzureMLService

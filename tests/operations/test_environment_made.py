@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.conda_file import parse_environment, read_environment, recorded_text
+from amlctl.config.environment_file import parse_environment, read_environment, recorded_text
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.errors import ServiceUnavailable, SettingsError

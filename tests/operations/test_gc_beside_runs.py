@@ -46,7 +46,7 @@ def _code(folder: Path) -> CodeFiles:
     files = {f"pipeline/m{number}.py": b"print(%d)\n" % number for number in range(4)}
     write_tree(folder, files)
     entries = [FileEntry(path, len(data), False, content_id(data)) for path, data in sorted(files.items())]
-    return CodeFiles(snapshot_id(entries), entries, [folder / entry.path for entry in entries])
+    return CodeFiles(snapshot_id(entries), entries, {path: folder / path for path in files})
 
 
 def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:

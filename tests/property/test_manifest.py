@@ -59,7 +59,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         if entry.content_id != EMPTY:
             packed = st.builds(
                 StoredAt,
-                st.just("pack"),
+                st.just(Kind.PACK),
                 st.sampled_from(packs),
                 st.integers(0, 2**32),
                 st.integers(0, 2**32),

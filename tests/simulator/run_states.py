@@ -45,12 +45,12 @@ def old_code(scenario: Scenario, world: World) -> None:
 def _code(world: World) -> CodeFiles:
     folder = world.folder / "code"
     folder.mkdir(exist_ok=True)
-    entries, sources = [], []
+    entries, sources = [], {}
     for name, data in (("amlctl/x.py", b"pass"), ("pipeline/a.py", b"print(1)"), ("pipeline/b.py", b"print(2)")):
         source = folder / name.replace("/", "-")
         source.write_bytes(data)
         entries.append(FileEntry(name, len(data), False, content_id(data)))
-        sources.append(source)
+        sources[name] = source
     return CodeFiles(snapshot_id(entries), entries, sources)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.python_version import python_specifiers
+from amlctl.config.environment_file import python_specifiers
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.errors import Interrupted, ServiceUnavailable, SettingsError

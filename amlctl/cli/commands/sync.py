@@ -12,7 +12,7 @@ from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.text import data
 from amlctl.cli.several import each_dataset
-from amlctl.config.sizes import parse_size
+from amlctl.config.settings import parse_size
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import LAYOUTS
 from amlctl.errors import NeedsConfirmation, UsageError

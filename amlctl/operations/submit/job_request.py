@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amlctl.azure_access.job_schema import check_job
-from amlctl.config.conda_file import parse_environment
+from amlctl.azure_access.azure_ai_ml import check_job
+from amlctl.config.environment_file import parse_environment
 from amlctl.config.job_file import parse_job_file, read_command_job
 from amlctl.config.yaml_file import YamlDocument
 from amlctl.core.asset import parse_asset

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from amlctl.config.python_version import check_runtime_python, pinned_python
+from amlctl.config.environment_file import check_runtime_python, pinned_python
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import SettingsError

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from amlctl.config.python_version import python_specifiers
+from amlctl.config.environment_file import python_specifiers
 from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
 from amlctl.localfs.tool_variables import tool_variables

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from amlctl.config.conda_file import environment_of
+from amlctl.config.environment_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, Retried
@@ -34,7 +34,7 @@ from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
 from amlctl.runtime.wakeups import Wakeups
 from amlctl.workspaces.local import records
-from amlctl.workspaces.local.container import make_container, runtime_folder
+from amlctl.workspaces.local.container import make_container
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
@@ -112,13 +112,16 @@ class Supervisor:
             return failed(error, kind="environment")
         if not is_folder(self._store):
             bring(self._store, self._node, self._record, lambda line: say(self._places.log, line), self._check_canceled)
+        runtime = Path()
         for node in range(self._record.instances):
-            make_container(self._store, self._record.code, self._places.container_of(node))
+            runtime = make_container(
+                self._store, self._record.code, self._places.container_of(node), self._places.state_dir / "runtimes"
+            )
             self._check_canceled()
         processes = RankProcesses(self._places)
         become_subreaper()
         try:
-            self._start_processes(processes, spec, slot)
+            self._start_processes(processes, spec, slot, runtime)
             return self._watch(processes)
         finally:
             # Whatever goes wrong here: the script never outlives its run.
@@ -144,7 +147,8 @@ class Supervisor:
                 recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, utc_now)
         return slot
 
-    def _start_processes(self, processes: RankProcesses, spec: EnvironmentSpec, slot: Slot) -> None:
+    def _start_processes(self, processes: RankProcesses, spec: EnvironmentSpec, slot: Slot, runtime: Path) -> None:
+        """`runtime` is the folder of its modules."""
         settings, layout = self._settings, self._record.layout
         gpus = list_gpus(os.environ)[: settings.gpus]
         ports = free_ports(layout.ports_wanted())
@@ -155,7 +159,7 @@ class Supervisor:
                 gpu_variables(gpus, slot.index, settings.slots, node=rank.node, processes=layout.processes)
             )
             variables.update(rank_variables(layout, rank, HOST, ports))
-            paths = [str(runtime_folder(container)), variables.get("PYTHONPATH", "")]
+            paths = [str(runtime), variables.get("PYTHONPATH", "")]
             variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
             processes.start(rank, self._command(spec, rank, container), variables)
 
