@@ -23,6 +23,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
+from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.core.wording import size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import gzip_bytes
@@ -31,9 +32,8 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
-from amlctl.runs.keys import code_index_key, code_prefix
 from amlctl.runs.tree import TreeFile, encode_index, read_index
-from amlctl.snapshots.store_format import FORMAT_KEY, ensure_format
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
 
 PIPELINE = "pipeline"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from amlctl.core.document import MOST_BYTES
 from amlctl.core.events import null_sink
-from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, object_key, pack_key
+from amlctl.core.manifest import OBJECT, Kind, Manifest, needs_no_bytes
 from amlctl.core.message import Command
+from amlctl.core.store_keys import code_index_key, code_prefix, mirror_key, object_key, pack_key
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
-from amlctl.runs.keys import code_index_key, code_prefix
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.kept import ValuesLost, ensure_kept
@@ -44,9 +44,9 @@ def values_of(manifest: Manifest) -> dict[str, Value]:
         if needs_no_bytes(entry):
             continue
         place = manifest.places[entry.content_id]
-        if place.kind == "pack":
+        if place.kind is Kind.PACK:
             found[pack_key(place.pack)] = Value(place.pack, manifest.pack_sizes[place.pack])
-        elif place.kind == "mirror":
+        elif place.kind is Kind.MIRROR:
             found[mirror_key(manifest.dataset, entry.path)] = Value(entry.content_id, entry.size_bytes)
         else:
             found[object_key(entry.content_id)] = Value(entry.content_id, entry.size_bytes)
@@ -105,8 +105,8 @@ def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Pat
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             for _ in pool.map(copy, values_of(manifest).items()):
                 pass
-    if any(place.kind == "mirror" for place in manifest.places.values()):
-        places = {content: OBJECT if place.kind == "mirror" else place for content, place in manifest.places.items()}
+    if any(place.kind is Kind.MIRROR for place in manifest.places.values()):
+        places = {content: OBJECT if place.kind is Kind.MIRROR else place for content, place in manifest.places.items()}
         manifest = replace(manifest, places=places, shards={})
         written = write_manifest(target, manifest)
     else:

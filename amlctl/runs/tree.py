@@ -22,10 +22,10 @@ from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.dispensable import move, set_mode, set_mtime
+from amlctl.localfs.file_ops import move, set_mode, set_mtime
 from amlctl.localfs.folders import make_folders
-from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.target import clear, in_the_way
 from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import Store
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from amlctl.core.store_keys import code_index_key, code_prefix, outputs_index_key, outputs_prefix, published_key
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
@@ -18,7 +19,6 @@ from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.operations.store.verify import VerifyResult, verify
-from amlctl.runs.keys import code_index_key, code_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.runs.produced import publish
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, encode_index

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from amlctl.core.store_keys import published_key, record_key
 
 from amlctl.core.events import Event, Warned
 from amlctl.core.run import RunRecord, newest_first
@@ -15,7 +16,6 @@ from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit.submit import submit
-from amlctl.runs.keys import published_key, record_key
 from amlctl.runs.records import load_local_record, load_record, note_made, read_order, read_published, save_local_record
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from amlctl.core.store_keys import dataset_folder, old_folder
 
 from amlctl.core import dataset_names
-from amlctl.core.dataset_names import dataset_folder, old_folder
 from amlctl.core.events import null_sink
 from amlctl.errors import UsageError
 from amlctl.operations.store.gc import gc

@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Event as Flag
 
 import pytest
+from amlctl.core.store_keys import dataset_folder
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.core.manifest import MIRROR
 from amlctl.errors import Conflict

@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from amlctl.core.store_keys import code_index_key, code_prefix
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warned
@@ -18,7 +19,6 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
 from amlctl.operations.submit.submit import plan
-from amlctl.runs.keys import code_index_key, code_prefix
 from amlctl.runs.records import save_local_record
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied

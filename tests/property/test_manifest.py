@@ -6,18 +6,19 @@ import gzip
 from pathlib import Path
 
 import pytest
+from amlctl.core.store_keys import dataset_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amlctl.core.content_id import EMPTY, content_id
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.diff import diff, merge
 from amlctl.core.manifest import (
     MIRROR,
     OBJECT,
     FileEntry,
+    Kind,
     Manifest,
-    Place,
+    StoredAt,
     check_path,
     decode_section,
     encode_section,
@@ -57,7 +58,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     for entry in entries:
         if entry.content_id != EMPTY:
             packed = st.builds(
-                Place,
+                StoredAt,
                 st.just("pack"),
                 st.sampled_from(packs),
                 st.integers(0, 2**32),
@@ -65,14 +66,14 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 st.booleans(),
             )
             places[entry.content_id] = draw(st.one_of(st.just(OBJECT), st.just(MIRROR), packed))
-    sizes = {place.pack: 12345 for place in places.values() if place.kind == "pack"}
+    sizes = {place.pack: 12345 for place in places.values() if place.kind is Kind.PACK}
     return Manifest("working/x", "pack", entries, places, sizes)
 
 
 @given(manifests())
 def test_sections_come_back_as_they_were(manifest: Manifest) -> None:
     entries: list[FileEntry] = []
-    places: dict[str, Place] = {}
+    places: dict[str, StoredAt] = {}
     sizes: dict[str, int] = {}
     decode_section(encode_section(manifest.entries, manifest), entries, places, sizes)
     assert entries == list(manifest.entries)

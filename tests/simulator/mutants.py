@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from amlctl.core.store_keys import dataset_of_folder, head_key
+
 from amlctl.core import head as core_head
-from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.diff import merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
@@ -27,7 +28,7 @@ from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, keys, tree_saver
 from amlctl.snapshots import deletion, gc_mark, heads, kept, lease, manifests
-from amlctl.snapshots.heads import Head, head_key
+from amlctl.snapshots.heads import Head
 from amlctl.snapshots.kept import ANY_SIZE
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.manifests import Written

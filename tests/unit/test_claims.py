@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from amlctl.localfs.machine import this_process
 
 from amlctl.localfs import claims
-from amlctl.localfs.claims import claimed
-from amlctl.localfs.process_identity import this_process
+from amlctl.localfs.locks import claimed
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 
 def test_the_claim_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     program = (
-        "import os, sys\nfrom pathlib import Path\nfrom amlctl.localfs.claims import claimed\n"
+        "import os, sys\nfrom pathlib import Path\nfrom amlctl.localfs.locks import claimed\n"
         "with claimed(Path(sys.argv[1])): os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "file")], check=False)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from amlctl.localfs.dispensable import move
+from amlctl.localfs.file_ops import move
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from amlctl.core.store_keys import dataset_folder
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event
 from amlctl.errors import Conflict
 from amlctl.snapshots.lease import MirrorLease

@@ -30,7 +30,7 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
 from amlctl.operations.context import Context
 from amlctl.operations.submit.job_request import told_at
-from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.parallel import ended_by_interrupt
 from amlctl.stores.contract import is_valid_key
 
 _PIECE_BYTES = 1 << 20

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import run_prefix
 from amlctl.errors import IntegrityError, NotFound, RightsError
-from amlctl.runs.keys import run_prefix
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import default_datastore, named_datastore

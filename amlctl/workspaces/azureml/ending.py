@@ -19,8 +19,8 @@ from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import log_key
 from amlctl.errors import Conflict, IntegrityError
-from amlctl.runs.keys import log_key
 from amlctl.runs.records import read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.job import entered, moment

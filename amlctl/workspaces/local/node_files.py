@@ -27,13 +27,12 @@ from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import Manifest
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import code_index_key, code_prefix, published_key, run_prefix
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.folders import make_folders, remove_tree
-from amlctl.localfs.private import make_folder
+from amlctl.localfs.folders import make_folders, make_private_folder, remove_tree
 from amlctl.localfs.read_file import file_content_id
 from amlctl.runs.code import PIPELINE
 from amlctl.runs.copies import Value, copy_manifest, values_of
-from amlctl.runs.keys import code_index_key, code_prefix, published_key, run_prefix
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, read_index, restore_tree
 from amlctl.snapshots.gc_mark import GcWatch
@@ -52,7 +51,7 @@ def make_container(store: Store, code: str, container: Path, runtimes: Path) -> 
     Raises NotFound (no such code snapshot), IntegrityError, ServiceUnavailable, OSError.
     """
     remove_tree(container, ignore_errors=True)
-    make_folder(container)
+    make_private_folder(container)
     prefix, index_key = code_prefix(code), code_index_key(code)
     index = read_index(store, index_key)
     if index is None:
@@ -80,7 +79,7 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
             f"{key} in the store {store.url} is damaged",
             hint=Message(Command("submit", "SCRIPT"), ", with the same code"),
         )
-    make_folder(runtimes)
+    make_private_folder(runtimes)
     with tempfile.TemporaryDirectory(prefix="new-", dir=runtimes) as scratch:
         unpacked = Path(scratch, "runtime")
         ZipFile(io.BytesIO(data)).extractall(unpacked)
