@@ -42,6 +42,7 @@ _RUNTIME_MODULES = (
     "__init__.py",
     "errors.py",
     "parallel.py",
+    "parallel.py",
     "core",
     "localfs",
     "stores/__init__.py",

@@ -11,7 +11,7 @@ from amlctl.core.document import MOST_BYTES
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import OBJECT, Kind, Manifest, needs_no_bytes
 from amlctl.core.message import Command
-from amlctl.core.store_keys import area_of, code_index_key, code_prefix, mirror_key, object_key, pack_key, shard_key
+from amlctl.core.store_keys import area_of, code_index_key, code_prefix, mirror_key, object_key, pack_key
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import for_each
@@ -59,7 +59,7 @@ def copy_manifest(source: Store, target: Store, key: str) -> None:
         return
     folder = key.rsplit("/", 1)[0]
     shards: Sequence[str] = read_header(source, key).shards
-    keys = [shard_key(folder, name) for name in shards]
+    keys = [f"{folder}/shards/{name}" for name in shards]
     for_each(lambda shard: target.put(shard, source.get(shard, length=MOST_BYTES)), keys, _AT_A_TIME)
     try:
         target.put(key, source.get(key, length=MOST_BYTES))

@@ -15,7 +15,7 @@ from amlctl.core.store_keys import GC_KEY, head_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.operations.store.gc import GcResult, gc
-from amlctl.runs.documents import save_record
+from amlctl.runs.records import save_record
 from amlctl.stores.contract import Store
 from tests.support.clock import NOW, YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones, random_tree

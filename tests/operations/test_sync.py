@@ -152,8 +152,8 @@ def test_a_large_file_is_an_object_and_a_small_one_a_member(clones: Clones, one:
     one.sync()
     manifest = clones.manifest()
     kinds = {entry.path: manifest.places[entry.content_id].kind for entry in manifest.entries}
-    assert kinds.pop("at the limit") == "object"
-    assert set(kinds.values()) == {"pack"}
+    assert kinds.pop("at the limit") == Kind.OBJECT
+    assert set(kinds.values()) == {Kind.PACK}
     [key] = clones.stored_keys("objects/")
     assert clones.path(key).read_bytes() == b"L" * 4_000
 

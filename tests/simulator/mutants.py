@@ -17,7 +17,7 @@ from amlctl.core import head as core_head
 from amlctl.core.diff import merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
-from amlctl.core.store_keys import dataset_of_folder, head_key
+from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
 from amlctl.operations.store import gc as store_gc
 from amlctl.operations.submit import run_kept
@@ -197,7 +197,7 @@ def _index_trusted() -> Replaced:
     real = code.send_code
 
     def send_code(store: Store, files: Any, **named: Any) -> Any:
-        if store.info(code.code_index_key(files.id)) is not None:
+        if store.info(code_index_key(files.id)) is not None:
             return code.CodeSnapshot(files.id, len(files.entries), files.size_bytes, 0)
         return real(store, files, **named)
 

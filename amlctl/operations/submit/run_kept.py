@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from amlctl.core.manifest import MIRROR, needs_no_bytes
 from amlctl.core.run import RunRecord
-from amlctl.core.store_keys import CODE, code_index_key, code_prefix, shard_key
+from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import Conflict, NotFound
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
@@ -30,7 +30,7 @@ def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: 
         missing = missing_values(store, wanted if is_quiet else _all_values(store, record))
         if not missing:
             return
-        if send_code is None or not all(key.startswith(CODE) for key in missing):
+        if send_code is None or not all(key.startswith("code/") for key in missing):
             break
         send_code()
     raise Conflict("a gc has just deleted what this run needs", hint="run the same command again")
@@ -49,7 +49,7 @@ def _all_values(store: Store, record: RunRecord) -> dict[str, int]:
                 f"a gc has just deleted what this run needs: {error.message}", hint="run the same command again"
             ) from error
         folder = key.rpartition("/")[0]
-        wanted.update(dict.fromkeys((shard_key(folder, name) for name in manifest.shards), ANY_SIZE))
+        wanted.update(dict.fromkeys((f"{folder}/shards/{name}" for name in manifest.shards), ANY_SIZE))
         contents = [e.content_id for e in manifest.entries if not needs_no_bytes(e)]
         contents = [content for content in contents if manifest.places[content] != MIRROR]
         wanted.update(values_named(manifest, contents))

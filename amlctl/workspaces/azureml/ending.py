@@ -21,7 +21,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import log_key
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.parallel import for_each
-from amlctl.runs.documents import read_first_failure, read_published
+from amlctl.runs.records import read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.job import entered, moment
 from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
