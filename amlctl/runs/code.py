@@ -42,7 +42,6 @@ _RUNTIME_MODULES = (
     "__init__.py",
     "errors.py",
     "parallel.py",
-    "parallel.py",
     "core",
     "localfs",
     "stores/__init__.py",

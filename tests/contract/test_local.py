@@ -84,7 +84,7 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
             assert bench.finished(run).status == "Completed"
             logs.append(bench.log(run).decode())
         assert all("['large', 'small']" in log for log in logs)
-        assert "downloaded working/x: 3.0 MB" in logs[0]
+        assert "downloaded working/x: 2.5 MB" in logs[0]
         assert "downloading" not in logs[1]
         node = node_store(bench.store, bench.project.state_dir)
         wait_until(lambda: not list(node.list("runs/")))  # removed after the final record
