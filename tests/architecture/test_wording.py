@@ -39,8 +39,6 @@ PENDING = {
     "amlctl/workspaces/local",
     "docs",
     "tests",
-    "CHANGELOG.md",
-    "README.md",
 }
 """Areas that are being rewritten. A clean one leaves this list, and the list leaves with the last one."""
 
@@ -129,7 +127,6 @@ def _area(path: Path) -> str:
 
 def _areas() -> dict[str, list[Path]]:
     areas: dict[str, list[Path]] = {}
-    paths = [ROOT / name for name in ("README.md", "CHANGELOG.md", "demo.sh", "setup.sh")]
     for folder in ("amlctl", "benchmarks", "docs", "pipeline", "tests"):
         paths += (path for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".py", ".md"))
     for path in paths:
