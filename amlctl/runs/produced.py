@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.head import HeadValue
-from amlctl.core.manifest import MIRROR, FileEntry, Manifest, Place, empty_manifest
+from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
 from amlctl.core.message import Command
+from amlctl.core.store_keys import dataset_folder
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
@@ -134,7 +134,7 @@ def _publish(
     return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes, values)
 
 
-def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, Place]:
+def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, StoredAt]:
     return {}
 
 
@@ -234,7 +234,7 @@ def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[s
     live = {entry.content_id for entry in merged.entries}
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**theirs.pack_sizes, **ours.pack_sizes}
-    packs = {place.pack for place in places.values() if place.kind == "pack"}
+    packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
     newest = Manifest(
         ours.dataset,
         theirs.layout,

@@ -18,16 +18,9 @@ from typing import Any, Callable, Optional
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_published, is_record_run_id
+from amlctl.core.store_keys import failure_key, published_key, record_key, script_end_key, script_ends_prefix
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.regular_file import UnfitFile, open_regular, read_regular
-from amlctl.runs.keys import (
-    failure_key,
-    published_key,
-    record_key,
-    script_end_key,
-    script_ends_prefix,
-)
+from amlctl.localfs.atomic import UnfitFile, open_regular, read_regular, write_bytes
 from amlctl.stores.contract import Store
 
 _MAX_NOTE_BYTES = 4 << 20

@@ -12,20 +12,13 @@ from amlctl.core.hidden_values import hidden_in
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import config_bytes
+from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import AmlctlError, Conflict, NotFound
-from amlctl.localfs.dispensable import locked
 from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.ignore import RulesBelow
-from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
-from amlctl.runs.keys import (
-    attempt_key,
-    first_outputs_prefix,
-    outputs_index_key,
-    outputs_prefix,
-    published_key,
-)
+from amlctl.localfs.ignore import DATASET_IGNORE_FILES, RulesBelow
+from amlctl.localfs.locks import locked
 from amlctl.runs.produced import Published, are_kept, publish
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from amlctl.localfs.dispensable import is_refusal
+from amlctl.localfs.disk_errors import is_refusal
 from amlctl.localfs.locks import is_held
-from amlctl.localfs.process_identity import ProcessIdentity, this_process
+from amlctl.localfs.machine import ProcessIdentity, this_process
 from amlctl.runtime.script import Wakeups
 
 

@@ -11,9 +11,9 @@ from threading import Event as Flag
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.core.manifest import MIRROR
+from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.operations.sync.sync import sync
 from amlctl.runs.produced import make_newest, publish

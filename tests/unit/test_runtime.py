@@ -16,7 +16,14 @@ import pytest
 
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.run import RunRecord
-from amlctl.runs.keys import code_prefix, failure_key, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.core.store_keys import (
+    code_prefix,
+    failure_key,
+    outputs_index_key,
+    outputs_prefix,
+    published_key,
+    record_key,
+)
 from amlctl.runs.produced import publish
 from amlctl.runs.tree import read_index
 from amlctl.runtime.ranks import NodeRank, node_rank

@@ -16,9 +16,9 @@ from typing import Any
 from amlctl.core.events import Event, Note
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.folders import remove_tree
-from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.runs.produced import make_newest
 from amlctl.runs.records import read_published, save_both
 from amlctl.runs.tree_saver import TreeSaver

@@ -31,7 +31,7 @@ from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import read_json, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.private import make_folder, open_file
+from amlctl.localfs.folders import make_private_folder, open_private
 from amlctl.localfs.tool_variables import tool_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.environments import (
@@ -161,7 +161,7 @@ def prepare_environment(
     place = environments.place(spec)
     _check_path(place)
     try:
-        make_folder(place)
+        make_private_folder(place)
         with _locked(place, spec.id, sink, check):
             found = environments.find(spec)
             if found.is_ready:
@@ -328,7 +328,7 @@ def _locked(
 ) -> Iterator[None]:
     """One maker at a time; one that holds the lock and shows no sign of life is not waited for."""
     since_s, has_told = time.monotonic(), False
-    with open_file(place.with_name(f"{environment}.lock"), "ab") as lock:
+    with open_private(place.with_name(f"{environment}.lock"), "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,13 +26,13 @@ from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import Manifest
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import area_of, code_index_key, code_prefix, published_key, run_prefix
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.folders import make_folders, remove_tree
-from amlctl.localfs.private import make_folder
+from amlctl.localfs.folders import make_folders, make_private_folder, remove_tree
 from amlctl.localfs.read_file import file_content_id
+from amlctl.parallel import in_parallel
 from amlctl.runs.code import PIPELINE
 from amlctl.runs.copies import Value, copy_manifest, values_of
-from amlctl.runs.keys import code_index_key, code_prefix, published_key, run_prefix
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, read_index, restore_tree
 from amlctl.snapshots.gc_mark import GcWatch
@@ -52,7 +51,7 @@ def make_container(store: Store, code: str, container: Path, runtimes: Path) -> 
     Raises NotFound (no such code snapshot), IntegrityError, ServiceUnavailable, OSError.
     """
     remove_tree(container, ignore_errors=True)
-    make_folder(container)
+    make_private_folder(container)
     prefix, index_key = code_prefix(code), code_index_key(code)
     index = read_index(store, index_key)
     if index is None:
@@ -80,7 +79,7 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
             f"{key} in the store {store.url} is damaged",
             hint=Message(Command("submit", "SCRIPT"), ", with the same code"),
         )
-    make_folder(runtimes)
+    make_private_folder(runtimes)
     with tempfile.TemporaryDirectory(prefix="new-", dir=runtimes) as scratch:
         unpacked = Path(scratch, "runtime")
         ZipFile(io.BytesIO(data)).extractall(unpacked)
@@ -163,7 +162,7 @@ def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[s
 def _give_back(node: DirectoryStore, store: Store, manifest_key: str) -> None:
     manifest = read_manifest(node, manifest_key)
     for key, value in values_of(manifest).items():
-        path = None if key.startswith("mirror/") else node.local_path(key)
+        path = None if area_of(key).is_plain else node.local_path(key)
         if path is not None:  # else it is an old one, which the store has
             store.put(key, FileBody(path, path.stat().st_size, value.content_id))
     copy_manifest(node, store, manifest_key)
@@ -183,18 +182,13 @@ def _bring_contents(
         return
     tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
     received, told_at = 0, time.monotonic()
-    with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        jobs = [pool.submit(_bring_value, store, node, key, value) for key, value in values.items()]
-        try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                received += job.result()
-                check()
-                if time.monotonic() - told_at > _TELL_EVERY_S:
-                    told_at = time.monotonic()
-                    tell(f"brings {dataset}: {done} of {len(values)} blobs, {received / 1e6:.0f} MB")
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    sizes = in_parallel(lambda item: _bring_value(store, node, *item), values.items(), _DOWNLOADS)
+    for done, size in enumerate(sizes, 1):
+        received += size
+        check()
+        if time.monotonic() - told_at > _TELL_EVERY_S:
+            told_at = time.monotonic()
+            tell(f"brings {dataset}: {done} of {len(values)} blobs, {received / 1e6:.0f} MB")
     tell(f"brought {dataset}: {received / 1e6:.0f} MB")
 
 
@@ -203,7 +197,7 @@ def _has(node: DirectoryStore, key: str, value: Value) -> bool:
     if path is None:
         return False
     # Packs and objects are never written twice; a mirrored file is what the last snapshot made of it.
-    return not key.startswith("mirror/") or file_content_id(path) == value.content_id
+    return not area_of(key).is_plain or file_content_id(path) == value.content_id
 
 
 def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:

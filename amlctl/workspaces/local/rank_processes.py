@@ -22,7 +22,7 @@ from pathlib import Path
 from amlctl.core.content_id import content_id
 from amlctl.core.distribution import Rank
 from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.private import FILE_MODE
+from amlctl.localfs.folders import FILE_MODE
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import has_started

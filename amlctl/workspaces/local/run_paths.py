@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.private import open_file
+from amlctl.localfs.folders import open_private
 from amlctl.runtime.script import NodeFolders
 
 
@@ -90,7 +90,7 @@ _BYTES = 128 << 10
 
 def keep_room(paths: RunPaths) -> None:
     """Raises OSError."""
-    with open_file(paths.reserve, "wb") as file:
+    with open_private(paths.reserve, "wb") as file:
         file.write(os.urandom(_BYTES))  # some file systems take no room for zeros
 
 

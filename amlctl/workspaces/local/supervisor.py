@@ -28,7 +28,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
-from amlctl.localfs.clock import utc_now
+from amlctl.localfs.machine import utc_now
 from amlctl.runs.records import load_local_record, read_failure, save_both
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted

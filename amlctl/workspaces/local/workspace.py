@@ -20,13 +20,12 @@ from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.localfs.clock import utc_now
-from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.private import FILE_MODE, make_folder, touch
+from amlctl.localfs.folders import FILE_MODE, make_private_folder, remove_tree, touch_private
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.tool_variables import with_absolute_paths
-from amlctl.runs.keys import log_key, run_prefix
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
@@ -102,7 +101,7 @@ class LocalWorkspace:
         paths = self._paths(record.run)
         self._project.ensure_state_dir()
         try:
-            make_folder(paths.folder, exist_ok=False)
+            make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
             return
         except OSError as error:
@@ -113,7 +112,7 @@ class LocalWorkspace:
         record = copy.deepcopy(record)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            touch(paths.log)
+            touch_private(paths.log)
             keep_room(paths)
             starter = Starter(
                 self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
@@ -217,9 +216,9 @@ class LocalWorkspace:
             return
         paths = self._paths(run)
         try:
-            make_folder(paths.folder, exist_ok=False)
+            make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
-            touch(paths.cancel_request)
+            touch_private(paths.cancel_request)
             return
         # It was recorded but never handed over, and from now on it cannot be any more.
         record.reached(RunState.CANCELED, self._clock())
