@@ -127,6 +127,7 @@ def _area(path: Path) -> str:
 
 def _areas() -> dict[str, list[Path]]:
     areas: dict[str, list[Path]] = {}
+    paths = [ROOT / name for name in ("README.md", "CHANGELOG.md", "demo.sh", "setup.sh")]
     for folder in ("amlctl", "benchmarks", "docs", "pipeline", "tests"):
         paths += (path for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".py", ".md"))
     for path in paths:
