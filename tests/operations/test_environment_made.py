@@ -80,7 +80,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> tuple[Enviro
     events: list[Event] = []
     assert prepare_environment(environments, spec, events.append).is_ready
     assert not elsewhere.exists()
-    told = [event.message for event in events if isinstance(event, Note) and event.message.startswith("not used")]
+    told = [event.message for event in events if isinstance(event, Note) and event.message.startswith("pip's settings")]
     assert len(told) == 1
     assert "target" in told[0]
     return environments, spec
@@ -307,7 +307,7 @@ def test_a_python_that_this_machine_does_not_have_is_told_with_its_line(
     tmp_path: Path, wheels: Path, python: str
 ) -> None:
     spec = parse_environment(f"dependencies:\n- python={python}\n", "pptdaml.yaml")
-    with pytest.raises(SettingsError, match=rf"pptdaml\.yaml:2: .*{python}, and this machine has only"):
+    with pytest.raises(SettingsError, match=rf"pptdaml\.yaml:2: .*{python}; this machine has"):
         check_environment(here(tmp_path, wheels), spec, null_sink)
 
 
