@@ -22,7 +22,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
-from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
+from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.core.wording import size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import gzip_bytes
@@ -41,7 +41,6 @@ CONTEXT = "context"
 _RUNTIME_MODULES = (
     "__init__.py",
     "errors.py",
-    "parallel.py",
     "parallel.py",
     "core",
     "localfs",
@@ -183,7 +182,7 @@ def send_code(
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
     # Compressed: it is the most that travels for one changed file.
     index = gzip_bytes(encode_index([TreeFile(*entry) for entry in code.entries]))
-    is_folder = store.local_path(FORMAT_KEY) is not None
+    is_folder = store.folder is not None
     if is_folder:  # looked at for nothing; a service is asked before something is sent
         ensure_format(store)
     is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
