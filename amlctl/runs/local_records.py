@@ -11,7 +11,8 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Callable, Optional
 
-from amlctl.core.run import RunRecord, newest_first
+from amlctl.core.run import RunRecord
+from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_record_run_id
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import write_bytes

@@ -39,13 +39,14 @@ def prepare_job(
     `given` are paths of inputs and outputs that the node has by itself, by `outputs.model`, say.
     Raises SettingsError, OSError.
     """
-    values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in record.inputs.items() if "value" in one}
+    spec = record.spec
+    values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in spec.inputs.items() if "value" in one}
     paths = {
         f"inputs.{name}": str(folders.data_blobs_dir / one["dataset"])
-        for name, one in record.inputs.items()
+        for name, one in spec.inputs.items()
         if "dataset" in one
     }
-    for name, kind in record.named_outputs.items():
+    for name, kind in spec.named_outputs.items():
         if f"outputs.{name}" in given:
             continue
         path = folders.outputs_dir / name
@@ -63,11 +64,11 @@ def prepare_job(
             )
     if not link.is_symlink():
         raise SettingsError("the job's code has an outputs folder of its own", hint="name outputs/ in .amlignore")
-    own = {name: filled_in(value, values, paths) for name, value in record.variables.items() if value is not None}
+    own = {name: filled_in(value, values, paths) for name, value in spec.variables.items() if value is not None}
     # `python` is that of the environment, also where it is the one that amlctl runs in.
     here = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
     programs = variables.get(KEPT_PATH) or here
     shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
-    text = command_line(filled(record.command, secrets), values, paths)
+    text = command_line(filled(spec.command, secrets), values, paths)
     named = place_variables({**values, **paths, "outputs.default": str(folders.outputs_dir)})
     return ReadyJob([shell, "-c", text], {**variables, **named, **own, "PATH": programs})

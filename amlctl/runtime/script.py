@@ -78,7 +78,7 @@ def script_variables(
     """
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
     variables = dict(inherited)
-    variables.update({name: value for name, value in record.variables.items() if value is not None})
+    variables.update({name: value for name, value in record.spec.variables.items() if value is not None})
     # The runtime's own copy of the package must not stand in the way of one that the environment has.
     before = [
         path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path and os.path.realpath(path) != shipped

@@ -56,12 +56,12 @@ def _metrics(path: Path) -> Any:
 
 def _parameters(record: RunRecord) -> Iterator[tuple[str, str]]:
     """Without secrets, which the record does not hold."""
-    content: Any = record.config_content
+    content: Any = record.spec.config_content
     if isinstance(content, Mapping):
         for key, value in _leaves("", content):
             yield key, value if isinstance(value, str) else json.dumps(value)
-    if record.arguments:
-        yield "arguments", " ".join(record.arguments)
+    if record.spec.arguments:
+        yield "arguments", " ".join(record.spec.arguments)
 
 
 def _numbers(document: Any) -> Iterator[tuple[str, float]]:

@@ -41,12 +41,12 @@ def unkept_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapp
                 seen = path.lstat()
                 if stat.S_ISREG(seen.st_mode) and seen.st_mtime_ns > since_ns:
                     found[_dataset_of(path.relative_to(root), record)] += 1
-    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.produces}
+    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.spec.produces}
 
 
 def _dataset_of(path: Path, record: RunRecord) -> str:
     """The produced dataset or the input that `path` lies in, else what would be one: `raw/x`, `working/x`."""
-    for dataset in (*record.produces, *sorted(record.manifests, reverse=True)):
+    for dataset in (*record.spec.produces, *sorted(record.spec.manifests, reverse=True)):
         if path == Path(dataset) or Path(dataset) in path.parents:
             return dataset
     return Path(*path.parts[:2]).as_posix()

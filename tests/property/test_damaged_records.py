@@ -26,6 +26,7 @@ from amlctl.runs import local_records as run_records
 from amlctl.runs.documents import save_record
 from amlctl.runs.keys import log_key, record_key
 from amlctl.stores.directory import DirectoryStore
+from tests.support.runs import run_record
 
 FAULT = 70
 DAMAGED, OTHER = "a-20260101-120000-0001", "b-20260101-120500-0002"
@@ -73,7 +74,7 @@ class Scene:
 
 def _record(run: str, minute: int) -> RunRecord:
     at = f"2026-01-01T12:{minute:02}:00.000+00:00"
-    return RunRecord(
+    return run_record(
         run,
         "pipeline/a.py",
         name="a",

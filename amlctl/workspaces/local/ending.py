@@ -104,7 +104,7 @@ def finish(
         records.save(places, store, record)
     is_kept = True
     try:
-        for node in range(record.instances):
+        for node in range(record.spec.instances):
             is_kept = _keep_outputs(places, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(places, store, node_folder, record, ending)
@@ -127,7 +127,7 @@ def finish(
     records.save(places, store, record)
     if is_kept:
         # Everything that matters is in the store; the container would only fill the disk.
-        for node in range(record.instances):
+        for node in range(record.spec.instances):
             remove_tree(places.container_of(node), ignore_errors=True)
         if not is_folder(store):
             forget_run(node_folder, record.run)
@@ -173,7 +173,7 @@ def _move_heads(places: RunPlaces, store: Store, node: DirectoryStore, record: R
     if not is_folder(store):
         give_back(node, store, record.run, published)
     for dataset, place in published.items():
-        base = record.heads.get(dataset)
+        base = record.spec.heads.get(dataset)
         try:
             newest = make_newest(store, dataset, str(place["manifest_key"]), base, source=node, sink=tell)
             record.published[dataset] = newest.snapshot

@@ -75,10 +75,10 @@ def bring(store: Store, node: DirectoryStore, record: RunRecord, tell: Tell, che
 
     Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
     """
-    for dataset, key in record.manifests.items():
+    for dataset, key in record.spec.manifests.items():
         copy_manifest(store, node, key)
         _bring_contents(store, node, dataset, read_manifest(node, key), tell, check)
-    for base in record.heads.values():
+    for base in record.spec.heads.values():
         if base is not None:  # so that producing a dataset anew adds only what is new
             copy_manifest(store, node, base)
     save_record(node, record)

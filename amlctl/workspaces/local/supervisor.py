@@ -113,9 +113,12 @@ class Supervisor:
         if not is_folder(self._store):
             bring(self._store, self._node, self._record, lambda line: say(self._places.log, line), self._check_canceled)
         runtime = Path()
-        for node in range(self._record.instances):
+        for node in range(self._record.spec.instances):
             runtime = make_container(
-                self._store, self._record.code, self._places.container_of(node), self._places.state_dir / "runtimes"
+                self._store,
+                self._record.spec.code,
+                self._places.container_of(node),
+                self._places.state_dir / "runtimes",
             )
             self._check_canceled()
         processes = RankProcesses(self._places)
@@ -132,7 +135,7 @@ class Supervisor:
             processes.finish_logs()
 
     def _wait_for_slot(self) -> Slot:
-        folder = queue_folder(self._places.state_dir, self._record.compute)
+        folder = queue_folder(self._places.state_dir, self._record.spec.compute)
         queue = SlotQueue(folder)
         path = Path(self._settings.ticket)
         ticket = Ticket(int(path.name.partition("-")[0]), path, self._settings.ticket_descriptor)
@@ -149,7 +152,7 @@ class Supervisor:
 
     def _start_processes(self, processes: RankProcesses, spec: EnvironmentSpec, slot: Slot, runtime: Path) -> None:
         """`runtime` is the folder of its modules."""
-        settings, layout = self._settings, self._record.layout
+        settings, layout = self._settings, self._record.spec.layout
         gpus = list_gpus(os.environ)[: settings.gpus]
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
@@ -169,7 +172,7 @@ class Supervisor:
             name: value
             for name, value in variables.items()
             if not name.startswith(ENVIRONMENT_PREFIX)
-            and (name in self._record.variables or not is_login_variable(name, value))
+            and (name in self._record.spec.variables or not is_login_variable(name, value))
         }
 
     def _command(self, spec: EnvironmentSpec, rank: Rank, container: Path) -> list[str]:
@@ -184,7 +187,7 @@ class Supervisor:
     def _watch(self, processes: RankProcesses) -> Ending:
         """Until all have ended: by themselves, because one has failed, at the timeout, or as the run is canceled."""
         started = time.monotonic()
-        limit_s = self._record.timeout_s
+        limit_s = self._record.spec.timeout_s
         kill_at = float("inf")
         stopped: Ending | None = None
         failure: RankFailure | None = None
@@ -227,13 +230,13 @@ class Supervisor:
         if not processes.has_started():
             return self._not_started(stopped, return_code)
         if stopped is None:
-            is_one_of_several = failure is not None and self._record.layout.world_size > 1
+            is_one_of_several = failure is not None and self._record.spec.layout.world_size > 1
             told = read_failure(self._node, self._record.run)
             if failure is None or not is_one_of_several:
                 return ending_of(return_code, told)
             rank = failure.rank.number
             ending = ending_of(return_code, told, who=f"the script of rank {rank}")
-            name = log_names(self._record.layout.world_size)[rank]
+            name = log_names(self._record.spec.layout.world_size)[rank]
             log_hint = str(Command("logs", self._record.run, "--file", name))
             return dataclasses.replace(ending, hint=ending.hint or log_hint)
         exit_code = 128 - return_code if return_code < 0 else return_code
@@ -255,7 +258,7 @@ class Supervisor:
 
     def _tell_failure(self, failure: RankFailure) -> None:
         """In the log that is shown by default, where the others' ends would be a riddle."""
-        names = log_names(self._record.layout.world_size)
+        names = log_names(self._record.spec.layout.world_size)
         if len(names) > 1:
             rank = failure.rank.number
             what = f"rank {rank} has failed and the others are ended"
@@ -270,7 +273,7 @@ class Supervisor:
             say(self._places.log, f"ended {in_words(ended)}")
         elif not more:
             return
-        for node in range(self._record.instances):  # they may have written since the runtime saved the outputs
+        for node in range(self._record.spec.instances):  # they may have written since the runtime saved the outputs
             self._places.node_folders(node).saved_marker.unlink(missing_ok=True)
 
     def _save_log(self) -> None:
@@ -281,7 +284,7 @@ class Supervisor:
         """The runtime saves them into the node's folder; where the store is another one, they go there from here."""
         if is_folder(self._store):
             return
-        for node in range(self._record.instances):
+        for node in range(self._record.spec.instances):
             with contextlib.suppress(AmlctlError, OSError):  # as above
                 if node not in self._savers:
                     self._savers[node] = outputs_saver(self._places, self._store, node)
