@@ -142,16 +142,16 @@ class App:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
         looked up there: the whole id, or RUN as it was. Raises UsageError."""
         from amlctl.core.run_id import find_run
-        from amlctl.runs.local_records import load_all
+        from amlctl.runs.records import local_records
 
         if len(self.settings.workspaces) == 1:
             return self, reference
         damaged: list[str] = []
-        recorded = load_all(self.project.state_dir, on_damaged=damaged.append)
+        recorded = local_records(self.project.state_dir, on_damaged=damaged.append)
         if damaged:
             # Without them `@last` would be another run. Whose they are, only their workspace can tell.
             self._restore_records(damaged)
-            recorded = load_all(self.project.state_dir)
+            recorded = local_records(self.project.state_dir)
         try:
             run = find_run(reference, [record.run for record in recorded])
         except NotFound:
@@ -180,11 +180,11 @@ class App:
 
     def restore_records(self) -> None:
         """Let each workspace take its damaged records from its store. One that is alone does so by itself."""
-        from amlctl.runs.local_records import load_all
+        from amlctl.runs.records import local_records
 
         damaged: list[str] = []
         if len(self.settings.workspaces) > 1:
-            load_all(self.project.state_dir, on_damaged=damaged.append)
+            local_records(self.project.state_dir, on_damaged=damaged.append)
             self._restore_records(damaged)
 
     def _restore_records(self, runs: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_id import find_run, newest_first
 from amlctl.core.run_schema import is_shallow
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import outputs_prefix
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -26,9 +27,7 @@ from amlctl.errors import (
     UsageError,
 )
 from amlctl.operations.context import Context
-from amlctl.runs.keys import outputs_prefix
-from amlctl.runs.local_records import load_all
-from amlctl.runs.order import read_order
+from amlctl.runs.records import local_records, read_order
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
@@ -64,7 +63,7 @@ def list_runs(context: Context) -> list[RunRecord]:
     except (LoginError, RightsError, ServiceUnavailable) as error:
         unreachable[in_use] = error
     damaged: list[str] = []
-    seen = load_all(project.state_dir, but={record.run for record in found}, on_damaged=damaged.append)
+    seen = local_records(project.state_dir, but={record.run for record in found}, on_damaged=damaged.append)
     for run in damaged:
         _tell_left_out(run, context)
     if unreachable and not seen:

@@ -12,7 +12,6 @@ import functools
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -23,6 +22,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
+from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.core.wording import size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import gzip_bytes
@@ -31,8 +31,9 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
+from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
-from amlctl.snapshots.store_format import FORMAT_KEY, ensure_format
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
 
 PIPELINE = "pipeline"
@@ -40,6 +41,8 @@ CONTEXT = "context"
 _RUNTIME_MODULES = (
     "__init__.py",
     "errors.py",
+    "parallel.py",
+    "parallel.py",
     "core",
     "localfs",
     "stores/__init__.py",
@@ -82,14 +85,6 @@ class CodeFiles:
     def own(self) -> Sequence[FileEntry]:
         """The user's files; the others are the runtime."""
         return [entry for entry in self.entries if entry.path.startswith(f"{PIPELINE}/")]
-
-
-def code_prefix(code: str) -> str:
-    return f"code/{code}/"
-
-
-def code_index_key(code: str) -> str:
-    return f"code/{code}.json"
 
 
 Sources = Sequence[tuple[FileEntry, Path]]
@@ -202,27 +197,19 @@ def send_code(
         if not is_folder:
             ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
-        with tempfile.TemporaryDirectory(prefix="amlctl-") as scratch, ThreadPoolExecutor(store.concurrency) as pool:
+        with tempfile.TemporaryDirectory(prefix="amlctl-") as scratch:
             sources = {**code.sources, RUNTIME_ARCHIVE: Path(scratch, RUNTIME_ARCHIVE)}
             sources[RUNTIME_ARCHIVE].write_bytes(runtime_archive())
-            jobs = [
-                pool.submit(
-                    store.put,
-                    prefix + entry.path,
-                    FileBody(
-                        sources[entry.path], entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id)
-                    ),
-                    # What lies there can only be these bytes, so a copy needs no condition.
-                    replace=entry.path in there or entry.content_id in same,
-                )
-                for entry in to_send
-            ]
-            try:
-                for job, entry in zip(jobs, to_send):
-                    sent += entry.size_bytes if job.result() and entry.content_id not in same else 0
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+
+            def send(entry: FileEntry) -> int:
+                is_same = entry.content_id in same
+                same_as = same.get(entry.content_id)
+                body = FileBody(sources[entry.path], entry.size_bytes, entry.content_id, same_as=same_as)
+                # What lies there can only be these bytes, so a copy needs no condition.
+                was_sent = store.put(prefix + entry.path, body, replace=entry.path in there or is_same)
+                return entry.size_bytes if was_sent and not is_same else 0
+
+            sent = sum(in_parallel(send, to_send, store.concurrency))
         store.put(index_key, index, replace=True)
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
         sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.errors import SettingsError
-from amlctl.localfs.atomic import read_json, write_bytes
+from amlctl.localfs.atomic import read_json, read_regular, write_bytes
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.regular_file import read_regular
 
 _FORMAT = 2
 _MOST_JOURNAL_BYTES = 256 << 20

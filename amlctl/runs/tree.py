@@ -11,7 +11,6 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Protocol
@@ -22,10 +21,11 @@ from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.dispensable import move, set_mode, set_mtime
+from amlctl.localfs.file_ops import move, set_mode, set_mtime
 from amlctl.localfs.folders import make_folders
-from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.target import clear, in_the_way
+from amlctl.parallel import in_parallel
 from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import Store
 
@@ -219,11 +219,10 @@ def restore_tree(
     done_bytes = 0
     if files:
         sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(files), total_bytes))
-    with ThreadPoolExecutor(max(1, min(store.concurrency, len(files)))) as pool:
-        for number, size in enumerate(pool.map(restore.bring, files), 1):
-            done_bytes += size
-            is_done = number == len(files)
-            sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(files), total_bytes, is_done))
+    for number, size in enumerate(in_parallel(restore.bring, files, store.concurrency), 1):
+        done_bytes += size
+        is_done = number == len(files)
+        sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(files), total_bytes, is_done))
     restore.end()
     wanted_files = [file for file in wanted if not file.is_folder]
     size_bytes = sum(file.size_bytes for file in wanted_files)

@@ -13,7 +13,6 @@ import errno
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Optional
 
@@ -21,6 +20,7 @@ from amlctl.core.content_id import EMPTY
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, UsageError
 from amlctl.localfs.scan import FileRow, scan, unpack_rows
 from amlctl.localfs.stat_cache import RACY_NS
+from amlctl.parallel import in_parallel
 from amlctl.runs.tree import FORMAT, TreeFile, encode_tree_index, read_tree_index, stored_key, tree_file
 from amlctl.stores.contract import FileBody, Store
 
@@ -109,20 +109,20 @@ class TreeSaver:
         for tries_left in reversed(range(_TRIES if is_last else 1)):
             announced = self._announce(changed)
             moving: list[str] = []
-            with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(changed)))) as pool:
-                for file, is_copied in zip(changed.values(), pool.map(self._copy, changed.values())):
-                    if is_copied:
-                        copied.append(file)
-                        found[file.path] = file
-                        continue
-                    stats.pop(file.path, None)
-                    self._just_read.discard(file.path)
-                    if file.path in self._saved:
-                        found[file.path] = self._saved[file.path]
-                    if file in announced:
-                        self._unsure[file.path].discard(file)
-                    if file.path not in self.refused:
-                        moving.append(file.path)
+            were_copied = in_parallel(self._copy, changed.values(), self._store.concurrency)
+            for file, is_copied in zip(changed.values(), were_copied):
+                if is_copied:
+                    copied.append(file)
+                    found[file.path] = file
+                    continue
+                stats.pop(file.path, None)
+                self._just_read.discard(file.path)
+                if file.path in self._saved:
+                    found[file.path] = self._saved[file.path]
+                if file in announced:
+                    self._unsure[file.path].discard(file)
+                if file.path not in self.refused:
+                    moving.append(file.path)
             if not moving:
                 break
             if tries_left:

@@ -15,11 +15,11 @@ import pytest
 
 from amlctl.core.events import Event, EventSink, Note, RunStateChanged, null_sink
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import record_key
 from amlctl.errors import LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
-from amlctl.runs.documents import save_record
-from amlctl.runs.keys import record_key
+from amlctl.runs.records import save_record
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection

@@ -11,7 +11,7 @@ import pytest
 from amlctl.core.events import Event, LogText, Warned
 from amlctl.errors import ServiceUnavailable
 from amlctl.operations.logs import follow
-from amlctl.runs.documents import load_record
+from amlctl.runs.records import load_record
 from tests.contract.test_azureml import QUICK, bench, opened_bench, pointed_at  # noqa: F401  (fixtures)
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
 from tests.support.azureml_service import AzureMLService

@@ -21,9 +21,8 @@ from amlctl.core.run_state import RunState
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.project import Project
-from amlctl.runs.documents import read_published, save_record
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
+from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.heads import read_head

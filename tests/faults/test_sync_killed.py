@@ -15,12 +15,13 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
+from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.project import Project
 from amlctl.operations.store.verify import verify
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, sync
-from amlctl.snapshots.heads import head_key, read_head
+from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clones

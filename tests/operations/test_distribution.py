@@ -18,8 +18,8 @@ from amlctl.errors import NotFound, UsageError
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
 from amlctl.operations.submit.submit import plan
-from amlctl.workspaces.local.gpus import gpu_variables
-from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.rank_processes import gpu_variables
+from amlctl.workspaces.local.run_paths import RunPaths
 from tests.contract.test_local import is_running
 from tests.support.bench import Bench, wait_for_state, wait_until
 from tests.support.logs import read_log_text
@@ -347,7 +347,7 @@ def test_a_stop_reaches_all(bench: Bench, how: str) -> None:
 
 
 def supervisor_of(bench: Bench, run: str) -> int:
-    return int(json.loads(RunPlaces(bench.project.state_dir, run).supervisor.read_text())["pid"])
+    return int(json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())["pid"])
 
 
 def test_a_killed_supervisor_leaves_nothing_behind(bench: Bench) -> None:

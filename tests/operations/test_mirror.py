@@ -10,12 +10,11 @@ from threading import Event, Lock
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Note
+from amlctl.core.store_keys import dataset_folder, head_key
 from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
 from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.snapshots.contents import read_content
-from amlctl.snapshots.heads import head_key
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
 from tests.support.context import Context
 from tests.support.faulty_store import Call, FaultyStore

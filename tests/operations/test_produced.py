@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned, null_sink
+from amlctl.core.manifest import Kind
 from amlctl.errors import Conflict
 from amlctl.operations.store.gc import gc
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, sync
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench, wait_for_state
@@ -255,7 +255,7 @@ def test_a_produced_dataset_is_what_a_sync_would_make_of_it(bench: Bench) -> Non
     manifest = read_manifest(bench.store, head.manifest_key)
     assert {entry.path for entry in manifest.entries} == {"large", *(f"{number}.txt" for number in range(12))}
     assert len(manifest.pack_sizes) == 3
-    assert {place.kind for place in manifest.places.values()} == {"pack", "object"}
+    assert {place.kind for place in manifest.places.values()} == {Kind.PACK, Kind.OBJECT}
     options = SyncOptions("auto", sizes.pack_below, sizes.pack_size, sizes.ignore)
     pull(bench, "working/new", options)
     again = sync(bench, "working/new", replace(options, checksum=True))

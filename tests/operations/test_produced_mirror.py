@@ -11,13 +11,12 @@ from threading import Event as Flag
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.core.manifest import MIRROR
+from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.operations.sync.sync import sync
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench

@@ -15,11 +15,11 @@ from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warne
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
 from amlctl.operations.submit.submit import plan
-from amlctl.runs import local_records
-from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.records import save_local_record
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
 from tests.support.faulty_store import Call, FaultyStore
@@ -84,11 +84,8 @@ def test_the_record_describes_the_run_completely(bench: Bench) -> None:
     )
     record = bench.workspace.read(result.record.run)
     assert record.run.startswith("A-first-try-")
-    assert (record.spec.script, record.spec.experiment, record.spec.tags) == (
-        "pipeline/train.py",
-        "Trials",
-        {"who": "me"},
-    )
+    spec = record.spec
+    assert (spec.script, spec.experiment, spec.tags) == ("pipeline/train.py", "Trials", {"who": "me"})
     assert record.spec.git is not None
     assert len(record.spec.git["commit"]) == 40
     assert record.spec.git["dirty"] is False
@@ -311,7 +308,7 @@ def test_a_run_whose_runtime_was_a_folder_of_its_code_is_repeated(bench: Bench) 
     for path, data in contents.items():
         bench.store.put(code_prefix(code) + path, data)
     bench.store.put(code_index_key(code), encode_index([TreeFile(*entry) for entry in entries]))
-    local_records.save(bench.project.state_dir, replace(first, spec=replace(first.spec, code=code)))
+    save_local_record(bench.project.state_dir, replace(first, spec=replace(first.spec, code=code)))
     again = bench.submit(from_run=first.run).record
     assert (again.status, again.spec.code) == ("Completed", code)
     assert log_of(bench).count("repeated") == 2

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from amlctl.core.content_id import is_content_id
-from amlctl.core.manifest import FileEntry, Manifest
+from amlctl.core.manifest import FileEntry, Kind, Manifest
+from amlctl.core.store_keys import head_key
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.operations.sync.sync import SyncResult
-from amlctl.snapshots.heads import head_key
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, age, write_tree
@@ -152,8 +152,8 @@ def test_a_large_file_is_an_object_and_a_small_one_a_member(clones: Clones, one:
     one.sync()
     manifest = clones.manifest()
     kinds = {entry.path: manifest.places[entry.content_id].kind for entry in manifest.entries}
-    assert kinds.pop("at the limit") == "object"
-    assert set(kinds.values()) == {"pack"}
+    assert kinds.pop("at the limit") == Kind.OBJECT
+    assert set(kinds.values()) == {Kind.PACK}
     [key] = clones.stored_keys("objects/")
     assert clones.path(key).read_bytes() == b"L" * 4_000
 
@@ -171,7 +171,9 @@ def test_a_dataset_of_few_files_is_not_packed(clones: Clones, one: Clone) -> Non
 
 def _dead_share(manifest: Manifest) -> float:
     live: dict[str, FileEntry] = {entry.content_id: entry for entry in manifest.entries}
-    held = sum(place.length for content, place in manifest.places.items() if content in live and place.kind == "pack")
+    held = sum(
+        place.length for content, place in manifest.places.items() if content in live and place.kind is Kind.PACK
+    )
     return 1 - held / sum(manifest.pack_sizes.values())
 
 

@@ -14,11 +14,11 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
 from amlctl.operations.submit.submit import PreparedRun, _start
 from amlctl.runs.code import CodeFiles, send_code
-from amlctl.runs.documents import read_published, save_record
 from amlctl.runs.produced import make_newest
+from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.node_data import publish_produced
+from amlctl.runtime.data import publish_produced
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head

@@ -9,8 +9,7 @@ import pytest
 
 from amlctl.core.job import KEPT_PATH, command_line, filled_in, places_in
 from amlctl.errors import SettingsError
-from amlctl.runtime.job import prepare_job
-from amlctl.runtime.script import NodeFolders
+from amlctl.runtime.script import NodeFolders, prepare_job
 from tests.support.runs import run_record
 
 NASTY = '/a b/it\'s "here"/$HOME/`x`\\n'

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event
+from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.snapshots.lease import MirrorLease
 from amlctl.stores.contract import Store

@@ -16,13 +16,19 @@ import pytest
 
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.run import RunRecord
-from amlctl.runs.code import code_prefix
-from amlctl.runs.keys import failure_key, outputs_index_key, outputs_prefix, published_key, record_key
-from amlctl.runs.publish import publish
+from amlctl.core.store_keys import (
+    code_prefix,
+    failure_key,
+    outputs_index_key,
+    outputs_prefix,
+    published_key,
+    record_key,
+)
+from amlctl.runs.produced import publish
 from amlctl.runs.tree import read_index
-from amlctl.runtime.node_rank import NodeRank, node_rank
+from amlctl.runtime.ranks import NodeRank, node_rank
 from amlctl.stores.directory import DirectoryStore
-from amlctl.workspaces.local.container import make_container
+from amlctl.workspaces.local.node_files import make_container
 from tests.support.runs import make_project, make_record, wait_until, write_script
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import published_key
 from amlctl.core.sync_plan import Layout
-from amlctl.runs.keys import published_key
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import publish
 from tests.support import refusing_os
 from tests.support.runs import wait_until
 from tests.unit.test_runtime import Node

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.store_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.errors import IntegrityError
 from amlctl.runs import tree_saver
-from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.runs.tree import TreeFile, TreeIndex, encode_index, read_tree_index, restore_tree, stored_key, tree_file
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore

@@ -14,7 +14,7 @@ from amlctl.errors import UsageError
 from amlctl.operations.context import Context
 from amlctl.operations.submit.job_request import JobFile
 from amlctl.operations.submit.request import SubmitRequest
-from amlctl.runs.order import note_made
+from amlctl.runs.records import note_made
 from amlctl.workspaces.contract import TakesJobFiles
 
 _FOR_COMMANDS = {

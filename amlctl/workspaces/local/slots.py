@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from amlctl.localfs.folders import FILE_MODE, make_private_folder, open_private
 from amlctl.localfs.locks import is_held
-from amlctl.localfs.private import FILE_MODE, make_folder, open_file
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SlotQueue:
     def take_ticket(self, run: str) -> Ticket:
         """Stand at the end of the queue."""
         for folder in (self._tickets, self._slots):
-            make_folder(folder)
+            make_private_folder(folder)
         with self._locked():
             number = max((number for number, _ in self._waiting()), default=0) + 1
             path = self._tickets / f"{number}-{run}"
@@ -90,6 +90,6 @@ class SlotQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open_file(self._folder / "lock", "ab") as lock:
+        with open_private(self._folder / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -1,36 +1,95 @@
-"""The store as the folder that a node sees. On this machine a folder store is it itself; a blob store gets a folder
-under `.amlctl/` that is filled with what a run reads and gives back what it has produced. It stays as a cache.
+"""What a run finds on this machine: its working container with the user's code, its runtime, and the store as a folder.
 
-`<state>/node-stores/<hash of the URL>/` has the store's format. Of `runs/` it holds only what goes between the
-supervisor and the runtime of a run that is going.
+The container is a fresh folder with `pipeline/`; the runtime adds the rest. The runtime of the code snapshot is
+unpacked once per project, to `<state>/runtimes/<content id>/`. Python keeps the compiled modules there: importing them
+takes 0.12 s, from the archive 0.3 s.
+
+A folder store is itself what a node sees. A blob store gets a folder, `<state>/node-stores/<hash of the URL>/`, of the
+same format, which is filled with what a run reads and returns what it has produced. It stays as a cache. Of `runs/` it
+holds only what is exchanged between the supervisor and the runtime of a run that is not final.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
+from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import Manifest
-from amlctl.core.message import Command
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
-from amlctl.errors import IntegrityError
-from amlctl.localfs.folders import make_folders
+from amlctl.core.store_keys import area_of, code_index_key, code_prefix, published_key, run_prefix
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.folders import make_folders, make_private_folder, remove_tree
 from amlctl.localfs.read_file import file_content_id
+from amlctl.parallel import in_parallel
+from amlctl.runs.code import PIPELINE
 from amlctl.runs.copies import Value, copy_manifest, values_of
-from amlctl.runs.documents import save_record
-from amlctl.runs.keys import published_key, run_prefix
+from amlctl.runs.records import save_record
+from amlctl.runs.tree import TreeFile, read_index, restore_tree
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
+
+_PLAIN_RUNTIME = "amlctl/"
+"""Of a code snapshot that an earlier amlctl has made."""
+
+
+def make_container(store: Store, code: str, container: Path, runtimes: Path) -> Path:
+    """Returns the folder of the runtime, for PYTHONPATH.
+
+    Raises NotFound (no such code snapshot), IntegrityError, ServiceUnavailable, OSError.
+    """
+    remove_tree(container, ignore_errors=True)
+    make_private_folder(container)
+    prefix, index_key = code_prefix(code), code_index_key(code)
+    index = read_index(store, index_key)
+    if index is None:
+        raise NotFound(f"the code snapshot {code} is not in the store {store.url}", hint="submit again")
+    restore_tree(store, prefix, index_key, container, include=lambda path: path.startswith(f"{PIPELINE}/"))
+    (container / PIPELINE).mkdir(exist_ok=True)
+    archive = next((file for file in index if file.path == RUNTIME_ARCHIVE), None)
+    if archive is not None:
+        return _unpacked(store, code, archive, runtimes)
+    folder = container / ".amlctl-runtime"
+    restore_tree(store, prefix, index_key, folder, include=lambda path: path.startswith(_PLAIN_RUNTIME))
+    return folder
+
+
+def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Path:
+    from zipfile import ZipFile  # here, since it is needed once
+
+    folder = runtimes / archive.content_id
+    if folder.is_dir():
+        return folder
+    key = code_prefix(code) + archive.path
+    data = store.get(key)
+    if content_id(data) != archive.content_id:
+        raise IntegrityError(
+            f"{key} in the store {store.url} is damaged",
+            hint=Message(Command("submit", "SCRIPT"), ", with the same code"),
+        )
+    make_private_folder(runtimes)
+    with tempfile.TemporaryDirectory(prefix="new-", dir=runtimes) as scratch:
+        unpacked = Path(scratch, "runtime")
+        ZipFile(io.BytesIO(data)).extractall(unpacked)
+        try:
+            unpacked.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another run of this moment has unpacked it
+                raise
+    return folder
+
 
 _DOWNLOADS = 4
 """Values at a time; large ones come in parallel parts besides."""
@@ -103,7 +162,7 @@ def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[s
 def _give_back(node: DirectoryStore, store: Store, manifest_key: str) -> None:
     manifest = read_manifest(node, manifest_key)
     for key, value in values_of(manifest).items():
-        path = None if key.startswith("mirror/") else node.local_path(key)
+        path = None if area_of(key).is_plain else node.local_path(key)
         if path is not None:  # else it is an old one, which the store has
             store.put(key, FileBody(path, path.stat().st_size, value.content_id))
     copy_manifest(node, store, manifest_key)
@@ -123,18 +182,13 @@ def _bring_contents(
         return
     tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
     received, told_at = 0, time.monotonic()
-    with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        jobs = [pool.submit(_bring_value, store, node, key, value) for key, value in values.items()]
-        try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                received += job.result()
-                check()
-                if time.monotonic() - told_at > _TELL_EVERY_S:
-                    told_at = time.monotonic()
-                    tell(f"brings {dataset}: {done} of {len(values)} blobs, {received / 1e6:.0f} MB")
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    sizes = in_parallel(lambda item: _bring_value(store, node, *item), values.items(), _DOWNLOADS)
+    for done, size in enumerate(sizes, 1):
+        received += size
+        check()
+        if time.monotonic() - told_at > _TELL_EVERY_S:
+            told_at = time.monotonic()
+            tell(f"brings {dataset}: {done} of {len(values)} blobs, {received / 1e6:.0f} MB")
     tell(f"brought {dataset}: {received / 1e6:.0f} MB")
 
 
@@ -143,7 +197,7 @@ def _has(node: DirectoryStore, key: str, value: Value) -> bool:
     if path is None:
         return False
     # Packs and objects are never written twice; a mirrored file is what the last snapshot made of it.
-    return not key.startswith("mirror/") or file_content_id(path) == value.content_id
+    return not area_of(key).is_plain or file_content_id(path) == value.content_id
 
 
 def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:
