@@ -403,7 +403,7 @@ def test_what_a_pull_has_not_brought_yet_is_not_called_deleted(clones: Clones) -
 
 
 def test_a_folder_that_is_gone_comes_back_with_a_pull(clones: Clones) -> None:
-    """Its absence does not count as the deletion of its files: a sync of it says that it is not here, and names the pull."""
+    """Its absence is not taken for the deletion of its files: a sync reports it and names the pull."""
     one = clones["one"]
     tree = random_tree(1)
     one.make(tree)
