@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from amlctl.stores.wrappers import CachedStore
 
 from amlctl.core.content_id import content_id
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.snapshots.manifests import read_manifest, write_manifest
-from amlctl.stores.cached import CachedStore
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from tests.contract.store import StoreSuite

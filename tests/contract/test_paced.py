@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from amlctl.stores.wrappers import Pace, PacedStore
 
 from amlctl.core.content_id import content_id
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.pace import Pace
-from amlctl.stores.paced import PacedStore
 from tests.contract.store import StoreSuite
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from threading import Condition, Event
 
 import pytest
+from amlctl.stores.wrappers import CachedStore
 from azure.storage.blob import BlobClient
 
 from amlctl.errors import Conflict, RightsError
 from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
-from amlctl.stores.cached import CachedStore
 from amlctl.stores.directory import DirectoryStore
 from amlctl.wiring import App, open_app, without_copies
 from tests.support.azurite import Azurite

@@ -26,7 +26,7 @@ from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Body as StoreBody
 from amlctl.stores.contract import Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.kept_draft import KeptDraft
-from amlctl.stores.pace import Pace
+from amlctl.stores.wrappers import Pace
 
 _CONTENT_ID = f"x-ms-meta-{CONTENT_ID}"
 _COPIED_FROM = f"x-ms-meta-{COPIED_FROM}"
