@@ -141,7 +141,7 @@ class App:
     def holding(self, reference: str) -> tuple[App, str]:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
         looked up there: the whole id, or RUN as it was. Raises UsageError."""
-        from amlctl.core.run import find_run
+        from amlctl.core.run_id import find_run
         from amlctl.runs.records import local_records
 
         if len(self.settings.workspaces) == 1:
@@ -156,7 +156,7 @@ class App:
             run = find_run(reference, [record.run for record in recorded])
         except NotFound:
             return (self if reference.startswith("@") else self._asked_for(reference)), reference
-        workspace = next(record.workspace for record in recorded if record.run == run)
+        workspace = next(record.spec.workspace for record in recorded if record.run == run)
         if workspace == self.settings.workspace().name or workspace not in self.settings.workspaces:
             return self, run
         return self.in_workspace(workspace), run

@@ -1,4 +1,4 @@
-"""From one store into another: a snapshot, or code, with all that holds its bytes."""
+"""Copies between stores: a snapshot, or a code snapshot, with all of its bytes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
 
 _TRIES = 4
-"""Times that what a gc has deleted in the meantime is copied."""
+"""Attempts, where a gc deletes some of the copy meanwhile."""
 _AT_A_TIME = 4
 """Values of a snapshot, which are large, and shards of a manifest."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a key has to hold."""
+    """What a key must have."""
 
     content_id: str
     size_bytes: int
@@ -54,7 +54,7 @@ def values_of(manifest: Manifest) -> dict[str, Value]:
 
 
 def copy_manifest(source: Store, target: Store, key: str) -> None:
-    """Its shards first: a manifest that is there is whole. Raises NotFound."""
+    """Its shards first: an existing manifest is complete. Raises NotFound."""
     if target.info(key) is not None:
         return
     folder = key.rsplit("/", 1)[0]
@@ -64,26 +64,26 @@ def copy_manifest(source: Store, target: Store, key: str) -> None:
     try:
         target.put(key, source.get(key, length=MOST_BYTES))
     except NotFound as error:
-        raise NotFound(f"a snapshot that the run needs has gone: {error.message}", hint="submit again") from error
+        raise NotFound(f"a snapshot that the run needs was deleted: {error.message}", hint="submit again") from error
 
 
 def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: Path) -> str:
-    """The key of its manifest in `target`, whose HEAD stays where it is; what is there already is not sent again.
+    """Returns the key of its manifest in `target`, whose HEAD does not move. Existing values are not sent again.
 
-    `scratch` is a folder with room for a few of its values, which come by this disk. The plain files of a
-    mirror, which are those of its HEAD, become objects. Raises NotFound (it has gone, or was a mirror of older files),
+    `scratch` is a folder with room for a few of its values, which are copied through this disk. The plain files of a
+    mirror, which are those of its HEAD, become objects. Raises NotFound (deleted, or a mirror of older files),
     IntegrityError (damaged), Conflict (a gc is under way), ServiceUnavailable.
     """
     if target.info(manifest_key) is not None:
         return manifest_key
     ensure_format(target)
-    told = Conflict("")
+    lost = Conflict("")
     for _ in range(_TRIES):
         try:
             return _copy_snapshot(source, target, manifest_key, scratch)
         except ValuesLost as error:
-            told = error.told
-    raise told
+            lost = error.told
+    raise lost
 
 
 def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Path) -> str:
@@ -114,7 +114,7 @@ def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Pat
 
 
 def copy_code(source: Store, target: Store, code: str) -> None:
-    """Raises NotFound, where `source` has it not."""
+    """Raises NotFound."""
     index_key = code_index_key(code)
     if target.info(index_key) is not None:
         return
@@ -132,7 +132,7 @@ def copy_code(source: Store, target: Store, code: str) -> None:
 
 
 def _copy_value(source: Store, target: Store, key: str, to: str, value: Value, folder: Path) -> None:
-    """`folder` is for what has to be brought here on its way."""
+    """`folder` is for values that have to be downloaded on the way."""
     path = source.local_path(key)
     if path is not None:
         _put(source, target, key, to, value, path)
@@ -145,9 +145,9 @@ def _put(source: Store, target: Store, key: str, to: str, value: Value, path: Pa
     if file_content_id(path) != value.content_id:
         if area_of(key).is_plain:
             raise NotFound(
-                f"{key} in {source.url} has newer bytes: a mirror keeps those alone",
-                hint="take the present data: --dataset",
+                f"{key} in {source.url} has newer bytes: a mirror keeps only the latest",
+                hint="use the present data with --dataset",
             )
         raise IntegrityError(f"{key} in {source.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
-    # With other bytes, or fewer, it would have been found there.
+    # An existing value of that key is damaged.
     target.put(to, FileBody(path, value.size_bytes, value.content_id), replace=True)

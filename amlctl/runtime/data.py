@@ -10,8 +10,7 @@ from pathlib import Path
 from amlctl.core.events import null_sink
 from amlctl.core.hidden_values import hidden_in
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
-from amlctl.core.run_config import config_bytes
+from amlctl.core.run import RunRecord, config_bytes
 from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import below_data_blobs, count
@@ -30,9 +29,9 @@ from amlctl.stores.contract import Store
 
 
 def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> None:
-    """Do it unless a process on this node has done it for the same `content`; whoever comes meanwhile waits.
+    """Run it unless a process on this node has run it for the same `content`; other callers wait meanwhile.
 
-    A node that dies on the way leaves no marker, so the next one starts again. Raises what `action` raises.
+    A process that is killed leaves no marker, so the next one starts again. Raises what `action` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / f"{name}.done"
@@ -54,14 +53,14 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
     """Every dataset at its path below `data_blobs/`. Raises NotFound, IntegrityError, ServiceUnavailable."""
     folders.data_blobs_dir.mkdir(parents=True, exist_ok=True)
     # A dataset inside another one comes after it and takes its place there.
-    for dataset in sorted(record.manifests):
-        manifest_key = record.manifests[dataset]
+    for dataset in sorted(record.spec.manifests):
+        manifest_key = record.spec.manifests[dataset]
         target = folders.data_blobs_dir / dataset
 
         def place(manifest_key: str = manifest_key, target: Path = target) -> None:
             _remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            materialise(store, manifest_key, target, mode=record.mode)
+            materialise(store, manifest_key, target, mode=record.spec.mode)
 
         try:
             once(folders.state_dir, f"dataset-{dataset.replace('/', '%')}", manifest_key, place)
@@ -73,15 +72,15 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
 
 def write_config(record: RunRecord, folders: NodeFolders, secrets: Mapping[str, str]) -> Path | None:
     """The run's config as it was submitted, under its own name; None for a run without one. Raises SettingsError."""
-    if record.config is None:
+    if record.spec.config is None:
         return None
-    data = config_bytes(record, secrets)
-    path = folders.config_dir / Path(record.config).name
+    data = config_bytes(record.spec, secrets)
+    path = folders.config_dir / Path(record.spec.config).name
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.touch(mode=0o600 if hidden_in(record.config_content) else 0o666)
+        path.touch(mode=0o600 if hidden_in(record.spec.config_content) else 0o666)
         path.write_bytes(data)
 
     once(folders.state_dir, "config", record.run, write)
@@ -116,7 +115,7 @@ def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders
 
 
 class OutputsSaver:
-    """Saves the outputs every `interval_s` in a thread of its own, and once more at the end."""
+    """Saves the outputs every `interval_s` in a thread, and once more at the end."""
 
     def __init__(
         self, store: Store, run: str, rank: NodeRank, folders: NodeFolders, interval_s: float, log: Log
@@ -141,7 +140,7 @@ class OutputsSaver:
         self._thread.start()
 
     def finish(self) -> bool:
-        """End the thread and save what there is now, unread files included; False where single ones could not be kept.
+        """End the thread and save the outputs with every file read; False where a file could not be saved.
 
         Raises RightsError, ServiceUnavailable.
         """
@@ -154,24 +153,24 @@ class OutputsSaver:
         return not self._tree.refused
 
     def _save_now_and_then(self) -> None:
-        told = ""
+        reported = ""
         while not self._is_ending.wait(self._interval_s):
             try:
                 self._tree.save()
             except (AmlctlError, OSError) as error:
-                # The next round, or the last save, may succeed: the store may be back by then.
-                if str(error) != told:
-                    told = str(error)
-                    self._log(f"outputs could not be saved just now: {told}")
+                # The next save may succeed: the store may be back by then.
+                if str(error) != reported:
+                    reported = str(error)
+                    self._log(f"outputs cannot be saved at the moment: {reported}")
 
 
 def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
     """Bytes and manifest of every dataset that the run was to produce. Raises NotFound, Conflict, RightsError."""
     _place_ignore_files(record, folders)
-    for _ in range(_PUBLISH_TRIES if record.produces else 0):
+    for _ in range(_PUBLISH_TRIES if record.spec.produces else 0):
         watch = GcWatch(store, null_sink, may_take_over=False)
         watch.note()
-        results = {dataset: _publish_one(store, record, folders, dataset, log) for dataset in record.produces}
+        results = {dataset: _publish_one(store, record, folders, dataset, log) for dataset in record.spec.produces}
         published = {
             dataset: {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
             for dataset, result in results.items()
@@ -179,23 +178,23 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
         store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
         if are_kept(store, watch, list(results.values())):
             return
-        log("a gc of the store has deleted some of what was published: sending it again")
-    if record.produces:
-        raise Conflict("a gc of the store deletes what the run has published again and again", hint="run it again")
+        log("a gc of the store deleted some of what was published; sending it again")
+    if record.spec.produces:
+        raise Conflict("each attempt to publish lost data to a gc of the store", hint="run the script again")
 
 
 def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset: str, log: Log) -> Published:
     source = folders.data_blobs_dir / dataset
     if not source.exists():
         raise NotFound(
-            f"the script was to produce the dataset {dataset}, but wrote nothing to data_blobs/{dataset}",
-            hint="write below data_blobs_dir() of file_paths, or leave --produces out",
+            f"the script has not produced the dataset {dataset}: data_blobs/{dataset} does not exist",
+            hint="write below data_blobs_dir() of file_paths, or remove --produces",
         )
     result = publish(
         store,
         source,
         dataset,
-        base_key=record.heads.get(dataset),
+        base_key=record.spec.heads.get(dataset),
         layout=_layout(record),
         rules=_rules(record, folders, source),
     )
@@ -204,8 +203,8 @@ def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset:
 
 
 def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
-    """Those above the datasets count here as on the machine that has submitted the run."""
-    for name, text in record.sync.get("ignore_files", {}).items():
+    """Ignore files above the datasets apply here as on the machine that submitted the run."""
+    for name, text in record.spec.sync.get("ignore_files", {}).items():
         path = folders.data_blobs_dir / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,17 +212,17 @@ def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
 
 
 def _layout(record: RunRecord) -> Layout:
-    sizes = {name: int(record.sync[name]) for name in ("pack_below", "pack_size") if name in record.sync}
-    return Layout(str(record.sync.get("layout", "auto")), **sizes)
+    sizes = {name: int(record.spec.sync[name]) for name in ("pack_below", "pack_size") if name in record.spec.sync}
+    return Layout(str(record.spec.sync.get("layout", "auto")), **sizes)
 
 
 def _rules(record: RunRecord, folders: NodeFolders, source: Path) -> RulesBelow:
-    patterns = [str(pattern) for pattern in record.sync.get("ignore", ())]
+    patterns = [str(pattern) for pattern in record.spec.sync.get("ignore", ())]
     return RulesBelow(folders.data_blobs_dir, DATASET_IGNORE_FILES, source, patterns)
 
 
 def _ignore(value: object) -> None:
-    """For a callable that is wanted for its effect."""
+    """Discards the result of a callable."""
 
 
 def _remove(path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sync_plan import Layout
 from amlctl.localfs.atomic import write_json
@@ -29,7 +28,7 @@ from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite, mirrored, run_while_a_mirror_moves
 from tests.support.azurite import Azurite
-from tests.support.runs import make_project, wait_until
+from tests.support.runs import make_project, run_record, wait_until
 
 QUICK = LocalTiming(save_interval_s=0.2, grace_s=5.0, poll_s=0.02)
 
@@ -84,8 +83,8 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
             assert bench.finished(run).status == "Completed"
             logs.append(bench.log(run).decode())
         assert all("['large', 'small']" in log for log in logs)
-        assert "brought working/x: 3 MB" in logs[0]
-        assert "brings" not in logs[1]
+        assert "downloaded working/x: 2.5 MB" in logs[0]
+        assert "downloading" not in logs[1]
         node = node_store(bench.store, bench.project.state_dir)
         wait_until(lambda: not list(node.list("runs/")))  # removed after the final record
 
@@ -101,7 +100,7 @@ def test_a_file_of_a_mirror_that_both_have_changed_stays_theirs(
     bench = local_bench(tmp_path, variables=variables, store=store)
     record = run_while_a_mirror_moves(bench, tmp_path, "by the run")
     assert record.error is not None
-    assert "is kept, but is not the newest" in record.error["message"]
+    assert "is kept, but is not the latest" in record.error["message"]
     assert mirrored(bench) == {"theirs": b"newer"}
     # The other one is whole, too: it can be pulled by its id.
     [place] = read_published(bench.store, record.run).values()
@@ -260,7 +259,7 @@ def test_listing_looks_at_small_files_only(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     now = datetime.now(UTC)
     for number in range(1000):
-        record = RunRecord(f"run-{number:04}", "pipeline/a.py", status="Completed", workspace="local")
+        record = run_record(f"run-{number:04}", "pipeline/a.py", status="Completed", workspace="local")
         record.created_at = (now + timedelta(seconds=number)).isoformat()
         write_json(RunPaths(bench.project.state_dir, record.run).record, record.to_json())
     started = time.monotonic()

@@ -199,7 +199,7 @@ def test_a_run_while_somebody_syncs_what_it_produces(bench: Bench, tmp_path: Pat
     assert head.snapshot == moved
     assert record.published == {}
     assert record.error is not None
-    assert "is kept, but is not the newest" in record.error["message"]
+    assert "is kept, but is not the latest" in record.error["message"]
     assert record.error["hint"].startswith("amlctl sync --pull --snapshot ")
     assert record.error["hint"] in bench.workspace.read_log(run, 0).data.decode()
     # It stays, however old it is and however many snapshots come after it.

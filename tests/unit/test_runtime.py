@@ -44,8 +44,8 @@ class Node:
 
     def make_container(self, record: RunRecord) -> None:
         """As on Azure ML, where the runtime stays in its archive."""
-        make_container(self.store, record.code, self.container, self._store_folder.parent / "runtimes")
-        self.runtime.write_bytes(self.store.get(code_prefix(record.code) + RUNTIME_ARCHIVE))
+        make_container(self.store, record.spec.code, self.container, self._store_folder.parent / "runtimes")
+        self.runtime.write_bytes(self.store.get(code_prefix(record.spec.code) + RUNTIME_ARCHIVE))
 
     def record(self, script: str, **fields: Any) -> RunRecord:
         record = make_record(self.project, self.store, write_script(self.project, script), **fields)
@@ -352,10 +352,10 @@ def test_data_that_will_not_be_kept_is_told(node: Node, tmp_path: Path) -> None:
         node.record(script, manifests={"working/a/in": published.manifest_key}, produces=["working/new"])
     )
     assert code == 0
-    lost = "will not be kept; submit --produces"
+    lost = "will not be saved; to save such files, submit --produces"
     assert text.splitlines()[:-1] == [
-        f"[amlctl] 2 files written to data_blobs/working/a/in {lost} working/a/in keeps such",
-        f"[amlctl] 1 file written to data_blobs/working/b {lost} working/b keeps such",
+        f"[amlctl] 2 files written to data_blobs/working/a/in {lost} working/a/in",
+        f"[amlctl] 1 file written to data_blobs/working/b {lost} working/b",
     ]
 
 

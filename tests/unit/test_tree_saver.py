@@ -222,7 +222,7 @@ def test_a_file_that_still_changes_at_the_last_save_is_named(store: DirectorySto
 
     saver = TreeSaver(FaultyStore(store, append), source, PREFIX, INDEX)
     saver.save(is_last=True)
-    assert saver.not_kept() == ["outputs/log could not be kept: changes while it is saved"]
+    assert saver.not_kept() == ["outputs/log could not be saved: still changing"]
     assert restored(store, tmp_path / "target") == {"f": b"1"}
 
 

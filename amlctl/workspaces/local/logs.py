@@ -19,9 +19,9 @@ from amlctl.workspaces.local.run_paths import RunPaths
 
 
 def say(log: Path, line: str) -> None:
-    """Append a line; it begins a new one where the script's last line has no end.
+    """Append a line, after a line feed where the script's last line has none.
 
-    No secret of the line gets into it. A full disk loses the line: no run ends for want of it.
+    Secrets are masked. A full disk loses the line, and the run continues.
     """
     with contextlib.suppress(OSError), open_private(log, "a+b") as file:
         size = file.seek(0, os.SEEK_END)
@@ -36,7 +36,7 @@ class SavedLogs:
     """Those of all processes of a run. Not thread-safe."""
 
     def __init__(self, store: Store, paths: RunPaths, record: RunRecord) -> None:
-        names = log_names(record.layout.world_size)
+        names = log_names(record.spec.layout.world_size)
         self._logs = [
             SavedLog(store, log_key(record.run, name), paths.log_of(rank), paths.collapsed_log_of(rank))
             for rank, name in enumerate(names)
@@ -49,10 +49,10 @@ class SavedLogs:
 
 
 class SavedLog:
-    """Reads only what the raw log has gained since the last time. Not thread-safe."""
+    """Reads only what was added to the raw log since the last time. Not thread-safe."""
 
     def __init__(self, store: Store, key: str, raw: Path, collapsed: Path) -> None:
-        """`collapsed` is written anew: a local file of what goes to the store."""
+        """`collapsed` is rewritten: a local file with what goes to the store."""
         self._store = store
         self._key = key
         self._raw = raw
@@ -64,7 +64,7 @@ class SavedLog:
         try:
             self._save()
         except (AmlctlError, OSError):
-            # What a full disk has cut short is not gone on with, and takes no room from the run's record.
+            # A file that a full disk has cut short is not continued, and leaves its space to the run's record.
             self._collapsed.unlink(missing_ok=True)
             self._begin()
             raise

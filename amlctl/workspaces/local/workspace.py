@@ -16,7 +16,8 @@ from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord, newest_first
+from amlctl.core.run import RunRecord
+from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
@@ -33,7 +34,7 @@ from amlctl.workspaces.local.ending import Clock
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
 from amlctl.workspaces.local.node_files import credential_in
 from amlctl.workspaces.local.recovery import is_abandoned, recover
-from amlctl.workspaces.local.run_paths import RunPaths, give_room, keep_room, machine_error
+from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter
 
 _LOG_PART_BYTES = 1 << 20
@@ -55,7 +56,7 @@ class LocalWorkspace:
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
     ) -> None:
-        """`variables` are what a run inherits (default: those of this process); `sink` hears of damaged records."""
+        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -75,7 +76,7 @@ class LocalWorkspace:
         return self._name
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        return self._environments.find(spec)
+        return self._environments.find(spec.id)
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
         from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
@@ -106,14 +107,13 @@ class LocalWorkspace:
             return
         except OSError as error:
             raise machine_error(paths, error) from error
-        # Locked before anybody can know of the run; the supervisor inherits the lock, so there is no moment
-        # at which nobody looks after it.
+        # Locked before another command can see the run, and inherited by the supervisor: a free lock means it is dead.
         lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
         record = copy.deepcopy(record)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             touch_private(paths.log)
-            keep_room(paths)
+            make_reserve(paths)
             starter = Starter(
                 self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
             )
@@ -122,31 +122,31 @@ class LocalWorkspace:
             self._not_started(paths, record, error)
             raise
         except OSError as error:
-            told = machine_error(paths, error)
-            self._not_started(paths, record, told)
-            raise told from error
+            failure = machine_error(paths, error)
+            self._not_started(paths, record, failure)
+            raise failure from error
         finally:
             os.close(lock)
 
     def _not_started(self, paths: RunPaths, record: RunRecord, error: AmlctlError) -> None:
-        give_room(paths)
+        release_reserve(paths)
         record.failed(error.kind, error.message, self._clock())
-        with contextlib.suppress(OSError):  # whoever looks next finds that nobody looks after the run
+        with contextlib.suppress(OSError):  # the next reader finds the lock free
             save_local_record(paths.state_dir, record)
 
     def read(self, run: str) -> RunRecord:
         paths = self._paths(run)
         self._seen[run] = _mtime_ns(paths.record)
         record = recover(paths, self._store, self._clock, self._sink, workspace=self._name)
-        if record is not None and record.workspace != self._name:
-            hint = Command("runs", "show", run, workspace=record.workspace)
-            raise NotFound(f"run {run} is one of workspace {record.workspace}", hint=hint)
+        if record is not None and record.spec.workspace != self._name:
+            hint = Command("runs", "show", run, workspace=record.spec.workspace)
+            raise NotFound(f"run {run} belongs to the workspace {record.spec.workspace}", hint=hint)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
             raise NotFound(f"no run {run!r}", hint=Command("runs"))
         if not record.is_final and paths.cancel_request.exists():
-            record.status = RunState.CANCEL_REQUESTED.value  # the supervisor is about to notice
+            record.status = RunState.CANCEL_REQUESTED  # the supervisor is about to notice
         return record
 
     def list_runs(self) -> list[RunRecord]:
@@ -154,7 +154,7 @@ class LocalWorkspace:
         found = [
             record
             for record in local_records(self._project.state_dir, on_damaged=damaged.append)
-            if record.workspace == self._name
+            if record.spec.workspace == self._name
         ]
         for run in damaged:
             try:
@@ -162,17 +162,17 @@ class LocalWorkspace:
             except NotFound:  # it is one of another workspace
                 continue
             except AmlctlError as error:
-                self._sink(Warned(f"{error.message}; it is left out"))
+                self._sink(Warned(f"{error.message}; not listed"))
         listed = [record if record.is_final else self.read(record.run) for record in found]
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
     def log_names(self, run: str) -> Sequence[str]:
-        return log_names(self.read(run).layout.world_size)
+        return log_names(self.read(run).spec.layout.world_size)
 
     def read_log(self, run: str, cursor: int, *, name: str | None = None) -> LogChunk:
         # The record first: when it is final, the log has been written to its end.
         record = self.read(run)
-        names = log_names(record.layout.world_size)
+        names = log_names(record.spec.layout.world_size)
         rank = _rank_of(run, names, name)
         try:
             with self._paths(run).log_of(rank).open("rb") as file:
@@ -220,19 +220,18 @@ class LocalWorkspace:
         except FileExistsError:
             touch_private(paths.cancel_request)
             return
-        # It was recorded but never handed over, and from now on it cannot be any more.
+        # It was recorded but never handed over; now that its folder exists, it cannot be.
         record.reached(RunState.CANCELED, self._clock())
         record.error = {"kind": "canceled", "message": "canceled before it was started"}
-        trouble = save_both(paths.state_dir, self._store, record)
-        if trouble is not None:
-            raise trouble
+        if (failure := save_both(paths.state_dir, self._store, record)) is not None:
+            raise failure
 
     def delete(self, run: str) -> Sequence[str]:
         paths = self._paths(run)
         try:
             record = self.read(run)
         except IntegrityError:
-            # How it ended is unknown, but it cannot be used either. It only has to be certain that it does not run.
+            # How it ended is unknown; it only has to be certain that it is not running.
             if paths.lock.exists() and not is_abandoned(paths):
                 raise
         else:
@@ -247,7 +246,7 @@ class LocalWorkspace:
         return ()
 
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
-        """This machine has none of its own: tools, folders and store are checked for every workspace."""
+        """Nothing of its own: tools, folders and the store are checked for every workspace."""
         return iter(())
 
     def _paths(self, run: str) -> RunPaths:
@@ -263,7 +262,7 @@ class LocalWorkspace:
 
 
 def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
-    """Whose log it is. Raises NotFound."""
+    """The rank whose log it is. Raises NotFound."""
     if name is None:
         return 0
     if name not in names:
@@ -272,7 +271,7 @@ def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
 
 
 def _wait_for_supervisor(paths: RunPaths) -> None:
-    """Until it is gone too: after the final record it still removes the container."""
+    """After the final record it still removes the container."""
     with contextlib.suppress(FileNotFoundError), paths.lock.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
