@@ -9,8 +9,7 @@ from pathlib import Path
 
 from amlctl.core.hidden_values import hidden_in
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
-from amlctl.core.run_config import config_bytes
+from amlctl.core.run import RunRecord, config_bytes
 from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import AmlctlError, NotFound
@@ -48,14 +47,14 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
     """Every dataset at its path below `data_blobs/`. Raises NotFound, IntegrityError, ServiceUnavailable."""
     folders.data_blobs_dir.mkdir(parents=True, exist_ok=True)
     # A dataset inside another one comes after it and takes its place there.
-    for dataset in sorted(record.manifests):
-        manifest_key = record.manifests[dataset]
+    for dataset in sorted(record.spec.manifests):
+        manifest_key = record.spec.manifests[dataset]
         target = folders.data_blobs_dir / dataset
 
         def place(manifest_key: str = manifest_key, target: Path = target) -> None:
             _remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            materialise(store, manifest_key, target, mode=record.mode)
+            materialise(store, manifest_key, target, mode=record.spec.mode)
 
         try:
             once(folders.state_dir, f"dataset-{dataset.replace('/', '%')}", manifest_key, place)
@@ -67,15 +66,15 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
 
 def write_config(record: RunRecord, folders: NodeFolders, secrets: Mapping[str, str]) -> Path | None:
     """The run's config as it was submitted, under its own name; None for a run without one. Raises SettingsError."""
-    if record.config is None:
+    if record.spec.config is None:
         return None
-    data = config_bytes(record, secrets)
-    path = folders.config_dir / Path(record.config).name
+    data = config_bytes(record.spec, secrets)
+    path = folders.config_dir / Path(record.spec.config).name
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.touch(mode=0o600 if hidden_in(record.config_content) else 0o666)
+        path.touch(mode=0o600 if hidden_in(record.spec.config_content) else 0o666)
         path.write_bytes(data)
 
     once(folders.state_dir, "config", record.run, write)

@@ -27,7 +27,7 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
     for _ in range(_PUBLISH_TRIES):
         watch = GcWatch(store, null_sink, may_take_over=False)
         watch.note()
-        results = {dataset: _publish_one(store, record, folders, dataset, log) for dataset in record.produces}
+        results = {dataset: _publish_one(store, record, folders, dataset, log) for dataset in record.spec.produces}
         published = {
             dataset: {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
             for dataset, result in results.items()
@@ -50,7 +50,7 @@ def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset:
         store,
         source,
         dataset,
-        base_key=record.heads.get(dataset),
+        base_key=record.spec.heads.get(dataset),
         layout=_layout(record),
         rules=_rules(record, folders, source),
     )
@@ -60,7 +60,7 @@ def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset:
 
 def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
     """Ignore files above the datasets apply here as on the machine that submitted the run."""
-    for name, text in record.sync.get("ignore_files", {}).items():
+    for name, text in record.spec.sync.get("ignore_files", {}).items():
         path = folders.data_blobs_dir / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +68,10 @@ def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
 
 
 def _layout(record: RunRecord) -> Layout:
-    sizes = {name: int(record.sync[name]) for name in ("pack_below", "pack_size") if name in record.sync}
-    return Layout(str(record.sync.get("layout", "auto")), **sizes)
+    sizes = {name: int(record.spec.sync[name]) for name in ("pack_below", "pack_size") if name in record.spec.sync}
+    return Layout(str(record.spec.sync.get("layout", "auto")), **sizes)
 
 
 def _rules(record: RunRecord, folders: NodeFolders, source: Path) -> RulesBelow:
-    patterns = [str(pattern) for pattern in record.sync.get("ignore", ())]
+    patterns = [str(pattern) for pattern in record.spec.sync.get("ignore", ())]
     return RulesBelow(folders.data_blobs_dir, DATASET_IGNORE_FILES, source, patterns)

@@ -162,7 +162,7 @@ def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLSe
 
 
 def test_a_submit_that_is_throttled_for_long_has_made_no_run(azureml: AzureMLService, tmp_path: Path) -> None:
-    """The service has said that it did nothing: nobody has to wonder what became of the run."""
+    """The service reported that it did nothing, so the state of the run is known."""
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
         azureml.faults.answer(429, "PUT .*/jobs/", times=99)
         with pytest.raises(ServiceUnavailable) as caught:
@@ -265,7 +265,7 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     connection = workspace._connection
     connection.workspace("PUT", f"/jobs/{name}", "2025-01-01-preview", {"properties": asked})
     record = bench.finished(name)
-    assert (record.status, record.exit_code, record.compute) == ("Failed", 3, "serverless")
+    assert (record.status, record.exit_code, record.spec.compute) == ("Failed", 3, "serverless")
     assert bench.log(name) == b"hello\n"
     outputs = f"ExperimentRun/dcid.{name}/outputs"
     for folder in ("graphs", "nothing", "deep/nothing"):  # as a mount leaves folders behind
@@ -302,7 +302,7 @@ def test_a_list_waits_for_no_logs(azureml: AzureMLService, tmp_path: Path) -> No
 
 
 def test_a_list_in_a_busy_workspace_asks_for_a_few_pages(bench: Bench, azureml: AzureMLService) -> None:
-    """What was submitted here is in it, however old; a run that goes on is looked at."""
+    """It lists what was submitted here, however old; active runs are read from the service."""
     old, going = bench.run("pass").run, bench.start(WAITS_FOR_A_SIGNAL)
     shown = {"jobType": "Command", "experimentName": "of others", "status": "Completed"}
     azureml.jobs.strangers = [{"name": f"stranger{number}", "properties": shown} for number in range(900)]
@@ -444,7 +444,7 @@ def test_a_store_of_its_own(azureml: AzureMLService, tmp_path: Path) -> None:
         assert record.status == "Completed", record.error
         assert bench.store.url == url
         assert azureml.job(record.run).asked["inputs"]["store"]["uri"].startswith(f"azureml://datastores/{name}/paths/")
-        code = azureml.codes.uri("amlctl", record.code) or ""
+        code = azureml.codes.uri("amlctl", record.spec.code) or ""
         assert f"/{azureml.default_container}/amlctl/code/" in code
 
 

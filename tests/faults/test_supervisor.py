@@ -1,4 +1,4 @@
-"""Supervisors, runtimes and scripts that are killed: whoever looks next finds the truth, and nothing is lost."""
+"""Supervisors, runtimes and scripts that are killed: the next command sees the true state, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first
 
 @pytest.mark.parametrize("seed", range(2))
 def test_sigkill_at_random_moments(tmp_path: Path, seed: int) -> None:
-    """The installed command, killed again and again; whoever looks sees a whole snapshot or none."""
+    """The installed command, killed again and again; the store always has a whole snapshot or none."""
     rng = random.Random(seed)
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "p/.amlctl/store")
     tree = _tree(seed, 1500)

@@ -225,7 +225,7 @@ def test_a_stopped_maker_whose_mark_has_expired_is_not_waited_for(
         (tmp_path / "python3.11").write_text("#!/bin/sh\nexit 1\n")
         with pytest.raises(SettingsError):
             prepare_environment(environments, spec, null_sink)
-        assert is_running(tool)  # a suspended maker goes on with it when it wakes up
+        assert is_running(tool)  # a suspended builder continues with it when it wakes up
     finally:
         maker.kill()
         maker.wait()

@@ -151,7 +151,7 @@ def test_a_sync_never_commits_what_a_gc_deletes(
 
 
 def test_a_gc_that_was_killed_stops_nothing(clones: Clones, one: Clone) -> None:
-    """Killed for real, at every call; the next commands go on at once and find all they need."""
+    """Killed for real, at every call; the next commands continue at once and find all they need."""
     program = (
         "import sys\nfrom tests.support.dying_sync import DyingStore\nfrom pathlib import Path\n"
         "from amlctl.core.events import null_sink\nfrom amlctl.operations.store.gc import gc\n"

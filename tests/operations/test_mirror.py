@@ -103,7 +103,7 @@ def test_an_older_snapshot_that_was_packed_once_is_still_there(clones: Clones, o
     assert clones["two"].tree == {"changed": b"old", "same": b"same"}
 
 
-@pytest.mark.parametrize("then", ["went back", "went again", "changed again", "went on", "became packs"])
+@pytest.mark.parametrize("then", ["went back", "went again", "changed again", "continued", "became packs"])
 def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: Clones, one: Clone, then: str) -> None:
     before: Tree = {"a": b"before", "b": b"before", "c": b"before"}
     one.make(before)
@@ -117,7 +117,7 @@ def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: 
 
     with pytest.raises(KeyboardInterrupt):
         Clone(one.project.root, FaultyStore(clones.store, stop)).sync(jobs=1)
-    if then != "went on":
+    if then != "continued":
         one.make({**before, "a": b"later"} if then == "changed again" else before)
     one.sync(layout="pack" if then == "became packs" else "auto")
     assert clones.stored() == one.tree
@@ -187,7 +187,7 @@ class TestTwoMachines:
             def act(call: Call) -> None:
                 if call.method == "put" and call.key.startswith("mirror/") and next(first, False):
                     wanted = replace(OPTIONS, **options)
-                    started.append(pool.submit(sync, one.project, one.store, DATASET, wanted, sink))
+                    started.append(pool.submit(sync, Context(one.project, one.store, sink), DATASET, wanted))
                     assert is_waiting.wait(20)
 
             Clone(other.project.root, FaultyStore(other.store, act)).sync()

@@ -108,7 +108,7 @@ def test_a_conflict_overwrites_nothing(clones: Clones, one: Clone) -> None:
 
 @contextmanager
 def _joined_by(clones: Clones, other: Callable[[Callable[[Event], None]], object]) -> Iterator[FaultyStore]:
-    """A store at whose first plain file `other` begins, which then has to wait for whoever writes it."""
+    """A store at whose first plain file `other` begins, which then has to wait for the writer."""
     is_waiting = Flag()
     started: list[Future[object]] = []
 

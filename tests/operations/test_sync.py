@@ -122,7 +122,7 @@ def test_a_renamed_dataset_sends_a_manifest_only(clones: Clones, one: Clone) -> 
     one.root.rename(one.root.with_name("renamed"))
     result = one.sync("working/renamed")
     assert (result.uploaded_blobs, result.added) == (0, 60)
-    # And so does a copy by someone who has sent none of it.
+    # And so does a copy by a machine that has uploaded nothing.
     two = clones["two"]
     two.make(tree, "raw/copy")
     assert two.sync("raw/copy").uploaded_blobs == 0
@@ -262,7 +262,7 @@ def test_what_another_machine_synced_since_is_kept(clones: Clones, one: Clone) -
     expected = two.tree | {"d3/f3": b"ours"}
     assert clones.stored() == expected
     assert (result.modified, result.deleted) == (1, 0)
-    # Here nothing was touched; what the others did comes with a pull, and is no change of ours meanwhile.
+    # Here nothing was touched; what the others did comes with a pull, and does not count as our change.
     assert (one.root / "d2/f2").exists()
     assert any("are not here yet" in message for message in one.messages)
     assert result.not_here == 2
@@ -403,7 +403,7 @@ def test_what_a_pull_has_not_brought_yet_is_not_called_deleted(clones: Clones) -
 
 
 def test_a_folder_that_is_gone_comes_back_with_a_pull(clones: Clones) -> None:
-    """Its absence is no deletion of each of its files: a sync of it says that it is not here, and names the pull."""
+    """Its absence is not taken for the deletion of its files: a sync reports it and names the pull."""
     one = clones["one"]
     tree = random_tree(1)
     one.make(tree)

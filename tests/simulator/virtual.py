@@ -35,7 +35,7 @@ class Gone(BaseException):
 
 
 class Host:
-    """Whoever runs commands: the scheduler while actors run, a plain clock otherwise. One at a time."""
+    """What runs commands: the scheduler while actors run, a plain clock otherwise. One at a time."""
 
     def __init__(self) -> None:
         self.now_s = EPOCH_S

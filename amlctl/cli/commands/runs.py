@@ -55,7 +55,7 @@ def list_(
     records = [
         record
         for record in operations.list_runs(app_)
-        if experiment in (None, record.experiment) and (status is None or status.lower() == record.status.lower())
+        if experiment in (None, record.spec.experiment) and (status is None or status.lower() == record.status.lower())
     ][:limit]
     call.result(
         {"runs": [record.to_json() for record in records]} if call.is_json else None,

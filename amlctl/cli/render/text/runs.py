@@ -28,11 +28,11 @@ _MAX_LIST = 200
 
 def painted_state(style: Style) -> Callable[[str], str]:
     """Paints the name of a state."""
-    paints = {
-        RunState.COMPLETED.value: style.good,
-        RunState.FAILED.value: style.bad,
-        RunState.CANCELED.value: style.warning,
-        RunState.RUNNING.value: style.name,
+    paints: dict[str, Callable[[str], str]] = {
+        RunState.COMPLETED: style.good,
+        RunState.FAILED: style.bad,
+        RunState.CANCELED: style.warning,
+        RunState.RUNNING: style.name,
     }
 
     def paint(state: str) -> str:
@@ -44,7 +44,7 @@ def painted_state(style: Style) -> Callable[[str], str]:
 def took(record: RunRecord) -> str:
     """From the start of the script to the end of the run; empty while it has none of both."""
     end = next((at for state, at in record.times.items() if state in FINAL_STATES), "")
-    return between(record.times.get(RunState.RUNNING.value, ""), end)
+    return between(record.times.get(RunState.RUNNING, ""), end)
 
 
 def list_lines(records: Sequence[RunRecord], style: Style, width: int, *, is_filtered: bool = False) -> list[str]:
@@ -64,14 +64,14 @@ def list_lines(records: Sequence[RunRecord], style: Style, width: int, *, is_fil
         Column("TOOK", is_whole=True, is_right=True, rank=1),
     ]
     has_room = width >= 110
-    has_several = len({record.workspace for record in records}) > 1
+    has_several = len({record.spec.workspace for record in records}) > 1
     rows = [
         [
             record.run,
             record.status,
-            record.workspace if has_several else "",
+            record.spec.workspace if has_several else "",
             _script_or_name(record, is_short=not has_room),
-            record.experiment if has_room else "",
+            record.spec.experiment if has_room else "",
             moment(record.created_at) if has_room else moment(record.created_at)[5:16],
             took(record),
         ]
@@ -82,47 +82,47 @@ def list_lines(records: Sequence[RunRecord], style: Style, width: int, *, is_fil
 
 def _script_or_name(record: RunRecord, *, is_short: bool) -> str:
     """A job that another tool has made has no script, as far as can be seen."""
-    if not record.script:
-        return record.name
-    return record.script.rpartition("/")[2] if is_short else record.script.removeprefix("pipeline/")
+    if not record.spec.script:
+        return record.spec.name
+    return record.spec.script.rpartition("/")[2] if is_short else record.spec.script.removeprefix("pipeline/")
 
 
 def show_lines(view: RunView, style: Style) -> list[str]:
     """Everything of a run that a person may want to know."""
     record = view.record
     error = record.error or {}
-    git = record.git or {}
+    git = record.spec.git or {}
     dirty = " (with uncommitted changes)" if git.get("dirty") or git.get("is_dirty") else ""
     pairs = [
         ("run", style.name(printable(record.run))),
-        ("name", record.name),
+        ("name", record.spec.name),
         ("status", painted_state(style)(record.status)),
         ("waits for", record.waits_for),
         ("error", error.get("message", "")),
         ("exit code", "" if record.exit_code is None else str(record.exit_code)),
         ("services", _named(record.services)),
-        ("experiment", record.experiment),
-        ("script", record.script),
-        ("description", record.description),
-        ("runs", (record.command or "").strip()),
+        ("experiment", record.spec.experiment),
+        ("script", record.spec.script),
+        ("description", record.spec.description),
+        ("runs", (record.spec.command or "").strip()),
         ("children", "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)),
-        ("inputs", _named({name: next(iter(one.values()), "") for name, one in record.inputs.items()})),
-        ("arguments", shlex.join(record.arguments)),
-        ("config", "\n".join([record.config or "", *_values(view.config)]).strip()),
-        ("datasets", _named({name: snapshot[:ID_CELLS] for name, snapshot in record.datasets.items()})),
-        ("produces", "\n".join(record.produces)),
+        ("inputs", _named({name: next(iter(one.values()), "") for name, one in record.spec.inputs.items()})),
+        ("arguments", shlex.join(record.spec.arguments)),
+        ("config", "\n".join([record.spec.config or "", *_values(view.config)]).strip()),
+        ("datasets", _named({name: snapshot[:ID_CELLS] for name, snapshot in record.spec.datasets.items()})),
+        ("produces", "\n".join(record.spec.produces)),
         ("published", _named({name: snapshot[:ID_CELLS] for name, snapshot in record.published.items()})),
-        ("workspace", record.workspace),
-        ("compute", record.compute),
-        ("distribution", record.layout.text),
-        ("environment", record.environment),
-        ("code", record.code),
-        ("mode", record.mode),
-        ("variables", _named({k: "(secret)" if v is None else v for k, v in record.variables.items()})),
-        ("tags", _named(record.tags)),
-        ("timeout", "" if record.timeout_s is None else duration(record.timeout_s)),
+        ("workspace", record.spec.workspace),
+        ("compute", record.spec.compute),
+        ("distribution", record.spec.layout.text),
+        ("environment", record.spec.environment),
+        ("code", record.spec.code),
+        ("mode", record.spec.mode),
+        ("variables", _named({k: "(secret)" if v is None else v for k, v in record.spec.variables.items()})),
+        ("tags", _named(record.spec.tags)),
+        ("timeout", "" if record.spec.timeout_s is None else duration(record.spec.timeout_s)),
         ("git", f"{git.get('commit', '')}{dirty}" if git else ""),
-        ("from run", record.from_run or ""),
+        ("from run", record.spec.from_run or ""),
         ("command", shlex.join(record.command_line)),
         ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
         ("created", moment(record.created_at)),
