@@ -14,16 +14,13 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from threading import Lock
+from threading import Event, Lock
 from urllib.parse import unquote, urlsplit
 
-from amlctl.azure_access.hosts import bracketed, is_host, is_ip
-from amlctl.azure_access.interrupts import Interrupts
-from amlctl.azure_access.network_errors import ProxyUnreachable
-from amlctl.azure_access.response import Response
-from amlctl.errors import SettingsError
+from amlctl.azure_access.http import ProxyUnreachable, Response
+from amlctl.errors import Interrupted, SettingsError
 
 _CONNECT_S = 15.0
 """For each step of connecting: TCP, the tunnel of a proxy, TLS."""
@@ -243,3 +240,77 @@ def _trusting(bundle: str) -> ssl.SSLContext:
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
     return ssl.create_default_context(cafile=bundle)
+
+
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
+
+
+def is_host(name: str) -> bool:
+    """Whether it can be asked for: what cannot is a ValueError of `socket`, not one of the network."""
+    return bool(_HOST.fullmatch(name)) or is_ip(name)
+
+
+def is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def bracketed(host: str) -> str:
+    """As a URL has it."""
+    return f"[{host}]" if ":" in host else host
+
+
+class Interrupts:
+    """Of all connections of one transport. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._is_on = Event()
+        self._count = 0
+        self._in_use: set[socket.socket] = set()
+        self._lock = Lock()
+
+    @property
+    def count(self) -> int:
+        """How many interrupts there have been: a request belongs to the time before or after each of them."""
+        return self._count
+
+    def interrupt(self) -> None:
+        """End what is under way; until `resume` nothing new begins."""
+        with self._lock:
+            self._count += 1
+            self._is_on.set()
+            for used in self._in_use:
+                _shut(used)
+
+    def resume(self) -> None:
+        self._is_on.clear()
+
+    def check(self, since: int) -> None:
+        """Raises Interrupted between `interrupt` and `resume`, and for what began when the count was another one."""
+        if self._is_on.is_set() or self._count != since:
+            raise Interrupted("interrupted")
+
+    def wait(self, seconds: float) -> None:
+        """Until then, or until an interrupt."""
+        self._is_on.wait(seconds)
+
+    @contextmanager
+    def ending(self, used: socket.socket, since: int) -> Iterator[None]:
+        """An interrupt wakes a thread that waits for `used` inside. Raises Interrupted."""
+        with self._lock:
+            self.check(since)
+            self._in_use.add(used)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_use.discard(used)
+
+
+def _shut(used: socket.socket) -> None:
+    """The line alone: a TLS socket that another thread uses keeps what it needs to fail by itself."""
+    with suppress(OSError):  # it has ended meanwhile
+        socket.socket.shutdown(used, socket.SHUT_RDWR)

@@ -81,7 +81,7 @@ def load(name: str) -> Any:
     return command
 
 
-class App(typer.Typer):
+class TyperApp(typer.Typer):
     """A module's command; one with subcommands if `help` is given."""
 
     def __init__(self, *, help: str = "", examples: str = "", cls: type[AppGroup] = AppGroup) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.conda_file import conda_environment, recorded_text
+from amlctl.config.environment_file import conda_environment, recorded_text
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, BuildContext, EnvironmentSpec

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from amlctl.config.config_node import MAX_CHARACTERS, MAX_NODES, Kind, Node
+from amlctl.config.nodes import MAX_CHARACTERS, MAX_NODES, Kind, Node
 from amlctl.core.depth import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
 

@@ -19,12 +19,10 @@ from typing import Any
 import xxhash
 
 from amlctl.config.config_edit import Hide, with_overrides
-from amlctl.config.config_node import MAX_DIGITS, Kind, Node, check_duplicates, check_expanded
-from amlctl.config.config_value import plain_value
 from amlctl.config.json_nodes import json_documents
+from amlctl.config.nodes import Kind, Node, check_duplicates, check_expanded, plain_value, yaml_documents
 from amlctl.config.text_file import read_bytes
-from amlctl.config.yaml_nodes import yaml_documents
-from amlctl.config.yaml_scalars import date_error, is_date
+from amlctl.config.yaml_scalars import MAX_DIGITS, date_error, is_date
 from amlctl.core.depth import is_deep
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import CONFIG_ENCODINGS, config_bytes

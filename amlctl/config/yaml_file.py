@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
-from amlctl.config.config_node import Kind, Node, check_duplicates, check_expanded, is_merge
-from amlctl.config.config_value import merged_mappings
-from amlctl.config.yaml_nodes import yaml_documents
+from amlctl.config.nodes import Kind, Node, check_duplicates, check_expanded, is_merge, merged_mappings, yaml_documents
 from amlctl.config.yaml_scalars import old_value
 from amlctl.errors import SettingsError
 

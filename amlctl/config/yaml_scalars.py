@@ -15,8 +15,8 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-from amlctl.config.config_node import MAX_DIGITS
-
+MAX_DIGITS = 300
+"""Of a number; Python itself refuses to write those of 4,301 digits."""
 _NULL = re.compile(r"(?:null|Null|NULL|~)?")
 _TRUE = re.compile(r"true|True|TRUE")
 _FALSE = re.compile(r"false|False|FALSE")

@@ -13,6 +13,8 @@ from amlctl.errors import SettingsError
 
 KEPT_PATH = "AMLCTL_KEPT_PATH"
 """The variable with the PATH of a command, where the runtime's own Python may be another one than the command's."""
+RUNTIME_ARCHIVE = "amlctl-runtime.zip"
+"""The runtime in a code snapshot: a file for the PYTHONPATH."""
 _PLACE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _NAME = re.compile(r"(?:inputs|outputs)\.[A-Za-z_]\w*")
 

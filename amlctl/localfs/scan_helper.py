@@ -9,13 +9,13 @@ from __future__ import annotations
 import fcntl
 import marshal
 import os
+import pkgutil
 import select
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Optional
 
 from amlctl.localfs import plain_folder
@@ -97,10 +97,15 @@ class ScanHelper:
         return data
 
 
+def _program() -> str:
+    """Its text, since on a node this package lies in an archive."""
+    return (pkgutil.get_data(plain_folder.__package__, "plain_folder.py") or b"").decode()
+
+
 @contextmanager
 def scan_helper(careful: Careful) -> Iterator[ScanHelper]:
     """Starts the helper; it ends with the block, or with this process. Ctrl-C is for this process alone."""
-    program = [sys.executable, "-I", "-S", str(Path(plain_folder.__file__))]
+    program = [sys.executable, "-I", "-S", "-c", _program()]
     process = subprocess.Popen(
         program,
         stdin=subprocess.PIPE,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import amlctl
 from amlctl.config.compute_file import read_compute_files
-from amlctl.config.conda_file import read_environment
+from amlctl.config.environment_file import read_environment
 from amlctl.core.check import Check
 from amlctl.core.code_size import large_code
 from amlctl.core.compute import ClusterTarget

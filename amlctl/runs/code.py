@@ -1,13 +1,16 @@
 """Code snapshots: `pipeline/` and the runtime, as plain files under their content's id.
 
-`code/<id>/pipeline/…` is the user's code less what ignore files name; `code/<id>/amlctl/…` is the part of this
-package that the runtime imports; `code/<id>/context/…` is what an image is built from, if one is. The id is the
+`code/<id>/pipeline/…` is the user's code without what ignore files name; `code/<id>/amlctl-runtime.zip` is the part of
+this package that runs on a node; `code/<id>/context/…` is what an image is built from, if one is. The id is the
 snapshot id of exactly these files. `code/<id>.json`, their index, is written last: a snapshot without it is not
-complete.
+complete. Until 2026-11 the runtime was plain files below `code/<id>/amlctl/`; those snapshots still run.
 """
 
 from __future__ import annotations
 
+import functools
+import io
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +19,9 @@ from typing import Optional
 
 import amlctl
 from amlctl.core.code_size import large_code
+from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.wording import size
 from amlctl.errors import IntegrityError, NotFound
@@ -26,13 +31,14 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
+from amlctl.runs.keys import code_index_key, code_prefix
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from amlctl.snapshots.store_format import FORMAT_KEY, ensure_format
 from amlctl.stores.contract import FileBody, Store
 
 PIPELINE = "pipeline"
 CONTEXT = "context"
-RUNTIME_MODULES = (
+_RUNTIME_MODULES = (
     "__init__.py",
     "errors.py",
     "core",
@@ -47,6 +53,7 @@ RUNTIME_MODULES = (
     "runtime",
 )
 """Files and folders of the package that go to a node."""
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _SHOWN_KEYS = 3
 
 
@@ -62,11 +69,11 @@ class CodeSnapshot:
 
 @dataclass(frozen=True)
 class CodeFiles:
-    """The files of a snapshot and where they are on this disk."""
+    """The files of a snapshot; `sources` says where they are on this disk, by path, except the runtime."""
 
     id: str
     entries: Sequence[FileEntry]
-    sources: Sequence[Path]
+    sources: Mapping[str, Path]
 
     @property
     def size_bytes(self) -> int:
@@ -78,16 +85,29 @@ class CodeFiles:
         return [entry for entry in self.entries if entry.path.startswith(f"{PIPELINE}/")]
 
 
-def code_prefix(code: str) -> str:
-    return f"code/{code}/"
-
-
-def code_index_key(code: str) -> str:
-    return f"code/{code}.json"
-
-
 Sources = Sequence[tuple[FileEntry, Path]]
 """Files with their paths in a snapshot, and where they are on this disk."""
+
+
+@functools.cache
+def runtime_archive() -> bytes:
+    """The runtime's modules as one zip; the same sources give the same bytes on every machine.
+
+    Stored, not deflated: deflate libraries differ in their output, and an import is quicker without.
+    """
+    from zipfile import ZipFile, ZipInfo  # here, since most commands send no code
+
+    package = Path(amlctl.__file__).parent
+    modules = [
+        module
+        for name in _RUNTIME_MODULES
+        for module in ([package / name] if name.endswith(".py") else (package / name).rglob("*.py"))
+    ]
+    archive = io.BytesIO()
+    with ZipFile(archive, "w") as file:
+        for module in sorted(modules):
+            file.writestr(ZipInfo(f"amlctl/{module.relative_to(package).as_posix()}", _ZIP_EPOCH), module.read_bytes())
+    return archive.getvalue()
 
 
 def collect_code(
@@ -109,16 +129,10 @@ def collect_code(
     if large is not None:
         lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
         sink(Warned(f"{PIPELINE}/: {large.message}. To leave it out: {lines}"))
-    package = Path(amlctl.__file__).parent
-    for module in RUNTIME_MODULES:
-        root = package / module
-        for entry in identify(scan(root), None, module, sink=null_sink).entries:
-            path = module if root.is_file() else f"{module}/{entry.path}"
-            if path.endswith(".py"):
-                found.append((entry._replace(path=f"amlctl/{path}", is_executable=False), package / path))
-    found.sort(key=lambda item: entry_order(item[0]))
-    entries = [entry for entry, _ in found]
-    return CodeFiles(snapshot_id(entries), entries, [source for _, source in found])
+    runtime = runtime_archive()
+    entries = [*(entry for entry, _ in found), FileEntry(RUNTIME_ARCHIVE, len(runtime), False, content_id(runtime))]
+    entries.sort(key=entry_order)
+    return CodeFiles(snapshot_id(entries), entries, {entry.path: source for entry, source in found})
 
 
 def collect_context(folder: Path, ignore: IgnoreRules, *, sink: EventSink = null_sink) -> tuple[str, Sources]:
@@ -173,27 +187,31 @@ def send_code(
     is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
     to_send = [
-        (entry, source)
-        for entry, source in zip(code.entries, code.sources)
+        entry
+        for entry in code.entries
         if there.get(entry.path) != entry.size_bytes or _is_damaged(store, prefix, entry)
     ]
     if to_send or not is_whole:
         if not is_folder:
             ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
-        with ThreadPoolExecutor(store.concurrency) as pool:
+        with tempfile.TemporaryDirectory(prefix="amlctl-") as scratch, ThreadPoolExecutor(store.concurrency) as pool:
+            sources = {**code.sources, RUNTIME_ARCHIVE: Path(scratch, RUNTIME_ARCHIVE)}
+            sources[RUNTIME_ARCHIVE].write_bytes(runtime_archive())
             jobs = [
                 pool.submit(
                     store.put,
                     prefix + entry.path,
-                    FileBody(source, entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id)),
+                    FileBody(
+                        sources[entry.path], entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id)
+                    ),
                     # What lies there can only be these bytes, so a copy needs no condition.
                     replace=entry.path in there or entry.content_id in same,
                 )
-                for entry, source in to_send
+                for entry in to_send
             ]
             try:
-                for job, (entry, _) in zip(jobs, to_send):
+                for job, entry in zip(jobs, to_send):
                     sent += entry.size_bytes if job.result() and entry.content_id not in same else 0
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)

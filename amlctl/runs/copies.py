@@ -14,7 +14,7 @@ from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, o
 from amlctl.core.message import Command
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
-from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.keys import code_index_key, code_prefix
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.kept import ValuesLost, ensure_kept

@@ -1,11 +1,19 @@
-"""Where a run's files are in the store: `runs/<run id>/…`.
+"""Keys in the store of a run's files, `runs/<run id>/…`, and of code snapshots, `code/<code id>/…`.
 
-The node of rank 0 writes the names that everybody reads; the other nodes of a distributed run write beside
-them, with `.rank-<N>` in the name, so that no two nodes ever write the same key. What the user's script names lies
-below `outputs/` and `outputs.rank-<N>/` alone: nothing that it may be called can meet a name of ours.
+The node of rank 0 writes the names that all readers know; the other nodes of a distributed run write beside them, with
+`.rank-<N>` in the name, so that no two nodes ever write the same key. What the user's script names is below `outputs/`
+and `outputs.rank-<N>/` only: it cannot collide with a name of ours.
 """
 
 from __future__ import annotations
+
+
+def code_prefix(code: str) -> str:
+    return f"code/{code}/"
+
+
+def code_index_key(code: str) -> str:
+    return f"code/{code}.json"
 
 
 def run_prefix(run: str) -> str:

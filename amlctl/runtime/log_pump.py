@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pkgutil
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-
-from amlctl.runtime import pump_program
 
 _PIPE_BYTES = 1 << 20
 """What the kernel keeps for a script that writes faster than its disk; Linux's limit for users."""
@@ -80,7 +79,7 @@ class LogPump:
     def _started(self) -> subprocess.Popen[bytes]:
         pairs = [f"{reader}:{log}" for reader, log in zip(self._readers, self._logs)]
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", pump_program.__file__, *pairs],
+            [sys.executable, "-I", "-S", "-c", _program(), *pairs],
             env={},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -88,6 +87,11 @@ class LogPump:
             pass_fds=[*self._readers, *self._logs],
             start_new_session=True,
         )
+
+
+def _program() -> str:
+    """Its text, since this package may lie in an archive."""
+    return (pkgutil.get_data(__package__, "pump_program.py") or b"").decode()
 
 
 @contextlib.contextmanager

@@ -1,21 +1,24 @@
 """One run on one node, from the record in the store to the script's exit code.
 
-In order: read the record, datasets, config, outputs of an earlier attempt, the script (its outputs saved now
-and then), the outputs once more, the datasets that it produced. Of several processes of a node the first does what
-is done once per node, and keeps the outputs when the last of them has ended.
+In order: read the record, datasets, config, outputs of an earlier attempt, the script (its outputs saved at intervals),
+the outputs once more, the datasets that it produced, metrics. Of several processes of a node the first does what is
+done once per node, and saves the outputs when the last of them has ended.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
+from typing import Any, Callable
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.job import input_names
@@ -24,11 +27,9 @@ from amlctl.core.secret_names import masked
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.runs.documents import load_record, save_script_end
 from amlctl.runs.keys import failure_key, script_end_key
-from amlctl.runtime.job import prepare_job
-from amlctl.runtime.log_pump import files_behind_pump
-from amlctl.runtime.node_data import (
+from amlctl.runs.records import load_record, save_script_end
+from amlctl.runtime.data import (
     OutputsSaver,
     count_attempt,
     place_datasets,
@@ -36,23 +37,25 @@ from amlctl.runtime.node_data import (
     restore_outputs,
     write_config,
 )
-from amlctl.runtime.node_processes import OwnProcess, attempt_of_first, own_process, wait_for_others
-from amlctl.runtime.node_rank import NodeRank
+from amlctl.runtime.log_pump import files_behind_pump
 from amlctl.runtime.process_tree import become_subreaper
+from amlctl.runtime.ranks import NodeRank, OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.script import (
+    STOP_SIGNALS,
     NodeFolders,
     ScriptEnd,
+    Wakeups,
     end_leftovers,
     find_script,
     place_variables,
+    prepare_job,
     script_command,
     script_variables,
+    start_of_script,
     start_script,
+    unkept_files,
     wait_for_script,
 )
-from amlctl.runtime.tracking import send_metrics
-from amlctl.runtime.unkept import start_of_script, unkept_files
-from amlctl.runtime.wakeups import STOP_SIGNALS, Wakeups
 from amlctl.stores.contract import Store
 
 RUNTIME_FAILED = 1
@@ -217,3 +220,78 @@ def log(line: str) -> None:
 def _leave(number: int, frame: FrameType | None) -> None:
     log(f"stopped by {signal.Signals(number).name} before the script began")
     os._exit(128 + number)
+
+
+_LIMIT_S = 20.0
+_AT_ONCE = 100
+_MOST = 1000
+"""Values of each kind."""
+_MAX_BYTES = 16 << 20
+_LONGEST = 500
+"""Characters of a parameter."""
+
+
+def send_metrics(record: RunRecord, outputs: Path, variables: Mapping[str, str], log: Callable[[str], None]) -> None:
+    """Where the node names a server. What goes wrong is one line in the log: the run has ended by itself."""
+    address, run = variables.get("MLFLOW_TRACKING_URI", ""), variables.get("MLFLOW_RUN_ID", "")
+    address = address.partition("?")[0].replace("azureml://", "https://", 1).rstrip("/")
+    if not run or not address.startswith("https://"):
+        return
+    try:
+        metrics = [
+            {"key": key, "value": value, "timestamp": int(time.time() * 1000), "step": 0}
+            for key, value in _numbers(_metrics(outputs / "metrics.json"))
+        ][:_MOST]
+        parameters = [{"key": key, "value": masked(value)[:_LONGEST]} for key, value in _parameters(record)][:_MOST]
+        url = f"{address}/api/2.0/mlflow/runs/log-batch"
+        token = variables.get("MLFLOW_TRACKING_TOKEN", "")
+        for kind, values in (("params", parameters), ("metrics", metrics)):
+            for start in range(0, len(values), _AT_ONCE):
+                _post(url, token, {"run_id": run, kind: values[start : start + _AT_ONCE]})
+    except (OSError, ValueError, RecursionError) as error:
+        log(f"the run's metrics are not in Studio: {error}")
+
+
+def _metrics(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return json.loads(file.read(_MAX_BYTES))
+    except FileNotFoundError:
+        return {}
+
+
+def _parameters(record: RunRecord) -> Iterator[tuple[str, str]]:
+    """Without secrets, which the record does not hold."""
+    content: Any = record.config_content
+    if isinstance(content, Mapping):
+        for key, value in _leaves("", content):
+            yield key, value if isinstance(value, str) else json.dumps(value)
+    if record.arguments:
+        yield "arguments", " ".join(record.arguments)
+
+
+def _numbers(document: Any) -> Iterator[tuple[str, float]]:
+    for key, value in _leaves("", document):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            yield key, float(value)
+
+
+def _leaves(prefix: str, document: Any) -> Iterator[tuple[str, Any]]:
+    """By dotted key; of a list the last number, as of a metric that was noted for each epoch."""
+    if isinstance(document, Mapping):
+        for key, value in document.items():
+            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), value)
+    elif isinstance(document, Sequence) and not isinstance(document, str) and document:
+        if isinstance(document[-1], (int, float)):
+            yield prefix, document[-1]
+    elif prefix:
+        yield prefix, document
+
+
+def _post(url: str, token: str, document: Mapping[str, Any]) -> None:
+    from urllib.request import Request, urlopen  # here, since most nodes name no server
+
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    request = Request(url, json.dumps(document).encode(), headers, method="POST")
+    with urlopen(request, timeout=_LIMIT_S) as answer:
+        answer.read()

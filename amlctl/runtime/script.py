@@ -1,23 +1,72 @@
-"""The user's script as a process: its command, its variables, and how it is asked to end."""
+"""The user's script as a process: its command, its variables, what it leaves behind, and how it is asked to end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Callable, Optional
 
 import amlctl
+from amlctl.core.hidden_values import filled
+from amlctl.core.job import KEPT_PATH, command_line, filled_in
 from amlctl.core.run import RunRecord
-from amlctl.errors import NotFound
+from amlctl.errors import NotFound, SettingsError
+from amlctl.localfs.dispensable import link_to
+from amlctl.localfs.folders import walk
 from amlctl.runtime.process_tree import end_descendants, in_words, reap_adopted
-from amlctl.runtime.wakeups import Wakeups
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Only a handler of our own makes the interpreter write to the pipe."""
+
+
+class Wakeups:
+    """A context manager for the main thread; the handlers from before come back at its end."""
+
+    def __init__(self, stop_signals: Iterable[int] = STOP_SIGNALS) -> None:
+        # What the caller ignores, as nohup does with SIGHUP, stays ignored.
+        wanted = [number for number in stop_signals if signal.getsignal(number) is not signal.SIG_IGN]
+        self._numbers = (*wanted, signal.SIGCHLD)
+
+    def __enter__(self) -> Wakeups:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._old_descriptor = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._old_handlers = {number: signal.signal(number, _ignore) for number in self._numbers}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_descriptor)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def wait(self, timeout_s: float) -> set[int]:
+        """The stop signals that arrived since the last call; returns at once if there were any, or a child ended."""
+        select.select([self._reader], [], [], max(0.0, timeout_s))
+        arrived: set[int] = set()
+        while True:
+            try:
+                arrived.update(os.read(self._reader, 4096))
+            except BlockingIOError:
+                return arrived - {signal.SIGCHLD}
+
 
 OUTPUTS_VARIABLE = "AMLCTL_OUTPUTS_DIR"
 _FOREVER_S = 3600.0
@@ -150,3 +199,98 @@ def end_leftovers(script: subprocess.Popen[bytes], keep: Collection[int], log: C
 def signal_group(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+_SHELLS = ("/bin/bash", "/bin/sh")
+
+
+@dataclass(frozen=True)
+class ReadyJob:
+    """What is started, and with which variables."""
+
+    command: list[str]
+    variables: dict[str, str]
+
+
+def prepare_job(
+    record: RunRecord,
+    folders: NodeFolders,
+    variables: Mapping[str, str],
+    secrets: Mapping[str, str],
+    given: Mapping[str, str],
+) -> ReadyJob:
+    """Makes the folders of its outputs, and `./outputs`, where a job on Azure ML finds it.
+
+    `given` are paths of inputs and outputs that the node has by itself, by `outputs.model`, say.
+    Raises SettingsError, OSError.
+    """
+    values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in record.inputs.items() if "value" in one}
+    paths = {
+        f"inputs.{name}": str(folders.data_blobs_dir / one["dataset"])
+        for name, one in record.inputs.items()
+        if "dataset" in one
+    }
+    for name, kind in record.named_outputs.items():
+        if f"outputs.{name}" in given:
+            continue
+        path = folders.outputs_dir / name
+        if kind == "uri_folder":
+            path.mkdir(parents=True, exist_ok=True)
+        paths[f"outputs.{name}"] = str(path)
+    paths.update(given)
+    folders.pipeline_dir.mkdir(exist_ok=True)
+    link = folders.pipeline_dir / "outputs"
+    with suppress(FileExistsError):  # another process of the node, or an earlier attempt
+        if not link_to(link, folders.outputs_dir):
+            raise SettingsError(
+                "the node's disk has no symbolic links, so ./outputs of the job's code cannot be kept",
+                hint="write to the folder that AMLCTL_OUTPUTS_DIR names, from a script instead of a job file",
+            )
+    if not link.is_symlink():
+        raise SettingsError("the job's code has an outputs folder of its own", hint="name outputs/ in .amlignore")
+    own = {name: filled_in(value, values, paths) for name, value in record.variables.items() if value is not None}
+    # `python` is that of the environment, also where it is the one that amlctl runs in.
+    here = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
+    programs = variables.get(KEPT_PATH) or here
+    shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
+    text = command_line(filled(record.command, secrets), values, paths)
+    named = place_variables({**values, **paths, "outputs.default": str(folders.outputs_dir)})
+    return ReadyJob([shell, "-c", text], {**variables, **named, **own, "PATH": programs})
+
+
+def start_of_script(folders: NodeFolders) -> int:
+    """The file system's present time in nanoseconds; files that the script writes have a later one."""
+    marker = _marker(folders)
+    marker.write_bytes(b"\n")  # a touch may be refused where a write is not
+    return marker.stat().st_mtime_ns
+
+
+def has_started(folders: NodeFolders) -> bool:
+    """Whether a process of the node was about to start its script."""
+    return os.path.exists(_marker(folders))
+
+
+def _marker(folders: NodeFolders) -> Path:
+    return folders.state_dir / "started"
+
+
+def unkept_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapping[str, int]:
+    """How many files were written since then, by the dataset that would have to be produced to keep them."""
+    root = folders.data_blobs_dir
+    found: Counter[str] = Counter()
+    for folder, _, names in walk(root):
+        for name in names:
+            path = Path(folder, name)
+            with contextlib.suppress(OSError):
+                seen = path.lstat()
+                if stat.S_ISREG(seen.st_mode) and seen.st_mtime_ns > since_ns:
+                    found[_dataset_of(path.relative_to(root), record)] += 1
+    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.produces}
+
+
+def _dataset_of(path: Path, record: RunRecord) -> str:
+    """The produced dataset or the input that `path` lies in, else what would be one: `raw/x`, `working/x`."""
+    for dataset in (*record.produces, *sorted(record.manifests, reverse=True)):
+        if path == Path(dataset) or Path(dataset) in path.parents:
+            return dataset
+    return Path(*path.parts[:2]).as_posix()

@@ -75,7 +75,7 @@ def test_the_check_sees_a_command_in_a_text() -> None:
 
 def test_hints_stay_data_until_the_edge() -> None:
     """What goes into a log or a record, on a node say, has no edge: no call gives it options."""
-    at_rest = {"runtime/node.py", "workspaces/local/ending.py", "config/load.py"}
+    at_rest = {"runtime/node.py", "workspaces/local/ending.py", "config/settings.py"}
     at_rest.add("cli/commands/doctor.py")  # doctor's command has made words of them before
     found = [
         f"{path.relative_to(ROOT)}:{line}"

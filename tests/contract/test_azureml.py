@@ -18,13 +18,13 @@ from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
-from amlctl.runs.documents import save_record
 from amlctl.runs.keys import record_key
+from amlctl.runs.records import save_record
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastore import credential_for, datastore_of, default_datastore
-from amlctl.workspaces.azureml.timing import AzureMLTiming
+from amlctl.workspaces.azureml.datastores import credential_for, datastore_of, default_datastore
+from amlctl.workspaces.azureml.looks import AzureMLTiming
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite
 from tests.support.azureml_service import AzureMLService
@@ -209,7 +209,7 @@ def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService) -> None:
             if event.reason:
                 azureml.faults.quota = ""
 
-    assert follow(bench.workspace, run, sink).waits_for == ""
+    assert follow(replace(bench, sink=sink), run).waits_for == ""
     assert any(reason.startswith(f"{name} gets no nodes: ") and "quota" in reason.lower() for reason in told)
 
 
@@ -275,14 +275,14 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     assert [one.run for one in workspace.list_runs()] == [name, own.run]
     target = bench.project.outputs_dir / name
     for files in (4, 0):
-        fetched = fetch(bench.project, bench.store, workspace, name, include=["*"])
+        fetched = fetch(replace(bench, workspace=workspace), name, include=["*"])
         assert (fetched.files, fetched.downloaded_files) == (4, files)
     assert (target / "logs/events.txt").read_text() == "3\n"
     assert (target / "graphs/a.txt").read_text() == "1\n"
     assert (target / "model/b.txt").read_text() == "2\n"
     azureml.storage.send_text("of outputs", "azureml", f"{outputs}/logs/events.txt")
     both = bench.project.outputs_dir / "both"
-    assert fetch(bench.project, bench.store, workspace, name, to=both).files == 5
+    assert fetch(replace(bench, workspace=workspace), name, to=both).files == 5
     assert (both / "logs/events.txt").read_text() == "of outputs"
     assert (both / "amlctl-logs/events.txt").read_text() == "3\n"
     with pytest.raises(NotFound):

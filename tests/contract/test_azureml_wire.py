@@ -20,13 +20,18 @@ from amlctl.core.events import null_sink
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError
 from amlctl.stores.azure_blob.address import parse_address
-from amlctl.workspaces.azureml.assets import Assets
-from amlctl.workspaces.azureml.code import ensure_code
+from amlctl.workspaces.azureml.assets import (
+    ENVIRONMENT_NAME,
+    Assets,
+    Environments,
+    conda_document,
+    ensure_code,
+    version_of,
+)
 from amlctl.workspaces.azureml.compute import Computes
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.environment import NAME, Environments, conda_document, version_of
 from amlctl.workspaces.azureml.job import JobParts, job_document
-from amlctl.workspaces.azureml.submission import submit_job
+from amlctl.workspaces.azureml.starting import submit_job
 from tests.contract.test_azureml import settings_for
 from tests.support.azureml_service import AzureMLService, Call
 from tests.support.runs import make_project
@@ -247,9 +252,9 @@ def test_an_environment(connection: Connection, script: Any, azureml: AzureMLSer
     Environments(connection).ensure(spec)
     conda = None if spec.is_bare else conda_document(spec)
     script.environments.create_or_update(
-        Environment(name=NAME, version=version_of(spec), image=spec.image, conda_file=conda)
+        Environment(name=ENVIRONMENT_NAME, version=version_of(spec), image=spec.image, conda_file=conda)
     )
-    ours, theirs = azureml.calls_like(f"PUT .*/environments/{NAME}/versions/{version_of(spec)}$")
+    ours, theirs = azureml.calls_like(f"PUT .*/environments/{ENVIRONMENT_NAME}/versions/{version_of(spec)}$")
     assert _sent(ours) == _sent(theirs)
 
 

@@ -19,8 +19,7 @@ from azure.core.pipeline.policies import ContentDecodePolicy, HttpLoggingPolicy,
 from azure.core.rest import HttpRequest
 from azure.storage.blob import BlobBlock, ContainerClient
 
-from amlctl.azure_access.retries import Retries
-from amlctl.azure_access.retry import RetryPolicy
+from amlctl.azure_access.retry import Retries, RetryPolicy
 from amlctl.azure_access.transport import Transport
 from tests.support.azurite import Azurite
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from amlctl.azure_access.response import Response
+from amlctl.azure_access.http import Response
 from amlctl.core.content_id import content_id
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store

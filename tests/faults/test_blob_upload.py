@@ -22,7 +22,7 @@ from azure.storage.blob import BlobClient
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS
-from amlctl.stores.azure_blob.body import Body
+from amlctl.stores.azure_blob.direct import Body
 from amlctl.stores.azure_blob.service import ANY
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.azure_access import response, retries
+from amlctl.azure_access import http, retry
 from amlctl.core.events import Event, Retried, Unanswered
 from amlctl.errors import ServiceUnavailable
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
-from amlctl.workspaces.azureml.exchange import Exchange
+from amlctl.workspaces.azureml.clients import Exchange
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import FaultProxy, LoseAnswer, Reply, Seen, fault_proxy
 
@@ -50,9 +50,9 @@ class Silent:
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
     """With bounds that a test can wait for."""
-    monkeypatch.setattr(response, "ANSWER_S", 0.4)
-    monkeypatch.setattr(response, "_QUIET_S", 0.15)
-    monkeypatch.setattr(retries, "SILENCE_S", 1.0)
+    monkeypatch.setattr(http, "ANSWER_S", 0.4)
+    monkeypatch.setattr(http, "_QUIET_S", 0.15)
+    monkeypatch.setattr(retry, "SILENCE_S", 1.0)
     host = Silent()
     yield host
     host.close()

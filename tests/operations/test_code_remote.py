@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
+from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.localfs.ignore import IgnoreRules
-from amlctl.runs.code import CodeFiles, code_prefix, collect_code, send_code
+from amlctl.runs.code import CodeFiles, collect_code, runtime_archive, send_code
+from amlctl.runs.keys import code_prefix
 from amlctl.stores.azure_blob.store import open_blob_store
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import LoseAnswer, Seen, fault_proxy
@@ -28,12 +32,13 @@ def test_one_changed_file_travels_alone(azurite: Azurite, tmp_path: Path, is_ear
     earlier = send_code(store, _code(tmp_path)).id if is_earlier_there else "0" * 32
     tree["d0/f0.py"] = rng.randbytes(20_000)
     write_tree(tmp_path / "pipeline", tree)
-    before = store.traffic.sent_bytes
+    before, requests = store.traffic.sent_bytes, store.traffic.requests
     sent = send_code(store, _code(tmp_path), earlier=lambda: earlier)
     travelled = store.traffic.sent_bytes - before
     if is_earlier_there:
         assert sent.sent_bytes == 20_000
         assert travelled < 20_000 + 60 * len(_code(tmp_path).entries)  # the index goes, too
+        assert store.traffic.requests - requests <= len(tree) + 8  # the runtime costs one of them
     else:
         assert travelled > 50 * 20_000
     for path, data in tree.items():
@@ -81,3 +86,17 @@ def test_a_copy_whose_answer_was_lost_is_made_again_and_nothing_is_sent(azurite:
     assert lost
     sent = [seen for seen in proxy.seen if "pipeline/b.py" in seen.path and seen.verb == "PUT"]
     assert [seen.size_bytes for seen in sent] == [10_000, 0, 0]
+
+
+def test_the_runtime_is_one_file_of_the_same_bytes_everywhere(tmp_path: Path) -> None:
+    write_tree(tmp_path / "pipeline", {"a.py": b"print(1)"})
+    assert [entry.path for entry in _code(tmp_path).entries] == [RUNTIME_ARCHIVE, "pipeline/a.py"]
+    first = runtime_archive()
+    runtime_archive.cache_clear()
+    assert runtime_archive() == first
+    with ZipFile(io.BytesIO(first)) as archive:
+        names = [one.filename for one in archive.infolist()]
+        assert {(one.compress_type, one.date_time) for one in archive.infolist()} == {(0, (1980, 1, 1, 0, 0, 0))}
+    assert names == sorted(names)
+    assert {"amlctl/__init__.py", "amlctl/runtime/__main__.py"} <= set(names)
+    assert not any(name.startswith(("amlctl/cli", "amlctl/operations", "amlctl/workspaces")) for name in names)

@@ -17,7 +17,7 @@ from amlctl.errors import NotFound
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.checks import checks
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastore import Datastore
+from amlctl.workspaces.azureml.datastores import Datastore
 from tests.support.azureml_service import AzureMLService
 from tests.support.runs import make_project, wait_until
 

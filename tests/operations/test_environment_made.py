@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.conda_file import parse_environment, read_environment, recorded_text
+from amlctl.config.environment_file import parse_environment, read_environment, recorded_text
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.errors import ServiceUnavailable, SettingsError
 from amlctl.workspaces.local.environment_making import prepare_environment
-from amlctl.workspaces.local.environment_plan import check_environment
 from amlctl.workspaces.local.environments import READY_FILE, Environments
-from amlctl.workspaces.local.pip_settings import pip_settings
+from amlctl.workspaces.local.packages import check_environment
+from amlctl.workspaces.local.tools import pip_settings
 from tests.support.runs import wait_until
 from tests.support.wheels import copy_installed, make_wheel
 

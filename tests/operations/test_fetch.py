@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def run(bench: Bench) -> str:
 
 
 def get(bench: Bench, run: str, **more: object) -> FetchResult:
-    return fetch(bench.project, bench.store, bench.workspace, run, sink=bench.events.append, **more)  # type: ignore[arg-type]
+    return fetch(bench, run, **more)  # type: ignore[arg-type]
 
 
 def test_only_what_is_missing_is_brought(bench: Bench, run: str) -> None:
@@ -226,7 +227,7 @@ def test_an_edit_during_the_download_is_kept(bench: Bench, run: str) -> None:
         if call.method == "download" and call.key.endswith("/grows"):
             (folder / "grows").write_text("edited")
 
-    result = fetch(bench.project, FaultyStore(bench.store, edit), bench.workspace, run, sink=bench.events.append)
+    result = fetch(replace(bench, store=FaultyStore(bench.store, edit)), run)
     assert result.kept == ("grows",)
     assert ((folder / "grows").read_text(), (folder / "ckpt").read_text()) == ("edited", "2")
 

@@ -15,9 +15,9 @@ from amlctl.operations.store.gc import gc
 from amlctl.operations.store.verify import verify
 from amlctl.operations.submit.run_kept import ensure_run_kept
 from amlctl.runs.code import CodeFiles, send_code
-from amlctl.runs.documents import read_published, save_record
 from amlctl.runs.produced import make_newest
-from amlctl.runtime.node_data import publish_produced
+from amlctl.runs.records import read_published, save_record
+from amlctl.runtime.data import publish_produced
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
@@ -46,7 +46,7 @@ def _code(folder: Path) -> CodeFiles:
     files = {f"pipeline/m{number}.py": b"print(%d)\n" % number for number in range(4)}
     write_tree(folder, files)
     entries = [FileEntry(path, len(data), False, content_id(data)) for path, data in sorted(files.items())]
-    return CodeFiles(snapshot_id(entries), entries, [folder / entry.path for entry in entries])
+    return CodeFiles(snapshot_id(entries), entries, {path: folder / path for path in files})
 
 
 def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:

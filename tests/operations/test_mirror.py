@@ -17,6 +17,7 @@ from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.heads import head_key
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
+from tests.support.context import Context
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree
 
@@ -241,7 +242,7 @@ def test_who_was_stopped_while_another_took_over_writes_nothing_more(clones: Clo
     store = FaultyStore(one.store, act)
     options = replace(OPTIONS, delete=True, yes=True, jobs=1)
     with pytest.raises(Conflict, match="another machine writes the mirror"):
-        sync(one.project, store, DATASET, options, one.events.append, clock=lambda: now[0])
+        sync(Context(one.project, store, one.events.append), DATASET, options, clock=lambda: now[0])
     written = [call for call in store.calls if call.method == doing and call.key.startswith("mirror/")]
     assert len(written) <= (1 if doing == "put" else one.store.concurrency)
 
@@ -270,7 +271,7 @@ def test_who_sleeps_before_the_first_commit_does_not_commit_over_another(clones:
     def sync_two() -> SyncResult:
         try:
             store = FaultyStore(two.store, wakes)
-            return sync(two.project, store, DATASET, options, two.events.append, clock=lambda: float(next(moment)))
+            return sync(Context(two.project, store, two.sink), DATASET, options, clock=lambda: float(next(moment)))
         finally:
             has_written.set()
 
@@ -278,7 +279,7 @@ def test_who_sleeps_before_the_first_commit_does_not_commit_over_another(clones:
     with pool:
         with suppress(Conflict):
             store = FaultyStore(one.store, sleeps)
-            sync(one.project, store, DATASET, options, one.events.append, clock=lambda: now[0])
+            sync(Context(one.project, store, one.events.append), DATASET, options, clock=lambda: now[0])
         may_commit.set()
         takes_over[0].exception(30)
     assert clones.stored() == read_tree(_mirror(clones))

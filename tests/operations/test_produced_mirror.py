@@ -16,12 +16,12 @@ from amlctl.core.events import Event, Note, null_sink
 from amlctl.core.manifest import MIRROR
 from amlctl.errors import Conflict
 from amlctl.operations.sync.sync import sync
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
+from tests.support.context import Context
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
 
@@ -142,7 +142,7 @@ def test_a_sync_waits_until_head_has_moved(clones: Clones, one: Clone) -> None:
     before, base = one.tree, _head_key(clones)
     key = _produced(clones, {**before, "ours": b"ours"}, base)
     (one.root / "theirs").write_bytes(b"theirs")
-    with _joined_by(clones, lambda sink: sync(one.project, clones.store, DATASET, OPTIONS, sink)) as store:
+    with _joined_by(clones, lambda sink: sync(Context(one.project, clones.store, sink), DATASET, OPTIONS)) as store:
         make_newest(store, DATASET, key, base, source=clones.store)
     merged = {**before, "ours": b"ours", "theirs": b"theirs"}
     assert clones.stored() == merged

@@ -14,7 +14,7 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.operations.store.gc import GcResult, gc
-from amlctl.runs.documents import save_record
+from amlctl.runs.records import save_record
 from amlctl.snapshots.gc_mark import GC_MARK
 from amlctl.snapshots.heads import head_key
 from amlctl.stores.contract import Store

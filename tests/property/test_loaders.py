@@ -14,17 +14,16 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from amlctl.azure_access.job_schema import check_job
+from amlctl.azure_access.azure_ai_ml import check_job
 from amlctl.config.compute_file import read_compute_files
-from amlctl.config.conda_file import parse_environment
 from amlctl.config.config_edit import with_overrides
-from amlctl.config.config_value import plain_value
+from amlctl.config.environment_file import parse_environment
 from amlctl.config.job_file import parse_job_file, read_command_job
 from amlctl.config.json_nodes import json_documents
-from amlctl.config.load import load_settings
+from amlctl.config.nodes import plain_value, yaml_documents
 from amlctl.config.script_config import config_values, record_config
+from amlctl.config.settings import load_settings
 from amlctl.config.yaml_file import parse_yaml
-from amlctl.config.yaml_nodes import yaml_documents
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import config_bytes
 from amlctl.core.script_block import read_script_block

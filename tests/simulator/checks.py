@@ -17,7 +17,7 @@ from amlctl.core.manifest import (
     pack_key,
 )
 from amlctl.errors import AmlctlError
-from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.keys import code_index_key, code_prefix
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.heads import read_head_value
 from amlctl.snapshots.manifests import read_manifest

@@ -25,7 +25,7 @@ from amlctl.operations.sync import agreement, pull, repair
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync.pull_target import PullTarget
-from amlctl.runs import code, tree_saver
+from amlctl.runs import code, keys, tree_saver
 from amlctl.snapshots import deletion, gc_mark, heads, kept, lease, manifests
 from amlctl.snapshots.heads import Head, head_key
 from amlctl.snapshots.kept import ANY_SIZE
@@ -197,7 +197,7 @@ def _index_trusted() -> Replaced:
     real = code.send_code
 
     def send_code(store: Store, files: Any, **named: Any) -> Any:
-        if store.info(code.code_index_key(files.id)) is not None:
+        if store.info(keys.code_index_key(files.id)) is not None:
             return code.CodeSnapshot(files.id, len(files.entries), files.size_bytes, 0)
         return real(store, files, **named)
 

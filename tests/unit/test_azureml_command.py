@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
+from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.run import RunRecord
 from amlctl.workspaces.azureml.job import JobParts, job_document
 
@@ -42,6 +44,32 @@ def test_an_image_needs_one_of_the_names_of_python(tmp_path: Path, name: str) ->
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("-m amlctl.runtime --store ")
     assert done.stdout.endswith(" -- echo ran && true\n")
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_the_runtime_is_found_beside_the_code(tmp_path: Path, is_folder: bool) -> None:
+    """In its archive, or, with the code of a run from before there was one, in a folder."""
+    package = tmp_path / "amlctl/runtime"
+    package.mkdir(parents=True)
+    (tmp_path / "amlctl/__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import os; print('ran', __file__, os.environ['PYTHONPATH'])")
+    if not is_folder:
+        with ZipFile(tmp_path / RUNTIME_ARCHIVE, "w") as archive:
+            for file in sorted((tmp_path / "amlctl").rglob("*.py")):
+                archive.write(file, file.relative_to(tmp_path))
+        shutil.rmtree(tmp_path / "amlctl")
+    command = str(job_document(RunRecord("r", "train.py"), _PARTS, {})["command"])
+    for place in ("inputs.store", "outputs.saves"):
+        command = command.replace(f"${{{{{place}}}}}", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    path = f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=False
+    )
+    archive_path = tmp_path / RUNTIME_ARCHIVE
+    assert done.stdout == f"ran {tmp_path if is_folder else archive_path}/amlctl/runtime/__main__.py {archive_path}\n"
 
 
 def test_an_image_without_python_is_told(tmp_path: Path) -> None:

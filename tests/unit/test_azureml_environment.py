@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.conda_file import read_environment
+from amlctl.config.environment_file import read_environment
 from amlctl.errors import SettingsError
-from amlctl.workspaces.azureml.environment import check_environment, conda_document
+from amlctl.workspaces.azureml.assets import check_environment, conda_document
 from tests.support.wheels import make_wheel
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.workspaces.azureml.place import place_of
+from amlctl.workspaces.azureml.address import place_of
 
 
 @pytest.mark.parametrize(

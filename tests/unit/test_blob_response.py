@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from amlctl.azure_access.response import Response, answer_of
+from amlctl.azure_access.http import Response, answer_of
 
 
 @pytest.fixture

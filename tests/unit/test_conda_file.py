@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.conda_file import parse_environment, read_environment
+from amlctl.config.environment_file import parse_environment, read_environment
 from amlctl.errors import NotFound, SettingsError
 
 FILE = """\

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.python_version import python_specifiers
+from amlctl.config.environment_file import python_specifiers
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.errors import Interrupted, ServiceUnavailable, SettingsError
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
-from amlctl.workspaces.local.python_versions import find_python
+from amlctl.workspaces.local.tools import find_python
 from tests.support.runs import wait_until
 
 FAKE_CONDA = """#!/bin/sh

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from amlctl.config.compute_file import read_compute_files
-from amlctl.config.conda_file import read_environment
-from amlctl.config.load import load_settings
+from amlctl.config.environment_file import read_environment
+from amlctl.config.settings import load_settings
 from amlctl.core.compute import ClusterTarget, LocalTarget
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.localfs.project import Project

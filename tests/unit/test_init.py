@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from amlctl.config.compute_file import read_compute_files
-from amlctl.config.conda_file import read_environment
-from amlctl.config.load import load_settings
+from amlctl.config.environment_file import read_environment
+from amlctl.config.settings import load_settings
 from amlctl.core.compute import LocalTarget
 from amlctl.core.settings import Settings
 from amlctl.errors import RightsError, ServiceUnavailable, UsageError

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.azure_access.job_schema import check_job
-from amlctl.config.conda_file import parse_environment
+from amlctl.azure_access.azure_ai_ml import check_job
+from amlctl.config.environment_file import parse_environment
 from amlctl.config.job_file import parse_job_file, read_command_job
 from amlctl.core.environment import BuildContext
 from amlctl.core.job import CommandJob, JobInput, JobOutput

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.conda_file import parse_environment, read_environment, recorded_text
+from amlctl.config.environment_file import parse_environment, read_environment, recorded_text
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.errors import SettingsError
 from tests.support.wheels import make_wheel

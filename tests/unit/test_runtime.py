@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.run import RunRecord
-from amlctl.runs.keys import failure_key, outputs_index_key, outputs_prefix, published_key, record_key
-from amlctl.runs.publish import publish
+from amlctl.runs.keys import code_prefix, failure_key, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.runs.produced import publish
 from amlctl.runs.tree import read_index
-from amlctl.runtime.node_rank import NodeRank, node_rank
+from amlctl.runtime.ranks import NodeRank, node_rank
 from amlctl.stores.directory import DirectoryStore
-from amlctl.workspaces.local.container import make_container, runtime_folder
+from amlctl.workspaces.local.node_files import make_container
 from tests.support.runs import make_project, make_record, wait_until, write_script
 
 
@@ -31,7 +32,13 @@ class Node:
         self.project = make_project(tmp_path / "project")
         self.store = DirectoryStore(tmp_path / "store")
         self.container = tmp_path / "container"
+        self.runtime = self.container / RUNTIME_ARCHIVE
         self._store_folder = tmp_path / "store"
+
+    def make_container(self, record: RunRecord) -> None:
+        """As on Azure ML, where the runtime stays in its archive."""
+        make_container(self.store, record.code, self.container, self._store_folder.parent / "runtimes")
+        self.runtime.write_bytes(self.store.get(code_prefix(record.code) + RUNTIME_ARCHIVE))
 
     def record(self, script: str, **fields: Any) -> RunRecord:
         record = make_record(self.project, self.store, write_script(self.project, script), **fields)
@@ -46,10 +53,10 @@ class Node:
         variables: dict[str, str] | None = None,
     ) -> subprocess.Popen[str]:
         if not self.container.exists():
-            make_container(self.store, record.code, self.container)
+            self.make_container(record)
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(runtime_folder(self.container)),
+            "PYTHONPATH": str(self.runtime),
             **(variables or {}),
         }
         command = [python, "-m", "amlctl.runtime", "--store", str(self._store_folder), "--run", record.run]
@@ -84,7 +91,7 @@ def test_script_sees_its_place(node: Node) -> None:
         print(json.dumps({"argv": sys.argv[1:], "cwd": os.getcwd(), **{name: os.environ[name] for name in names}}))
     """
     record = node.record(script, arguments=["--epochs", "2", "a b"], variables={"GREETING": "hé", "TOKEN": None})
-    code, text = node.run(record, variables={"TOKEN": "secret", "PYTHONPATH": f"{runtime_folder(node.container)}:/x"})
+    code, text = node.run(record, variables={"TOKEN": "secret", "PYTHONPATH": f"{node.runtime}:/x"})
     assert code == 0
     seen = json.loads(text)
     container = str(node.container)
@@ -468,12 +475,12 @@ def test_a_script_cannot_empty_the_logs_of_its_node(node: Node, tmp_path: Path, 
         subprocess.run("echo second > /dev/stdout; echo third > /dev/stderr; echo fourth", shell=True)
         print("fifth")
     """)
-    make_container(node.store, record.code, node.container)
+    node.make_container(record)
     command = [sys.executable, "-m", "amlctl.runtime", "--store", str(tmp_path / "store"), "--run", record.run]
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         done = subprocess.run(
             [*command, "--container", str(node.container)],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(runtime_folder(node.container))},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(node.runtime)},
             stdout=out,
             stderr=out if is_one else err,
             check=False,

@@ -9,8 +9,7 @@ import pytest
 from amlctl.core.run import RunRecord
 from amlctl.core.sync_plan import Layout
 from amlctl.runs.keys import published_key
-from amlctl.runs.publish import publish
-from amlctl.workspaces.local.container import runtime_folder
+from amlctl.runs.produced import publish
 from tests.support import refusing_os
 from tests.support.runs import wait_until
 from tests.unit.test_runtime import Node
@@ -39,7 +38,7 @@ def node(tmp_path: Path) -> Node:
 
 def variables(tmp_path: Path, node: Node, operations: str, error: str) -> dict[str, str]:
     site = refusing_os.site_folder(tmp_path / "site")
-    path = f"{site}:{runtime_folder(node.container)}"
+    path = f"{site}:{node.runtime}"
     return {"PYTHONPATH": path, **refusing_os.variables(tmp_path / "mount", operations, error)}
 
 

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.config.load import load_settings
-from amlctl.config.sizes import parse_size
-from amlctl.config.variables import VARIABLES
+from amlctl.config.settings import VARIABLES, load_settings, parse_size
 from amlctl.core.settings import MIB, Settings, SubmitSettings, SyncSettings, WorkspaceSettings
 from amlctl.errors import SettingsError, UsageError
 from amlctl.localfs.project import Project

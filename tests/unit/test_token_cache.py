@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.azure_access.login import Login
-from amlctl.azure_access.token_cache import TokenCache
+from amlctl.azure_access.login import Login, TokenCache
 from amlctl.errors import LoginError
 from tests.support.identity_endpoint import running_identity_endpoint
 

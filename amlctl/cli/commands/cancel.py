@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
 from amlctl.operations.runs import cancel as operation
 from amlctl.operations.runs import resolve_run
 
-app = App()
+app = TyperApp()
 
 EXAMPLES = examples(
     "amlctl cancel @last # the newest run",

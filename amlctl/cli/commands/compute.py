@@ -7,20 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import Column, Table, fields
 from amlctl.core.compute import BrokenTarget, ComputeTarget, LocalTarget
-from amlctl.core.events import EventSink
 from amlctl.core.message import Command
 from amlctl.core.wording import count
 from amlctl.errors import NeedsConfirmation
-from amlctl.localfs.project import Project
 from amlctl.operations import compute as operations
-from amlctl.workspaces.contract import Workspace
+from amlctl.operations.context import Context
 
-app = App(
+app = TyperApp(
     help="List, show, create, start, stop and delete compute targets, the files of compute/",
     examples=examples(
         "amlctl compute list # with their state", "amlctl compute create compute/gpu.yaml # no-op if identical"
@@ -34,7 +32,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Target of compute/")]
 def list_(ctx: typer.Context) -> None:
     """List the targets that a run can use"""
     call = invocation(ctx)
-    views = operations.list_targets(call.app.project, call.app.workspace)
+    views = operations.list_targets(call.app)
     call.result({"compute": [view.to_json() for view in views]}, [_targets(views)])
 
 
@@ -42,7 +40,7 @@ def list_(ctx: typer.Context) -> None:
 def show(ctx: typer.Context, name: Name) -> None:
     """Show a target's settings and state"""
     call = invocation(ctx)
-    view = operations.show(call.app.project, call.app.workspace, name)
+    view = operations.show(call.app, name)
     call.result(view.to_json(), fields((name, _fact(value)) for name, value in view.to_json().items()))
 
 
@@ -54,10 +52,7 @@ def create(
 ) -> None:
     """Create a target (no-op if identical)"""
     call = invocation(ctx)
-    app_ = call.app
-    result = operations.create(
-        app_.project, app_.workspace, source, cwd=call.cwd, is_update=is_update, sink=call.reporter
-    )
+    result = operations.create(call.app, source, cwd=call.cwd, is_update=is_update)
     call.result(result.to_json(), _created(result))
 
 
@@ -81,11 +76,10 @@ def delete(
 ) -> int:
     """Delete a target from the workspace; its file stays"""
     call = invocation(ctx)
-    app_ = call.app
     if not yes:
-        found = operations.deletable(app_.project, app_.workspace, name)
+        found = operations.deletable(call.app, name)
         state = f"{found.state}: {found.note}" if found.note else found.state
-        what = f"Delete compute target {name} ({state}) from workspace {app_.workspace.name}"
+        what = f"Delete compute target {name} ({state}) from workspace {call.app.workspace.name}"
         if not call.output.can_ask:
             raise NeedsConfirmation(
                 f"{what}: cannot ask for confirmation without a terminal",
@@ -97,9 +91,9 @@ def delete(
     return 0
 
 
-def _act(ctx: typer.Context, name: str, operation: Callable[[Project, Workspace, str, EventSink], str]) -> None:
+def _act(ctx: typer.Context, name: str, operation: Callable[[Context, str], str]) -> None:
     call = invocation(ctx)
-    state = operation(call.app.project, call.app.workspace, name, call.reporter)
+    state = operation(call.app, name)
     call.result({"name": name, "state": state}, [f"{name}  {state}"])
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Cell, Column, Line, Table, bad, good
 from amlctl.core.check import Check
@@ -19,7 +19,7 @@ from amlctl.errors import UsageError
 from amlctl.operations.doctor import run_checks
 from amlctl.wiring import locate_project
 
-app = App()
+app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl doctor # check everything, change nothing",
@@ -72,8 +72,8 @@ def _probe(call: Invocation, compute: str | None) -> int:
     from amlctl.operations.probe import probe
 
     app_ = call.app
-    target = compute or default_target(app_.project, app_.settings, app_.settings.workspace().name)
-    result = probe(lambda: app_.store, lambda: app_.workspace, target, call.reporter)
+    target = compute or default_target(app_.settings, app_.settings.workspace().name)
+    result = probe(app_, target)
     call.result(result.to_json(), _probe_lines(result))
     return 0 if result.ok else 1
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Line, fields, good, highlight, warning
 from amlctl.core.message import Command
 from amlctl.errors import UsageError
 from amlctl.operations import environment as operations
 
-app = App(
+app = TyperApp(
     help="Show or prepare the environment of a submit",
     examples=examples("amlctl env show # is it ready?", "amlctl env prepare # build it ahead of a submit"),
 )
@@ -37,7 +37,7 @@ def show(ctx: typer.Context, env_from: From = None) -> None:
     call = invocation(ctx)
     _print(
         call,
-        operations.show(call.app.project, call.app.workspace, is_current=is_current(env_from), sink=call.reporter),
+        operations.show(call.app, is_current=is_current(env_from)),
     )
 
 
@@ -47,7 +47,7 @@ def prepare(ctx: typer.Context, env_from: From = None) -> None:
     call = invocation(ctx)
     _print(
         call,
-        operations.prepare(call.app.project, call.app.workspace, is_current=is_current(env_from), sink=call.reporter),
+        operations.prepare(call.app, is_current=is_current(env_from)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import highlight
@@ -18,7 +18,7 @@ from amlctl.operations.fetch import FetchResult
 from amlctl.operations.fetch import fetch as operation
 from amlctl.operations.runs import resolve_run
 
-app = App()
+app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl fetch @last # into outputs/RUN",
@@ -53,15 +53,12 @@ def fetch(
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     result = operation(
-        app_.project,
-        app_.store,
-        app_.workspace,
+        app_,
         resolve_run(app_.workspace, reference),
         to=call.cwd / to if to is not None else None,
         include=include or (),
         with_logs=with_logs,
         is_unlisted=is_unlisted,
-        sink=call.reporter,
     )
     call.result(result.to_json(), [["run ", highlight(result.run), "  ", fetched_text(result)]])
 

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Line, dim, good
 from amlctl.core.message import Command, Message
 from amlctl.operations.init import InitResult
 from amlctl.operations.init import init as operation
 
-app = App()
+app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl init # in the current folder",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.json import document_parts
@@ -17,7 +17,7 @@ from amlctl.operations.logs import follow, log_pieces, run_failure, tail_cursor
 from amlctl.operations.runs import resolve_run
 from amlctl.workspaces.contract import Workspace
 
-app = App()
+app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl logs @last # the newest run's log",
@@ -59,7 +59,7 @@ def logs(
         _show(call, workspace, run_id, tail, name)
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
-    record = follow(workspace, run_id, call.reporter, name=name, cursor=cursor)
+    record = follow(app_, run_id, name=name, cursor=cursor)
     call.close()
     if call.is_json:
         call.result(record.to_json(), [])

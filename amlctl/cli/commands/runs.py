@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amlctl.cli.command_group import App, AppGroup, examples
+from amlctl.cli.command_group import AppGroup, TyperApp, examples
 from amlctl.cli.commands import cancel
 from amlctl.cli.completion import Run, complete_run
 from amlctl.cli.invocation import invocation
@@ -47,7 +47,7 @@ class RunsGroup(AppGroup):
         return super().parse_args(ctx, args if is_command or ctx.resilient_parsing else ["list", *args])
 
 
-app = App(
+app = TyperApp(
     cls=RunsGroup,
     help="List, show, compare, cancel, open and delete runs; without a command: list",
     examples=examples(
@@ -83,12 +83,9 @@ def list_(
 
     app_.restore_records()
 
-    def open_workspace(name: str) -> Workspace:
-        return app_.in_workspace(name).workspace
-
     records = [
         record
-        for record in operations.list_runs(app_.settings.workspace().name, app_.project, open_workspace, call.reporter)
+        for record in operations.list_runs(app_)
         if experiment in (None, record.experiment) and (status is None or status.lower() == record.status.lower())
     ][:limit]
     call.result(
@@ -107,7 +104,7 @@ def show(ctx: typer.Context, run: Run) -> None:
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     run_id = operations.resolve_run(app_.workspace, reference)
-    view = operations.show(app_.workspace, lambda: app_.store, run_id, call.reporter)
+    view = operations.show(app_, run_id)
     call.result(view.to_json(), _details(view))
 
 
@@ -124,7 +121,7 @@ def compare(
     for one in run:
         app_, reference = call.app_of(one)
         run_id = operations.resolve_run(app_.workspace, reference)
-        found.append(operations.RunAt(run_id, app_.workspace, app_.store))
+        found.append(operations.RunAt(run_id, app_))
     comparison = operations.compare(found)
     call.result(comparison.to_json(), _comparison(comparison, call.output.width))
 
@@ -138,7 +135,7 @@ def open_(ctx: typer.Context, run: Run) -> None:
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     run_id = operations.resolve_run(app_.workspace, reference)
-    address = operations.open_run(app_.project, app_.workspace, run_id)
+    address = operations.open_run(app_, run_id)
     if call.output.out_is_terminal and not call.is_json:
         typer.launch(address)
     call.result({"run": run_id, "place": address}, [address])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.render.tables import Cell, Line, bad, dim, good, highlight, warning
@@ -17,7 +17,7 @@ from amlctl.operations.status import DatasetStatus, all_datasets
 from amlctl.operations.status import status as operation
 from amlctl.operations.sync.result import SyncOptions
 
-app = App()
+app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl status # every dataset synced from here or published by a run",
@@ -33,16 +33,16 @@ MAX_PATHS = 20
 def status(ctx: typer.Context, paths: Annotated[list[str] | None, Paths] = None) -> int:
     """Show what a sync would change: new, modified and deleted files, and whether the store has newer data"""
     call = invocation(ctx)
-    project, settings = call.app.project, call.app.settings.sync
-    store = call.app.store
+    app_ = call.app
+    project, settings = app_.project, app_.settings.sync
     if paths:
         datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
     else:
-        datasets = all_datasets(project, store, call.reporter)
+        datasets = all_datasets(app_)
     options = SyncOptions(settings.layout, settings.pack_below, settings.pack_size, tuple(settings.ignore))
 
     def act(dataset: str) -> DatasetStatus:
-        return operation(project, store, dataset, options, call.reporter)
+        return operation(app_, dataset, options)
 
     outcomes = each_dataset(datasets, act)
     call.result(

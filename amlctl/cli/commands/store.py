@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
 from amlctl.core.message import Command, Message
@@ -25,7 +25,7 @@ from amlctl.snapshots.store_format import require_format
 from amlctl.stores.contract import Store
 from amlctl.wiring import without_copies
 
-app = App(
+app = TyperApp(
     help="Show what the store contains, clean it up, verify it",
     examples=examples(
         "amlctl store stats # datasets, snapshots, sizes",

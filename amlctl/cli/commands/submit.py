@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amlctl.cli.command_group import App, AppCommand, examples
+from amlctl.cli.command_group import AppCommand, TyperApp, examples
 from amlctl.cli.commands.env import is_current
 from amlctl.cli.commands.fetch import fetched_text
 from amlctl.cli.commands.runs import named_values, state_cell, took, variable_values
@@ -66,7 +66,8 @@ class ScriptCommand(AppCommand):
     def _misplaced(self, message: str, typed: Sequence[str], unknown: str) -> UsageError:
         meant = _as_meant(typed, unknown, self._options())
         near = did_you_mean(unknown, self._options(), _TYPO)
-        hint = Message("put arguments of the script after --: ", meant or Command("submit", "--help"))
+        rule = "put arguments of the script after --"
+        hint = Message(rule, ": ", meant) if meant else Message(rule, "; see ", Command("submit", "--help"))
         return UsageError(message, hint=Message(f"{near} Otherwise ", hint) if near else hint)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -86,7 +87,7 @@ def _as_meant(typed: Sequence[str], unknown: str, options: Collection[str]) -> C
     return Command("submit", *kept, "--", *typed[begin:end], *typed[border + 1 :])
 
 
-app = App()
+app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl submit model_train.py --config baseline.json # run, follow the log, fetch the outputs",
@@ -244,22 +245,21 @@ def submit(
         caller_variables=os.environ,
     )
     app_ = call.app
-    everything = (request, app_.project, app_.settings, app_.workspace, app_.store, call.reporter)
 
     def find_run(reference: str) -> RunAt:
         holder, rest = app_.holding(reference)
-        return RunAt(resolve_run(holder.workspace, rest), holder.workspace, holder.store)
+        return RunAt(resolve_run(holder.workspace, rest), holder)
 
     if is_dry_run:
-        plan = plan_operation(*everything, find_run=find_run)
+        plan = plan_operation(request, app_, find_run=find_run)
         call.result(plan.to_json(), _plan(plan))
         return 0
     result = submit_operation(
-        *everything,
+        request,
+        app_,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
         find_run=find_run,
-        open_address=app_.open_address,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
     return _report(call, result, is_detached=is_detached)

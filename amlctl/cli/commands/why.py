@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import App, examples
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Line, fields, good, highlight, warning
 from amlctl.operations.why import Why
 from amlctl.operations.why import why as operation
 
-app = App()
+app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl why data_blobs/working/image/0001.png # dataset, snapshot and pack",
@@ -37,7 +37,7 @@ def why(
     call = invocation(ctx)
     app_ = call.app
     absolute = app_.project.typed_path(path, call.cwd)
-    found = operation(app_.project, app_.store, absolute, app_.settings.sync.ignore, call.reporter)
+    found = operation(app_, absolute)
     call.result(found.to_json(), _lines(found))
 
 

@@ -22,9 +22,8 @@ from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.clock import passed_s
 from amlctl.operations.store.named_by_runs import heads_of_record, manifests_of_record, read_fields
-from amlctl.runs.code import code_index_key, code_prefix
-from amlctl.runs.documents import read_published
-from amlctl.runs.keys import published_key, record_key
+from amlctl.runs.keys import code_index_key, code_prefix, published_key, record_key
+from amlctl.runs.records import read_published
 from amlctl.snapshots.deletion import delete_all
 from amlctl.snapshots.gc_mark import GC_MARK, GcLease
 from amlctl.snapshots.heads import fence, is_superseded, read_head, read_head_value

@@ -15,9 +15,16 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.store.damage import Damage, StoreListing
 from amlctl.operations.store.named_by_runs import manifests_of_record, read_fields
-from amlctl.runs.code import code_index_key, code_prefix
-from amlctl.runs.documents import read_published
-from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.runs.keys import (
+    code_index_key,
+    code_prefix,
+    first_outputs_prefix,
+    outputs_index_key,
+    outputs_prefix,
+    published_key,
+    record_key,
+)
+from amlctl.runs.records import read_published
 from amlctl.runs.tree import TreeFile, TreeIndex, read_index, read_tree_index, stored_key
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.stores.contract import Store

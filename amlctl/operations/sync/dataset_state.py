@@ -28,6 +28,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
+from amlctl.operations.context import Context
 from amlctl.operations.store_apart import check_apart
 from amlctl.snapshots.heads import Head, has_snapshots, last_written, read_head
 from amlctl.snapshots.kept_manifests import KeptManifests
@@ -98,9 +99,10 @@ class LocalState(NamedTuple):
 
 
 @contextmanager
-def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: bool = False) -> Iterator[LocalState]:
+def local_state(context: Context, purpose: str, *, is_reading: bool = False) -> Iterator[LocalState]:
     """One command at a time writes the local state; a second one waits and says for whom. `is_reading`: the command
     writes nothing that has to last, so in a project that cannot be written it works on a copy."""
+    project, sink = context.project, context.sink
     if is_reading and not project.is_state_writable():
         from amlctl.localfs.read_only import copied_state  # here: `tempfile` costs every command 2 ms
 
@@ -125,17 +127,11 @@ def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
 
 
 def look_at(
-    project: Project,
-    store: Store,
-    dataset: str,
-    ignore: Sequence[str],
-    state: LocalState,
-    sink: EventSink,
-    *,
-    is_repair: bool = False,
+    context: Context, dataset: str, ignore: Sequence[str], state: LocalState, *, is_repair: bool = False
 ) -> DatasetState:
     """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
     HEAD that cannot be read. Raises what the store raises."""
+    project, store, sink = context.project, context.store, context.sink
     root = project.dataset_path(dataset)
     store.check_key(f"{dataset_folder(dataset)}/HEAD")
     check_apart(store, root, f"data_blobs/{dataset}")

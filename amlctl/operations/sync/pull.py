@@ -19,9 +19,9 @@ from amlctl.core.message import Command, Message
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
-from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan
 from amlctl.localfs.sync_state import Base, Step
+from amlctl.operations.context import Context
 from amlctl.operations.sync.agreement import agreed_entries
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
 from amlctl.operations.sync.large_deletions import confirm_deletions
@@ -35,11 +35,9 @@ from amlctl.stores.contract import Store
 
 
 def pull(
-    project: Project,
-    store: Store,
+    context: Context,
     dataset: str,
     options: SyncOptions,
-    sink: EventSink,
     *,
     snapshot: str | None = None,
     is_dry_run: bool = False,
@@ -50,12 +48,13 @@ def pull(
     Raises NotFound (no such dataset or snapshot), Conflict, IntegrityError, ServiceUnavailable.
     """
     started = time.monotonic()
+    store = context.store
     requests = store.traffic.requests
     with (
-        local_state(project, f"amlctl sync --pull {dataset}", sink, is_reading=is_dry_run) as state,
+        local_state(context, f"amlctl sync --pull {dataset}", is_reading=is_dry_run) as state,
         ended_by_interrupt(store),
     ):
-        looked = look_at(project, store, dataset, options.ignore, state, sink)
+        looked = look_at(context, dataset, options.ignore, state)
         if looked.head is None:
             raise NotFound(
                 f"the store {store.url} has no dataset {dataset}",
@@ -65,7 +64,7 @@ def pull(
             result = _nothing_to_do(looked)
         else:
             key = looked.head.manifest_key if snapshot is None else find_snapshot(store, dataset, snapshot)
-            result = _pull(store, looked, key, options, state, sink, snapshot, is_dry_run)
+            result = _pull(store, looked, key, options, state, context.sink, snapshot, is_dry_run)
         if not is_dry_run:
             _agree(store, looked, looked.head, state)
     return replace(

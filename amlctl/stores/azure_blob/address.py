@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from amlctl.azure_access.hosts import bracketed, is_host, is_ip
+from amlctl.azure_access.connections import bracketed, is_host, is_ip
 from amlctl.errors import SettingsError
 
 DEFAULT_PREFIX = "amlctl/"

@@ -14,19 +14,15 @@ from azure.core import MatchConditions
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 
-from amlctl.azure_access.answered import Answered
-from amlctl.azure_access.retries import Retries
-from amlctl.azure_access.retry import AGAIN, RetryPolicy
-from amlctl.azure_access.transport import Read, Transport
+from amlctl.azure_access.retry import AGAIN, Retries, RetryPolicy
+from amlctl.azure_access.transport import Answered, Read, Transport
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.answer import Answer, not_blob_storage
+from amlctl.stores.azure_blob.answer import Answer, not_blob_storage, reason_of_refusal, refusal, still_failing
 from amlctl.stores.azure_blob.blocks import Block
-from amlctl.stores.azure_blob.body import Body, md5_header
 from amlctl.stores.azure_blob.credentials import Credential
-from amlctl.stores.azure_blob.direct import VERSION, DirectRequests
-from amlctl.stores.azure_blob.refusals import reason_of_refusal, refusal, still_failing
+from amlctl.stores.azure_blob.direct import VERSION, Body, DirectRequests, md5_header
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient

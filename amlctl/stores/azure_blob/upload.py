@@ -22,7 +22,7 @@ from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
 from amlctl.localfs.disk_errors import sending_error
 from amlctl.stores.azure_blob.block_memory import BlockMemory
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
-from amlctl.stores.azure_blob.body import Body
+from amlctl.stores.azure_blob.direct import Body
 from amlctl.stores.azure_blob.service import ANY, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.window import Window
 from amlctl.stores.contract import Buffer, FileBody, always

@@ -7,18 +7,21 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from amlctl.errors import NotFound, RightsError
+from amlctl.core.run import RunRecord
+from amlctl.errors import IntegrityError, NotFound, RightsError
+from amlctl.runs.keys import run_prefix
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastore import default_datastore, named_datastore
-from amlctl.workspaces.contract import RunFile
+from amlctl.workspaces.azureml.datastores import default_datastore, named_datastore
+from amlctl.workspaces.contract import RunFile, RunFiles
 
 ARTIFACT_STORE = "workspaceartifactstore"
 VERSION = "2024-01-01-preview"
@@ -152,3 +155,46 @@ def _free_target(target: str, keys: Sequence[str], found: Mapping[str, object]) 
 
 def _above(path: str) -> Iterator[str]:
     return (path[:at] for at, sign in enumerate(path) if sign == "/")
+
+
+def delete_run(connection: Connection, store: Store, record: RunRecord, artifacts: Artifacts) -> list[str]:
+    """Returns what stays, and why, in words. Raises IntegrityError, ServiceUnavailable; it can be called again."""
+    run, experiment = record.run, record.experiment or "Default"
+    if "/" in experiment:  # no experiment there can have it, and the path would lead to another run
+        raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
+    kept = artifacts.delete()
+    path = f"/experiments/{experiment}/runs/{run}"
+    if connection.history("PATCH", path, {"hidden": True}, accept=(404,)).status != 404:
+        kept.insert(0, "the job in Azure ML, which is archived: jobs cannot be deleted there")
+    for entry in list(store.list(run_prefix(run))):
+        store.delete(entry.key)
+    return kept
+
+
+class FamilyFiles:
+    """Satisfies `RunFiles`: a run's own files, and those of its children in a folder each."""
+
+    def __init__(self, own: RunFiles, children: Mapping[str, RunFiles]) -> None:
+        self._members = {"": own, **children}
+
+    def files(self) -> Sequence[RunFile]:
+        return [
+            RunFile(str(PurePosixPath(folder, file.path)), file.size_bytes, file.modified_at)
+            for folder, member in self._members.items()
+            for file in member.files()
+        ]
+
+    def download(self, file: RunFile, target: Path) -> None:
+        folder = next((one for one in self._members if one and file.path.startswith(f"{one}/")), "")
+        path = file.path[len(folder) + 1 :] if folder else file.path
+        self._members[folder].download(RunFile(path, file.size_bytes, file.modified_at), target)
+
+
+def folder_names(children: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """By folder, the run whose files it gets: a step's name, where it is a file name and not there twice."""
+    counted = Counter(one["name"] for one in children)
+    names = {}
+    for one in children:
+        is_plain = counted[one["name"]] == 1 and "/" not in one["name"] and one["name"].strip(". ")
+        names[one["name"] if is_plain else one["run"]] = one["run"]
+    return names

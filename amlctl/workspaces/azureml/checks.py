@@ -21,7 +21,7 @@ from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection, Facts
-from amlctl.workspaces.azureml.datastore import default_datastore
+from amlctl.workspaces.azureml.datastores import default_datastore
 
 _PERMISSIONS_VERSION = "2022-04-01"
 _SIZES_VERSION = "2023-08-01-preview"

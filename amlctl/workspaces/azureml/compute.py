@@ -13,17 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amlctl.azure_access.azure_ai_ml import first_line
-from amlctl.azure_access.job_schema import refused
+from amlctl.azure_access.azure_ai_ml import first_line, refused
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceUnavailable, UsageError
+from amlctl.workspaces.azureml.clients import Answer, answer_of_error
 from amlctl.workspaces.azureml.compute_document import changed, errors_of, in_words, present, told
 from amlctl.workspaces.azureml.connection import Connection, is_of_the_workspace
-from amlctl.workspaces.azureml.exchange import Answer, answer_of_error
 from amlctl.workspaces.contract import PresentTarget
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import re
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +20,12 @@ from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import Conflict, IntegrityError
-from amlctl.runs.documents import read_first_failure, read_published
 from amlctl.runs.keys import log_key
+from amlctl.runs.records import read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.job import entered, moment
+from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
+from amlctl.workspaces.azureml.looks import Look, Looks
 
 _EXIT_CODE = re.compile(
     r"(?:process|script|program|command)\b(?:(?!\. ).){0,400}?\bwith (?:non-zero )?(?:exit|status) code:?\s+(\d+)"
@@ -185,3 +188,29 @@ def _write(write: Callable[[bytes], Any], hasher: ContentHasher, data: bytes) ->
     write(data)
     hasher.update(data)
     return len(data)
+
+
+def copy_logs(
+    store: Store, record: RunRecord, look: Look, logs: Logs, looks: Looks, is_settled: Callable[[Look], bool]
+) -> None:
+    """The first one before the others: its reader waits for all of them."""
+
+    def whole(name: str) -> Iterator[bytes]:
+        cursor = 0
+        while (seen := looks.last(record.run) or looks.at(record.run)) is not None:
+            chunk = logs.read(record, seen, name, cursor, is_settled=is_settled(seen))
+            if chunk.is_final:
+                return
+            yield chunk.data
+            cursor = chunk.cursor
+
+    def save(name: str) -> None:
+        save_log(store, record.run, name, whole(name))
+
+    expected = log_names(record.layout.world_size)
+    names = [name for name in names_of(record, look.log_files) if name in expected]
+    for name in names[:1]:
+        save(name)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for _ in pool.map(save, names[1:]):
+            pass

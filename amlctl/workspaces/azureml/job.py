@@ -12,7 +12,7 @@ from typing import Any
 from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.environment import OLDEST_PYTHON, RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
-from amlctl.core.job import KEPT_PATH, STORE_INPUT, input_names
+from amlctl.core.job import KEPT_PATH, RUNTIME_ARCHIVE, STORE_INPUT, input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked
@@ -31,6 +31,8 @@ _XXHASH = (
 )
 """For environments that others have made, or whose Python is not for us to choose. Each process brings its own, out of
 the way of what the image has. Some images have `python3` alone, and Azure ML's have one beside the environment's."""
+_RUNTIME = f'export PYTHONPATH="$PWD/{RUNTIME_ARCHIVE}${{PYTHONPATH:+:$PYTHONPATH}}"; '
+"""The code that a run had before its runtime was one file has it as a folder, which Python finds first."""
 _UNKNOWN = "Unknown"
 """The service's own word for a state that it does not tell."""
 _OUTPUTS = ".amlctl-outputs"
@@ -153,7 +155,7 @@ def _command(record: RunRecord) -> str:
         )
     )
     return (
-        f"{environment}{prepare}{python} -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
+        f"{environment}{_RUNTIME}{prepare}{python} -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
         f"--run {record.run} --container . --outputs {_OUTPUTS}{places} -- {_shown_command(record)}"
     )
 

@@ -15,10 +15,10 @@ from typing import Any
 from amlctl.core.events import EventSink, Note
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
-from amlctl.workspaces.azureml.absence import has_ended, without_presumed_end
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import EXPERIMENT_PROPERTY, watched
 from amlctl.workspaces.azureml.looks import Look, Looks
+from amlctl.workspaces.azureml.records import has_ended, without_presumed_end
 
 _VERSION = "2024-10-01"
 _LISTED = 200

@@ -15,9 +15,8 @@ from amlctl.core.distribution import log_names
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable
-from amlctl.workspaces.azureml.exchange import Answer, Exchange
-from amlctl.workspaces.azureml.looks import Look, Looks
-from amlctl.workspaces.azureml.timing import AzureMLTiming
+from amlctl.workspaces.azureml.clients import Answer, Exchange
+from amlctl.workspaces.azureml.looks import AzureMLTiming, Look, Looks
 from amlctl.workspaces.contract import LogChunk
 
 USER_LOGS = "user_logs/"

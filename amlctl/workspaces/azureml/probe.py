@@ -13,9 +13,9 @@ from amlctl.errors import CheckFailed, NotFound
 from amlctl.runs.keys import run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.datastore import store_address
+from amlctl.workspaces.azureml.datastores import store_address
 from amlctl.workspaces.azureml.job import SERVERLESS
-from amlctl.workspaces.azureml.submission import submit_job
+from amlctl.workspaces.azureml.starting import submit_job
 from amlctl.workspaces.contract import ProbeSteps, Workspace
 
 _VERSION = "2023-04-01-preview"

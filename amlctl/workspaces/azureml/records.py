@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from amlctl.core.events import EventSink, Warned
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import wrong_field
-from amlctl.errors import IntegrityError
+from amlctl.core.run_state import RunState, is_final
+from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
-from amlctl.runs import local_records as run_records
-from amlctl.runs.order import read_order
+from amlctl.runs.keys import attempt_key
+from amlctl.runs.records import load_local_record, local_records, read_order, save_local_record
+from amlctl.stores.contract import Store
+from amlctl.workspaces.azureml.job import moment
+from amlctl.workspaces.azureml.looks import Look
 
 
 class Records:
@@ -28,7 +35,7 @@ class Records:
     def load(self, run: str) -> RunRecord | None:
         """What was seen last; None where nothing was."""
         try:
-            record = run_records.load(self._project.state_dir, run)
+            record = load_local_record(self._project.state_dir, run)
         except IntegrityError as error:
             if run not in self._told:
                 self._told.add(run)
@@ -37,7 +44,7 @@ class Records:
         return record if record is not None and record.workspace == self._workspace else None
 
     def load_all(self, on_damaged: Callable[[str], None]) -> dict[str, RunRecord]:
-        records = run_records.load_all(self._project.state_dir, on_damaged=on_damaged)
+        records = local_records(self._project.state_dir, on_damaged=on_damaged)
         return {record.run: record for record in records if record.workspace == self._workspace}
 
     def order(self) -> list[str]:
@@ -49,7 +56,84 @@ class Records:
         if wrong_field(record.to_json()):
             return
         self._project.ensure_state_dir()
-        run_records.save(self._project.state_dir, record)
+        save_local_record(self._project.state_dir, record)
 
     def forget(self, run: str) -> None:
         remove_tree(self._folder / run, ignore_errors=True)
+
+
+_STARTING_S = 600.0
+"""A run that was recorded so long ago, and that Azure ML does not have, will not arrive any more."""
+
+
+class Absence:
+    """For one workspace. `keep` writes a record for everyone."""
+
+    def __init__(
+        self,
+        workspace: str,
+        store: Callable[[], Store],
+        keep: Callable[[RunRecord], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._workspace = workspace
+        self._store = store
+        self._keep = keep
+        self._clock = clock
+
+    def seen(self, run: str, known: RunRecord | None) -> RunRecord:
+        """The record as it is to be shown. Raises NotFound where there is not even a record."""
+        if known is None:
+            raise NotFound(f"no run {run!r}", hint=Command("runs"))
+        if known.is_final or known.workspace != self._workspace:
+            return known
+        if self._has_been_there(known):
+            told = "Azure ML does not find this run; it may have been deleted there"
+            return replace(known, status=RunState.NOT_RESPONDING.value, waits_for=told)
+        created = moment(known.created_at)
+        if created is not None and (self._clock() - created).total_seconds() > _STARTING_S:
+            known.failed("lost", "it was recorded, but did not reach Azure ML", self._clock())
+            self._keep(known)
+        return known
+
+    def canceled(self, record: RunRecord, look: Look | None) -> None:
+        """Azure ML found no job to cancel. Only a run that was never there counts as canceled by that.
+
+        Raises ServiceUnavailable.
+        """
+        if look is not None and is_final(look.status):
+            return
+        if look is not None or record.workspace != self._workspace or self._has_been_there(record):
+            state = f"; run history says it is {look.status}" if look is not None else ""
+            raise ServiceUnavailable(
+                f"run {record.run} was not canceled: Azure ML does not find the job{state}",
+                hint=Message("try again, or cancel it in Studio: ", Command("runs", "open", record.run)),
+            )
+        record.error = {"kind": "canceled", "message": "canceled before it was started"}
+        record.reached(RunState.CANCELED, self._clock())
+        self._keep(record)
+
+    def _has_been_there(self, record: RunRecord) -> bool:
+        """Whether Azure ML is known to have had the run, here or on the machine that has submitted it."""
+        if record.studio_url is not None or record.status != RunState.NOT_STARTED.value:
+            return True
+        return self._store().info(attempt_key(record.run)) is not None
+
+
+def has_ended(record: RunRecord) -> bool:
+    """Whether the end is one that Azure ML has told, or a start that it has refused."""
+    return record.is_final and not _is_presumed(record)
+
+
+def without_presumed_end(record: RunRecord) -> RunRecord:
+    """For a run that Azure ML turns out to have: what was concluded from its absence does not hold."""
+    if not _is_presumed(record):
+        return record
+    times = {state: time for state, time in record.times.items() if state != record.status}
+    return replace(record, status=RunState.NOT_STARTED.value, times=times, error=None)
+
+
+def _is_presumed(record: RunRecord) -> bool:
+    """Whether the end was concluded from the job's absence: it did not arrive, or was canceled before it could."""
+    kind = (record.error or {}).get("kind")
+    return record.is_final and record.studio_url is None and kind in ("lost", "canceled")

@@ -22,23 +22,20 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.clock import utc_now
 from amlctl.localfs.project import Project
-from amlctl.runs.documents import load_record, read_failure, save_record
+from amlctl.runs.records import load_record, read_failure, save_record
 from amlctl.stores.contract import Store
-from amlctl.workspaces.azureml.absence import Absence, has_ended, without_presumed_end
+from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import is_of_amlctl, moment, record_of_job, record_of_run, watched
 from amlctl.workspaces.azureml.listing import ListedRecords, list_jobs
 from amlctl.workspaces.azureml.logs import Logs, names_of
-from amlctl.workspaces.azureml.looks import Look, Looks
-from amlctl.workspaces.azureml.queueing import Queueing
-from amlctl.workspaces.azureml.records import Records
-from amlctl.workspaces.azureml.services import Services
-from amlctl.workspaces.azureml.timing import DEFAULT_TIMING, AzureMLTiming
+from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
+from amlctl.workspaces.azureml.records import Absence, Records, has_ended, without_presumed_end
 from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
 
 if TYPE_CHECKING:
     from amlctl.workspaces.azureml.artifacts import Artifacts
-    from amlctl.workspaces.azureml.submission import AcceptedJob
+    from amlctl.workspaces.azureml.starting import AcceptedJob
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
 _CANCEL_VERSION = "2023-04-01-preview"
@@ -113,22 +110,22 @@ class AzureMLWorkspace:
         WorkspaceProbe(self._connection, self._store, self, steps).run(target)
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        from amlctl.workspaces.azureml.environment import Environments  # reads YAML, which watching a run need not
+        from amlctl.workspaces.azureml.assets import Environments  # reads YAML, which watching a run need not
 
         return Environments(self._connection).find(spec)
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
-        from amlctl.workspaces.azureml.environment import check_environment
+        from amlctl.workspaces.azureml.assets import check_environment
 
         check_environment(spec)
 
     def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
-        from amlctl.config.python_version import pinned_python
+        from amlctl.config.environment_file import pinned_python
 
         return pinned_python(spec)
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
-        from amlctl.workspaces.azureml.environment import Environments
+        from amlctl.workspaces.azureml.assets import Environments
 
         info = Environments(self._connection).ensure(spec)
         sink(Note(f"the image of environment {info.id} is built with the first run that needs it"))
@@ -161,7 +158,7 @@ class AzureMLWorkspace:
 
     def hand_over(self, record: RunRecord, path: Path) -> None:
         """See the contract."""
-        from amlctl.workspaces.azureml.families import hand_over
+        from amlctl.workspaces.azureml.starting import hand_over
 
         _check(record.run)
         record = replace(record, workspace=self._name)
@@ -290,7 +287,7 @@ class AzureMLWorkspace:
         record = self.read(run)
         if not record.is_final and self._looks.at(run) is not None:
             raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
-        from amlctl.workspaces.azureml.deletion import delete_run
+        from amlctl.workspaces.azureml.artifacts import delete_run
 
         kept = delete_run(self._connection, self._store, record, self._artifacts(run))
         self._records.forget(run)
@@ -301,7 +298,7 @@ class AzureMLWorkspace:
     def _with_children(self, record: RunRecord, *, is_going: bool) -> RunRecord:
         if record.job_type is None:
             return record
-        from amlctl.workspaces.azureml.families import children_of, in_words
+        from amlctl.workspaces.azureml.looks import children_of, in_words
 
         children = children_of(self._connection, record.run)
         return replace(record, children=children, waits_for=in_words(children) if is_going else "")
@@ -311,7 +308,7 @@ class AzureMLWorkspace:
         own = self._artifacts(run)
         if not record.children:
             return own
-        from amlctl.workspaces.azureml.families import FamilyFiles, folder_names
+        from amlctl.workspaces.azureml.artifacts import FamilyFiles, folder_names
 
         folders = folder_names(record.children)
         return FamilyFiles(own, {folder: self._artifacts(child) for folder, child in folders.items()})
@@ -352,7 +349,7 @@ class AzureMLWorkspace:
     def _finish(self, record: RunRecord, look: Look) -> RunRecord:
         """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
         from amlctl.workspaces.azureml import ending  # most looks are at runs that go on
-        from amlctl.workspaces.azureml.log_copies import copy_logs
+        from amlctl.workspaces.azureml.ending import copy_logs
 
         stored = self._stored(record.run)
         if stored is not None and has_ended(stored) and stored.workspace == self._name:

@@ -18,18 +18,15 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.folders import remove_tree
-from amlctl.runs.documents import read_published
 from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.runs.produced import make_newest
+from amlctl.runs.records import read_published, save_both
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.workspaces.local import records
-from amlctl.workspaces.local.node_store import forget_run, give_back, is_folder, node_store
-from amlctl.workspaces.local.places import RunPlaces
-from amlctl.workspaces.local.reserve import give_room
-from amlctl.workspaces.local.run_log import say
-from amlctl.workspaces.local.saved_log import SavedLogs
+from amlctl.workspaces.local.logs import SavedLogs, say
+from amlctl.workspaces.local.node_files import forget_run, give_back, is_folder, node_store
+from amlctl.workspaces.local.run_paths import RunPaths, give_room
 
 Clock = Callable[[], datetime]
 
@@ -86,7 +83,7 @@ def _signal_name(number: int) -> str:
 
 
 def finish(
-    places: RunPlaces,
+    paths: RunPaths,
     store: Store,
     record: RunRecord,
     ending: Ending,
@@ -98,76 +95,76 @@ def finish(
 
     Only the holder of the run's lock may call it; doing it again after a kill does no harm.
     """
-    node_folder = node_store(store, places.state_dir)
+    node_folder = node_store(store, paths.state_dir)
     record.reached(RunState.FINALIZING, clock())
     with contextlib.suppress(OSError):  # a full disk: outputs come first, and room is kept for the end
-        records.save(places, store, record)
+        save_both(paths.state_dir, store, record)
     is_kept = True
     try:
         for node in range(record.instances):
-            is_kept = _keep_outputs(places, store, node) and is_kept
+            is_kept = _keep_outputs(paths, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
-            ending = _move_heads(places, store, node_folder, record, ending)
+            ending = _move_heads(paths, store, node_folder, record, ending)
     except (AmlctlError, OSError) as error:
         is_kept = False
         told = f"what the run has left could not be kept: {error}"
         kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
         ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {told}".removeprefix("; "))
-    give_room(places)
+    give_room(paths)
     if ending.message and not ending.is_told:
         hint = f" ({ending.hint})" if ending.hint else ""
-        say(places.log, f"{ending.state.value}: {ending.message}{hint}")
+        say(paths.log, f"{ending.state.value}: {ending.message}{hint}")
     try:
-        (logs or SavedLogs(store, places, record)).save()
+        (logs or SavedLogs(store, paths, record)).save()
     except (AmlctlError, OSError) as error:
-        say(places.log, f"the log could not be put into the store: {error}")
+        say(paths.log, f"the log could not be put into the store: {error}")
     record.exit_code = ending.exit_code
     record.error = ending.error
     record.reached(ending.state, clock())
-    records.save(places, store, record)
+    save_both(paths.state_dir, store, record)
     if is_kept:
         # Everything that matters is in the store; the container would only fill the disk.
         for node in range(record.instances):
-            remove_tree(places.container_of(node), ignore_errors=True)
+            remove_tree(paths.container_of(node), ignore_errors=True)
         if not is_folder(store):
             forget_run(node_folder, record.run)
     return record
 
 
-def outputs_saver(places: RunPlaces, store: Store, node: int) -> TreeSaver:
+def outputs_saver(paths: RunPaths, store: Store, node: int) -> TreeSaver:
     """Raises RightsError, ServiceUnavailable."""
     return TreeSaver(
         store,
-        places.node_folders(node).outputs_dir,
-        outputs_prefix(places.run, node),
-        outputs_index_key(places.run, node),
-        first_prefix=first_outputs_prefix(places.run, node),
+        paths.node_folders(node).outputs_dir,
+        outputs_prefix(paths.run, node),
+        outputs_index_key(paths.run, node),
+        first_prefix=first_outputs_prefix(paths.run, node),
     )
 
 
-def _keep_outputs(places: RunPlaces, store: Store, node: int) -> bool:
+def _keep_outputs(paths: RunPaths, store: Store, node: int) -> bool:
     """What the runtime does itself, unless it was killed, the store failed it, or its store is a stand-in; the list
     is there in any case. False where a file could not be kept."""
-    folders = places.node_folders(node)
+    folders = paths.node_folders(node)
     if folders.saved_marker.exists() and is_folder(store):
         return True
-    if folders.outputs_dir.is_dir() or store.info(outputs_index_key(places.run, node)) is None:
-        saver = outputs_saver(places, store, node)
+    if folders.outputs_dir.is_dir() or store.info(outputs_index_key(paths.run, node)) is None:
+        saver = outputs_saver(paths, store, node)
         saver.save(is_last=True)
         for line in saver.not_kept():
-            say(places.log, line)
+            say(paths.log, line)
         if saver.refused:
-            say(places.log, f"what could not be kept is only in {folders.outputs_dir}")
+            say(paths.log, f"what could not be kept is only in {folders.outputs_dir}")
         return not saver.refused
     return True
 
 
-def _move_heads(places: RunPlaces, store: Store, node: DirectoryStore, record: RunRecord, ending: Ending) -> Ending:
+def _move_heads(paths: RunPaths, store: Store, node: DirectoryStore, record: RunRecord, ending: Ending) -> Ending:
     """The ending, with the reason where a produced snapshot could not become the newest one."""
 
     def tell(event: Event) -> None:
         if isinstance(event, Note):
-            say(places.log, event.message)
+            say(paths.log, event.message)
 
     published = read_published(node, record.run)
     if not is_folder(store):

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from amlctl.config.conda_file import environment_of
+from amlctl.config.environment_file import environment_of
 from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, Retried
@@ -29,26 +29,28 @@ from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.clock import utc_now
-from amlctl.runs.documents import read_failure
+from amlctl.runs.records import load_local_record, read_failure, save_both
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
-from amlctl.runtime.wakeups import Wakeups
-from amlctl.workspaces.local import records
-from amlctl.workspaces.local.container import make_container, runtime_folder
+from amlctl.runtime.script import Wakeups
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import Environments
-from amlctl.workspaces.local.gpus import gpu_variables, list_gpus
-from amlctl.workspaces.local.node_store import bring, is_folder, node_store, open_run_store
-from amlctl.workspaces.local.places import RunPlaces, queue_folder
+from amlctl.workspaces.local.logs import SavedLogs, say
+from amlctl.workspaces.local.node_files import bring, is_folder, make_container, node_store, open_run_store
 from amlctl.workspaces.local.processes import identity_of
-from amlctl.workspaces.local.rank_processes import HOST, RankFailure, RankProcesses, free_ports
+from amlctl.workspaces.local.rank_processes import (
+    HOST,
+    RankFailure,
+    RankProcesses,
+    free_ports,
+    gpu_variables,
+    list_gpus,
+)
 from amlctl.workspaces.local.recovery import recover
-from amlctl.workspaces.local.reserve import give_room, machine_error
-from amlctl.workspaces.local.run_log import say
-from amlctl.workspaces.local.saved_log import SavedLogs
+from amlctl.workspaces.local.run_paths import RunPaths, give_room, machine_error, queue_folder
 from amlctl.workspaces.local.slots import Slot, SlotQueue, Ticket
-from amlctl.workspaces.local.supervisor_settings import SupervisorSettings
+from amlctl.workspaces.local.starting import SupervisorSettings
 
 SAVE_LIMIT_S = 600.0
 """What the runtime gets, beyond the script's grace, to save outputs after it was asked to end; then it is killed."""
@@ -63,13 +65,13 @@ class Supervisor:
 
     def __init__(self, settings: SupervisorSettings, run: str, record: RunRecord, wakeups: Wakeups) -> None:
         self._settings = settings
-        self._places = RunPlaces(Path(settings.state_dir), run)
+        self._paths = RunPaths(Path(settings.state_dir), run)
         self._store = open_run_store(settings.store, os.environ, self._tell)
-        self._node = node_store(self._store, self._places.state_dir)
+        self._node = node_store(self._store, self._paths.state_dir)
         self._record = record
         self._wakeups = wakeups
         self._environments = Environments(Path(settings.environments_dir), os.environ)
-        self._logs = SavedLogs(self._store, self._places, record)
+        self._logs = SavedLogs(self._store, self._paths, record)
         self._savers: dict[int, TreeSaver] = {}
         self._has_started = False
         self._is_stop_signalled = False
@@ -84,7 +86,7 @@ class Supervisor:
         except AmlctlError as error:
             ending = failed(error)
         except OSError as error:
-            ending = failed(machine_error(self._places, error))
+            ending = failed(machine_error(self._paths, error))
         self._finish(ending)
 
     def _finish(self, ending: Ending) -> None:
@@ -93,7 +95,7 @@ class Supervisor:
         deadline = time.monotonic() + RECORD_LIMIT_S
         while True:
             try:
-                finish(self._places, self._store, self._record, ending, utc_now, logs=self._logs)
+                finish(self._paths, self._store, self._record, ending, utc_now, logs=self._logs)
                 return
             except OSError:
                 if time.monotonic() >= deadline or self._is_stop_signalled:
@@ -111,14 +113,17 @@ class Supervisor:
         except AmlctlError as error:
             return failed(error, kind="environment")
         if not is_folder(self._store):
-            bring(self._store, self._node, self._record, lambda line: say(self._places.log, line), self._check_canceled)
+            bring(self._store, self._node, self._record, lambda line: say(self._paths.log, line), self._check_canceled)
+        runtime = Path()
         for node in range(self._record.instances):
-            make_container(self._store, self._record.code, self._places.container_of(node))
+            runtime = make_container(
+                self._store, self._record.code, self._paths.container_of(node), self._paths.state_dir / "runtimes"
+            )
             self._check_canceled()
-        processes = RankProcesses(self._places)
+        processes = RankProcesses(self._paths)
         become_subreaper()
         try:
-            self._start_processes(processes, spec, slot)
+            self._start_processes(processes, spec, slot, runtime)
             return self._watch(processes)
         finally:
             # Whatever goes wrong here: the script never outlives its run.
@@ -129,7 +134,7 @@ class Supervisor:
             processes.finish_logs()
 
     def _wait_for_slot(self) -> Slot:
-        folder = queue_folder(self._places.state_dir, self._record.compute)
+        folder = queue_folder(self._paths.state_dir, self._record.compute)
         queue = SlotQueue(folder)
         path = Path(self._settings.ticket)
         ticket = Ticket(int(path.name.partition("-")[0]), path, self._settings.ticket_descriptor)
@@ -141,21 +146,22 @@ class Supervisor:
         if is_record_run_id(slot.previous_run) and slot.previous_run != self._record.run:
             # A run whose supervisor was killed may still be working in this slot.
             with contextlib.suppress(AmlctlError):  # its record is lost: no matter of this run
-                recover(RunPlaces(self._places.state_dir, slot.previous_run), self._store, utc_now)
+                recover(RunPaths(self._paths.state_dir, slot.previous_run), self._store, utc_now)
         return slot
 
-    def _start_processes(self, processes: RankProcesses, spec: EnvironmentSpec, slot: Slot) -> None:
+    def _start_processes(self, processes: RankProcesses, spec: EnvironmentSpec, slot: Slot, runtime: Path) -> None:
+        """`runtime` is the folder of its modules."""
         settings, layout = self._settings, self._record.layout
         gpus = list_gpus(os.environ)[: settings.gpus]
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
-            container = self._places.container_of(rank.node)
+            container = self._paths.container_of(rank.node)
             variables = self._for_script(self._environments.script_variables(spec))
             variables.update(
                 gpu_variables(gpus, slot.index, settings.slots, node=rank.node, processes=layout.processes)
             )
             variables.update(rank_variables(layout, rank, HOST, ports))
-            paths = [str(runtime_folder(container)), variables.get("PYTHONPATH", "")]
+            paths = [str(runtime), variables.get("PYTHONPATH", "")]
             variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
             processes.start(rank, self._command(spec, rank, container), variables)
 
@@ -195,9 +201,9 @@ class Supervisor:
                 if self._is_cancel_requested():
                     stopped = Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
-                elif not self._places.supervisor.exists():
+                elif not self._paths.supervisor.exists():
                     # `rm -rf .amlctl`: nothing can be kept any more, and no command would find the processes.
-                    stopped = Ending(RunState.FAILED, None, "folder", f"{self._places.folder} was deleted")
+                    stopped = Ending(RunState.FAILED, None, "folder", f"{self._paths.folder} was deleted")
                 elif limit_s is not None and now >= started + limit_s:
                     stopped = Ending(RunState.FAILED, None, "timeout", f"the run took longer than {limit_s:g} s")
                 if stopped is not None:
@@ -255,7 +261,7 @@ class Supervisor:
         if len(names) > 1:
             rank = failure.rank.number
             what = f"rank {rank} has failed and the others are ended"
-            say(self._places.log, f"{what}; its log: {Command('logs', self._record.run, '--file', names[rank])}")
+            say(self._paths.log, f"{what}; its log: {Command('logs', self._record.run, '--file', names[rank])}")
 
     def _end_leftovers(self, processes: RankProcesses) -> None:
         """After a killed runtime: its script, with all that this has started."""
@@ -263,11 +269,11 @@ class Supervisor:
         ended = end_descendants(processes.pump_pids, own_end_s=0.0)
         more = processes.end_cgroup()
         if ended:
-            say(self._places.log, f"ended {in_words(ended)}")
+            say(self._paths.log, f"ended {in_words(ended)}")
         elif not more:
             return
         for node in range(self._record.instances):  # they may have written since the runtime saved the outputs
-            self._places.node_folders(node).saved_marker.unlink(missing_ok=True)
+            self._paths.node_folders(node).saved_marker.unlink(missing_ok=True)
 
     def _save_log(self) -> None:
         with contextlib.suppress(AmlctlError, OSError):  # said at the end, if it fails then too
@@ -280,14 +286,14 @@ class Supervisor:
         for node in range(self._record.instances):
             with contextlib.suppress(AmlctlError, OSError):  # as above
                 if node not in self._savers:
-                    self._savers[node] = outputs_saver(self._places, self._store, node)
+                    self._savers[node] = outputs_saver(self._paths, self._store, node)
                 self._savers[node].save()
 
     def _reached(self, state: RunState) -> None:
         self._record.reached(state, utc_now())
-        trouble = records.save(self._places, self._store, self._record)
+        trouble = save_both(self._paths.state_dir, self._store, self._record)
         if trouble is not None:
-            say(self._places.log, f"the run's record could not be put into the store: {trouble.message}")
+            say(self._paths.log, f"the run's record could not be put into the store: {trouble.message}")
 
     def _try_to_reach(self, state: RunState) -> bool:
         """Whether it is written: on a full disk the script is watched, and ended, all the same."""
@@ -299,17 +305,17 @@ class Supervisor:
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Note):
-            say(self._places.log, event.message)
+            say(self._paths.log, event.message)
         elif isinstance(event, Retried) and event.is_noteworthy:
             retry = f"{event.reason}, retry {event.attempt} of {event.most} in {event.wait_s:.0f} s"
-            say(self._places.log, f"{event.name}: {retry}")
+            say(self._paths.log, f"{event.name}: {retry}")
 
     def _look_for_signals(self, wait_s: float) -> None:
         if self._wakeups.wait(wait_s):
             self._is_stop_signalled = True
 
     def _is_cancel_requested(self) -> bool:
-        return self._is_stop_signalled or os.path.exists(self._places.cancel_request)
+        return self._is_stop_signalled or os.path.exists(self._paths.cancel_request)
 
     def _check_canceled(self, wait_s: float = 0.0) -> None:
         """Raises Interrupted once the run shall end."""
@@ -322,30 +328,30 @@ class Supervisor:
 
 def main(arguments: Sequence[str]) -> None:
     run, settings = arguments[0], SupervisorSettings.from_text(arguments[1])
-    places = RunPlaces(Path(settings.state_dir), run)
+    paths = RunPaths(Path(settings.state_dir), run)
     # Before anything is started: whoever finds us dead ends our session by this.
     identity = identity_of(os.getpid())
     if identity is not None:
         try:
-            write_json(places.supervisor, identity.to_json())
+            write_json(paths.supervisor, identity.to_json())
         except OSError:
-            give_room(places)  # the run will come to nothing, but who looks after it is known
-            write_json(places.supervisor, identity.to_json())
+            give_room(paths)  # the run will come to nothing, but who looks after it is known
+            write_json(paths.supervisor, identity.to_json())
     with open(settings.variables_descriptor, "rb") as pipe:
         passed = pipe.read()
     try:
         # Into this process's memory alone: /proc/PID/environ shows what a process was started with.
         os.environ.update(json.loads(passed))
     except ValueError:
-        say(places.log, "the command that submitted the run was killed before it had passed the run's variables")
+        say(paths.log, "the command that submitted the run was killed before it had passed the run's variables")
         return  # the next command that looks at the run records that
     with Wakeups() as wakeups:
         try:
-            record = records.load_copy(places)
+            record = load_local_record(paths.state_dir, run)
             if record is None:
                 raise NotFound(f"run {run} has no record")
             Supervisor(settings, run, record, wakeups).run()
         except Exception:
             # Ours, not the user's; the lock is given up by ending, and the next reader sees a Failed run.
-            say(places.log, "a fault of amlctl itself:\n" + traceback.format_exc())
+            say(paths.log, "a fault of amlctl itself:\n" + traceback.format_exc())
             raise

@@ -1,4 +1,4 @@
-"""What a run finds in its container before the script starts, and what it leaves behind in the store."""
+"""What a run finds in its container before the script starts, and what it leaves in the store."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from amlctl.core.run_config import config_bytes
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import AmlctlError, Conflict, NotFound
+from amlctl.localfs.dispensable import locked
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.ignore import RulesBelow
 from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
@@ -25,15 +26,30 @@ from amlctl.runs.keys import (
     outputs_prefix,
     published_key,
 )
-from amlctl.runs.publish import Published, are_kept, publish
+from amlctl.runs.produced import Published, are_kept, publish
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.node_rank import NodeRank
-from amlctl.runtime.once import once
+from amlctl.runtime.ranks import NodeRank
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.materialise import materialise
 from amlctl.stores.contract import Store
+
+
+def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> None:
+    """Do it unless a process on this node has done it for the same `content`; whoever comes meanwhile waits.
+
+    A node that dies on the way leaves no marker, so the next one starts again. Raises what `action` raises.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / f"{name}.done"
+    with locked(folder / f"{name}.lock"):
+        if marker.is_file() and marker.read_text(encoding="utf-8") == content:
+            return
+        marker.unlink(missing_ok=True)
+        action()
+        marker.write_text(content, encoding="utf-8")
+
 
 Log = Callable[[str], None]
 _PUBLISH_TRIES = 4

@@ -1,13 +1,19 @@
-"""The store as the folder that a node sees. On this machine a folder store is it itself; a blob store gets a folder
-under `.amlctl/` that is filled with what a run reads and gives back what it has produced. It stays as a cache.
+"""What a run finds on this machine: its working container with the user's code, its runtime, and the store as a folder.
 
-`<state>/node-stores/<hash of the URL>/` has the store's format. Of `runs/` it holds only what goes between the
-supervisor and the runtime of a run that is going.
+The container is a fresh folder with `pipeline/`; the runtime adds the rest. The runtime of the code snapshot is
+unpacked once per project, to `<state>/runtimes/<content id>/`. Python keeps the compiled modules there: importing them
+takes 0.12 s, from the archive 0.3 s.
+
+A folder store is itself what a node sees. A blob store gets a folder, `<state>/node-stores/<hash of the URL>/`, of the
+same format, which is filled with what a run reads and returns what it has produced. It stays as a cache. Of `runs/` it
+holds only what is exchanged between the supervisor and the runtime of a run that is not final.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,20 +23,74 @@ from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
+from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import Manifest
-from amlctl.core.message import Command
+from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
-from amlctl.errors import IntegrityError
-from amlctl.localfs.folders import make_folders
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.folders import make_folders, remove_tree
+from amlctl.localfs.private import make_folder
 from amlctl.localfs.read_file import file_content_id
+from amlctl.runs.code import PIPELINE
 from amlctl.runs.copies import Value, copy_manifest, values_of
-from amlctl.runs.documents import save_record
-from amlctl.runs.keys import published_key, run_prefix
+from amlctl.runs.keys import code_index_key, code_prefix, published_key, run_prefix
+from amlctl.runs.records import save_record
+from amlctl.runs.tree import TreeFile, read_index, restore_tree
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
+
+_PLAIN_RUNTIME = "amlctl/"
+"""Of a code snapshot that an earlier amlctl has made."""
+
+
+def make_container(store: Store, code: str, container: Path, runtimes: Path) -> Path:
+    """Returns the folder of the runtime, for PYTHONPATH.
+
+    Raises NotFound (no such code snapshot), IntegrityError, ServiceUnavailable, OSError.
+    """
+    remove_tree(container, ignore_errors=True)
+    make_folder(container)
+    prefix, index_key = code_prefix(code), code_index_key(code)
+    index = read_index(store, index_key)
+    if index is None:
+        raise NotFound(f"the code snapshot {code} is not in the store {store.url}", hint="submit again")
+    restore_tree(store, prefix, index_key, container, include=lambda path: path.startswith(f"{PIPELINE}/"))
+    (container / PIPELINE).mkdir(exist_ok=True)
+    archive = next((file for file in index if file.path == RUNTIME_ARCHIVE), None)
+    if archive is not None:
+        return _unpacked(store, code, archive, runtimes)
+    folder = container / ".amlctl-runtime"
+    restore_tree(store, prefix, index_key, folder, include=lambda path: path.startswith(_PLAIN_RUNTIME))
+    return folder
+
+
+def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Path:
+    from zipfile import ZipFile  # here, since it is needed once
+
+    folder = runtimes / archive.content_id
+    if folder.is_dir():
+        return folder
+    key = code_prefix(code) + archive.path
+    data = store.get(key)
+    if content_id(data) != archive.content_id:
+        raise IntegrityError(
+            f"{key} in the store {store.url} is damaged",
+            hint=Message(Command("submit", "SCRIPT"), ", with the same code"),
+        )
+    make_folder(runtimes)
+    with tempfile.TemporaryDirectory(prefix="new-", dir=runtimes) as scratch:
+        unpacked = Path(scratch, "runtime")
+        ZipFile(io.BytesIO(data)).extractall(unpacked)
+        try:
+            unpacked.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another run of this moment has unpacked it
+                raise
+    return folder
+
 
 _DOWNLOADS = 4
 """Values at a time; large ones come in parallel parts besides."""

@@ -1,16 +1,20 @@
-"""Where a local run keeps its files: `.amlctl/runs/<id>/` (the record) and `.amlctl/local/<id>/` (all else)."""
+"""The files of a local run on this disk: `.amlctl/runs/<id>/` (the record), `.amlctl/local/<id>/` (everything else)."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from amlctl.errors import AmlctlError, ServiceUnavailable
+from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.private import open_file
 from amlctl.runtime.script import NodeFolders
 
 
 @dataclass(frozen=True)
-class RunPlaces:
+class RunPaths:
     state_dir: Path
     run: str
 
@@ -78,3 +82,24 @@ class RunPlaces:
 
 def queue_folder(state_dir: Path, compute: str) -> Path:
     return state_dir / "queue" / quote(compute, safe="")
+
+
+_BYTES = 128 << 10
+"""For two copies of the record, the last lines of the log, and the folders that they lie in."""
+
+
+def keep_room(paths: RunPaths) -> None:
+    """Raises OSError."""
+    with open_file(paths.reserve, "wb") as file:
+        file.write(os.urandom(_BYTES))  # some file systems take no room for zeros
+
+
+def give_room(paths: RunPaths) -> None:
+    """From now on the end is written; once is enough."""
+    paths.reserve.unlink(missing_ok=True)
+
+
+def machine_error(paths: RunPaths, error: OSError) -> AmlctlError:
+    """What this machine has said of a run, with the place that it is about where it is the disk."""
+    told = disk_error(error, f"run {paths.run}, in {paths.folder}")
+    return told or ServiceUnavailable(f"this machine failed the run: {error}")

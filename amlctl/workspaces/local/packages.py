@@ -1,25 +1,30 @@
-"""The packages of an environment by pip: found out beforehand, installed, and what pip's failures mean.
+"""The packages of an environment by pip: resolved beforehand, installed, and what pip's failures mean.
 
-Requirements go to pip in files, as in the environment file; where packages come from is told by `pip_settings`.
+Requirements go to pip in files, as in the environment file; `tools.pip_settings` says where packages come from.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.environment_file import check_runtime_python, pinned_python
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
+from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.atomic import write_bytes, write_json
 from amlctl.workspaces.local.conda_names import pip_requirements
-from amlctl.workspaces.local.tools import ToolFailed, run_tool
+from amlctl.workspaces.local.environments import Environments
+from amlctl.workspaces.local.tools import Python, ToolFailed, find_python, pip_settings, run_tool
 
 NETWORK_SIGNS = (
     "NewConnectionError",
@@ -254,3 +259,72 @@ def _place_of(spec: EnvironmentSpec, told: str) -> str:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def check_environment(environments: Environments, spec: EnvironmentSpec, sink: EventSink) -> None:
+    """Nothing is made; the versions that pip has found are kept for the making. conda's own packages are left to conda,
+    whose solver takes minutes.
+
+    Raises SettingsError (cannot be made; which line, and why), ServiceUnavailable (no index can be reached).
+    """
+    if environments.find(spec).is_ready:
+        return
+    check_runtime_python(spec)
+    if environments.conda()[0]:
+        return
+    for line in spec.conda:
+        with _told_at(spec.places.get(line, "")):
+            pip_requirements([line])
+    with _told_at(spec.places.get("python", "")):
+        python = find_python(spec.python, environments.variables)
+    command = _pip_command(python)
+    if not command or not (spec.conda or spec.pip or spec.constraints):
+        return
+    settings = pip_settings(Path(command[0]), environments.variables)
+    sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
+    resolved = Pip(command, settings.variables, _keep_quiet, _go_on).resolve(spec)
+    with suppress(OSError):  # then pip resolves them again when the environment is made
+        write_json(environments.resolved(spec, python.version), resolved)
+
+
+def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
+    """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
+    if spec.is_current:
+        return sys.version_info[:2]
+    told = environments.python_version(spec)
+    if not told:
+        if environments.conda()[0]:
+            return pinned_python(spec)
+        try:
+            told = find_python(spec.python, environments.variables).version
+        except SettingsError:
+            return None
+    major, minor = told.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _pip_command(python: Python) -> list[str]:
+    """A pip that resolves for that interpreter; empty if none is found."""
+    if python.has_pip:
+        return [python.path, "-m", "pip"]
+    from importlib.util import find_spec
+
+    return [sys.executable, "-m", "pip", "--python", python.path] if find_spec("pip") else []
+
+
+@contextmanager
+def _told_at(place: str) -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        if not place:
+            raise
+        raise SettingsError(f"{place}: {error.message}", hint=error.hint, details=error.details) from error
+
+
+def _keep_quiet(line: str) -> None:
+    pass
+
+
+def _go_on() -> None:
+    pass

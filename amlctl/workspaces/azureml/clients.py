@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
+import os
 import re
 import time
+import uuid
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from azure.core import PipelineClient
@@ -18,16 +22,21 @@ from azure.core.pipeline import Pipeline
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest
 
-from amlctl.azure_access.answered import Answered
-from amlctl.azure_access.response import retry_after_s
-from amlctl.azure_access.retries import Attempts, Retries
-from amlctl.azure_access.retry import RetryPolicy
-from amlctl.azure_access.transport import SharedTransport, Transport
+from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import
+from amlctl.azure_access.http import retry_after_s
+from amlctl.azure_access.login import Login, LoginCredential
+from amlctl.azure_access.retry import Attempts, Retries, RetryPolicy
+from amlctl.azure_access.transport import Answered, SharedTransport, Transport
 from amlctl.core.events import EventSink, null_sink
+from amlctl.errors import UsageError
+from amlctl.workspaces.azureml.address import Place
 
 if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
+    from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import Job
+    from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.exceptions import HttpResponseError
+    from azure.core.pipeline.transport import HttpTransport
 
 _TRIES = 5
 _GZIP = 16 + zlib.MAX_WBITS
@@ -211,3 +220,82 @@ class SDKTransport(SharedTransport):
 
 def _reason(answer: Answer) -> str:
     return f"{answer.status} {answer.code or http.client.responses.get(answer.status, '')}".rstrip()
+
+
+_POLL_S = 1.0
+"""Between two looks at a long-running operation: the service does not say how long, and azure-core waits 30 s."""
+
+
+class SDKClient:
+    """Used from one thread; `begin_import` may be called at any time before."""
+
+    def __init__(self, place: Place, credential: Credential, transport: HttpTransport[Any, Any]) -> None:
+        self._place = place
+        self._credential = credential
+        self._transport = transport
+        self._cloud = f"amlctl-{uuid.uuid4().hex}"  # the addresses of a name that the SDK knows cannot be changed
+        self._client: MLClient | None = None
+        self._importing: Thread | None = None
+
+    def begin_import(self) -> None:
+        if self._importing is None:
+            self._importing = begin_import()
+
+    @contextmanager
+    def client(self) -> Iterator[MLClient]:
+        """`azure.ai.ml` can be imported and used inside."""
+        if self._importing is not None:
+            self._importing.join()
+        with azure_ai_ml():
+            if self._client is None:
+                self._client = self._opened()
+            os.environ[CLOUD_VARIABLE] = self._cloud
+            yield self._client
+
+    def _opened(self) -> MLClient:
+        from azure.ai.ml import MLClient
+
+        place, cloud = self._place, self._place.cloud
+        options: dict[str, Any] = {"transport": self._transport, "retry_total": 0, "polling_interval": _POLL_S}
+        return MLClient(
+            self._credential,
+            place.subscription_id,
+            place.resource_group,
+            place.workspace_name,
+            cloud=self._cloud,
+            cloud_metadata={
+                "azure_portal": cloud.studio,
+                "resource_manager": cloud.resource_manager,
+                "active_directory": cloud.authority,
+                "aml_resource_id": cloud.service,
+                "storage_endpoint": cloud.storage_suffix,
+                "registry_discovery_endpoint": cloud.resource_manager,
+            },
+            enable_telemetry=False,
+            show_progress=False,
+            **options,
+        )
+
+    def loaded_job(self, document: Mapping[str, Any]) -> Job:
+        """Job YAML as the SDK's own object. Raises UsageError."""
+        with self.client():
+            from azure.ai.ml import load_job
+            from azure.ai.ml.exceptions import MlException
+            from marshmallow.exceptions import ValidationError
+
+            try:
+                return load_job(io.StringIO(json.dumps(document)))
+            except (MlException, ValidationError) as error:
+                raise UsageError(f"azure-ai-ml does not accept the job: {' '.join(str(error).split())}") from error
+
+
+class Credential(LoginCredential):
+    """The login for Azure ML. An endpoint of one's own is not what tokens are for."""
+
+    def __init__(self, login: Login, place: Place) -> None:
+        super().__init__(login)
+        self._cloud = place.cloud
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        is_own = scopes[0].removesuffix("/.default") == self._cloud.resource_manager
+        return super().get_token(f"{self._cloud.audience}/.default" if is_own else scopes[0], **options)

@@ -1,18 +1,33 @@
-"""A run's logs as the store keeps them: progress bars collapsed, brought up to date while the run works."""
+"""A run's log: lines of our own in it, and the copy in the store with progress bars collapsed."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.core.distribution import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
+from amlctl.core.secret_names import masked
 from amlctl.errors import AmlctlError
 from amlctl.localfs.private import open_file, touch
 from amlctl.runs.keys import log_key
 from amlctl.stores.contract import FileBody, Store
-from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.run_paths import RunPaths
+
+
+def say(log: Path, line: str) -> None:
+    """Append a line; it begins a new one where the script's last line has no end.
+
+    No secret of the line gets into it. A full disk loses the line: no run ends for want of it.
+    """
+    with contextlib.suppress(OSError), open_file(log, "a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        is_inside_line = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        file.write((b"\n" if is_inside_line else b"") + f"[amlctl] {masked(line)}\n".encode(errors="replace"))
+
 
 _PART_BYTES = 1 << 20
 
@@ -20,10 +35,10 @@ _PART_BYTES = 1 << 20
 class SavedLogs:
     """Those of all processes of a run. Not thread-safe."""
 
-    def __init__(self, store: Store, places: RunPlaces, record: RunRecord) -> None:
+    def __init__(self, store: Store, paths: RunPaths, record: RunRecord) -> None:
         names = log_names(record.layout.world_size)
         self._logs = [
-            SavedLog(store, log_key(record.run, name), places.log_of(rank), places.collapsed_log_of(rank))
+            SavedLog(store, log_key(record.run, name), paths.log_of(rank), paths.collapsed_log_of(rank))
             for rank, name in enumerate(names)
         ]
 

@@ -1,8 +1,11 @@
-"""The processes of a run on one node: what each tells the others and whoever has started them.
+"""The processes of a run on one node: which of them this is, and what each tells the others.
 
-Each holds the lock of its file while it lives and writes into it which start of the node it belongs to and how its
-script has ended. The others take the number of the start from the first process, and the first waits for the others
-to end. Whoever starts them learns from these files who failed first, before the first has saved what there is.
+Azure ML and torchrun set NODE_RANK (GROUP_RANK) and LOCAL_RANK, Open MPI its OMPI_… variables; TensorFlow's TF_CONFIG
+gives the index of the task (one process per node). A run without any of them has one node and one process.
+
+Each process locks its file while it lives and writes into it which start of the node it belongs to and how its script
+has ended. The others take the number of the start from the first process, and the first waits for the others to end.
+Their parent learns from these files which one failed first, before its outputs are saved.
 
     <state>/processes/<local rank>     {"process", "attempt"}, with "exit_code" and "ended_ns" once the script has ended
 
@@ -16,7 +19,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +28,48 @@ from typing import Any, Optional
 from amlctl.localfs.dispensable import is_refusal
 from amlctl.localfs.locks import is_held
 from amlctl.localfs.process_identity import ProcessIdentity, this_process
-from amlctl.runtime.wakeups import Wakeups
+from amlctl.runtime.script import Wakeups
+
+
+@dataclass(frozen=True)
+class NodeRank:
+    """`node` counts nodes, `local` the processes on one node, both from 0."""
+
+    node: int = 0
+    local: int = 0
+
+    @property
+    def is_first_process(self) -> bool:
+        """Whether this process does what is done once per node."""
+        return self.local == 0
+
+
+def node_rank(variables: Mapping[str, str]) -> NodeRank:
+    local = _number(variables, "LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
+    node = _number(variables, "NODE_RANK", "GROUP_RANK")
+    if node is None:
+        per_node = _number(variables, "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
+        rank = _number(variables, "RANK", "OMPI_COMM_WORLD_RANK")
+        node = rank // (per_node or 1) if rank is not None else _tensorflow_index(variables)
+    return NodeRank(node, local or 0)
+
+
+def _number(variables: Mapping[str, str], *names: str) -> int | None:
+    for name in names:
+        if variables.get(name, "").isdigit():
+            return int(variables[name])
+    return None
+
+
+def _tensorflow_index(variables: Mapping[str, str]) -> int:
+    try:
+        task = json.loads(variables.get("TF_CONFIG", "{}")).get("task", {})
+        index = int(task.get("index", 0))
+    except (ValueError, TypeError, AttributeError):
+        return 0
+    # Workers are counted after the chief, which has index 0 of its own kind.
+    return index + 1 if task.get("type") == "worker" and "chief" in variables.get("TF_CONFIG", "") else index
+
 
 _LOOK_S = 0.05
 _FIRST_LIMIT_S = 60.0

@@ -7,16 +7,14 @@ frozen `Settings`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from amlctl.config.sizes import parse_size
-from amlctl.config.text_file import read_text
-from amlctl.config.toml_file import Key, TomlDocument, parse_toml
-from amlctl.config.variables import VARIABLES
+from amlctl.config.text_file import Key, TomlDocument, parse_toml, read_text
 from amlctl.core.secret_names import carries_secret, has_secret_name
 from amlctl.core.settings import (
     DEFAULT_LOCAL_STORE,
@@ -269,3 +267,47 @@ def _unknown(key: Key, one: _Value) -> SettingsError:
 
 def _from_text(key: Key, text: str) -> Any:
     return _TRUTHS.get(text.lower(), text) if _CHECKS.get(key) is _truth else text
+
+
+class Variable(NamedTuple):
+    """`key` is the dotted settings key it stands for; `{workspace}` is the workspace in use."""
+
+    name: str
+    key: str
+    meaning: str
+
+
+VARIABLES = (
+    Variable("AMLCTL_WORKSPACE", "default_workspace", "the workspace to use"),
+    Variable("AMLCTL_EXPERIMENT", "experiment", "the experiment that runs belong to"),
+    Variable("AMLCTL_STORE", "workspaces.{workspace}.store", "the store of the workspace in use"),
+    Variable("AMLCTL_COMPUTE", "workspaces.{workspace}.default_compute", "the compute target of submit"),
+    Variable("AMLCTL_SYNC_LAYOUT", "sync.layout", "auto, pack or mirror"),
+    Variable("AMLCTL_SYNC_PACK_BELOW", "sync.pack_below", "files smaller than this are packed"),
+    Variable("AMLCTL_SYNC_PACK_SIZE", "sync.pack_size", "size of a full pack"),
+    Variable("AMLCTL_SUBMIT_MODE", "submit.mode", "mount or download"),
+    Variable("AMLCTL_SUBMIT_FETCH", "submit.fetch", "true or false: bring the outputs back after a run"),
+    Variable("AMLCTL_SUBMIT_ON_INTERRUPT", "submit.on_interrupt", "ask, cancel or detach"),
+)
+"""Further ones, read where they act: AMLCTL_PROJECT (the project's folder), AMLCTL_ENVIRONMENTS_DIR (where the local
+workspace keeps environments), and those that the runtime sets for scripts (AMLCTL_RUN_ID, AMLCTL_OUTPUTS_DIR, …)."""
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
+_UNITS: dict[str, int] = {"": 1, "b": 1} | {
+    unit: base**power
+    for power, letter in enumerate("kmgt", 1)
+    for unit, base in ((f"{letter}ib", 1024), (f"{letter}b", 1000), (letter, 1024))
+}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `64MiB` (1024²), `64MB` (1000²), `64M` (as MiB) or `67108864`; case does not matter.
+
+    Raises UsageError.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    factor = _UNITS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise UsageError(f"{text!r} is no size", hint="for example 512KiB, 64MiB or 1GiB")
+    return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
