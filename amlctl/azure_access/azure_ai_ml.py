@@ -14,12 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from amlctl.config.yaml_file import Place, YamlDocument
 from amlctl.core.environment import DEFAULT_IMAGE
 from amlctl.core.settings import did_you_mean
 from amlctl.errors import NotFound, SettingsError
+
+if TYPE_CHECKING:  # commands that read neither jobs nor YAML import this module, too
+    from amlctl.config.yaml_file import Place, YamlDocument
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"

@@ -12,7 +12,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -23,29 +22,23 @@ from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, record_key
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.locks import exclusive
-from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.target import clear, in_the_way
 from amlctl.operations.context import Context
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.unlisted_outputs import UnlistedOutputs
+from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
-from amlctl.runs.keys import (
-    attempt_key,
-    first_outputs_prefix,
-    outputs_index_key,
-    outputs_prefix,
-    record_key,
-)
 from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
 _WORKERS = 8
@@ -256,9 +249,7 @@ class _Fetch:
         def bring(file: RunFile) -> None:
             self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
 
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            for _ in pool.map(bring, missing):
-                pass
+        for_each(bring, missing, _WORKERS)
         self._fetched.settle({})
         self._taken.update((folder + file.path).partition("/")[0] for file in files)
         sizes = [sum(file.size_bytes for file in some) for some in (files, missing)]

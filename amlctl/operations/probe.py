@@ -19,9 +19,9 @@ import amlctl
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
 from amlctl.core.probe import ProbeResult, ProbeStep, hidden
+from amlctl.core.store_keys import run_prefix
 from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound
 from amlctl.operations.context import Context
-from amlctl.runs.keys import run_prefix
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.contract import ProbedWorkspace
 

@@ -14,6 +14,7 @@ from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, find_run, newest_first
 from amlctl.core.run_schema import is_shallow
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import outputs_prefix
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -25,7 +26,6 @@ from amlctl.errors import (
     UsageError,
 )
 from amlctl.operations.context import Context
-from amlctl.runs.keys import outputs_prefix
 from amlctl.runs.records import local_records, read_order
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace

@@ -9,8 +9,8 @@ from typing import Any
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.message import Command
 from amlctl.errors import NotFound
-from amlctl.localfs.ignore import IgnoreRules, Rule
-from amlctl.localfs.ignore_rules import code_rules, dataset_rules
+from amlctl.localfs.code_rules import code_rules
+from amlctl.localfs.ignore import IgnoreRules, Rule, dataset_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.operations.context import Context

@@ -1,7 +1,7 @@
 """What a run has produced: bytes and manifest are published first, then HEAD moves to it.
 
-`publish` runs on a node, where the store is a mounted folder and there is no local state. The workspace, which can swap
-HEAD, calls `make_newest` afterwards: it merges with what others have synced meanwhile.
+`publish` runs on a node, where the store is a mounted folder and local state does not exist. The workspace, which can
+swap HEAD, calls `make_newest` afterwards, which merges with what others have synced meanwhile.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.head import HeadValue
-from amlctl.core.manifest import MIRROR, FileEntry, Manifest, Place, empty_manifest
+from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
 from amlctl.core.message import Command
+from amlctl.core.store_keys import dataset_folder
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
@@ -35,7 +35,7 @@ from amlctl.snapshots.send import send_plan
 from amlctl.stores.contract import Store
 
 _TRIES = 4
-"""Times that what a gc has deleted in the meantime is sent."""
+"""Attempts, where a gc deletes some of it meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ class Published:
 
 
 def are_kept(store: Store, watch: GcWatch, published: Sequence[Published]) -> bool:
-    """Whether all of them are whole. Asked once the list that keeps them was written; `watch` has noted the gc
-    before the first one."""
+    """Whether all of them are complete, after the list that keeps them was written; `watch` noted the gc before the
+    first one.
+    """
     if watch.was_quiet():
         return True
     watch.wait()
@@ -69,9 +70,9 @@ def publish(
     rules: Optional[IgnoreRules] = None,
     sink: EventSink = null_sink,
 ) -> Published:
-    """`base_key` names the manifest that HEAD named when the run was submitted (None: there was none). HEAD itself is
-    not asked: a mount may show an old one. `layout` has the sizes, and the layout of a dataset that is new; `rules`
-    say what is left out. The plain files of a mirror are left to `make_newest`, which moves HEAD.
+    """`base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). HEAD itself is not read: a
+    mount may show an old one. `layout` has the sizes, and the layout of a new dataset; `rules` say what is left out.
+    The plain files of a mirror are left to `make_newest`, which moves HEAD.
 
     Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
     """
@@ -80,9 +81,9 @@ def publish(
         try:
             return _publish(store, root, dataset, base_key, layout or Layout("auto"), rules, lost, sink)
         except ValuesLost as error:
-            told = error.told
+            failure = error.told
             lost |= error.keys
-    raise told
+    raise failure
 
 
 def _publish(
@@ -95,7 +96,7 @@ def _publish(
     lost: set[str],
     sink: EventSink,
 ) -> Published:
-    """`lost` are keys that are written again, whatever the store seems to have. Raises ValuesLost."""
+    """`lost` are keys that are written again even if the store seems to have them. Raises ValuesLost."""
     watch = GcWatch(store, sink, may_take_over=False)
     watch.note()
     before = empty_manifest(dataset) if base_key is None else read_manifest(store, base_key)
@@ -134,7 +135,7 @@ def _publish(
     return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes, values)
 
 
-def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, Place]:
+def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, StoredAt]:
     return {}
 
 
@@ -147,12 +148,11 @@ def make_newest(
     source: Optional[Store] = None,
     sink: EventSink = null_sink,
 ) -> HeadValue:
-    """Move HEAD to the manifest, or to its merge with a HEAD that moved; what HEAD names then.
+    """Move HEAD to the manifest, or to its merge with a HEAD that moved; returns what HEAD names then.
 
-    `base_key` names the manifest that HEAD named when the run was submitted (None: there was none). `source`, a folder
-    with what the run has written, is where the plain files of a mirror come from; without it they stay as they are.
-    Raises Conflict where the run and somebody else have changed the same file: HEAD stays as it is, and the snapshot
-    is kept.
+    `base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). The plain files of a mirror
+    are written from `source`, a folder with what the run has written; without it they stay as they are. Raises Conflict
+    where the run and another writer have changed the same file: HEAD does not move, and the snapshot is kept.
     """
     header = read_header(store, manifest_key)
     produced = HeadValue(header.snapshot, manifest_key, header.layout)
@@ -176,7 +176,7 @@ def make_newest(
             try:
                 return swap_head(store, dataset, value, head, generation=watch.generation).value
             except Conflict:
-                continue  # somebody was faster: look again at what HEAD is now
+                continue  # another writer was faster: merge with the new HEAD
 
 
 def _beside(
@@ -190,8 +190,7 @@ def _beside(
     *,
     is_merged: bool,
 ) -> HeadValue:
-    """What HEAD shall name: its manifest is written, its bytes are there, and so are its plain files where the lease is
-    held."""
+    """What HEAD is to name. Its manifest and bytes are in the store, and its plain files where the lease is held."""
     newest = read_manifest(store, produced.manifest_key)
     dataset = newest.dataset
     present = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
@@ -207,13 +206,13 @@ def _beside(
         else:
             shards = (f"{dataset_folder(dataset)}/shards/{name}" for name in newest.shards)
             written = Written(produced.manifest_key, (), (produced.manifest_key, *shards))
-        # Theirs are kept by HEAD; of ours the run's node may not have seen a gc that was under way.
+        # Theirs are kept by HEAD; the run's node may not have noticed a gc that deleted some of ours.
         ours = [c for c, place in newest.places.items() if place != MIRROR and present.places.get(c) != place]
         ensure_kept(store, watch, newest, written, reused=ours)
         lease.confirm()
     except ValuesLost as error:
         raise Conflict(
-            f"{dataset}: a gc has deleted what the run has produced before it was committed ({error.told.message})",
+            f"{dataset}: a gc deleted what the run has produced before it was committed ({error.told.message})",
             hint="run the script again",
         ) from error
     except Conflict as error:
@@ -224,7 +223,7 @@ def _beside(
 def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[str]) -> Manifest:
     try:
         base = empty_manifest(ours.dataset) if base_key is None else read_manifest(store, base_key)
-    except NotFound:  # gc has taken it: then nothing counts as deleted
+    except NotFound:  # deleted by a gc: then nothing counts as deleted by the run
         base = empty_manifest(ours.dataset)
     merged = merge(base.entries, ours.entries, theirs.entries)
     if merged.conflicts:
@@ -234,7 +233,7 @@ def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[s
     live = {entry.content_id for entry in merged.entries}
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**theirs.pack_sizes, **ours.pack_sizes}
-    packs = {place.pack for place in places.values() if place.kind == "pack"}
+    packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
     newest = Manifest(
         ours.dataset,
         theirs.layout,
@@ -250,13 +249,13 @@ def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[s
 
 def _overtaken(ours: Manifest, paths: Sequence[str]) -> Conflict:
     named = ", ".join(paths[:3]) + (", …" if len(paths) > 3 else "")
-    why = f"{count(len(paths), 'file')} produced here, and changed by somebody else meanwhile ({named})"
+    why = f"{count(len(paths), 'file')} produced by the run were changed by another writer meanwhile ({named})"
     return _not_newest(ours.dataset, ours.snapshot, why, paths)
 
 
 def _not_newest(dataset: str, snapshot: str, why: str, details: Sequence[str] = ()) -> Conflict:
     return Conflict(
-        f"{dataset}: {why}; snapshot {snapshot} is kept, but is not the newest",
+        f"{dataset}: {why}; snapshot {snapshot} is kept, but is not the latest",
         hint=Command("sync", "--pull", "--snapshot", snapshot[:12], below_data_blobs(dataset)),
         details=details,
     )

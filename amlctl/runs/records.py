@@ -18,20 +18,13 @@ from typing import Any, Callable, Optional
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_published, is_record_run_id
+from amlctl.core.store_keys import failure_key, published_key, record_key, script_end_key, script_ends_prefix
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.regular_file import UnfitFile, open_regular, read_regular
-from amlctl.runs.keys import (
-    failure_key,
-    published_key,
-    record_key,
-    script_end_key,
-    script_ends_prefix,
-)
+from amlctl.localfs.atomic import UnfitFile, open_regular, read_regular, write_bytes
 from amlctl.stores.contract import Store
 
 _MAX_NOTE_BYTES = 4 << 20
-"""Of `failure.json` and `published.json`: a few lines. What is longer is cut, and so counts as unreadable."""
+"""Of `failure.json` and `published.json`, which have a few lines. A longer one counts as unreadable."""
 
 
 def load_record(store: Store, run: str) -> Optional[RunRecord]:
@@ -49,7 +42,7 @@ def save_record(store: Store, record: RunRecord) -> None:
 
 
 def read_failure(store: Store, run: str) -> Optional[Mapping[str, Any]]:
-    """What the runtime told of its own failure, if it did."""
+    """Why the runtime itself has failed, if it has."""
     return _read_note(store, failure_key(run))
 
 
@@ -60,7 +53,7 @@ def save_script_end(store: Store, run: str, rank: int, exit_code: int, ended_ns:
 
 
 def read_first_failure(store: Store, run: str) -> Optional[tuple[int, int]]:
-    """Rank and exit code of the process whose script was the first to fail; None where none was noted."""
+    """Rank and exit code of the process whose script was the first to fail; None if no failure is recorded."""
     found = []
     for entry in store.list(script_ends_prefix(run)):
         rank = entry.key.rpartition("/")[2].partition(".")[0]
@@ -74,7 +67,7 @@ def read_first_failure(store: Store, run: str) -> Optional[tuple[int, int]]:
 def read_published(store: Store, run: str) -> Mapping[str, Mapping[str, str]]:
     """By dataset, the snapshot and the manifest's key of what the run has produced; empty where that is nothing.
 
-    Raises IntegrityError: to take a damaged list for an empty one would lose what the run has produced.
+    Raises IntegrityError: treating a damaged list as empty would lose what the run has produced.
     """
     key = published_key(run)
     try:
@@ -148,7 +141,7 @@ def _names(folder: str) -> list[str]:
 
 
 _MAX_ORDER_BYTES = 1 << 20
-"""Some 30,000 runs. When the file is larger, its older half goes; those runs are ordered by their times."""
+"""About 30,000 runs. Of a larger file the older half is removed; those runs are ordered by their times."""
 
 
 def note_made(state_dir: Path, run: str) -> None:
@@ -164,7 +157,7 @@ def note_made(state_dir: Path, run: str) -> None:
             file.write(rest)
             file.truncate()
         file.seek(0, os.SEEK_END)
-        # A writer that was killed may have left half a line: the line feed before ours ends it.
+        # The line feed before ours ends the line of a writer that was killed in the middle of it.
         file.write(f"\n{run}\n".encode())
 
 

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from amlctl.localfs.dispensable import is_refusal
+from amlctl.localfs.disk_errors import is_refusal
 from amlctl.localfs.locks import is_held
-from amlctl.localfs.process_identity import ProcessIdentity, this_process
+from amlctl.localfs.machine import ProcessIdentity, this_process
 from amlctl.runtime.script import Wakeups
 
 
@@ -73,9 +73,9 @@ def _tensorflow_index(variables: Mapping[str, str]) -> int:
 
 _LOOK_S = 0.05
 _FIRST_LIMIT_S = 60.0
-"""So long the other processes of a node wait for the first one to begin."""
+"""How long the other processes of a node wait for the first one to start."""
 _STOP_MARGIN_S = 5.0
-"""Processes that are asked to end together with the first one are gone so long after their grace at the latest."""
+"""Processes that get a stop signal together with the first one have ended this long after their grace period."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ProcessEnd:
 
 
 def read_end(state_dir: Path, local: int) -> Optional[ProcessEnd]:
-    """None while the script works, or if its process was killed before it could tell."""
+    """None while the script runs, or if its process was killed before it could write it."""
     try:
         document = _read(state_dir, local)
         return ProcessEnd(int(document["exit_code"]), int(document["ended_ns"]))
@@ -96,10 +96,10 @@ def read_end(state_dir: Path, local: int) -> Optional[ProcessEnd]:
 
 
 def attempt_of_first(state_dir: Path) -> Optional[int]:
-    """Which start of the node this is, from the first process, which may come later; None if it does not come."""
+    """Which start of the node this is, from the first process, which may start later; None if it does not start."""
     deadline = time.monotonic() + _FIRST_LIMIT_S
     while time.monotonic() < deadline:
-        # What the first process of an earlier start has left does not count: nobody holds its lock any more.
+        # The file of a first process that has ended does not count: its lock is free.
         attempt = _attempt(state_dir, 0) if _is_alive(state_dir, 0) else None
         if attempt is not None:
             return attempt
@@ -114,18 +114,18 @@ class OwnProcess:
         self._descriptor = descriptor
         self._document: dict[str, Any] = {"process": this_process()}
 
-    def tell_attempt(self, attempt: int) -> None:
+    def write_attempt(self, attempt: int) -> None:
         """Raises OSError."""
-        self._tell(attempt=attempt)
+        self._write(attempt=attempt)
 
-    def tell_end(self, exit_code: int) -> None:
-        """What cannot be written is learned from the exit of the process, if later."""
+    def write_end(self, exit_code: int) -> None:
+        """Where it cannot be written the exit of the process shows it, if later."""
         with contextlib.suppress(OSError):
-            self._tell(exit_code=exit_code, ended_ns=time.time_ns())
+            self._write(exit_code=exit_code, ended_ns=time.time_ns())
 
-    def _tell(self, **more: int) -> None:
+    def _write(self, **more: int) -> None:
         self._document.update(more)
-        # Only ever longer: a reader finds no document or a whole one.
+        # It only grows, so a reader finds a whole document or nothing.
         os.pwrite(self._descriptor, json.dumps(self._document).encode(), 0)
 
 
@@ -149,10 +149,10 @@ def own_process(state_dir: Path, local: int) -> Iterator[OwnProcess]:
 def wait_for_others(
     state_dir: Path, attempt: int, processes: int, wakeups: Wakeups, grace_s: float, *, is_ending: bool
 ) -> bool:
-    """For the first process, whose script has ended: until the others of the node are gone.
+    """For the first process, whose script has ended: wait until the others of the node have ended.
 
-    With `is_ending`, or once a stop signal comes, not much longer than `grace_s`. Whether all have succeeded, and no
-    stop signal came.
+    With `is_ending`, or after a stop signal, not much longer than `grace_s`. Returns whether all have succeeded without
+    a stop signal.
     """
     left = set(range(1, processes))
     limit_s = grace_s + _STOP_MARGIN_S
@@ -185,7 +185,7 @@ def _attempt(state_dir: Path, local: int) -> Optional[int]:
 
 
 def _is_gone(state_dir: Path, local: int, attempt: int) -> bool:
-    """False for a process that is still to come: its file is not there, or was left by an earlier start."""
+    """False for a process that has not started yet: its file is missing, or was left by an earlier start."""
     return not _is_alive(state_dir, local) and _attempt(state_dir, local) == attempt
 
 

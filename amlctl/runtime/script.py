@@ -23,7 +23,7 @@ from amlctl.core.hidden_values import filled
 from amlctl.core.job import KEPT_PATH, command_line, filled_in
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, SettingsError
-from amlctl.localfs.dispensable import link_to
+from amlctl.localfs.file_ops import link_to
 from amlctl.localfs.folders import walk
 from amlctl.runtime.process_tree import end_descendants, in_words, reap_adopted
 
@@ -31,11 +31,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Only a handler of our own makes the interpreter write to the pipe."""
+    """The interpreter writes to the pipe only for signals with a handler."""
 
 
 class Wakeups:
-    """A context manager for the main thread; the handlers from before come back at its end."""
+    """A context manager for the main thread; its end restores the earlier handlers."""
 
     def __init__(self, stop_signals: Iterable[int] = STOP_SIGNALS) -> None:
         # What the caller ignores, as nohup does with SIGHUP, stays ignored.
@@ -58,7 +58,7 @@ class Wakeups:
         os.close(self._writer)
 
     def wait(self, timeout_s: float) -> set[int]:
-        """The stop signals that arrived since the last call; returns at once if there were any, or a child ended."""
+        """The stop signals since the last call; returns at once if there were any, or a child ended."""
         select.select([self._reader], [], [], max(0.0, timeout_s))
         arrived: set[int] = set()
         while True:
@@ -74,7 +74,7 @@ _FOREVER_S = 3600.0
 
 @dataclass(frozen=True)
 class NodeFolders:
-    """What the working container consists of; `pipeline_dir` is part of the code snapshot."""
+    """The parts of the working container; `pipeline_dir` is from the code snapshot."""
 
     container: Path
     outputs_dir: Path
@@ -98,13 +98,13 @@ class NodeFolders:
 
     @property
     def saved_marker(self) -> Path:
-        """Exists once the script has ended and the store has every one of its outputs."""
+        """Exists once the script has ended and the store has all of its outputs."""
         return self.state_dir / "outputs-saved"
 
 
 @dataclass(frozen=True)
 class ScriptEnd:
-    """`exit_code` is 128 + N after signal N; `was_stopped`: the script was asked to end before it did."""
+    """`exit_code` is 128 + N after signal N; `was_stopped`: a stop signal came before its end."""
 
     exit_code: int
     was_stopped: bool
@@ -123,12 +123,12 @@ def script_variables(
 ) -> dict[str, str]:
     """The script's environment. A variable without a value in the record is a secret and is inherited.
 
-    A job's command (`script` is None) is left to find its modules by itself, as on Azure ML.
+    A job's command (`script` is None) finds its modules by itself, as on Azure ML.
     """
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
     variables = dict(inherited)
     variables.update({name: value for name, value in record.variables.items() if value is not None})
-    # The runtime's own copy of the package must not stand in the way of one that the environment has.
+    # The runtime's own copy of the package must not hide one that the environment has.
     before = [
         path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path and os.path.realpath(path) != shipped
     ]
@@ -172,7 +172,7 @@ def script_command(script: Path, config: Path | None, arguments: Sequence[str]) 
 
 
 def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s: float) -> ScriptEnd:
-    """Wait for its end. A stop signal is handed on; a script that is still there `grace_s` later is killed."""
+    """Wait for its end. A stop signal is passed on; a script that is still running `grace_s` later is killed."""
     kill_at: float | None = None
     while process.poll() is None:
         left_s = _FOREVER_S if kill_at is None else kill_at - time.monotonic()
@@ -189,7 +189,7 @@ def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s:
 
 
 def end_leftovers(script: subprocess.Popen[bytes], keep: Collection[int], log: Callable[[str], None]) -> None:
-    """What the script left running in the background ends with it, also in sessions of its own."""
+    """Processes that the script left in the background end with it, also those in sessions of their own."""
     if sys.platform != "linux":
         signal_group(script.pid, signal.SIGKILL)  # orphans cannot be found there but by their group
     if ended := end_descendants(keep):
@@ -219,9 +219,9 @@ def prepare_job(
     secrets: Mapping[str, str],
     given: Mapping[str, str],
 ) -> ReadyJob:
-    """Makes the folders of its outputs, and `./outputs`, where a job on Azure ML finds it.
+    """Makes the folders of its outputs, and `./outputs`, as a job on Azure ML has it.
 
-    `given` are paths of inputs and outputs that the node has by itself, by `outputs.model`, say.
+    `given` are paths of inputs and outputs that Azure ML has mounted, by name: `outputs.model`, say.
     Raises SettingsError, OSError.
     """
     values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in record.inputs.items() if "value" in one}
@@ -274,7 +274,7 @@ def _marker(folders: NodeFolders) -> Path:
     return folders.state_dir / "started"
 
 
-def unkept_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapping[str, int]:
+def unsaved_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapping[str, int]:
     """How many files were written since then, by the dataset that would have to be produced to keep them."""
     root = folders.data_blobs_dir
     found: Counter[str] = Counter()

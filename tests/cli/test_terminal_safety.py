@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import log_key, outputs_prefix
 from amlctl.localfs.project import Project
-from amlctl.runs.keys import log_key, outputs_prefix
 from amlctl.runs.records import save_local_record, save_record
 from amlctl.stores.directory import DirectoryStore
 from tests.cli.conftest import Cli, StartTerminal

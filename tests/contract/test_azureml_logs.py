@@ -82,7 +82,7 @@ def test_last_lines_do_not_wait_for_what_is_done_at_the_end(azureml: AzureMLServ
 
 
 def test_who_follows_outlives_an_outage(azureml: AzureMLService, tmp_path: Path) -> None:
-    """Told once; the log goes on where it was."""
+    """Reported once; the log continues where it was."""
     text, warnings = "", 0
 
     def sink(event: Event) -> None:
@@ -142,7 +142,7 @@ def test_image_build_comes_before_the_log(bench: Bench, azureml: AzureMLService)
 def test_image_that_cannot_be_built(bench: Bench, azureml: AzureMLService) -> None:
     azureml.environments.built.clear()
     azureml.faults.image_build_fails = True
-    azureml.faults.image_build_s = 0.5  # so that its log is seen before it is written anew
+    azureml.faults.image_build_s = 0.5  # so that its log is seen before it is replaced
     run = bench.start(LINES)
     assert b"Pip failed" in followed(bench, run)
     record = bench.finished(run)

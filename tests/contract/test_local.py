@@ -84,8 +84,8 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
             assert bench.finished(run).status == "Completed"
             logs.append(bench.log(run).decode())
         assert all("['large', 'small']" in log for log in logs)
-        assert "brought working/x: 3 MB" in logs[0]
-        assert "brings" not in logs[1]
+        assert "downloaded working/x: 2.5 MB" in logs[0]
+        assert "downloading" not in logs[1]
         node = node_store(bench.store, bench.project.state_dir)
         wait_until(lambda: not list(node.list("runs/")))  # removed after the final record
 
@@ -101,7 +101,7 @@ def test_a_file_of_a_mirror_that_both_have_changed_stays_theirs(
     bench = local_bench(tmp_path, variables=variables, store=store)
     record = run_while_a_mirror_moves(bench, tmp_path, "by the run")
     assert record.error is not None
-    assert "is kept, but is not the newest" in record.error["message"]
+    assert "is kept, but is not the latest" in record.error["message"]
     assert mirrored(bench) == {"theirs": b"newer"}
     # The other one is whole, too: it can be pulled by its id.
     [place] = read_published(bench.store, record.run).values()

@@ -131,7 +131,7 @@ class Bench:
 
 
 def run_while_a_mirror_moves(bench: Bench, folder: Path, written: str) -> RunRecord:
-    """A run writes the file `theirs` of the mirror `working`, and `ours`; before it ends `theirs` is synced anew."""
+    """A run writes the file `theirs` of the mirror `working`, and `ours`; before it ends, `theirs` is synced again."""
 
     def synced(text: str, base: str | None) -> str:
         (folder / "source").mkdir(exist_ok=True)

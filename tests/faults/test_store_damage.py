@@ -16,9 +16,9 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import code_index_key, code_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.operations.store.verify import VerifyResult, verify
-from amlctl.runs.keys import code_index_key, code_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.runs.produced import publish
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, encode_index

@@ -1,4 +1,4 @@
-"""Supervisors, runtimes and scripts that are killed: whoever looks next finds the truth, and nothing is lost."""
+"""Supervisors, runtimes and scripts that are killed: the next command sees the true state, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_a_store_that_vanishes_fails_the_run_and_keeps_the_container(tmp_path: P
     record = bench.finished(run)
     assert record.status == "Failed"
     assert record.error is not None
-    assert "could not be kept" in record.error["message"]
+    assert "cannot be saved" in record.error["message"]
     places = RunPaths(bench.project.state_dir, run)
     assert (places.node_folders(0).outputs_dir / "last.txt").read_text() == "kept"
 

@@ -15,12 +15,13 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
+from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.project import Project
 from amlctl.operations.store.verify import verify
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, sync
-from amlctl.snapshots.heads import head_key, read_head
+from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clones
@@ -89,7 +90,7 @@ def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first
 
 @pytest.mark.parametrize("seed", range(2))
 def test_sigkill_at_random_moments(tmp_path: Path, seed: int) -> None:
-    """The installed command, killed again and again; whoever looks sees a whole snapshot or none."""
+    """The installed command, killed again and again; the store always has a whole snapshot or none."""
     rng = random.Random(seed)
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "p/.amlctl/store")
     tree = _tree(seed, 1500)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Note
-from amlctl.localfs.ignore_rules import code_rules
+from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.operations.why import why
 from amlctl.runs.code import collect_code

@@ -12,10 +12,10 @@ from amlctl.core.events import Event, Warned
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import published_key, record_key
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit.submit import submit
-from amlctl.runs.keys import published_key, record_key
 from amlctl.runs.records import load_local_record, load_record, note_made, read_order, read_published, save_local_record
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned
+from amlctl.core.store_keys import outputs_index_key, outputs_prefix
 from amlctl.errors import IntegrityError, NotFound, UsageError
 from amlctl.localfs.atomic import temporary_name
-from amlctl.localfs.private import narrow
+from amlctl.localfs.folders import close_to_others
 from amlctl.operations.fetch import FetchResult, fetch, path_filter
-from amlctl.runs.keys import outputs_index_key, outputs_prefix
 from amlctl.runs.tree_saver import TreeSaver
 from tests.support.bench import Bench, open_bench, wait_until, wait_until_tidied
 from tests.support.dying_fetch import DIED
@@ -212,7 +212,7 @@ def test_outputs_a_thousand_folders_deep(bench: Bench) -> None:
     save_as_run(bench, run, {"d": b"a file now"})
     assert get(bench, run).kept == ()
     assert (bench.project.outputs_dir / run / "d").read_bytes() == b"a file now"
-    narrow(bench.project.state_dir, bench.project.state_dir / "store")
+    close_to_others(bench.project.state_dir, bench.project.state_dir / "store")
     bench.workspace.delete(run)
     assert not (bench.project.state_dir / "runs" / run).exists()
 

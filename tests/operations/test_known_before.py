@@ -171,7 +171,7 @@ def test_a_name_that_an_id_cannot_have_as_it_is(bench: Bench) -> None:
 
 
 def test_a_run_whose_environment_fails_has_no_exit_code_and_was_never_running(bench: Bench, tmp_path: Path) -> None:
-    """Its packages can be had, but one of them does not let itself be installed."""
+    """Its packages are available, but one of them cannot be installed."""
     tool = tmp_path / "tools/micromamba"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\necho 'error: no such package'; exit 3\n")

@@ -10,12 +10,11 @@ from threading import Event, Lock
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Note
+from amlctl.core.store_keys import dataset_folder, head_key
 from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
 from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.snapshots.contents import read_content
-from amlctl.snapshots.heads import head_key
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
 from tests.support.context import Context
 from tests.support.faulty_store import Call, FaultyStore
@@ -104,7 +103,7 @@ def test_an_older_snapshot_that_was_packed_once_is_still_there(clones: Clones, o
     assert clones["two"].tree == {"changed": b"old", "same": b"same"}
 
 
-@pytest.mark.parametrize("then", ["went back", "went again", "changed again", "went on", "became packs"])
+@pytest.mark.parametrize("then", ["went back", "went again", "changed again", "continued", "became packs"])
 def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: Clones, one: Clone, then: str) -> None:
     before: Tree = {"a": b"before", "b": b"before", "c": b"before"}
     one.make(before)
@@ -118,7 +117,7 @@ def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: 
 
     with pytest.raises(KeyboardInterrupt):
         Clone(one.project.root, FaultyStore(clones.store, stop)).sync(jobs=1)
-    if then != "went on":
+    if then != "continued":
         one.make({**before, "a": b"later"} if then == "changed again" else before)
     one.sync(layout="pack" if then == "became packs" else "auto")
     assert clones.stored() == one.tree

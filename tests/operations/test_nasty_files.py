@@ -1,4 +1,4 @@
-"""Nasty but ordinary: each has one behaviour, written down in `docs/store-format.md`, and a test here."""
+"""Nasty but ordinary: each has one behavior, written down in `docs/store-format.md`, and a test here."""
 
 from __future__ import annotations
 

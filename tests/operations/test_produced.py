@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned, null_sink
+from amlctl.core.manifest import Kind
 from amlctl.errors import Conflict
 from amlctl.operations.store.gc import gc
 from amlctl.operations.sync.pull import pull
@@ -198,7 +199,7 @@ def test_a_run_while_somebody_syncs_what_it_produces(bench: Bench, tmp_path: Pat
     assert head.snapshot == moved
     assert record.published == {}
     assert record.error is not None
-    assert "is kept, but is not the newest" in record.error["message"]
+    assert "is kept, but is not the latest" in record.error["message"]
     assert record.error["hint"].startswith("amlctl sync --pull --snapshot ")
     assert record.error["hint"] in bench.workspace.read_log(run, 0).data.decode()
     # It stays, however old it is and however many snapshots come after it.
@@ -254,7 +255,7 @@ def test_a_produced_dataset_is_what_a_sync_would_make_of_it(bench: Bench) -> Non
     manifest = read_manifest(bench.store, head.manifest_key)
     assert {entry.path for entry in manifest.entries} == {"large", *(f"{number}.txt" for number in range(12))}
     assert len(manifest.pack_sizes) == 3
-    assert {place.kind for place in manifest.places.values()} == {"pack", "object"}
+    assert {place.kind for place in manifest.places.values()} == {Kind.PACK, Kind.OBJECT}
     options = SyncOptions("auto", sizes.pack_below, sizes.pack_size, sizes.ignore)
     pull(bench, "working/new", options)
     again = sync(bench, "working/new", replace(options, checksum=True))

@@ -11,9 +11,9 @@ from threading import Event as Flag
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.core.manifest import MIRROR
+from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.operations.sync.sync import sync
 from amlctl.runs.produced import make_newest, publish
@@ -100,7 +100,7 @@ def test_a_conflict_overwrites_nothing(clones: Clones, one: Clone) -> None:
     theirs = {**before, both: b"theirs"}
     one.make(theirs)
     one.sync()
-    with pytest.raises(Conflict, match="is kept, but is not the newest"):
+    with pytest.raises(Conflict, match="is kept, but is not the latest"):
         _make_newest(clones, key, base)
     assert clones.stored() == theirs
     assert _plain_files(clones) == theirs
@@ -108,7 +108,7 @@ def test_a_conflict_overwrites_nothing(clones: Clones, one: Clone) -> None:
 
 @contextmanager
 def _joined_by(clones: Clones, other: Callable[[Callable[[Event], None]], object]) -> Iterator[FaultyStore]:
-    """A store at whose first plain file `other` begins, which then has to wait for whoever writes it."""
+    """A store at whose first plain file `other` begins, which then has to wait for the writer."""
     is_waiting = Flag()
     started: list[Future[object]] = []
 
@@ -189,7 +189,7 @@ def test_a_plain_file_that_is_gone_is_not_taken_for_there_where_the_base_is_lost
     one.make(theirs)
     one.sync(delete=True, yes=True)
     clones.store.delete(base)
-    with pytest.raises(Conflict, match="is kept, but is not the newest"):
+    with pytest.raises(Conflict, match="is kept, but is not the latest"):
         _make_newest(clones, key, base)
     assert clones.stored() == theirs
 

@@ -15,10 +15,10 @@ from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warne
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
 from amlctl.operations.submit.submit import plan
-from amlctl.runs.keys import code_index_key, code_prefix
 from amlctl.runs.records import save_local_record
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied

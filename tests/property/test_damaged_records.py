@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from amlctl.cli.app import run as run_command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import RULES, wrong_field
+from amlctl.core.store_keys import log_key, record_key
 from amlctl.localfs.project import Project
-from amlctl.runs.keys import log_key, record_key
 from amlctl.runs.records import save_local_record, save_record
 from amlctl.stores.directory import DirectoryStore
 

@@ -26,7 +26,7 @@ LIMIT_S = 60.0
 
 
 def never_interrupted() -> InterruptChoice:
-    raise AssertionError("nobody pressed Ctrl-C")
+    raise AssertionError("Ctrl-C was not pressed")
 
 
 @dataclass

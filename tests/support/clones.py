@@ -97,7 +97,7 @@ class Clones:
         return self._clones[name]
 
     def stored(self, dataset: str = DATASET) -> Tree | None:
-        """What a stranger who has nothing finds in the store; None where there is no such dataset."""
+        """What a fresh clone finds in the store; None without such a dataset."""
         if read_head(self.store, dataset) is None:
             return None
         folder = self.folder / "stranger"

@@ -14,7 +14,7 @@ from amlctl.azure_access.http import Response, answer_of
 
 @pytest.fixture
 def ask() -> Callable[..., tuple[Response, bytes, bool]]:
-    """Sends a request to a peer that says `said`; the answer, its body, and whether the connection goes on."""
+    """Sends a request to a peer that says `said`; the answer, its body, and whether the connection stays open."""
 
     def send(said: bytes, verb: str = "GET") -> tuple[Response, bytes, bool]:
         one, other = socket.socketpair()

@@ -16,7 +16,14 @@ import pytest
 
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.run import RunRecord
-from amlctl.runs.keys import code_prefix, failure_key, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.core.store_keys import (
+    code_prefix,
+    failure_key,
+    outputs_index_key,
+    outputs_prefix,
+    published_key,
+    record_key,
+)
 from amlctl.runs.produced import publish
 from amlctl.runs.tree import read_index
 from amlctl.runtime.ranks import NodeRank, node_rank
@@ -345,10 +352,10 @@ def test_data_that_will_not_be_kept_is_told(node: Node, tmp_path: Path) -> None:
         node.record(script, manifests={"working/a/in": published.manifest_key}, produces=["working/new"])
     )
     assert code == 0
-    lost = "will not be kept; submit --produces"
+    lost = "will not be saved; to save such files, submit --produces"
     assert text.splitlines()[:-1] == [
-        f"[amlctl] 2 files written to data_blobs/working/a/in {lost} working/a/in keeps such",
-        f"[amlctl] 1 file written to data_blobs/working/b {lost} working/b keeps such",
+        f"[amlctl] 2 files written to data_blobs/working/a/in {lost} working/a/in",
+        f"[amlctl] 1 file written to data_blobs/working/b {lost} working/b",
     ]
 
 

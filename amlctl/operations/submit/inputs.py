@@ -11,7 +11,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -30,7 +29,7 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
 from amlctl.operations.context import Context
 from amlctl.operations.submit.job_request import told_at
-from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.stores.contract import is_valid_key
 
 _PIECE_BYTES = 1 << 20
@@ -167,8 +166,7 @@ class _Download:
                     temporary.unlink(missing_ok=True)
                 return written
 
-            with ThreadPoolExecutor(min(store.concurrency, 16)) as pool:
-                done = sum(pool.map(download, wanted))
+            done = sum(in_parallel(download, wanted, min(store.concurrency, 16)))
         if not self._address.is_file:
             for path in [path for path in self._target.rglob("*") if path.is_file()]:
                 if path.relative_to(self._target).as_posix() not in there:

@@ -22,7 +22,7 @@ from amlctl.core.hidden_values import Hider
 from amlctl.core.job import CommandJob, JobCommand, JobInput
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, NotFound, SettingsError, UsageError
-from amlctl.localfs.ignore_rules import job_code_rules
+from amlctl.localfs.code_rules import job_code_rules
 from amlctl.localfs.project import IN_PROJECT, INPUTS, Project
 from amlctl.operations.compute import SERVERLESS
 from amlctl.operations.context import Context

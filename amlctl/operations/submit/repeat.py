@@ -12,8 +12,8 @@ from amlctl.core.run import RunRecord
 from amlctl.operations.context import Context
 from amlctl.operations.runs import RunAt, resolve_run
 from amlctl.operations.submit.run_spec import Pinned, RunSpec
+from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.copies import copy_code, copy_snapshot
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.stores.contract import Store
 
 FindRun = Callable[[str], RunAt]

@@ -17,7 +17,6 @@ from typing import Any
 from amlctl.config.job_file import is_job_file
 from amlctl.config.script_config import RecordedConfig, read_config, record_config, recorded_bytes
 from amlctl.config.text_file import file_error
-from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.events import EventSink, Note
@@ -26,10 +25,11 @@ from amlctl.core.job import JobCommand
 from amlctl.core.message import Command, Message
 from amlctl.core.run import LONGEST_DURATION_S, RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
+from amlctl.core.store_keys import check_dataset_name, code_index_key
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.ignore import IgnoreRules
-from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import SERVERLESS, check_target, default_target
@@ -54,7 +54,6 @@ from amlctl.operations.submit.secrets import (
 )
 from amlctl.operations.submit.typed_options import check_typed
 from amlctl.runs.code import Sources
-from amlctl.runs.keys import code_index_key
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store
 

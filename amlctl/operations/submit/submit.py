@@ -27,10 +27,10 @@ from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.core.settings import Settings
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, Unconfirmed, UsageError
-from amlctl.localfs.clock import utc_now
-from amlctl.localfs.git_state import read_git_state
-from amlctl.localfs.ignore import IgnoreRules
-from amlctl.localfs.ignore_rules import code_rules, ignore_files_above, job_code_rules
+from amlctl.localfs.code_rules import code_rules, job_code_rules
+from amlctl.localfs.git import read_git_state
+from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
@@ -50,11 +50,11 @@ from amlctl.operations.submit.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.submit.script_check import check_syntax
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
+from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
 from amlctl.runs.records import local_records, note_made, save_record
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import KeepsAssets
 

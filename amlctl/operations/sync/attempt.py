@@ -19,6 +19,7 @@ from amlctl.core.manifest import (
 )
 from amlctl.core.message import Command, Message
 from amlctl.core.names import colliding_names
+from amlctl.core.store_keys import head_key
 from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import Conflict, IntegrityError, NotFound
@@ -50,7 +51,7 @@ from amlctl.operations.sync.retry import ContentsLost, HeadMoved
 from amlctl.operations.sync.verify import damaged_contents, report_damage, without
 from amlctl.snapshots.deletion import delete_all
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import Head, fence_writer, head_key, next_head, swap_head
+from amlctl.snapshots.heads import Head, fence_writer, next_head, swap_head
 from amlctl.snapshots.kept import ValuesLost, ensure_kept
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.lease import MirrorLease

@@ -14,8 +14,9 @@ from dataclasses import replace
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import encode_head
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest
+from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import snapshot_of
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
@@ -27,8 +28,8 @@ from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree
 from amlctl.operations.sync.large_deletions import confirm_deletions
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.sync import SyncOptions, SyncResult
+from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import Head, list_manifests
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.receive import receive
 from amlctl.stores.contract import Store
@@ -248,7 +249,7 @@ def _would_be_lost(
 def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
     """Key of the newest manifest of a snapshot. Raises NotFound, UsageError (several snapshots begin so)."""
     found = [e for e in list_manifests(store, dataset) if e.key.rpartition("/")[2].startswith(beginning)]
-    snapshots = {entry.key.rpartition("/")[2].partition("-")[0] for entry in found}
+    snapshots = {snapshot_of(entry.key) for entry in found}
     if not snapshots:
         raise NotFound(
             f"{dataset} has no snapshot {beginning}", hint=Message(Command("store", "stats"), " lists the snapshots")
@@ -266,7 +267,7 @@ def _check_mirror(store: Store, looked: DatasetState, wanted: Manifest, to_write
     """Raises NotFound where a mirror has newer bytes now than an older snapshot needs."""
     if looked.head is None or wanted.snapshot == looked.head.snapshot:
         return
-    needed = [e for e in to_write if wanted.places.get(e.content_id, OBJECT).kind == "mirror"]
+    needed = [e for e in to_write if wanted.places.get(e.content_id, OBJECT).kind is Kind.MIRROR]
     if not needed:
         return
     now = by_path(read_manifest(store, looked.head.manifest_key).entries)

@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.events import Note
-from amlctl.localfs.clock import passed_s
+from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name
+from amlctl.localfs.machine import passed_s
 from amlctl.operations.context import Context
 from amlctl.operations.sync.attempt import SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.operations.sync.retry import ContentsLost, HeadMoved
-from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.lease import MirrorLease
-from amlctl.snapshots.store_format import FORMAT_KEY
 from amlctl.snapshots.store_repair import repair_format
 
 _TRIES = 8

@@ -12,10 +12,10 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import wrong_field
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.store_keys import attempt_key
 from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
-from amlctl.runs.keys import attempt_key
 from amlctl.runs.records import load_local_record, local_records, read_order, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.job import moment

@@ -21,55 +21,49 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import amlctl
-from amlctl.core.environment import OLDEST_PYTHON, EnvironmentSpec
+from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.tool_variables import script_base_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 
 CONDA_TOOLS = ("micromamba", "mamba", "conda")
-"""Looked for on the PATH in this order: the quicker first."""
+"""Looked up on the PATH in this order: the faster first."""
+CURRENT = "current"
+"""Id of the environment that amlctl runs in."""
 FOLDER_VARIABLE = "AMLCTL_ENVIRONMENTS_DIR"
 READY_FILE = "ready.json"
 READY_FORMAT = 2
-"""Format of `ready.json`: from 2 on the environment was tried out before it was written."""
+"""Format of `ready.json`: since 2 the environment is checked before it is written."""
 
 
 @dataclass(frozen=True)
 class Environments:
-    """`folder` may be shared by several projects and processes; `variables` are those of the caller."""
+    """`folder` may be shared by projects and processes; `variables` are those of the caller."""
 
     folder: Path
     variables: Mapping[str, str]
 
-    def place(self, spec: EnvironmentSpec) -> Path:
-        return self.folder / spec.id
+    def folder_of(self, environment: str) -> Path:
+        return self.folder / environment
 
-    def resolved(self, spec: EnvironmentSpec, python: str) -> Path:
-        """The versions that pip has found for the environment with that version of Python, until it is made."""
-        return self.folder / f"{spec.id}-{python}.resolved"
+    def resolved(self, environment: str, python: str) -> Path:
+        """The versions that pip has resolved for the environment with that version of Python, until it is made."""
+        return self.folder / f"{environment}-{python}.resolved"
 
-    def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """Look it up; for one that is not ready, `tool` is what would make it."""
-        if spec.is_current:
-            return EnvironmentInfo(spec.id, True, sys.prefix, "current")
-        ready = self._ready(spec)
+    def find(self, environment: str) -> EnvironmentInfo:
+        """Look it up by id; for one that is not ready, `tool` is what would make it."""
+        if environment == CURRENT:
+            return EnvironmentInfo(environment, True, sys.prefix, CURRENT)
+        ready = self._ready(environment)
         if ready is None:
-            return EnvironmentInfo(spec.id, False, "", self.conda()[0] or "venv")
-        return EnvironmentInfo(spec.id, True, str(self.home(spec)), str(ready.get("tool", "")))
+            return EnvironmentInfo(environment, False, "", self.conda()[0] or "venv")
+        home = self.folder_of(environment) / str(ready["folder"])
+        return EnvironmentInfo(environment, True, str(home), str(ready.get("tool", "")))
 
-    def home(self, spec: EnvironmentSpec) -> Path:
-        """The folder of an environment that is ready."""
-        ready = self._ready(spec) or {}
-        return self.place(spec) / str(ready.get("folder", ""))
-
-    def python(self, spec: EnvironmentSpec) -> Path:
-        """The interpreter of an environment that is ready."""
-        return Path(sys.executable) if spec.is_current else python_of(self.home(spec))
-
-    def python_version(self, spec: EnvironmentSpec) -> str:
+    def python_version(self, environment: str) -> str:
         """`3.11.7` of an environment that is ready; empty for others."""
-        return str((self._ready(spec) or {}).get("python", ""))
+        return str((self._ready(environment) or {}).get("python", ""))
 
     def conda(self) -> tuple[str, str]:
         """Name and path of the conda-like tool that this machine has; empty without one."""
@@ -79,20 +73,20 @@ class Environments:
                 return tool, path
         return "", ""
 
-    def script_variables(self, spec: EnvironmentSpec) -> dict[str, str]:
-        """The caller's variables, with the environment's programs first on the PATH."""
-        if spec.is_current:
+    def script_variables(self, environment: EnvironmentInfo) -> dict[str, str]:
+        """The caller's variables, with the programs of an environment that is ready first on the PATH."""
+        if environment.id == CURRENT:
             return dict(self.variables)
-        home = self.home(spec)
+        home = Path(environment.location)
         is_conda = (home / "conda-meta").is_dir()
         variables = script_base_variables(self.variables, is_conda=is_conda)
         variables["PATH"] = f"{home / 'bin'}:{variables.get('PATH', '')}".rstrip(":")
         variables["CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"] = str(home)
         return variables
 
-    def _ready(self, spec: EnvironmentSpec) -> dict[str, Any] | None:
-        """What `ready.json` says, as long as the environment is still what was tried out."""
-        place = self.place(spec)
+    def _ready(self, environment: str) -> dict[str, Any] | None:
+        """What `ready.json` says, as long as the environment has not changed since it was checked."""
+        place = self.folder_of(environment)
         try:
             ready = read_json(place / READY_FILE)
         except (OSError, SettingsError):
@@ -102,7 +96,7 @@ class Environments:
         folder = ready.get("folder")
         if not isinstance(folder, str) or not folder or "/" in folder:
             return None
-        # The interpreter that a virtual environment links to may have been uninstalled since, or packages changed.
+        # The interpreter that a virtual environment links to may have been uninstalled, or packages changed.
         if not python_of(place / folder).exists() or packages_stamp(place / folder) != ready.get("stamp"):
             return None
         return ready
@@ -110,6 +104,11 @@ class Environments:
 
 def python_of(home: Path) -> Path:
     return home / "bin" / "python"
+
+
+def interpreter(environment: EnvironmentInfo) -> Path:
+    """Of an environment that is ready."""
+    return Path(sys.executable) if environment.id == CURRENT else python_of(Path(environment.location))
 
 
 def packages_stamp(home: Path) -> dict[str, int]:
@@ -142,11 +141,11 @@ if sys.version_info >= tuple(json.loads(sys.argv[3])):
         found["error"] = "%s: %s" % (type(error).__name__, error)
 print(json.dumps(found))
 """
-"""The folder of amlctl goes last and late: what the environment lacks must not be found there."""
+"""The folder of amlctl is last in the path and added late, so that missing packages are not found there."""
 
 
 class Found(NamedTuple):
-    """`wrong` is empty for an environment that can be used; `python` is its version."""
+    """`wrong` is empty for a usable environment; `python` is its version."""
 
     wrong: str
     python: str = ""
@@ -174,10 +173,10 @@ def ask_environment(home: Path, packages: Mapping[str, str], variables: Mapping[
         version = tuple(int(part) for part in found["python"].split("."))
         missing, failure = list(found["missing"]), str(found["error"])
     except (ValueError, LookupError, TypeError):
-        told = done.stderr.strip().splitlines()
-        return Found(f"its Python ended with exit code {done.returncode}{': ' + told[-1] if told else ''}")
+        lines = done.stderr.strip().splitlines()
+        return Found(f"its Python ended with exit code {done.returncode}{': ' + lines[-1] if lines else ''}")
     if version < OLDEST_PYTHON:
         return Found(f"it has Python {found['python']}; amlctl needs {'.'.join(map(str, OLDEST_PYTHON))} or newer")
     if missing:
-        return Found(f"it does not have {', '.join(missing)}")
+        return Found(f"it lacks {', '.join(missing)}")
     return Found(f"amlctl's runtime cannot be imported: {failure}" if failure else "", found["python"])

@@ -16,7 +16,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,13 +26,14 @@ from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import Manifest
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import area_of, code_index_key, code_prefix, published_key, run_prefix
+from amlctl.core.wording import count, size
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.folders import make_folders, remove_tree
-from amlctl.localfs.private import make_folder
+from amlctl.localfs.folders import make_folders, make_private_folder, remove_tree
 from amlctl.localfs.read_file import file_content_id
+from amlctl.parallel import in_parallel
 from amlctl.runs.code import PIPELINE
 from amlctl.runs.copies import Value, copy_manifest, values_of
-from amlctl.runs.keys import code_index_key, code_prefix, published_key, run_prefix
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, read_index, restore_tree
 from amlctl.snapshots.gc_mark import GcWatch
@@ -52,7 +52,7 @@ def make_container(store: Store, code: str, container: Path, runtimes: Path) -> 
     Raises NotFound (no such code snapshot), IntegrityError, ServiceUnavailable, OSError.
     """
     remove_tree(container, ignore_errors=True)
-    make_folder(container)
+    make_private_folder(container)
     prefix, index_key = code_prefix(code), code_index_key(code)
     index = read_index(store, index_key)
     if index is None:
@@ -80,7 +80,7 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
             f"{key} in the store {store.url} is damaged",
             hint=Message(Command("submit", "SCRIPT"), ", with the same code"),
         )
-    make_folder(runtimes)
+    make_private_folder(runtimes)
     with tempfile.TemporaryDirectory(prefix="new-", dir=runtimes) as scratch:
         unpacked = Path(scratch, "runtime")
         ZipFile(io.BytesIO(data)).extractall(unpacked)
@@ -94,11 +94,11 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
 
 _DOWNLOADS = 4
 """Values at a time; large ones come in parallel parts besides."""
-_TELL_EVERY_S = 5.0
+_REPORT_EVERY_S = 5.0
 _GC_TRIES = 4
 _TOKEN_VARIABLE = "AMLCTL_STORE_TOKEN"
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 Check = Callable[[], None]
 
 
@@ -113,15 +113,15 @@ def node_store(store: Store, state_dir: Path) -> DirectoryStore:
     return DirectoryStore(state_dir / "node-stores" / content_id(store.url.encode())[:16])
 
 
-def open_run_store(url: str, variables: MutableMapping[str, str], tell: EventSink = null_sink) -> Store:
-    """The store of a run, by its `url`, for its supervisor; a token that came with it goes from the variables, which
-    the script will get. `tell` gets an event for each repeated request. Raises SettingsError."""
+def open_run_store(url: str, variables: MutableMapping[str, str], sink: EventSink = null_sink) -> Store:
+    """The store of a run, by its `url`, for its supervisor. Its token is removed from the variables, which the script
+    will get. `sink` gets an event for each retried request. Raises SettingsError."""
     token = variables.pop(_TOKEN_VARIABLE, "")
     if url.startswith("/"):
         return DirectoryStore(Path(url))
-    from amlctl.stores.azure_blob.store import open_blob_store  # not at the top: a list of runs needs none of it
+    from amlctl.stores.azure_blob.store import open_blob_store  # here, since a list of runs does not need it
 
-    return open_blob_store(f"{url}?{token}" if token else url, variables, tell=tell)
+    return open_blob_store(f"{url}?{token}" if token else url, variables, tell=sink)
 
 
 def credential_in(url: str | None) -> dict[str, str]:
@@ -130,22 +130,22 @@ def credential_in(url: str | None) -> dict[str, str]:
     return {_TOKEN_VARIABLE: token} if token else {}
 
 
-def bring(store: Store, node: DirectoryStore, record: RunRecord, tell: Tell, check: Check) -> None:
-    """Everything that the runtime reads of `store`, into the node's folder; `check` is called between values.
+def download_inputs(store: Store, node: DirectoryStore, record: RunRecord, log: Log, check: Check) -> None:
+    """What the runtime reads of `store`, into the node's folder; `check` is called between values.
 
     Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
     """
     for dataset, key in record.manifests.items():
         copy_manifest(store, node, key)
-        _bring_contents(store, node, dataset, read_manifest(node, key), tell, check)
+        _download_contents(store, node, dataset, read_manifest(node, key), log, check)
     for base in record.heads.values():
-        if base is not None:  # so that producing a dataset anew adds only what is new
+        if base is not None:  # so that a produced dataset adds only what is new
             copy_manifest(store, node, base)
     save_record(node, record)
 
 
-def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[str, Mapping[str, Any]]) -> None:
-    """What the run has produced: bytes, manifests, then the list of it that keeps them. HEADs are the caller's matter.
+def upload_produced(node: DirectoryStore, store: Store, run: str, published: Mapping[str, Mapping[str, Any]]) -> None:
+    """What the run has produced: bytes, manifests, then the list that keeps them from gc. HEADs are left to the caller.
 
     Raises ServiceUnavailable.
     """
@@ -153,65 +153,60 @@ def give_back(node: DirectoryStore, store: Store, run: str, published: Mapping[s
     for _ in range(_GC_TRIES if published else 0):
         watch.note()
         for place in published.values():
-            _give_back(node, store, str(place["manifest_key"]))
+            _upload_produced(node, store, str(place["manifest_key"]))
         store.put(published_key(run), (json.dumps(published) + "\n").encode(), replace=True)
         if watch.was_quiet():
             return
-        watch.wait()  # and what a gc has deleted before it saw the list is sent again
+        watch.wait()  # then send again what a gc deleted before it saw the list
 
 
-def _give_back(node: DirectoryStore, store: Store, manifest_key: str) -> None:
+def _upload_produced(node: DirectoryStore, store: Store, manifest_key: str) -> None:
     manifest = read_manifest(node, manifest_key)
     for key, value in values_of(manifest).items():
-        path = None if key.startswith("mirror/") else node.local_path(key)
-        if path is not None:  # else it is an old one, which the store has
+        path = None if area_of(key).is_plain else node.local_path(key)
+        if path is not None:  # else an old value, which the store has
             store.put(key, FileBody(path, path.stat().st_size, value.content_id))
     copy_manifest(node, store, manifest_key)
 
 
 def forget_run(node: DirectoryStore, run: str) -> None:
-    """What went between supervisor and runtime; the store has all that matters."""
+    """Delete what supervisor and runtime have exchanged; the store has the results."""
     for entry in list(node.list(run_prefix(run))):
         node.delete(entry.key)
 
 
-def _bring_contents(
-    store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, tell: Tell, check: Check
+def _download_contents(
+    store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, log: Log, check: Check
 ) -> None:
     values = {key: value for key, value in values_of(manifest).items() if not _has(node, key, value)}
     if not values:
         return
-    tell(f"brings {dataset} from the store: {len(values)} of its blobs are not on this machine")
-    received, told_at = 0, time.monotonic()
-    with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        jobs = [pool.submit(_bring_value, store, node, key, value) for key, value in values.items()]
-        try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                received += job.result()
-                check()
-                if time.monotonic() - told_at > _TELL_EVERY_S:
-                    told_at = time.monotonic()
-                    tell(f"brings {dataset}: {done} of {len(values)} blobs, {received / 1e6:.0f} MB")
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    tell(f"brought {dataset}: {received / 1e6:.0f} MB")
+    log(f"downloading {dataset} ({count(len(values), 'object')})")
+    received, reported_at = 0, time.monotonic()
+    sizes = in_parallel(lambda item: _download_value(store, node, *item), values.items(), _DOWNLOADS)
+    for done, size_bytes in enumerate(sizes, 1):
+        received += size_bytes
+        check()
+        if time.monotonic() - reported_at > _REPORT_EVERY_S:
+            reported_at = time.monotonic()
+            log(f"downloading {dataset}: {done} of {len(values)} objects, {size(received)}")
+    log(f"downloaded {dataset}: {size(received)}")
 
 
 def _has(node: DirectoryStore, key: str, value: Value) -> bool:
     path = node.local_path(key)
     if path is None:
         return False
-    # Packs and objects are never written twice; a mirrored file is what the last snapshot made of it.
-    return not key.startswith("mirror/") or file_content_id(path) == value.content_id
+    # Packs and objects never change; a mirrored file is that of the latest snapshot.
+    return not area_of(key).is_plain or file_content_id(path) == value.content_id
 
 
-def _bring_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:
+def _download_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:
     folder = Path(node.url)
     make_folders(folder)
     with downloaded(store, key, value.content_id, value.size_bytes, folder, mode=0o600) as path:
         if file_content_id(path) != value.content_id:
             raise IntegrityError(f"{key} in {store.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
-        size = path.stat().st_size
-        node.put(key, FileBody(path, size, value.content_id), replace=True)
-    return size
+        size_bytes = path.stat().st_size
+        node.put(key, FileBody(path, size_bytes, value.content_id), replace=True)
+    return size_bytes

@@ -26,7 +26,7 @@ from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.tools import Python, ToolFailed, find_python, pip_settings, run_tool
 
-NETWORK_SIGNS = (
+_NETWORK_SIGNS = (
     "NewConnectionError",
     "ConnectTimeoutError",
     "ReadTimeoutError",
@@ -51,15 +51,15 @@ _NOISE = (
     "Obtaining ",
     "Using cached ",
 )
-"""What pip says of each package. Downloads, builds and what was installed stay in the log, and so do errors."""
+"""Lines of pip that are not logged. Downloads, builds, installed packages and errors are."""
 _REASONS = 6
 """Lines of pip's own explanation that are shown."""
 
 
 @dataclass(frozen=True)
 class Pip:
-    """`command` starts pip (`python -m pip`) and `variables` are what it finds; `tell` gets each line that it says and
-    `check` is called now and then: what it raises ends pip."""
+    """`command` starts pip (`python -m pip`) with `variables`; `tell` gets each line of its output, and what `check`
+    raises, which is called at intervals, stops pip."""
 
     command: Sequence[str]
     variables: Mapping[str, str]
@@ -86,8 +86,8 @@ class Pip:
                     try:
                         found.update(self._run(spec, ["install", "--no-deps", *options], report, folder))
                         continue
-                    except (SettingsError, ServiceUnavailable):  # an index has changed since, say
-                        self.tell("the versions found before cannot be installed; pip resolves them again")
+                    except (SettingsError, ServiceUnavailable):  # an index has changed, say
+                        self.tell("the versions resolved before cannot be installed; resolving them again")
                 options = _written(spec, lines, folder, number)
                 found.update(self._run(spec, ["install", *options], report, folder))
             finally:
@@ -98,7 +98,7 @@ class Pip:
         """Whether all of it can be installed together; nothing is installed. Returns `name==version` of what pip has
         chosen, for each list of requirements; empty for one with hashes, and where pip is older than 22.2.
 
-        Raises SettingsError that names what cannot be had, and ServiceUnavailable.
+        Raises SettingsError (names what cannot be installed), ServiceUnavailable.
         """
         found: list[list[str]] = []
         with tempfile.TemporaryDirectory(prefix="amlctl-resolve-") as name:
@@ -146,7 +146,7 @@ class Pip:
 
 
 def expected_names(spec: EnvironmentSpec) -> list[str]:
-    """Packages that an environment of pip alone surely has."""
+    """Packages that an environment made by pip alone must have."""
     return [name for step in _steps(spec, brings_conda=True) for name in _plain_names(step)]
 
 
@@ -164,7 +164,7 @@ def _is_index(line: str) -> bool:
 
 
 def _plain_names(lines: Sequence[str]) -> list[str]:
-    """Packages that are surely there afterwards: without marker, by a name of their own."""
+    """Packages that must be installed afterwards: without a marker, by name."""
     plain = [line for line in lines if not line.startswith("-") and "://" not in line and ";" not in line]
     return [match[0] for match in map(_NAME.match, plain) if match is not None]
 
@@ -182,14 +182,14 @@ def _written(spec: EnvironmentSpec, lines: Sequence[str], folder: Path, number: 
 
 
 def _remove_secrets(folder: Path) -> None:
-    """The lists stay for people, unless the address of a package index in them holds a password."""
+    """The lists are kept for reading, unless the address of a package index in them has a password."""
     for file in folder.glob("*.txt"):
         if carries_secret(file.read_text(encoding="utf-8")):
             file.unlink(missing_ok=True)
 
 
 def _with_requirement(line: str) -> str:
-    """What pip says of a line of our file, with the requirement that stands there."""
+    """A line of pip's output, with the requirement itself instead of its line in our file."""
 
     def requirement(match: re.Match[str]) -> str:
         try:
@@ -201,7 +201,7 @@ def _with_requirement(line: str) -> str:
 
 
 def _chosen(report: Path) -> list[tuple[bool, Mapping[str, Any]]]:
-    """What pip says it installs (https://pip.pypa.io/en/stable/reference/installation-report/): whether each package
+    """What pip installs (https://pip.pypa.io/en/stable/reference/installation-report/): whether each package
     comes from an address of its own, and its name and version."""
     try:
         chosen = json.loads(report.read_bytes())["install"]
@@ -217,18 +217,17 @@ def _pins(report: Path) -> list[str]:
 
 
 def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
-    """Which package, why, and where it stands, as far as pip says it."""
-    told = "\n".join(failed.last_lines)
+    """Which package, why, and its line in the environment file, as far as pip says it."""
     errors = [line.strip().removeprefix("ERROR: ") for line in failed.last_lines if line.startswith("ERROR: ")]
-    if any(sign in told for sign in NETWORK_SIGNS):
+    if is_of_network(failed):
         return ServiceUnavailable(
-            "the environment cannot be made: pip reached no package index",
-            hint="check the network and pip's settings (`pip config list`), then run it again",
+            "the environment cannot be made: pip cannot reach a package index",
+            hint="check the network and pip's settings (`pip config list`), then run the command again",
             details=failed.last_lines,
         )
     reason = next((line for line in errors if not line.startswith(("No matching distribution", "ResolutionImp"))), "")
     reason = reason or (errors[-1] if errors else f"pip ended with exit code {failed.exit_code}")
-    place = _place_of(spec, told)
+    place = _place_of(spec, failed.last_lines)
     said = (reason, "No matching distribution", "ResolutionImpossible")
     explained = [
         line
@@ -244,10 +243,13 @@ def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
     )
 
 
-def _place_of(spec: EnvironmentSpec, told: str) -> str:
-    """Where the first requirement stands that pip names in its errors; empty where it names none."""
-    lines = [line for line in told.splitlines() if _EXPLAINS.match(line)]
-    words = {_normal(word) for line in lines for word in _NAME.findall(line)}
+def is_of_network(failed: ToolFailed) -> bool:
+    return any(sign in line for line in failed.last_lines for sign in _NETWORK_SIGNS)
+
+
+def _place_of(spec: EnvironmentSpec, lines: Sequence[str]) -> str:
+    """File and line of the first requirement that pip names in its errors; empty without one."""
+    words = {_normal(word) for line in lines if _EXPLAINS.match(line) for word in _NAME.findall(line)}
     for line, place in spec.places.items():
         names = {match[0] for match in [_NAME.match(line)] if match is not None and line != "python"}
         if line in spec.conda:
@@ -262,20 +264,20 @@ def _normal(name: str) -> str:
 
 
 def check_environment(environments: Environments, spec: EnvironmentSpec, sink: EventSink) -> None:
-    """Nothing is made; the versions that pip has found are kept for the making. conda's own packages are left to conda,
-    whose solver takes minutes.
+    """Whether it can be made; the versions that pip has resolved are kept for the making. Packages of conda are left to
+    conda, whose solver takes minutes.
 
     Raises SettingsError (cannot be made; which line, and why), ServiceUnavailable (no index can be reached).
     """
-    if environments.find(spec).is_ready:
+    if environments.find(spec.id).is_ready:
         return
     check_runtime_python(spec)
     if environments.conda()[0]:
         return
     for line in spec.conda:
-        with _told_at(spec.places.get(line, "")):
+        with _located(spec.places.get(line, "")):
             pip_requirements([line])
-    with _told_at(spec.places.get("python", "")):
+    with _located(spec.places.get("python", "")):
         python = find_python(spec.python, environments.variables)
     command = _pip_command(python)
     if not command or not (spec.conda or spec.pip or spec.constraints):
@@ -284,22 +286,22 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
     sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
     resolved = Pip(command, settings.variables, _keep_quiet, _go_on).resolve(spec)
     with suppress(OSError):  # then pip resolves them again when the environment is made
-        write_json(environments.resolved(spec, python.version), resolved)
+        write_json(environments.resolved(spec.id, python.version), resolved)
 
 
 def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
     """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
     if spec.is_current:
         return sys.version_info[:2]
-    told = environments.python_version(spec)
-    if not told:
+    version = environments.python_version(spec.id)
+    if not version:
         if environments.conda()[0]:
             return pinned_python(spec)
         try:
-            told = find_python(spec.python, environments.variables).version
+            version = find_python(spec.python, environments.variables).version
         except SettingsError:
             return None
-    major, minor = told.split(".")[:2]
+    major, minor = version.split(".")[:2]
     return int(major), int(minor)
 
 
@@ -313,7 +315,7 @@ def _pip_command(python: Python) -> list[str]:
 
 
 @contextmanager
-def _told_at(place: str) -> Iterator[None]:
+def _located(place: str) -> Iterator[None]:
     try:
         yield
     except SettingsError as error:

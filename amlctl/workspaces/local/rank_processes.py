@@ -22,7 +22,7 @@ from pathlib import Path
 from amlctl.core.content_id import content_id
 from amlctl.core.distribution import Rank
 from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.private import FILE_MODE
+from amlctl.localfs.folders import FILE_MODE
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import has_started
@@ -34,7 +34,7 @@ _CGROUP_LIMIT_S = 10.0
 
 
 class RunCgroup:
-    """One that exists, or existed; every method does nothing where it does not."""
+    """One that exists, or existed; without it the methods do nothing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -69,7 +69,7 @@ class RunCgroup:
 
 
 def make_cgroup(paths: RunPaths) -> RunCgroup | None:
-    """Below that of this process; None where that cannot be."""
+    """Below that of this process; None where this user may not make one."""
     above = _own_folder()
     if above is None or not os.access(above, os.W_OK):
         return None
@@ -105,7 +105,7 @@ def _own_folder() -> Path | None:
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _QUERY = ("--query-gpu=index", "--format=csv,noheader")
 _DRIVER_S = 20.0
-"""A driver that hangs must not keep a run from starting."""
+"""A hanging driver must not keep a run from starting."""
 
 
 def list_gpus(variables: Mapping[str, str]) -> Sequence[str]:
@@ -130,9 +130,9 @@ def list_gpus(variables: Mapping[str, str]) -> Sequence[str]:
 
 
 def gpu_variables(gpus: Sequence[str], slot: int, slots: int, *, node: int = 0, processes: int = 1) -> dict[str, str]:
-    """What every process on `node` of the run in `slot` sees: a GPU for each, which it chooses by its local rank.
+    """What every process on `node` of the run in `slot` sees: one GPU each, which it chooses by its local rank.
 
-    Where there are more slots than GPUs they share them in turn; so do the processes of one run.
+    More slots than GPUs share them in turn; so do the processes of one run.
     """
     if not gpus:
         return {}
@@ -146,7 +146,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class RankFailure:
-    """`process` is that of the rank, which may still be saving what its script has left."""
+    """`process` is the runtime of the rank, which may still be saving outputs."""
 
     rank: Rank
     process: subprocess.Popen[bytes]
@@ -188,7 +188,7 @@ class RankProcesses:
             self._cgroup.add(self._processes[rank].pid)
 
     def has_started(self) -> bool:
-        """Whether the runtime of any rank has come to its script."""
+        """Whether the runtime of any rank has started its script."""
         return any(has_started(self._paths.node_folders(rank.node)) for rank in self._processes)
 
     def are_gone(self) -> bool:
@@ -196,7 +196,7 @@ class RankProcesses:
 
     @property
     def own_pids(self) -> set[int]:
-        """Of the children whose end is noted here."""
+        """Children that are waited for here."""
         return {process.pid for process in self._processes.values()} | self.pump_pids
 
     @property
@@ -205,7 +205,7 @@ class RankProcesses:
         return {pump.pid for pump in self._pumps}
 
     def end_cgroup(self) -> int:
-        """Kill what no look at the process tree has found; how many processes."""
+        """Kill what was not found in the process tree; how many processes."""
         return 0 if self._cgroup is None else self._cgroup.end()
 
     def keep_logs_alive(self) -> None:
@@ -214,22 +214,22 @@ class RankProcesses:
             pump.keep_alive()
 
     def wait_for_logs(self, limit_s: float) -> None:
-        """Until their last lines are in the logs, unless something still holds a log open."""
+        """Until their last lines are in the logs, unless a process still holds a log open."""
         deadline = time.monotonic() + limit_s
         for pump in self._pumps:
             pump.wait(max(0.0, deadline - time.monotonic()))
 
     def finish_logs(self) -> None:
-        """Once all are gone: until their last lines are in the logs."""
+        """After the end of all processes: until their last lines are in the logs."""
         self.wait_for_logs(WRITTEN_OUT_LIMIT_S)
         for pump in self._pumps:
             pump.close()
         self._pumps = []
 
     def first_failure(self) -> RankFailure | None:
-        """Which rank has failed before all others, if one has; the lower of two at once.
+        """The rank that failed first, if one has; the lower of two at once.
 
-        A script's end counts from when it came, not from when its runtime has saved what it left.
+        What counts is the end of its script, not of the runtime, which saves the outputs first.
         """
         found = []
         for rank, process in self._processes.items():
@@ -242,7 +242,7 @@ class RankProcesses:
         return min(found, key=lambda one: one[:2])[2] if found else None
 
     def terminate(self, *, but: RankFailure | None = None) -> None:
-        """Ask them to end, except the one that has failed by itself."""
+        """SIGTERM to all except the one that has failed by itself."""
         for process in self._others(but):
             process.terminate()
 
@@ -255,7 +255,7 @@ class RankProcesses:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on at this moment, all different. Raises OSError."""
+    """Ports of this machine that are free at this moment, all different. Raises OSError."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

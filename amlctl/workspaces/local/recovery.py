@@ -32,20 +32,20 @@ from amlctl.workspaces.local.rank_processes import find_cgroup
 from amlctl.workspaces.local.run_paths import RunPaths, machine_error
 
 _START_LIMIT_S = 5.0
+"""How long a reader waits for the identity of a supervisor that has just been started."""
 _LOOK_S = 0.01
-"""A supervisor that has just been started says within moments who it is; so long a reader waits for that."""
 _KILLED = 137
-"""128 + SIGKILL: what a script ends with that outlived its supervisor, and is killed here."""
+"""128 + SIGKILL: exit code of a script that outlived its supervisor and is killed here."""
 
 
 def recover(
     paths: RunPaths, store: Store, clock: Clock, sink: EventSink = null_sink, *, workspace: str | None = None
 ) -> RunRecord | None:
-    """The record as it is; where nobody looks after the run, its processes are ended and it is Failed first.
-    The record of a run of another workspace than `workspace`, where one is given, is left as it is.
+    """The record; where the run's supervisor is dead, its processes are ended and it is recorded as Failed first.
+    The record of a run of another workspace than `workspace`, where one is given, is returned as it is.
 
-    Of several readers at once one does it and the others wait for it. None without a record. A damaged working
-    copy is named to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
+    Of several readers at once one does it and the others wait for it. None without a record. A damaged local record is
+    reported to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
     """
     record = _load(paths, store, sink)
     if record is None or record.is_final or workspace not in (None, record.workspace):
@@ -76,20 +76,20 @@ def recover(
         try:
             return finish(paths, store, record, ending, clock)
         except OSError as error:
-            # On a full disk the run is shown as what it is all the same; the next look tries again to record it.
-            trouble = machine_error(paths, error).message
-            record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {trouble}"}
+            # On a full disk the run is shown as Failed all the same; the next reader tries to record it again.
+            why = machine_error(paths, error).message
+            record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {why}"}
             record.reached(RunState.FAILED, clock())
             return record
 
 
 def _load(paths: RunPaths, store: Store, sink: EventSink) -> RunRecord | None:
-    """Also of a run that ended while it was handed over, before there was a working copy."""
+    """Also of a run that ended while it was handed over, before there was a local record."""
     try:
         record = load_local_record(paths.state_dir, paths.run)
     except IntegrityError as error:
         record = load_either(paths.state_dir, store, paths.run)
-        sink(Warned(f"{error.message}; it was taken from the store again"))
+        sink(Warned(f"{error.message}; using the store's copy"))
         with taken_over(paths) as is_ours:
             if is_ours or not paths.lock.exists():
                 return _load_held(paths, store)
@@ -97,7 +97,7 @@ def _load(paths: RunPaths, store: Store, sink: EventSink) -> RunRecord | None:
 
 
 def _load_held(paths: RunPaths, store: Store) -> RunRecord | None:
-    """The same for the holder of the lock, who puts a damaged working copy right."""
+    """The same for the holder of the lock, which repairs a damaged local record."""
     with suppress(OSError):
         repair_local_record(paths.state_dir, store, paths.run)
     record = load_either(paths.state_dir, store, paths.run)
@@ -114,7 +114,7 @@ def _stored_end(paths: RunPaths, store: Store) -> RunRecord | None:
 
 @contextmanager
 def taken_over(paths: RunPaths) -> Iterator[bool]:
-    """Hold the run's lock, if nobody who is alive looks after the run; says whether it is held."""
+    """Hold the run's lock, if its supervisor is dead; gives whether it is held."""
     try:
         descriptor = _open_lock(paths)
     except (FileNotFoundError, NotADirectoryError):
@@ -132,17 +132,17 @@ def _open_lock(paths: RunPaths) -> int:
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        return os.open(paths.lock, os.O_RDONLY)  # who may only read the project sees how the run ended as well
+        return os.open(paths.lock, os.O_RDONLY)  # a read-only project still shows how the run ended
 
 
 def is_abandoned(paths: RunPaths) -> bool:
-    """Whether nobody holds the run's lock."""
+    """Whether no process holds the run's lock."""
     with taken_over(paths) as is_ours:
         return is_ours
 
 
 def read_leader(paths: RunPaths) -> ProcessIdentity | None:
-    """The run's supervisor; None where it has not said yet who it is, and so has started nothing."""
+    """The run's supervisor; None where it has not written its identity yet, and so has started nothing."""
     try:
         return ProcessIdentity.from_json(read_json(paths.supervisor))
     except (FileNotFoundError, SettingsError, KeyError, TypeError, ValueError):
@@ -164,18 +164,18 @@ def _lock(descriptor: int, paths: RunPaths) -> bool:
         time.sleep(_LOOK_S)
     if is_alive(leader):
         return False
-    # The supervisor is dead, so the holder is another reader that is finishing the run right now.
+    # The supervisor is dead, so the holder is another reader, which is ending the run.
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return True
 
 
 def _script_variables(paths: RunPaths, record: RunRecord) -> list[str]:
-    """By which what the script has started can be known, whatever sessions it has made."""
+    """By which processes that the script has started are recognized, in any session."""
     return [f"{OUTPUTS_VARIABLE}={paths.node_folders(node).outputs_dir}" for node in range(record.instances)]
 
 
 def _exit_code(paths: RunPaths, record: RunRecord) -> int | None:
-    """What the first script to fail has noted, or all that have ended well; None where nothing is known."""
+    """That of the first script to fail, 0 if all have succeeded; None if unknown."""
     folders = [paths.node_folders(node).state_dir for node in range(record.instances)]
     ends = [end for folder in folders for local in range(record.processes) if (end := read_end(folder, local))]
     failed = sorted((end.ended_ns, end.exit_code) for end in ends if end.exit_code)
@@ -186,4 +186,4 @@ def _exit_code(paths: RunPaths, record: RunRecord) -> int | None:
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:
     process = f" (process {leader.pid})" if leader is not None else ""
-    return f"the supervisor of the run{process} was killed, or died, while the run was {record.status}"
+    return f"the supervisor of the run{process} was killed, or crashed, while the run was {record.status}"

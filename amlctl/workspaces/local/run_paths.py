@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.private import open_file
+from amlctl.localfs.folders import open_private
 from amlctl.runtime.script import NodeFolders
 
 
@@ -33,7 +33,7 @@ class RunPaths:
 
     @property
     def lock(self) -> Path:
-        """Locked (flock) from before the run is known to anybody until its record is final."""
+        """Locked (flock) from before the run is recorded until its record is final."""
         return self.folder / "supervisor.lock"
 
     @property
@@ -48,7 +48,7 @@ class RunPaths:
 
     @property
     def reserve(self) -> Path:
-        """Room on this disk that is kept for the end of the run; see `reserve`."""
+        """A file that is deleted before the final record is written, so that a full disk has room for it."""
         return self.folder / "reserve"
 
     @property
@@ -58,7 +58,7 @@ class RunPaths:
 
     @property
     def log(self) -> Path:
-        """Everything that the run's first process writes, byte for byte, in order; and what we have to say."""
+        """Everything that the run's first process writes, byte for byte, in order; and lines of our own."""
         return self.log_of(0)
 
     def log_of(self, rank: int) -> Path:
@@ -84,22 +84,22 @@ def queue_folder(state_dir: Path, compute: str) -> Path:
     return state_dir / "queue" / quote(compute, safe="")
 
 
-_BYTES = 128 << 10
-"""For two copies of the record, the last lines of the log, and the folders that they lie in."""
+_RESERVE_BYTES = 128 << 10
+"""For two copies of the record, the last lines of the log, and their folders."""
 
 
-def keep_room(paths: RunPaths) -> None:
+def make_reserve(paths: RunPaths) -> None:
     """Raises OSError."""
-    with open_file(paths.reserve, "wb") as file:
-        file.write(os.urandom(_BYTES))  # some file systems take no room for zeros
+    with open_private(paths.reserve, "wb") as file:
+        file.write(os.urandom(_RESERVE_BYTES))  # some file systems store zeros in no space
 
 
-def give_room(paths: RunPaths) -> None:
-    """From now on the end is written; once is enough."""
+def release_reserve(paths: RunPaths) -> None:
+    """Before the final record is written; can be repeated."""
     paths.reserve.unlink(missing_ok=True)
 
 
 def machine_error(paths: RunPaths, error: OSError) -> AmlctlError:
-    """What this machine has said of a run, with the place that it is about where it is the disk."""
-    told = disk_error(error, f"run {paths.run}, in {paths.folder}")
-    return told or ServiceUnavailable(f"this machine failed the run: {error}")
+    """The error of a run that this machine, mostly its disk, has failed."""
+    known = disk_error(error, f"run {paths.run}, in {paths.folder}")
+    return known or ServiceUnavailable(f"this machine failed the run: {error}")

@@ -46,9 +46,9 @@ DEFAULT_TIMING = LocalTiming()
 class SupervisorSettings:
     """Folders are absolute; `ticket` is the path of a held ticket.
 
-    Through `variables_descriptor`, the reading end of a pipe, come the variables that must not be in the environment of
-    a process, where every program of the user can read them: JSON, an object of texts.
-    `gpus` of those that the machine has are shared among the slots; None: all.
+    `variables_descriptor` is the reading end of a pipe with the variables that must not be in the environment of a
+    process, where every program of the user can read them: a JSON object of strings.
+    `gpus` of those of the machine are shared by the slots; None: all.
     """
 
     state_dir: str
@@ -82,15 +82,14 @@ class Starter:
     clock: Clock
 
     def start(self, paths: RunPaths, record: RunRecord, secrets: Mapping[str, str], lock: int) -> None:
-        """Record the run as Queued and start its supervisor, which takes the held lock of the run over.
+        """Record the run as Queued and start its supervisor, which takes over the held lock of the run.
 
         Raises SettingsError (compute target cannot be used), RightsError, ServiceUnavailable.
         """
         target = self._target(record.compute)
         record.reached(RunState.QUEUED, self.clock())
-        trouble = save_both(paths.state_dir, self.store, record)
-        if trouble is not None:
-            raise trouble
+        if (failure := save_both(paths.state_dir, self.store, record)) is not None:
+            raise failure
         ticket = SlotQueue(queue_folder(self.project.state_dir, record.compute)).take_ticket(record.run)
         reading, writing = os.pipe()
         settings = SupervisorSettings(
@@ -114,7 +113,7 @@ class Starter:
                 os.close(ticket.descriptor)
                 os.close(reading)
             # Only now: a pipe holds 64 KiB, and takes more only while the supervisor reads. If that has died, the next
-            # command that looks at the run finds out.
+            # command that reads the run finds out.
             with suppress(BrokenPipeError):
                 pipe.write(json.dumps(hidden).encode())
                 pipe.flush()

@@ -28,11 +28,11 @@ from amlctl.localfs.tool_variables import PIP_KEPT, pip_setting, pip_variable, t
 
 _KEPT_LINES = 40
 _LOOK_S = 0.2
-"""How often `check` is asked while the tool is silent."""
+"""How often `check` is called while the tool is silent."""
 
 
 class ToolFailed(Exception):
-    """`last_lines` of what the tool said, blank ones left out."""
+    """`last_lines` of its output, without blank ones."""
 
     def __init__(self, exit_code: int, last_lines: Sequence[str]) -> None:
         super().__init__(f"exit code {exit_code}")
@@ -49,10 +49,10 @@ def run_tool(
     check: Callable[[], None],
     started: Callable[[int], None] = lambda pid: None,
 ) -> None:
-    """Run it to its end. `check` is called now and then; what it raises ends the tool and is raised. `started` gets the
-    number of its process, which leads a process group.
+    """Run it to its end. `check` is called at intervals; what it raises kills the tool and is raised. `started` gets
+    the id of its process, which leads a process group.
 
-    Raises ToolFailed, OSError (not to be started).
+    Raises ToolFailed, OSError (cannot be started).
     """
     lines: queue.Queue[str | None] = queue.Queue()
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -98,7 +98,7 @@ def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Non
 
 
 _MINORS = range(20, OLDEST_PYTHON[1] - 1, -1)
-"""Minor versions of Python 3 looked for on the PATH, newest first."""
+"""Minor versions of Python 3 looked up on the PATH, newest first."""
 _ASK = """
 import json, sys
 from importlib.util import find_spec
@@ -110,7 +110,7 @@ _PYTHON_LIMIT_S = 20.0
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter of this machine; `makes_venvs`: Debian's needs the package python3-venv for that."""
+    """An interpreter of this machine. `makes_venvs`: Debian's needs the package python3-venv for that."""
 
     path: str
     version: str
@@ -119,7 +119,7 @@ class Python:
 
 
 def find_python(wanted: str, variables: Mapping[str, str]) -> Python:
-    """An interpreter that fits and can make virtual environments; this one if it does. Raises SettingsError."""
+    """A matching interpreter that can make virtual environments; this one if it matches. Raises SettingsError."""
     specifiers = python_specifiers(wanted)
     seen: list[str] = []
     without_venv: list[Python] = []
@@ -143,7 +143,7 @@ def find_python(wanted: str, variables: Mapping[str, str]) -> Python:
         )
     found = ", ".join(dict.fromkeys(seen))
     raise SettingsError(
-        f"the environment asks for Python {wanted}, and this machine has only {found or 'none that works'}",
+        f"the environment requires Python {wanted}; this machine has {found or 'no Python that works'}",
         hint=f"install Python {minor[0] if minor else wanted} so that `python{minor[0] if minor else '3'}` is on the "
         "PATH, install micromamba, or use --env-from current",
     )
@@ -158,7 +158,7 @@ def _candidates(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 def _ask(path: str, variables: Mapping[str, str]) -> Python | None:
-    """None for a program that does not work (a launcher that points to nothing, say), or that is too old."""
+    """None for a program that does not work (a launcher without a target, say), or is too old."""
     try:
         result = subprocess.run(
             [path, "-I", "-c", _ASK],
@@ -179,7 +179,7 @@ def _ask(path: str, variables: Mapping[str, str]) -> Python | None:
 
 _PIP_LIMIT_S = 60.0
 _SECTIONS = ("global", "install")
-"""Of a configuration file; the later one counts more, and variables count most."""
+"""Of a configuration file; the later one takes precedence, and variables over both."""
 _LINE = re.compile(r"(?P<section>[a-z]+)\.(?P<name>[A-Za-z_-]+)=(?P<value>'.*'|\".*\")")
 # fmt: off
 _HARMLESS = frozenset((
@@ -187,13 +187,13 @@ _HARMLESS = frozenset((
     "no-python-version-warning",
 ))
 # fmt: on
-"""Not handed on, and not worth a word either."""
+"""Not passed on, and not reported either."""
 _OFF = frozenset(("", "0", "false", "no", "off", "n", "f"))
 
 
 @dataclass(frozen=True)
 class PipSettings:
-    """`variables` for a pip that installs; `unused` names the settings that were left out."""
+    """`variables` for a pip that installs; `unused` names the settings that are ignored."""
 
     variables: Mapping[str, str]
     unused: tuple[str, ...]
@@ -208,7 +208,7 @@ def pip_settings(python: Path, inherited: Mapping[str, str]) -> PipSettings:
             found[setting] = value
     kept = {pip_variable(name): value for name, value in found.items() if name in PIP_KEPT and value}
     if kept.get("PIP_RETRIES") == "0":
-        kept["PIP_RETRIES"] = "1"  # without a retry pip does not say that it reached no index
+        kept["PIP_RETRIES"] = "1"  # without a retry pip does not report that it cannot reach an index
     unused = sorted(
         name
         for name, value in found.items()

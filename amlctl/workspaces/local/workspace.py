@@ -20,13 +20,12 @@ from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.localfs.clock import utc_now
-from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.private import FILE_MODE, make_folder, touch
+from amlctl.localfs.folders import FILE_MODE, make_private_folder, remove_tree, touch_private
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.tool_variables import with_absolute_paths
-from amlctl.runs.keys import log_key, run_prefix
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
@@ -34,7 +33,7 @@ from amlctl.workspaces.local.ending import Clock
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
 from amlctl.workspaces.local.node_files import credential_in
 from amlctl.workspaces.local.recovery import is_abandoned, recover
-from amlctl.workspaces.local.run_paths import RunPaths, give_room, keep_room, machine_error
+from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter
 
 _LOG_PART_BYTES = 1 << 20
@@ -56,7 +55,7 @@ class LocalWorkspace:
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
     ) -> None:
-        """`variables` are what a run inherits (default: those of this process); `sink` hears of damaged records."""
+        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -76,7 +75,7 @@ class LocalWorkspace:
         return self._name
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        return self._environments.find(spec)
+        return self._environments.find(spec.id)
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
         from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
@@ -102,19 +101,18 @@ class LocalWorkspace:
         paths = self._paths(record.run)
         self._project.ensure_state_dir()
         try:
-            make_folder(paths.folder, exist_ok=False)
+            make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
             return
         except OSError as error:
             raise machine_error(paths, error) from error
-        # Locked before anybody can know of the run; the supervisor inherits the lock, so there is no moment
-        # at which nobody looks after it.
+        # Locked before another command can see the run, and inherited by the supervisor: a free lock means it is dead.
         lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
         record = copy.deepcopy(record)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            touch(paths.log)
-            keep_room(paths)
+            touch_private(paths.log)
+            make_reserve(paths)
             starter = Starter(
                 self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
             )
@@ -123,16 +121,16 @@ class LocalWorkspace:
             self._not_started(paths, record, error)
             raise
         except OSError as error:
-            told = machine_error(paths, error)
-            self._not_started(paths, record, told)
-            raise told from error
+            failure = machine_error(paths, error)
+            self._not_started(paths, record, failure)
+            raise failure from error
         finally:
             os.close(lock)
 
     def _not_started(self, paths: RunPaths, record: RunRecord, error: AmlctlError) -> None:
-        give_room(paths)
+        release_reserve(paths)
         record.failed(error.kind, error.message, self._clock())
-        with contextlib.suppress(OSError):  # whoever looks next finds that nobody looks after the run
+        with contextlib.suppress(OSError):  # the next reader finds the lock free
             save_local_record(paths.state_dir, record)
 
     def read(self, run: str) -> RunRecord:
@@ -141,7 +139,7 @@ class LocalWorkspace:
         record = recover(paths, self._store, self._clock, self._sink, workspace=self._name)
         if record is not None and record.workspace != self._name:
             hint = Command("runs", "show", run, workspace=record.workspace)
-            raise NotFound(f"run {run} is one of workspace {record.workspace}", hint=hint)
+            raise NotFound(f"run {run} belongs to the workspace {record.workspace}", hint=hint)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
@@ -163,7 +161,7 @@ class LocalWorkspace:
             except NotFound:  # it is one of another workspace
                 continue
             except AmlctlError as error:
-                self._sink(Warned(f"{error.message}; it is left out"))
+                self._sink(Warned(f"{error.message}; not listed"))
         listed = [record if record.is_final else self.read(record.run) for record in found]
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
@@ -217,23 +215,22 @@ class LocalWorkspace:
             return
         paths = self._paths(run)
         try:
-            make_folder(paths.folder, exist_ok=False)
+            make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
-            touch(paths.cancel_request)
+            touch_private(paths.cancel_request)
             return
-        # It was recorded but never handed over, and from now on it cannot be any more.
+        # It was recorded but never handed over; now that its folder exists, it cannot be.
         record.reached(RunState.CANCELED, self._clock())
         record.error = {"kind": "canceled", "message": "canceled before it was started"}
-        trouble = save_both(paths.state_dir, self._store, record)
-        if trouble is not None:
-            raise trouble
+        if (failure := save_both(paths.state_dir, self._store, record)) is not None:
+            raise failure
 
     def delete(self, run: str) -> Sequence[str]:
         paths = self._paths(run)
         try:
             record = self.read(run)
         except IntegrityError:
-            # How it ended is unknown, but it cannot be used either. It only has to be certain that it does not run.
+            # How it ended is unknown; it only has to be certain that it is not running.
             if paths.lock.exists() and not is_abandoned(paths):
                 raise
         else:
@@ -248,7 +245,7 @@ class LocalWorkspace:
         return ()
 
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
-        """This machine has none of its own: tools, folders and store are checked for every workspace."""
+        """Nothing of its own: tools, folders and the store are checked for every workspace."""
         return iter(())
 
     def _paths(self, run: str) -> RunPaths:
@@ -264,7 +261,7 @@ class LocalWorkspace:
 
 
 def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
-    """Whose log it is. Raises NotFound."""
+    """The rank whose log it is. Raises NotFound."""
     if name is None:
         return 0
     if name not in names:
@@ -273,7 +270,7 @@ def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
 
 
 def _wait_for_supervisor(paths: RunPaths) -> None:
-    """Until it is gone too: after the final record it still removes the container."""
+    """After the final record it still removes the container."""
     with contextlib.suppress(FileNotFoundError), paths.lock.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
