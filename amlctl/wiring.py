@@ -77,7 +77,7 @@ class App:
             credential=credential,
             tell=self.sink,
         )
-        return _with_copies(store, self.project) if store.url.startswith("http") else store
+        return _with_copies(store, self.project) if store.folder is None else store
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
         """See `operations.context.Context`. What is not public is read with the login of the workspace in use, else
@@ -141,7 +141,7 @@ class App:
     def holding(self, reference: str) -> tuple[App, str]:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
         looked up there: the whole id, or RUN as it was. Raises UsageError."""
-        from amlctl.core.run import find_run
+        from amlctl.core.run_id import find_run
         from amlctl.runs.records import local_records
 
         if len(self.settings.workspaces) == 1:
@@ -156,7 +156,7 @@ class App:
             run = find_run(reference, [record.run for record in recorded])
         except NotFound:
             return (self if reference.startswith("@") else self._asked_for(reference)), reference
-        workspace = next(record.workspace for record in recorded if record.run == run)
+        workspace = next(record.spec.workspace for record in recorded if record.run == run)
         if workspace == self.settings.workspace().name or workspace not in self.settings.workspaces:
             return self, run
         return self.in_workspace(workspace), run
@@ -251,7 +251,7 @@ def open_store(
 
     Raises SettingsError.
     """
-    from amlctl.stores.pace import Pace
+    from amlctl.stores.wrappers import Pace
 
     pace = Pace(bytes_per_s) if bytes_per_s else None
     if not url:  # `--store "$UNSET"`; the project itself is no store
@@ -283,7 +283,7 @@ def open_store(
     store = DirectoryStore(project.root / folder)
     if pace is None:
         return store
-    from amlctl.stores.paced import PacedStore
+    from amlctl.stores.wrappers import PacedStore
 
     return PacedStore(store, pace)
 
@@ -295,7 +295,7 @@ def _no_store(url: str, what: str, *, hint: str) -> SettingsError:
 
 
 def _with_copies(store: Store, project: Project) -> Store:
-    from amlctl.stores.cached import CachedStore
+    from amlctl.stores.wrappers import CachedStore
 
     with suppress(RightsError):  # where nothing can be written, nothing is kept
         project.ensure_state_dir()
@@ -304,7 +304,7 @@ def _with_copies(store: Store, project: Project) -> Store:
 
 def without_copies(store: Store) -> Store:
     """The store alone, for whoever wants to know what is really in it."""
-    from amlctl.stores.cached import CachedStore
+    from amlctl.stores.wrappers import CachedStore
 
     return store.store if isinstance(store, CachedStore) else store
 

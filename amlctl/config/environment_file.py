@@ -179,12 +179,12 @@ def _text(file: YamlDocument, value: Any, place: Place) -> str:
 
 def environment_of(record: RunRecord, secrets: Mapping[str, str]) -> EnvironmentSpec:
     """What the record says of its environment, with its `secrets` in their places. Raises SettingsError."""
-    known = environment_without_file(record.environment)
+    known = environment_without_file(record.spec.environment)
     if known is not None:
         return known
-    if record.environment_content is None:
+    if record.spec.environment_content is None:
         return EnvironmentSpec()
-    text = filled(record.environment_content, secrets)
+    text = filled(record.spec.environment_content, secrets)
     return parse_environment(text, f"the environment of run {record.run}")
 
 

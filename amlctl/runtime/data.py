@@ -10,8 +10,7 @@ from pathlib import Path
 from amlctl.core.events import null_sink
 from amlctl.core.hidden_values import hidden_in
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
-from amlctl.core.run_config import config_bytes
+from amlctl.core.run import RunRecord, config_bytes
 from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import below_data_blobs, count
@@ -54,14 +53,14 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
     """Every dataset at its path below `data_blobs/`. Raises NotFound, IntegrityError, ServiceUnavailable."""
     folders.data_blobs_dir.mkdir(parents=True, exist_ok=True)
     # A dataset inside another one comes after it and takes its place there.
-    for dataset in sorted(record.manifests):
-        manifest_key = record.manifests[dataset]
+    for dataset in sorted(record.spec.manifests):
+        manifest_key = record.spec.manifests[dataset]
         target = folders.data_blobs_dir / dataset
 
         def place(manifest_key: str = manifest_key, target: Path = target) -> None:
             _remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            materialise(store, manifest_key, target, mode=record.mode)
+            materialise(store, manifest_key, target, mode=record.spec.mode)
 
         try:
             once(folders.state_dir, f"dataset-{dataset.replace('/', '%')}", manifest_key, place)
@@ -73,15 +72,15 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
 
 def write_config(record: RunRecord, folders: NodeFolders, secrets: Mapping[str, str]) -> Path | None:
     """The run's config as it was submitted, under its own name; None for a run without one. Raises SettingsError."""
-    if record.config is None:
+    if record.spec.config is None:
         return None
-    data = config_bytes(record, secrets)
-    path = folders.config_dir / Path(record.config).name
+    data = config_bytes(record.spec, secrets)
+    path = folders.config_dir / Path(record.spec.config).name
 
     def write() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.touch(mode=0o600 if hidden_in(record.config_content) else 0o666)
+        path.touch(mode=0o600 if hidden_in(record.spec.config_content) else 0o666)
         path.write_bytes(data)
 
     once(folders.state_dir, "config", record.run, write)
@@ -168,10 +167,10 @@ class OutputsSaver:
 def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
     """Bytes and manifest of every dataset that the run was to produce. Raises NotFound, Conflict, RightsError."""
     _place_ignore_files(record, folders)
-    for _ in range(_PUBLISH_TRIES if record.produces else 0):
+    for _ in range(_PUBLISH_TRIES if record.spec.produces else 0):
         watch = GcWatch(store, null_sink, may_take_over=False)
         watch.note()
-        results = {dataset: _publish_one(store, record, folders, dataset, log) for dataset in record.produces}
+        results = {dataset: _publish_one(store, record, folders, dataset, log) for dataset in record.spec.produces}
         published = {
             dataset: {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
             for dataset, result in results.items()
@@ -180,7 +179,7 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
         if are_kept(store, watch, list(results.values())):
             return
         log("a gc of the store deleted some of what was published; sending it again")
-    if record.produces:
+    if record.spec.produces:
         raise Conflict("each attempt to publish lost data to a gc of the store", hint="run the script again")
 
 
@@ -195,7 +194,7 @@ def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset:
         store,
         source,
         dataset,
-        base_key=record.heads.get(dataset),
+        base_key=record.spec.heads.get(dataset),
         layout=_layout(record),
         rules=_rules(record, folders, source),
     )
@@ -205,7 +204,7 @@ def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset:
 
 def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
     """Ignore files above the datasets apply here as on the machine that submitted the run."""
-    for name, text in record.sync.get("ignore_files", {}).items():
+    for name, text in record.spec.sync.get("ignore_files", {}).items():
         path = folders.data_blobs_dir / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,12 +212,12 @@ def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
 
 
 def _layout(record: RunRecord) -> Layout:
-    sizes = {name: int(record.sync[name]) for name in ("pack_below", "pack_size") if name in record.sync}
-    return Layout(str(record.sync.get("layout", "auto")), **sizes)
+    sizes = {name: int(record.spec.sync[name]) for name in ("pack_below", "pack_size") if name in record.spec.sync}
+    return Layout(str(record.spec.sync.get("layout", "auto")), **sizes)
 
 
 def _rules(record: RunRecord, folders: NodeFolders, source: Path) -> RulesBelow:
-    patterns = [str(pattern) for pattern in record.sync.get("ignore", ())]
+    patterns = [str(pattern) for pattern in record.spec.sync.get("ignore", ())]
     return RulesBelow(folders.data_blobs_dir, DATASET_IGNORE_FILES, source, patterns)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -86,7 +86,7 @@ def list_(
     records = [
         record
         for record in operations.list_runs(app_)
-        if experiment in (None, record.experiment) and (status is None or status.lower() == record.status.lower())
+        if experiment in (None, record.spec.experiment) and (status is None or status.lower() == record.status.lower())
     ][:limit]
     call.result(
         {"runs": [record.to_json() for record in records]} if call.is_json else None,
@@ -175,11 +175,11 @@ def delete(
 
 def state_cell(state: str) -> Styled:
     """The name of a run's state in its color."""
-    styles = {
-        RunState.COMPLETED.value: good,
-        RunState.FAILED.value: bad,
-        RunState.CANCELED.value: warning,
-        RunState.RUNNING.value: highlight,
+    styles: dict[str, Callable[[str], Styled]] = {
+        RunState.COMPLETED: good,
+        RunState.FAILED: bad,
+        RunState.CANCELED: warning,
+        RunState.RUNNING: highlight,
     }
     return styles[state](state) if state in styles else Styled(state, "")
 
@@ -187,7 +187,7 @@ def state_cell(state: str) -> Styled:
 def took(record: RunRecord) -> str:
     """From the start of the script to the end of the run; empty if one is missing."""
     end = next((at for state, at in record.times.items() if state in FINAL_STATES), "")
-    return between(record.times.get(RunState.RUNNING.value, ""), end)
+    return between(record.times.get(RunState.RUNNING, ""), end)
 
 
 def named_values(values: Mapping[str, str]) -> str:
@@ -212,7 +212,7 @@ def _list(records: Sequence[RunRecord], width: int, *, is_filtered: bool) -> Ite
         )
         return
     is_wide = width >= _WIDE
-    has_workspaces = len({record.workspace for record in records}) > 1
+    has_workspaces = len({record.spec.workspace for record in records}) > 1
     columns = [
         Column("RUN", is_whole=True),
         Column("STATUS", is_whole=True),
@@ -226,9 +226,9 @@ def _list(records: Sequence[RunRecord], width: int, *, is_filtered: bool) -> Ite
         [
             record.run,
             state_cell(record.status),
-            record.workspace if has_workspaces else "",
+            record.spec.workspace if has_workspaces else "",
             _script_or_name(record, is_short=not is_wide),
-            record.experiment if is_wide else "",
+            record.spec.experiment if is_wide else "",
             moment(record.created_at) if is_wide else moment(record.created_at)[5:16],
             took(record),
         ]
@@ -239,47 +239,47 @@ def _list(records: Sequence[RunRecord], width: int, *, is_filtered: bool) -> Ite
 
 def _script_or_name(record: RunRecord, *, is_short: bool) -> str:
     """The script; the name for a job of another tool, which has none."""
-    if not record.script:
-        return record.name
-    return record.script.rpartition("/")[2] if is_short else record.script.removeprefix("pipeline/")
+    if not record.spec.script:
+        return record.spec.name
+    return record.spec.script.rpartition("/")[2] if is_short else record.spec.script.removeprefix("pipeline/")
 
 
 def _details(view: operations.RunView) -> Iterator[Line]:
     record = view.record
     error = record.error or {}
-    git = record.git or {}
+    git = record.spec.git or {}
     dirty = " (with uncommitted changes)" if git.get("dirty") or git.get("is_dirty") else ""
     yield from fields(
         [
             ("run", highlight(record.run)),
-            ("name", record.name),
+            ("name", record.spec.name),
             ("status", state_cell(record.status)),
             ("waits for", record.waits_for),
             ("error", error.get("message", "")),
             ("exit code", "" if record.exit_code is None else str(record.exit_code)),
             ("services", named_values(record.services)),
-            ("experiment", record.experiment),
-            ("script", record.script),
-            ("description", record.description),
-            ("runs", (record.command or "").strip()),
+            ("experiment", record.spec.experiment),
+            ("script", record.spec.script),
+            ("description", record.spec.description),
+            ("runs", (record.spec.command or "").strip()),
             ("children", "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)),
-            ("inputs", named_values({name: next(iter(one.values()), "") for name, one in record.inputs.items()})),
-            ("arguments", shlex.join(record.arguments)),
-            ("config", "\n".join([record.config or "", *_values(view.config)]).strip()),
-            ("datasets", named_values({name: snapshot[:ID_CELLS] for name, snapshot in record.datasets.items()})),
-            ("produces", "\n".join(record.produces)),
+            ("inputs", named_values({name: next(iter(one.values()), "") for name, one in record.spec.inputs.items()})),
+            ("arguments", shlex.join(record.spec.arguments)),
+            ("config", "\n".join([record.spec.config or "", *_values(view.config)]).strip()),
+            ("datasets", named_values({name: snapshot[:ID_CELLS] for name, snapshot in record.spec.datasets.items()})),
+            ("produces", "\n".join(record.spec.produces)),
             ("published", named_values({name: snapshot[:ID_CELLS] for name, snapshot in record.published.items()})),
-            ("workspace", record.workspace),
-            ("compute", record.compute),
-            ("distribution", record.layout.text),
-            ("environment", record.environment),
-            ("code", record.code),
-            ("mode", record.mode),
-            ("variables", variable_values(record.variables)),
-            ("tags", named_values(record.tags)),
-            ("timeout", "" if record.timeout_s is None else duration(record.timeout_s)),
+            ("workspace", record.spec.workspace),
+            ("compute", record.spec.compute),
+            ("distribution", record.spec.layout.text),
+            ("environment", record.spec.environment),
+            ("code", record.spec.code),
+            ("mode", record.spec.mode),
+            ("variables", variable_values(record.spec.variables)),
+            ("tags", named_values(record.spec.tags)),
+            ("timeout", "" if record.spec.timeout_s is None else duration(record.spec.timeout_s)),
             ("git", f"{git.get('commit', '')}{dirty}" if git else ""),
-            ("from run", record.from_run or ""),
+            ("from run", record.spec.from_run or ""),
             ("command", shlex.join(record.command_line)),
             ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
             ("created", moment(record.created_at)),

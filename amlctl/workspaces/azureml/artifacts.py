@@ -157,7 +157,7 @@ def _above(path: str) -> Iterator[str]:
 
 def delete_run(connection: Connection, store: Store, record: RunRecord, artifacts: Artifacts) -> list[str]:
     """Returns what stays, and why, in words. Raises IntegrityError, ServiceUnavailable; it can be called again."""
-    run, experiment = record.run, record.experiment or "Default"
+    run, experiment = record.run, record.spec.experiment or "Default"
     if "/" in experiment:  # no experiment there can have it, and the path would lead to another run
         raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
     kept = artifacts.delete()

@@ -66,7 +66,10 @@ def _reason(
     found = _EXIT_CODE.search(told)
     code = int(found[1] or found[2]) if found else None
     if code is None and failure is None and _was_late(record, run, told):
-        return None, {"kind": "timeout", "message": f"the run took longer than its limit of {record.timeout_s:g} s"}
+        return None, {
+            "kind": "timeout",
+            "message": f"the run took longer than its limit of {record.spec.timeout_s:g} s",
+        }
     if state is RunState.CANCELED:
         return None, {"kind": "canceled", "message": told or "canceled"}
     if failure is not None:
@@ -83,15 +86,15 @@ def _was_late(record: RunRecord, run: Mapping[str, Any], told: str) -> bool:
 
     A script that fails with a timeout of its own ends before the limit.
     """
-    if record.timeout_s is None or RunState.CANCEL_REQUESTED.value in record.times:
+    if record.spec.timeout_s is None or RunState.CANCEL_REQUESTED in record.times:
         return False
     begin, end = moment(run.get("startTimeUtc")), moment(run.get("endTimeUtc"))
     if begin is None or end is None:
         return _TIME_LIMIT.search(told) is not None
     took_s = (end - begin).total_seconds()
     if _TIME_LIMIT.search(told):
-        return took_s >= _PART_OF_LIMIT * record.timeout_s
-    return run.get("status") == RunState.CANCELED.value and took_s >= record.timeout_s
+        return took_s >= _PART_OF_LIMIT * record.spec.timeout_s
+    return run.get("status") == RunState.CANCELED and took_s >= record.spec.timeout_s
 
 
 def _script_end(code: int, script: str = "the script") -> str:
@@ -136,7 +139,7 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
     if first is None:
         return None
     rank, code = first
-    names = log_names(record.layout.world_size)
+    names = log_names(record.spec.layout.world_size)
     found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": _script_end(code)}
     if len(names) > 1 and rank < len(names):
         found["message"] = _script_end(code, f"the script of rank {rank}")
@@ -156,7 +159,7 @@ def publish(store: Store, record: RunRecord) -> RunRecord:
         errors.append(error)
     for dataset, place in produced.items():
         try:
-            newest = make_newest(store, dataset, place["manifest_key"], record.heads.get(dataset))
+            newest = make_newest(store, dataset, place["manifest_key"], record.spec.heads.get(dataset))
             published[dataset] = newest.snapshot
         except Conflict as error:
             errors.append(error)
@@ -207,7 +210,7 @@ def copy_logs(
     def save(name: str) -> None:
         save_log(store, record.run, name, whole(name))
 
-    expected = log_names(record.layout.world_size)
+    expected = log_names(record.spec.layout.world_size)
     names = [name for name in names_of(record, look.log_files) if name in expected]
     for name in names[:1]:
         save(name)

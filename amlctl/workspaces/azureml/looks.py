@@ -112,7 +112,7 @@ class Services:
 
     def of(self, record: RunRecord, *, is_foreign: bool = False) -> dict[str, str]:
         """By name; empty unless the run works. Of a foreign run it is not known whether it has any."""
-        if record.status != RunState.RUNNING.value or not (is_foreign or record.node.get("services")):
+        if record.status != RunState.RUNNING or not (is_foreign or record.spec.node.get("services")):
             return {}
         asked_at, addresses, is_whole = self._known.get(record.run, (float("-inf"), {}, False))
         if not is_whole and time.monotonic() - asked_at > _AGAIN_S:

@@ -41,11 +41,11 @@ class Records:
                 self._told.add(run)
                 self._sink(Warned(f"{error.message}; it is looked for in the store"))
             return None
-        return record if record is not None and record.workspace == self._workspace else None
+        return record if record is not None and record.spec.workspace == self._workspace else None
 
     def load_all(self, on_damaged: Callable[[str], None]) -> dict[str, RunRecord]:
         records = local_records(self._project.state_dir, on_damaged=on_damaged)
-        return {record.run: record for record in records if record.workspace == self._workspace}
+        return {record.run: record for record in records if record.spec.workspace == self._workspace}
 
     def order(self) -> list[str]:
         """Ids in the order in which runs were made from here."""
@@ -85,11 +85,11 @@ class Absence:
         """The record as it is to be shown. Raises NotFound where there is not even a record."""
         if known is None:
             raise NotFound(f"no run {run!r}", hint=Command("runs"))
-        if known.is_final or known.workspace != self._workspace:
+        if known.is_final or known.spec.workspace != self._workspace:
             return known
         if self._has_been_there(known):
             told = "Azure ML does not find this run; it may have been deleted there"
-            return replace(known, status=RunState.NOT_RESPONDING.value, waits_for=told)
+            return replace(known, status=RunState.NOT_RESPONDING, waits_for=told)
         created = moment(known.created_at)
         if created is not None and (self._clock() - created).total_seconds() > _STARTING_S:
             known.failed("lost", "it was recorded, but did not reach Azure ML", self._clock())
@@ -103,7 +103,7 @@ class Absence:
         """
         if look is not None and is_final(look.status):
             return
-        if look is not None or record.workspace != self._workspace or self._has_been_there(record):
+        if look is not None or record.spec.workspace != self._workspace or self._has_been_there(record):
             state = f"; run history says it is {look.status}" if look is not None else ""
             raise ServiceUnavailable(
                 f"run {record.run} was not canceled: Azure ML does not find the job{state}",
@@ -115,7 +115,7 @@ class Absence:
 
     def _has_been_there(self, record: RunRecord) -> bool:
         """Whether Azure ML is known to have had the run, here or on the machine that has submitted it."""
-        if record.studio_url is not None or record.status != RunState.NOT_STARTED.value:
+        if record.studio_url is not None or record.status != RunState.NOT_STARTED:
             return True
         return self._store().info(attempt_key(record.run)) is not None
 
@@ -130,7 +130,7 @@ def without_presumed_end(record: RunRecord) -> RunRecord:
     if not _is_presumed(record):
         return record
     times = {state: time for state, time in record.times.items() if state != record.status}
-    return replace(record, status=RunState.NOT_STARTED.value, times=times, error=None)
+    return replace(record, status=RunState.NOT_STARTED, times=times, error=None)
 
 
 def _is_presumed(record: RunRecord) -> bool:

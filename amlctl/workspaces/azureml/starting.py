@@ -50,13 +50,13 @@ class Starter:
         connection = self._connection
         connection.sdk.begin_import()
         try:
-            return submit_job(connection, self._job(record, secrets), record.git)
+            return submit_job(connection, self._job(record, secrets), record.spec.git)
         except (NotFound, UsageError):
             if connection.memory.get("codes") is None:
                 raise
             # What this machine remembers may be about a workspace that was deleted and created again.
             connection.memory.forget("codes", "environments")
-            return submit_job(connection, self._job(record, secrets), record.git)
+            return submit_job(connection, self._job(record, secrets), record.spec.git)
 
     def _job(self, record: RunRecord, secrets: Mapping[str, str]) -> Job:
         document = job_document(record, self._parts(record, secrets), secrets)
@@ -69,18 +69,16 @@ class Starter:
         root = address
         if not default.holds(address):
             root = parse_address(default.url)[0]
-            copy_code(self._store, self._open_store(default.url), record.code)
-        self._check_compute(record.compute)
-        context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.code)}{CONTEXT}/"
+            copy_code(self._store, self._open_store(default.url), record.spec.code)
+        self._check_compute(record.spec.compute)
+        context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.spec.code)}{CONTEXT}/"
         location = Environments(connection).ensure(environment_of(record, secrets), context_uri).location
         return JobParts(
-            code_id=ensure_code(connection, record.code, root),
+            code_id=ensure_code(connection, record.spec.code, root),
             environment=location if location.startswith("azureml:") else f"azureml:{location}",
             store_uri=store_uri,
-            saves_uri=store_uri + ("" if record.produces else run_prefix(record.run)),
-            data_uris={
-                name: filled(one["asset"], secrets) for name, one in (record.job.assets.items() if record.job else ())
-            },
+            saves_uri=store_uri + ("" if record.spec.produces else run_prefix(record.run)),
+            data_uris={name: filled(one["asset"], secrets) for name, one in record.spec.assets.items()},
             identity=connection.identity,
         )
 
@@ -234,11 +232,11 @@ def hand_over(connection: Connection, record: RunRecord, path: Path) -> Accepted
         try:
             job = load_job(path)
         except (MlException, ValidationError) as error:
-            raise UsageError(f"azure-ai-ml does not accept {record.script}: {first_line(error)}") from error
+            raise UsageError(f"azure-ai-ml does not accept {record.spec.script}: {first_line(error)}") from error
     job.name = record.run
     job.display_name = job.display_name or record.run
-    job.experiment_name = record.experiment
-    job.tags = {**(job.tags or {}), **record.tags}
+    job.experiment_name = record.spec.experiment
+    job.tags = {**(job.tags or {}), **record.spec.tags}
     job.properties = {**(job.properties or {}), **run_properties(record)}
     with contextlib.redirect_stderr(io.StringIO()):  # the SDK tells of each upload
-        return submit_job(connection, job, record.git)
+        return submit_job(connection, job, record.spec.git)

@@ -101,7 +101,7 @@ def finish(
         save_both(paths.state_dir, store, record)
     is_kept = True
     try:
-        for node in range(record.instances):
+        for node in range(record.spec.instances):
             is_kept = _keep_outputs(paths, store, node) and is_kept
         if ending.state is RunState.COMPLETED:
             ending = _move_heads(paths, store, node_folder, record, ending)
@@ -124,7 +124,7 @@ def finish(
     save_both(paths.state_dir, store, record)
     if is_kept:
         # The store has all results; the container would only fill the disk.
-        for node in range(record.instances):
+        for node in range(record.spec.instances):
             remove_tree(paths.container_of(node), ignore_errors=True)
         if not is_folder(store):
             forget_run(node_folder, record.run)
@@ -170,7 +170,7 @@ def _move_heads(paths: RunPaths, store: Store, node: DirectoryStore, record: Run
     if not is_folder(store):
         upload_produced(node, store, record.run, published)
     for dataset, place in published.items():
-        base = record.heads.get(dataset)
+        base = record.spec.heads.get(dataset)
         try:
             newest = make_newest(store, dataset, str(place["manifest_key"]), base, source=node, sink=log)
             record.published[dataset] = newest.snapshot

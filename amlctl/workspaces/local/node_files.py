@@ -135,10 +135,10 @@ def download_inputs(store: Store, node: DirectoryStore, record: RunRecord, log: 
 
     Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
     """
-    for dataset, key in record.manifests.items():
+    for dataset, key in record.spec.manifests.items():
         copy_manifest(store, node, key)
         _download_contents(store, node, dataset, read_manifest(node, key), log, check)
-    for base in record.heads.values():
+    for base in record.spec.heads.values():
         if base is not None:  # so that a produced dataset adds only what is new
             copy_manifest(store, node, base)
     save_record(node, record)

@@ -48,7 +48,7 @@ def recover(
     reported to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
     """
     record = _load(paths, store, sink)
-    if record is None or record.is_final or workspace not in (None, record.workspace):
+    if record is None or record.is_final or workspace not in (None, record.spec.workspace):
         return record
     with taken_over(paths) as is_ours:
         if not is_ours:
@@ -66,10 +66,10 @@ def recover(
             were_killed = end_session(leader, variables=_script_variables(paths, record))
             if (cgroup := find_cgroup(paths)) is not None:
                 cgroup.end()
-            for rank in range(record.layout.world_size):
+            for rank in range(record.spec.layout.world_size):
                 wait_until_written_out(str(paths.log_of(rank)))
         exit_code = _exit_code(paths, record)
-        if exit_code is None and were_killed and RunState.RUNNING.value in record.times:
+        if exit_code is None and were_killed and RunState.RUNNING in record.times:
             exit_code = _KILLED
         reason = _reason(leader, record)
         ending = Ending(RunState.FAILED, exit_code, "supervisor", reason)
@@ -171,17 +171,17 @@ def _lock(descriptor: int, paths: RunPaths) -> bool:
 
 def _script_variables(paths: RunPaths, record: RunRecord) -> list[str]:
     """By which processes that the script has started are recognized, in any session."""
-    return [f"{OUTPUTS_VARIABLE}={paths.node_folders(node).outputs_dir}" for node in range(record.instances)]
+    return [f"{OUTPUTS_VARIABLE}={paths.node_folders(node).outputs_dir}" for node in range(record.spec.instances)]
 
 
 def _exit_code(paths: RunPaths, record: RunRecord) -> int | None:
     """That of the first script to fail, 0 if all have succeeded; None if unknown."""
-    folders = [paths.node_folders(node).state_dir for node in range(record.instances)]
-    ends = [end for folder in folders for local in range(record.processes) if (end := read_end(folder, local))]
+    folders = [paths.node_folders(node).state_dir for node in range(record.spec.instances)]
+    ends = [end for folder in folders for local in range(record.spec.processes) if (end := read_end(folder, local))]
     failed = sorted((end.ended_ns, end.exit_code) for end in ends if end.exit_code)
     if failed:
         return failed[0][1]
-    return 0 if len(ends) == record.layout.world_size else None
+    return 0 if len(ends) == record.spec.layout.world_size else None
 
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:

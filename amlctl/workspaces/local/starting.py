@@ -86,11 +86,11 @@ class Starter:
 
         Raises SettingsError (compute target cannot be used), RightsError, ServiceUnavailable.
         """
-        target = self._target(record.compute)
+        target = self._target(record.spec.compute)
         record.reached(RunState.QUEUED, self.clock())
         if (failure := save_both(paths.state_dir, self.store, record)) is not None:
             raise failure
-        ticket = SlotQueue(queue_folder(self.project.state_dir, record.compute)).take_ticket(record.run)
+        ticket = SlotQueue(queue_folder(self.project.state_dir, record.spec.compute)).take_ticket(record.run)
         reading, writing = os.pipe()
         settings = SupervisorSettings(
             state_dir=str(self.project.state_dir),
