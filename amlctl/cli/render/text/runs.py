@@ -247,15 +247,15 @@ def plan_lines(plan: SubmitPlan) -> list[str]:
     ready = "ready" if plan.environment.is_ready else "to be made"
     return fields(
         [
-            ("would run", shlex.join(plan.spec.command)),
+            ("would run", shlex.join(plan.command)),
             ("config", plan.spec.config or ""),
             ("datasets", _named(sending)),
             ("produces", "\n".join(plan.spec.produces)),
-            ("code", f"{plan.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
+            ("code", f"{plan.spec.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
             ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
-            ("workspace", plan.workspace),
+            ("workspace", plan.spec.workspace),
             ("compute", plan.spec.compute),
-            ("distribution", plan.spec.distribution.text),
+            ("distribution", plan.spec.layout.text),
             ("mode", plan.spec.mode),
             ("experiment", plan.spec.experiment),
             ("variables", _named({k: "(secret)" if v is None else v for k, v in plan.spec.variables.items()})),
