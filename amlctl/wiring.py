@@ -77,7 +77,7 @@ class App:
             credential=credential,
             tell=self.sink,
         )
-        return _with_copies(store, self.project) if store.url.startswith("http") else store
+        return _with_copies(store, self.project) if store.folder is None else store
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
         """See `operations.context.Context`. What is not public is read with the login of the workspace in use, else
@@ -251,7 +251,7 @@ def open_store(
 
     Raises SettingsError.
     """
-    from amlctl.stores.pace import Pace
+    from amlctl.stores.wrappers import Pace
 
     pace = Pace(bytes_per_s) if bytes_per_s else None
     if not url:  # `--store "$UNSET"`; the project itself is no store
@@ -283,7 +283,7 @@ def open_store(
     store = DirectoryStore(project.root / folder)
     if pace is None:
         return store
-    from amlctl.stores.paced import PacedStore
+    from amlctl.stores.wrappers import PacedStore
 
     return PacedStore(store, pace)
 
@@ -295,7 +295,7 @@ def _no_store(url: str, what: str, *, hint: str) -> SettingsError:
 
 
 def _with_copies(store: Store, project: Project) -> Store:
-    from amlctl.stores.cached import CachedStore
+    from amlctl.stores.wrappers import CachedStore
 
     with suppress(RightsError):  # where nothing can be written, nothing is kept
         project.ensure_state_dir()
@@ -304,7 +304,7 @@ def _with_copies(store: Store, project: Project) -> Store:
 
 def without_copies(store: Store) -> Store:
     """The store alone, for whoever wants to know what is really in it."""
-    from amlctl.stores.cached import CachedStore
+    from amlctl.stores.wrappers import CachedStore
 
     return store.store if isinstance(store, CachedStore) else store
 
