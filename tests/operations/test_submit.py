@@ -421,6 +421,15 @@ def test_from_tells_what_is_gone(bench: Bench) -> None:
         bench.submit(from_run=record.run, datasets=())
 
 
+def test_a_plan_names_the_source_of_each_value(bench: Bench) -> None:
+    bench.script('# /// script\n# [tool.amlctl]\n# produces = ["made"]\n# ///\n')
+    first = bench.submit("train.py", experiment="Trials").record
+    sources = plan(bench, bench.request("train.py", from_run=first.run, tags={"a": "b"})).to_json()["sources"]
+    assert (sources["script"], sources["tags"]) == ("pipeline/train.py", "command line")
+    assert sources["experiment"] == f"run {first.run}"
+    assert plan(bench, bench.request("train.py")).sources["mode"] == "settings"
+
+
 def test_a_dry_run_sends_and_writes_nothing(bench: Bench) -> None:
     bench.script(SHOW_ALL)
     bench.write("pipeline/c.json", '{"a": 1}')
