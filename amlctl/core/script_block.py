@@ -17,7 +17,7 @@ import re
 import tomllib
 
 from amlctl.core.run_sources import PartialSpec
-from amlctl.core.settings import did_you_mean
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)[ \t]*$\n(?P<content>(?:^#(?:| .*)$\n)+?)^# ///[ \t]*$")

@@ -19,9 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 PENDING = {
     "amlctl/azure_access",
-    "amlctl/cli",
     "amlctl/config",
-    "amlctl/core",
     "amlctl/localfs",
     "amlctl/mirror",
     "amlctl/operations",
@@ -29,14 +27,11 @@ PENDING = {
     "amlctl/operations/submit",
     "amlctl/operations/sync",
     "amlctl/runs",
-    "amlctl/runtime",
     "amlctl/snapshots",
     "amlctl/stores",
     "amlctl/stores/azure_blob",
-    "amlctl/wiring.py",
     "amlctl/workspaces",
     "amlctl/workspaces/azureml",
-    "amlctl/workspaces/local",
     "docs",
     "tests",
 }

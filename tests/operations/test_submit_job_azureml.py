@@ -404,7 +404,9 @@ def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:
         )
         return done.stdout
 
-    without = 'case "$*" in *version_info*) ;; *"import xxh3"*) test -f "${PYTHONPATH%%:*}/xxhash.py";; *'
+    without = (
+        'case "$*" in *version_info*) ;; *"import xxh3"*) test -f "$(echo "$PYTHONPATH" | cut -d: -f2)/xxhash.py";; *'
+    )
     assert ran("exit 0") == "can hash\n"
     pip = 'while test "$1" != --target; do shift; done; touch "$2/xxhash.py";; esac'
     assert ran(f"{without}) {pip}") == "can hash\n"

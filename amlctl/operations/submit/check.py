@@ -114,7 +114,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
         found = job.environment, spec.environment_content
     environment, content = found
     image_context = job.image_context if job is not None else ()
-    if settings.workspace().compute == "local" and is_of_others(environment.id):
+    if settings.workspace().runs_here and is_of_others(environment.id):
         with merged.at("environment"):
             environment, content = stand_in(project, environment, image_context, sink)
     if content is not None:
@@ -130,7 +130,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
         environment_content=content,
         variables={**secrets.variables, **dict.fromkeys(values)},
     )
-    if settings.workspace().compute != "local":
+    if not settings.workspace().runs_here:
         warn_of_serverless_settings(spec, merged.lines, sink)
     spec, to_sync = _with_datasets(spec, context, request, sources)
     return CheckedRun(

@@ -134,7 +134,7 @@ class _Reader:
         self._folder = file.path.parent
         self._job = job
         self._lines = job.spec.lines
-        self._is_local = context.settings.workspace().compute == "local"
+        self._is_local = context.settings.workspace().runs_here
         self._links: dict[str, Path] = {}
 
     def read(self, request: SubmitRequest) -> JobSource:

@@ -95,7 +95,7 @@ def read_sources(context: Context, request: SubmitRequest) -> Sources:
         if is_repeat:
             _check_has_code(earlier, context.store, origin)
     if request.script and job is None:
-        found.append(_script_block(request, project, is_local=settings.workspace().compute == "local"))
+        found.append(_script_block(request, project, is_local=settings.workspace().runs_here))
     found.append(_of_settings(settings, None if job is None else request.cwd))
     merged = merge(found)
     given = {**(job.spec.values["variables"] if job is not None else {}), **typed.values.get("variables", {})}

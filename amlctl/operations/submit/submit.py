@@ -231,7 +231,7 @@ def _sync_options(context: Context) -> SyncOptions:
 
 
 def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:
-    if prepared.secrets and context.settings.workspace().compute == "azureml":
+    if prepared.secrets and not context.settings.workspace().runs_here:
         names = ", ".join(sorted(prepared.secrets))
         context.sink(Warned(f"{names}: visible to everyone who can read the workspace's jobs"))
 
