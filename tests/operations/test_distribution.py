@@ -439,7 +439,7 @@ def test_the_plan_says_which_processes(
 ) -> None:
     bench.script("pass")
     request = bench.request("train.py", **options)
-    document = plan(request, bench).to_json()
+    document = plan(bench, request).to_json()
     assert (document["distribution"], document["processes"], document["instances"]) == expected
 
 
