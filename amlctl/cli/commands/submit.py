@@ -22,9 +22,8 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import parse_duration_s
 from amlctl.core.wording import ID_CELLS, count, did_you_mean, size
 from amlctl.errors import UsageError
-from amlctl.operations.runs import RunAt, resolve_run
-from amlctl.operations.submit.request import SubmitRequest
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
+from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import plan as plan_operation
 from amlctl.operations.submit.submit import submit as submit_operation
 
@@ -214,47 +213,44 @@ def submit(
             hint=Message("remove one of them; fetch later with ", Command("fetch", "@last")),
         )
     wanted_datasets = (datasets or []) + (old_datasets or [])
+    spec = {
+        "script": _first(script, old_script),
+        "config": _first(config, old_config),
+        "datasets": wanted_datasets or None,
+        "arguments": ctx.meta.get(_SCRIPT_ARGUMENTS, ()),
+        "experiment": _first(experiment, old_experiment),
+        "compute": compute,
+        "mode": mode,
+        "distribution": distribution,
+        "processes": processes,
+        "instances": instances,
+        "produces": produces or None,
+        "variables": _variables(variables or ()),
+        "timeout_s": parse_duration_s(timeout) if timeout is not None else None,
+        "tags": _tags(tags or ()),
+        "name": name,
+    }
     request = SubmitRequest(
-        script=_first(script, old_script) or "",
-        config=_first(config, old_config),
-        datasets=tuple(wanted_datasets) or None,
-        arguments=ctx.meta.get(_SCRIPT_ARGUMENTS, ()),
-        experiment=_first(experiment, old_experiment),
-        compute=compute,
-        mode=mode,
-        distribution=distribution,
-        processes=processes,
-        instances=instances,
-        sync=is_syncing and _said_yes(old_syncing),
-        produces=tuple(produces) if produces else None,
-        variables=_variables(variables or ()),
-        secrets=tuple(secrets or ()),
+        spec,
         overrides=tuple(overrides or ()),
+        secrets=tuple(secrets or ()),
         from_run=from_run,
         env_from_current=is_current(env_from),
-        timeout_s=parse_duration_s(timeout) if timeout is not None else None,
-        tags=_tags(tags or ()),
-        name=name,
+        sync=is_syncing and _said_yes(old_syncing),
         command_line=("amlctl", *sys.argv[1:]),
         cwd=call.cwd,
         caller_variables=os.environ,
     )
     app_ = call.app
-
-    def find_run(reference: str) -> RunAt:
-        holder, rest = app_.holding(reference)
-        return RunAt(resolve_run(holder.workspace, rest), holder)
-
     if is_dry_run:
-        plan = plan_operation(request, app_, find_run=find_run)
+        plan = plan_operation(app_, request)
         call.result(plan.to_json(), _plan(plan))
         return 0
     result = submit_operation(
-        request,
         app_,
+        request,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
-        find_run=find_run,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
     return _report(call, result, is_detached=is_detached)
@@ -338,15 +334,15 @@ def _plan(plan: SubmitPlan) -> Iterator[Line]:
     ready = "ready" if plan.environment.is_ready else "not prepared yet"
     yield from fields(
         [
-            ("would run", shlex.join(plan.spec.command)),
+            ("would run", shlex.join(plan.command)),
             ("config", plan.spec.config or ""),
             ("datasets", named_values(datasets)),
             ("produces", "\n".join(plan.spec.produces)),
-            ("code", f"{plan.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
+            ("code", f"{plan.spec.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
             ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
-            ("workspace", plan.workspace),
+            ("workspace", plan.spec.workspace),
             ("compute", plan.spec.compute),
-            ("distribution", plan.spec.distribution.text),
+            ("distribution", plan.spec.layout.text),
             ("mode", plan.spec.mode),
             ("experiment", plan.spec.experiment),
             ("variables", variable_values(plan.spec.variables)),
