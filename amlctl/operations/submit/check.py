@@ -192,7 +192,7 @@ def _with_config(spec: RunSpec, merged: MergedSpec, project: Project, request: S
     else:
         return spec
     recorded = record_config(data, shown, request.overrides, hider.setting)
-    return replace(spec, config=name, config_content=recorded.content, config_file=recorded.file)
+    return replace(spec, config=name, config_content=recorded.config_content, config_file=recorded.config_file)
 
 
 def _without_secrets(spec: RunSpec, hider: Hider) -> RunSpec:

@@ -17,9 +17,9 @@ from amlctl.azure_access.azure_ai_ml import check_job
 from amlctl.config.environment_file import parse_environment
 from amlctl.config.job_file import CommandJob, parse_job_file, read_command_job
 from amlctl.config.yaml_file import YamlDocument
-from amlctl.core.asset import parse_asset
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
+from amlctl.core.job import parse_asset
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_sources import PartialSpec

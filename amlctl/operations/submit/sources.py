@@ -16,8 +16,7 @@ from amlctl.core.hidden_values import VARIABLE_PREFIX
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import MAX_NAME, slug
-from amlctl.core.run_sources import MergedSpec, PartialSpec, merge
-from amlctl.core.script_block import read_script_block
+from amlctl.core.run_sources import MergedSpec, PartialSpec, merge, read_script_block
 from amlctl.core.settings import Settings
 from amlctl.core.store_keys import code_index_key
 from amlctl.errors import NotFound, SettingsError, UsageError
