@@ -98,7 +98,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
         spec = replace(spec, name=Path(spec.script).stem)
     spec = _with_config(spec, merged, project, request, secrets.hider)
     spec = _without_secrets(spec, secrets.hider)
-    for name, value in (request.spec.get("tags") or {}).items():
+    for name, value in merged.spec.tags.items():
         if spec.tags[name] != value:
             sink(Note(f"the value of tag {name} looks like a secret and is not recorded"))
     is_recorded = sources.earlier is not None and merged.sources.get("environment") == f"run {sources.earlier.run}"
