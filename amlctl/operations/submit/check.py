@@ -36,7 +36,7 @@ from amlctl.operations.context import Context
 from amlctl.operations.environment import project_environment, recorded_environment, stand_in
 from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.inputs import Address, with_present_assets
-from amlctl.operations.submit.job_file import warn_of_serverless_settings
+from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
 from amlctl.operations.submit.secrets import SubmitSecrets
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, is_in_one, read_sources
 from amlctl.runs.code import Sources as CodeSources
@@ -69,12 +69,12 @@ class CheckedRun:
     downloads: Mapping[str, Address] = field(default_factory=dict)
 
 
-def check(context: Context, request: SubmitRequest) -> CheckedRun:
+def check(context: Context, request: SubmitRequest, file: JobFile | None) -> CheckedRun:
     """Read all sources, merge them, and look at all that the run names.
 
     Raises UsageError, SettingsError, NotFound, RightsError, CheckFailed.
     """
-    sources = read_sources(context, request)
+    sources = read_sources(context, request, file)
     run = _resolve(context, request, sources)
     run = with_present_assets(run, context.workspace)
     _check_code_apart(context, run)
