@@ -329,7 +329,7 @@ def test_a_stop_reaches_all(bench: Bench, how: str) -> None:
         is_detached=True,
         processes=2,
         instances=2,
-        timeout_s=4.0 if how == "timeout" else None,
+        timeout_s=8.0 if how == "timeout" else None,
         variables={"GO": str(bench.project.root / "never")},
     ).record.run
     pids = pids_of(bench, run, 4)
