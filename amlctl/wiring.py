@@ -47,11 +47,11 @@ class App:
     def store_url(self) -> str:
         """Where the store of the workspace in use is. Raises SettingsError."""
         workspace = self.settings.workspace()
-        if workspace.store is None and workspace.compute == "azureml":
+        if workspace.store is None and not workspace.is_local:
             from amlctl.workspaces.azureml.datastores import default_datastore
 
             return default_datastore(self.connection).url
-        if workspace.store and workspace.compute == "azureml" and not _is_remote(workspace.store):
+        if workspace.store and not workspace.is_local and not _is_remote(workspace.store):
             raise SettingsError(
                 f"the store of workspace {workspace.name!r} is the folder {workspace.store}, which no node of Azure ML "
                 "can mount",
@@ -62,7 +62,7 @@ class App:
     def open_store(self, url: str, *, workers: int | None = None, bytes_per_s: int | None = None) -> Store:
         """See `open_store`; what lies behind a network keeps copies of its manifests here."""
         credential = None
-        if self.settings.workspace().compute == "azureml" and _is_remote(url):
+        if not self.settings.workspace().is_local and _is_remote(url):
             from amlctl.workspaces.azureml.datastores import credential_for
 
             credential = credential_for(self.connection, url, self.variables)
@@ -81,12 +81,12 @@ class App:
         """See `operations.inputs.OpenAddress`. What is not public is read with the login of the workspace in use, else
         with that of the first one of Azure ML in the settings."""
         from amlctl.core.asset import container_of
-        from amlctl.stores.azure_blob.credentials import Anonymous
+        from amlctl.stores.azure_blob.credentials import Credential
         from amlctl.stores.azure_blob.store import open_blob_store
 
         blob = container_of(url)
-        clouds = [one.name for one in self.settings.workspaces.values() if one.compute == "azureml"]
-        credential: Credential | None = Anonymous()
+        clouds = [one.name for one in self.settings.workspaces.values() if not one.is_local]
+        credential: Credential | None = Credential()
         if blob is None and not clouds:
             raise SettingsError(
                 f"{url} is in Azure ML, and the settings name no workspace there",
@@ -98,7 +98,7 @@ class App:
             from amlctl.workspaces.azureml.assets import data_address
             from amlctl.workspaces.azureml.datastores import credential_for
 
-            app = self if self.settings.workspace().compute == "azureml" else self.in_workspace(clouds[0])
+            app = self.in_workspace(clouds[0]) if self.settings.workspace().is_local else self
             blob = blob or data_address(app.connection, url)
             credential = credential_for(app.connection, blob[0], self.variables)
         assert blob is not None  # what is public is a blob
@@ -108,7 +108,7 @@ class App:
     def workspace(self) -> Workspace:
         """The workspace in use. Raises SettingsError."""
         settings = self.settings.workspace()
-        if settings.compute == "local":
+        if settings.is_local:
             from amlctl.workspaces.local.workspace import LocalWorkspace
 
             return LocalWorkspace(self.project, settings, self.store, variables=self.variables, sink=self.sink)

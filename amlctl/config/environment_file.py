@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import read_text
-from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
+from amlctl.config.yaml_file import YamlDocument, YamlPath, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, OLDEST_PYTHON, EnvironmentSpec, environment_without_file
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message
@@ -114,7 +114,7 @@ class _Dependencies:
         self._pip_entries: dict[str, None] = {}
         self._has_pip = False
 
-    def add(self, item: Any, place: Place) -> None:
+    def add(self, item: Any, place: YamlPath) -> None:
         if isinstance(item, dict):
             self._add_pip(item, place)
             return
@@ -131,7 +131,7 @@ class _Dependencies:
             self.python = _python_version(self._file, match[1], place)
             self.places["python"] = self._file.where(*place)
 
-    def _add_pip(self, item: dict[str, Any], place: Place) -> None:
+    def _add_pip(self, item: dict[str, Any], place: YamlPath) -> None:
         for key in item:
             if key != "pip":
                 raise self._file.error(
@@ -146,13 +146,13 @@ class _Dependencies:
             self._once(self._pip_entries, line, where)
             self.pip.add(line, self._file.where(*where))
 
-    def _once(self, found: dict[str, None], text: str, place: Place) -> None:
+    def _once(self, found: dict[str, None], text: str, place: YamlPath) -> None:
         if text in found:
             raise self._file.error(f"{text!r} stands twice", *place)
         found[text] = None
 
 
-def _python_version(file: YamlDocument, text: str, place: Place) -> str:
+def _python_version(file: YamlDocument, text: str, place: YamlPath) -> str:
     """`3.11` of conda's `=3.11`, `3.11`, `3.11.*`, `=3.11=build`; anything else as written, without spaces."""
     joined = re.sub(r"\s*([,|<>=!~]+)\s*", r"\1", text).partition(" ")[0]
     if plain := re.fullmatch(r"=?(\d+(?:\.\d+)*)(?:\.\*)?(?:=[^=]+)?", joined):
@@ -170,7 +170,7 @@ def _list(file: YamlDocument, value: Any, *place: str | int) -> list[Any]:
     return value
 
 
-def _text(file: YamlDocument, value: Any, place: Place) -> str:
+def _text(file: YamlDocument, value: Any, place: YamlPath) -> str:
     if not isinstance(value, str) or not value.strip():
         what = "this" if isinstance(value, (list, dict)) else repr(value)
         raise file.error(f"{what} is no text", *place, hint="put it in quotes")

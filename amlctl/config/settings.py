@@ -22,6 +22,7 @@ from amlctl.core.settings import (
     GIB,
     IDENTITIES,
     LAYOUTS,
+    LOCAL_ENGINE,
     LOCAL_WORKSPACE,
     MODES,
     ON_INTERRUPT,
@@ -123,7 +124,7 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
         broken=broken,
     )
     chosen = settings.workspace()
-    if chosen.compute == "azureml":
+    if not chosen.is_local:
         missing = [name for name in _AZURE_NEEDS if getattr(chosen, name) is None]
         if missing:
             raise SettingsError(
@@ -134,12 +135,12 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
 
 
 def _workspace(name: str, section: Mapping[str, Any], origin: str) -> WorkspaceSettings:
-    compute = section.get("compute", "local" if name == LOCAL_WORKSPACE else None)
+    compute = section.get("compute", LOCAL_ENGINE if name == LOCAL_WORKSPACE else None)
     if compute is None:
         raise SettingsError(
             f"{origin}: [workspaces.{name}] has no compute", hint='compute = "local", or compute = "azureml"'
         )
-    store = DEFAULT_LOCAL_STORE if compute == "local" else None
+    store = DEFAULT_LOCAL_STORE if compute == LOCAL_ENGINE else None
     return WorkspaceSettings(name, **{"store": store, **section, "compute": compute})
 
 

@@ -12,7 +12,7 @@ from amlctl.errors import SettingsError
 
 MEND = "fix that line and run the command again"
 
-Place = tuple[Union[str, int], ...]
+YamlPath = tuple[Union[str, int], ...]
 """The keys and list positions that lead to a value, from the document down."""
 
 
@@ -22,7 +22,7 @@ class YamlDocument:
 
     source: str
     value: Any
-    lines: Mapping[Place, int]
+    lines: Mapping[YamlPath, int]
 
     def error(self, message: str, *place: str | int, hint: str = "") -> SettingsError:
         """An error with the line of that place, or of the nearest place above it."""
@@ -64,18 +64,18 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
 
 class _Reader:
     def __init__(self, source: str) -> None:
-        self.lines: dict[Place, int] = {}
+        self.lines: dict[YamlPath, int] = {}
         self._source = source
         self._read: dict[int, Any] = {}  # by node, so that an alias is read once
 
-    def read(self, node: Node, place: Place) -> Any:
+    def read(self, node: Node, place: YamlPath) -> Any:
         self.lines.setdefault(place, node.line)
         node = node.resolved
         if id(node) not in self._read:
             self._read[id(node)] = self._value(node, place)
         return self._read[id(node)]
 
-    def _value(self, node: Node, place: Place) -> Any:
+    def _value(self, node: Node, place: YamlPath) -> Any:
         if node.kind is Kind.MAPPING:
             return self._mapping(node, place)
         if node.kind is Kind.SEQUENCE:
@@ -85,7 +85,7 @@ class _Reader:
         except ValueError as error:  # a date such as 2026-13-01
             raise self._error(node, str(error)) from error
 
-    def _mapping(self, node: Node, place: Place) -> dict[str, Any]:
+    def _mapping(self, node: Node, place: YamlPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, item in zip(node.keys, node.items, strict=True):
             if is_merge(key_node):

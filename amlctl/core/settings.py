@@ -16,7 +16,8 @@ GIB = 1024 * MIB
 LAYOUTS = ("auto", "pack", "mirror")
 MODES = ("mount", "download")
 ON_INTERRUPT = ("ask", "cancel", "detach")
-ENGINES = ("local", "azureml")
+LOCAL_ENGINE = "local"
+ENGINES = (LOCAL_ENGINE, "azureml")
 IDENTITIES = ("user_identity", "managed", "managed_identity", "aml_token")
 
 LOCAL_WORKSPACE = "local"
@@ -44,6 +45,11 @@ class WorkspaceSettings:
     cloud: Optional[str] = None
     endpoint: Optional[str] = None
     identity: Optional[str] = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether runs execute on this machine."""
+        return self.compute == LOCAL_ENGINE
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from amlctl.config.compute_file import BrokenFile, read_compute, read_compute_files
 from amlctl.core.compute import (
+    FAILED_STATES,
     BrokenTarget,
     ClusterTarget,
     ComputeTarget,
@@ -32,7 +33,6 @@ from amlctl.localfs.project import Project
 from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
 
 SERVERLESS = "serverless"
-_FAILED = ("Failed", "Canceled", "SetupFailed", "CreateFailed")
 _CHANGEABLE = ("min_instances", "max_instances", "idle_time_before_scale_down", "description", "tags", "identity")
 """Of a cluster. All else is settled when it is made; of an instance everything is."""
 LOCAL = "local"
@@ -176,7 +176,7 @@ def prepare_target(project: Project, workspace: Workspace, name: str, sink: Even
 def _check_state(there: PresentTarget) -> None:
     """Raises UsageError for one that is none any more, or never became one."""
     name = there.target.name
-    if there.state in _FAILED:
+    if there.state in FAILED_STATES:
         why = f": {there.note}" if there.note else ""
         raise UsageError(f"{name} is {there.state}{why}", hint=_again(name))
     if there.state == "Deleting":
@@ -288,7 +288,7 @@ def default_target(project: Project, settings: Settings, workspace: str) -> str:
     chosen = settings.workspace(workspace)
     if chosen.default_compute:
         return chosen.default_compute
-    if chosen.compute == "local":
+    if chosen.is_local:
         return LOCAL
     raise SettingsError(
         f"the workspace {workspace} has no default_compute",
@@ -301,7 +301,7 @@ def check_target(project: Project, settings: Settings, workspace: str, name: str
 
     Raises NotFound, SettingsError (broken file of that name), UsageError (the target is not for this workspace).
     """
-    is_local = settings.workspace(workspace).compute == "local"
+    is_local = settings.workspace(workspace).is_local
     files = read_compute_files(project)
     own = files.find(name)
     for path in dict.fromkeys(one.path for one in files.broken):
@@ -312,7 +312,7 @@ def check_target(project: Project, settings: Settings, workspace: str, name: str
     target = find_target(project, name)
     if isinstance(target, LocalTarget) == is_local:
         return
-    others = [other for other, its in settings.workspaces.items() if (its.compute == "local") != is_local]
+    others = [other for other, its in settings.workspaces.items() if its.is_local != is_local]
     raise UsageError(
         f"compute target {name} is not one of the workspace {workspace}",
         hint=Command("submit", "SCRIPT", workspace=others[0]) if others else Command("compute", "list"),

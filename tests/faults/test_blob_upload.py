@@ -22,7 +22,7 @@ from azure.storage.blob import BlobClient
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS
-from amlctl.stores.azure_blob.direct import Body
+from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.service import ANY
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
@@ -371,7 +371,7 @@ def test_a_repair_reuses_no_block_of_the_right_name(open_with: Open, tmp_path: P
 
     def stage(letter: bytes) -> None:
         for block in blocks:
-            service.put_block(key, block.id, Body([letter * block.size_bytes]))
+            service.put_block(key, block.id, BlobBody([letter * block.size_bytes]))
 
     stage(b"x")
     if not is_pack:

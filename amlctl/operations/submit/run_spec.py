@@ -137,7 +137,7 @@ def resolve(
     """
     check_typed(request, sink)
     ignore = code_rules(project)
-    is_local = settings.workspace(workspace_name).compute == "local"
+    is_local = settings.workspace(workspace_name).is_local
     plan = None
     if is_job_file(request.script):
         request, plan = read_job_request(request, project, store, sink, is_local=is_local)

@@ -119,7 +119,7 @@ def submit(
             clock=clock,
         )
         run = prepared.record.run
-        if prepared.secrets and settings.workspace(workspace.name).compute == "azureml":
+        if prepared.secrets and workspace.shows_variables:
             named = ", ".join(sorted(prepared.secrets))
             sink(Warned(f"{named}: visible to everyone who can read the workspace's jobs"))
         _start(prepared, project, workspace, store, sink, clock)
