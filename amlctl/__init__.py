@@ -1,3 +1,22 @@
 """amlctl: one project folder, run on the laptop and on Azure ML."""
 
+import os
+import sys
+
 __version__ = "0.1.0"
+
+
+def leave_out_pythonpath() -> None:
+    """Find the packages that amlctl needs where it was installed, whatever PYTHONPATH names: that may hold packages of
+    another Python, as with ROS, or modules of the user with the same names. Scripts still get the variable.
+
+    To be called before anything else is imported. Changes nothing where amlctl itself was found through PYTHONPATH.
+    """
+    named = {os.path.realpath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
+    own = os.path.realpath(os.path.dirname(os.path.dirname(__file__)))
+    if not named or own in named:
+        return
+    import sysconfig
+
+    named -= {os.path.realpath(path) for path in sysconfig.get_paths().values()}
+    sys.path[:] = [path for path in sys.path if not path or os.path.realpath(path) not in named]

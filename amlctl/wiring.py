@@ -36,12 +36,14 @@ class App:
     settings: Settings
     variables: Mapping[str, str]
     sink: EventSink = null_sink
-    """Hears what a look at runs finds wrong, and each request to a service that has to be repeated."""
+    """Receives the events of operations, and each retry of a request to a service."""
+    other_store: Store | None = None
+    """Used instead of the one of the workspace."""
 
     @cached_property
     def store(self) -> Store:
         """The store of the workspace in use. Raises SettingsError."""
-        return self.open_store(self.store_url)
+        return self.other_store or self.open_store(self.store_url)
 
     @property
     def store_url(self) -> str:
@@ -78,7 +80,7 @@ class App:
         return _with_copies(store, self.project) if store.url.startswith("http") else store
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
-        """See `operations.inputs.OpenAddress`. What is not public is read with the login of the workspace in use, else
+        """See `operations.context.Context`. What is not public is read with the login of the workspace in use, else
         with that of the first one of Azure ML in the settings."""
         from amlctl.core.asset import container_of
         from amlctl.stores.azure_blob.credentials import Credential
@@ -124,6 +126,10 @@ class App:
             sink=self.sink,
         )
 
+    def with_store(self, store: Store) -> App:
+        """The same with another store in use."""
+        return replace(self, other_store=store)
+
     def in_workspace(self, name: str) -> App:
         """The same with another workspace in use."""
         return replace(self, settings=replace(self.settings, default_workspace=name))
@@ -136,16 +142,16 @@ class App:
         """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
         looked up there: the whole id, or RUN as it was. Raises UsageError."""
         from amlctl.core.run import find_run
-        from amlctl.runs.local_records import load_all
+        from amlctl.runs.records import local_records
 
         if len(self.settings.workspaces) == 1:
             return self, reference
         damaged: list[str] = []
-        recorded = load_all(self.project.state_dir, on_damaged=damaged.append)
+        recorded = local_records(self.project.state_dir, on_damaged=damaged.append)
         if damaged:
             # Without them `@last` would be another run. Whose they are, only their workspace can tell.
             self._restore_records(damaged)
-            recorded = load_all(self.project.state_dir)
+            recorded = local_records(self.project.state_dir)
         try:
             run = find_run(reference, [record.run for record in recorded])
         except NotFound:
@@ -174,11 +180,11 @@ class App:
 
     def restore_records(self) -> None:
         """Let each workspace take its damaged records from its store. One that is alone does so by itself."""
-        from amlctl.runs.local_records import load_all
+        from amlctl.runs.records import local_records
 
         damaged: list[str] = []
         if len(self.settings.workspaces) > 1:
-            load_all(self.project.state_dir, on_damaged=damaged.append)
+            local_records(self.project.state_dir, on_damaged=damaged.append)
             self._restore_records(damaged)
 
     def _restore_records(self, runs: Sequence[str]) -> None:

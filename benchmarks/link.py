@@ -1,8 +1,8 @@
 """A network between a client and a service on this machine: round trip, bandwidth, and counts of what goes over it.
 
 Each byte travels half a round trip; a new connection waits one for its handshake. The bandwidth is that of the line,
-each way, shared by all connections in turn. It models neither packet loss nor slow start. The link is a process of its own
-(Linux: epoll) that lives as long as its standard input, over which it is asked for its counts:
+each way, shared by all connections in turn. It models neither packet loss nor slow start. The link is a process of its
+own (Linux: epoll) that lives as long as its standard input, over which it is asked for its counts:
 
     with running_link("127.0.0.1", port, round_trip_s=0.02) as link:
         link.reset()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.azurite import Azurite, running_azurite
+from tests.support.warm_command import SDKS, WarmCommand, warm_command
 
 if TYPE_CHECKING:
     from tests.support.azureml_service import AzureMLService
@@ -74,11 +75,27 @@ def azurite() -> Iterator[Azurite]:
 
 
 @pytest.fixture(scope="session")
+def warm() -> Iterator[WarmCommand]:
+    """Starts commands of this test process without the time for imports."""
+    with warm_command() as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def warm_sdks() -> Iterator[WarmCommand]:
+    """The same with the SDKs of Azure imported, which makes each fork dearer."""
+    with warm_command(*SDKS) as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
 def azureml(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLService]:
     """The Azure ML of this test process. Who sets a fault does it within `azureml.faults.while_testing()`."""
     from tests.support.azureml_service import AzureMLService  # imports the SDK of blobs, which few tests need
 
     with AzureMLService(tmp_path_factory.mktemp("azureml"), azurite) as service:
+        gc.collect()
+        gc.freeze()  # the SDK's modules: `sdk_leftovers` looks through what tests have made alone
         yield service
 
 

@@ -3,6 +3,6 @@
 import os
 
 if os.environ.get("PYTHONPATH"):
-    from amlctl.localfs.own_path import leave_out_pythonpath
+    from amlctl import leave_out_pythonpath
 
     leave_out_pythonpath()

@@ -32,7 +32,7 @@ def complete_script(incomplete: str) -> list[str]:
     project = _project()
     if project is None:
         return []
-    from amlctl.localfs.ignore_rules import code_rules
+    from amlctl.localfs.code_rules import code_rules
     from amlctl.localfs.script_lookup import walk_files
 
     paths = [

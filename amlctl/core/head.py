@@ -11,9 +11,9 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from amlctl.core.content_id import is_content_id
-from amlctl.core.dataset_names import folders_of
 from amlctl.core.document import Fields, check_of
 from amlctl.core.manifest import repair_command
+from amlctl.core.store_keys import folders_of
 from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 2

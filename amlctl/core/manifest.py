@@ -17,6 +17,7 @@ import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
@@ -52,21 +53,30 @@ class FileEntry(NamedTuple):
     content_id: str
 
 
-class Place(NamedTuple):
-    """Where the bytes of a content id are: kind `pack`, `object`, or `mirror` (under the entry's own path).
+class Kind(Enum):
+    """Of a stored content; the values are those of manifest files."""
+
+    PACK = "p"
+    OBJECT = "o"
+    MIRROR = "m"
+    """A plain file under the entry's own path."""
+
+
+class StoredAt(NamedTuple):
+    """Where the store has the bytes of a content id.
 
     In a pack, `length` bytes from `offset` are the stored bytes, raw deflate where `is_deflated`.
     """
 
-    kind: str
+    kind: Kind
     pack: str = ""
     offset: int = 0
     length: int = 0
     is_deflated: bool = False
 
 
-OBJECT = Place("object")
-MIRROR = Place("mirror")
+OBJECT = StoredAt(Kind.OBJECT)
+MIRROR = StoredAt(Kind.MIRROR)
 
 
 def path_bytes(path: str) -> bytes:
@@ -103,7 +113,7 @@ class Manifest:
     dataset: str
     layout: str
     entries: Sequence[FileEntry]
-    places: Mapping[str, Place]
+    places: Mapping[str, StoredAt]
     pack_sizes: Mapping[str, int]
     snapshot: str = ""
     created_at: str = ""
@@ -130,7 +140,7 @@ def empty_manifest(dataset: str) -> Manifest:
 
 _ESCAPED = re.compile(rb"[\x00-\x1f\x7f%]")
 _NO_PLAIN_START = frozenset({"", "/", "."})
-_KINDS = {"o": OBJECT, "m": MIRROR}
+_KINDS = {at.kind.value: at for at in (OBJECT, MIRROR)}
 _SHARD = re.compile(r"[0-9a-f]{32}\.gz")
 LAYOUTS_WRITTEN = ("pack", "mirror")
 _MOST_FILES = 1 << 40
@@ -180,18 +190,20 @@ def encode_section(entries: Sequence[FileEntry], manifest: Manifest) -> bytes:
         place = place_of(content)
         if place is None:
             where = "-"
-        elif place[0] == "pack":
+        elif place[0] is Kind.PACK:
             _, pack, offset, length, is_deflated = place
             number = numbers.setdefault(pack, len(numbers))
             where = f"{number}:{offset}:{length}:{'d' if is_deflated else 's'}"
         else:
-            where = place[0][0]
+            where = place[0].value
         lines.append(f"{content} {size} {'x' if is_executable else '-'} {where}\t{path}\n")
     packs = json.dumps({"packs": [[pack, manifest.pack_sizes[pack]] for pack in numbers]})
     return f"{packs}\n{''.join(lines)}".encode()
 
 
-def decode_section(data: bytes, entries: list[FileEntry], places: dict[str, Place], pack_sizes: dict[str, int]) -> None:
+def decode_section(
+    data: bytes, entries: list[FileEntry], places: dict[str, StoredAt], pack_sizes: dict[str, int]
+) -> None:
     """Add a section's entries and places to what is given. Raises IntegrityError.
 
     Column by column: a loop over the lines that checks each value costs a small change half as much again.
@@ -250,7 +262,7 @@ def _decode_paths(texts: Sequence[str]) -> Sequence[str]:
     return texts
 
 
-def _decode_places(where: Mapping[str, str], packs: Sequence[tuple[str, int]]) -> Iterator[tuple[str, Place]]:
+def _decode_places(where: Mapping[str, str], packs: Sequence[tuple[str, int]]) -> Iterator[tuple[str, StoredAt]]:
     packed: dict[str, str] = {}
     for content, text in where.items():
         if text in _KINDS:
@@ -263,8 +275,8 @@ def _decode_places(where: Mapping[str, str], packs: Sequence[tuple[str, int]]) -
     if not {"s", "d"}.issuperset(methods):
         raise ValueError("a file is neither stored nor deflated")
     names = [packs[number][0] for number in _decode_numbers(numbers)]
-    rows = zip(repeat("pack"), names, _decode_numbers(offsets), _decode_numbers(lengths), map("d".__eq__, methods))
-    yield from zip(packed, map(partial(tuple.__new__, Place), rows))
+    rows = zip(repeat(Kind.PACK), names, _decode_numbers(offsets), _decode_numbers(lengths), map("d".__eq__, methods))
+    yield from zip(packed, map(partial(tuple.__new__, StoredAt), rows))
 
 
 def _check_content_ids(texts: Sequence[str]) -> None:
@@ -353,21 +365,6 @@ def check_format(number: object) -> None:
             f"a manifest has format {number!r}; this amlctl reads format {FORMAT}",
             hint="pip install --upgrade amlctl",
         )
-
-
-# --- keys -----------------------------------------------------------------------------------------------
-
-
-def pack_key(pack: str) -> str:
-    return f"packs/{pack[:2]}/{pack}.zip"
-
-
-def object_key(content: str) -> str:
-    return f"objects/{content[:2]}/{content}"
-
-
-def mirror_key(dataset: str, path: str) -> str:
-    return f"mirror/{dataset}" if path == ONE_FILE else f"mirror/{dataset}/{path}"
 
 
 def needs_no_bytes(entry: FileEntry) -> bool:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Callable, Optional
 
-from amlctl.core.dataset_names import folders_of
 from amlctl.core.distribution import DISTRIBUTIONS
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import folders_of
 
 MAX_BYTES = 32 << 20
 """Of a record's JSON. Configs and environment files are kilobytes; a larger one would only fill the memory."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 
-from amlctl.core.manifest import MIRROR, FileEntry, Manifest, Place, needs_no_bytes, total_bytes
+from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, total_bytes
 from amlctl.core.pack import MAX_MEMBERS, local_size, stored_size
 
 FEW_FILES = 8
@@ -64,7 +64,7 @@ class SyncPlan:
 
     entries: Sequence[FileEntry]
     layout: str
-    places: Mapping[str, Place]
+    places: Mapping[str, StoredAt]
     packs: Sequence[Sequence[FileEntry]] = ()
     objects: Sequence[FileEntry] = ()
     mirror_files: Sequence[FileEntry] = ()
@@ -83,7 +83,7 @@ class SyncPlan:
         return max(0, total_bytes(self.entries) - self.send_bytes)
 
 
-Known = Callable[[Sequence[FileEntry]], Mapping[str, Place]]
+Known = Callable[[Sequence[FileEntry]], Mapping[str, StoredAt]]
 """Asked once with the entries whose content HEAD does not place; answers with what the store has besides."""
 
 
@@ -146,7 +146,7 @@ def _repack(entries: Sequence[FileEntry], head: Manifest, budget_bytes: int) -> 
     live: dict[str, dict[str, FileEntry]] = {}
     for entry in entries:
         place = head.places.get(entry.content_id)
-        if place is not None and place.kind == "pack":
+        if place is not None and place.kind is Kind.PACK:
             live.setdefault(place.pack, {}).setdefault(entry.content_id, entry)
     held = {
         pack: sum(stored_size(entry.path, head.places[content].length) for content, entry in contents.items())

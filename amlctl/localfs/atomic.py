@@ -3,26 +3,69 @@
 A temporary name says which process writes it: `.amlctl-tmp-<machine>-<process>-<start>-<number>`. What a killed process
 of this machine has left is removed by the next command that comes by (`remove_left_behind`); a file of a process that
 is alive is never removed, and one whose writer cannot be judged from here (another machine) only after a day.
+
+What is read back may have become anything meanwhile: a pipe is not waited for, a huge file does not fill the memory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
 import json
 import os
 import re
+import stat
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, BinaryIO, Optional, Union
 
 from amlctl.errors import SettingsError
-from amlctl.localfs.dispensable import move
-from amlctl.localfs.folders import make_folders
-from amlctl.localfs.private import FILE_MODE, make_folder
-from amlctl.localfs.process_identity import ProcessIdentity, this_process
-from amlctl.localfs.regular_file import UnfitFile, read_regular
+from amlctl.localfs.file_ops import move
+from amlctl.localfs.folders import FILE_MODE, make_folders, make_private_folder
+from amlctl.localfs.machine import ProcessIdentity, this_process
+
+
+class UnfitFile(OSError):
+    """What stands at the path is not a regular file, or is larger than a file of its kind can be."""
+
+
+def open_regular(path: Union[str, Path]) -> BinaryIO:
+    """For reading. Raises UnfitFile (a folder, a pipe, a device, a link to itself), OSError."""
+    try:
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  the caller closes it
+    except OSError as error:
+        if error.errno == errno.EISDIR:
+            raise _unfit(path, "it is a folder") from error
+        if error.errno == errno.ELOOP:
+            raise _unfit(path, "it is a link to itself") from error
+        if error.errno == errno.ENXIO:
+            raise _unfit(path, "it is a socket or a device") from error
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _unfit(path, "it is a pipe or a device, not a file")
+    return file
+
+
+def read_regular(path: Union[str, Path], most_bytes: int) -> bytes:
+    """The whole file. Raises UnfitFile, OSError."""
+    with open_regular(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > most_bytes:
+            raise _unfit(path, f"it has {size_bytes} bytes; at most {most_bytes} are expected")
+        return file.read(most_bytes)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """For regular files the flag means nothing."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _unfit(path: Union[str, Path], why: str) -> UnfitFile:
+    return UnfitFile(errno.EINVAL, why, os.fspath(path))
+
 
 TEMPORARY_PREFIX = ".amlctl-tmp-"
 """Begins every temporary name; listings of a folder skip these."""
@@ -87,7 +130,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileNotFoundError:
         if mode == FILE_MODE:
-            make_folder(path.parent)
+            make_private_folder(path.parent)
         else:
             make_folders(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

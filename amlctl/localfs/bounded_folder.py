@@ -9,8 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Optional
 
-from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.regular_file import read_regular
+from amlctl.localfs.atomic import read_regular, write_bytes
 
 _FULL_SHARE = 0.75
 """What is left of the limit when room has been made, so that not every new value has to look for some."""

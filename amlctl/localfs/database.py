@@ -20,7 +20,7 @@ import xxhash
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
 from amlctl.localfs.atomic import temporary_beside
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.private import FILE_MODE
+from amlctl.localfs.folders import FILE_MODE
 
 Value = Union[bytes, str, int]
 Change = tuple[str, Sequence[Sequence[Value]]]

@@ -53,6 +53,27 @@ _OF_A_NAME = {
 """What cannot exist under that name: SettingsError."""
 
 
+_REFUSALS = frozenset(
+    {
+        errno.EPERM,
+        errno.EACCES,
+        errno.EINVAL,
+        errno.ENOSYS,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+        errno.ENOTTY,
+        errno.EMLINK,
+        errno.ENOLCK,
+        errno.EBADF,  # flock on a file that is open for reading alone, over NFS
+    }
+)
+
+
+def is_refusal(error: OSError) -> bool:
+    """Whether the file system refuses the operation, rather than that it failed."""
+    return error.errno in _REFUSALS
+
+
 def disk_error(
     error: OSError, what: str, *, rights_hint: str = "check the rights of that file and its folder"
 ) -> Optional[AmlctlError]:

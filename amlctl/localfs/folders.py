@@ -1,5 +1,9 @@
-"""Folders of any depth, walked, made and removed. What the standard library has for that recurses (before Python 3.12),
-and a script may leave folders a thousand deep."""
+"""Folders of any depth, walked, made and removed; and what is for the user alone.
+
+What the standard library has for folders recurses (before Python 3.12), and a script may leave folders a thousand deep.
+Files and folders of amlctl's own are private (0600 and 0700), whatever the umask: `.amlctl` holds records, logs and
+arguments of runs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Union
+from typing import IO, Any, Union
 
 
 def walk(top: Union[str, Path]) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -36,7 +40,7 @@ def make_folders(path: Union[str, Path], mode: int = 0o777) -> None:
         try:
             os.mkdir(missing[-1], mode)
         except FileExistsError:
-            if not _is_folder(missing[-1]):
+            if not _is_existing_folder(missing[-1]):
                 raise
         except FileNotFoundError:
             above = os.path.dirname(missing[-1])
@@ -47,7 +51,7 @@ def make_folders(path: Union[str, Path], mode: int = 0o777) -> None:
         missing.pop()
 
 
-def _is_folder(path: str) -> bool:
+def _is_existing_folder(path: str) -> bool:
     """Unlike `os.path.isdir` it does not take a failing disk for a file. Raises OSError."""
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
@@ -85,3 +89,65 @@ def remove_empty_folders(top: Path) -> None:
     """With all folders below it. Raises OSError where one of them holds a file."""
     for found in reversed([found for found, _, _ in walk(top)]):
         os.rmdir(found)
+
+
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+_OTHERS = 0o077
+
+
+def make_private_folder(path: Path, *, exist_ok: bool = True) -> None:
+    """With all folders above it that are missing. Raises OSError; FileExistsError for a file, or without `exist_ok`."""
+    try:
+        path.mkdir(FOLDER_MODE)
+    except FileNotFoundError:
+        make_folders(path.parent, FOLDER_MODE)
+        path.mkdir(FOLDER_MODE, exist_ok=exist_ok)
+    except FileExistsError:
+        if not exist_ok or not path.is_dir():
+            raise
+
+
+def open_private(path: Path, mode: str) -> IO[Any]:
+    """As the builtin, for bytes. Raises OSError."""
+    return open(path, mode, opener=_private)
+
+
+def touch_private(path: Path) -> None:
+    """Raises OSError."""
+    path.touch(mode=FILE_MODE)
+
+
+def close_to_others(folder: Path, but: Path) -> None:
+    """Take from others what an earlier version, or a copy, has given them, in `folder` and below, except `but`.
+
+    The folder comes first, and keeps others out of the rest. Where its mode cannot be changed (a file system without
+    modes, a folder of somebody else) nothing below is looked at, or every command would do that again.
+    """
+    _close_to_others(os.fspath(folder))
+    if is_open_to_others(folder):
+        return
+    for above, names, files in walk(folder):
+        if os.path.join(above, but.name) == str(but) and but.name in names:
+            names.remove(but.name)
+        for name in (*names, *files):
+            _close_to_others(os.path.join(above, name))
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether others may enter or read it. A missing one is not."""
+    try:
+        return bool(path.stat().st_mode & _OTHERS)
+    except OSError:
+        return False
+
+
+def _close_to_others(path: str) -> None:
+    with suppress(OSError):  # it has just gone, or belongs to somebody else
+        if not os.path.islink(path):
+            mode = os.stat(path).st_mode
+            if mode & _OTHERS:
+                os.chmod(path, mode & 0o7777 & ~_OTHERS)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, FILE_MODE)

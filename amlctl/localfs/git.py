@@ -1,11 +1,11 @@
-"""What Git knows of a folder. Its answers are about that folder, whatever repository the caller's variables name."""
+"""What Git knows of a folder, whatever repository the caller's variables name; without `git` it knows nothing."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 TIMEOUT_S = 10.0
 """On a slow disk `git status` may take long; no command waits longer than this."""
@@ -82,3 +82,26 @@ def user_exclude_file(folder: Path) -> Optional[Path]:
 
 
 _POINTER_BYTES = 64 << 10
+
+
+def read_git_state(root: Path) -> Optional[dict[str, Any]]:
+    """`{"commit", "branch", "dirty"}`; None without git, repository or commit.
+
+    `dirty` is about what a run is made of, so data and outputs do not count; None if git took too long.
+    """
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return None
+    # Paths that git status is not asked about are not walked: data_blobs may hold a million files.
+    status = _git(root, "status", "--porcelain", "--", ".", ":(exclude)data_blobs", ":(exclude)outputs")
+    branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD")
+    return {
+        "commit": commit,
+        "branch": None if branch in (None, "HEAD") else branch,
+        "dirty": None if status is None else bool(status),
+    }
+
+
+def _git(root: Path, *arguments: str) -> Optional[str]:
+    answer = ask_git(root, *arguments)
+    return answer.output.strip() if answer is not None and answer.code == 0 else None

@@ -4,6 +4,9 @@ The last matching line of the deepest ignore file decides. A folder that is igno
 nothing inside it can be taken back. Files of several names are layers: each follows Git's rules, and a layer
 is asked only where the ones before it say nothing; the first name of `file_names` is asked first. Unlike Git's,
 matching never folds case, so that a dataset is the same on every file system, and an ignore file may be a symlink.
+
+Of a dataset `.amlctlignore` counts, from `data_blobs/` downwards, and the settings, whose patterns count as if they
+stood there. For code see `code_rules`.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Optional
 import xxhash
 
 from amlctl.errors import RightsError
+from amlctl.localfs.project import Project
 from amlctl.localfs.wildmatch import any_of, byte_text, name_regex, path_regex
 
 SETTINGS_SOURCE = ".amlctl.toml [sync] ignore"
@@ -264,3 +268,30 @@ def _without_trailing_spaces(text: str) -> str:
                     return text
         at += 1
     return text if trailing is None else text[:trailing]
+
+
+DATASET_IGNORE_FILES = (".amlctlignore",)
+"""Data is usually git-ignored, so .gitignore does not count."""
+
+
+def dataset_rules(project: Project, dataset: str, ignore: Sequence[str]) -> RulesBelow:
+    """`dataset` may be empty: the rules of `data_blobs/` itself."""
+    top = project.dataset_path(dataset) if dataset else project.data_blobs_dir
+    return RulesBelow(project.dataset_base(dataset), DATASET_IGNORE_FILES, top, ignore)
+
+
+def ignore_files_above(project: Project, datasets: Iterable[str]) -> dict[str, str]:
+    """The text of each ignore file above the datasets, by its path below `data_blobs/`: a node does not have them.
+
+    Bytes that are no UTF-8 are surrogate escapes. Raises OSError.
+    """
+    found: dict[str, str] = {}
+    for dataset in datasets:
+        folder = project.dataset_path(dataset)
+        while folder != project.data_blobs_dir:
+            folder = folder.parent
+            for path in (folder / name for name in DATASET_IGNORE_FILES):
+                if path.is_file():
+                    text = path.read_bytes().decode("utf-8", "surrogateescape")
+                    found[path.relative_to(project.data_blobs_dir).as_posix()] = text
+    return found

@@ -1,21 +1,34 @@
-"""One process at a time, by `flock` on a file; it is free again when its holder ends, however it ends."""
+"""One process at a time: by `flock` on a file, which is free again when its holder ends, however it ends.
+
+Where a file system has no `flock`, a file that only one process can create stands for it (a *claim*). It says who holds
+it: the claim of a killed process of this machine is taken over at once, one of another machine when it has not changed
+for a minute; a holder changes it every few seconds. Two that take it over in the same moment can both hold it for an
+instant: this is for mounts that offer nothing better.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
+from typing import Optional
 
 from amlctl.core.events import EventSink, Note
-from amlctl.localfs.private import open_file
+from amlctl.localfs.disk_errors import is_refusal
+from amlctl.localfs.folders import open_private
+from amlctl.localfs.machine import ProcessIdentity, this_process
 
 
 @contextmanager
 def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
-    """Hold the lock; who has to wait is told for whom. Raises OSError."""
-    with open_file(path, "a+b") as file:
+    """Hold the lock; a waiting caller is told who holds it. Raises OSError."""
+    with open_private(path, "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -30,7 +43,7 @@ def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether another holder has locked the file. One that is not there is held by nobody."""
+    """Whether another holder has locked the file. A missing file counts as unlocked."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -43,3 +56,99 @@ def is_held(path: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made; waits for another holder. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if not is_refusal(error):
+                raise
+            with claimed(path):
+                yield
+        else:
+            yield
+    finally:
+        os.close(descriptor)
+
+
+_PREFIX = ".amlctl-tmp-claim-"
+"""Begins as all temporary names do, which listings skip."""
+_LOOK_S = 0.02
+_STALE_S = 60.0
+_LONGEST_NAME = 200
+"""Bytes: the prefix has to fit before it."""
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold the claim on `path`, which need not exist; waits for another holder. Raises OSError."""
+    name = (
+        path.name if len(os.fsencode(path.name)) < _LONGEST_NAME else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    )
+    claim = path.with_name(_PREFIX + name)
+    text = f"{' '.join(map(str, this_process()))} {secrets.token_hex(8)} ".encode()
+    seen, since_s = b"", time.monotonic()
+    while not _make_claim(claim, text):
+        found = _read_claim(claim)
+        if found != seen:
+            seen, since_s = found, time.monotonic()
+        holder = _holder(found)
+        is_near = holder is not None and holder.machine == this_process().machine
+        is_left = holder.is_gone() if holder is not None and is_near else time.monotonic() - since_s > _STALE_S
+        if is_left:
+            if _read_claim(claim) == found:
+                with suppress(FileNotFoundError):
+                    os.unlink(claim)
+            continue
+        time.sleep(_LOOK_S)
+    ended = Event()
+    Thread(target=_keep_fresh, args=(claim, text, ended), name="amlctl-claim", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if _read_claim(claim).startswith(text):  # else it was taken over
+            with suppress(FileNotFoundError):
+                os.unlink(claim)
+
+
+def _keep_fresh(claim: Path, text: bytes, ended: Event) -> None:
+    """So that other machines see that its holder lives."""
+    number = 0
+    while not ended.wait(_STALE_S / 6) and _read_claim(claim).startswith(text):
+        number += 1
+        with suppress(OSError), open(claim, "r+b", buffering=0) as file:
+            file.write(text + b"%d" % number)
+
+
+def _make_claim(claim: Path, text: bytes) -> bool:
+    try:
+        descriptor = os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _read_claim(claim: Path) -> bytes:
+    try:
+        return claim.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _holder(text: bytes) -> Optional[ProcessIdentity]:
+    """None where it is still being written."""
+    try:
+        machine, process, started = text.decode().split()[:3]
+        return ProcessIdentity(machine, int(process), int(started))
+    except ValueError:
+        return None

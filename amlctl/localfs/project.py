@@ -12,7 +12,7 @@ from typing import Optional
 from amlctl.core.message import Command, Message
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.private import is_wide, make_folder, narrow, open_file
+from amlctl.localfs.folders import close_to_others, is_open_to_others, make_private_folder, open_private
 
 SETTINGS_FILE = ".amlctl.toml"
 IN_PROJECT, INPUTS = "@project", "@inputs"
@@ -99,9 +99,9 @@ class Project:
         """Make `.amlctl/`, for the user alone, with a `.gitignore` that keeps it out of Git. Raises RightsError."""
         ignore_file = self.state_dir / ".gitignore"
         try:
-            make_folder(self.state_dir)
+            make_private_folder(self.state_dir)
             if not ignore_file.exists():
-                with open_file(ignore_file, "wb") as file:
+                with open_private(ignore_file, "wb") as file:
                     file.write(b"*\n")
             elif not self.is_state_writable():
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -116,8 +116,8 @@ class Project:
         """Close `.amlctl/` to other users if it is open to them. A store inside keeps its own modes: the folder
         around it keeps others out.
         """
-        if is_wide(self.state_dir):
-            narrow(self.state_dir, but=self.state_dir / "store")
+        if is_open_to_others(self.state_dir):
+            close_to_others(self.state_dir, but=self.state_dir / "store")
 
     def is_state_writable(self) -> bool:
         """Whether files can be made in `.amlctl/`, or it can be made itself."""

@@ -5,13 +5,13 @@ Whoever wrote it last would damage the other dataset, so of two such mirrors one
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Optional
 
 from amlctl.core.manifest import FileEntry, Manifest
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.parallel import in_background, in_parallel
 from amlctl.snapshots.heads import datasets_inside, read_head
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
@@ -24,13 +24,14 @@ def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntr
     either, and its own repair comes here again.
     """
     above = [str(parent) for parent in PurePosixPath(dataset).parents if parent.name]
-    with ThreadPoolExecutor(store.concurrency) as pool:
-        listed = pool.submit(datasets_inside, store, dataset)
-        asked = pool.map(lambda other: _mirrored(store, other), above)
-        inside = listed.result()
-        sharing = [outer.dataset for outer in asked if outer and _within(outer.dataset, outer.entries, [dataset])]
-        suspects = _within(dataset, entries, inside)
-        return sharing + [inner.dataset for inner in pool.map(lambda other: _mirrored(store, other), suspects) if inner]
+
+    def mirrored(others: Sequence[str]) -> Iterator[Manifest]:
+        return filter(None, in_parallel(lambda other: _mirrored(store, other), others, store.concurrency))
+
+    with in_background(lambda: datasets_inside(store, dataset)) as listed:
+        sharing = [outer.dataset for outer in mirrored(above) if _within(outer.dataset, outer.entries, [dataset])]
+        suspects = _within(dataset, entries, listed())
+    return sharing + [inner.dataset for inner in mirrored(suspects)]
 
 
 def _mirrored(store: Store, dataset: str) -> Optional[Manifest]:

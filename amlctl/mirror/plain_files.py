@@ -7,14 +7,15 @@ the run ends. Its workspace then takes the mirror's lease, merges, and writes th
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from amlctl.core.kinds import displaced
-from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, mirror_key, needs_no_bytes
+from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Kind, Manifest, needs_no_bytes
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import mirror_key
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict
+from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import place_key, read_content
 from amlctl.snapshots.deletion import delete_all
 from amlctl.snapshots.lease import MirrorLease
@@ -96,10 +97,10 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
     wanted = [entry for entry in files if stand.get(entry.path) != entry.content_id]
     gone = in_the_way(store, manifest.dataset, wanted, manifest.entries, head)
     delete_all(store, gone, guard=lease.guard)
-    with ThreadPoolExecutor(store.concurrency) as pool:
-        missing = {entry.content_id for entry, is_written in zip(wanted, pool.map(write, wanted)) if not is_written}
+    were_written = in_parallel(write, wanted, store.concurrency)
+    missing = {entry.content_id for entry, was_written in zip(wanted, were_written) if not was_written}
     places = {content: place if content in missing else MIRROR for content, place in manifest.places.items()}
-    packs = {place.pack for place in places.values() if place.kind == "pack"}
+    packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
     sizes = {pack: size for pack, size in manifest.pack_sizes.items() if pack in packs}
     return replace(manifest, places=places, pack_sizes=sizes, shards={})
 
@@ -123,6 +124,6 @@ def _body(source: Store, manifest: Manifest, entry: FileEntry, lease: MirrorLeas
     path = source.local_path(place_key(manifest, entry, place))
     if path is None:
         return None
-    if place.kind == "pack":
+    if place.kind is Kind.PACK:
         return read_content(source, manifest, entry)
     return FileBody(path, entry.size_bytes, entry.content_id, may_go_on=lease.check)

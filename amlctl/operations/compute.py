@@ -25,11 +25,12 @@ from amlctl.core.compute import (
     merged,
     with_defaults,
 )
-from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
+from amlctl.operations.context import Context
 from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
 
 SERVERLESS = "serverless"
@@ -68,12 +69,13 @@ class CreateResult:
         return {"name": self.name, "is_reused": self.is_reused, "changes": changes}
 
 
-def list_targets(project: Project, workspace: Workspace) -> list[ComputeView]:
+def list_targets(context: Context) -> list[ComputeView]:
     """All files of `compute/` and what the workspace has besides, by name; `local` in any case.
 
     A file that cannot be used is listed with its reason. Raises RightsError, and what asking the workspace raises.
     """
-    files = read_compute_files(project)
+    workspace = context.workspace
+    files = read_compute_files(context.project)
     targets = {target.name: target for target in files.targets}
     if not any(one.name == LOCAL for one in files.broken):
         targets.setdefault(LOCAL, LocalTarget(LOCAL))
@@ -87,8 +89,9 @@ def list_targets(project: Project, workspace: Workspace) -> list[ComputeView]:
     return [*(views[name] for name in sorted(views)), *map(_broken_view, files.broken)]
 
 
-def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
+def show(context: Context, name: str) -> ComputeView:
     """Raises NotFound with the nearest name, SettingsError."""
+    project, workspace = context.project, context.workspace
     if not isinstance(workspace, ManagesCompute):
         return _view(find_target(project, name))
     there = workspace.computes.find(name)
@@ -99,20 +102,13 @@ def show(project: Project, workspace: Workspace, name: str) -> ComputeView:
     return _present_view(there, target, workspace) if isinstance(target, ClusterTarget) else _view(target)
 
 
-def create(
-    project: Project,
-    workspace: Workspace,
-    source: str,
-    *,
-    cwd: Path,
-    is_update: bool = False,
-    sink: EventSink = null_sink,
-) -> CreateResult:
+def create(context: Context, source: str, *, cwd: Path, is_update: bool = False) -> CreateResult:
     """Make the target of a file, or of a name that stands in `compute/`; an equal one is reused.
 
     Raises NotFound, SettingsError (broken file), UsageError (not for this workspace, or refused), Conflict (a different
     one is there, and `is_update` was not asked for), ServiceUnavailable (quota, failure).
     """
+    project, workspace, sink = context.project, context.workspace, context.sink
     path = cwd / source
     wanted = read_compute(path) if path.is_file() else find_target(project, source)
     if isinstance(wanted, ClusterTarget):
@@ -139,13 +135,12 @@ def create(
     return CreateResult(wanted.name, is_reused=True)
 
 
-def checked_target(
-    project: Project, workspace: Workspace, name: str
-) -> tuple[ClusterTarget | None, PresentTarget | None]:
+def checked_target(context: Context, name: str) -> tuple[ClusterTarget | None, PresentTarget | None]:
     """What a run would use: the target as its file says, and what is there of it. Nothing is made.
 
     Raises NotFound (neither a file nor there), UsageError (it is there, and cannot be used).
     """
+    project, workspace = context.project, context.workspace
     if not isinstance(workspace, ManagesCompute) or name == SERVERLESS:
         return None, None
     own = read_compute_files(project).find(name)
@@ -159,12 +154,13 @@ def checked_target(
     return own if isinstance(own, ClusterTarget) else None, there
 
 
-def prepare_target(project: Project, workspace: Workspace, name: str, sink: EventSink) -> None:
+def prepare_target(context: Context, name: str) -> None:
     """Before a run: a target that has a file and is not there is made; one that differs is used as it is, and said.
 
     Raises as `checked_target` does, ServiceUnavailable (quota, failure), RightsError.
     """
-    own, there = checked_target(project, workspace, name)
+    workspace, sink = context.workspace, context.sink
+    own, there = checked_target(context, name)
     if own is None or not isinstance(workspace, ManagesCompute):
         return
     try:
@@ -236,33 +232,37 @@ def _warn_of_idle_nodes(target: ClusterTarget, sink: EventSink) -> None:
         sink(Warned(f"{target.name} keeps {nodes} day and night: {hours:,} node hours a month"))
 
 
-def start(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
+def start(context: Context, name: str) -> str:
     """Its state then. Raises UsageError: a local target has nothing to start."""
+    workspace = context.workspace
     if isinstance(workspace, ManagesCompute):
         computes = workspace.computes
-        return present_or_not_found(workspace, name, lambda: computes.start(name, sink)).state
-    raise _refusal(project, name, "started: it is this machine, and it is always there")
+        return present_or_not_found(workspace, name, lambda: computes.start(name, context.sink)).state
+    raise _refusal(context.project, name, "started: it is this machine, and it is always there")
 
 
-def stop(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
+def stop(context: Context, name: str) -> str:
     """Its state then. Raises UsageError: a local target has nothing to stop."""
+    workspace = context.workspace
     if isinstance(workspace, ManagesCompute):
         computes = workspace.computes
-        return present_or_not_found(workspace, name, lambda: computes.stop(name, sink)).state
-    raise _refusal(project, name, "stopped: it is this machine")
+        return present_or_not_found(workspace, name, lambda: computes.stop(name, context.sink)).state
+    raise _refusal(context.project, name, "stopped: it is this machine")
 
 
-def deletable(project: Project, workspace: Workspace, name: str) -> PresentTarget:
+def deletable(context: Context, name: str) -> PresentTarget:
     """What `delete` would delete. Raises NotFound, UsageError: a local target is only its file."""
+    workspace = context.workspace
     if not isinstance(workspace, ManagesCompute):
-        raise _refusal(project, name, "deleted: it is this machine; remove its file in compute/ instead")
+        raise _refusal(context.project, name, "deleted: it is this machine; remove its file in compute/ instead")
     return present_or_not_found(workspace, name, lambda: workspace.computes.find(name))
 
 
-def delete(project: Project, workspace: Workspace, name: str, sink: EventSink) -> str:
+def delete(context: Context, name: str) -> str:
     """Raises as `deletable` does, Conflict where runs use it."""
+    workspace = context.workspace
     if not isinstance(workspace, ManagesCompute):
-        deletable(project, workspace, name)
+        deletable(context, name)
     else:
         workspace.computes.delete(name)
     return "deleted"
@@ -283,7 +283,7 @@ def find_target(project: Project, name: str, workspace: Workspace | None = None)
     raise not_found(name, "compute/", names)
 
 
-def default_target(project: Project, settings: Settings, workspace: str) -> str:
+def default_target(settings: Settings, workspace: str) -> str:
     """The target of a run that names none. Raises SettingsError where the workspace needs one to be named."""
     chosen = settings.workspace(workspace)
     if chosen.default_compute:
@@ -296,17 +296,18 @@ def default_target(project: Project, settings: Settings, workspace: str) -> str:
     )
 
 
-def check_target(project: Project, settings: Settings, workspace: str, name: str, sink: EventSink) -> None:
+def check_target(context: Context, name: str) -> None:
     """The sink gets a warning for each other file that cannot be used.
 
     Raises NotFound, SettingsError (broken file of that name), UsageError (the target is not for this workspace).
     """
-    is_local = settings.workspace(workspace).is_local
+    project, settings = context.project, context.settings
+    is_local = settings.workspace().is_local
     files = read_compute_files(project)
     own = files.find(name)
     for path in dict.fromkeys(one.path for one in files.broken):
         error = next(one.error for one in files.broken if one.path == path)
-        sink(Warned(f"{error.message}; the file is not used"))
+        context.sink(Warned(f"{error.message}; the file is not used"))
     if not is_local and (name == SERVERLESS or own is None):
         return  # it may be there without a file: `prepare_target` looks
     target = find_target(project, name)
@@ -314,7 +315,7 @@ def check_target(project: Project, settings: Settings, workspace: str, name: str
         return
     others = [other for other, its in settings.workspaces.items() if its.is_local != is_local]
     raise UsageError(
-        f"compute target {name} is not one of the workspace {workspace}",
+        f"compute target {name} is not one of the workspace {settings.workspace().name}",
         hint=Command("submit", "SCRIPT", workspace=others[0]) if others else Command("compute", "list"),
     )
 

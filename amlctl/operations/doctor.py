@@ -25,9 +25,9 @@ from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
 from amlctl.core.wording import count, size
 from amlctl.errors import AmlctlError, CheckFailed
+from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.git import ask_git
-from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan, unpack_rows
 from amlctl.stores.contract import Store

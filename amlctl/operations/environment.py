@@ -16,8 +16,9 @@ from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.errors import ServiceUnavailable
 from amlctl.localfs.project import Project
+from amlctl.operations.context import Context
 from amlctl.runs.code import Sources
-from amlctl.workspaces.contract import EnvironmentInfo, Workspace
+from amlctl.workspaces.contract import EnvironmentInfo
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,10 @@ class EnvironmentView:
         }
 
 
-def show(
-    project: Project, workspace: Workspace, *, is_current: bool = False, sink: EventSink = null_sink
-) -> EnvironmentView:
+def show(context: Context, *, is_current: bool = False) -> EnvironmentView:
     """Raises SettingsError (broken file, or one whose environment cannot be made)."""
-    spec, _ = project_environment(project, is_current=is_current, sink=sink)
+    workspace, sink = context.workspace, context.sink
+    spec, _ = project_environment(context.project, is_current=is_current, sink=sink)
     try:
         workspace.check_environment(spec, sink)
     except ServiceUnavailable as error:
@@ -53,11 +53,10 @@ def show(
     return EnvironmentView(spec, workspace.environment(spec))
 
 
-def prepare(
-    project: Project, workspace: Workspace, *, is_current: bool = False, sink: EventSink = null_sink
-) -> EnvironmentView:
+def prepare(context: Context, *, is_current: bool = False) -> EnvironmentView:
     """Make it, or find it. Raises SettingsError (broken file, cannot be made), ServiceUnavailable."""
-    spec, _ = project_environment(project, is_current=is_current, sink=sink)
+    workspace, sink = context.workspace, context.sink
+    spec, _ = project_environment(context.project, is_current=is_current, sink=sink)
     workspace.check_environment(spec, sink)
     return EnvironmentView(spec, workspace.prepare_environment(spec, sink))
 

@@ -12,40 +12,33 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, record_key
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.locks import exclusive
-from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.target import clear, in_the_way
+from amlctl.operations.context import Context
 from amlctl.operations.logs import collapsed_log
 from amlctl.operations.unlisted_outputs import UnlistedOutputs
-from amlctl.runs.documents import read_failure
+from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
-from amlctl.runs.keys import (
-    attempt_key,
-    first_outputs_prefix,
-    outputs_index_key,
-    outputs_prefix,
-    record_key,
-)
+from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
-from amlctl.snapshots.interrupt import ended_by_interrupt
-from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
 _WORKERS = 8
@@ -78,16 +71,13 @@ class FetchResult:
 
 
 def fetch(
-    project: Project,
-    store: Store,
-    workspace: Workspace,
+    context: Context,
     run: str,
     *,
     to: Path | None = None,
     include: Sequence[str] = (),
     with_logs: bool = False,
     is_unlisted: bool = False,
-    sink: EventSink = null_sink,
 ) -> FetchResult:
     """Bring the outputs of `run`; with `with_logs` also its logs, into `logs/` of the same folder.
 
@@ -95,14 +85,15 @@ def fetch(
     Raises NotFound (no such run), UsageError (`to` is a file), RightsError, IntegrityError.
     """
     started = time.monotonic()
+    project, workspace, sink = context.project, context.workspace, context.sink
     record = workspace.read(run)
     target = to if to is not None else project.outputs_dir / run
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is not a folder", hint="choose another one with --to")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(project, run, sink), ended_by_interrupt(store):
-            job = _Fetch(project, store, record, target, path_filter(include), sink)
+        with _one_at_a_time(project, run, sink), ended_by_interrupt(context.store):
+            job = _Fetch(context, record, target, path_filter(include))
             for node in range(record.instances) if record.job_type is None else ():
                 job.bring_outputs(node, is_unlisted=is_unlisted)
             if not job.files and not job.failures and isinstance(workspace, KeepsFiles):
@@ -174,19 +165,17 @@ class _Fetch:
 
     def __init__(
         self,
-        project: Project,
-        store: Store,
+        context: Context,
         record: RunRecord,
         target: Path,
         include: Callable[[str], bool],
-        sink: EventSink,
     ) -> None:
-        self._store = store
+        self._store = context.store
         self._record = record
         self._target = target
         self._include = include
-        self._sink = sink
-        self._fetched = FetchedFiles(project.state_dir, record.run, target)
+        self._sink = context.sink
+        self._fetched = FetchedFiles(context.project.state_dir, record.run, target)
         self._taken: set[str] = set()
         self.files = self.size = self.new_files = self.new_bytes = 0
         self.kept: list[str] = []
@@ -260,9 +249,7 @@ class _Fetch:
         def bring(file: RunFile) -> None:
             self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
 
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            for _ in pool.map(bring, missing):
-                pass
+        for_each(bring, missing, _WORKERS)
         self._fetched.settle({})
         self._taken.update((folder + file.path).partition("/")[0] for file in files)
         sizes = [sum(file.size_bytes for file in some) for some in (files, missing)]

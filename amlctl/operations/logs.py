@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
-from amlctl.core.events import EventSink, LogText, Note, RunStateChanged, Warned
+from amlctl.core.events import LogText, Note, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import NotFound, RunFailed, ServiceUnavailable
+from amlctl.operations.context import Context
 from amlctl.workspaces.contract import LogChunk, Workspace
 
 WAIT_S = 10.0
@@ -39,9 +40,8 @@ def detach_on_interrupt() -> InterruptChoice:
 
 
 def follow(
-    workspace: Workspace,
+    context: Context,
     run: str,
-    sink: EventSink,
     *,
     on_interrupt: Callable[[], InterruptChoice] = detach_on_interrupt,
     name: str | None = None,
@@ -55,6 +55,7 @@ def follow(
     CANCEL, cancels the run and goes on following it to its end; one more leaves. A service that cannot be reached is
     asked again every `pause_s`, since the run goes on. Raises NotFound, ServiceUnavailable (after `patience_s`).
     """
+    workspace, sink = context.workspace, context.sink
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     record = workspace.read(run)
     told = ("", "")

@@ -19,10 +19,11 @@ import amlctl
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
 from amlctl.core.probe import ProbeResult, ProbeStep, hidden
+from amlctl.core.store_keys import run_prefix
 from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound
-from amlctl.runs.keys import run_prefix
+from amlctl.operations.context import Context
 from amlctl.stores.contract import FileBody, Store
-from amlctl.workspaces.contract import ProbedWorkspace, Workspace
+from amlctl.workspaces.contract import ProbedWorkspace
 
 _LARGE_BYTES = 9 << 20
 """More than goes in one request, so that it travels as blocks."""
@@ -68,18 +69,16 @@ class Probe:
         return ProbeResult(steps, _versions())
 
 
-def probe(
-    open_store: Callable[[], Store], open_workspace: Callable[[], Workspace], target: str, sink: EventSink
-) -> ProbeResult:
+def probe(context: Context, target: str) -> ProbeResult:
     """`target` is the compute target that a job of a minute uses. Raises what opening the store raises."""
-    store = open_store()
-    found = Probe(sink)
+    store = context.store
+    found = Probe(context.sink)
     account = urlsplit(store.url).hostname or ""
     found.names.update({store.url: "store", account: "account host", account.partition(".")[0]: "account"})
     found.remove_at_end("blob", lambda: _remove(store, found.id))
     try:
         _probe_store(found, store)
-        workspace = open_workspace()
+        workspace = context.workspace
         if isinstance(workspace, ProbedWorkspace):
             workspace.probe(found, target)
     finally:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from amlctl.core.events import EventSink, Warned
+from amlctl.core.events import Warned
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, find_run, newest_first
 from amlctl.core.run_schema import is_shallow
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import outputs_prefix
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -24,10 +25,8 @@ from amlctl.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from amlctl.localfs.project import Project
-from amlctl.runs.keys import outputs_prefix
-from amlctl.runs.local_records import load_all
-from amlctl.runs.order import read_order
+from amlctl.operations.context import Context
+from amlctl.runs.records import local_records, read_order
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
@@ -49,24 +48,23 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
     return find_run(reference, [record.run for record in workspace.list_runs()])
 
 
-def list_runs(
-    in_use: str, project: Project, open_workspace: Callable[[str], Workspace], sink: EventSink
-) -> list[RunRecord]:
+def list_runs(context: Context) -> list[RunRecord]:
     """Newest first: those of the workspace in use, and those of other workspaces that were seen from here.
 
     Of the others only those are looked at again that were not at their end. Of a workspace that does not answer the
     sink is told, and the records are as they were; raises its error where nothing was seen from here.
     """
+    in_use, project, sink = context.settings.workspace().name, context.project, context.sink
     found: list[RunRecord] = []
     unreachable: dict[str, AmlctlError] = {}
     try:
-        found = open_workspace(in_use).list_runs()
+        found = context.workspace.list_runs()
     except (LoginError, RightsError, ServiceUnavailable) as error:
         unreachable[in_use] = error
     damaged: list[str] = []
-    seen = load_all(project.state_dir, but={record.run for record in found}, on_damaged=damaged.append)
+    seen = local_records(project.state_dir, but={record.run for record in found}, on_damaged=damaged.append)
     for run in damaged:
-        _tell_left_out(run, in_use, open_workspace, sink)
+        _tell_left_out(run, context)
     if unreachable and not seen:
         raise unreachable[in_use]
     for record in seen:
@@ -74,7 +72,7 @@ def list_runs(
             continue  # it is not there any more
         if not record.is_final and record.workspace not in unreachable:
             try:
-                record = open_workspace(record.workspace).read(record.run)
+                record = context.in_workspace(record.workspace).workspace.read(record.run)
             except NotFound:
                 continue
             except AmlctlError as error:
@@ -85,14 +83,17 @@ def list_runs(
     return newest_first(found, read_order(project.state_dir))
 
 
-def _tell_left_out(run: str, in_use: str, open_workspace: Callable[[str], Workspace], sink: EventSink) -> None:
+def _tell_left_out(run: str, context: Context) -> None:
     """Of a run whose record here is damaged; the workspace in use has named those of its own."""
     try:
-        open_workspace(in_use).read(run)
+        context.workspace.read(run)
     except IntegrityError:
         return
     except AmlctlError:
-        sink(Warned(f"the record of run {run} is damaged, and workspace {in_use} does not have it; it is left out"))
+        in_use = context.settings.workspace().name
+        context.sink(
+            Warned(f"the record of run {run} is damaged, and workspace {in_use} does not have it; it is left out")
+        )
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,17 @@ class RunView:
         return {**self.record.to_json(), "metrics": dict(self.metrics)}
 
 
-def show(workspace: Workspace, store: Callable[[], Store], run: str, sink: EventSink) -> RunView:
+def show(context: Context, run: str) -> RunView:
     """Metrics are read of a run that has ended: one that goes on costs one request to its service, and no store.
 
     Where the store cannot be read, the sink is told and there are none. Raises NotFound.
     """
-    record, metrics = workspace.read(run), None
+    record, metrics = context.workspace.read(run), None
     if record.is_final:
         try:
-            metrics = _metrics(store(), run)
+            metrics = _metrics(context.store, run)
         except AmlctlError as error:
-            sink(Warned(f"the run's metrics are not shown: {error.message}"))
+            context.sink(Warned(f"the run's metrics are not shown: {error.message}"))
     return RunView(record, _flat("", _config_values(record)), _flat("", metrics))
 
 
@@ -156,12 +157,12 @@ def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
     return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
 
 
-def open_run(project: Project, workspace: Workspace, run: str) -> str:
+def open_run(context: Context, run: str) -> str:
     """What to open for a run: its page in Studio, else the folder of its fetched outputs. Raises NotFound."""
-    record = workspace.read(run)
+    record = context.workspace.read(run)
     if record.studio_url:
         return record.studio_url
-    folder = project.outputs_dir / run
+    folder = context.project.outputs_dir / run
     if not folder.is_dir():
         raise NotFound(f"the outputs of run {run} are not here yet", hint=Command("fetch", run))
     return str(folder)
@@ -197,11 +198,10 @@ class Comparison:
 
 
 class RunAt(NamedTuple):
-    """A run, and where it and what it has left can be read."""
+    """A run, and the context whose workspace has it."""
 
     run: str
-    workspace: Workspace
-    store: Store
+    context: Context
 
 
 def compare(runs: Sequence[RunAt]) -> Comparison:
@@ -213,9 +213,10 @@ def compare(runs: Sequence[RunAt]) -> Comparison:
     if len(found) < 2:
         raise UsageError("a comparison needs two different runs", hint=Command("runs", "compare", "@2", "@last"))
     unique = tuple(found)
-    records = [one.workspace.read(run) for run, one in found.items()]
+    records = [one.context.workspace.read(run) for run, one in found.items()]
     columns = [
-        {**_inputs(record), **_results(one.store, record)} for record, one in zip(records, found.values(), strict=True)
+        {**_inputs(record), **_results(one.context.store, record)}
+        for record, one in zip(records, found.values(), strict=True)
     ]
     fields = dict.fromkeys(field for column in columns for field in column)
     rows = [Row(field, tuple(column.get(field) for column in columns)) for field in fields]

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amlctl.core.diff import diff
-from amlctl.core.events import EventSink
 from amlctl.errors import NotFound
 from amlctl.localfs.identify import identify
-from amlctl.localfs.project import Project
+from amlctl.operations.context import Context
 from amlctl.operations.sync.agreement import agreed_entries
 from amlctl.operations.sync.dataset_state import (
     LocalState,
@@ -20,7 +19,6 @@ from amlctl.operations.sync.dataset_state import (
 )
 from amlctl.operations.sync.known_datasets import known_datasets
 from amlctl.operations.sync.result import SyncOptions
-from amlctl.stores.contract import Store
 
 
 @dataclass(frozen=True)
@@ -41,22 +39,21 @@ class DatasetStatus:
         return asdict(self)
 
 
-def all_datasets(project: Project, store: Store, sink: EventSink) -> list[str]:
+def all_datasets(context: Context) -> list[str]:
     """What `status` shows where nothing is named; see `known_datasets`."""
-    with local_state(project, "amlctl status", sink, is_reading=True) as state:
-        return known_datasets(project, store, state)
+    with local_state(context, "amlctl status", is_reading=True) as state:
+        return known_datasets(context, state)
 
 
-def status(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> DatasetStatus:
+def status(context: Context, dataset: str, options: SyncOptions) -> DatasetStatus:
     """Raises NotFound (neither here nor in the store)."""
-    with local_state(project, "amlctl status", sink, is_reading=True) as state:
-        return _status(project, store, dataset, options, state, sink)
+    with local_state(context, "amlctl status", is_reading=True) as state:
+        return _status(context, dataset, options, state)
 
 
-def _status(
-    project: Project, store: Store, dataset: str, options: SyncOptions, state: LocalState, sink: EventSink
-) -> DatasetStatus:
-    looked = look_at(project, store, dataset, options.ignore, state, sink)
+def _status(context: Context, dataset: str, options: SyncOptions, state: LocalState) -> DatasetStatus:
+    store, sink = context.store, context.sink
+    looked = look_at(context, dataset, options.ignore, state)
     head, base = looked.head, looked.agreement.base
     if looked.scanned is None and head is None:
         raise NotFound(f"there is no dataset {dataset}, neither here nor in the store", hint="check the path")

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Optional
 
+from amlctl.core.store_keys import AREAS
 from amlctl.errors import UsageError
 from amlctl.localfs.scan import Scan
 from amlctl.stores.contract import Store
 
-_AREAS = ("datasets", "packs", "objects", "mirror", "runs", "code")
-"""Folders of a store; see docs/store-format.md."""
+_AREAS = tuple(area.name for area in AREAS)
 _HINT = "choose a store outside of data_blobs/ and pipeline/, such as .amlctl/store"
 
 Id = tuple[int, int]

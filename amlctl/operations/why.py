@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amlctl.core.events import EventSink
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.message import Command
 from amlctl.errors import NotFound
-from amlctl.localfs.ignore import IgnoreRules, Rule
-from amlctl.localfs.ignore_rules import code_rules, dataset_rules
+from amlctl.localfs.code_rules import code_rules
+from amlctl.localfs.ignore import IgnoreRules, Rule, dataset_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
+from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.known_datasets import known_datasets
 from amlctl.snapshots.contents import place_key
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.stores.contract import Store
 
 
 @dataclass(frozen=True)
@@ -44,25 +42,26 @@ class Why:
         return asdict(self)
 
 
-def why(project: Project, store: Store, path: Path, ignore: Sequence[str], sink: EventSink) -> Why:
+def why(context: Context, path: Path) -> Why:
     """`path` is absolute. Raises NotFound: neither on this disk nor in a synced dataset, or outside of what is
     synced."""
+    project = context.project
     if path.is_relative_to(project.pipeline_dir):
         is_ignored, rule = _decide(code_rules(project), project.pipeline_dir, path)
         return _answer(project, path, is_ignored, rule)
     if not path.is_relative_to(project.data_blobs_dir):
         raise NotFound(f"{path} is outside of pipeline/ and data_blobs/", hint="nothing else is synced or sent")
     name = path.relative_to(project.data_blobs_dir).as_posix()
-    with local_state(project, "amlctl why", sink, is_reading=True) as state:
-        known = known_datasets(project, store, state)
+    with local_state(context, "amlctl why", is_reading=True) as state:
+        known = known_datasets(context, state)
     dataset = max((d for d in known if name == d or name.startswith(f"{d}/")), key=len, default="")
     root = project.dataset_path(dataset) if dataset else project.data_blobs_dir
-    is_ignored, rule = _decide(dataset_rules(project, dataset, ignore), root, path)
+    is_ignored, rule = _decide(dataset_rules(project, dataset, context.settings.sync.ignore), root, path)
     answer = _answer(project, path, is_ignored, rule)
-    head = read_head(store, dataset) if dataset else None
+    head = read_head(context.store, dataset) if dataset else None
     if head is not None:
         answer = replace(answer, dataset=dataset, snapshot=head.snapshot)
-        manifest = read_manifest(store, head.manifest_key)
+        manifest = read_manifest(context.store, head.manifest_key)
         inside = ONE_FILE if name == dataset else name[len(dataset) + 1 :]
         for entry in manifest.entries:
             if entry.path == inside:

@@ -12,7 +12,6 @@ import functools
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -23,6 +22,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
+from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.core.wording import size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import gzip_bytes
@@ -31,8 +31,9 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
 from amlctl.localfs.stat_cache import StatCache
+from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
-from amlctl.snapshots.store_format import FORMAT_KEY, ensure_format
+from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
 
 PIPELINE = "pipeline"
@@ -40,6 +41,7 @@ CONTEXT = "context"
 _RUNTIME_MODULES = (
     "__init__.py",
     "errors.py",
+    "parallel.py",
     "core",
     "localfs",
     "stores/__init__.py",
@@ -58,7 +60,7 @@ _SHOWN_KEYS = 3
 
 @dataclass(frozen=True)
 class CodeSnapshot:
-    """`sent_bytes` went to the store now; 0 where it had this snapshot."""
+    """`sent_bytes` were sent to the store; 0 where it had this snapshot."""
 
     id: str
     files: int
@@ -82,14 +84,6 @@ class CodeFiles:
     def own(self) -> Sequence[FileEntry]:
         """The user's files; the others are the runtime."""
         return [entry for entry in self.entries if entry.path.startswith(f"{PIPELINE}/")]
-
-
-def code_prefix(code: str) -> str:
-    return f"code/{code}/"
-
-
-def code_index_key(code: str) -> str:
-    return f"code/{code}.json"
 
 
 Sources = Sequence[tuple[FileEntry, Path]]
@@ -125,13 +119,13 @@ def collect_code(
     cache: StatCache | None = None,
     sink: EventSink = null_sink,
 ) -> CodeFiles:
-    """What a submit would ship; `pipeline` is a folder, a single file, or None for a job without code.
+    """What a submit would send; `pipeline` is a folder, a single file, or None for a job without code.
 
     Raises RightsError, Conflict, FileNotFoundError (no `pipeline/`).
     """
     found = [*context, *(_collected(pipeline, PIPELINE, ignore, cache, sink) if pipeline else ())]
     if ignore.left_out:
-        sink(Note(_keys_told(sorted(ignore.left_out))))
+        sink(Note(_left_out_keys(sorted(ignore.left_out))))
     large = large_code({entry.path: entry.size_bytes for entry, _ in found})
     if large is not None:
         lines = "; ".join(f"echo '{line}' >> .amlctlignore" for line in large.ignore_lines)
@@ -164,10 +158,10 @@ def _collected(
     ]
 
 
-def _keys_told(paths: Sequence[str]) -> str:
+def _left_out_keys(paths: Sequence[str]) -> str:
     some = ", ".join(paths[:_SHOWN_KEYS]) + (", …" if len(paths) > _SHOWN_KEYS else "")
     what = "1 file or folder" if len(paths) == 1 else f"{len(paths)} files and folders"
-    return f"code: left out {what} with keys or logins: {some}; to send one, write !PATH into .amlctlignore"
+    return f"code: left out {what} with keys or logins: {some}; to send one, add !PATH to .amlctlignore"
 
 
 def send_code(
@@ -177,19 +171,19 @@ def send_code(
     earlier: Callable[[], str | None] = lambda: None,
     sink: EventSink = null_sink,
 ) -> CodeSnapshot:
-    """Send what the store does not have, or has damaged. Raises Conflict where a file changed since it was collected.
+    """Send what is missing or damaged in the store. Raises Conflict where a file changed since it was collected.
 
-    What the snapshot that `earlier` names has too is copied within the store, if that is a service.
+    Files that are in the snapshot `earlier` too are copied within the store, if that is a service.
 
-    The files are listed also where the index is there: a gc may have deleted some of them, since an earlier submit that
-    broke off. In a folder their bytes are looked at as well.
+    The files are listed even where the index exists: a gc may have deleted some of them after an interrupted submit. In
+    a folder their bytes are checked as well.
     """
     sent = 0
     prefix, index_key = code_prefix(code.id), code_index_key(code.id)
-    # Compressed: it is the most that travels for one changed file.
+    # Compressed: it is most of what is sent for one changed file.
     index = gzip_bytes(encode_index([TreeFile(*entry) for entry in code.entries]))
     is_folder = store.local_path(FORMAT_KEY) is not None
-    if is_folder:  # looked at for nothing; a service is asked before something is sent
+    if is_folder:  # costs nothing; of a service it costs a request, and only before something is sent
         ensure_format(store)
     is_whole = _holds(store, index_key, index) if is_folder else _has(store, index_key, len(index))
     there = {entry.key[len(prefix) :]: entry.size_bytes for entry in store.list(prefix)}
@@ -202,27 +196,19 @@ def send_code(
         if not is_folder:
             ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
-        with tempfile.TemporaryDirectory(prefix="amlctl-") as scratch, ThreadPoolExecutor(store.concurrency) as pool:
+        with tempfile.TemporaryDirectory(prefix="amlctl-") as scratch:
             sources = {**code.sources, RUNTIME_ARCHIVE: Path(scratch, RUNTIME_ARCHIVE)}
             sources[RUNTIME_ARCHIVE].write_bytes(runtime_archive())
-            jobs = [
-                pool.submit(
-                    store.put,
-                    prefix + entry.path,
-                    FileBody(
-                        sources[entry.path], entry.size_bytes, entry.content_id, same_as=same.get(entry.content_id)
-                    ),
-                    # What lies there can only be these bytes, so a copy needs no condition.
-                    replace=entry.path in there or entry.content_id in same,
-                )
-                for entry in to_send
-            ]
-            try:
-                for job, entry in zip(jobs, to_send):
-                    sent += entry.size_bytes if job.result() and entry.content_id not in same else 0
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+
+            def send(entry: FileEntry) -> int:
+                is_same = entry.content_id in same
+                same_as = same.get(entry.content_id)
+                body = FileBody(sources[entry.path], entry.size_bytes, entry.content_id, same_as=same_as)
+                # The key can only have these bytes, so a copy needs no condition.
+                was_sent = store.put(prefix + entry.path, body, replace=entry.path in there or is_same)
+                return entry.size_bytes if was_sent and not is_same else 0
+
+            sent = sum(in_parallel(send, to_send, store.concurrency))
         store.put(index_key, index, replace=True)
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
         sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))
@@ -230,7 +216,7 @@ def send_code(
 
 
 def _keys_by_content(store: Store, code: str | None) -> Mapping[str, str]:
-    """Where the files of a snapshot are, by content id; nothing where it is not, or cannot be read."""
+    """Keys of the files of a snapshot, by content id; empty where it is missing or cannot be read."""
     if code is None:
         return {}
     try:

@@ -1,20 +1,20 @@
-"""From one store into another: a snapshot, or code, with all that holds its bytes."""
+"""Copies between stores: a snapshot, or a code snapshot, with all of its bytes."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amlctl.core.document import MOST_BYTES
 from amlctl.core.events import null_sink
-from amlctl.core.manifest import OBJECT, Manifest, mirror_key, needs_no_bytes, object_key, pack_key
+from amlctl.core.manifest import OBJECT, Kind, Manifest, needs_no_bytes
 from amlctl.core.message import Command
+from amlctl.core.store_keys import area_of, code_index_key, code_prefix, mirror_key, object_key, pack_key
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
-from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.parallel import for_each
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.kept import ValuesLost, ensure_kept
@@ -24,14 +24,14 @@ from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
 
 _TRIES = 4
-"""Times that what a gc has deleted in the meantime is copied."""
+"""Attempts, where a gc deletes some of the copy meanwhile."""
 _AT_A_TIME = 4
 """Values of a snapshot, which are large, and shards of a manifest."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a key has to hold."""
+    """What a key must have."""
 
     content_id: str
     size_bytes: int
@@ -44,9 +44,9 @@ def values_of(manifest: Manifest) -> dict[str, Value]:
         if needs_no_bytes(entry):
             continue
         place = manifest.places[entry.content_id]
-        if place.kind == "pack":
+        if place.kind is Kind.PACK:
             found[pack_key(place.pack)] = Value(place.pack, manifest.pack_sizes[place.pack])
-        elif place.kind == "mirror":
+        elif place.kind is Kind.MIRROR:
             found[mirror_key(manifest.dataset, entry.path)] = Value(entry.content_id, entry.size_bytes)
         else:
             found[object_key(entry.content_id)] = Value(entry.content_id, entry.size_bytes)
@@ -54,37 +54,36 @@ def values_of(manifest: Manifest) -> dict[str, Value]:
 
 
 def copy_manifest(source: Store, target: Store, key: str) -> None:
-    """Its shards first: a manifest that is there is whole. Raises NotFound."""
+    """Its shards first: an existing manifest is complete. Raises NotFound."""
     if target.info(key) is not None:
         return
     folder = key.rsplit("/", 1)[0]
     shards: Sequence[str] = read_header(source, key).shards
     keys = [f"{folder}/shards/{name}" for name in shards]
-    with ThreadPoolExecutor(max(1, min(_AT_A_TIME, len(keys)))) as pool:
-        list(pool.map(lambda shard: target.put(shard, source.get(shard, length=MOST_BYTES)), keys))
+    for_each(lambda shard: target.put(shard, source.get(shard, length=MOST_BYTES)), keys, _AT_A_TIME)
     try:
         target.put(key, source.get(key, length=MOST_BYTES))
     except NotFound as error:
-        raise NotFound(f"a snapshot that the run needs has gone: {error.message}", hint="submit again") from error
+        raise NotFound(f"a snapshot that the run needs was deleted: {error.message}", hint="submit again") from error
 
 
 def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: Path) -> str:
-    """The key of its manifest in `target`, whose HEAD stays where it is; what is there already is not sent again.
+    """Returns the key of its manifest in `target`, whose HEAD does not move. Existing values are not sent again.
 
-    `scratch` is a folder with room for a few of its values, which come by this disk. The plain files of a
-    mirror, which are those of its HEAD, become objects. Raises NotFound (it has gone, or was a mirror of older files),
+    `scratch` is a folder with room for a few of its values, which are copied through this disk. The plain files of a
+    mirror, which are those of its HEAD, become objects. Raises NotFound (deleted, or a mirror of older files),
     IntegrityError (damaged), Conflict (a gc is under way), ServiceUnavailable.
     """
     if target.info(manifest_key) is not None:
         return manifest_key
     ensure_format(target)
-    told = Conflict("")
+    lost = Conflict("")
     for _ in range(_TRIES):
         try:
             return _copy_snapshot(source, target, manifest_key, scratch)
         except ValuesLost as error:
-            told = error.told
-    raise told
+            lost = error.told
+    raise lost
 
 
 def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Path) -> str:
@@ -96,17 +95,15 @@ def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Pat
 
         def copy(item: tuple[str, Value]) -> None:
             key, value = item
-            is_plain = key.startswith("mirror/")
+            is_plain = area_of(key).is_plain
             to = object_key(value.content_id) if is_plain else key
             there = target.info(to)
             if there is None or there.size_bytes != value.size_bytes:
                 _copy_value(source, target, key, to, value, Path(folder))
 
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            for _ in pool.map(copy, values_of(manifest).items()):
-                pass
-    if any(place.kind == "mirror" for place in manifest.places.values()):
-        places = {content: OBJECT if place.kind == "mirror" else place for content, place in manifest.places.items()}
+        for_each(copy, values_of(manifest).items(), _AT_A_TIME)
+    if any(place.kind is Kind.MIRROR for place in manifest.places.values()):
+        places = {content: OBJECT if place.kind is Kind.MIRROR else place for content, place in manifest.places.items()}
         manifest = replace(manifest, places=places, shards={})
         written = write_manifest(target, manifest)
     else:
@@ -117,7 +114,7 @@ def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Pat
 
 
 def copy_code(source: Store, target: Store, code: str) -> None:
-    """Raises NotFound, where `source` has it not."""
+    """Raises NotFound."""
     index_key = code_index_key(code)
     if target.info(index_key) is not None:
         return
@@ -130,14 +127,12 @@ def copy_code(source: Store, target: Store, code: str) -> None:
     def copy(path: str) -> None:
         target.put(prefix + path, source.get(prefix + path))
 
-    with ThreadPoolExecutor(target.concurrency) as pool:
-        for _ in pool.map(copy, [file.path for file in files if not file.path.endswith("/")]):
-            pass
+    for_each(copy, [file.path for file in files if not file.path.endswith("/")], target.concurrency)
     target.put(index_key, source.get(index_key), replace=True)
 
 
 def _copy_value(source: Store, target: Store, key: str, to: str, value: Value, folder: Path) -> None:
-    """`folder` is for what has to be brought here on its way."""
+    """`folder` is for values that have to be downloaded on the way."""
     path = source.local_path(key)
     if path is not None:
         _put(source, target, key, to, value, path)
@@ -148,11 +143,11 @@ def _copy_value(source: Store, target: Store, key: str, to: str, value: Value, f
 
 def _put(source: Store, target: Store, key: str, to: str, value: Value, path: Path) -> None:
     if file_content_id(path) != value.content_id:
-        if key.startswith("mirror/"):
+        if area_of(key).is_plain:
             raise NotFound(
-                f"{key} in {source.url} has newer bytes: a mirror keeps those alone",
-                hint="take the present data: --dataset",
+                f"{key} in {source.url} has newer bytes: a mirror keeps only the latest",
+                hint="use the present data with --dataset",
             )
         raise IntegrityError(f"{key} in {source.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
-    # With other bytes, or fewer, it would have been found there.
+    # An existing value of that key is damaged.
     target.put(to, FileBody(path, value.size_bytes, value.content_id), replace=True)

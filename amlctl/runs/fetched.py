@@ -1,9 +1,9 @@
-"""Which files of a folder `fetch` has written, and whether they still are as it left them.
+"""Which files of a folder `fetch` has written, and whether they are unchanged since.
 
 `.amlctl/runs/<id>/fetched.json` has, by folder and path, the content ids that a fetch wrote or was about to write
 there: `{"format": 2, "folders": {folder: {path: [content id, …]}}}`. What a fetch is about to write is appended to
-`fetched.journal` first, a line of JSON each time, so that a fetch that was killed leaves nothing that looks like
-the user's. A file that is not known there, or has other bytes now, is the user's.
+`fetched.journal` first, a line of JSON each time, so that files of a killed fetch do not look like the user's. A file
+that is not recorded there, or has other bytes now, is the user's.
 
 A folder inside the project is named relative to it: the project may be moved. Format 1 has size and mtime instead of
 content ids, and absolute folders.
@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.errors import SettingsError
-from amlctl.localfs.atomic import read_json, write_bytes
+from amlctl.localfs.atomic import read_json, read_regular, write_bytes
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.regular_file import read_regular
 
 _FORMAT = 2
 _MOST_JOURNAL_BYTES = 256 << 20
@@ -31,9 +30,9 @@ _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class FetchedFiles:
-    """Those of one run in `target`; paths are relative to it. Thread-safe. Satisfies `transfer.tree.Guard`.
+    """Those of one run in `target`; paths are relative to it. Thread-safe. Satisfies `runs.tree.Guard`.
 
-    For one process at a time. In a project that cannot be written nothing is remembered.
+    For one process at a time. A read-only project has no record.
     """
 
     def __init__(self, state_dir: Path, run: str, target: Path) -> None:
@@ -51,7 +50,7 @@ class FetchedFiles:
         return list(self._known)
 
     def may_replace(self, path: str) -> bool:
-        """Whether what stands there was written by a fetch."""
+        """Whether the file was written by a fetch and not changed since."""
         marks = self._known.get(path)
         full = self._target / path
         try:
@@ -78,11 +77,11 @@ class FetchedFiles:
             with _unless_read_only():
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._journal.open("ab") as journal:
-                    # A line that a kill has cut short must not spoil this one.
+                    # The line feed before ends a line that a kill has cut short.
                     journal.write(b"\n" + json.dumps(line).encode() + b"\n")
 
     def settle(self, contents: Mapping[str, str]) -> None:
-        """Content ids that stand there now, by path. Raises OSError."""
+        """Content ids that are there now, by path. Raises OSError."""
         with self._lock:
             for path, content in contents.items():
                 if self._known.get(path) != [content]:
@@ -120,7 +119,7 @@ class FetchedFiles:
 
 
 class FetchedBelow:
-    """The same, for a folder of the target; satisfies `transfer.tree.Guard`."""
+    """The same, for a folder of the target; satisfies `runs.tree.Guard`."""
 
     def __init__(self, fetched: FetchedFiles, folder: str) -> None:
         """`folder` is empty or ends with `/`."""

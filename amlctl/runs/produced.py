@@ -1,26 +1,142 @@
-"""Make what a run has produced the newest snapshot of its dataset, beside what others have synced meanwhile."""
+"""What a run has produced: bytes and manifest are published first, then HEAD moves to it.
+
+`publish` runs on a node, where the store is a mounted folder and local state does not exist. The workspace, which can
+swap HEAD, calls `make_newest` afterwards, which merges with what others have synced meanwhile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Optional
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.head import HeadValue
-from amlctl.core.manifest import MIRROR, Manifest, empty_manifest
+from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
 from amlctl.core.message import Command
+from amlctl.core.store_keys import dataset_folder
+from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
+from amlctl.localfs.identify import identify
+from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.scan import scan
 from amlctl.mirror.nested import mirrors_sharing_files
-from amlctl.mirror.plain_files import misplaced, with_plain_files
+from amlctl.mirror.plain_files import misplaced, unchanged_contents, with_plain_files
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, fence_writer, read_head, swap_head
-from amlctl.snapshots.kept import ValuesLost, ensure_kept
+from amlctl.snapshots.kept import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
 from amlctl.snapshots.lease import MirrorLease
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
+from amlctl.snapshots.pack_sender import pack_sender
+from amlctl.snapshots.send import send_plan
 from amlctl.stores.contract import Store
+
+_TRIES = 4
+"""Attempts, where a gc deletes some of it meanwhile."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A snapshot that the store holds; `files` counts entries, `size_bytes` their content."""
+
+    snapshot: str
+    manifest_key: str
+    files: int
+    size_bytes: int
+    values: Mapping[str, int]
+    """Keys of all that it consists of beyond what the run's record keeps, with the size in bytes of each."""
+
+
+def are_kept(store: Store, watch: GcWatch, published: Sequence[Published]) -> bool:
+    """Whether all of them are complete, after the list that keeps them was written; `watch` noted the gc before the
+    first one.
+    """
+    if watch.was_quiet():
+        return True
+    watch.wait()
+    return not missing_values(store, {key: size for one in published for key, size in one.values.items()})
+
+
+def publish(
+    store: Store,
+    root: Path,
+    dataset: str,
+    *,
+    base_key: Optional[str] = None,
+    layout: Optional[Layout] = None,
+    rules: Optional[IgnoreRules] = None,
+    sink: EventSink = null_sink,
+) -> Published:
+    """`base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). HEAD itself is not read: a
+    mount may show an old one. `layout` has the sizes, and the layout of a new dataset; `rules` say what is left out.
+    The plain files of a mirror are left to `make_newest`, which moves HEAD.
+
+    Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
+    """
+    lost: set[str] = set()
+    for _ in range(_TRIES):
+        try:
+            return _publish(store, root, dataset, base_key, layout or Layout("auto"), rules, lost, sink)
+        except ValuesLost as error:
+            failure = error.told
+            lost |= error.keys
+    raise failure
+
+
+def _publish(
+    store: Store,
+    root: Path,
+    dataset: str,
+    base_key: Optional[str],
+    layout: Layout,
+    rules: Optional[IgnoreRules],
+    lost: set[str],
+    sink: EventSink,
+) -> Published:
+    """`lost` are keys that are written again even if the store seems to have them. Raises ValuesLost."""
+    watch = GcWatch(store, sink, may_take_over=False)
+    watch.note()
+    before = empty_manifest(dataset) if base_key is None else read_manifest(store, base_key)
+    if lost:
+        places = {c: p for c, p in before.places.items() if p == MIRROR or key_of(c, p) not in lost}
+        before = replace(before, places=places, shards={})
+    if before.layout == "mirror":
+        layout = replace(layout, name="mirror")
+    entries = identify(scan(root, rules), None, dataset, sink=sink, subject=dataset).entries
+    is_mirror = layout.name == "mirror" and not mirrors_sharing_files(store, dataset, entries)
+    if layout.name == "mirror":
+        layout = replace(layout, name="auto")
+    plain = unchanged_contents(entries, before) if is_mirror else set()
+    to_send = [entry for entry in entries if entry.content_id not in plain]
+    plan = plan_sync(to_send, before, layout, _nothing_else_known)
+    with pack_sender(store, None, layout.pack_size, replace=bool(lost)) as sender:
+        sent, pack_sizes, was_there = send_plan(
+            store,
+            plan,
+            root,
+            before,
+            sender,
+            dataset=dataset,
+            max_workers=store.concurrency,
+            replace=bool(lost),
+            sink=sink,
+        )
+    places = {**sent, **dict.fromkeys(plain, MIRROR)}
+    named = "mirror" if is_mirror else plan.layout
+    manifest = Manifest(dataset, named, entries, places, pack_sizes, shards=before.shards)
+    written = write_manifest(store, manifest)
+    # What HEAD named at submit is kept by the run's record.
+    new = [content for content, place in sent.items() if before.places.get(content) != place]
+    ensure_kept(store, watch, manifest, written, reused=was_there, sent=new)
+    values = {**values_named(manifest, new), **dict.fromkeys(written.files, ANY_SIZE)}
+    return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes, values)
+
+
+def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, StoredAt]:
+    return {}
 
 
 def make_newest(
@@ -32,12 +148,11 @@ def make_newest(
     source: Optional[Store] = None,
     sink: EventSink = null_sink,
 ) -> HeadValue:
-    """Move HEAD to the manifest, or to its merge with a HEAD that moved; what HEAD names then.
+    """Move HEAD to the manifest, or to its merge with a HEAD that moved; returns what HEAD names then.
 
-    `base_key` names the manifest that HEAD named when the run was submitted (None: there was none). `source`, a folder
-    with what the run has written, is where the plain files of a mirror come from; without it they stay as they are.
-    Raises Conflict where the run and somebody else have changed the same file: HEAD stays as it is, and the snapshot
-    is kept.
+    `base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). The plain files of a mirror
+    are written from `source`, a folder with what the run has written; without it they stay as they are. Raises Conflict
+    where the run and another writer have changed the same file: HEAD does not move, and the snapshot is kept.
     """
     header = read_header(store, manifest_key)
     produced = HeadValue(header.snapshot, manifest_key, header.layout)
@@ -61,7 +176,7 @@ def make_newest(
             try:
                 return swap_head(store, dataset, value, head, generation=watch.generation).value
             except Conflict:
-                continue  # somebody was faster: look again at what HEAD is now
+                continue  # another writer was faster: merge with the new HEAD
 
 
 def _beside(
@@ -75,8 +190,7 @@ def _beside(
     *,
     is_merged: bool,
 ) -> HeadValue:
-    """What HEAD shall name: its manifest is written, its bytes are there, and so are its plain files where the lease is
-    held."""
+    """What HEAD is to name. Its manifest and bytes are in the store, and its plain files where the lease is held."""
     newest = read_manifest(store, produced.manifest_key)
     dataset = newest.dataset
     present = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
@@ -92,13 +206,13 @@ def _beside(
         else:
             shards = (f"{dataset_folder(dataset)}/shards/{name}" for name in newest.shards)
             written = Written(produced.manifest_key, (), (produced.manifest_key, *shards))
-        # Theirs are kept by HEAD; of ours the run's node may not have seen a gc that was under way.
+        # Theirs are kept by HEAD; the run's node may not have noticed a gc that deleted some of ours.
         ours = [c for c, place in newest.places.items() if place != MIRROR and present.places.get(c) != place]
         ensure_kept(store, watch, newest, written, reused=ours)
         lease.confirm()
     except ValuesLost as error:
         raise Conflict(
-            f"{dataset}: a gc has deleted what the run has produced before it was committed ({error.told.message})",
+            f"{dataset}: a gc deleted what the run has produced before it was committed ({error.told.message})",
             hint="run the script again",
         ) from error
     except Conflict as error:
@@ -109,7 +223,7 @@ def _beside(
 def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[str]) -> Manifest:
     try:
         base = empty_manifest(ours.dataset) if base_key is None else read_manifest(store, base_key)
-    except NotFound:  # gc has taken it: then nothing counts as deleted
+    except NotFound:  # deleted by a gc: then nothing counts as deleted by the run
         base = empty_manifest(ours.dataset)
     merged = merge(base.entries, ours.entries, theirs.entries)
     if merged.conflicts:
@@ -119,7 +233,7 @@ def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[s
     live = {entry.content_id for entry in merged.entries}
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**theirs.pack_sizes, **ours.pack_sizes}
-    packs = {place.pack for place in places.values() if place.kind == "pack"}
+    packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
     newest = Manifest(
         ours.dataset,
         theirs.layout,
@@ -135,13 +249,13 @@ def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[s
 
 def _overtaken(ours: Manifest, paths: Sequence[str]) -> Conflict:
     named = ", ".join(paths[:3]) + (", …" if len(paths) > 3 else "")
-    why = f"{count(len(paths), 'file')} produced here, and changed by somebody else meanwhile ({named})"
+    why = f"{count(len(paths), 'file')} produced by the run were changed by another writer meanwhile ({named})"
     return _not_newest(ours.dataset, ours.snapshot, why, paths)
 
 
 def _not_newest(dataset: str, snapshot: str, why: str, details: Sequence[str] = ()) -> Conflict:
     return Conflict(
-        f"{dataset}: {why}; snapshot {snapshot} is kept, but is not the newest",
+        f"{dataset}: {why}; snapshot {snapshot} is kept, but is not the latest",
         hint=Command("sync", "--pull", "--snapshot", snapshot[:12], below_data_blobs(dataset)),
         details=details,
     )

@@ -1,8 +1,8 @@
-"""Trees of plain files in a store, with an index of their content ids: what a run has put out, or a code snapshot.
+"""Trees of plain files in a store, with an index of their content ids: the outputs of a run, or a code snapshot.
 
 The index is written after its files, so whatever it names is there. Before files of the index are replaced, an
-index names their new contents as `pending`: a reader accepts the old bytes as well as the new ones, and never takes
-a run that is saving for a damaged one. `tree_saver` writes the trees of runs.
+index names their new contents as `pending`: a reader accepts the old bytes as well as the new ones, so a run that is
+saving does not look damaged. `tree_saver` writes the trees of runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Protocol
@@ -22,17 +21,18 @@ from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.dispensable import move, set_mode, set_mtime
+from amlctl.localfs.file_ops import move, set_mode, set_mtime
 from amlctl.localfs.folders import make_folders
-from amlctl.localfs.obstacles import clear, in_the_way
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.target import clear, in_the_way
+from amlctl.parallel import in_parallel
 from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import Store
 
 FORMAT = 2
 """Format 1 has neither times nor layers nor empty folders; code snapshots still have it."""
 _LOOKS = 5
-"""How often a file is looked for again while the run replaces it."""
+"""Attempts to read a file while the run replaces it."""
 
 
 class TreeFile(NamedTuple):
@@ -58,7 +58,7 @@ class TreeFile(NamedTuple):
 
 @dataclass(frozen=True)
 class TreeIndex:
-    """`pending`: what is about to take the place of some of the files."""
+    """`pending`: what is about to replace some of the files."""
 
     files: Sequence[TreeFile] = ()
     pending: Sequence[TreeFile] = ()
@@ -66,10 +66,10 @@ class TreeIndex:
 
 
 def stored_key(prefix: str, file: TreeFile) -> str:
-    """Where the bytes are: `<prefix>path`, in layer N `<prefix without its slash>.N/path`.
+    """Key of the bytes: `<prefix>path`, in layer N `<prefix without its slash>.N/path`.
 
-    A folder store cannot hold `a` and `a/b` together. Where one replaces the other, the new one goes to a layer of its
-    own, so that the old one is there until the index names the new one.
+    A folder store cannot have both `a` and `a/b`. Where one replaces the other, the new one goes to another layer, so
+    that the old one exists until the index names the new one.
     """
     return (prefix if file.layer == 0 else f"{prefix[:-1]}.{file.layer}/") + file.path
 
@@ -78,7 +78,7 @@ class Guard(Protocol):
     """Decides what a restore may replace below its target. Thread-safe; paths are relative to the target."""
 
     def may_replace(self, path: str) -> bool:
-        """Whether the file that stands there may go."""
+        """Whether the file at this path may be replaced."""
         ...
 
     def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
@@ -86,12 +86,12 @@ class Guard(Protocol):
         ...
 
     def settle(self, contents: Mapping[str, str]) -> None:
-        """Content ids that stand there now, by path."""
+        """Content ids that are there now, by path."""
         ...
 
 
 class _NoGuard:
-    """Satisfies `Guard`: nothing below the target is anyone else's."""
+    """Satisfies `Guard`: everything below the target may be replaced."""
 
     def may_replace(self, path: str) -> bool:
         return True
@@ -105,9 +105,9 @@ class _NoGuard:
 
 @dataclass(frozen=True)
 class Restored:
-    """`files`, `size_bytes`: all that was asked for; `downloaded_…`: what was not there yet.
+    """`files`, `size_bytes`: all that was requested; `downloaded_…`: what was missing.
 
-    `spared` are the paths that were left as they were.
+    `spared` are the paths that were not replaced.
     """
 
     files: int
@@ -120,7 +120,7 @@ class Restored:
 def tree_file(source: Path, path: str) -> TreeFile:
     """What the file is now. Raises OSError."""
     hasher, size = ContentHasher(), 0
-    # Never wait for the other end of a pipe that took the place of a file.
+    # O_NONBLOCK: a pipe that replaced a file must not block.
     with os.fdopen(os.open(source, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
         while part := file.read(1 << 20):
             hasher.update(part)
@@ -130,7 +130,7 @@ def tree_file(source: Path, path: str) -> TreeFile:
 
 
 def encode_index(files: Sequence[TreeFile]) -> bytes:
-    """Format 1, for trees whose times do not matter."""
+    """Format 1, for trees without times."""
     return (json.dumps({"files": [list(file[:4]) for file in files]}) + "\n").encode()
 
 
@@ -142,7 +142,7 @@ def encode_tree_index(files: Sequence[TreeFile], pending: Sequence[TreeFile] = (
 
 
 def read_index(store: Store, index_key: str) -> Optional[Sequence[TreeFile]]:
-    """The files alone; None where nothing was saved yet. Raises IntegrityError."""
+    """Its files; None where nothing was saved yet. Raises IntegrityError."""
     found = read_tree_index(store, index_key)
     return None if found is None else found.files
 
@@ -201,10 +201,11 @@ def restore_tree(
     subject: str = "",
     sink: EventSink = null_sink,
 ) -> Restored:
-    """Make the files of a tree stand below `target`; what is there with the right bytes is left alone.
+    """Download the files of a tree to `target`; files with the right bytes are kept.
 
-    What stands in the way is replaced where `guard` allows it. `first_prefix` is where an index of format 1 has its
-    files, if elsewhere. One damaged file does not stop the others. Raises NotFound (no index), IntegrityError.
+    Other files at their paths are replaced where `guard` allows it. `first_prefix` is the prefix of the files of an
+    index of format 1, if another one. A damaged file does not stop the others. Raises NotFound (no index),
+    IntegrityError.
     """
     index = read_tree_index(store, index_key)
     if index is None:
@@ -219,11 +220,10 @@ def restore_tree(
     done_bytes = 0
     if files:
         sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(files), total_bytes))
-    with ThreadPoolExecutor(max(1, min(store.concurrency, len(files)))) as pool:
-        for number, size in enumerate(pool.map(restore.bring, files), 1):
-            done_bytes += size
-            is_done = number == len(files)
-            sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(files), total_bytes, is_done))
+    for number, size in enumerate(in_parallel(restore.download, files, store.concurrency), 1):
+        done_bytes += size
+        is_done = number == len(files)
+        sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(files), total_bytes, is_done))
     restore.end()
     wanted_files = [file for file in wanted if not file.is_folder]
     size_bytes = sum(file.size_bytes for file in wanted_files)
@@ -232,7 +232,7 @@ def restore_tree(
 
 @dataclass
 class _Restore:
-    """One restore; `bring` runs in several threads."""
+    """One restore; `download` runs in several threads."""
 
     store: Store
     prefix: str
@@ -241,16 +241,16 @@ class _Restore:
     guard: Guard
     pending: Sequence[TreeFile]
     spared: set[str] = field(default_factory=set)
-    _standing: dict[str, str] = field(default_factory=dict)
+    _present: dict[str, str] = field(default_factory=dict)
     _failures: list[AmlctlError] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def prepare(self, wanted: Sequence[TreeFile]) -> list[TreeFile]:
-        """What is to be brought, with nothing in its way any more."""
+        """The files to download, after obstacles at their paths were removed."""
         missing: list[TreeFile] = []
         obstacles: dict[str, list[str]] = {}
         for file in wanted:
-            if self._stands(file):
+            if self._is_there(file):
                 continue
             found = in_the_way(self.target, file.path)
             if all(self.guard.may_replace(path) for path in found.files):
@@ -268,7 +268,7 @@ class _Restore:
             make_folders(path if file.is_folder else path.parent)
         return missing
 
-    def _stands(self, file: TreeFile) -> bool:
+    def _is_there(self, file: TreeFile) -> bool:
         path = self.target / file.path
         if file.is_folder:
             return path.is_dir() and not path.is_symlink()
@@ -283,19 +283,19 @@ class _Restore:
                 _adjust(path, seen, file)
         except OSError:
             return False
-        self._standing[file.path] = file.content_id
+        self._present[file.path] = file.content_id
         return True
 
-    def bring(self, file: TreeFile) -> int:
-        """Bytes written; 0 for a file that the run has removed since the index was read."""
+    def download(self, file: TreeFile) -> int:
+        """Bytes written; 0 for a file that the run has deleted since the index was read."""
         try:
-            return self._bring(file)
+            return self._download(file)
         except IntegrityError as error:
             with self._lock:
                 self._failures.append(error)
             return 0
 
-    def _bring(self, file: TreeFile) -> int:
+    def _download(self, file: TreeFile) -> int:
         path = self.target / file.path
         versions = _versions(file, self.pending)
         for _ in range(_LOOKS):
@@ -308,14 +308,14 @@ class _Restore:
                         size = temporary.stat().st_size
                         if versions[content]:
                             set_mtime(temporary, versions[content])
-                        # Edited here during the download, or behind a link that was made meanwhile.
+                        # Edited here during the download, or below a link that was made meanwhile.
                         if in_the_way(self.target, file.path).must_go or not self.guard.may_replace(file.path):
                             with self._lock:
                                 self.spared.add(file.path)
                             return 0
                         move(temporary, path)
                         with self._lock:
-                            self._standing[file.path] = content
+                            self._present[file.path] = content
                         return size
             except NotFound:
                 pass
@@ -333,15 +333,15 @@ class _Restore:
         )
 
     def end(self) -> None:
-        """Raises IntegrityError where files are damaged; all others stand."""
-        self.guard.settle(self._standing)
+        """Raises IntegrityError where files are damaged; all others are there."""
+        self.guard.settle(self._present)
         if not self._failures:
             return
         first = self._failures[0]
         if len(self._failures) == 1:
             raise first
         raise IntegrityError(
-            f"{len(self._failures)} files of {self.index_key} are damaged in the store; all others are there",
+            f"{len(self._failures)} files of {self.index_key} are damaged in the store; all others were downloaded",
             hint=first.hint,
             details=[failure.message for failure in self._failures],
         )

@@ -1,10 +1,9 @@
-"""Copies a run's outputs into the store again and again, each time only what changed.
+"""Copies a run's outputs into the store at intervals, each time only what changed.
 
-In order: what is there now, which of it changed, an index that announces replacements, the files, the index, the
-removal of what vanished. A kill between any two of these leaves a tree that can be read, and from which the next saver
-starts.
+In order: scan, find changes, write an index that announces replacements, the files, the index, delete what is gone. A
+kill between any two of these leaves a tree that can be read, and from which the next saver continues.
 
-A save in between trusts stat data. The last one trusts nothing: a memory map changes a file without its time.
+A save at an interval relies on stat data. The last one reads every file: a memory map changes a file without its time.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import errno
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Optional
 
@@ -21,13 +19,14 @@ from amlctl.core.content_id import EMPTY
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, UsageError
 from amlctl.localfs.scan import FileRow, scan, unpack_rows
 from amlctl.localfs.stat_cache import RACY_NS
+from amlctl.parallel import in_parallel
 from amlctl.runs.tree import FORMAT, TreeFile, encode_tree_index, read_tree_index, stored_key, tree_file
 from amlctl.stores.contract import FileBody, Store
 
 _TRIES = 3
-"""How often the last save copies a file that still changes."""
+"""Attempts of the last save to copy a file that still changes."""
 _LINES = 50
-"""What could not be kept, in a log: lines at most."""
+"""Of files that could not be saved, in a log."""
 _UNUSABLE_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
 
 Stats = tuple[int, int, int, int, int]
@@ -35,12 +34,12 @@ Stats = tuple[int, int, int, int, int]
 
 
 class TreeSaver:
-    """Not thread-safe. After a `save`, `refused` and `left_out` say what of the folder the store does not have."""
+    """Not thread-safe. After a `save`, `refused` and `left_out` say which files of the folder are not in the store."""
 
     def __init__(
         self, store: Store, source: Path, prefix: str, index_key: str, *, first_prefix: Optional[str] = None
     ) -> None:
-        """`prefix` ends with `/`; what an earlier saver left in the index is taken over.
+        """`prefix` ends with `/`; the index of an earlier saver is continued.
 
         `first_prefix`: see `restore_tree`. Raises what the store raises.
         """
@@ -50,33 +49,33 @@ class TreeSaver:
         self._index_key = index_key
         self._saved: dict[str, TreeFile] = {}
         self._unsure: dict[str, set[TreeFile]] = {}
-        """What the store may have instead of what was saved: a save of it was interrupted."""
+        """What the store may have instead of the saved file: a save of it was interrupted."""
         self._stats: dict[str, Stats] = {}
         self._just_read: set[str] = set()
-        """By the save before, and stored as they were read."""
+        """In the previous save, and stored as they were read."""
         self.refused: dict[str, str] = {}
         """Of the last save, with the reason: what could not be read or stored."""
         self.left_out: dict[str, str] = {}
-        """Of the last save, with the reason: what has no bytes to keep, such as sockets and dangling links."""
+        """Of the last save, with the reason: what has no bytes, such as sockets and dangling links."""
         try:
             index = read_tree_index(store, index_key)
-        except IntegrityError:  # written again from the files that are here
+        except IntegrityError:  # rewritten from the files of this disk
             index = None
         if index is not None and (index.format == FORMAT or first_prefix in (None, prefix)):
             self._saved = {file.path: file for file in index.files}
             for file in index.pending:
                 self._unsure.setdefault(file.path, set()).add(file)
         self._may_remove_stray = index is not None
-        """Without an index it is unknown what they are."""
+        """Without an index it is not known what they are."""
         self._has_index = index is not None and index.format == FORMAT
         self._stray = self._list_stray()
 
     def save(self, *, is_last: bool = False) -> int:
-        """Copy what is new or changed, write the index, remove what vanished; the number of files copied.
+        """Copy new and changed files, write the index, delete what is gone; returns the number of files copied.
 
         A file that changes while it is copied keeps its earlier copy and is saved next time. After an error the next
-        save continues. `is_last`: the writers have ended, so every file is read; what stat data shows comes first,
-        since a node that is pre-empted has little time.
+        save continues. `is_last`: the writers have ended, so every file is read; changes that stat data shows come
+        first, since a node that is pre-empted has little time.
         """
         copied = self._save(is_last=False)
         return copied + self._save(is_last=True) if is_last else copied
@@ -109,20 +108,20 @@ class TreeSaver:
         for tries_left in reversed(range(_TRIES if is_last else 1)):
             announced = self._announce(changed)
             moving: list[str] = []
-            with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(changed)))) as pool:
-                for file, is_copied in zip(changed.values(), pool.map(self._copy, changed.values())):
-                    if is_copied:
-                        copied.append(file)
-                        found[file.path] = file
-                        continue
-                    stats.pop(file.path, None)
-                    self._just_read.discard(file.path)
-                    if file.path in self._saved:
-                        found[file.path] = self._saved[file.path]
-                    if file in announced:
-                        self._unsure[file.path].discard(file)
-                    if file.path not in self.refused:
-                        moving.append(file.path)
+            were_copied = in_parallel(self._copy, changed.values(), self._store.concurrency)
+            for file, is_copied in zip(changed.values(), were_copied):
+                if is_copied:
+                    copied.append(file)
+                    found[file.path] = file
+                    continue
+                stats.pop(file.path, None)
+                self._just_read.discard(file.path)
+                if file.path in self._saved:
+                    found[file.path] = self._saved[file.path]
+                if file in announced:
+                    self._unsure[file.path].discard(file)
+                if file.path not in self.refused:
+                    moving.append(file.path)
             if not moving:
                 break
             if tries_left:
@@ -130,39 +129,39 @@ class TreeSaver:
                 layers = {path: changed[path].layer for path in moving}
                 changed = {file.path: file._replace(layer=layers[file.path]) for file in again if file is not None}
             elif is_last:
-                self.refused.update(dict.fromkeys(moving, "changes while it is saved"))
+                self.refused.update(dict.fromkeys(moving, "still changing"))
         gone = [file for path, file in self._saved.items() if path not in found]
         settled = {file.path for file in (*gone, *copied)}
         unsure = {path: files for path, files in self._unsure.items() if files and path not in settled}
         if found != self._saved or unsure != self._unsure or not self._has_index:
             self._put_index(found.values(), unsure)
             self._has_index = True
-        # Not before the index is there: until then any of the new files may have to be doubted again.
+        # Only after the index was written: a kill before that leaves the new files in doubt.
         self._unsure, self._saved = unsure, found
         self._stats.update(stats)
         self._remove(gone)
         return sum(not file.is_folder for file in copied)
 
     def not_kept(self) -> list[str]:
-        """What the store does not have after the last `save`, in words."""
-        lines = [f"{_shown(path)} could not be kept: {why}" for path, why in sorted(self.refused.items())]
+        """Lines about what the last `save` could not save."""
+        lines = [f"{_shown(path)} could not be saved: {why}" for path, why in sorted(self.refused.items())]
         lines += [f"{_shown(path)} was left out: {why}" for path, why in sorted(self.left_out.items())]
         more = len(lines) - _LINES
-        return lines if more <= 1 else [*lines[:_LINES], f"{more} more outputs could not be kept"]
+        return lines if more <= 1 else [*lines[:_LINES], f"{more} more outputs could not be saved"]
 
     def _walk(self) -> list[tuple[str, Optional[Stats]]]:
-        """What is to be saved, sorted; empty folders, which have no stats, end with `/`. Links are followed."""
+        """Sorted paths to save; empty folders, which have no stats, end with `/`. Links are followed."""
         try:
             scanned = scan(self._source)
         except FileNotFoundError:
             if self._saved:
-                self.refused["."] = "the folder was removed; what was saved before is kept"
+                self.refused["."] = "the folder was deleted; the files saved before are kept"
             return []
         except UsageError as error:
             self.refused["."] = error.message
             return []
         if scanned.is_one_file:
-            self.refused["."] = "a file stands where the folder of outputs was"
+            self.refused["."] = "it is a file, not a folder"
             return []
         for text in scanned.warnings:
             path, _, why = text.rpartition(": ")
@@ -185,19 +184,19 @@ class TreeSaver:
             return tree_file(self._source / path, path)
         except FileNotFoundError:
             if is_last:
-                self.refused[path] = "vanished while it was saved"
+                self.refused[path] = "deleted while it was saved"
         except OSError as error:
             self.refused[path] = f"cannot be read: {error.strerror or error}"
         return None
 
     def _keep_refused(self, found: dict[str, TreeFile]) -> None:
-        """An earlier copy is better than none."""
+        """Keep the earlier copies of what could not be read or stored."""
         for path in self._saved if self.refused else ():
             if path not in found and not self.refused.keys().isdisjoint((path, *_above(path), ".")):
                 found[path] = self._saved[path]
 
     def _with_layers(self, changed: Mapping[str, TreeFile]) -> dict[str, TreeFile]:
-        """Each new file in the first layer in which nothing stands in its way; see `stored_key`."""
+        """Each new file in the first layer that has room for it; see `stored_key`."""
         if not changed:
             return {}
         layers: defaultdict[int, _Layer] = defaultdict(_Layer)
@@ -217,7 +216,7 @@ class TreeSaver:
         return placed
 
     def _announce(self, changed: Mapping[str, TreeFile]) -> set[TreeFile]:
-        """Before a saved file is replaced, readers are told by what; the files that they were not told of before."""
+        """Name new contents of saved files in the index before they are replaced; returns those not named yet."""
         replaced = [file for path, file in changed.items() if path in self._saved]
         new = {file for file in replaced if file not in self._unsure.get(file.path, ())}
         for file in new:
@@ -227,13 +226,13 @@ class TreeSaver:
         return new
 
     def _copy(self, file: TreeFile) -> bool:
-        """False where it could not be copied; `refused` has the reason, unless the file has changed."""
+        """False if it was not copied; `refused` has the reason, unless the file has changed."""
         if file.is_folder:
             return True
         body = FileBody(self._source / file.path, file.size_bytes, file.content_id)
         try:
             self._store.put(stored_key(self._prefix, file), body, replace=True)
-        except Conflict:  # nothing of it was written
+        except Conflict:  # it changed; nothing was written
             return False
         except AmlctlError as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else None
@@ -257,7 +256,7 @@ class TreeSaver:
         self._stray = []
 
     def _list_stray(self) -> list[TreeFile]:
-        """What a killed saver left in the store without an index that names it."""
+        """Files that a killed saver left in the store without naming them in an index."""
         known = {stored_key(self._prefix, file) for file in self._saved.values()}
         folder, _, name = self._prefix[:-1].rpartition("/")
         stray = []
@@ -279,7 +278,7 @@ def _stats(row: FileRow) -> Stats:
 
 
 class _Layer:
-    """Paths that a folder would hold, and the folders that they lie in."""
+    """Paths of files, and the folders above them."""
 
     def __init__(self) -> None:
         self._files: set[str] = set()
@@ -299,5 +298,5 @@ def _layer_number(top: str, name: str) -> Optional[int]:
 
 
 def _above(path: str) -> list[str]:
-    """The folders that the path lies in, relative to the tree."""
+    """The folders above the path, relative to the tree."""
     return [str(folder) for folder in PurePosixPath(path).parents if folder.name]

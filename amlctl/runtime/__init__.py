@@ -1,4 +1,4 @@
 """The program on a compute node: it starts every run, local or remote (`python -m amlctl.runtime`).
 
-Python 3.9+ with xxhash is all that it needs. It knows a run by its record in the store, seen as a folder.
+It requires only Python 3.9+ and xxhash. All that it knows of a run is the record in the store, seen as a folder.
 """

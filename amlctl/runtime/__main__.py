@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amlctl.runtime.node import Node, Timing
-from amlctl.runtime.node_rank import NodeRank, node_rank
+from amlctl.runtime.ranks import NodeRank, node_rank
 from amlctl.runtime.script import NodeFolders
 from amlctl.stores.directory import DirectoryStore
 

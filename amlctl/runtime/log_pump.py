@@ -2,7 +2,7 @@
 
 `open("/dev/stdout", "w")` on a regular file opens the file again and truncates it; on a pipe it does not. A small
 program (`pump_program`) copies the pipe to the log. It is a process of its own that ignores signals and ends with the
-last writer: a script continues, and no line is lost, when the processes that look after it are killed.
+last writer: a script continues, and no line is lost, when the runtime or the supervisor is killed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import time
 from collections.abc import Iterator, Sequence
 
 _PIPE_BYTES = 1 << 20
-"""What the kernel keeps for a script that writes faster than its disk; Linux's limit for users."""
+"""Buffer of the kernel for a script that writes faster than its disk; Linux's limit for users."""
 _SET_PIPE_SIZE = 1031
 """F_SETPIPE_SZ, which `fcntl` names from Python 3.10 on."""
 _LOOK_S = 0.01
 WRITTEN_OUT_LIMIT_S = 10.0
-"""How long the end of a run waits until its log is written, should a writer be left that cannot be ended."""
+"""How long the end of a run waits for its log, should a writer be left that cannot be killed."""
 
 
 class LogPump:
-    """Copies what is written to `writers` to the logs, in order. Hand the writers on to what shall be logged."""
+    """Copies what is written to `writers` to the logs, in order."""
 
     def __init__(self, logs: Sequence[int]) -> None:
-        """`logs` are descriptors of files; they are this object's from now on. Each is locked (flock, shared) as long
-        as it may be written to. Raises OSError.
+        """`logs` are descriptors of files, which this object closes. Each is locked (flock, shared) as long as it may
+        be written to. Raises OSError.
         """
         self._logs = list(logs)
         self._readers: list[int] = []
@@ -58,7 +58,7 @@ class LogPump:
         self.writers = []
 
     def keep_alive(self) -> None:
-        """Start it again if something has killed it: its pipe, and what is in it, is still here."""
+        """Restart it if it was killed: its pipe still exists, with what is in it."""
         if self._process.poll() not in (None, 0):
             self._process = self._started()
 
@@ -70,7 +70,7 @@ class LogPump:
             return False
 
     def close(self) -> None:
-        """Let go of it; it continues as long as it has a writer."""
+        """Close the descriptors of this process; the pump continues as long as it has a writer."""
         self.close_writers()
         for descriptor in (*self._readers, *self._logs):
             os.close(descriptor)
@@ -90,7 +90,7 @@ class LogPump:
 
 
 def _program() -> str:
-    """Its text, since this package may lie in an archive."""
+    """Its source, since this package may be in an archive."""
     return (pkgutil.get_data(__package__, "pump_program.py") or b"").decode()
 
 
@@ -130,7 +130,7 @@ def _is_file(number: int) -> bool:
 
 
 def wait_until_written_out(log: str, timeout_s: float = WRITTEN_OUT_LIMIT_S) -> None:
-    """Until no pump that another process has started writes to the log any more."""
+    """Until no pump of another process can write to the log."""
     deadline = time.monotonic() + timeout_s
     try:
         descriptor = os.open(log, os.O_RDONLY)

@@ -1,34 +1,35 @@
 """One run on one node, from the record in the store to the script's exit code.
 
-In order: read the record, datasets, config, outputs of an earlier attempt, the script (its outputs saved now
-and then), the outputs once more, the datasets that it produced. Of several processes of a node the first does what
-is done once per node, and keeps the outputs when the last of them has ended.
+In order: read the record, datasets, config, outputs of an earlier attempt, the script (its outputs saved at intervals),
+the outputs once more, the datasets that it produced, metrics. Of several processes of a node the first does what is
+done once per node, and saves the outputs when the last of them has ended.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
+from typing import Any, Callable
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.job import input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
+from amlctl.core.store_keys import failure_key, script_end_key
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.runs.documents import load_record, save_script_end
-from amlctl.runs.keys import failure_key, script_end_key
-from amlctl.runtime.job import prepare_job
-from amlctl.runtime.log_pump import files_behind_pump
-from amlctl.runtime.node_data import (
+from amlctl.runs.records import load_record, save_script_end
+from amlctl.runtime.data import (
     OutputsSaver,
     count_attempt,
     place_datasets,
@@ -36,23 +37,25 @@ from amlctl.runtime.node_data import (
     restore_outputs,
     write_config,
 )
-from amlctl.runtime.node_processes import OwnProcess, attempt_of_first, own_process, wait_for_others
-from amlctl.runtime.node_rank import NodeRank
+from amlctl.runtime.log_pump import files_behind_pump
 from amlctl.runtime.process_tree import become_subreaper
+from amlctl.runtime.ranks import NodeRank, OwnProcess, attempt_of_first, own_process, wait_for_others
 from amlctl.runtime.script import (
+    STOP_SIGNALS,
     NodeFolders,
     ScriptEnd,
+    Wakeups,
     end_leftovers,
     find_script,
     place_variables,
+    prepare_job,
     script_command,
     script_variables,
+    start_of_script,
     start_script,
+    unsaved_files,
     wait_for_script,
 )
-from amlctl.runtime.tracking import send_metrics
-from amlctl.runtime.unkept import start_of_script, unkept_files
-from amlctl.runtime.wakeups import STOP_SIGNALS, Wakeups
 from amlctl.stores.contract import Store
 
 RUNTIME_FAILED = 1
@@ -71,7 +74,7 @@ class Timing:
 class Node:
     """`store` may be read-only; everything is written to `save_store`, which is the same one, or a mount of it.
 
-    `places` are paths of inputs and outputs of a job file that the node has by itself.
+    `places` are paths of inputs and outputs of a job file that Azure ML has mounted.
     """
 
     store: Store
@@ -83,7 +86,7 @@ class Node:
     places: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, run: str) -> int:
-        """The exit code for the whole; failures are told in the log and in `failure.json`, not raised."""
+        """The exit code of the node; failures are written to the log and to `failure.json`, not raised."""
         try:
             return self._run(run)
         except AmlctlError as error:
@@ -91,11 +94,11 @@ class Node:
         except OSError as error:
             failure = disk_error(error, "the node failed") or ServiceUnavailable(f"the node failed: {error}")
         log(failure.message + (f" ({failure.hint})" if failure.hint else ""))
-        self._tell(run, failure)
+        self._report(run, failure)
         return RUNTIME_FAILED
 
     def _run(self, run: str) -> int:
-        # Until the script runs there is nothing to keep, so a stop signal ends the process on the spot.
+        # Before the script runs there is nothing to save, so a stop signal ends the process at once.
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _leave)
@@ -126,7 +129,7 @@ class Node:
         restore_outputs(self.save_store, run, self.rank, self.folders)
         saver = OutputsSaver(self.save_store, run, self.rank, self.folders, self.timing.save_interval_s, log)
         if self.rank.is_first_process:
-            saver.save()  # so that a fetch finds a list, if an empty one, from the first second on
+            saver.save()  # so that a fetch finds a list, if an empty one, from the start
         variables = script_variables(record, self.folders, script, attempt, self.variables)
         if script is None:
             job = prepare_job(record, self.folders, variables, secrets, self.places)
@@ -142,12 +145,12 @@ class Node:
                 saver.start()
             end = wait_for_script(process, wakeups, self.timing.grace_s)
             end_leftovers(process, pumps, log)
-            own.tell_end(end.exit_code)
+            own.write_end(end.exit_code)
             if end.exit_code and not end.was_stopped:
-                self._tell_end(record, end.exit_code)
+                self._report_end(record, end.exit_code)
             if self.rank.is_first_process:
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
-                self._tell_unkept(record, since_ns)
+                self._warn_of_unsaved(record, since_ns)
                 self._keep(record, saver, has_succeeded)
                 if self.rank.node == 0:
                     send_metrics(record, self.folders.outputs_dir, self.variables, log)
@@ -163,25 +166,25 @@ class Node:
 
     def _attempt(self, record: RunRecord, own: OwnProcess) -> int:
         """Which start of this node it is, from 1, the same for all of its processes."""
-        told = None
+        attempt = None
         if not self.rank.is_first_process and record.processes > 1:
-            told = attempt_of_first(self.folders.state_dir)
-        attempt = told or count_attempt(self.save_store, record.run, self.rank)
-        own.tell_attempt(attempt)
+            attempt = attempt_of_first(self.folders.state_dir)
+        attempt = attempt or count_attempt(self.save_store, record.run, self.rank)
+        own.write_attempt(attempt)
         return attempt
 
     def _wait_for_others(self, record: RunRecord, attempt: int, end: ScriptEnd, wakeups: Wakeups) -> bool:
-        """Whether the scripts of all processes of this node came to their end by themselves, and well."""
+        """Whether the scripts of all processes of this node have succeeded, without a stop signal."""
         is_ending = end.exit_code != 0 or end.was_stopped
         others = wait_for_others(
             self.folders.state_dir, attempt, record.processes, wakeups, self.timing.grace_s, is_ending=is_ending
         )
         return others and not is_ending
 
-    def _tell_unkept(self, record: RunRecord, since_ns: int) -> None:
-        for dataset, files in unkept_files(record, self.folders, since_ns).items():
-            what = count(files, "file")
-            log(f"{what} written to data_blobs/{dataset} will not be kept; submit --produces {dataset} keeps such")
+    def _warn_of_unsaved(self, record: RunRecord, since_ns: int) -> None:
+        for dataset, files in unsaved_files(record, self.folders, since_ns).items():
+            where = f"{count(files, 'file')} written to data_blobs/{dataset}"
+            log(f"{where} will not be saved; to save such files, submit --produces {dataset}")
 
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         if saver.finish():
@@ -189,31 +192,106 @@ class Node:
         if has_succeeded and self.rank.node == 0:
             publish_produced(self.save_store, record, self.folders, log)
 
-    def _tell_end(self, record: RunRecord, exit_code: int) -> None:
-        """Of several processes it has to be known which one failed first; a service tells of the whole alone."""
+    def _report_end(self, record: RunRecord, exit_code: int) -> None:
+        """So that it is known which process failed first: Azure ML reports the job as a whole only."""
         try:
             save_script_end(self.save_store, record.run, self._rank_of(record), exit_code, time.time_ns())
         except (AmlctlError, OSError) as error:
-            log(f"the exit code {exit_code} could not be written to the store: {error}")
+            log(f"cannot write the exit code {exit_code} to the store: {error}")
 
     def _rank_of(self, record: RunRecord) -> int:
         return self.rank.node * record.processes + self.rank.local
 
-    def _tell(self, run: str, failure: AmlctlError) -> None:
+    def _report(self, run: str, failure: AmlctlError) -> None:
         document = {"kind": failure.kind, "message": masked(failure.message), "hint": masked(failure.hint)}
         try:
             self.save_store.put(failure_key(run), (json.dumps(document) + "\n").encode(), replace=True)
         except (AmlctlError, OSError) as error:
-            log(f"and that could not be written to the store: {error}")
+            log(f"cannot write that failure to the store: {error}")
 
 
 def log(line: str) -> None:
-    """A line of our own in the run's log; a full disk loses it, and no more than it."""
+    """A line of our own in the run's log. A full disk loses it."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"[amlctl] {masked(line)}\n")
         sys.stderr.flush()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    log(f"stopped by {signal.Signals(number).name} before the script began")
+    log(f"stopped by {signal.Signals(number).name} before the script started")
     os._exit(128 + number)
+
+
+_LIMIT_S = 20.0
+_AT_ONCE = 100
+_MOST = 1000
+"""Values of each kind."""
+_MAX_BYTES = 16 << 20
+_LONGEST = 500
+"""Characters of a parameter."""
+
+
+def send_metrics(record: RunRecord, outputs: Path, variables: Mapping[str, str], log: Callable[[str], None]) -> None:
+    """To the server that the node names, if it does. A failure is one line in the log: the run itself has ended."""
+    address, run = variables.get("MLFLOW_TRACKING_URI", ""), variables.get("MLFLOW_RUN_ID", "")
+    address = address.partition("?")[0].replace("azureml://", "https://", 1).rstrip("/")
+    if not run or not address.startswith("https://"):
+        return
+    try:
+        metrics = [
+            {"key": key, "value": value, "timestamp": int(time.time() * 1000), "step": 0}
+            for key, value in _numbers(_metrics(outputs / "metrics.json"))
+        ][:_MOST]
+        parameters = [{"key": key, "value": masked(value)[:_LONGEST]} for key, value in _parameters(record)][:_MOST]
+        url = f"{address}/api/2.0/mlflow/runs/log-batch"
+        token = variables.get("MLFLOW_TRACKING_TOKEN", "")
+        for kind, values in (("params", parameters), ("metrics", metrics)):
+            for start in range(0, len(values), _AT_ONCE):
+                _post(url, token, {"run_id": run, kind: values[start : start + _AT_ONCE]})
+    except (OSError, ValueError, RecursionError) as error:
+        log(f"cannot send the run's metrics to Studio: {error}")
+
+
+def _metrics(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return json.loads(file.read(_MAX_BYTES))
+    except FileNotFoundError:
+        return {}
+
+
+def _parameters(record: RunRecord) -> Iterator[tuple[str, str]]:
+    """Without secrets, which are not in the record."""
+    content: Any = record.config_content
+    if isinstance(content, Mapping):
+        for key, value in _leaves("", content):
+            yield key, value if isinstance(value, str) else json.dumps(value)
+    if record.arguments:
+        yield "arguments", " ".join(record.arguments)
+
+
+def _numbers(document: Any) -> Iterator[tuple[str, float]]:
+    for key, value in _leaves("", document):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            yield key, float(value)
+
+
+def _leaves(prefix: str, document: Any) -> Iterator[tuple[str, Any]]:
+    """By dotted key; of a list the last number, e.g. of a metric with a value for each epoch."""
+    if isinstance(document, Mapping):
+        for key, value in document.items():
+            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), value)
+    elif isinstance(document, Sequence) and not isinstance(document, str) and document:
+        if isinstance(document[-1], (int, float)):
+            yield prefix, document[-1]
+    elif prefix:
+        yield prefix, document
+
+
+def _post(url: str, token: str, document: Mapping[str, Any]) -> None:
+    from urllib.request import Request, urlopen  # here, since most nodes name no server
+
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    request = Request(url, json.dumps(document).encode(), headers, method="POST")
+    with urlopen(request, timeout=_LIMIT_S) as answer:
+        answer.read()

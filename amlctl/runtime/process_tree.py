@@ -1,10 +1,10 @@
-"""The processes of a run as a whole: found, and ended until none is left, whatever sessions they have made.
+"""All processes of a run: found and ended, in whatever session they are.
 
-On Linux the runtime is a subreaper: an orphan among its descendants becomes its child, so none can leave the tree by
-forking twice or by a session of its own. Elsewhere only those are found whose parents still live.
+On Linux the runtime is a subreaper: an orphan among its descendants becomes its child, so a process cannot leave the
+tree by forking twice or by a session of its own. Elsewhere only processes with a living parent are found.
 
-A process number is never enough: between a look and a signal it may belong to another process. So each process is told
-by number and start, and is signaled through a descriptor (pidfd) where the system has them.
+A process id is not enough: when the signal is sent it may belong to another process. So a process is identified by id
+and start time, and gets signals through a descriptor (pidfd) where the system has them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from typing import Callable, NamedTuple, Optional
 _LOOK_S = 0.01
 _LONGEST_LOOK_S = 0.1
 _OWN_END_S = 0.3
-"""After their script, helpers such as the workers of a data loader end by themselves; they are not worth a word."""
+"""After their script, helpers such as the workers of a data loader end by themselves, and are not reported."""
 TERM_GRACE_S = 2.0
-"""What is left then is asked to end, and killed after this."""
+"""Between SIGTERM and SIGKILL of what is left then."""
 _KILL_LIMIT_S = 10.0
-"""A killed process is gone at once, unless the kernel keeps it in an uninterruptible wait (a dead network disk)."""
+"""A killed process ends at once, unless it is in an uninterruptible wait (for a dead network disk)."""
 _SET_CHILD_SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2)."""
 
 
 class Process(NamedTuple):
-    """`started` is only ever compared. `is_dead`: it waits for its parent to take note."""
+    """`started` is only compared. `is_dead`: a zombie."""
 
     pid: int
     parent: int
@@ -44,7 +44,7 @@ class Process(NamedTuple):
 if sys.platform == "linux":
 
     def find_process(pid: int) -> Optional[Process]:
-        """None where no process has this number."""
+        """None where no process has this id."""
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 text = file.read().decode(errors="replace")
@@ -82,7 +82,7 @@ else:
         return found
 
     def find_process(pid: int) -> Optional[Process]:
-        """None where no process has this number."""
+        """None where no process has this id."""
         return _ps("-p", str(pid)).get(pid)
 
     def all_processes() -> dict[int, Process]:
@@ -94,11 +94,11 @@ else:
 
 
 def become_subreaper() -> bool:
-    """Orphans among the descendants of this process become its children from now on; False where that cannot be."""
+    """Orphans among the descendants of this process become its children from now on; False where not supported."""
     if sys.platform != "linux":
         return False
     try:
-        import ctypes  # here, since few environments lack it, and those shall still run
+        import ctypes  # here, since a few environments lack it
 
         return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (ImportError, OSError, AttributeError):
@@ -106,7 +106,7 @@ def become_subreaper() -> bool:
 
 
 def descendants(roots: Iterable[int], among: Mapping[int, Process]) -> list[Process]:
-    """All living processes below the roots, without these."""
+    """All living processes below the roots, without the roots."""
     children: dict[int, list[Process]] = {}
     for process in among.values():
         children.setdefault(process.parent, []).append(process)
@@ -121,7 +121,7 @@ def descendants(roots: Iterable[int], among: Mapping[int, Process]) -> list[Proc
 
 
 def send_signal(process: Process, number: int) -> None:
-    """To this process only, not to a later one with its number."""
+    """To this process only, not to a later one with its id."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         try:
             descriptor = os.pidfd_open(process.pid)  # type: ignore[attr-defined,unused-ignore]
@@ -142,7 +142,7 @@ def _is_still(process: Process) -> bool:
 
 
 def reap_adopted(own: Collection[int]) -> None:
-    """Take note of the end of children that were adopted; those in `own` are left to the code that started them."""
+    """Reap children that were adopted; those in `own` are left to the code that started them."""
     with contextlib.suppress(ChildProcessError, AttributeError):
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -152,7 +152,7 @@ def reap_adopted(own: Collection[int]) -> None:
 
 
 def has_children() -> bool:
-    """Cheap: no look at all processes."""
+    """Cheap: does not list all processes."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -163,11 +163,11 @@ def has_children() -> bool:
 
 
 def end_descendants(keep: Collection[int] = (), *, own_end_s: float = _OWN_END_S) -> Sequence[Process]:
-    """Wait a moment for the descendants of this process to end by themselves, then ask them to, then kill them.
+    """Wait `own_end_s` for the descendants of this process to end by themselves, then send SIGTERM, then SIGKILL.
 
-    Returns those that were asked. `keep` are children that are left alone, with theirs.
+    Returns those that got a signal. `keep` are children that are left alone, with their descendants.
     """
-    asked: dict[tuple[int, str], Process] = {}
+    signaled: dict[tuple[int, str], Process] = {}
     began = time.monotonic()
     pause_s = _LOOK_S
     while True:
@@ -181,15 +181,15 @@ def end_descendants(keep: Collection[int] = (), *, own_end_s: float = _OWN_END_S
         for process in left if passed_s >= 0 else ():
             identity = (process.pid, process.started)
             if passed_s >= TERM_GRACE_S:
-                asked.setdefault(identity, process)
+                signaled.setdefault(identity, process)
                 send_signal(process, signal.SIGKILL)
-            elif identity not in asked:
-                asked[identity] = process
+            elif identity not in signaled:
+                signaled[identity] = process
                 send_signal(process, signal.SIGTERM)
-                send_signal(process, signal.SIGCONT)  # a stopped one could not hear it
+                send_signal(process, signal.SIGCONT)  # a stopped process would not get it
         time.sleep(pause_s)
         pause_s = min(_LONGEST_LOOK_S, pause_s * 1.5)
-    return list(asked.values())
+    return list(signaled.values())
 
 
 def _living_descendants(keep: Collection[int]) -> list[Process]:
@@ -205,8 +205,7 @@ def _living_descendants(keep: Collection[int]) -> list[Process]:
 def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int:
     """Kill what `find` finds among all processes, with all descendants; this process need not be their ancestor.
 
-    They are stopped first, until a look finds no new one: a stopped process can start none that would get away.
-    Returns how many.
+    They are stopped first, until no new one is found: a stopped process cannot start another. Returns how many.
     """
     stopped: dict[tuple[int, str], Process] = {}
     killed: set[tuple[int, str]] = set()
@@ -229,7 +228,7 @@ def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int
             killed.add(identity)
             send_signal(process, signal.SIGKILL)
         time.sleep(_LOOK_S)
-    for process in stopped.values():  # at the limit: none may stay stopped
+    for process in stopped.values():  # at the time limit: no process may stay stopped
         send_signal(process, signal.SIGKILL)
     return len(killed)
 

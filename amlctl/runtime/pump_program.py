@@ -1,7 +1,7 @@
-"""`python -I -S pump_program.py IN:OUT…`: copies pipes to logs, by descriptors, until their last writer has ended.
+"""`python -I -S -c SOURCE IN:OUT…`: copies pipes to logs, by descriptors, until their last writer has ended.
 
-Run as a file, so that nothing of this package is imported. It ignores signals: it ends when there is nothing left to
-copy. A disk without room costs lines, never the script; what was lost is said when there is room again.
+Run as a program of its own, so that nothing of this package is imported. It ignores signals: it ends when there is
+nothing left to copy. A full disk loses lines and never stops the script; the loss is reported when there is room again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PART_BYTES = 1 << 20
 _SMALL_BYTES = 64 << 10
 _OWN_LINE = b"[amlctl] "
 _PAUSE_S = 0.002
-"""Before a read, unless a lot came last: a script writes a line in pieces, and few of them are worth a wakeup."""
+"""Before a read, unless the last one was large: a script writes a line in pieces."""
 
 
 class _Log:
@@ -27,11 +27,11 @@ class _Log:
 
     def write(self, data: bytes) -> None:
         if self._is_inside_line and data.startswith(_OWN_LINE):
-            data = b"\n" + data  # the script's last line has no end
+            data = b"\n" + data  # the script's last line has no line feed
         self._is_inside_line = not data.endswith(b"\n")
         if self._lost_bytes:
-            told = f"\n[amlctl] {self._lost_bytes} bytes of the log were lost: no room on the disk\n".encode()
-            if self._put(told):
+            report = f"\n[amlctl] {self._lost_bytes} bytes of the log were lost: the disk was full\n".encode()
+            if self._put(report):
                 self._lost_bytes += len(data)
                 return
             self._lost_bytes = 0

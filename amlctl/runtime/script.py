@@ -1,23 +1,72 @@
-"""The user's script as a process: its command, its variables, and how it is asked to end."""
+"""The user's script as a process: its command, its variables, what it leaves behind, and how it is asked to end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Callable, Optional
 
 import amlctl
+from amlctl.core.hidden_values import filled
+from amlctl.core.job import KEPT_PATH, command_line, filled_in
 from amlctl.core.run import RunRecord
-from amlctl.errors import NotFound
+from amlctl.errors import NotFound, SettingsError
+from amlctl.localfs.file_ops import link_to
+from amlctl.localfs.folders import walk
 from amlctl.runtime.process_tree import end_descendants, in_words, reap_adopted
-from amlctl.runtime.wakeups import Wakeups
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """The interpreter writes to the pipe only for signals with a handler."""
+
+
+class Wakeups:
+    """A context manager for the main thread; its end restores the earlier handlers."""
+
+    def __init__(self, stop_signals: Iterable[int] = STOP_SIGNALS) -> None:
+        # What the caller ignores, as nohup does with SIGHUP, stays ignored.
+        wanted = [number for number in stop_signals if signal.getsignal(number) is not signal.SIG_IGN]
+        self._numbers = (*wanted, signal.SIGCHLD)
+
+    def __enter__(self) -> Wakeups:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._old_descriptor = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._old_handlers = {number: signal.signal(number, _ignore) for number in self._numbers}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_descriptor)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def wait(self, timeout_s: float) -> set[int]:
+        """The stop signals since the last call; returns at once if there were any, or a child ended."""
+        select.select([self._reader], [], [], max(0.0, timeout_s))
+        arrived: set[int] = set()
+        while True:
+            try:
+                arrived.update(os.read(self._reader, 4096))
+            except BlockingIOError:
+                return arrived - {signal.SIGCHLD}
+
 
 OUTPUTS_VARIABLE = "AMLCTL_OUTPUTS_DIR"
 _FOREVER_S = 3600.0
@@ -25,7 +74,7 @@ _FOREVER_S = 3600.0
 
 @dataclass(frozen=True)
 class NodeFolders:
-    """What the working container consists of; `pipeline_dir` is part of the code snapshot."""
+    """The parts of the working container; `pipeline_dir` is from the code snapshot."""
 
     container: Path
     outputs_dir: Path
@@ -49,13 +98,13 @@ class NodeFolders:
 
     @property
     def saved_marker(self) -> Path:
-        """Exists once the script has ended and the store has every one of its outputs."""
+        """Exists once the script has ended and the store has all of its outputs."""
         return self.state_dir / "outputs-saved"
 
 
 @dataclass(frozen=True)
 class ScriptEnd:
-    """`exit_code` is 128 + N after signal N; `was_stopped`: the script was asked to end before it did."""
+    """`exit_code` is 128 + N after signal N; `was_stopped`: a stop signal came before its end."""
 
     exit_code: int
     was_stopped: bool
@@ -74,12 +123,12 @@ def script_variables(
 ) -> dict[str, str]:
     """The script's environment. A variable without a value in the record is a secret and is inherited.
 
-    A job's command (`script` is None) is left to find its modules by itself, as on Azure ML.
+    A job's command (`script` is None) finds its modules by itself, as on Azure ML.
     """
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
     variables = dict(inherited)
     variables.update({name: value for name, value in record.variables.items() if value is not None})
-    # The runtime's own copy of the package must not stand in the way of one that the environment has.
+    # The runtime's own copy of the package must not hide one that the environment has.
     before = [
         path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path and os.path.realpath(path) != shipped
     ]
@@ -123,7 +172,7 @@ def script_command(script: Path, config: Path | None, arguments: Sequence[str]) 
 
 
 def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s: float) -> ScriptEnd:
-    """Wait for its end. A stop signal is handed on; a script that is still there `grace_s` later is killed."""
+    """Wait for its end. A stop signal is passed on; a script that is still running `grace_s` later is killed."""
     kill_at: float | None = None
     while process.poll() is None:
         left_s = _FOREVER_S if kill_at is None else kill_at - time.monotonic()
@@ -140,7 +189,7 @@ def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s:
 
 
 def end_leftovers(script: subprocess.Popen[bytes], keep: Collection[int], log: Callable[[str], None]) -> None:
-    """What the script left running in the background ends with it, also in sessions of its own."""
+    """Processes that the script left in the background end with it, also those in sessions of their own."""
     if sys.platform != "linux":
         signal_group(script.pid, signal.SIGKILL)  # orphans cannot be found there but by their group
     if ended := end_descendants(keep):
@@ -150,3 +199,98 @@ def end_leftovers(script: subprocess.Popen[bytes], keep: Collection[int], log: C
 def signal_group(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+_SHELLS = ("/bin/bash", "/bin/sh")
+
+
+@dataclass(frozen=True)
+class ReadyJob:
+    """What is started, and with which variables."""
+
+    command: list[str]
+    variables: dict[str, str]
+
+
+def prepare_job(
+    record: RunRecord,
+    folders: NodeFolders,
+    variables: Mapping[str, str],
+    secrets: Mapping[str, str],
+    given: Mapping[str, str],
+) -> ReadyJob:
+    """Makes the folders of its outputs, and `./outputs`, as a job on Azure ML has it.
+
+    `given` are paths of inputs and outputs that Azure ML has mounted, by name: `outputs.model`, say.
+    Raises SettingsError, OSError.
+    """
+    values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in record.inputs.items() if "value" in one}
+    paths = {
+        f"inputs.{name}": str(folders.data_blobs_dir / one["dataset"])
+        for name, one in record.inputs.items()
+        if "dataset" in one
+    }
+    for name, kind in record.named_outputs.items():
+        if f"outputs.{name}" in given:
+            continue
+        path = folders.outputs_dir / name
+        if kind == "uri_folder":
+            path.mkdir(parents=True, exist_ok=True)
+        paths[f"outputs.{name}"] = str(path)
+    paths.update(given)
+    folders.pipeline_dir.mkdir(exist_ok=True)
+    link = folders.pipeline_dir / "outputs"
+    with suppress(FileExistsError):  # another process of the node, or an earlier attempt
+        if not link_to(link, folders.outputs_dir):
+            raise SettingsError(
+                "the node's disk has no symbolic links, so ./outputs of the job's code cannot be kept",
+                hint="write to the folder that AMLCTL_OUTPUTS_DIR names, from a script instead of a job file",
+            )
+    if not link.is_symlink():
+        raise SettingsError("the job's code has an outputs folder of its own", hint="name outputs/ in .amlignore")
+    own = {name: filled_in(value, values, paths) for name, value in record.variables.items() if value is not None}
+    # `python` is that of the environment, also where it is the one that amlctl runs in.
+    here = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
+    programs = variables.get(KEPT_PATH) or here
+    shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
+    text = command_line(filled(record.command, secrets), values, paths)
+    named = place_variables({**values, **paths, "outputs.default": str(folders.outputs_dir)})
+    return ReadyJob([shell, "-c", text], {**variables, **named, **own, "PATH": programs})
+
+
+def start_of_script(folders: NodeFolders) -> int:
+    """The file system's present time in nanoseconds; files that the script writes have a later one."""
+    marker = _marker(folders)
+    marker.write_bytes(b"\n")  # a touch may be refused where a write is not
+    return marker.stat().st_mtime_ns
+
+
+def has_started(folders: NodeFolders) -> bool:
+    """Whether a process of the node was about to start its script."""
+    return os.path.exists(_marker(folders))
+
+
+def _marker(folders: NodeFolders) -> Path:
+    return folders.state_dir / "started"
+
+
+def unsaved_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Mapping[str, int]:
+    """How many files were written since then, by the dataset that would have to be produced to keep them."""
+    root = folders.data_blobs_dir
+    found: Counter[str] = Counter()
+    for folder, _, names in walk(root):
+        for name in names:
+            path = Path(folder, name)
+            with contextlib.suppress(OSError):
+                seen = path.lstat()
+                if stat.S_ISREG(seen.st_mode) and seen.st_mtime_ns > since_ns:
+                    found[_dataset_of(path.relative_to(root), record)] += 1
+    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.produces}
+
+
+def _dataset_of(path: Path, record: RunRecord) -> str:
+    """The produced dataset or the input that `path` lies in, else what would be one: `raw/x`, `working/x`."""
+    for dataset in (*record.produces, *sorted(record.manifests, reverse=True)):
+        if path == Path(dataset) or Path(dataset) in path.parents:
+            return dataset
+    return Path(*path.parts[:2]).as_posix()

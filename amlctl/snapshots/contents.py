@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher, content_id
-from amlctl.core.manifest import FileEntry, Manifest, Place, mirror_key, object_key, pack_key, repair_command
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, repair_command
 from amlctl.core.message import Message
 from amlctl.core.pack import inflate
+from amlctl.core.store_keys import area_of, mirror_key, object_key, pack_key
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.stores.contract import Store
 
@@ -26,7 +27,7 @@ _RANGE_BYTES = 8 << 20
 
 def damaged(dataset: str, path: str, where: str) -> IntegrityError:
     repair = Message(repair_command(dataset), ", where a good copy is on this machine")
-    if where.startswith("mirror/"):
+    if area_of(where).is_plain:
         told = f"the store's copy of {path} is not that of the snapshot ({where}): replaced by a sync, or damaged"
         return IntegrityError(told, hint=Message("run it again; if that does not help: ", repair))
     return IntegrityError(f"the store's copy of {path} is damaged ({where})", hint=repair)
@@ -43,17 +44,17 @@ def told_if_gone(dataset: str) -> Iterator[None]:
         raise NotFound(error.message, hint=hint) from error
 
 
-def place_key(manifest: Manifest, entry: FileEntry, place: Place) -> str:
-    if place.kind == "pack":
+def place_key(manifest: Manifest, entry: FileEntry, place: StoredAt) -> str:
+    if place.kind is Kind.PACK:
         return pack_key(place.pack)
-    return object_key(entry.content_id) if place.kind == "object" else mirror_key(manifest.dataset, entry.path)
+    return object_key(entry.content_id) if place.kind is Kind.OBJECT else mirror_key(manifest.dataset, entry.path)
 
 
 def read_content(store: Store, manifest: Manifest, entry: FileEntry) -> bytes:
     """One content as bytes in memory. Raises NotFound, IntegrityError."""
     place = manifest.places[entry.content_id]
     key = place_key(manifest, entry, place)
-    if place.kind == "pack":
+    if place.kind is Kind.PACK:
         _check_member(manifest.dataset, entry, place)
         stored = store.get(key, start=place.offset, length=place.length)
         return bytes(checked(manifest.dataset, entry, stored, place))
@@ -63,7 +64,7 @@ def read_content(store: Store, manifest: Manifest, entry: FileEntry) -> bytes:
     return data
 
 
-def _check_member(dataset: str, entry: FileEntry, place: Place) -> None:
+def _check_member(dataset: str, entry: FileEntry, place: StoredAt) -> None:
     """Before any memory is taken for it. Raises IntegrityError for what no pack can have."""
     is_deflated = place.is_deflated
     is_of_size = place.length <= 2 * entry.size_bytes + _GAP_BYTES if is_deflated else place.length == entry.size_bytes
@@ -75,7 +76,7 @@ def _check_member(dataset: str, entry: FileEntry, place: Place) -> None:
         raise damaged(dataset, entry.path, f"{pack_key(place.pack)} cannot have that member")
 
 
-def checked(dataset: str, entry: FileEntry, stored: bytes | memoryview, place: Place) -> bytes | memoryview:
+def checked(dataset: str, entry: FileEntry, stored: bytes | memoryview, place: StoredAt) -> bytes | memoryview:
     """The content of a member's stored bytes. Raises IntegrityError."""
     try:
         data = inflate(bytes(stored), entry.size_bytes) if place.is_deflated else stored
@@ -105,12 +106,12 @@ class PackRange(NamedTuple):
     pack: str
     start: int
     length: int
-    members: Sequence[tuple[FileEntry, Place]]
+    members: Sequence[tuple[FileEntry, StoredAt]]
 
 
-def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, Place]]) -> Iterator[PackRange]:
+def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, StoredAt]]) -> Iterator[PackRange]:
     """The stretches that hold some members of one pack: few enough requests, each short enough for memory."""
-    group: list[tuple[FileEntry, Place]] = []
+    group: list[tuple[FileEntry, StoredAt]] = []
     start = end = 0
     for entry, place in sorted(wanted, key=lambda item: item[1].offset):
         place_end = place.offset + place.length
@@ -126,7 +127,7 @@ def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, Place
         yield PackRange(dataset, pack, start, end - start, group)
 
 
-def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, Place, memoryview]]:
+def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, StoredAt, memoryview]]:
     """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
     with told_if_gone(wanted.dataset):
         data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length)
@@ -134,8 +135,8 @@ def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, Pla
 
 
 def _cut(
-    dataset: str, data: bytes, start: int, members: Sequence[tuple[FileEntry, Place]]
-) -> Iterator[tuple[FileEntry, Place, memoryview]]:
+    dataset: str, data: bytes, start: int, members: Sequence[tuple[FileEntry, StoredAt]]
+) -> Iterator[tuple[FileEntry, StoredAt, memoryview]]:
     view = memoryview(data)
     for entry, place in members:
         at = place.offset - start

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
+from amlctl.parallel import for_each
 from amlctl.stores.contract import Guard, Store
 
 
@@ -17,6 +17,4 @@ def delete_all(store: Store, keys: Collection[str], *, guard: Optional[Guard] = 
             guard.check()
         store.delete(key, guard=guard)
 
-    if keys:
-        with ThreadPoolExecutor(min(store.concurrency, len(keys))) as pool:
-            list(pool.map(delete, keys))
+    for_each(delete, keys, store.concurrency)

@@ -24,12 +24,12 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
+from amlctl.core.store_keys import GC_KEY
 from amlctl.errors import Conflict
-from amlctl.localfs.clock import passed_s
+from amlctl.localfs.machine import passed_s
 from amlctl.snapshots.lease import ASK_EVERY_S, STALE_S, Lease, Watched, living_holder
 from amlctl.stores.contract import Store, Versioned
 
-GC_MARK = "gc/running"
 _PATIENCE_S = 3600.0
 """Seconds that a command waits for a gc that is alive."""
 _MOST_GENERATIONS = 1 << 53
@@ -48,7 +48,7 @@ class GcLease(Lease):
         ask_every_s: float = ASK_EVERY_S,
         clock: Callable[[], float] = passed_s,
     ) -> None:
-        super().__init__(store, GC_MARK, sink, stale_s=stale_s, ask_every_s=ask_every_s, clock=clock)
+        super().__init__(store, GC_KEY, sink, stale_s=stale_s, ask_every_s=ask_every_s, clock=clock)
         self.generation = 0
 
     def __enter__(self) -> GcLease:
@@ -84,16 +84,16 @@ class GcLease(Lease):
 
 def restore_generation(store: Store, generation: int) -> None:
     """The mark was lost, and a fence knows of a later gc: that one has ended, or stops at its next look."""
-    found = store.get_versioned(GC_MARK)
+    found = store.get_versioned(GC_KEY)
     mark = _mark(found)
     if not mark.is_running and mark.generation < generation:
         with suppress(Conflict):
-            store.swap(GC_MARK, _free(generation), expected=None if found is None else found.version)
+            store.swap(GC_KEY, _free(generation), expected=None if found is None else found.version)
 
 
 def next_generation(store: Store) -> int:
     """Later than that of every gc which has noted itself."""
-    return _generation(store.get_versioned(GC_MARK)) + 1
+    return _generation(store.get_versioned(GC_KEY)) + 1
 
 
 class _Mark(NamedTuple):
@@ -130,11 +130,11 @@ class GcWatch:
 
     def note(self) -> None:
         """Before anything in the store is relied on."""
-        self._noted = _mark(self._store.get_versioned(GC_MARK))
+        self._noted = _mark(self._store.get_versioned(GC_KEY))
 
     def was_quiet(self) -> bool:
         """Whether no gc has deleted anything since the last `note`, nor can one that has started before now."""
-        now = _mark(self._store.get_versioned(GC_MARK))
+        now = _mark(self._store.get_versioned(GC_KEY))
         return now == self._noted and not now.is_running
 
     def wait(self) -> None:
@@ -143,7 +143,7 @@ class GcWatch:
         began_s, is_told = self._clock(), False
         pause_s = self._ask_every_s / 64
         while True:
-            found = self._store.get_versioned(GC_MARK)
+            found = self._store.get_versioned(GC_KEY)
             mark = _mark(found)
             if found is None or not mark.is_running:
                 self._noted = mark
@@ -169,7 +169,7 @@ class GcWatch:
     def _take_over(self, found: Versioned, mark: _Mark) -> None:
         """End the lease of a gc that gives no sign of life: should it wake up, it notices before it deletes more."""
         try:
-            self._store.swap(GC_MARK, _free(mark.generation), expected=found.version)
+            self._store.swap(GC_KEY, _free(mark.generation), expected=found.version)
         except Conflict:
             return
         self._sink(Note("the gc of the store has given no sign of life: going on without it"))

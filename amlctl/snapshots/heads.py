@@ -6,9 +6,21 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import NamedTuple, Optional
 
-from amlctl.core.dataset_names import dataset_folder, dataset_of_folder, folders_of, old_folder
 from amlctl.core.head import HeadValue, encode_head, parse_head
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import (
+    DATASETS,
+    dataset_folder,
+    dataset_of_folder,
+    folder_of,
+    folders_of,
+    head_key,
+    head_key_in,
+    is_head_key,
+    is_manifest_key,
+    old_folder,
+    snapshot_of,
+)
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.snapshots.gc_mark import next_generation, restore_generation
@@ -40,10 +52,6 @@ class Head(NamedTuple):
         return self.value.layout
 
 
-def head_key(dataset: str) -> str:
-    return f"{dataset_folder(dataset)}/HEAD"
-
-
 def read_head(store: Store, dataset: str) -> Optional[Head]:
     """None where the dataset was never synced. Raises IntegrityError, SettingsError (newer format)."""
     found = _read(store, dataset)
@@ -56,12 +64,12 @@ def _read(store: Store, dataset: str) -> Optional[Head]:
     if found is not None:
         return Head(parse_head(found.data, dataset), found.version)
     if old_folder(dataset) != dataset_folder(dataset):
-        found = store.get_versioned(f"{old_folder(dataset)}/HEAD")
+        found = store.get_versioned(head_key_in(old_folder(dataset)))
     return None if found is None else Head(parse_head(found.data, dataset), "")
 
 
 def has_head(store: Store, dataset: str) -> bool:
-    return any(store.info(f"{folder}/HEAD") is not None for folder in folders_of(dataset))
+    return any(store.info(head_key_in(folder)) is not None for folder in folders_of(dataset))
 
 
 def has_snapshots(store: Store, dataset: str) -> bool:
@@ -87,7 +95,7 @@ def last_written(store: Store, dataset: str) -> Head:
             break
         except (IntegrityError, NotFound):
             continue
-    snapshot = key.rpartition("/")[2].partition("-")[0]
+    snapshot = snapshot_of(key)
     return Head(HeadValue(snapshot, key, layout), "" if found is None else found.version)
 
 
@@ -98,9 +106,9 @@ def _manifests(store: Store, dataset: str) -> list[str]:
 
 def list_manifests(store: Store, dataset: str) -> list[Entry]:
     """Of all its snapshots, in no order."""
-    prefixes = [f"{folder}/" for folder in folders_of(dataset)]
-    found = [(entry, entry.key[len(prefix) :]) for prefix in prefixes for entry in store.list(prefix)]
-    return [entry for entry, name in found if name.endswith(".gz") and "/" not in name]
+    folders = folders_of(dataset)
+    found = [entry for folder in folders for entry in store.list(f"{folder}/")]
+    return [entry for entry in found if is_manifest_key(entry.key) and folder_of(entry.key) in folders]
 
 
 def _modified_at(entry: Entry) -> float:
@@ -180,12 +188,12 @@ def read_head_value(store: Store, folder: str) -> HeadValue:
 
 def read_head_bytes(store: Store, folder: str) -> bytes:
     """Of a larger HEAD, which is damaged, its beginning. Raises NotFound."""
-    return store.get(f"{folder}/HEAD", length=_MOST_HEAD_BYTES)
+    return store.get(head_key_in(folder), length=_MOST_HEAD_BYTES)
 
 
-def list_datasets(store: Store, below: str = "datasets/") -> list[str]:
+def list_datasets(store: Store, below: str = DATASETS) -> list[str]:
     """Keys of the folders of all datasets that have a HEAD, as `datasets/<escaped name>`."""
-    found = {entry.key[: -len("/HEAD")] for entry in store.list(below) if entry.key.endswith("/HEAD")}
+    found = {folder_of(entry.key) for entry in store.list(below) if is_head_key(entry.key)}
     return sorted(folder for folder in found if not is_superseded(folder, found))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
-from amlctl.core.manifest import Manifest, Place, needs_no_bytes, object_key, pack_key
+from amlctl.core.manifest import Kind, Manifest, StoredAt, needs_no_bytes
+from amlctl.core.store_keys import object_key, pack_key
 from amlctl.errors import Conflict
+from amlctl.parallel import in_parallel
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import Written
 from amlctl.stores.contract import Store
@@ -28,14 +29,14 @@ class ValuesLost(Exception):
         )
         super().__init__(self.told)
 
-    def contents(self, places: Mapping[str, Place]) -> set[str]:
+    def contents(self, places: Mapping[str, StoredAt]) -> set[str]:
         """Content ids whose bytes are lost."""
-        return {c for c, place in places.items() if place.kind != "mirror" and key_of(c, place) in self.keys}
+        return {c for c, place in places.items() if place.kind is not Kind.MIRROR and key_of(c, place) in self.keys}
 
 
-def key_of(content: str, place: Place) -> str:
+def key_of(content: str, place: StoredAt) -> str:
     """Of a content in a pack or an object."""
-    return pack_key(place.pack) if place.kind == "pack" else object_key(content)
+    return pack_key(place.pack) if place.kind is Kind.PACK else object_key(content)
 
 
 def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int]:
@@ -48,9 +49,9 @@ def values_named(manifest: Manifest, contents: Collection[str]) -> dict[str, int
         if content not in wanted or needs_no_bytes(entry):
             continue
         place = manifest.places[content]
-        if place.kind == "pack":
+        if place.kind is Kind.PACK:
             named[pack_key(place.pack)] = manifest.pack_sizes[place.pack]
-        elif place.kind == "object":
+        elif place.kind is Kind.OBJECT:
             named[object_key(content)] = entry.size_bytes
     return named
 
@@ -82,8 +83,8 @@ def ensure_kept(
 def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
     """Keys that are not in the store with that size in bytes."""
     if len(wanted) <= _FEW:
-        with ThreadPoolExecutor(max(1, min(store.concurrency, len(wanted)))) as pool:
-            there = {entry.key: entry.size_bytes for entry in pool.map(store.info, wanted) if entry is not None}
+        found = in_parallel(store.info, wanted, store.concurrency)
+        there = {entry.key: entry.size_bytes for entry in found if entry is not None}
     else:
         folders = {_folder_to_list(key) for key in wanted}
         there = {entry.key: entry.size_bytes for folder in folders for entry in store.list(folder)}

@@ -13,10 +13,10 @@ from typing import Optional
 import xxhash
 
 from amlctl.core.document import MOST_BYTES
+from amlctl.core.store_keys import folder_of, shard_key
 from amlctl.errors import NotFound
-from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.atomic import UnfitFile, open_regular, write_bytes
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.regular_file import UnfitFile, open_regular
 from amlctl.snapshots.manifests import Reader, read_header
 
 
@@ -68,7 +68,7 @@ class KeptManifests:
 
     def _shards(self, key: str) -> list[str]:
         if key not in self._shards_of:
-            self._shards_of[key] = [f"{key.rpartition('/')[0]}/shards/{name}" for name in read_header(self, key).shards]
+            self._shards_of[key] = [shard_key(folder_of(key), name) for name in read_header(self, key).shards]
         return self._shards_of[key]
 
     def _copy(self, store: Reader, key: str) -> None:

@@ -9,13 +9,13 @@ What was there when it was looked up may be deleted by a gc before the commit: s
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, object_key, pack_key
+from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest, StoredAt
+from amlctl.core.store_keys import object_key, pack_key
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.known_packs import KnownPacks
-from amlctl.localfs.sync_state import SyncState
+from amlctl.localfs.sync_state import KnownPacks, SyncState
+from amlctl.parallel import in_parallel
 from amlctl.snapshots.heads import list_datasets, read_head_value
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
@@ -37,7 +37,7 @@ class KnownContents:
         self._layout = layout
         self._look_at_other_datasets = look_at_other_datasets
         self._sent: KnownPacks | None = None
-        self._elsewhere: dict[str, Place] = {}
+        self._elsewhere: dict[str, StoredAt] = {}
         self._is_there: dict[str, bool] = {}
         self._damaged: Collection[str] = ()
         self.pack_sizes: dict[str, int] = {}
@@ -46,7 +46,7 @@ class KnownContents:
         """These content ids are not to be reused wherever they are: what is there was found damaged."""
         self._damaged = {*self._damaged, *contents}
 
-    def packed(self, content: str) -> Place | None:
+    def packed(self, content: str) -> StoredAt | None:
         """Where a small content is in a pack that exists."""
         if content in self._damaged:
             return None
@@ -57,8 +57,8 @@ class KnownContents:
                 return place
         return self._elsewhere.get(content)
 
-    def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, Place]:
-        found: dict[str, Place] = {}
+    def __call__(self, entries: Sequence[FileEntry]) -> Mapping[str, StoredAt]:
+        found: dict[str, StoredAt] = {}
         large: list[FileEntry] = []
         contents = {entry.content_id for entry in entries} - set(self._damaged)
         sent = [self._sent_place(content) for content in contents]
@@ -69,15 +69,13 @@ class KnownContents:
                 found[entry.content_id] = place
             elif not self._layout.is_small(entry) and entry.content_id not in self._damaged:
                 large.append(entry)
-        if large:
-            with ThreadPoolExecutor(min(self._store.concurrency, len(large))) as pool:
-                infos = pool.map(lambda entry: self._store.info(object_key(entry.content_id)), large)
-                for entry, info in zip(large, infos):
-                    if info is not None and info.size_bytes == entry.size_bytes:
-                        found[entry.content_id] = OBJECT
+        keys = [object_key(entry.content_id) for entry in large]
+        for entry, info in zip(large, in_parallel(self._store.info, keys, self._store.concurrency)):
+            if info is not None and info.size_bytes == entry.size_bytes:
+                found[entry.content_id] = OBJECT
         return found
 
-    def _sent_place(self, content: str) -> Place | None:
+    def _sent_place(self, content: str) -> StoredAt | None:
         """Where this machine has put it, whether it arrived or not; what was sent is read when it is first wanted."""
         if self._sent is None:
             self._sent = self._state.packs(self._store_key)
@@ -88,27 +86,21 @@ class KnownContents:
 
     def _look_for(self, packs: Sequence[str]) -> None:
         new = [pack for pack in dict.fromkeys(packs) if pack not in self._is_there]
-        if not new:
-            return
-        with ThreadPoolExecutor(min(self._store.concurrency, len(new))) as pool:
-            infos = pool.map(self._store.info, map(pack_key, new))
-            for pack, info in zip(new, infos):
-                # A power cut may have cut it short.
-                self._is_there[pack] = info is not None and info.size_bytes == self.pack_sizes[pack]
-        for pack in new:
+        for pack, info in zip(new, in_parallel(self._store.info, map(pack_key, new), self._store.concurrency)):
+            # A power cut may have cut it short.
+            self._is_there[pack] = info is not None and info.size_bytes == self.pack_sizes[pack]
             if not self._is_there[pack]:
                 self._state.forget_pack(self._store_key, pack)
 
-    def _learn_from_other_datasets(self, found: dict[str, Place]) -> None:
+    def _learn_from_other_datasets(self, found: dict[str, StoredAt]) -> None:
         folders = list_datasets(self._store)
-        with ThreadPoolExecutor(max(1, min(self._store.concurrency, len(folders)))) as pool:
-            for manifest in pool.map(self._readable_manifest, folders):
-                if manifest is None:
-                    continue
-                for content, place in manifest.places.items():
-                    if place.kind != "mirror":
-                        found.setdefault(content, place)
-                self.pack_sizes.update(manifest.pack_sizes)
+        for manifest in in_parallel(self._readable_manifest, folders, self._store.concurrency):
+            if manifest is None:
+                continue
+            for content, place in manifest.places.items():
+                if place.kind is not Kind.MIRROR:
+                    found.setdefault(content, place)
+            self.pack_sizes.update(manifest.pack_sizes)
 
     def _readable_manifest(self, folder: str) -> Manifest | None:
         try:

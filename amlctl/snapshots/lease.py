@@ -17,12 +17,11 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, Callable, Optional
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
+from amlctl.core.store_keys import lease_key
 from amlctl.errors import AmlctlError, Conflict
-from amlctl.localfs.clock import passed_s
-from amlctl.localfs.process_identity import ProcessIdentity, this_process
+from amlctl.localfs.machine import ProcessIdentity, passed_s, this_process
 from amlctl.stores.contract import Guard, Store, Versioned
 
 STALE_S = 60.0
@@ -230,7 +229,7 @@ def living_holder(data: bytes) -> str:
 
 
 class MirrorLease(Lease):
-    """Who writes the plain files of a mirrored dataset: `datasets/<dataset>/mirror.lease`."""
+    """Who writes the plain files of a mirrored dataset."""
 
     def __init__(
         self,
@@ -242,8 +241,7 @@ class MirrorLease(Lease):
         ask_every_s: float = ASK_EVERY_S,
         clock: Callable[[], float] = passed_s,
     ) -> None:
-        key = f"{dataset_folder(dataset)}/mirror.lease"
-        super().__init__(store, key, sink, stale_s=stale_s, ask_every_s=ask_every_s, clock=clock)
+        super().__init__(store, lease_key(dataset), sink, stale_s=stale_s, ask_every_s=ask_every_s, clock=clock)
         self._dataset = dataset
         self.was_left_unfinished = False
         """Once it is held: whether the one who wrote before did not come to an end."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import content_id
-from amlctl.core.dataset_names import dataset_folder, dataset_of_folder
 from amlctl.core.document import MOST_BYTES, first_line, gunzip
 from amlctl.core.manifest import (
     SHARD_FROM,
@@ -17,15 +15,17 @@ from amlctl.core.manifest import (
     FileEntry,
     Manifest,
     ManifestHeader,
-    Place,
+    StoredAt,
     decode_header,
     decode_section,
     encode_section,
     repair_command,
     shard_entries,
 )
+from amlctl.core.store_keys import dataset_folder, dataset_of_key, manifest_key, shard_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.deflate import gzip_bytes
+from amlctl.parallel import in_parallel
 from amlctl.stores.contract import Store
 
 _MOST_SHARD_BYTES = 32 << 20
@@ -74,7 +74,7 @@ def write_manifest(
             section = encode_section(entries, manifest)
             names.append(f"{content_id(section)}.gz")
             if replace or names[-1] not in manifest.shards:
-                new[f"{folder}/shards/{names[-1]}"] = gzip_bytes(section)
+                new[shard_key(folder, names[-1])] = gzip_bytes(section)
     header = ManifestHeader(
         manifest.dataset,
         manifest.snapshot,
@@ -85,13 +85,12 @@ def write_manifest(
         shards=names,
     )
     data = gzip_bytes(header.encode() + inline)
-    key = f"{folder}/{manifest.snapshot}-{content_id(data)}.gz"
-    with ThreadPoolExecutor(max(1, min(store.concurrency, len(new)))) as pool:
-        put = functools.partial(_put, store, replace=replace)
-        found = [name for name, is_new in zip(new, pool.map(put, new, new.values())) if not is_new]
+    key = manifest_key(manifest.dataset, manifest.snapshot, content_id(data))
+    were_new = in_parallel(lambda item: _put(store, *item, replace=replace), new.items(), store.concurrency)
+    found = [name for name, was_new in zip(new, were_new) if not was_new]
     if not _put(store, key, data, replace=replace):
         found.append(key)
-    return Written(key, found, (key, *(f"{folder}/shards/{name}" for name in names)))
+    return Written(key, found, (key, *(shard_key(folder, name) for name in names)))
 
 
 def _put(store: Store, key: str, data: bytes, *, replace: bool) -> bool:
@@ -129,25 +128,25 @@ def read_manifest(store: Reader, key: str) -> Manifest:
     folder, _, name = key.rpartition("/")
     if name != f"{header.snapshot}-{content_id(data)}.gz":
         raise _damaged(key, "its bytes are not those that its name tells")
-    if header.dataset != dataset_of_folder(folder):
+    if header.dataset != dataset_of_key(key):
         raise _damaged(key, f"it is one of the dataset {header.dataset}")
     entries: list[FileEntry] = []
-    places: dict[str, Place] = {}
+    places: dict[str, StoredAt] = {}
     pack_sizes: dict[str, int] = {}
     shards: dict[str, int] = {}
     if not header.shards:
         _decode(inline, key, entries, places, pack_sizes)
-    with ThreadPoolExecutor(max(1, min(store.concurrency, len(header.shards)))) as pool:
-        get = functools.partial(store.get, length=_MOST_SHARD_BYTES)
-        for name, zipped in zip(header.shards, pool.map(get, [f"{folder}/shards/{name}" for name in header.shards])):
-            section = _unzip(zipped, f"{folder}/shards/{name}", _MOST_SHARD_BYTES)
-            if name != f"{content_id(section)}.gz":
-                raise _damaged(f"{folder}/shards/{name}", "its bytes are not those that its name tells")
-            start = len(entries)
-            _decode(section, f"{folder}/shards/{name}", entries, places, pack_sizes)
-            if len(entries) > header.files:
-                break
-            shards[name] = len(entries) - start
+    keys = [shard_key(folder, name) for name in header.shards]
+    get = functools.partial(store.get, length=_MOST_SHARD_BYTES)
+    for name, shard, zipped in zip(header.shards, keys, in_parallel(get, keys, store.concurrency)):
+        section = _unzip(zipped, shard, _MOST_SHARD_BYTES)
+        if name != f"{content_id(section)}.gz":
+            raise _damaged(shard, "its bytes are not those that its name tells")
+        start = len(entries)
+        _decode(section, shard, entries, places, pack_sizes)
+        if len(entries) > header.files:
+            break
+        shards[name] = len(entries) - start
     if len(entries) != header.files:
         raise _damaged(key, f"{len(entries)} entries instead of {header.files}")
     if folder != dataset_folder(header.dataset):
@@ -180,7 +179,7 @@ def _header(data: bytes, key: str) -> tuple[ManifestHeader, bytes]:
 
 
 def _decode(
-    section: bytes, key: str, entries: list[FileEntry], places: dict[str, Place], pack_sizes: dict[str, int]
+    section: bytes, key: str, entries: list[FileEntry], places: dict[str, StoredAt], pack_sizes: dict[str, int]
 ) -> None:
     try:
         decode_section(section, entries, places, pack_sizes)
@@ -196,5 +195,5 @@ def _unzip(data: bytes, key: str, most_bytes: int = MOST_BYTES) -> bytes:
 
 
 def _damaged(key: str, why: object) -> IntegrityError:
-    dataset = dataset_of_folder(key.rpartition("/")[0].removesuffix("/shards"))
+    dataset = dataset_of_key(key)
     return IntegrityError(f"the manifest {key} is damaged: {why}", hint=repair_command(dataset))

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.core.manifest import FileEntry, Place, pack_key
+from amlctl.core.manifest import FileEntry, Kind, StoredAt
 from amlctl.core.pack import Bytes, Member, PackBuilder
+from amlctl.core.store_keys import pack_key
 from amlctl.localfs.deflate import fastest_compressor
 from amlctl.localfs.sync_state import SyncState
 from amlctl.stores.contract import Draft, Store
@@ -64,7 +65,7 @@ class PackSender:
         self._made = 0
         self._sending: deque[_Sending] = deque()
         self._seen: set[str] = set()
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, StoredAt] = {}
         self.pack_sizes: dict[str, int] = {}
         self.was_there: set[str] = set()
         self.content_bytes = 0
@@ -160,7 +161,7 @@ class PackSender:
             self._state.remember_pack(self._store_key, name, pack.size_bytes, pack.members)
         self.pack_sizes[name] = pack.size_bytes
         for member in pack.members:
-            self.places[member.content_id] = Place("pack", name, member.offset, member.length, member.is_deflated)
+            self.places[member.content_id] = StoredAt(Kind.PACK, name, member.offset, member.length, member.is_deflated)
         self._wait(self._packs_under_way - 1)
         if not self._draft.keeps_parts:
             self._reuse(parts)

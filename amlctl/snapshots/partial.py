@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
-from amlctl.localfs.dispensable import is_refusal
+from amlctl.localfs.disk_errors import is_refusal
 from amlctl.stores.contract import Store
 
 _WORTH_BYTES = 16 << 20

@@ -22,18 +22,18 @@ from threading import Lock
 from typing import Optional, Union
 
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, Place, needs_no_bytes
+from amlctl.core.manifest import ONE_FILE, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes
+from amlctl.core.store_keys import FORMAT_KEY
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
-from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.dispensable import is_refusal, link_to, move
+from amlctl.localfs.disk_errors import disk_error, is_refusal
+from amlctl.localfs.file_ops import link_to, move
 from amlctl.localfs.identify import Written
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.stat_cache import RACY_NS
-from amlctl.localfs.target_folders import NotAFolder, TargetFolders
+from amlctl.localfs.target import NotAFolder, TargetFolders
 from amlctl.snapshots.contents import PackRange, checked, damaged, pack_ranges, place_key, read_range, told_if_gone
 from amlctl.snapshots.partial import downloaded
-from amlctl.snapshots.store_format import FORMAT_KEY
 from amlctl.stores.contract import Store
 
 _TELL_EVERY_S = 0.1
@@ -199,7 +199,7 @@ class _Receiver:
     def jobs(self, entries: Sequence[FileEntry]) -> tuple[list[Callable[[], None]], list[Callable[[], None]]]:
         """One for each stretch of a pack, and for each other file; files without bytes are written at once."""
         files: list[Callable[[], None]] = []
-        packs: dict[str, list[tuple[FileEntry, Place]]] = {}
+        packs: dict[str, list[tuple[FileEntry, StoredAt]]] = {}
         for entry in entries:
             place = self.manifest.places.get(entry.content_id)
             if needs_no_bytes(entry):
@@ -208,7 +208,7 @@ class _Receiver:
                 self.done.add(1, 0)
             elif place is None:
                 raise damaged(self.manifest.dataset, entry.path, "the manifest names no place for it")
-            elif place.kind == "pack":
+            elif place.kind is Kind.PACK:
                 packs.setdefault(place.pack, []).append((entry, place))
             else:
                 files.append(functools.partial(self._receive_large, entry, place))
@@ -231,11 +231,11 @@ class _Receiver:
                 begun_s, worked_s = time.monotonic(), time.thread_time()
         self.done.add(files, size_bytes)
 
-    def _receive_large(self, entry: FileEntry, place: Place) -> None:
+    def _receive_large(self, entry: FileEntry, place: StoredAt) -> None:
         key = place_key(self.manifest, entry, place)
         path = Path(_path(self.target, entry))
         source = self.store.local_path(key) if self.link_objects and not entry.is_executable else None
-        if source is not None and place.kind == "object" and not _is_writable(source):
+        if source is not None and place.kind is Kind.OBJECT and not _is_writable(source):
             if path.is_symlink() or path.exists():
                 path.unlink()
             if link_to(path, source):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Set
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Manifest, Place, mirror_key, object_key
+from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Kind, Manifest, StoredAt
+from amlctl.core.store_keys import mirror_key, object_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.disk_errors import failing_disk
 from amlctl.localfs.read_file import read_small
+from amlctl.parallel import in_background, in_parallel
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.pack_sender import PackSender
 from amlctl.stores.contract import FileBody, Store, always
@@ -35,7 +36,7 @@ def send_plan(
     replace: bool = False,
     may_replace: Callable[[], None] = always,
     sink: EventSink,
-) -> tuple[Mapping[str, Place], Mapping[str, int], Set[str]]:
+) -> tuple[Mapping[str, StoredAt], Mapping[str, int], Set[str]]:
     """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
     the store had although nobody knew (a gc may be about to take them).
 
@@ -44,36 +45,28 @@ def send_plan(
     """
     progress = _Progress(plan, dataset, sink)
     predecessors = _predecessors(plan, head)
-    was_there: set[str] = set()
-    with ThreadPoolExecutor(max(1, min(max_workers, len(plan.objects) + len(plan.mirror_files)))) as pool:
-        jobs = [
-            pool.submit(
-                _send_file,
-                store,
-                object_key(entry.content_id),
-                root,
-                entry,
-                progress,
-                replace=replace,
-                is_sent_whole=replace,
-                predecessor=predecessors.get(entry.path),
-            )
-            for entry in plan.objects
-        ]
-        jobs += [
-            pool.submit(
-                _send_file,
-                store,
-                mirror_key(dataset, entry.path),
-                root,
-                entry,
-                progress,
-                replace=True,
-                is_sent_whole=replace,
-                may_replace=may_replace,
-            )
-            for entry in plan.mirror_files
-        ]
+
+    def send_file(entry: FileEntry) -> bool:
+        progress.check()
+        is_plain = plan.layout == "mirror"
+        if is_plain:
+            may_replace()
+        body = FileBody(
+            _local(root, entry),
+            entry.size_bytes,
+            entry.content_id,
+            None if replace else predecessors.get(entry.path),
+            is_sent_whole=replace,
+            on_bytes=functools.partial(progress.part, entry),
+            may_go_on=may_replace if is_plain else always,
+        )
+        key = mirror_key(dataset, entry.path) if is_plain else object_key(entry.content_id)
+        was_new = store.put(key, body, replace=replace or is_plain)
+        progress.sent(entry)
+        return was_new
+
+    files = [*plan.objects, *plan.mirror_files]
+    with in_background(lambda: list(in_parallel(send_file, files, max_workers, stop=progress.stop))) as were_new:
         try:
             for pack in plan.packs:
                 if pack[0].content_id in plan.repacked:
@@ -82,19 +75,16 @@ def send_plan(
                     sender.add(entry, _content(store, root, head, entry, plan))
                     progress.sent(entry)
             sender.finish()
-            for job, entry in zip(jobs, [*plan.objects, *plan.mirror_files]):
-                if not job.result():
-                    was_there.add(entry.content_id)
+            was_there = {entry.content_id for entry, was_new in zip(files, were_new()) if not was_new}
         except BaseException:
             progress.stop()
-            pool.shutdown(wait=True, cancel_futures=True)
             raise
     progress.finish()
     places = {**plan.places, **{entry.content_id: OBJECT for entry in plan.objects}, **sender.places}
     live = {entry.content_id for entry in plan.entries}
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**head.pack_sizes, **sender.pack_sizes}
-    named = {place.pack for place in places.values() if place.kind == "pack"}
+    named = {place.pack for place in places.values() if place.kind is Kind.PACK}
     return places, {pack: sizes[pack] for pack in named}, was_there | sender.was_there
 
 
@@ -115,13 +105,17 @@ class _Progress:
             sink(StageProgress(Stage.SEND, dataset, 0, 0, *self._total))
 
     def stop(self) -> None:
-        """Files that are being sent end at their next part."""
+        """Files that are being sent end at their next part, and no other one begins."""
         self._is_stopped = True
 
-    def part(self, entry: FileEntry, size_bytes: int) -> None:
+    def check(self) -> None:
         """Raises Interrupted once sending has been stopped."""
         if self._is_stopped:
-            raise Interrupted(f"sending {entry.path} was stopped")
+            raise Interrupted("sending was stopped")
+
+    def part(self, entry: FileEntry, size_bytes: int) -> None:
+        """Raises as `check`."""
+        self.check()
         with self._lock:
             before = self._parts.get(entry, 0)
             # A store that begins a file anew tells of the same bytes again.
@@ -169,33 +163,6 @@ def _predecessors(plan: SyncPlan, head: Manifest) -> Mapping[str, str]:
         for entry in head.entries
         if entry.path in paths and head.places.get(entry.content_id) == OBJECT
     }
-
-
-def _send_file(
-    store: Store,
-    key: str,
-    root: Path,
-    entry: FileEntry,
-    progress: _Progress,
-    *,
-    replace: bool,
-    is_sent_whole: bool,
-    predecessor: str | None = None,
-    may_replace: Callable[[], None] = always,
-) -> bool:
-    may_replace()
-    body = FileBody(
-        _local(root, entry),
-        entry.size_bytes,
-        entry.content_id,
-        None if is_sent_whole else predecessor,
-        is_sent_whole=is_sent_whole,
-        on_bytes=functools.partial(progress.part, entry),
-        may_go_on=may_replace,
-    )
-    was_new = store.put(key, body, replace=replace)
-    progress.sent(entry)
-    return was_new
 
 
 def changed(path: str) -> Conflict:

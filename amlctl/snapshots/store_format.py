@@ -12,12 +12,12 @@ from typing import Any, Optional
 
 from amlctl.core.content_id import is_content_id
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import DATASETS, FORMAT_KEY
 from amlctl.errors import Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.stores.contract import Store, Versioned
 
 FORMAT = 2
 """Format 1 had no id. It stays readable, and the next writer adds one."""
-FORMAT_KEY = "format.json"
 _REPAIR = Message(Command("sync", "--repair", "PATH"), " with any dataset writes it again, if this is amlctl's store")
 
 
@@ -51,7 +51,7 @@ def require_format(store: Store) -> None:
     format.json is not a mistyped address. Raises NotFound, and as above."""
     found = store.get_versioned(FORMAT_KEY)
     if found is None:
-        if any(store.list("datasets/")):
+        if any(store.list(DATASETS)):
             raise IntegrityError(f"{FORMAT_KEY} of {store.url} is missing", hint=_REPAIR)
         raise NotFound(f"no store at {store.url}", hint="check the address; the first sync creates a store")
     _id(store, found)

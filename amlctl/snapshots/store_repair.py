@@ -6,9 +6,10 @@ import json
 import os
 from collections import Counter
 
+from amlctl.core.store_keys import FORMAT_KEY
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.snapshots.heads import list_datasets, read_head_value
-from amlctl.snapshots.store_format import FORMAT, FORMAT_KEY, find_store_id
+from amlctl.snapshots.store_format import FORMAT, find_store_id
 from amlctl.stores.contract import Store
 
 

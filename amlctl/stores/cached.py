@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
 from amlctl.core.content_id import content_id
 from amlctl.core.document import gunzip
+from amlctl.core.store_keys import is_manifest_file
 from amlctl.localfs.bounded_folder import BoundedFolder
 from amlctl.stores.contract import Body, Draft, Entry, Guard, Parts, Store, Traffic, Versioned
 
 _LIMIT_BYTES = 64 << 20
-_MANIFEST = re.compile(r"datasets/.+/(?:[0-9a-f]{32}-|shards/)[0-9a-f]{32}\.gz")
 
 
 class CachedStore:
@@ -43,7 +42,7 @@ class CachedStore:
         self.store.check_key(key)
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
-        if start or not _MANIFEST.fullmatch(key):
+        if start or not is_manifest_file(key):
             return self.store.get(key, start=start, length=length)
         name = _name(key)
         data = self._copies.get(name)
@@ -60,7 +59,7 @@ class CachedStore:
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
         was_written = self.store.put(key, body, replace=replace)
-        if _MANIFEST.fullmatch(key) and isinstance(body, bytes):
+        if is_manifest_file(key) and isinstance(body, bytes):
             self._keep(_name(key), body)
         return was_written
 
@@ -81,7 +80,7 @@ class CachedStore:
 
     def delete(self, key: str, *, guard: Optional[Guard] = None) -> None:
         self.store.delete(key, guard=guard)
-        if _MANIFEST.fullmatch(key):
+        if is_manifest_file(key):
             self._copies.forget(_name(key))
 
     def sweep(self, older_than_s: float) -> int:

@@ -22,27 +22,25 @@ from typing import Optional
 import xxhash
 
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import AREAS, LONGEST_NAME, area_of, is_lease_key
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import (
     TEMPORARY_PREFIX,
+    UnfitFile,
+    open_regular,
     remove_left_behind,
     sync_folder,
     temporary_name,
 )
 from amlctl.localfs.disk_errors import FULL, disk_error
-from amlctl.localfs.dispensable import locked, set_mode, sync_to_disk
+from amlctl.localfs.file_ops import set_mode, sync_to_disk
 from amlctl.localfs.folders import walk
-from amlctl.localfs.regular_file import UnfitFile, open_regular
+from amlctl.localfs.locks import locked
 from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.value_files import appear, copy_checked, create, make, write_buffers
 
 _LOCK_NAME = ".amlctl-lock"
 _MOST_DOCUMENT_BYTES = 4 << 20
-_READ_ONLY_PREFIXES = ("packs/", "objects/")
-_SYNCED_PREFIXES = ("packs/", "objects/", "datasets/")
-_TOP_FOLDERS = ("packs", "objects", "datasets", "mirror", "code", "runs", "gc")
-_NAME_BYTES = 255
-"""Longest name in a folder on every common file system."""
 
 
 class DirectoryStore:
@@ -69,9 +67,9 @@ class DirectoryStore:
 
     def check_key(self, key: str) -> None:
         for part in self._path(key).relative_to(self._root).parts:
-            if len(os.fsencode(part)) > _NAME_BYTES:
+            if len(os.fsencode(part)) > LONGEST_NAME:
                 raise SettingsError(
-                    f"the store {self.url} cannot hold {key}: a name in a folder has at most {_NAME_BYTES} bytes",
+                    f"the store {self.url} cannot hold {key}: a name in a folder has at most {LONGEST_NAME} bytes",
                     hint="use a shorter name",
                 )
 
@@ -150,13 +148,13 @@ class DirectoryStore:
         return is_new
 
     def is_synced(self, key: str) -> bool:
-        return self._is_synced and key.startswith(_SYNCED_PREFIXES) and not key.endswith(".lease")
+        return self._is_synced and area_of(key).is_durable and not is_lease_key(key)
 
     def remove_left_behind(self) -> None:
         """Once, before the first write: temporary files of writers that were killed."""
         if not self._is_swept:
             self._is_swept = True
-            for folder in (self._root, *(self._root / name for name in _TOP_FOLDERS)):
+            for folder in (self._root, *(self._root / area.name for area in AREAS)):
                 with suppress(OSError):
                     remove_left_behind(folder)
 
@@ -330,7 +328,7 @@ class _FileDraft:
     def finish(self, key: str, *, replace: bool = False) -> bool:
         try:
             with self._store.translated(key):
-                set_mode(self._descriptor, 0o444 if key.startswith(_READ_ONLY_PREFIXES) else 0o644)
+                set_mode(self._descriptor, 0o444 if area_of(key).is_immutable else 0o644)
                 size_bytes = os.lseek(self._descriptor, 0, os.SEEK_CUR)
                 if self._store.is_synced(key):
                     sync_to_disk(self._descriptor)

@@ -12,9 +12,8 @@ from sandbox import Sandbox
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
+from amlctl.runs.records import save_both
 from amlctl.stores.directory import DirectoryStore
-from amlctl.workspaces.local import records
-from amlctl.workspaces.local.places import RunPlaces
 
 _RUNS = 1_000
 _REPETITIONS = 15
@@ -69,6 +68,6 @@ def _record_runs(project: Path, count: int) -> None:
             record.reached(RunState.COMPLETED, ended)
         else:
             record.failed("script_failed", "the script ended with exit code 1", ended, exit_code=1)
-        trouble = records.save(RunPlaces(state_dir, run), store, record)
+        trouble = save_both(state_dir, store, record)
         if trouble is not None:
             raise trouble

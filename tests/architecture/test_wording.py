@@ -39,8 +39,6 @@ PENDING = {
     "amlctl/workspaces/local",
     "docs",
     "tests",
-    "CHANGELOG.md",
-    "README.md",
 }
 """Areas that are being rewritten. A clean one leaves this list, and the list leaves with the last one."""
 

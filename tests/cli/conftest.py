@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.terminal import Terminal
+from tests.support.warm_command import WarmCommand
 
 LIMIT_S = 120
 
@@ -34,9 +35,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Cli:
-    """`amlctl` with `cwd` as the present folder."""
+    """`amlctl` with `cwd` as the current folder."""
 
     cwd: Path
+    warm: WarmCommand
 
     def command(self, *arguments: str | os.PathLike[str]) -> list[str]:
         return [sys.executable, "-m", "amlctl", *map(os.fspath, arguments)]
@@ -44,15 +46,19 @@ class Cli:
     def __call__(
         self, *arguments: str | os.PathLike[str], variables: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> Answer:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=cwd or self.cwd,
-            env={**os.environ, **(variables or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
+        environment = {**os.environ, **(variables or {})}
+        if any(name.startswith(("LC_", "LANG", "PYTHON", "_")) for name in variables or {}):  # for Python's own start
+            done = subprocess.run(
+                self.command(*arguments),
+                cwd=cwd or self.cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LIMIT_S,
+                check=False,
+            )
+        else:
+            done = self.warm([*map(os.fspath, arguments)], cwd or self.cwd, environment, LIMIT_S)
         return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def json(self, *arguments: str | os.PathLike[str]) -> Any:
@@ -69,17 +75,17 @@ class Cli:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Cli:
+def folder(tmp_path: Path, warm: WarmCommand) -> Cli:
     """An empty folder, outside of any project."""
     (tmp_path / "folder").mkdir()
-    return Cli(tmp_path / "folder")
+    return Cli(tmp_path / "folder", warm)
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Cli:
+def project(tmp_path: Path, warm: WarmCommand) -> Cli:
     """A project as `init` makes it."""
     (tmp_path / "project").mkdir()
-    cli = Cli(tmp_path / "project")
+    cli = Cli(tmp_path / "project", warm)
     assert cli("init").code == 0
     return cli
 

@@ -76,7 +76,7 @@ class Terminal:
             return self._process.poll() is None
         try:
             data = os.read(self._master, 65536)
-        except OSError:  # Linux: nobody has the other side open any more
+        except OSError:  # Linux: the other side is closed
             return False
         self.text += data.decode("utf-8", "replace")
         return bool(data)

@@ -139,7 +139,7 @@ def test_a_conflict(data: Cli) -> None:
     data.json("sync", "data_blobs/working/x")
     other = data.cwd.parent / "other"
     other.mkdir()
-    second = Cli(other)
+    second = Cli(other, data.warm)
     second("init")
     url = f"file://{data.cwd}/.amlctl/store"
     second.json("sync", "--pull", "working/x", "--store", url)

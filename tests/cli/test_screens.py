@@ -1,4 +1,4 @@
-"""What is on the screen: colour on a terminal only, lines that fit, results apart from everything else."""
+"""What is on the screen: color on a terminal only, lines that fit, results apart from everything else."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_tables_fit(with_run: Cli, columns: str) -> None:
             assert with_run("submit", "--from", "@last", "--", "x").code == 0
         answer = with_run(*command, variables={"COLUMNS": columns})
         assert answer.code == 0, answer
-        # The line that names the store's folder is no table: a path is as long as it is, and is never cut.
+        # The line with the store's folder is not part of the table: a path is never cut.
         lines = [line for line in answer.out.splitlines() if not line.startswith("store ")]
         assert max(map(len, lines)) <= int(columns), answer.out
 
@@ -147,7 +147,7 @@ def test_carriage_returns(project: Cli, terminal: StartTerminal) -> None:
 
 
 def test_a_file_is_no_terminal(project: Cli, tmp_path: Path, terminal: StartTerminal) -> None:
-    """stdout in a file while stderr is the terminal: colour for one of them only."""
+    """stdout in a file while stderr is the terminal: color for one of them only."""
     command = " ".join([*project.command("runs", "show", "nothing")])
     screen = terminal(["sh", "-c", f"{command} > out.txt"], project.cwd)
     assert screen.finish() == 4

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import log_key, outputs_prefix
 from amlctl.localfs.project import Project
-from amlctl.runs import local_records as run_records
-from amlctl.runs.documents import save_record
-from amlctl.runs.keys import log_key, outputs_prefix
+from amlctl.runs.records import save_local_record, save_record
 from amlctl.stores.directory import DirectoryStore
 from tests.cli.conftest import Cli, StartTerminal
 
@@ -59,7 +58,7 @@ def hostile(project: Cli) -> Cli:
     state = Project(project.cwd).ensure_state_dir()
     for run in (RUN, OTHER):
         record = hostile_record(run)
-        run_records.save(state, record)
+        save_local_record(state, record)
         save_record(store, record)
         store.put(log_key(run, "std_log.txt"), LOG.encode())
         store.put(outputs_prefix(run) + "metrics.json", json.dumps({HOSTILE: run + HOSTILE}).encode())

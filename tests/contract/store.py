@@ -137,7 +137,7 @@ class StoreSuite:
         path = tmp_path / "body"
 
         def put(seed: int, most: int) -> int:
-            """So often it was asked, where it may go on `most` times."""
+            """How often it was called, if it allows `most` calls."""
             asked = 0
 
             def may_go_on() -> None:

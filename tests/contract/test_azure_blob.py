@@ -1,4 +1,4 @@
-"""Azure Blob Storage keeps the promises of a store, on Azurite, whoever asks for it."""
+"""Azure Blob Storage keeps the promises of a store, on Azurite, with each kind of credential."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ import pytest
 
 from amlctl.core.events import Event, EventSink, Note, RunStateChanged, null_sink
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import record_key
 from amlctl.errors import LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
-from amlctl.runs.documents import save_record
-from amlctl.runs.keys import record_key
+from amlctl.runs.records import save_record
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.workspaces.azureml.connection import Connection
@@ -162,7 +162,7 @@ def test_a_service_that_fails_at_the_job_gets_time_to_recover(azureml: AzureMLSe
 
 
 def test_a_submit_that_is_throttled_for_long_has_made_no_run(azureml: AzureMLService, tmp_path: Path) -> None:
-    """The service has said that it did nothing: nobody has to wonder what became of the run."""
+    """The service reported that it did nothing, so the state of the run is known."""
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
         azureml.faults.answer(429, "PUT .*/jobs/", times=99)
         with pytest.raises(ServiceUnavailable) as caught:
@@ -209,7 +209,7 @@ def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService) -> None:
             if event.reason:
                 azureml.faults.quota = ""
 
-    assert follow(bench.workspace, run, sink).waits_for == ""
+    assert follow(replace(bench, sink=sink), run).waits_for == ""
     assert any(reason.startswith(f"{name} gets no nodes: ") and "quota" in reason.lower() for reason in told)
 
 
@@ -275,14 +275,14 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     assert [one.run for one in workspace.list_runs()] == [name, own.run]
     target = bench.project.outputs_dir / name
     for files in (4, 0):
-        fetched = fetch(bench.project, bench.store, workspace, name, include=["*"])
+        fetched = fetch(replace(bench, workspace=workspace), name, include=["*"])
         assert (fetched.files, fetched.downloaded_files) == (4, files)
     assert (target / "logs/events.txt").read_text() == "3\n"
     assert (target / "graphs/a.txt").read_text() == "1\n"
     assert (target / "model/b.txt").read_text() == "2\n"
     azureml.storage.send_text("of outputs", "azureml", f"{outputs}/logs/events.txt")
     both = bench.project.outputs_dir / "both"
-    assert fetch(bench.project, bench.store, workspace, name, to=both).files == 5
+    assert fetch(replace(bench, workspace=workspace), name, to=both).files == 5
     assert (both / "logs/events.txt").read_text() == "of outputs"
     assert (both / "amlctl-logs/events.txt").read_text() == "3\n"
     with pytest.raises(NotFound):
@@ -302,7 +302,7 @@ def test_a_list_waits_for_no_logs(azureml: AzureMLService, tmp_path: Path) -> No
 
 
 def test_a_list_in_a_busy_workspace_asks_for_a_few_pages(bench: Bench, azureml: AzureMLService) -> None:
-    """What was submitted here is in it, however old; a run that goes on is looked at."""
+    """It lists what was submitted here, however old; active runs are read from the service."""
     old, going = bench.run("pass").run, bench.start(WAITS_FOR_A_SIGNAL)
     shown = {"jobType": "Command", "experimentName": "of others", "status": "Completed"}
     azureml.jobs.strangers = [{"name": f"stranger{number}", "properties": shown} for number in range(900)]

@@ -12,7 +12,7 @@ import pytest
 
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable
-from amlctl.runs.documents import load_record, save_record
+from amlctl.runs.records import load_record, save_record
 from amlctl.workspaces.azureml.ending import ended
 from tests.contract.test_azureml import opened_bench, pointed_at
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench

@@ -11,7 +11,7 @@ import pytest
 from amlctl.core.events import Event, LogText, Warned
 from amlctl.errors import ServiceUnavailable
 from amlctl.operations.logs import follow
-from amlctl.runs.documents import load_record
+from amlctl.runs.records import load_record
 from tests.contract.test_azureml import QUICK, bench, opened_bench, pointed_at  # noqa: F401  (fixtures)
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
 from tests.support.azureml_service import AzureMLService
@@ -77,12 +77,12 @@ def test_last_lines_do_not_wait_for_what_is_done_at_the_end(azureml: AzureMLServ
                 stored = load_record(bench.store, run)
                 before.append(stored is None or not stored.is_final)
 
-        assert follow(bench.workspace, run, sink).status == "Completed"
+        assert follow(replace(bench, sink=sink), run).status == "Completed"
         assert before == [True]
 
 
 def test_who_follows_outlives_an_outage(azureml: AzureMLService, tmp_path: Path) -> None:
-    """Told once; the log goes on where it was."""
+    """Reported once; the log continues where it was."""
     text, warnings = "", 0
 
     def sink(event: Event) -> None:
@@ -95,7 +95,7 @@ def test_who_follows_outlives_an_outage(azureml: AzureMLService, tmp_path: Path)
 
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
         run = bench.start(LINES)
-        assert follow(bench.workspace, run, sink, pause_s=0.01).status == "Completed"
+        assert follow(replace(bench, sink=sink), run, pause_s=0.01).status == "Completed"
     assert text.encode().endswith(expected_log())
     assert warnings == 1
 
@@ -108,7 +108,7 @@ def test_who_follows_gives_up_where_nobody_answers_for_long(azureml: AzureMLServ
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
         run = bench.start(LINES)
         with pytest.raises(ServiceUnavailable):
-            follow(bench.workspace, run, sink, pause_s=0.01, patience_s=0.1)
+            follow(replace(bench, sink=sink), run, pause_s=0.01, patience_s=0.1)
 
 
 def test_logs_that_are_listed_late(bench: Bench, azureml: AzureMLService) -> None:
@@ -142,7 +142,7 @@ def test_image_build_comes_before_the_log(bench: Bench, azureml: AzureMLService)
 def test_image_that_cannot_be_built(bench: Bench, azureml: AzureMLService) -> None:
     azureml.environments.built.clear()
     azureml.faults.image_build_fails = True
-    azureml.faults.image_build_s = 0.5  # so that its log is seen before it is written anew
+    azureml.faults.image_build_s = 0.5  # so that its log is seen before it is replaced
     run = bench.start(LINES)
     assert b"Pip failed" in followed(bench, run)
     record = bench.finished(run)

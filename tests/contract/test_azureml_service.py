@@ -462,7 +462,7 @@ class TestRunning:
         _put_blob(azureml, f"{name}/code/pkg/a.py", "print('from a', flush=True)\n")
         uri = f"{azureml.account_url}/{azureml.default_container}/{name}/code"
         code = send("PUT", f"/codes/{name}/versions/1", {"properties": {"codeUri": uri}}).json()["id"]
-        go_on = tmp_path / "go on"
+        go_on = tmp_path / "go ahead"
         job = submit(
             f"python pkg/a.py; echo s > ${{{{outputs.m}}}}/state; echo o > outputs/o; "
             f"while ! [ -e '{go_on}' ]; do sleep 0.05; done; rm ${{{{outputs.m}}}}/state",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.content_id import content_id
-from amlctl.core.manifest import FileEntry, Manifest, Place
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.snapshots.manifests import read_manifest, write_manifest
 from amlctl.stores.cached import CachedStore
@@ -48,7 +48,7 @@ def _shard_key(section: bytes) -> str:
 def _manifest(count: int) -> Manifest:
     ids = [content_id(b"%d" % number) for number in range(count)]
     entries = [FileEntry(f"f{number:06}", 1, False, identity) for number, identity in enumerate(ids)]
-    places = {identity: Place("pack", "0" * 32, number, 1) for number, identity in enumerate(ids)}
+    places = {identity: StoredAt(Kind.PACK, "0" * 32, number, 1) for number, identity in enumerate(ids)}
     return Manifest("working/x", "pack", entries, places, {"0" * 32: count})
 
 

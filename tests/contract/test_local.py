@@ -16,16 +16,16 @@ from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sync_plan import Layout
 from amlctl.localfs.atomic import write_json
-from amlctl.runs.documents import read_published
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import publish
+from amlctl.runs.records import read_published
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.azure_blob.store import open_blob_store
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.contract import Workspace
-from amlctl.workspaces.local.node_store import node_store
-from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.node_files import node_store
+from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite, mirrored, run_while_a_mirror_moves
 from tests.support.azurite import Azurite
@@ -84,8 +84,8 @@ class TestLocalWorkspaceWithBlobs(WorkspaceSuite):
             assert bench.finished(run).status == "Completed"
             logs.append(bench.log(run).decode())
         assert all("['large', 'small']" in log for log in logs)
-        assert "brought working/x: 3 MB" in logs[0]
-        assert "brings" not in logs[1]
+        assert "downloaded working/x: 2.5 MB" in logs[0]
+        assert "downloading" not in logs[1]
         node = node_store(bench.store, bench.project.state_dir)
         wait_until(lambda: not list(node.list("runs/")))  # removed after the final record
 
@@ -101,7 +101,7 @@ def test_a_file_of_a_mirror_that_both_have_changed_stays_theirs(
     bench = local_bench(tmp_path, variables=variables, store=store)
     record = run_while_a_mirror_moves(bench, tmp_path, "by the run")
     assert record.error is not None
-    assert "is kept, but is not the newest" in record.error["message"]
+    assert "is kept, but is not the latest" in record.error["message"]
     assert mirrored(bench) == {"theirs": b"newer"}
     # The other one is whole, too: it can be pulled by its id.
     [place] = read_published(bench.store, record.run).values()
@@ -189,7 +189,7 @@ def test_run_goes_on_when_the_caller_is_gone_and_leaves_no_zombie(tmp_path: Path
     bench = local_bench(tmp_path)
     run = bench.start("print('done')")
     bench.finished(run)
-    supervisor = json.loads(RunPlaces(bench.project.state_dir, run).supervisor.read_text())
+    supervisor = json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())
     assert supervisor["pid"] != os.getpid()
     with pytest.raises(ChildProcessError):
         os.waitpid(supervisor["pid"], os.WNOHANG)
@@ -212,7 +212,7 @@ def test_background_children_end_with_the_script(tmp_path: Path) -> None:
 def test_the_container_is_gone_and_the_log_stays(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     record = bench.run("print('10%', end='\\r'); print('100%')")
-    places = RunPlaces(bench.project.state_dir, record.run)
+    places = RunPaths(bench.project.state_dir, record.run)
     wait_until(lambda: not places.container.exists(), what="the container's removal")
     assert bench.log(record.run) == b"10%\r100%\n"
     places.log.unlink()
@@ -240,7 +240,7 @@ def test_one_gpu_a_slot(tmp_path: Path) -> None:
 def test_run_that_was_recorded_but_never_started_can_be_canceled(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     record = bench.record("print('never')")
-    write_json(RunPlaces(bench.project.state_dir, record.run).record, record.to_json())
+    write_json(RunPaths(bench.project.state_dir, record.run).record, record.to_json())
     bench.workspace.cancel(record.run)
     bench.workspace.start(record, {})
     assert bench.workspace.read(record.run).status == "Canceled"
@@ -262,7 +262,7 @@ def test_listing_looks_at_small_files_only(tmp_path: Path) -> None:
     for number in range(1000):
         record = RunRecord(f"run-{number:04}", "pipeline/a.py", status="Completed", workspace="local")
         record.created_at = (now + timedelta(seconds=number)).isoformat()
-        write_json(RunPlaces(bench.project.state_dir, record.run).record, record.to_json())
+        write_json(RunPaths(bench.project.state_dir, record.run).record, record.to_json())
     started = time.monotonic()
     runs = bench.workspace.list_runs()
     seconds = time.monotonic() - started

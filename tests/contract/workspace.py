@@ -15,15 +15,14 @@ from typing import Any
 import pytest
 
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import null_sink
+from amlctl.core.events import EventSink, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.project import Project
-from amlctl.runs.documents import read_published, save_record
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
+from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.heads import read_head
@@ -74,6 +73,7 @@ class Bench:
     store: Store
     workspace: Workspace
     fields: Mapping[str, Any]
+    sink: EventSink = null_sink
 
     def record(self, script: str, **fields: Any) -> RunRecord:
         return self.named_record("script.py", script, **fields)
@@ -131,7 +131,7 @@ class Bench:
 
 
 def run_while_a_mirror_moves(bench: Bench, folder: Path, written: str) -> RunRecord:
-    """A run writes the file `theirs` of the mirror `working`, and `ours`; before it ends `theirs` is synced anew."""
+    """A run writes the file `theirs` of the mirror `working`, and `ours`; before it ends, `theirs` is synced again."""
 
     def synced(text: str, base: str | None) -> str:
         (folder / "source").mkdir(exist_ok=True)

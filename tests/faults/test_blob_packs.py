@@ -57,7 +57,7 @@ def test_blocks_of_a_pack_are_under_way_at_the_same_time(store: AzureBlobStore, 
     def hold(seen: Seen) -> None:
         if seen.is_block and len(held) < 3:
             held.append(seen)
-            together.wait()  # breaks if there are no three of them
+            together.wait()  # breaks with fewer than three
 
     proxy.act = hold
     assert store.put(KEY, PARTS) is True

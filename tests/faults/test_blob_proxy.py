@@ -1,4 +1,4 @@
-"""A network that lets nobody out but through its proxy."""
+"""A network that can be left only through its proxy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_proxy_for_all_is_used_where_no_other_is_named(azurite: Azurite, proxy
 
 
 @pytest.mark.parametrize(("kind", "name"), [("https", "HTTPS_PROXY"), ("http", "HTTP_PROXY")])
-@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "refused"), ("nobody.invalid", "its host is not known")])
+@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "refused"), ("unknown.invalid", "its host is not known")])
 def test_a_proxy_that_is_down_is_not_taken_for_the_store(kind: str, name: str, host: str, why: str) -> None:
     variables = {"AZURE_STORAGE_KEY": "eA==", name: f"http://{host}:1"}
     store = open_blob_store(f"{kind}://192.168.7.7/account/container", variables, sleep=lambda seconds: None)

@@ -55,7 +55,7 @@ def _once(reply: Reply | LoseAnswer | LoseRequest, *, times: int = 1) -> Callabl
 
 
 def test_an_answer_that_is_not_read_to_its_end_holds_no_connection(store: AzureBlobStore, proxy: FaultProxy) -> None:
-    """The page of a network that wants a login first; with `close` nobody but the answer holds the connection."""
+    """The page of a network that wants a login first; with `close` only the response holds the connection."""
     page = {"connection": "close", "content-type": "text/html"}
     proxy.act = _once(Reply(200, page, b"<html>" * 50_000))
     with pytest.raises(ServiceUnavailable, match="not one of Blob Storage") as caught:

@@ -117,7 +117,7 @@ def test_an_upload_that_broke_off_goes_on(store: AzureBlobStore, proxy: FaultPro
     assert store.info(key) is None
     proxy.seen.clear()
     assert store.put(key, body) is True
-    # Four were under way when it broke off: whether they have arrived, nobody knows.
+    # Four were under way when it broke off: whether they have arrived is not known.
     assert 0 < proxy.sent_block_bytes <= 13 * BLOCK
     assert store.get(key) == data
 

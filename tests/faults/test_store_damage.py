@@ -16,12 +16,11 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import code_index_key, code_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.operations.store.verify import VerifyResult, verify
-from amlctl.runs.code import code_index_key, code_prefix
-from amlctl.runs.documents import save_record
-from amlctl.runs.keys import outputs_index_key, outputs_prefix, published_key
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import publish
+from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, encode_index
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore

@@ -1,4 +1,4 @@
-"""Supervisors, runtimes and scripts that are killed: whoever looks next finds the truth, and nothing is lost."""
+"""Supervisors, runtimes and scripts that are killed: the next command sees the true state, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.runtime.process_tree import all_processes
-from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.processes import ProcessIdentity, end_session, identity_of, is_alive
+from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.contract.test_local import QUICK, is_running, local_bench
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
@@ -39,7 +39,7 @@ CONDA_FILE = "name: e\ndependencies:\n  - python=3.11\n  - pip:\n      - xxhash\
 
 
 def supervisor_of(bench: Bench, run: str) -> int:
-    places = RunPlaces(bench.project.state_dir, run)
+    places = RunPaths(bench.project.state_dir, run)
     wait_until(places.supervisor.exists, what=f"the supervisor of {run}")
     return int(json.loads(places.supervisor.read_text())["pid"])
 
@@ -87,7 +87,7 @@ def test_a_run_ends_when_its_folder_is_deleted(tmp_path: Path, what: str) -> Non
     run = bench.start(SLEEPER)
     pids = [supervisor_of(bench, run), *pids_of(bench, run)]
     state_dir = bench.project.state_dir
-    deleted = RunPlaces(state_dir, run).folder if what == "the run's folder" else state_dir
+    deleted = RunPaths(state_dir, run).folder if what == "the run's folder" else state_dir
 
     def is_deleted() -> bool:  # its supervisor may write a file just while it is deleted: once more, then
         shutil.rmtree(deleted, ignore_errors=True)
@@ -249,8 +249,8 @@ def test_a_store_that_vanishes_fails_the_run_and_keeps_the_container(tmp_path: P
     record = bench.finished(run)
     assert record.status == "Failed"
     assert record.error is not None
-    assert "could not be kept" in record.error["message"]
-    places = RunPlaces(bench.project.state_dir, run)
+    assert "cannot be saved" in record.error["message"]
+    places = RunPaths(bench.project.state_dir, run)
     assert (places.node_folders(0).outputs_dir / "last.txt").read_text() == "kept"
 
 
@@ -267,7 +267,7 @@ def test_a_record_that_cannot_be_written_is_written_later(tmp_path: Path, is_can
     """)
     [script] = pids_of(bench, run)
     supervisor = supervisor_of(bench, run)
-    places = RunPlaces(bench.project.state_dir, run)
+    places = RunPaths(bench.project.state_dir, run)
     kept = places.record_dir.rename(tmp_path / "kept")
     places.record_dir.write_text("in the way")
     if is_canceled:
@@ -288,7 +288,7 @@ def test_a_supervisor_that_waits_to_write_the_record_ends_when_it_is_told_to(tmp
     run = bench.start(SLEEPER)
     script = pids_of(bench, run)[0]
     supervisor = supervisor_of(bench, run)
-    places = RunPlaces(bench.project.state_dir, run)
+    places = RunPaths(bench.project.state_dir, run)
     kept = places.record_dir.rename(tmp_path / "kept")
     places.record_dir.write_text("in the way")
     places.cancel_request.touch()
@@ -321,7 +321,7 @@ def test_a_number_that_belongs_to_somebody_else_is_left_alone() -> None:
 def test_a_record_that_a_power_cut_has_damaged_comes_back_from_the_store(tmp_path: Path) -> None:
     bench = local_bench(tmp_path, slots=1)
     ended = bench.run("print('done')").run
-    RunPlaces(bench.project.state_dir, ended).record.write_bytes(b"")
+    RunPaths(bench.project.state_dir, ended).record.write_bytes(b"")
     # Who had the slot before is looked at by the next one, whose own run does not depend on it.
     assert bench.run("print('next')").status == "Completed"
     assert bench.workspace.read(ended).status == "Completed"
@@ -329,14 +329,14 @@ def test_a_record_that_a_power_cut_has_damaged_comes_back_from_the_store(tmp_pat
     run = bench.start(SLEEPER)
     pids_of(bench, run)
     kill_supervisor(bench, run)
-    RunPlaces(bench.project.state_dir, run).record.write_bytes(b"")
+    RunPaths(bench.project.state_dir, run).record.write_bytes(b"")
     assert_failed_for_want_of_a_supervisor(bench.workspace.read(run), "Running")
 
 
 def test_a_record_that_is_lost_altogether_costs_no_other_run(tmp_path: Path) -> None:
     bench = local_bench(tmp_path, slots=1)
     ended = bench.run("print('done')").run
-    RunPlaces(bench.project.state_dir, ended).record.write_bytes(b"")
+    RunPaths(bench.project.state_dir, ended).record.write_bytes(b"")
     bench.store.put(f"runs/{ended}/record.json", b"", replace=True)
     assert bench.run("print('next')").status == "Completed"
 
@@ -385,9 +385,9 @@ COUNTS = """
 def test_a_killed_supervisor_costs_no_line_and_does_not_stop_the_script(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     run = bench.start(COUNTS)
-    wait_until(lambda: b"ready" in RunPlaces(bench.project.state_dir, run).log.read_bytes(), what="the first lines")
+    wait_until(lambda: b"ready" in RunPaths(bench.project.state_dir, run).log.read_bytes(), what="the first lines")
     kill_supervisor(bench, run)
-    printed = RunPlaces(bench.project.state_dir, run).node_folders(0).outputs_dir / "printed"
+    printed = RunPaths(bench.project.state_dir, run).node_folders(0).outputs_dir / "printed"
     before = int(printed.read_text())
     wait_until(lambda: int(printed.read_text()) > before + 5000, what="more lines")
     assert_failed_for_want_of_a_supervisor(bench.workspace.read(run), "Running")
@@ -459,7 +459,7 @@ def test_the_process_tree_ends_however_the_run_ends(tmp_path: Path, how: str) ->
     run = bench.start(LEAVES, variables=variables, timeout_s=3.0 if how == "timeout" else None)
     pids = pids_of(bench, run)
     supervisor = supervisor_of(bench, run)
-    has_cgroup = RunPlaces(bench.project.state_dir, run).cgroup.exists()
+    has_cgroup = RunPaths(bench.project.state_dir, run).cgroup.exists()
     [runtime] = [one.pid for one in all_processes().values() if one.parent == supervisor and one.session != one.pid]
     if how == "cancel":
         bench.workspace.cancel(run)
@@ -525,6 +525,6 @@ def test_what_could_not_be_kept_is_named_at_the_end_of_the_log(tmp_path: Path) -
         "[amlctl] outputs/pipe was left out: neither a file nor a folder",
         "[amlctl] outputs/socket was left out: neither a file nor a folder",
     ]
-    container = RunPlaces(bench.project.state_dir, record.run).container
+    container = RunPaths(bench.project.state_dir, record.run).container
     wait_until(lambda: not container.exists(), what="the removal of the container")
     assert sorted(path.name for path in bench.outputs(record.run, tmp_path / "o").iterdir()) == ["kept"]

@@ -15,15 +15,17 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
+from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.project import Project
 from amlctl.operations.store.verify import verify
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, sync
-from amlctl.snapshots.heads import head_key, read_head
+from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clones
+from tests.support.context import Context
 from tests.support.dying_sync import DIED, OPTIONS
 from tests.support.trees import Tree, read_tree, write_tree
 
@@ -47,7 +49,7 @@ def _stored(folder: Path, store: DirectoryStore) -> Tree | None:
     stranger = Project(folder / "stranger")
     shutil.rmtree(stranger.root, ignore_errors=True)
     stranger.data_blobs_dir.mkdir(parents=True)
-    pull(stranger, store, DATASET, SyncOptions(), null_sink)
+    pull(Context(stranger, store), DATASET, SyncOptions())
     return read_tree(stranger.dataset_path(DATASET))
 
 
@@ -64,7 +66,7 @@ def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first
         root = project.dataset_path(DATASET)
         if old is not None:
             write_tree(root, old)
-            sync(project, store, DATASET, OPTIONS, null_sink)
+            sync(Context(project, store), DATASET, OPTIONS)
         write_tree(root, new)
         command = [sys.executable, "-m", "tests.support.dying_sync"]
         arguments = [str(project.root), store.url, DATASET, str(calls), moment]
@@ -76,7 +78,7 @@ def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first
         seen = _stored(folder, store)
         assert seen in (old, new)
         arrived = _packs(store)
-        sync(project, store, DATASET, OPTIONS, null_sink)
+        sync(Context(project, store), DATASET, OPTIONS)
         assert _stored(folder, store) == new
         # Every pack that had arrived is named now: nothing of it was sent again under another name.
         head = read_head(store, DATASET)
@@ -88,7 +90,7 @@ def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first
 
 @pytest.mark.parametrize("seed", range(2))
 def test_sigkill_at_random_moments(tmp_path: Path, seed: int) -> None:
-    """The installed command, killed again and again; whoever looks sees a whole snapshot or none."""
+    """The installed command, killed again and again; the store always has a whole snapshot or none."""
     rng = random.Random(seed)
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "p/.amlctl/store")
     tree = _tree(seed, 1500)
@@ -102,7 +104,7 @@ def test_sigkill_at_random_moments(tmp_path: Path, seed: int) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert _stored(tmp_path, store) in (None, tree)
-    sync(project, store, DATASET, SyncOptions(), null_sink)
+    sync(Context(project, store), DATASET, SyncOptions())
     assert _stored(tmp_path, store) == tree
     assert verify(store, null_sink).damaged == []
 
@@ -111,7 +113,7 @@ def test_a_killed_pull_goes_on_where_it_was(tmp_path: Path) -> None:
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "store")
     tree = _tree(5, 3000)
     write_tree(project.dataset_path(DATASET), tree)
-    sync(project, store, DATASET, OPTIONS, null_sink)
+    sync(Context(project, store), DATASET, OPTIONS)
     clone = Project(tmp_path / "clone")
     clone.data_blobs_dir.mkdir(parents=True)
     clone.settings_file.write_text(f'[workspaces.local]\nstore = "{store.url}"\n')
@@ -127,7 +129,7 @@ def test_a_killed_pull_goes_on_where_it_was(tmp_path: Path) -> None:
         here = read_tree(target) if target.exists() else {}
         whole = {path: data for path, data in here.items() if not path.rpartition("/")[2].startswith(".amlctl-tmp-")}
         assert all(tree[path] == data for path, data in whole.items() if not path.endswith("/"))
-    result = pull(clone, store, DATASET, OPTIONS, null_sink)
+    result = pull(Context(clone, store), DATASET, OPTIONS)
     assert result.downloaded_files <= len(tree) - sum(not path.endswith("/") for path in whole)
     found = read_tree(target)
     assert {path: data for path, data in found.items() if ".amlctl-tmp-" not in path} == tree
@@ -139,7 +141,7 @@ def test_damage_is_found_told_and_repaired(tmp_path: Path, harm: str, kind: str)
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "store")
     tree = {**_tree(6), "big": b"b" * 50_000}
     write_tree(project.dataset_path(DATASET), tree)
-    sync(project, store, DATASET, OPTIONS, null_sink)
+    sync(Context(project, store), DATASET, OPTIONS)
     victim = store.local_path(next(store.list(f"{kind}/")).key)
     assert victim is not None
     data = bytearray(victim.read_bytes())
@@ -157,14 +159,14 @@ def test_damage_is_found_told_and_repaired(tmp_path: Path, harm: str, kind: str)
         assert (harm, kind) == ("flip", "packs")
         return
     with pytest.raises(IntegrityError, match="damaged or missing"):
-        sync(project, store, DATASET, SyncOptions(pack_size=20_000, pack_below=4_000, verify=True), null_sink)
+        sync(Context(project, store), DATASET, SyncOptions(pack_size=20_000, pack_below=4_000, verify=True))
     stranger = Project(tmp_path / "stranger")
     stranger.data_blobs_dir.mkdir(parents=True)
     with pytest.raises(Exception, match=r"damaged|not in the store"):
-        pull(stranger, store, DATASET, OPTIONS, null_sink)
+        pull(Context(stranger, store), DATASET, OPTIONS)
     written = read_tree(stranger.dataset_path(DATASET))
     assert all(content_id(tree[p]) == content_id(d) for p, d in written.items() if not p.endswith("/"))
-    sync(project, store, DATASET, SyncOptions(pack_size=20_000, pack_below=4_000, repair=True), null_sink)
+    sync(Context(project, store), DATASET, SyncOptions(pack_size=20_000, pack_below=4_000, repair=True))
     assert verify(store, null_sink).damaged == []
     assert _stored(tmp_path, store) == tree
 
@@ -176,7 +178,7 @@ def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: st
     options = SyncOptions(pack_size=20_000, pack_below=4_000, layout=layout)
     tree = {**_tree(6), "big": b"b" * 50_000}
     write_tree(project.dataset_path(DATASET), tree)
-    manifest = store.local_path(sync(project, store, DATASET, options, null_sink).manifest_key)
+    manifest = store.local_path(sync(Context(project, store), DATASET, options).manifest_key)
     pack = store.local_path(next(store.list("packs/" if layout == "auto" else "mirror/")).key)
     assert manifest is not None
     assert pack is not None
@@ -186,9 +188,9 @@ def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: st
     other = Project(tmp_path / "other")
     write_tree(other.dataset_path(DATASET), {"only": b"this"})
     with pytest.raises(IntegrityError, match="not what this machine has") as caught:
-        sync(other, store, DATASET, replace(options, repair=True), null_sink)
+        sync(Context(other, store), DATASET, replace(options, repair=True))
     assert "--force" in caught.value.hint
-    sync(project, store, DATASET, replace(options, repair=True), null_sink)
+    sync(Context(project, store), DATASET, replace(options, repair=True))
     assert verify(store, null_sink).damaged == []
     assert _stored(tmp_path, store) == tree
 

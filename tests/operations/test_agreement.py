@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.store_keys import FORMAT_KEY, head_key
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.localfs.database import check_of
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.operations.store.gc import gc
-from amlctl.snapshots.heads import head_key, read_head
-from amlctl.snapshots.store_format import FORMAT_KEY, find_store_id
+from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones

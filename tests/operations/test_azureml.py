@@ -21,7 +21,9 @@ from amlctl.workspaces.azureml.connection import Connection
 from tests.contract.test_azureml import settings_for
 from tests.support.azureml_service import AzureMLService, Call
 from tests.support.runs import wait_until
+from tests.support.warm_command import WarmCommand
 
+LIMIT_S = 280
 _PROGRAM = """
 import sys
 from amlctl.cli.app import run
@@ -55,12 +57,12 @@ default_compute = "serverless"
 
 @dataclass(frozen=True)
 class Done:
-    """What a command has said, the modules that it loaded, and what it asked of the control plane."""
+    """What a command printed, the modules that it loaded, and its requests to the control plane."""
 
     code: int
     out: str
     err: str
-    loaded: frozenset[str]
+    loaded: frozenset[str] | None
     calls: Sequence[Call]
 
     @property
@@ -92,23 +94,40 @@ def project(service: AzureMLService, tmp_path: Path) -> Path:
     return root
 
 
+def _variables(service: AzureMLService) -> dict[str, str]:
+    """Logged in, without a key to the storage."""
+    given = {name: value for name, value in service.stock_variables.items() if "STORAGE" not in name}
+    return {**os.environ, **given}
+
+
 @pytest.fixture
-def amlctl(service: AzureMLService, project: Path) -> Amlctl:
-    """Runs a command in the project, logged in without a key to the storage."""
+def amlctl(service: AzureMLService, project: Path, warm_sdks: WarmCommand) -> Amlctl:
+    """Runs a command in the project."""
 
     def run(*arguments: str, cwd: Path = project) -> Done:
-        variables = {name: value for name, value in service.stock_variables.items() if "STORAGE" not in name}
+        before = len(service.calls)
+        done = warm_sdks(arguments, cwd, _variables(service), LIMIT_S)
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode(), None, service.calls[before:])
+
+    return run
+
+
+@pytest.fixture
+def started_amlctl(service: AzureMLService, project: Path) -> Amlctl:
+    """Runs a command in a fresh Python, which reports the modules it has loaded."""
+
+    def run(*arguments: str) -> Done:
         before = len(service.calls)
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, *arguments],
-            cwd=cwd,
-            env={**os.environ, **variables},
+            cwd=project,
+            env=_variables(service),
             capture_output=True,
             text=True,
             check=False,
         )
-        told, _, loaded = done.stderr.partition("LOADED\n")
-        return Done(done.returncode, done.stdout, told, frozenset(loaded.split()), service.calls[before:])
+        error, _, loaded = done.stderr.partition("LOADED\n")
+        return Done(done.returncode, done.stdout, error, frozenset(loaded.split()), service.calls[before:])
 
     return run
 
@@ -190,8 +209,9 @@ def test_the_sdk_leaves_nothing_behind(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_what_is_asked_for(amlctl: Amlctl, service: AzureMLService) -> None:
+def test_what_is_asked_for(started_amlctl: Amlctl, service: AzureMLService) -> None:
     """Calls of the control plane; `azure.ai.ml` is loaded only where something is made."""
+    amlctl = started_amlctl
     assert amlctl("submit", "train.py").code == 0
     service.faults.holds_queue = True
     again = amlctl("--json", "submit", "train.py", "--detach")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Note
-from amlctl.localfs.ignore_rules import code_rules
+from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.operations.why import why
 from amlctl.runs.code import collect_code
@@ -157,9 +157,9 @@ def test_many_are_told_in_one_line(tmp_path: Path) -> None:
 
 def test_why_names_the_rule(bench: Bench) -> None:
     path = bench.write("pipeline/deep/server.pem", "x")
-    found = why(bench.project, bench.store, path, (), bench.events.append)
+    found = why(bench, path)
     assert (found.is_ignored, found.rule, found.rule_line) == (True, "*.pem", None)
     assert "keys" in str(found.rule_file)
     bench.write(".amlctlignore", "!server.pem\n")
-    found = why(bench.project, bench.store, path, (), bench.events.append)
+    found = why(bench, path)
     assert (found.is_ignored, found.rule, found.rule_file) == (False, "!server.pem", ".amlctlignore")

@@ -10,8 +10,9 @@ from zipfile import ZipFile
 import pytest
 
 from amlctl.core.job import RUNTIME_ARCHIVE
+from amlctl.core.store_keys import code_prefix
 from amlctl.localfs.ignore import IgnoreRules
-from amlctl.runs.code import CodeFiles, code_prefix, collect_code, runtime_archive, send_code
+from amlctl.runs.code import CodeFiles, collect_code, runtime_archive, send_code
 from amlctl.stores.azure_blob.store import open_blob_store
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import LoseAnswer, Seen, fault_proxy

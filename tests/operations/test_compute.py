@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.events import Warned, null_sink
+from amlctl.core.events import Warned
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.operations import compute
@@ -25,7 +25,7 @@ def targets(bench: Bench) -> None:
 
 
 def test_targets_are_listed_from_their_files(bench: Bench) -> None:
-    views = compute.list_targets(bench.project, bench.workspace)
+    views = compute.list_targets(bench)
     assert [view.target.name for view in views] == ["gpu", "local"]
     assert "azureml" in views[0].note
     assert views[1].to_json()["slots"] == 2
@@ -34,46 +34,46 @@ def test_targets_are_listed_from_their_files(bench: Bench) -> None:
 
 def test_the_local_target_needs_no_file(bench: Bench) -> None:
     (bench.project.compute_dir / "local.yaml").unlink()
-    assert compute.show(bench.project, bench.workspace, "local").state == "ready"
+    assert compute.show(bench, "local").state == "ready"
 
 
 def test_creating_a_local_target_is_idempotent(bench: Bench) -> None:
     for _ in range(2):
-        result = compute.create(bench.project, bench.workspace, "local", cwd=bench.project.root)
+        result = compute.create(bench, "local", cwd=bench.project.root)
         assert (result.name, result.is_reused) == ("local", True)
-    assert compute.create(bench.project, bench.workspace, "compute/local.yaml", cwd=bench.project.root).is_reused
+    assert compute.create(bench, "compute/local.yaml", cwd=bench.project.root).is_reused
 
 
 def test_a_different_local_target_is_told_apart(bench: Bench) -> None:
     bench.write("other.yaml", "name: local\ntype: local\nslots: 5\n")
     with pytest.raises(UsageError, match="slots"):
-        compute.create(bench.project, bench.workspace, "other.yaml", cwd=bench.project.root)
+        compute.create(bench, "other.yaml", cwd=bench.project.root)
 
 
 @pytest.mark.parametrize("verb", [compute.start, compute.stop, compute.delete])
 @pytest.mark.parametrize("name", ["local", "gpu"])
 def test_a_local_workspace_has_nothing_to_start_or_stop(bench: Bench, verb: object, name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        verb(bench.project, bench.workspace, name, null_sink)  # type: ignore[operator]
+        verb(bench, name)  # type: ignore[operator]
     assert name in caught.value.message
 
 
 def test_an_unknown_target_shows_the_nearest(bench: Bench) -> None:
     with pytest.raises(NotFound) as caught:
-        compute.show(bench.project, bench.workspace, "gpus")
+        compute.show(bench, "gpus")
     assert "gpu" in caught.value.hint
 
 
 def test_a_run_goes_only_to_targets_of_its_workspace(bench: Bench) -> None:
     cloud = WorkspaceSettings("cloud", compute="azureml", default_compute="gpu")
-    settings = bench.with_settings(workspaces={**bench.settings.workspaces, "cloud": cloud}).settings
-    compute.check_target(bench.project, settings, "local", "local", null_sink)
-    compute.check_target(bench.project, settings, "cloud", "gpu", null_sink)
-    compute.check_target(bench.project, settings, "cloud", "serverless", null_sink)
-    assert compute.default_target(bench.project, settings, "cloud") == "gpu"
+    bench = bench.with_settings(workspaces={**bench.settings.workspaces, "cloud": cloud})
+    compute.check_target(bench, "local")
+    compute.check_target(bench.in_workspace("cloud"), "gpu")
+    compute.check_target(bench.in_workspace("cloud"), "serverless")
+    assert compute.default_target(bench.settings, "cloud") == "gpu"
     for workspace, target in (("local", "gpu"), ("cloud", "local")):
         with pytest.raises(UsageError) as caught:
-            compute.check_target(bench.project, settings, workspace, target, null_sink)
+            compute.check_target(bench.in_workspace(workspace), target)
         assert "--workspace" in caught.value.hint
 
 
@@ -82,8 +82,8 @@ def test_a_foreign_file_does_not_stop_those_who_do_not_need_it(bench: Bench) -> 
     bench.script("print(1)")
     assert bench.submit("train.py").record.status == "Completed"
     assert ["compute/spark.yml" in one.message for one in bench.told(Warned)] == [True]
-    assert compute.show(bench.project, bench.workspace, "local").to_json()["slots"] == 2
-    views = compute.list_targets(bench.project, bench.workspace)
+    assert compute.show(bench, "local").to_json()["slots"] == 2
+    views = compute.list_targets(bench)
     assert [(view.target.name, view.state) for view in views] == [
         ("gpu", "unknown"),
         ("local", "ready"),
@@ -91,9 +91,9 @@ def test_a_foreign_file_does_not_stop_those_who_do_not_need_it(bench: Bench) -> 
     ]
     assert "synapsespark" in views[2].to_json()["note"]
     for action in (
-        lambda: compute.show(bench.project, bench.workspace, "spark"),
+        lambda: compute.show(bench, "spark"),
         lambda: bench.submit("train.py", compute="spark"),
-        lambda: compute.create(bench.project, bench.workspace, "spark", cwd=bench.project.root),
+        lambda: compute.create(bench, "spark", cwd=bench.project.root),
     ):
         with pytest.raises(SettingsError, match=r"compute/spark\.yml:2"):
             action()
@@ -105,4 +105,4 @@ def test_a_broken_local_file_stops_local_runs(bench: Bench) -> None:
     bench.script("print(1)")
     with pytest.raises(SettingsError, match=r"compute/local\.yaml:3"):
         bench.submit("train.py")
-    assert [view.state for view in compute.list_targets(bench.project, bench.workspace)] == ["unknown", "broken"]
+    assert [view.state for view in compute.list_targets(bench)] == ["unknown", "broken"]

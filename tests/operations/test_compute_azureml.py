@@ -45,6 +45,7 @@ class Bench:
         self.connection = connection
         self.name = f"gpu-{uuid.uuid4().hex[:8]}"
         self.events: list[Event] = []
+        self.sink = self.events.append
         self.write()
 
     def write(self, *, least: int = 0, text: str = CLUSTER) -> None:
@@ -53,12 +54,10 @@ class Bench:
 
     def create(self, *, is_update: bool = False) -> compute.CreateResult:
         root = self.project.root
-        return compute.create(
-            self.project, self.workspace, self.name, cwd=root, is_update=is_update, sink=self.events.append
-        )
+        return compute.create(self, self.name, cwd=root, is_update=is_update)
 
     def show(self) -> compute.ComputeView:
-        return compute.show(self.project, self.workspace, self.name)
+        return compute.show(self, self.name)
 
     @property
     def messages(self) -> str:
@@ -101,7 +100,7 @@ def test_a_cluster_is_made_as_its_file_says(bench: Bench, azureml: AzureMLServic
     assert (target.size.lower(), target.tier) == ("standard_nc6s_v3", "low_priority")
     assert (target.min_instances, target.max_instances, target.idle_time_before_scale_down) == (0, 4, 100)
     assert target.rest["tags"] == {"team": "vision"}
-    listed = {one.target.name: one.state for one in compute.list_targets(bench.project, bench.workspace)}
+    listed = {one.target.name: one.state for one in compute.list_targets(bench)}
     assert listed[bench.name] == "ready"
     assert listed["local"] == "ready"
 
@@ -173,7 +172,7 @@ def test_a_change_leaves_the_rest_alone(bench: Bench, azureml: AzureMLService) -
     bench.create()
     bench.write(text="name: {name}\ntype: amlcompute\nmax_instances: 6\ntags: {{owner: me}}\n")
     bench.create(is_update=True)
-    compute.start(bench.project, bench.workspace, bench.name, bench.events.append)
+    compute.start(bench, bench.name)
     assert "730 node hours a month" in bench.messages
     target = bench.show().target
     assert (target.min_instances, target.max_instances, target.idle_time_before_scale_down) == (1, 6, 100)
@@ -201,7 +200,7 @@ def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml:
     bench.create()
     path = f"/computes/{bench.name}"
     before = bench.connection.workspace("GET", path, "1").document
-    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    arguments = (bench, bench.name)
     if how == "update":
         bench.write(text="name: {name}\ntype: amlcompute\nmin_instances: 2\n")
         bench.create(is_update=True)
@@ -269,7 +268,7 @@ def test_one_that_failed_is_not_reused(bench: Bench, azureml: AzureMLService) ->
     with pytest.raises(UsageError, match="is Failed") as caught:
         bench.create()
     assert "compute delete" in caught.value.hint
-    compute.delete(bench.project, bench.workspace, bench.name, bench.events.append)
+    compute.delete(bench, bench.name)
     assert not bench.create().is_reused
 
 
@@ -278,14 +277,14 @@ def test_one_that_is_being_deleted_is_not_reused(bench: Bench, azureml: AzureMLS
     azureml.faults.operation_s = 600.0
     connection = bench.connection
     connection.workspace("DELETE", f"/computes/{bench.name}", "1", query={"underlyingResourceAction": "Delete"})
-    for action in (bench.create, lambda: compute.checked_target(bench.project, bench.workspace, bench.name)):
+    for action in (bench.create, lambda: compute.checked_target(bench, bench.name)):
         with pytest.raises(UsageError, match="is being deleted"):
             action()
 
 
 def test_a_cluster_is_started_stopped_and_deleted(bench: Bench) -> None:
     bench.create()
-    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    arguments = (bench, bench.name)
     compute.start(*arguments)
     assert bench.show().target.min_instances == 1
     compute.stop(*arguments)
@@ -301,10 +300,10 @@ def test_an_instance_is_really_started_and_stopped(bench: Bench, capfd: pytest.C
     bench.create()
     assert not capfd.readouterr().err  # the SDK has its own way to it
     assert bench.show().target.rest["idle_time_before_shutdown_minutes"] == 60
-    arguments = (bench.project, bench.workspace, bench.name, bench.events.append)
+    arguments = (bench, bench.name)
     assert compute.stop(*arguments) == "Stopped"
     with pytest.raises(UsageError, match="is Stopped") as caught:
-        compute.prepare_target(bench.project, bench.workspace, bench.name, bench.events.append)
+        compute.prepare_target(bench, bench.name)
     assert "compute start" in caught.value.hint
     assert compute.start(*arguments) == "Running"
 
@@ -339,4 +338,4 @@ def test_no_right_is_said(bench: Bench, azureml: AzureMLService) -> None:
 def test_the_local_target_is_none_of_the_workspace(bench: Bench) -> None:
     (bench.project.compute_dir / "local.yaml").write_text("name: local\ntype: local\n")
     with pytest.raises(AmlctlError, match="this machine"):
-        compute.create(bench.project, bench.workspace, "local", cwd=bench.project.root)
+        compute.create(bench, "local", cwd=bench.project.root)

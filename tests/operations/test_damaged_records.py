@@ -12,14 +12,12 @@ from amlctl.core.events import Event, Warned
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import published_key, record_key
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit.submit import submit
-from amlctl.runs import local_records as run_records
-from amlctl.runs.documents import load_record, read_published
-from amlctl.runs.keys import published_key, record_key
-from amlctl.runs.order import note_made, read_order
-from amlctl.workspaces.local.places import RunPlaces
+from amlctl.runs.records import load_local_record, load_record, note_made, read_order, read_published, save_local_record
+from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, never_interrupted
 from tests.support.logs import read_log_text
@@ -27,7 +25,7 @@ from tests.support.runs import wait_until
 
 
 def _record_file(bench: Bench, run: str) -> Path:
-    return RunPlaces(bench.project.state_dir, run).record
+    return RunPaths(bench.project.state_dir, run).record
 
 
 def _damage(file: Path, old: bytes = b'"Completed"', new: bytes = b'"Complfted"') -> None:
@@ -138,10 +136,10 @@ def test_a_damaged_copy_of_a_run_that_works_is_left_to_its_supervisor(bench: Ben
 def test_an_end_that_the_store_knows_is_never_another_one(two: tuple[Bench, str, str]) -> None:
     """The supervisor died between the two copies of the final record."""
     bench, older, _ = two
-    record = run_records.load(bench.project.state_dir, older)
+    record = load_local_record(bench.project.state_dir, older)
     assert record is not None
     record.status, record.exit_code = RunState.RUNNING.value, None
-    run_records.save(bench.project.state_dir, record)
+    save_local_record(bench.project.state_dir, record)
     assert bench.workspace.read(older).status == "Completed"
     stored = load_record(bench.store, older)
     assert stored is not None
@@ -173,11 +171,7 @@ def test_a_record_without_end_is_not_read_to_its_end(bench: Bench) -> None:
 def _submitted(bench: Bench, name: str, at: datetime) -> str:
     return submit(
         bench.request("train.py", name=name),
-        bench.project,
-        bench.settings,
-        bench.workspace,
-        bench.store,
-        bench.events.append,
+        bench,
         on_interrupt=never_interrupted,
         clock=lambda: at,
     ).record.run
@@ -190,10 +184,7 @@ def test_last_is_what_was_submitted_last_whatever_the_clock_said(bench: Bench) -
     assert [resolve_run(bench.workspace, f"@{n}") for n in (1, 2, 3)] == runs[::-1]
 
     def listed() -> list[str]:
-        return [
-            record.run
-            for record in list_runs("local", bench.project, lambda name: bench.workspace, bench.events.append)
-        ]
+        return [record.run for record in list_runs(bench)]
 
     assert listed() == runs[::-1]
     (bench.project.state_dir / "run-order").unlink()

@@ -1,4 +1,4 @@
-"""amlctl's own databases may be damaged or unusable: what is damaged is made anew, and what is in use stays."""
+"""amlctl's own databases may be damaged or unusable: damaged ones are recreated, and those in use stay."""
 
 from __future__ import annotations
 

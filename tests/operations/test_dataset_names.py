@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core import dataset_names
-from amlctl.core.dataset_names import dataset_folder, old_folder
+from amlctl.core import store_keys
 from amlctl.core.events import null_sink
+from amlctl.core.store_keys import dataset_folder, old_folder
 from amlctl.errors import UsageError
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.stats import stats
@@ -80,9 +80,9 @@ def test_what_was_written_in_the_old_spelling_is_read_and_goes_on_in_the_new_one
     one, two = clones["one"], clones["two"]
     with monkeypatch.context() as old:
         old.setattr(
-            dataset_names,
+            store_keys,
             "_spelled",
-            lambda part: part if dataset_names._is_plain(part) else dataset_names._escaped(part),
+            lambda part: part if store_keys._is_plain(part) else store_keys._escaped(part),
         )
         one.make(random_tree(1, 24), dataset)
         first = one.sync(dataset)

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from amlctl.errors import NotFound, UsageError
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import follow
 from amlctl.operations.submit.submit import plan
-from amlctl.workspaces.local.gpus import gpu_variables
-from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.rank_processes import gpu_variables
+from amlctl.workspaces.local.run_paths import RunPaths
 from tests.contract.test_local import is_running
 from tests.support.bench import Bench, wait_for_state, wait_until
 from tests.support.logs import read_log_text
@@ -216,9 +217,7 @@ def test_every_process_finds_data_and_config_of_its_node(bench: Bench) -> None:
         *("rank-1/seen-3.json", "rank-1/seen-4.json", "rank-1/seen-5.json"),
         *("seen-0.json", "seen-1.json", "seen-2.json"),
     ]
-    again = fetch(
-        bench.project, bench.store, bench.workspace, result.record.run, to=folder / "some", include=["rank-1/*"]
-    )
+    again = fetch(bench, result.record.run, to=folder / "some", include=["rank-1/*"])
     assert (again.files, again.downloaded_files) == (3, 3)
 
 
@@ -269,7 +268,7 @@ def test_one_failing_rank_ends_the_others(bench: Bench, failing: int) -> None:
     assert record.error["message"] == f"the script of rank {failing} ended with exit code 7"
     assert f"amlctl logs {run} --file std_log_process_{failing}.txt" in read_log_text(bench.workspace, run)
     assert_gone(pids)
-    fetch(bench.project, bench.store, bench.workspace, run)
+    fetch(bench, run)
     folder = bench.project.outputs_dir / run
     kept = {path.name for path in folder.rglob("last-*.txt")}
     assert kept == {f"last-{rank}.txt" for rank in range(4) if rank != failing}
@@ -341,13 +340,13 @@ def test_a_stop_reaches_all(bench: Bench, how: str) -> None:
     assert record.exit_code == 5
     assert (record.error or {})["kind"] == ("timeout" if how == "timeout" else "canceled")
     assert_gone(pids)
-    fetch(bench.project, bench.store, bench.workspace, run)
+    fetch(bench, run)
     kept = {path.name for path in (bench.project.outputs_dir / run).rglob("last-*.txt")}
     assert kept == {f"last-{rank}.txt" for rank in range(4)}
 
 
 def supervisor_of(bench: Bench, run: str) -> int:
-    return int(json.loads(RunPlaces(bench.project.state_dir, run).supervisor.read_text())["pid"])
+    return int(json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())["pid"])
 
 
 def test_a_killed_supervisor_leaves_nothing_behind(bench: Bench) -> None:
@@ -359,7 +358,7 @@ def test_a_killed_supervisor_leaves_nothing_behind(bench: Bench) -> None:
     record = wait_for_state(bench, run, "Failed")
     assert (record.error or {})["kind"] == "supervisor"
     assert_gone(pids)
-    fetch(bench.project, bench.store, bench.workspace, run)
+    fetch(bench, run)
     kept = {path.name for path in (bench.project.outputs_dir / run).rglob("first-*.txt")}
     assert kept == {f"first-{rank}.txt" for rank in range(4)}
     assert bench.store.get(f"runs/{run}/logs/std_log_process_3.txt").startswith(b"pids")
@@ -388,11 +387,11 @@ def test_the_log_of_another_rank_can_be_followed(bench: Bench) -> None:
             told.append(event.text)
             go.touch()
 
-    assert follow(bench.workspace, run, note, name=name).status == "Completed"
+    assert follow(replace(bench, sink=note), run, name=name).status == "Completed"
     assert "".join(told) == "line of 1\nend of 1\n"
     with pytest.raises(NotFound, match="std_log_process_2"):
         read_log_text(bench.workspace, run, name="std_log_process_2.txt")
-    done = fetch(bench.project, bench.store, bench.workspace, run, with_logs=True)
+    done = fetch(bench, run, with_logs=True)
     assert (bench.project.root / done.to / "logs" / name).read_text() == "line of 1\nend of 1\n"
 
 
@@ -439,8 +438,7 @@ def test_the_plan_says_which_processes(
 ) -> None:
     bench.script("pass")
     request = bench.request("train.py", **options)
-    parts = (bench.project, bench.settings, bench.workspace, bench.store, bench.events.append)
-    document = plan(request, *parts).to_json()
+    document = plan(request, bench).to_json()
     assert (document["distribution"], document["processes"], document["instances"]) == expected
 
 

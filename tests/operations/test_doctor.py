@@ -52,7 +52,7 @@ def test_outside_a_project_only_that_is_said() -> None:
 
 def test_broken_settings_end_the_questions_that_need_them(bench: Bench) -> None:
     def broken() -> Settings:
-        raise SettingsError(".amlctl.toml:3: …", hint="mend it")
+        raise SettingsError(".amlctl.toml:3: …", hint="fix it")
 
     found = {
         check.name: check

@@ -21,22 +21,22 @@ FILE = """
 
 def test_what_a_submit_would_use_is_shown_without_making_it(bench: Bench) -> None:
     bench.write("pptdaml.yaml", FILE)
-    document = environment.show(bench.project, bench.workspace).to_json()
+    document = environment.show(bench).to_json()
     assert document["is_ready"] is False
     assert document["source"] == "pptdaml.yaml"
     assert document["pip"] == ["torch==2.13.0"]
-    assert document["id"] == environment.show(bench.project, bench.workspace).to_json()["id"]
+    assert document["id"] == environment.show(bench).to_json()["id"]
     assert not [path for path in (bench.project.state_dir / "environments").glob("*") if path.is_dir()]
 
 
 def test_without_a_file_the_environment_is_plain_python(bench: Bench) -> None:
-    view = environment.show(bench.project, bench.workspace, sink=bench.events.append)
+    view = environment.show(bench)
     assert (view.spec.conda, view.spec.pip) == ((), ())
     assert "pptdaml.yaml" in bench.told(Note)[0].message
 
 
 def test_the_present_interpreter_is_ready(bench: Bench) -> None:
-    view = environment.prepare(bench.project, bench.workspace, is_current=True)
+    view = environment.prepare(bench, is_current=True)
     assert view.info.is_ready
     assert view.info.id == "current"
 
@@ -44,4 +44,4 @@ def test_the_present_interpreter_is_ready(bench: Bench) -> None:
 def test_a_broken_file_is_told_with_its_place(bench: Bench) -> None:
     bench.write("pptdaml.yaml", "dependencies: [\n")
     with pytest.raises(SettingsError, match=r"pptdaml\.yaml"):
-        environment.show(bench.project, bench.workspace)
+        environment.show(bench)

@@ -19,9 +19,9 @@ from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.errors import ServiceUnavailable, SettingsError
 from amlctl.workspaces.local.environment_making import prepare_environment
-from amlctl.workspaces.local.environment_plan import check_environment
-from amlctl.workspaces.local.environments import READY_FILE, Environments
-from amlctl.workspaces.local.pip_settings import pip_settings
+from amlctl.workspaces.local.environments import READY_FILE, Environments, interpreter
+from amlctl.workspaces.local.packages import check_environment
+from amlctl.workspaces.local.tools import pip_settings
 from tests.support.runs import wait_until
 from tests.support.wheels import copy_installed, make_wheel
 
@@ -45,7 +45,7 @@ def here(tmp_path: Path, wheels: Path, **more: str) -> Environments:
 
 
 def has(environments: Environments, spec: EnvironmentSpec, module: str) -> bool:
-    python = environments.python(spec)
+    python = interpreter(environments.find(spec.id))
     return subprocess.run([python, "-I", "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
 
 
@@ -89,14 +89,14 @@ def made(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> tuple[Enviro
 def test_settings_of_the_shell_do_not_bend_an_environment(made: tuple[Environments, EnvironmentSpec]) -> None:
     environments, spec = made
     assert has(environments, spec, "twig, leaf, xxhash")
-    ready = json.loads((environments.place(spec) / READY_FILE).read_text())
+    ready = json.loads((environments.folder_of(spec.id) / READY_FILE).read_text())
     assert ready["packages"].keys() == {"twig", "leaf", "xxhash"}
 
 
 def test_a_script_finds_nothing_of_the_callers_own_environment(made: tuple[Environments, EnvironmentSpec]) -> None:
     environments, spec = made
-    variables = environments.script_variables(spec)
-    assert variables["VIRTUAL_ENV"] == environments.find(spec).location
+    variables = environments.script_variables(environments.find(spec.id))
+    assert variables["VIRTUAL_ENV"] == environments.find(spec.id).location
     assert not {"PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "CONDA_PREFIX"} & variables.keys()
     assert variables["PYTHONWARNINGS"] == "error"
 
@@ -105,24 +105,24 @@ def test_packages_removed_since_are_noticed_and_brought_again(
     tmp_path: Path, made: tuple[Environments, EnvironmentSpec]
 ) -> None:
     environments, spec = made
-    python = environments.python(spec)
+    python = interpreter(environments.find(spec.id))
     subprocess.run([python, "-m", "pip", "uninstall", "--yes", "leaf"], capture_output=True, check=True)
-    assert not environments.find(spec).is_ready
+    assert not environments.find(spec.id).is_ready
     assert prepare_environment(environments, spec, null_sink).is_ready
     assert has(environments, spec, "leaf")
-    assert environments.python(spec) != python  # a run may still use the other one
+    assert interpreter(environments.find(spec.id)) != python  # a run may still use the other one
 
 
 def test_packages_added_since_do_no_harm(made: tuple[Environments, EnvironmentSpec], wheels: Path) -> None:
     environments, spec = made
     prepare_environment(environments, spec, null_sink)
-    python = environments.python(spec)
+    python = interpreter(environments.find(spec.id))
     make_wheel(wheels, "added")
     command = [python, "-m", "pip", "install", "--no-index", "--find-links", str(wheels), "added"]
     subprocess.run(command, capture_output=True, check=True)
-    assert not environments.find(spec).is_ready
+    assert not environments.find(spec.id).is_ready
     assert prepare_environment(environments, spec, null_sink).is_ready
-    assert environments.python(spec) == python
+    assert interpreter(environments.find(spec.id)) == python
 
 
 @pytest.mark.parametrize("kind", ["PIP_CONFIG_FILE", "user"])
@@ -225,7 +225,7 @@ def test_a_stopped_maker_whose_mark_has_expired_is_not_waited_for(
         (tmp_path / "python3.11").write_text("#!/bin/sh\nexit 1\n")
         with pytest.raises(SettingsError):
             prepare_environment(environments, spec, null_sink)
-        assert is_running(tool)  # a suspended maker goes on with it when it wakes up
+        assert is_running(tool)  # a suspended builder continues with it when it wakes up
     finally:
         maker.kill()
         maker.wait()
@@ -238,11 +238,11 @@ def test_what_an_earlier_amlctl_has_made_counts_if_it_has_everything(
 ) -> None:
     environments, spec = made
     prepare_environment(environments, spec, null_sink)
-    file = environments.place(spec) / READY_FILE
-    home = environments.home(spec)
+    file = environments.folder_of(spec.id) / READY_FILE
+    home = Path(environments.find(spec.id).location)
     home.rename(home.with_name("env"))
     file.write_text(json.dumps({"id": spec.id, "tool": "venv"}))
-    assert not environments.find(spec).is_ready
+    assert not environments.find(spec.id).is_ready
     found = prepare_environment(environments, spec, null_sink)
     assert found.location == str(home.with_name("env"))
 
@@ -280,7 +280,7 @@ def test_what_was_resolved_before_is_installed_and_said_once(tmp_path: Path, whe
         (index / "leaf-1.0-py3-none-any.whl").unlink()
     events: list[Event] = []
     assert prepare_environment(environments, spec, events.append).is_ready
-    ready = json.loads((environments.place(spec) / "ready.json").read_text())
+    ready = json.loads((environments.folder_of(spec.id) / "ready.json").read_text())
     assert ready["packages"]["leaf"] == ("2.0" if is_gone else "1.0")
     told = [event.message for event in events if isinstance(event, Note)]
     assert not [line for line in told if line.startswith(("Collecting", "Looking in", "Requirement already"))]
@@ -330,7 +330,7 @@ def test_files_that_the_list_names_are_installed_with_it(tmp_path: Path, wheels:
     environments = here(tmp_path, wheels)
     check_environment(environments, spec, null_sink)
     assert prepare_environment(environments, spec, null_sink).is_ready
-    packages = json.loads((environments.place(spec) / READY_FILE).read_text())["packages"]
+    packages = json.loads((environments.folder_of(spec.id) / READY_FILE).read_text())["packages"]
     assert packages == {"leaf": "1.0", "extra": "1.5", "own": "1.0", "xxhash": packages["xxhash"]}
     # The record alone leads to the same environment, wherever the project is.
     recorded = recorded_text((project / "pptdaml.yaml").read_text(), spec)

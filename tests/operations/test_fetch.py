@@ -5,16 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from amlctl.core.events import Warned
+from amlctl.core.store_keys import outputs_index_key, outputs_prefix
 from amlctl.errors import IntegrityError, NotFound, UsageError
 from amlctl.localfs.atomic import temporary_name
-from amlctl.localfs.private import narrow
+from amlctl.localfs.folders import close_to_others
 from amlctl.operations.fetch import FetchResult, fetch, path_filter
-from amlctl.runs.keys import outputs_index_key, outputs_prefix
 from amlctl.runs.tree_saver import TreeSaver
 from tests.support.bench import Bench, open_bench, wait_until, wait_until_tidied
 from tests.support.dying_fetch import DIED
@@ -39,7 +40,7 @@ def run(bench: Bench) -> str:
 
 
 def get(bench: Bench, run: str, **more: object) -> FetchResult:
-    return fetch(bench.project, bench.store, bench.workspace, run, sink=bench.events.append, **more)  # type: ignore[arg-type]
+    return fetch(bench, run, **more)  # type: ignore[arg-type]
 
 
 def test_only_what_is_missing_is_brought(bench: Bench, run: str) -> None:
@@ -211,7 +212,7 @@ def test_outputs_a_thousand_folders_deep(bench: Bench) -> None:
     save_as_run(bench, run, {"d": b"a file now"})
     assert get(bench, run).kept == ()
     assert (bench.project.outputs_dir / run / "d").read_bytes() == b"a file now"
-    narrow(bench.project.state_dir, bench.project.state_dir / "store")
+    close_to_others(bench.project.state_dir, bench.project.state_dir / "store")
     bench.workspace.delete(run)
     assert not (bench.project.state_dir / "runs" / run).exists()
 
@@ -226,7 +227,7 @@ def test_an_edit_during_the_download_is_kept(bench: Bench, run: str) -> None:
         if call.method == "download" and call.key.endswith("/grows"):
             (folder / "grows").write_text("edited")
 
-    result = fetch(bench.project, FaultyStore(bench.store, edit), bench.workspace, run, sink=bench.events.append)
+    result = fetch(replace(bench, store=FaultyStore(bench.store, edit)), run)
     assert result.kept == ("grows",)
     assert ((folder / "grows").read_text(), (folder / "ckpt").read_text()) == ("edited", "2")
 

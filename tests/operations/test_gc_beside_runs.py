@@ -15,9 +15,9 @@ from amlctl.operations.store.gc import gc
 from amlctl.operations.store.verify import verify
 from amlctl.operations.submit.run_kept import ensure_run_kept
 from amlctl.runs.code import CodeFiles, send_code
-from amlctl.runs.documents import read_published, save_record
 from amlctl.runs.produced import make_newest
-from amlctl.runtime.node_data import publish_produced
+from amlctl.runs.records import read_published, save_record
+from amlctl.runtime.data import publish_produced
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head

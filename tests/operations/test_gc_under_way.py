@@ -11,13 +11,13 @@ from threading import Thread
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
+from amlctl.core.store_keys import GC_KEY, dataset_folder, head_key
 from amlctl.errors import Conflict
 from amlctl.operations.store.gc import GcResult, gc
 from amlctl.operations.store.verify import verify
-from amlctl.snapshots.gc_mark import GC_MARK, GcLease, GcWatch
-from amlctl.snapshots.heads import fence, head_key, list_datasets, read_head
+from amlctl.snapshots.gc_mark import GcLease, GcWatch
+from amlctl.snapshots.heads import fence, list_datasets, read_head
 from amlctl.stores.contract import Store
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones, random_tree
@@ -151,7 +151,7 @@ def test_a_sync_never_commits_what_a_gc_deletes(
 
 
 def test_a_gc_that_was_killed_stops_nothing(clones: Clones, one: Clone) -> None:
-    """Killed for real, at every call; the next commands go on at once and find all they need."""
+    """Killed for real, at every call; the next commands continue at once and find all they need."""
     program = (
         "import sys\nfrom tests.support.dying_sync import DyingStore\nfrom pathlib import Path\n"
         "from amlctl.core.events import null_sink\nfrom amlctl.operations.store.gc import gc\n"
@@ -184,12 +184,12 @@ def test_a_mark_that_names_no_holder_stops_nothing(clones: Clones, one: Clone, m
     tree = random_tree(1, 12)
     one.make(tree)
     one.sync(yes=True)
-    clones.store.put(GC_MARK, mark)
+    clones.store.put(GC_KEY, mark)
     two = clones["two"]
     two.make(tree, "raw/copy")
     two.sync("raw/copy")
     _collect(clones.store)
-    assert json.loads(clones.store.get(GC_MARK)) == {"generation": 1}
+    assert json.loads(clones.store.get(GC_KEY)) == {"generation": 1}
 
 
 def test_the_generation_goes_on_where_the_mark_was_lost(clones: Clones, one: Clone) -> None:
@@ -197,9 +197,9 @@ def test_the_generation_goes_on_where_the_mark_was_lost(clones: Clones, one: Clo
     one.sync(yes=True)
     for _ in range(3):
         _collect(clones.store)
-    clones.store.delete(GC_MARK)
+    clones.store.delete(GC_KEY)
     _collect(clones.store)
-    assert json.loads(clones.store.get(GC_MARK)) == {"generation": 4}
+    assert json.loads(clones.store.get(GC_KEY)) == {"generation": 4}
     head = read_head(clones.store, DATASET)
     assert head is not None
     assert head.value.gc == 4
@@ -219,7 +219,7 @@ def _of_another_machine(count: int) -> bytes:
 
 def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_not(clones: Clones) -> None:
     store, clock = clones.store, _Clock()
-    version = store.swap(GC_MARK, _of_another_machine(1), expected=None)
+    version = store.swap(GC_KEY, _of_another_machine(1), expected=None)
     told: list[Event] = []
     asked = 0
 
@@ -230,7 +230,7 @@ def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_
             asked += 1
             clock.now += 30
             if asked <= 3:
-                version = store.swap(GC_MARK, _of_another_machine(1 + asked), expected=version)
+                version = store.swap(GC_KEY, _of_another_machine(1 + asked), expected=version)
 
     watch = GcWatch(FaultyStore(store, act), told.append, ask_every_s=0.01, clock=clock)
     watch.note()
@@ -241,7 +241,7 @@ def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_
         "waiting until the gc on far (process 1) has ended",
         "the gc of the store has given no sign of life: going on without it",
     ]
-    assert json.loads(store.get(GC_MARK)) == {"generation": 5}
+    assert json.loads(store.get(GC_KEY)) == {"generation": 5}
     assert watch.generation == 5
 
 
@@ -308,7 +308,7 @@ def test_a_dataset_that_has_only_a_fence_is_not_a_dataset(clones: Clones, one: C
     one.make({"a": b"1"})
     one.sync(yes=True)  # the fence is of a later gc than the mark knows of: the mark was lost
     assert clones.stored() == {"a": b"1"}
-    assert json.loads(clones.store.get(GC_MARK)) == {"generation": 3}
+    assert json.loads(clones.store.get(GC_KEY)) == {"generation": 3}
 
 
 def _cut(clones: Clones, prefix: str) -> None:

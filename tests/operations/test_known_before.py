@@ -19,6 +19,7 @@ from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench
+from tests.support.context import Context
 
 
 def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: str = "", **more: object) -> None:
@@ -32,7 +33,7 @@ def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: st
 
 def dry_submit(bench: Bench, script: str = "", **more: object) -> object:
     request = bench.request(script, **more)
-    return plan(request, bench.project, bench.settings, bench.workspace, bench.store, bench.events.append)
+    return plan(request, bench)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_python_that_cannot_be(bench: Bench, python: str) -> None:
     bench.write("pptdaml.yaml", f"dependencies:\n- python={python}\n")
     assert_refused(bench, SettingsError, r"pptdaml\.yaml:2: ", "train.py", env_from_current=False)
     with pytest.raises(SettingsError, match=r"pptdaml\.yaml:2: "):
-        environment.show(bench.project, bench.workspace)
+        environment.show(bench)
 
 
 def test_packages_that_cannot_be(bench: Bench, tmp_path: Path) -> None:
@@ -94,15 +95,15 @@ def test_packages_that_cannot_be(bench: Bench, tmp_path: Path) -> None:
     match = r"pptdaml\.yaml:3: .*nosuchpackage==9"
     assert_refused(bench, SettingsError, match, "train.py", env_from_current=False)
     with pytest.raises(SettingsError, match=match):
-        environment.show(bench.project, bench.workspace)
+        environment.show(bench)
 
 
 Verb = Callable[[Bench, DirectoryStore], object]
 VERBS: dict[str, Verb] = {
-    "sync": lambda bench, store: sync(bench.project, store, "working/d", SyncOptions(), null_sink),
-    "dry run": lambda bench, store: dry_run(bench.project, store, "working/d", SyncOptions(), null_sink),
-    "pull": lambda bench, store: pull(bench.project, store, "working/d", SyncOptions(), null_sink),
-    "status": lambda bench, store: status(bench.project, store, "working/d", SyncOptions(), null_sink),
+    "sync": lambda bench, store: sync(Context(bench.project, store), "working/d", SyncOptions()),
+    "dry run": lambda bench, store: dry_run(Context(bench.project, store), "working/d", SyncOptions()),
+    "pull": lambda bench, store: pull(Context(bench.project, store), "working/d", SyncOptions()),
+    "status": lambda bench, store: status(Context(bench.project, store), "working/d", SyncOptions()),
 }
 
 
@@ -129,11 +130,11 @@ def test_a_store_and_a_dataset_in_one_another(bench: Bench, verb: str, place: st
 def test_a_link_in_the_dataset_that_leads_into_the_store(bench: Bench, target: str) -> None:
     for number in range(30):
         bench.write(f"data_blobs/working/d/{number}", str(number))
-    sync(bench.project, bench.store, "working/d", SyncOptions(), null_sink)
+    sync(bench, "working/d", SyncOptions())
     link = bench.project.data_blobs_dir / "working/d/more"
     link.symlink_to(Path(bench.store.url) / target)
     with pytest.raises(UsageError, match=r"data_blobs/working/d/more leads into the store"):
-        sync(bench.project, bench.store, "working/d", SyncOptions(), null_sink)
+        sync(bench, "working/d", SyncOptions())
 
 
 def test_a_store_among_the_code(bench: Bench) -> None:
@@ -170,7 +171,7 @@ def test_a_name_that_an_id_cannot_have_as_it_is(bench: Bench) -> None:
 
 
 def test_a_run_whose_environment_fails_has_no_exit_code_and_was_never_running(bench: Bench, tmp_path: Path) -> None:
-    """Its packages can be had, but one of them does not let itself be installed."""
+    """Its packages are available, but one of them cannot be installed."""
     tool = tmp_path / "tools/micromamba"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\necho 'error: no such package'; exit 3\n")

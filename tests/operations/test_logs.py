@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_reading_goes_on_at_a_cursor(bench: Bench) -> None:
     whole = read_log_text(bench.workspace, record.run).encode()
     for cursor in (0, 1, 30, len(whole)):
         events: list[Event] = []
-        follow(bench.workspace, record.run, events.append, cursor=cursor)
+        follow(replace(bench, sink=events.append), record.run, cursor=cursor)
         told = "".join(event.text for event in events if isinstance(event, LogText))
         assert told == whole[cursor:].decode("utf-8", "replace") or "\xff" in repr(whole)
         assert [event.state for event in events if isinstance(event, RunStateChanged)] == ["Completed"]
@@ -140,7 +141,7 @@ def interrupt_once(bench: Bench, run: str, choice: InterruptChoice) -> tuple[str
         (bench.project.root / "go").touch()
         return choice
 
-    record = follow(bench.workspace, run, sink, on_interrupt=choose)
+    record = follow(replace(bench, sink=sink), run, on_interrupt=choose)
     return record.status, "".join(event.text for event in events if isinstance(event, LogText))
 
 
@@ -176,6 +177,6 @@ def test_a_second_interrupt_while_canceling_leaves(bench: Bench) -> None:
         if isinstance(event, LogText):
             raise KeyboardInterrupt
 
-    record = follow(bench.workspace, run, sink, on_interrupt=lambda: InterruptChoice.CANCEL)
+    record = follow(replace(bench, sink=sink), run, on_interrupt=lambda: InterruptChoice.CANCEL)
     assert not record.is_final
     assert wait_for_state(bench, run, "Canceled").is_final

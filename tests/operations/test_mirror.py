@@ -10,13 +10,13 @@ from threading import Event, Lock
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Note
+from amlctl.core.store_keys import dataset_folder, head_key
 from amlctl.errors import CheckFailed, Conflict, IntegrityError, NotFound
 from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.snapshots.contents import read_content
-from amlctl.snapshots.heads import head_key
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
+from tests.support.context import Context
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree
 
@@ -103,7 +103,7 @@ def test_an_older_snapshot_that_was_packed_once_is_still_there(clones: Clones, o
     assert clones["two"].tree == {"changed": b"old", "same": b"same"}
 
 
-@pytest.mark.parametrize("then", ["went back", "went again", "changed again", "went on", "became packs"])
+@pytest.mark.parametrize("then", ["went back", "went again", "changed again", "continued", "became packs"])
 def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: Clones, one: Clone, then: str) -> None:
     before: Tree = {"a": b"before", "b": b"before", "c": b"before"}
     one.make(before)
@@ -117,7 +117,7 @@ def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: 
 
     with pytest.raises(KeyboardInterrupt):
         Clone(one.project.root, FaultyStore(clones.store, stop)).sync(jobs=1)
-    if then != "went on":
+    if then != "continued":
         one.make({**before, "a": b"later"} if then == "changed again" else before)
     one.sync(layout="pack" if then == "became packs" else "auto")
     assert clones.stored() == one.tree
@@ -241,7 +241,7 @@ def test_who_was_stopped_while_another_took_over_writes_nothing_more(clones: Clo
     store = FaultyStore(one.store, act)
     options = replace(OPTIONS, delete=True, yes=True, jobs=1)
     with pytest.raises(Conflict, match="another machine writes the mirror"):
-        sync(one.project, store, DATASET, options, one.events.append, clock=lambda: now[0])
+        sync(Context(one.project, store, one.events.append), DATASET, options, clock=lambda: now[0])
     written = [call for call in store.calls if call.method == doing and call.key.startswith("mirror/")]
     assert len(written) <= (1 if doing == "put" else one.store.concurrency)
 
@@ -270,7 +270,7 @@ def test_who_sleeps_before_the_first_commit_does_not_commit_over_another(clones:
     def sync_two() -> SyncResult:
         try:
             store = FaultyStore(two.store, wakes)
-            return sync(two.project, store, DATASET, options, two.events.append, clock=lambda: float(next(moment)))
+            return sync(Context(two.project, store, two.sink), DATASET, options, clock=lambda: float(next(moment)))
         finally:
             has_written.set()
 
@@ -278,7 +278,7 @@ def test_who_sleeps_before_the_first_commit_does_not_commit_over_another(clones:
     with pool:
         with suppress(Conflict):
             store = FaultyStore(one.store, sleeps)
-            sync(one.project, store, DATASET, options, one.events.append, clock=lambda: now[0])
+            sync(Context(one.project, store, one.events.append), DATASET, options, clock=lambda: now[0])
         may_commit.set()
         takes_over[0].exception(30)
     assert clones.stored() == read_tree(_mirror(clones))

@@ -12,8 +12,7 @@ from amlctl.core.events import null_sink
 from amlctl.core.kinds import displaced
 from amlctl.errors import Conflict
 from amlctl.operations.store.verify import verify
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
 from amlctl.snapshots.heads import read_head
 from tests.support.clones import DATASET, Clone, Clones
 from tests.support.faulty_store import Call, FaultyStore

@@ -1,4 +1,4 @@
-"""Nasty but ordinary: each has one behaviour, written down in `docs/store-format.md`, and a test here."""
+"""Nasty but ordinary: each has one behavior, written down in `docs/store-format.md`, and a test here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.events import Event, Stage, StageProgress, Warned, null_sink
+from amlctl.core.events import Event, Stage, StageProgress, Warned
 from amlctl.core.manifest import Manifest
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.project import Project
@@ -22,6 +22,7 @@ from amlctl.operations.sync.sync import SyncOptions, SyncResult, sync
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clones
+from tests.support.context import Context
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 from tests.support.trees import Tree, read_tree, write_tree
 
@@ -42,10 +43,10 @@ class Box:
         self.events: list[Event] = []
 
     def sync(self, options: SyncOptions = OPTIONS) -> SyncResult:
-        return sync(self.project, self.store, DATASET, options, self.events.append)
+        return sync(Context(self.project, self.store, self.events.append), DATASET, options)
 
     def pulled(self) -> Tree:
-        pull(self.clone, self.store, DATASET, OPTIONS, null_sink)
+        pull(Context(self.clone, self.store), DATASET, OPTIONS)
         return read_tree(self.clone.dataset_path(DATASET))
 
     def manifest(self, result: SyncResult) -> Manifest:
@@ -124,7 +125,7 @@ def test_one_file_is_a_dataset(tmp_path: Path) -> None:
     box.root.write_bytes(b"a single file")
     result = box.sync()
     assert (result.files, result.bytes) == (1, 13)
-    pull(box.clone, box.store, DATASET, OPTIONS, null_sink)
+    pull(Context(box.clone, box.store), DATASET, OPTIONS)
     assert box.clone.dataset_path(DATASET).read_bytes() == b"a single file"
 
 
@@ -208,7 +209,7 @@ def test_a_dataset_below_a_file_is_not_here(box: Box) -> None:
     box.root.rmdir()
     box.root.write_bytes(b"a single file")
     with pytest.raises(NotFound, match="is not on this machine"):
-        sync(box.project, box.store, f"{DATASET}/inside", OPTIONS, null_sink)
+        sync(Context(box.project, box.store), f"{DATASET}/inside", OPTIONS)
 
 
 @ROOT_READS_ALL
@@ -219,11 +220,13 @@ def test_unreadable_files_are_all_named_and_nothing_is_committed(box: Box) -> No
         (box.root / name).chmod(0)
     (box.root / "listed").chmod(0o444)  # its names can be read, and nothing else
     program = (
-        "import sys\nfrom pathlib import Path\nfrom amlctl.operations.sync.sync import sync, SyncOptions\n"
+        "import sys\nfrom pathlib import Path\nfrom types import SimpleNamespace\n"
+        "from amlctl.operations.sync.sync import sync, SyncOptions\n"
         "from amlctl.localfs.project import Project\nfrom amlctl.stores.directory import DirectoryStore\n"
         "from amlctl.errors import RightsError\n"
         "store = DirectoryStore(Path(sys.argv[2]))\n"
-        "try:\n    sync(Project(Path(sys.argv[1])), store, sys.argv[3], SyncOptions(), id)\n"
+        "context = SimpleNamespace(project=Project(Path(sys.argv[1])), store=store, sink=id)\n"
+        "try:\n    sync(context, sys.argv[3], SyncOptions())\n"
         "except RightsError as error:\n    print(*error.details, sep='|')\n"
     )
     shown = run_without_root_rights(program, str(box.project.root), box.store.url, DATASET)
@@ -267,7 +270,7 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_read_again(box: Box, s
         if isinstance(event, StageProgress) and event.stage is Stage.HASH and path.stat().st_size != size_bytes:
             os.truncate(path, size_bytes)
 
-    result = sync(box.project, box.store, DATASET, OPTIONS, sink)
+    result = sync(Context(box.project, box.store, sink), DATASET, OPTIONS)
     assert result.bytes == size_bytes
     assert box.pulled() == {"file": path.read_bytes()}
 
@@ -284,7 +287,7 @@ def test_a_file_that_vanishes_before_it_is_sent_is_a_conflict(box: Box, layout: 
             path.unlink()
 
     with pytest.raises(Conflict, match="file"):
-        sync(box.project, box.store, DATASET, SyncOptions(layout=layout), sink)
+        sync(Context(box.project, box.store, sink), DATASET, SyncOptions(layout=layout))
     assert box.store.get_versioned("datasets/working/nasty/HEAD") is None
     box.sync(SyncOptions(layout=layout))
     assert box.pulled() == {"other": b"other"}
@@ -296,7 +299,7 @@ def test_a_file_that_vanishes_between_scan_and_read_counts_as_deleted(box: Box) 
     def sink(event: Event) -> None:
         (box.root / "f7").unlink(missing_ok=True)
 
-    result = sync(box.project, box.store, DATASET, OPTIONS, sink)
+    result = sync(Context(box.project, box.store, sink), DATASET, OPTIONS)
     assert result.files == 19
     assert "f7" not in box.pulled()
 

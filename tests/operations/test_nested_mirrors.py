@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import Conflict
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clone, Clones

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned, null_sink
+from amlctl.core.manifest import Kind
 from amlctl.errors import Conflict
 from amlctl.operations.store.gc import gc
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, sync
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench, wait_for_state
@@ -175,7 +175,7 @@ PRODUCES = """
 def test_a_run_while_somebody_syncs_what_it_produces(bench: Bench, tmp_path: Path, theirs: str) -> None:
     def synced(text: str, name: str) -> str:
         bench.write(f"data_blobs/working/made/{name}", text)
-        return sync(bench.project, bench.store, "working/made", OPTIONS, null_sink).snapshot
+        return sync(bench, "working/made", OPTIONS).snapshot
 
     synced("before", "file")
     bench.script(PRODUCES)
@@ -199,7 +199,7 @@ def test_a_run_while_somebody_syncs_what_it_produces(bench: Bench, tmp_path: Pat
     assert head.snapshot == moved
     assert record.published == {}
     assert record.error is not None
-    assert "is kept, but is not the newest" in record.error["message"]
+    assert "is kept, but is not the latest" in record.error["message"]
     assert record.error["hint"].startswith("amlctl sync --pull --snapshot ")
     assert record.error["hint"] in bench.workspace.read_log(run, 0).data.decode()
     # It stays, however old it is and however many snapshots come after it.
@@ -213,7 +213,7 @@ def test_a_run_while_somebody_syncs_what_it_produces(bench: Bench, tmp_path: Pat
 def test_a_submit_that_waits_says_what_is_not_the_newest(bench: Bench, tmp_path: Path) -> None:
     """The script itself is the somebody else."""
     bench.write("data_blobs/working/made/file", "before")
-    sync(bench.project, bench.store, "working/made", OPTIONS, null_sink)
+    sync(bench, "working/made", OPTIONS)
     bench.write("data_blobs/working/made/file", "by somebody")
     bench.script(PRODUCES.replace("    limit =", "    os.system(os.environ['SYNC'])\n    limit ="))
     amlctl = [sys.executable, "-m", "amlctl", "--quiet", "--project", str(bench.project.root)]
@@ -255,8 +255,8 @@ def test_a_produced_dataset_is_what_a_sync_would_make_of_it(bench: Bench) -> Non
     manifest = read_manifest(bench.store, head.manifest_key)
     assert {entry.path for entry in manifest.entries} == {"large", *(f"{number}.txt" for number in range(12))}
     assert len(manifest.pack_sizes) == 3
-    assert {place.kind for place in manifest.places.values()} == {"pack", "object"}
+    assert {place.kind for place in manifest.places.values()} == {Kind.PACK, Kind.OBJECT}
     options = SyncOptions("auto", sizes.pack_below, sizes.pack_size, sizes.ignore)
-    pull(bench.project, bench.store, "working/new", options, null_sink)
-    again = sync(bench.project, bench.store, "working/new", replace(options, checksum=True), null_sink)
+    pull(bench, "working/new", options)
+    again = sync(bench, "working/new", replace(options, checksum=True))
     assert (again.snapshot, again.uploaded_blobs) == (head.snapshot, 0)

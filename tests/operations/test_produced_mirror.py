@@ -11,17 +11,17 @@ from threading import Event as Flag
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event, Note, null_sink
 from amlctl.core.manifest import MIRROR
+from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.operations.sync.sync import sync
-from amlctl.runs.produced import make_newest
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import make_newest, publish
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.bench import Bench
 from tests.support.clones import DATASET, OPTIONS, Clone, Clones, random_tree
+from tests.support.context import Context
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
 
@@ -100,7 +100,7 @@ def test_a_conflict_overwrites_nothing(clones: Clones, one: Clone) -> None:
     theirs = {**before, both: b"theirs"}
     one.make(theirs)
     one.sync()
-    with pytest.raises(Conflict, match="is kept, but is not the newest"):
+    with pytest.raises(Conflict, match="is kept, but is not the latest"):
         _make_newest(clones, key, base)
     assert clones.stored() == theirs
     assert _plain_files(clones) == theirs
@@ -108,7 +108,7 @@ def test_a_conflict_overwrites_nothing(clones: Clones, one: Clone) -> None:
 
 @contextmanager
 def _joined_by(clones: Clones, other: Callable[[Callable[[Event], None]], object]) -> Iterator[FaultyStore]:
-    """A store at whose first plain file `other` begins, which then has to wait for whoever writes it."""
+    """A store at whose first plain file `other` begins, which then has to wait for the writer."""
     is_waiting = Flag()
     started: list[Future[object]] = []
 
@@ -142,7 +142,7 @@ def test_a_sync_waits_until_head_has_moved(clones: Clones, one: Clone) -> None:
     before, base = one.tree, _head_key(clones)
     key = _produced(clones, {**before, "ours": b"ours"}, base)
     (one.root / "theirs").write_bytes(b"theirs")
-    with _joined_by(clones, lambda sink: sync(one.project, clones.store, DATASET, OPTIONS, sink)) as store:
+    with _joined_by(clones, lambda sink: sync(Context(one.project, clones.store, sink), DATASET, OPTIONS)) as store:
         make_newest(store, DATASET, key, base, source=clones.store)
     merged = {**before, "ours": b"ours", "theirs": b"theirs"}
     assert clones.stored() == merged
@@ -189,7 +189,7 @@ def test_a_plain_file_that_is_gone_is_not_taken_for_there_where_the_base_is_lost
     one.make(theirs)
     one.sync(delete=True, yes=True)
     clones.store.delete(base)
-    with pytest.raises(Conflict, match="is kept, but is not the newest"):
+    with pytest.raises(Conflict, match="is kept, but is not the latest"):
         _make_newest(clones, key, base)
     assert clones.stored() == theirs
 

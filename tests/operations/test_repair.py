@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import null_sink
+from amlctl.core.store_keys import FORMAT_KEY, head_key
 from amlctl.errors import IntegrityError
 from amlctl.operations.store.verify import verify
-from amlctl.snapshots.heads import fence, head_key, read_head
-from amlctl.snapshots.store_format import FORMAT_KEY, find_store_id
+from amlctl.snapshots.heads import fence, read_head
+from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Body
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import DATASET, Clone, Clones, random_tree

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.events import null_sink
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.operations import runs
-from amlctl.workspaces.contract import Workspace
 from tests.support.bench import Bench, wait_for_state
 
 METRICS = """
@@ -23,11 +21,7 @@ def test_runs_are_listed_newest_first_and_found_by_reference(bench: Bench) -> No
     first = bench.submit("train.py", name="first").record.run
     second = bench.submit("train.py", name="second").record.run
 
-    def opened(name: str) -> Workspace:
-        assert name == "local"
-        return bench.workspace
-
-    listed = runs.list_runs("local", bench.project, opened, null_sink)
+    listed = runs.list_runs(bench)
     assert [record.run for record in listed] == [second, first]
     assert runs.resolve_run(bench.workspace, "@last") == second
     assert runs.resolve_run(bench.workspace, "@2") == first
@@ -46,18 +40,18 @@ def test_comparing_shows_what_differs(bench: Bench) -> None:
     one = bench.submit("train.py", config="c.json", datasets=("raw",)).record
     bench.write("data_blobs/raw/x.txt", "two")
     two = bench.submit("train.py", config="c.json", datasets=("raw",), overrides=("rate=0.5",)).record
-    comparison = runs.compare([runs.RunAt(run, bench.workspace, bench.store) for run in (one.run, two.run)])
+    comparison = runs.compare([runs.RunAt(run, bench) for run in (one.run, two.run)])
     rows = {row.field: row.values for row in comparison.rows}
     assert rows["config.rate"] == (0.1, 0.5)
     assert rows["metrics.test.accuracy"] == (0.1, 0.5)
     assert rows["dataset raw"] == (one.datasets["raw"], two.datasets["raw"])
     assert not rows.keys() & {"config.deep.x", "metrics.same", "metrics.loss", "code", "script", "status"}
-    view = runs.show(bench.workspace, lambda: bench.store, two.run, null_sink)
+    view = runs.show(bench, two.run)
     assert view.config == {"rate": 0.5, "deep.x": 1}
     assert view.metrics == {"test.accuracy": 0.5, "same": 1, "loss": "NaN"}
     assert comparison.to_json()["runs"] == [one.run, two.run]
     with pytest.raises(UsageError):
-        runs.compare([runs.RunAt(one.run, bench.workspace, bench.store)] * 2)
+        runs.compare([runs.RunAt(one.run, bench)] * 2)
 
 
 def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
@@ -73,7 +67,7 @@ def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:
     assert runs.cancel(bench.workspace, run).was_ended
     runs.delete({run: bench.workspace})
     with pytest.raises(NotFound):
-        runs.show(bench.workspace, lambda: bench.store, run, null_sink)
+        runs.show(bench, run)
     assert not list(bench.store.list(f"runs/{run}/"))
 
 
@@ -81,10 +75,10 @@ def test_opening_a_run_is_its_folder(bench: Bench) -> None:
     bench.script("print(1)")
     run = bench.submit("train.py", fetch_outputs=False).record.run
     with pytest.raises(NotFound) as caught:
-        runs.open_run(bench.project, bench.workspace, run)
+        runs.open_run(bench, run)
     assert caught.value.hint == f"amlctl fetch {run}"
     (bench.project.outputs_dir / run).mkdir(parents=True)
-    assert runs.open_run(bench.project, bench.workspace, run) == str(bench.project.outputs_dir / run)
+    assert runs.open_run(bench, run) == str(bench.project.outputs_dir / run)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 700 + "1" + "}" * 700, '{"a": ' + "9" * 5000 + "}", "\x00"])
@@ -96,6 +90,6 @@ def test_metrics_that_cannot_be_shown_do_not_stop_the_run_from_being_shown(bench
         """
     )
     run = bench.submit("train.py").record.run
-    view = runs.show(bench.workspace, lambda: bench.store, run, bench.events.append)
+    view = runs.show(bench, run)
     assert view.record.status == "Completed"
     assert view.metrics == {}

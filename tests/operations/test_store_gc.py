@@ -11,12 +11,11 @@ import pytest
 
 from amlctl.core.events import null_sink
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import GC_KEY, head_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from amlctl.operations.store.gc import GcResult, gc
-from amlctl.runs.documents import save_record
-from amlctl.snapshots.gc_mark import GC_MARK
-from amlctl.snapshots.heads import head_key
+from amlctl.runs.records import save_record
 from amlctl.stores.contract import Store
 from tests.support.clock import NOW, YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones, random_tree
@@ -132,7 +131,7 @@ def test_nothing_is_deleted_where_head_cannot_be_followed(clones: Clones, one: C
     before = clones.stored_keys()
     with pytest.raises(IntegrityError):
         _collect(clones.store)
-    assert clones.stored_keys() - {GC_MARK} == before
+    assert clones.stored_keys() - {GC_KEY} == before
 
 
 def test_an_older_snapshot_that_cannot_be_read_is_named(clones: Clones, one: Clone) -> None:

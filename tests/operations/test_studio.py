@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_services_are_shown_while_the_run_works(azureml: AzureMLService, tmp_pat
 
     with opened_bench(azureml, tmp_path) as bench:
         run = _with_services(bench)
-        ended = follow(bench.workspace, run, sink)
+        ended = follow(replace(bench, sink=sink), run)
         assert [line.partition(f"-{run}.")[0] for line in told] == ["board: https://board"]
         assert (ended.status, ended.services) == ("Canceled", {})
 

@@ -15,11 +15,11 @@ from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warne
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
 from amlctl.operations.logs import InterruptChoice
 from amlctl.operations.submit.submit import plan
-from amlctl.runs import local_records
-from amlctl.runs.code import code_index_key, code_prefix
+from amlctl.runs.records import save_local_record
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
 from tests.support.faulty_store import Call, FaultyStore
@@ -307,7 +307,7 @@ def test_a_run_whose_runtime_was_a_folder_of_its_code_is_repeated(bench: Bench) 
     for path, data in contents.items():
         bench.store.put(code_prefix(code) + path, data)
     bench.store.put(code_index_key(code), encode_index([TreeFile(*entry) for entry in entries]))
-    local_records.save(bench.project.state_dir, replace(first, code=code))
+    save_local_record(bench.project.state_dir, replace(first, code=code))
     again = bench.submit(from_run=first.run).record
     assert (again.status, again.code) == ("Completed", code)
     assert log_of(bench).count("repeated") == 2
@@ -425,7 +425,7 @@ def test_a_dry_run_sends_and_writes_nothing(bench: Bench) -> None:
     bench.write("pipeline/c.json", '{"a": 1}')
     bench.write("data_blobs/raw/x.txt", "one")
     request = bench.request("train.py", config="c.json", datasets=("raw",), arguments=("-v",))
-    document = plan(request, bench.project, bench.settings, bench.workspace, bench.store, bench.events.append).to_json()
+    document = plan(request, bench).to_json()
     assert document["datasets"]["raw"]["added"] == 1
     assert document["command"] == ["python", "pipeline/train.py", "--config", "config/c.json", "-v"]
     own = [path.stat().st_size for path in bench.project.pipeline_dir.iterdir()]
@@ -458,7 +458,7 @@ def test_ctrl_c_before_a_run_is_handed_over_cancels_it(bench: Bench) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         submit(
-            bench.request("train.py"), bench.project, bench.settings, bench.workspace, bench.store, interrupt,
+            bench.request("train.py"), replace(bench, sink=interrupt),
             on_interrupt=lambda: pytest.fail("nothing is followed yet"),
         )  # fmt: skip
     [created] = bench.told(RunCreated)
@@ -490,7 +490,7 @@ def test_ctrl_c_cancels_and_brings_what_there_is(bench: Bench) -> None:
     from amlctl.operations.submit.submit import submit
 
     result = submit(
-        bench.request("train.py"), bench.project, bench.settings, bench.workspace, bench.store, interrupt,
+        bench.request("train.py"), replace(bench, sink=interrupt),
         on_interrupt=choose,
     )  # fmt: skip
     assert asked == [1]

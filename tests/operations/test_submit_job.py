@@ -189,7 +189,7 @@ def test_data_anywhere_on_this_machine(bench: Bench, tmp_path_factory: pytest.Te
           outside: {{path: {outside}}}
         """,
     )
-    shown = plan(bench.request("jobs/d.yml"), bench.project, bench.settings, bench.workspace, bench.store, print)
+    shown = plan(bench.request("jobs/d.yml"), bench)
     assert {"from": outside.as_uri()} in shown.datasets.values()
     assert not bench.project.inputs_dir.exists()
     for expected in ("inside1,2outside", "inside1,2changed"):
@@ -275,9 +275,7 @@ def test_an_environment_that_others_have_made(bench: Bench, environment: str, to
     def planned() -> EnvironmentSpec:
         request = bench.request("jobs/e.yml", env_from_current=False)
         bench.events.clear()
-        return plan(
-            request, bench.project, bench.settings, bench.workspace, bench.store, bench.events.append
-        ).spec.environment
+        return plan(request, bench).spec.environment
 
     assert planned().source == "pptdaml.yaml"
     assert [event for event in bench.told(Warned) if told in event.message and "pptdaml.yaml" in event.message]
@@ -344,14 +342,7 @@ def test_what_would_be_run(bench: Bench) -> None:
     bench.write(
         "jobs/p.yml", "command: ls\ncode: ../src\nenvironment: {image: i, conda_file: {dependencies: [python=3.11]}}\n"
     )
-    shown = plan(
-        bench.request("jobs/p.yml", env_from_current=False),
-        bench.project,
-        bench.settings,
-        bench.workspace,
-        bench.store,
-        bench.events.append,
-    ).to_json()
+    shown = plan(bench.request("jobs/p.yml", env_from_current=False), bench).to_json()
     assert shown["command"] == ["bash", "-c", "ls"]
     assert shown["script"] == "jobs/p.yml"
     assert any("the image i is not used" in event.message for event in bench.told(Warned))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from amlctl.core.content_id import is_content_id
-from amlctl.core.manifest import FileEntry, Manifest
+from amlctl.core.manifest import FileEntry, Kind, Manifest
+from amlctl.core.store_keys import head_key
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.operations.sync.sync import SyncResult
-from amlctl.snapshots.heads import head_key
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, age, write_tree
@@ -122,7 +122,7 @@ def test_a_renamed_dataset_sends_a_manifest_only(clones: Clones, one: Clone) -> 
     one.root.rename(one.root.with_name("renamed"))
     result = one.sync("working/renamed")
     assert (result.uploaded_blobs, result.added) == (0, 60)
-    # And so does a copy by someone who has sent none of it.
+    # And so does a copy by a machine that has uploaded nothing.
     two = clones["two"]
     two.make(tree, "raw/copy")
     assert two.sync("raw/copy").uploaded_blobs == 0
@@ -152,8 +152,8 @@ def test_a_large_file_is_an_object_and_a_small_one_a_member(clones: Clones, one:
     one.sync()
     manifest = clones.manifest()
     kinds = {entry.path: manifest.places[entry.content_id].kind for entry in manifest.entries}
-    assert kinds.pop("at the limit") == "object"
-    assert set(kinds.values()) == {"pack"}
+    assert kinds.pop("at the limit") == Kind.OBJECT
+    assert set(kinds.values()) == {Kind.PACK}
     [key] = clones.stored_keys("objects/")
     assert clones.path(key).read_bytes() == b"L" * 4_000
 
@@ -171,7 +171,9 @@ def test_a_dataset_of_few_files_is_not_packed(clones: Clones, one: Clone) -> Non
 
 def _dead_share(manifest: Manifest) -> float:
     live: dict[str, FileEntry] = {entry.content_id: entry for entry in manifest.entries}
-    held = sum(place.length for content, place in manifest.places.items() if content in live and place.kind == "pack")
+    held = sum(
+        place.length for content, place in manifest.places.items() if content in live and place.kind is Kind.PACK
+    )
     return 1 - held / sum(manifest.pack_sizes.values())
 
 
@@ -260,7 +262,7 @@ def test_what_another_machine_synced_since_is_kept(clones: Clones, one: Clone) -
     expected = two.tree | {"d3/f3": b"ours"}
     assert clones.stored() == expected
     assert (result.modified, result.deleted) == (1, 0)
-    # Here nothing was touched; what the others did comes with a pull, and is no change of ours meanwhile.
+    # Here nothing was touched; what the others did comes with a pull, and does not count as our change.
     assert (one.root / "d2/f2").exists()
     assert any("are not here yet" in message for message in one.messages)
     assert result.not_here == 2
@@ -401,7 +403,7 @@ def test_what_a_pull_has_not_brought_yet_is_not_called_deleted(clones: Clones) -
 
 
 def test_a_folder_that_is_gone_comes_back_with_a_pull(clones: Clones) -> None:
-    """Its absence is no deletion of each of its files: a sync of it says that it is not here, and names the pull."""
+    """Its absence is not taken for the deletion of its files: a sync reports it and names the pull."""
     one = clones["one"]
     tree = random_tree(1)
     one.make(tree)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.content_id import content_id
+from amlctl.core.manifest import Kind
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import FaultyStore
 from tests.support.trees import Tree
@@ -67,7 +68,7 @@ def test_only_packs_with_wanted_contents_are_asked_for_once(clones: Clones, one:
 
 
 def test_a_known_pack_that_is_gone_is_not_relied_on(clones: Clones, one: Clone) -> None:
-    live = {place.pack for place in clones.manifest().places.values() if place.kind == "pack"}
+    live = {place.pack for place in clones.manifest().places.values() if place.kind is Kind.PACK}
     for key in clones.stored_keys("packs/"):
         if Path(key).stem not in live:
             clones.store.delete(key)

@@ -37,7 +37,7 @@ def app(tmp_path: Path, azurite: Azurite) -> Iterator[App]:
 
 
 def _sync(app: App) -> SyncResult:
-    return sync(app.project, app.store, DATASET, OPTIONS, lambda event: None)
+    return sync(app, DATASET, OPTIONS)
 
 
 def test_a_small_change_reads_no_manifest_and_asks_for_no_pack(app: App) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.settings import Settings, SyncSettings
 from amlctl.errors import NotFound
 from amlctl.operations.why import Why, why
 from tests.support.clones import DATASET, Clone, Clones
+from tests.support.context import Context
 
 TREE = {f"d/f{n}": b"%d" % n * 50 for n in range(10)} | {
     "large": b"L" * 9_000,
@@ -28,7 +30,9 @@ def one(tmp_path: Path) -> Clone:
 
 
 def _why(clone: Clone, path: str) -> Why:
-    return why(clone.project, clone.store, clone.root / path, ("*.bak",), clone.events.append)
+    return why(
+        Context(clone.project, clone.store, settings=Settings(sync=SyncSettings(ignore=("*.bak",)))), clone.root / path
+    )
 
 
 @pytest.mark.parametrize("is_synced", [False, True])
@@ -106,7 +110,7 @@ def test_what_is_nowhere_is_not_found(one: Clone, is_synced: bool) -> None:
     with pytest.raises(NotFound):
         _why(one, "no/such")
     with pytest.raises(NotFound, match="pipeline/ and data_blobs/"):
-        why(one.project, one.store, one.project.root / "README", (), one.events.append)
+        why(one, one.project.root / "README")
 
 
 def test_the_file_here_against_the_one_in_the_store(one: Clone) -> None:

@@ -21,10 +21,9 @@ from hypothesis import strategies as st
 from amlctl.cli.app import run as run_command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import RULES, wrong_field
+from amlctl.core.store_keys import log_key, record_key
 from amlctl.localfs.project import Project
-from amlctl.runs import local_records as run_records
-from amlctl.runs.documents import save_record
-from amlctl.runs.keys import log_key, record_key
+from amlctl.runs.records import save_local_record, save_record
 from amlctl.stores.directory import DirectoryStore
 
 FAULT = 70
@@ -50,7 +49,7 @@ class Scene:
         for run, minute in ((DAMAGED, 0), (OTHER, 5)):
             record = _record(run, minute)
             save_record(self.store, record)
-            run_records.save(self.project.state_dir, record)
+            save_local_record(self.project.state_dir, record)
             self.store.put(log_key(run, "std_log.txt"), f"log of {run}\n".encode())
         self.local = self.project.state_dir / "runs" / DAMAGED / "record.json"
         self.stored = root / "store" / record_key(DAMAGED)

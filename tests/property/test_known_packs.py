@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amlctl.core.manifest import Place
+from amlctl.core.manifest import Kind, StoredAt
 from amlctl.core.pack import Member
-from amlctl.localfs.known_packs import KnownPack, KnownPacks, member_rows
+from amlctl.localfs.sync_state import KnownPack, KnownPacks, member_rows
 
 # Few different bytes, so that ids stand across the borders of rows as well.
 ids = st.binary(min_size=16, max_size=16).map(bytes.hex) | st.lists(
@@ -25,10 +25,10 @@ members = st.builds(
 
 @given(st.lists(st.lists(members, max_size=8), max_size=4), st.lists(ids, max_size=4))
 def test_the_first_pack_that_has_a_content_is_named(packs: list[list[Member]], others: list[str]) -> None:
-    expected: dict[str, Place] = {}
+    expected: dict[str, StoredAt] = {}
     for number, inside in enumerate(packs):
         for member in inside:
-            place = Place("pack", str(number), member.offset, member.length, member.is_deflated)
+            place = StoredAt(Kind.PACK, str(number), member.offset, member.length, member.is_deflated)
             expected.setdefault(member.content_id, place)
     known = KnownPacks([KnownPack(str(number), 0, member_rows(inside)) for number, inside in enumerate(packs)])
     contents = [*expected, *others]

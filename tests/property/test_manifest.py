@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amlctl.core.content_id import EMPTY, content_id
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.diff import diff, merge
 from amlctl.core.manifest import (
     MIRROR,
     OBJECT,
     FileEntry,
+    Kind,
     Manifest,
-    Place,
+    StoredAt,
     check_path,
     decode_section,
     encode_section,
@@ -27,6 +27,7 @@ from amlctl.core.manifest import (
     snapshot_id,
     unescape_path,
 )
+from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import IntegrityError
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.snapshots.manifests import read_manifest, write_manifest
@@ -57,22 +58,22 @@ def manifests(draw: st.DrawFn) -> Manifest:
     for entry in entries:
         if entry.content_id != EMPTY:
             packed = st.builds(
-                Place,
-                st.just("pack"),
+                StoredAt,
+                st.just(Kind.PACK),
                 st.sampled_from(packs),
                 st.integers(0, 2**32),
                 st.integers(0, 2**32),
                 st.booleans(),
             )
             places[entry.content_id] = draw(st.one_of(st.just(OBJECT), st.just(MIRROR), packed))
-    sizes = {place.pack: 12345 for place in places.values() if place.kind == "pack"}
+    sizes = {place.pack: 12345 for place in places.values() if place.kind is Kind.PACK}
     return Manifest("working/x", "pack", entries, places, sizes)
 
 
 @given(manifests())
 def test_sections_come_back_as_they_were(manifest: Manifest) -> None:
     entries: list[FileEntry] = []
-    places: dict[str, Place] = {}
+    places: dict[str, StoredAt] = {}
     sizes: dict[str, int] = {}
     decode_section(encode_section(manifest.entries, manifest), entries, places, sizes)
     assert entries == list(manifest.entries)

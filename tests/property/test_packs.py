@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amlctl.core.content_id import content_id
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest, Place, empty_manifest, entry_order, needs_no_bytes
+from amlctl.core.manifest import (
+    OBJECT,
+    FileEntry,
+    Kind,
+    Manifest,
+    StoredAt,
+    empty_manifest,
+    entry_order,
+    needs_no_bytes,
+)
 from amlctl.core.pack import Compressor, Pack, PackBuilder, Zlib, inflate
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.localfs.deflate import fastest_compressor
@@ -128,7 +137,7 @@ entries = st.lists(st.tuples(st.sampled_from([f"p{i}" for i in range(30)]), size
 layouts = st.builds(Layout, st.sampled_from(["auto", "pack"]), st.just(1000), st.integers(1, 5000))
 
 
-def _nothing(asked: object) -> dict[str, Place]:
+def _nothing(asked: object) -> dict[str, StoredAt]:
     return {}
 
 
@@ -158,7 +167,7 @@ def test_repacking_never_doubles_more_than_the_change(local: list[FileEntry], de
     live = {e.content_id: e for e in local if not needs_no_bytes(e)}
     kept = dict(list(live.items())[: max(0, len(live) - dead)])
     size = sum(e.size_bytes + 200 for e in kept.values()) + 100_000
-    places = {c: Place("pack", "a" * 32, 0, e.size_bytes) for c, e in kept.items()}
+    places = {c: StoredAt(Kind.PACK, "a" * 32, 0, e.size_bytes) for c, e in kept.items()}
     head = Manifest("d", "pack", list(kept.values()), places, {"a" * 32: size})
     plan = plan_sync(local, head, Layout("pack", 10_000, 1 << 20), _nothing)
     change = sum(e.size_bytes for c, e in live.items() if c not in kept)

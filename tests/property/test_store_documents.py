@@ -19,13 +19,15 @@ from amlctl.core.events import null_sink
 from amlctl.core.head import HeadValue, encode_head, parse_head
 from amlctl.core.manifest import (
     FileEntry,
+    Kind,
     Manifest,
     ManifestHeader,
-    Place,
+    StoredAt,
     decode_header,
     decode_section,
     encode_section,
 )
+from amlctl.core.store_keys import FORMAT_KEY, GC_KEY, head_key
 from amlctl.errors import AmlctlError
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.operations.store.gc import gc
@@ -33,10 +35,10 @@ from amlctl.operations.store.stats import stats
 from amlctl.operations.store.verify import verify
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.contents import read_content
-from amlctl.snapshots.gc_mark import GC_MARK, GcWatch
-from amlctl.snapshots.heads import head_key, read_head
+from amlctl.snapshots.gc_mark import GcWatch
+from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.snapshots.store_format import FORMAT_KEY, find_store_id
+from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clones, random_tree
@@ -116,7 +118,9 @@ MANIFEST = Manifest(
     "pack",
     [FileEntry(f"d/f{number}", 10 + number, number % 2 == 0, content) for number, content in enumerate(CONTENTS)],
     {
-        content: Place("pack", "ab" * 16, 30 + number, 10, number % 2 == 0) if number < 4 else Place("object")
+        content: StoredAt(Kind.PACK, "ab" * 16, 30 + number, 10, number % 2 == 0)
+        if number < 4
+        else StoredAt(Kind.OBJECT)
         for number, content in enumerate(CONTENTS)
     },
     {"ab" * 16: 1000},
@@ -129,7 +133,7 @@ HEAD = HeadValue("ab" * 16, f"datasets/{DATASET}/{'ab' * 16}-{'cd' * 16}.gz", "p
 @given(broken_bytes(encode_section(MANIFEST.entries, MANIFEST)))
 def test_sections(data: bytes) -> None:
     entries: list[FileEntry] = []
-    places: dict[str, Place] = {}
+    places: dict[str, StoredAt] = {}
     sizes: dict[str, int] = {}
     try:
         decode_section(data, entries, places, sizes)
@@ -193,7 +197,7 @@ def test_lists_of_outputs_and_code(tmp_path: Path, data: bytes, is_packed: bool)
 @given(data=broken_json({"host": "h", "machine": "0" * 8, "process": 7, "started": 1, "renewed": 1, "generation": 4}))
 def test_the_mark_of_gc(tmp_path: Path, data: bytes) -> None:
     store = DirectoryStore(tmp_path / "store", is_synced=False)
-    store.put(GC_MARK, data, replace=True)
+    store.put(GC_KEY, data, replace=True)
     watch = GcWatch(store, null_sink)
     watch.note()
     assert watch.generation >= 0

@@ -22,6 +22,7 @@ from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, sync
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clock import YEAR_LATER
+from tests.support.context import Context
 from tests.support.trees import Tree, read_tree
 
 CLONES = st.sampled_from(["one", "two"])
@@ -83,7 +84,7 @@ class TwoClones(RuleBasedStateMachine):
     def sync(self, clone: str) -> None:
         expected = merged(self.agreed[clone], self.disk[clone], self.stored or {})
         try:
-            result = sync(self.projects[clone], self.store, DATASET, self.options, null_sink)
+            result = sync(Context(self.projects[clone], self.store), DATASET, self.options)
         except Conflict:
             assert expected is None
             return
@@ -110,7 +111,7 @@ class TwoClones(RuleBasedStateMachine):
                 if chosen is not None:
                     expected[path] = chosen
         try:
-            pull(self.projects[clone], self.store, DATASET, options, null_sink)
+            pull(Context(self.projects[clone], self.store), DATASET, options)
         except Conflict:
             assert expected is None
             return
@@ -139,7 +140,7 @@ class TwoClones(RuleBasedStateMachine):
         third = Project(self.folder / "third")
         shutil.rmtree(third.root, ignore_errors=True)
         third.data_blobs_dir.mkdir(parents=True)
-        pull(third, self.store, DATASET, self.options, null_sink)
+        pull(Context(third, self.store), DATASET, self.options)
         assert read_tree(third.dataset_path(DATASET)) == self.stored
 
 

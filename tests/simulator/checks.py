@@ -7,17 +7,9 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping
 
 from amlctl.core.content_id import content_id
-from amlctl.core.dataset_names import dataset_of_folder
-from amlctl.core.manifest import (
-    FileEntry,
-    Manifest,
-    mirror_key,
-    needs_no_bytes,
-    object_key,
-    pack_key,
-)
+from amlctl.core.manifest import FileEntry, Kind, Manifest, needs_no_bytes
+from amlctl.core.store_keys import code_index_key, code_prefix, dataset_of_folder, mirror_key, object_key, pack_key
 from amlctl.errors import AmlctlError
-from amlctl.runs.code import code_index_key, code_prefix
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.heads import read_head_value
 from amlctl.snapshots.manifests import read_manifest
@@ -139,24 +131,24 @@ def _bytes(store: MemoryStore, manifest: Manifest, entry: FileEntry, what: str, 
     if place is None:
         raise Broken(f"{what}: nothing says where {entry.path} is")
     key = mirror_key(manifest.dataset, entry.path)
-    if place.kind == "pack":
+    if place.kind is Kind.PACK:
         key = pack_key(place.pack)
-    elif place.kind == "object":
+    elif place.kind is Kind.OBJECT:
         key = object_key(entry.content_id)
     value = store.values.get(key)
-    if value is None and place.kind == "mirror" and b"" in underway.get(entry.path, ()):
+    if value is None and place.kind is Kind.MIRROR and b"" in underway.get(entry.path, ()):
         return b""  # it had to make room
     if value is None:
         raise Broken(f"{what}: {entry.path} is missing in the store ({key})")
     data = value.data
-    if place.kind == "pack":
+    if place.kind is Kind.PACK:
         data = data[place.offset : place.offset + place.length]
         if place.is_deflated:
             try:
                 data = zlib.decompress(data, -15)
             except zlib.error as error:
                 raise Broken(f"{what}: {entry.path} is damaged in the store ({key})") from error
-    if place.kind == "mirror" and data in underway.get(entry.path, ()):
+    if place.kind is Kind.MIRROR and data in underway.get(entry.path, ()):
         return data
     if content_id(data) != entry.content_id or len(data) != entry.size_bytes:
         raise Broken(f"{what}: {entry.path} has other bytes in the store ({key})")

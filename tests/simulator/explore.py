@@ -95,7 +95,7 @@ def _orders(scenario: Scenario, stage: Stage, tally: Tally, wanted: int, rng: ra
     yield from itertools.chain(one_by_one, preempted)
     calls = {name: max(sum(step.actor == name for step in trace) for _, trace in plain) for name in names}
     writes = {name: sorted({at for _, trace in plain for at in _before_writes(trace, name)}) for name in names}
-    while len(names) > 1:  # of one alone there are no more
+    while len(names) > 1:  # a single one has no other orders
         schedule = _drawn(names, calls, writes, rng)
         fault = None
         if rng.random() < 0.6:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.core import head as core_head
-from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.diff import merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
+from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
 from amlctl.operations.store import gc as store_gc
 from amlctl.operations.submit import run_kept
@@ -27,7 +27,7 @@ from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, tree_saver
 from amlctl.snapshots import deletion, gc_mark, heads, kept, lease, manifests
-from amlctl.snapshots.heads import Head, head_key
+from amlctl.snapshots.heads import Head
 from amlctl.snapshots.kept import ANY_SIZE
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.manifests import Written
@@ -197,7 +197,7 @@ def _index_trusted() -> Replaced:
     real = code.send_code
 
     def send_code(store: Store, files: Any, **named: Any) -> Any:
-        if store.info(code.code_index_key(files.id)) is not None:
+        if store.info(code_index_key(files.id)) is not None:
             return code.CodeSnapshot(files.id, len(files.entries), files.size_bytes, 0)
         return real(store, files, **named)
 

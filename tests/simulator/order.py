@@ -139,7 +139,7 @@ class Stage:
             elif role.kind == "pull" and role.name not in results:
                 self._judge_broken_off(world, role, mine, heads)
         if scenario.rivals and sum(results.get(role.name) is not None for role in self.roles) > 1:
-            raise Broken(f"both have synced {', '.join(scenario.rivals)}, and none of them was told")
+            raise Broken(f"both have synced {', '.join(scenario.rivals)}, and neither was told")
         if scenario.at_once is not None:
             scenario.at_once(world, results)
 
@@ -270,7 +270,7 @@ class Stage:
             raise Broken(f"in the end the clones do not agree: {rivals}")
         for path in scenario.rivals:
             if rivals[0][path] not in [edits.get(path) for edits in scenario.edits.values()]:
-                raise Broken(f"in the end {path} is what none of them has written: {rivals[0][path]!r}")
+                raise Broken(f"in the end {path} was written by neither: {rivals[0][path]!r}")
 
 
 class _Heads:

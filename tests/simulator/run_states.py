@@ -14,11 +14,11 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
 from amlctl.operations.submit.submit import PreparedRun, _start
 from amlctl.runs.code import CodeFiles, send_code
-from amlctl.runs.documents import read_published, save_record
 from amlctl.runs.produced import make_newest
+from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.node_data import publish_produced
+from amlctl.runtime.data import publish_produced
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
@@ -27,6 +27,7 @@ from tests.simulator import checks
 from tests.simulator.checks import Broken
 from tests.simulator.scenario import BASE, BIG, Scenario, now
 from tests.simulator.world import DATASET, OPTIONS, World
+from tests.support.context import Context
 from tests.support.trees import Tree
 
 _OUTPUTS: Sequence[Tree] = (
@@ -78,7 +79,7 @@ def submit(world: World, store: Store) -> object:
     record = RunRecord(run="run-1", script="a.py", code=sent.id)
     record.manifests[DATASET] = head.manifest_key
     prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code)))
-    _start(prepared, world.project("a"), _Workspace(world), store, null_sink, now)  # type: ignore[arg-type]
+    _start(prepared, Context(world.project("a"), store, workspace=_Workspace(world)), now)  # type: ignore[arg-type]
     return record
 
 

@@ -24,7 +24,7 @@ _MOST_STEPS = 3_000
 
 
 class Stuck(AssertionError):
-    """No actor can go on, or they go on for ever."""
+    """No actor can continue, or they never stop."""
 
 
 class Step(NamedTuple):
@@ -260,7 +260,7 @@ class Scheduler(Host):
         raise Gone
 
     def _hand_over(self, actor: Actor | None) -> None:
-        """`actor` does not go on."""
+        """`actor` does not continue."""
         try:
             chosen = self._next(actor)
         except Stuck as stuck:
@@ -315,7 +315,7 @@ class Scheduler(Host):
                 assert wanted is not None
                 return wanted
             if not is_over and wanted is not None and not wanted.ended and not wanted.killed:
-                break  # it waits: someone else goes on for now
+                break  # it waits: another actor continues for now
             self._schedule.pop(0)
             self._segment_calls = 0
         return current if current in able else able[0]

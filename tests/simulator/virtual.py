@@ -35,7 +35,7 @@ class Gone(BaseException):
 
 
 class Host:
-    """Whoever runs commands: the scheduler while actors run, a plain clock otherwise. One at a time."""
+    """What runs commands: the scheduler while actors run, a plain clock otherwise. One at a time."""
 
     def __init__(self) -> None:
         self.now_s = EPOCH_S
@@ -196,18 +196,18 @@ def simulated() -> Iterator[None]:
     modules = _modules()
     import platform
 
-    from amlctl.localfs import clock, locks
-    from amlctl.snapshots import interrupt
+    from amlctl import parallel
+    from amlctl.localfs import locks, machine
 
     # Keyed by the real object's identity: a name that a module has imported is found whatever it is called there.
     everywhere: dict[int, Any] = {
         id(ThreadPoolExecutor): InlinePool,
         id(threading.Thread): SleepingThread,
         id(platform): _Platform(platform),
-        id(clock.utc_now): _utc_now,
-        id(clock.passed_s): _passed_s,
+        id(machine.utc_now): _utc_now,
+        id(machine.passed_s): _passed_s,
         id(locks.exclusive): _locked,
-        id(interrupt.ended_by_interrupt): _uninterrupted,
+        id(parallel.ended_by_interrupt): _uninterrupted,
     }
     off_disk: dict[int, Any] = {id(time): _Time(), id(time.sleep): _Time.sleep, id(datetime): _Datetime}
     undo: list[Callable[[], None]] = []

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amlctl.core.content_id import content_id
-from amlctl.core.events import null_sink
 from amlctl.localfs.project import Project
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, SyncResult, sync
 from amlctl.stores.contract import Store
 from tests.simulator import virtual
+from tests.support.context import Context
 from tests.support.memory_store import MemoryStore, Value
 from tests.support.trees import Tree
 
@@ -84,7 +84,7 @@ class World:
 
     def sync(self, clone: str, *, store: Store | None = None, dataset: str = DATASET, **options: Any) -> SyncResult:
         return sync(
-            self.project(clone), store or self.store, dataset, replace(OPTIONS, **options), null_sink,
+            Context(self.project(clone), store or self.store), dataset, replace(OPTIONS, **options),
             clock=lambda: virtual.host().now(),
         )  # fmt: skip
 
@@ -93,7 +93,7 @@ class World:
         **options: Any,
     ) -> SyncResult:  # fmt: skip
         return pull(
-            self.project(clone), store or self.store, dataset, replace(OPTIONS, **options), null_sink, snapshot=snapshot
+            Context(self.project(clone), store or self.store), dataset, replace(OPTIONS, **options), snapshot=snapshot
         )
 
     # --- pictures ----------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class Azurite:
         )
 
     def new_container(self) -> str:
-        """A name that nobody has used; nothing is made."""
+        """A name not used before; nothing is created."""
         return f"c{uuid.uuid4().hex[:16]}"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from amlctl.core.events import Event
+from amlctl.core.events import Event, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import Settings
 from amlctl.localfs.project import Project
@@ -20,23 +20,25 @@ from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.submit import submit
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
+from tests.support.context import Context
 
 LIMIT_S = 60.0
 
 
 def never_interrupted() -> InterruptChoice:
-    raise AssertionError("nobody pressed Ctrl-C")
+    raise AssertionError("Ctrl-C was not pressed")
 
 
 @dataclass
-class Bench:
+class Bench(Context):
     """`events` are those of all submits so far."""
 
-    project: Project
-    store: DirectoryStore
     workspace: LocalWorkspace
-    settings: Settings = field(default_factory=Settings)
     events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.sink is null_sink:
+            self.sink = self.events.append
 
     def write(self, path: str, text: str = "") -> Path:
         target = self.project.root / path
@@ -63,11 +65,7 @@ class Bench:
     ) -> SubmitResult:
         return submit(
             self.request(script, **more),
-            self.project,
-            self.settings,
-            self.workspace,
-            self.store,
-            self.events.append,
+            self,
             is_detached=is_detached,
             fetch_outputs=fetch_outputs,
             on_interrupt=on_interrupt,
@@ -95,7 +93,7 @@ def open_bench(root: Path) -> Bench:
     settings = Settings()
     variables = {name: value for name, value in os.environ.items() if not name.startswith("AMLCTL_")}
     workspace = LocalWorkspace(project, settings.workspace(), store, variables=variables, timing=timing)
-    return Bench(project, store, workspace, settings)
+    return Bench(project, store, workspace=workspace, settings=settings)
 
 
 def wait_until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:

@@ -19,6 +19,7 @@ from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
+from tests.support.context import Context
 from tests.support.trees import Tree, read_tree, write_tree
 
 DATASET = "working/x"
@@ -26,13 +27,12 @@ OPTIONS = SyncOptions(pack_size=20_000, pack_below=4_000)
 """Small limits, so that little data makes several packs and objects."""
 
 
-class Clone:
+class Clone(Context):
     """One project and the store that it syncs with. `options` are fields of SyncOptions that differ from OPTIONS."""
 
     def __init__(self, folder: Path, store: Store) -> None:
-        self.project = Project(folder)
-        self.store = store
         self.events: list[Event] = []
+        super().__init__(Project(folder), store, self.events.append)
         self.project.data_blobs_dir.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -50,26 +50,24 @@ class Clone:
         write_tree(root, tree)
 
     def sync(self, dataset: str = DATASET, **options: Any) -> SyncResult:
-        return sync(self.project, self.store, dataset, replace(OPTIONS, **options), self.events.append)
+        return sync(self, dataset, replace(OPTIONS, **options))
 
     def foresee(self, dataset: str = DATASET, **options: Any) -> SyncResult:
-        return dry_run(self.project, self.store, dataset, replace(OPTIONS, **options), self.events.append)
+        return dry_run(self, dataset, replace(OPTIONS, **options))
 
     def pull(
         self, dataset: str = DATASET, *, snapshot: str | None = None, is_dry_run: bool = False, **options: Any
     ) -> SyncResult:
         return pull(
-            self.project,
-            self.store,
+            self,
             dataset,
             replace(OPTIONS, **options),
-            self.events.append,
             snapshot=snapshot,
             is_dry_run=is_dry_run,
         )
 
     def status(self, dataset: str = DATASET, **options: Any) -> DatasetStatus:
-        return status(self.project, self.store, dataset, replace(OPTIONS, **options), self.events.append)
+        return status(self, dataset, replace(OPTIONS, **options))
 
     def sync_until_settled(self, **options: Any) -> SyncResult:
         """Files that changed less than two seconds ago are read again by the next sync; this waits them out."""
@@ -99,7 +97,7 @@ class Clones:
         return self._clones[name]
 
     def stored(self, dataset: str = DATASET) -> Tree | None:
-        """What a stranger who has nothing finds in the store; None where there is no such dataset."""
+        """What a fresh clone finds in the store; None without such a dataset."""
         if read_head(self.store, dataset) is None:
             return None
         folder = self.folder / "stranger"

@@ -38,4 +38,4 @@ if __name__ == "__main__":
 
     bench = open_bench(Path(sys.argv[1]))
     die_at(int(sys.argv[3]), bench.project.root)
-    fetch(bench.project, bench.store, bench.workspace, sys.argv[2])
+    fetch(bench, sys.argv[2])

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from amlctl.core.events import null_sink
 from amlctl.localfs.project import Project
 from amlctl.operations.sync.sync import SyncOptions, sync
 from amlctl.stores.directory import DirectoryStore
+from tests.support.context import Context
 
 OPTIONS = SyncOptions(pack_size=20_000, pack_below=4_000)
 DIED = 9
@@ -49,4 +49,4 @@ class DyingStore(DirectoryStore):
 if __name__ == "__main__":
     root, folder, dataset, calls, moment = sys.argv[1:]
     store = DyingStore(Path(folder), int(calls), is_after=moment == "after")
-    sync(Project(Path(root)), store, dataset, OPTIONS, null_sink)
+    sync(Context(Project(Path(root)), store), dataset, OPTIONS)

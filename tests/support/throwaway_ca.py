@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 and localhost, signed by an authority that is trusted by nobody else and forgotten."""
+"""A certificate for 127.0.0.1 and localhost, signed by a temporary authority that nothing else trusts."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def read_tree(root: Path) -> Tree:
 
 
 def age(root: Path, seconds: float = 10) -> None:
-    """Make all files look older than the two seconds in which a stat cache trusts nobody (ctime stays)."""
+    """Make all files look older than the two seconds in which a stat cache trusts no file (ctime stays)."""
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)

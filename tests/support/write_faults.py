@@ -27,7 +27,7 @@ _CHANGES = ("INSERT", "DELETE", "BEGIN", "UPDATE", "CREATE", "DROP", "PRAGMA USE
 
 
 class WriteFaults:
-    """Counts writes from 1; `number` 0 harms none of them. `seen` is what each one was."""
+    """Counts writes from 1; `number` 0 harms no write. `seen` is what each one was."""
 
     def __init__(self, root: Path, number: int, kind: str) -> None:
         self._root = os.fspath(root)

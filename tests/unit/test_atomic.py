@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_left_behind, temporary_name, writer_of
-from amlctl.localfs.process_identity import ProcessIdentity, this_process
+from amlctl.localfs.machine import ProcessIdentity, this_process
 
 _MAKE = (
     "import sys\nfrom pathlib import Path\nfrom amlctl.localfs.atomic import temporary_beside\n"

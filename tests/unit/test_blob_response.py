@@ -14,7 +14,7 @@ from amlctl.azure_access.http import WireResponse, response_to
 
 @pytest.fixture
 def ask() -> Callable[..., tuple[WireResponse, bytes, bool]]:
-    """Sends a request to a peer that says `said`; the answer, its body, and whether the connection goes on."""
+    """Sends a request to a peer that says `said`; the answer, its body, and whether the connection stays open."""
 
     def send(said: bytes, verb: str = "GET") -> tuple[WireResponse, bytes, bool]:
         one, other = socket.socketpair()

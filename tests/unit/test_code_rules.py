@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from amlctl.localfs.code_rules import CodeRules
-from amlctl.localfs.ignore_rules import code_rules, job_code_rules
+from amlctl.localfs.code_rules import CodeRules, code_rules, job_code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan, unpack_names
 

@@ -18,8 +18,8 @@ from amlctl.core.events import Event, Note, null_sink
 from amlctl.errors import Interrupted, ServiceUnavailable, SettingsError
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environment_making import prepare_environment
-from amlctl.workspaces.local.environments import Environments
-from amlctl.workspaces.local.python_versions import find_python
+from amlctl.workspaces.local.environments import Environments, interpreter
+from amlctl.workspaces.local.tools import find_python
 from tests.support.runs import wait_until
 
 FAKE_CONDA = """#!/bin/sh
@@ -49,7 +49,7 @@ cat "$5" >> {calls}
 @pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
 def test_a_folder_whose_name_is_no_utf8_is_told_with_what_helps(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"\xff") / "environments"
-    with pytest.raises(SettingsError, match="no UTF-8") as caught:
+    with pytest.raises(SettingsError, match="not valid UTF-8") as caught:
         prepare_environment(Environments(folder, {"PATH": ""}), EnvironmentSpec(), null_sink)
     assert "AMLCTL_ENVIRONMENTS_DIR" in caught.value.hint
 
@@ -79,9 +79,9 @@ def with_pip(tmp_path: Path, pip: str) -> tuple[Environments, EnvironmentSpec, P
 def test_current_interpreter_is_always_ready(tmp_path: Path) -> None:
     spec = EnvironmentSpec(is_current=True)
     here = environments(tmp_path)
-    assert prepare_environment(here, spec, null_sink) == here.find(spec)
-    assert here.find(spec).is_ready
-    assert here.python(spec) == Path(sys.executable)
+    assert prepare_environment(here, spec, null_sink) == here.find(spec.id)
+    assert here.find(spec.id).is_ready
+    assert interpreter(here.find(spec.id)) == Path(sys.executable)
     assert not here.folder.exists()
 
 
@@ -94,7 +94,7 @@ def test_conda_environment_is_made_once(tmp_path: Path, tool: str, command: str)
     write_tool(tmp_path / "tools", tool, FAKE_CONDA.format(calls=calls, python=python))
     here = environments(tmp_path, tmp_path / "tools")
     spec = EnvironmentSpec(python="3.11", conda=("ffmpeg",), pip=("pillow",))
-    before = here.find(spec)
+    before = here.find(spec.id)
     assert (before.is_ready, before.location, before.tool) == (False, "", tool)
     made = prepare_environment(here, spec, null_sink)
     assert made.is_ready
@@ -102,11 +102,11 @@ def test_conda_environment_is_made_once(tmp_path: Path, tool: str, command: str)
     assert prepare_environment(here, spec, null_sink) == made
     (line,) = calls.read_text().splitlines()
     assert f"{tool} {command} --prefix {made.location} --file" in line
-    document = json.loads((here.place(spec) / "environment.yaml").read_text())
+    document = json.loads((here.folder_of(spec.id) / "environment.yaml").read_text())
     assert document["channels"] == ["conda-forge"]
     assert document["dependencies"] == ["python=3.11", "ffmpeg", "pip"]
     assert pip_calls.read_text().splitlines()[1:] == ["pillow", "xxhash>=3.4"]
-    variables = here.script_variables(spec)
+    variables = here.script_variables(here.find(spec.id))
     assert variables["CONDA_PREFIX"] == made.location
     assert variables["PATH"].startswith(f"{made.location}/bin:")
 
@@ -133,21 +133,21 @@ def test_failed_pip_says_why_and_leaves_nothing_that_counts(tmp_path: Path) -> N
         prepare_environment(here, spec, null_sink)
     assert caught.value.details == ("Collecting torch", "ERROR: No matching distribution for torch")
     assert caught.value.hint
-    assert not here.find(spec).is_ready
+    assert not here.find(spec.id).is_ready
 
 
 def test_no_network_is_told_apart(tmp_path: Path) -> None:
     told = "WARNING: Retrying after connection broken by NewConnectionError"
     here, spec, _ = with_pip(tmp_path, f"echo '{told}'; exit 1")
-    with pytest.raises(ServiceUnavailable, match="no package index"):
+    with pytest.raises(ServiceUnavailable, match="cannot reach a package index"):
         prepare_environment(here, spec, null_sink)
 
 
 def test_environment_whose_interpreter_is_gone_is_made_again(tmp_path: Path) -> None:
     here, spec, calls = with_pip(tmp_path, "exit 0")
     prepare_environment(here, spec, null_sink)
-    here.python(spec).unlink()
-    assert not here.find(spec).is_ready
+    interpreter(here.find(spec.id)).unlink()
+    assert not here.find(spec.id).is_ready
     assert prepare_environment(here, spec, null_sink).is_ready
     assert calls.read_text().count("pip install") == 2
 
@@ -178,7 +178,7 @@ def test_stopped_on_request(tmp_path: Path) -> None:
 
     with pytest.raises(Interrupted):
         prepare_environment(here, spec, null_sink, check=check)
-    assert not here.find(spec).is_ready
+    assert not here.find(spec.id).is_ready
     wait_until(
         lambda: subprocess.run(["kill", "-0", pid.read_text().strip()], capture_output=True, check=False).returncode
     )
@@ -192,7 +192,7 @@ def test_real_venv_with_the_runtimes_requirement(tmp_path: Path) -> None:
     except ServiceUnavailable as error:
         pytest.skip(f"no package index here: {error.message}")
     code = "import sys, xxhash; print(sys.prefix)"
-    variables = here.script_variables(spec)
+    variables = here.script_variables(here.find(spec.id))
     assert "PYTHONPATH" not in variables
     result = subprocess.run(["python", "-c", code], env=variables, capture_output=True, text=True, check=True)
     assert Path(result.stdout.strip()) == Path(made.location).resolve()
@@ -263,7 +263,7 @@ def test_python_on_the_path_is_found_and_a_broken_one_passed_over(tmp_path: Path
 
 
 def test_no_python_that_fits(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"asks for Python 3\.7") as caught:
+    with pytest.raises(SettingsError, match=r"requires Python 3\.7") as caught:
         find_python("3.7", {"PATH": str(tmp_path)})
     assert "python3.7" in caught.value.hint
 

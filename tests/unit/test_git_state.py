@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.localfs.git_state import read_git_state
+from amlctl.localfs.git import read_git_state
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -10,8 +10,7 @@ import pytest
 from amlctl.core.job import KEPT_PATH, command_line, filled_in, places_in
 from amlctl.core.run import RunRecord
 from amlctl.errors import SettingsError
-from amlctl.runtime.job import prepare_job
-from amlctl.runtime.script import NodeFolders
+from amlctl.runtime.script import NodeFolders, prepare_job
 
 NASTY = '/a b/it\'s "here"/$HOME/`x`\\n'
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import Event
+from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
 from amlctl.snapshots.lease import MirrorLease
 from amlctl.stores.contract import Store
@@ -48,7 +48,7 @@ def test_it_goes_from_one_to_the_next(store: DirectoryStore) -> None:
 
 
 def test_who_is_not_renewed_any_more_loses_it(store: DirectoryStore) -> None:
-    """As a killed process: nobody renews what it has left."""
+    """Like a killed process: its lease is not renewed."""
     store.swap(KEY, b'{"host": "a machine that died", "process": 1}', expected=None)
     told: list[Event] = []
     lease = _lease(store, told, stale_s=0.3)
@@ -70,7 +70,7 @@ def test_who_slept_too_long_is_told(store: DirectoryStore) -> None:
 
 
 class TestAStoppedHolder:
-    """Its process was stopped, or its machine has slept: nobody has told it, but its clock shows that."""
+    """Its process was stopped, or its machine has slept: only its clock shows that."""
 
     @pytest.fixture
     def watched(self, store: DirectoryStore) -> FaultyStore:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import publish
 from amlctl.snapshots.materialise import materialise
 from amlctl.stores.directory import DirectoryStore
 

@@ -16,13 +16,19 @@ import pytest
 
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.run import RunRecord
-from amlctl.runs.code import code_prefix
-from amlctl.runs.keys import failure_key, outputs_index_key, outputs_prefix, published_key, record_key
-from amlctl.runs.publish import publish
+from amlctl.core.store_keys import (
+    code_prefix,
+    failure_key,
+    outputs_index_key,
+    outputs_prefix,
+    published_key,
+    record_key,
+)
+from amlctl.runs.produced import publish
 from amlctl.runs.tree import read_index
-from amlctl.runtime.node_rank import NodeRank, node_rank
+from amlctl.runtime.ranks import NodeRank, node_rank
 from amlctl.stores.directory import DirectoryStore
-from amlctl.workspaces.local.container import make_container
+from amlctl.workspaces.local.node_files import make_container
 from tests.support.runs import make_project, make_record, wait_until, write_script
 
 
@@ -346,10 +352,10 @@ def test_data_that_will_not_be_kept_is_told(node: Node, tmp_path: Path) -> None:
         node.record(script, manifests={"working/a/in": published.manifest_key}, produces=["working/new"])
     )
     assert code == 0
-    lost = "will not be kept; submit --produces"
+    lost = "will not be saved; to save such files, submit --produces"
     assert text.splitlines()[:-1] == [
-        f"[amlctl] 2 files written to data_blobs/working/a/in {lost} working/a/in keeps such",
-        f"[amlctl] 1 file written to data_blobs/working/b {lost} working/b keeps such",
+        f"[amlctl] 2 files written to data_blobs/working/a/in {lost} working/a/in",
+        f"[amlctl] 1 file written to data_blobs/working/b {lost} working/b",
     ]
 
 

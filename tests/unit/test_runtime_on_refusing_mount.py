@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import published_key
 from amlctl.core.sync_plan import Layout
-from amlctl.runs.keys import published_key
-from amlctl.runs.publish import publish
+from amlctl.runs.produced import publish
 from tests.support import refusing_os
 from tests.support.runs import wait_until
 from tests.unit.test_runtime import Node
@@ -56,7 +56,7 @@ def test_a_run_keeps_what_it_makes(tmp_path: Path, node: Node, operations: str, 
         code, text = node.run(record, variables=refused)
         assert code == 0, text
         assert f"0 found {attempt == '2'} attempt {attempt}" in text
-        if attempt == "1":  # another node goes on
+        if attempt == "1":  # another node continues
             node.container = tmp_path / "mount/second"
             refused = variables(tmp_path, node, operations, error)
     assert node.output(record, "model.bin") == bytes(17 << 20)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import NotFound, UsageError
-from amlctl.localfs.ignore_rules import code_rules
+from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script, walk_files
 

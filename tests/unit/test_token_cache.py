@@ -1,4 +1,4 @@
-"""Tokens on disk: found again by who asks in the same way, and by nobody else."""
+"""Tokens on disk: found again only by the same kind of request."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.store_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.errors import IntegrityError
 from amlctl.runs import tree_saver
-from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.runs.tree import TreeFile, TreeIndex, encode_index, read_tree_index, restore_tree, stored_key, tree_file
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
@@ -222,7 +222,7 @@ def test_a_file_that_still_changes_at_the_last_save_is_named(store: DirectorySto
 
     saver = TreeSaver(FaultyStore(store, append), source, PREFIX, INDEX)
     saver.save(is_last=True)
-    assert saver.not_kept() == ["outputs/log could not be kept: changes while it is saved"]
+    assert saver.not_kept() == ["outputs/log could not be saved: still changing"]
     assert restored(store, tmp_path / "target") == {"f": b"1"}
 
 

@@ -11,12 +11,10 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.text import places
-from amlctl.core.events import EventSink
 from amlctl.core.message import Command
 from amlctl.errors import NeedsConfirmation
-from amlctl.localfs.project import Project
 from amlctl.operations import compute as operations
-from amlctl.workspaces.contract import Workspace
+from amlctl.operations.context import Context
 
 app = typer.Typer(
     add_completion=False,
@@ -34,7 +32,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A target of compute/.
 def list_(ctx: typer.Context) -> None:
     """List the targets that a run may use."""
     call = invocation(ctx)
-    views = operations.list_targets(call.app.project, call.app.workspace)
+    views = operations.list_targets(call.app)
     call.result(
         {"compute": [view.to_json() for view in views]},
         lambda style, width: places.target_table_lines(views, width),
@@ -45,7 +43,7 @@ def list_(ctx: typer.Context) -> None:
 def show(ctx: typer.Context, name: Name) -> None:
     """Show a target's settings and state."""
     call = invocation(ctx)
-    view = operations.show(call.app.project, call.app.workspace, name)
+    view = operations.show(call.app, name)
     call.result(view.to_json(), lambda style, width: places.target_lines(view))
 
 
@@ -57,10 +55,7 @@ def create(
 ) -> None:
     """Make a target; an equal one is used as it is."""
     call = invocation(ctx)
-    app_ = call.app
-    result = operations.create(
-        app_.project, app_.workspace, source, cwd=call.cwd, is_update=is_update, sink=call.reporter
-    )
+    result = operations.create(call.app, source, cwd=call.cwd, is_update=is_update)
     call.result(result.to_json(), lambda style, width: places.created_lines(result))
 
 
@@ -86,7 +81,7 @@ def delete(
     call = invocation(ctx)
     app_ = call.app
     if not yes:
-        found = operations.deletable(app_.project, app_.workspace, name)
+        found = operations.deletable(call.app, name)
         state = f"{found.state}: {found.note}" if found.note else found.state
         what = f"Delete compute target {name} ({state}) from workspace {app_.workspace.name}"
         if not call.output.can_ask:
@@ -100,7 +95,7 @@ def delete(
     return 0
 
 
-def _act(ctx: typer.Context, name: str, operation: Callable[[Project, Workspace, str, EventSink], str]) -> None:
+def _act(ctx: typer.Context, name: str, operation: Callable[[Context, str], str]) -> None:
     call = invocation(ctx)
-    state = operation(call.app.project, call.app.workspace, name, call.reporter)
+    state = operation(call.app, name)
     call.result({"name": name, "state": state}, lambda style, width: [f"{name}  {state}"])

@@ -67,7 +67,7 @@ def _probe(call: Invocation, compute: str | None) -> int:
     from amlctl.operations.probe import probe
 
     app_ = call.app
-    target = compute or default_target(app_.project, app_.settings, app_.settings.workspace().name)
-    result = probe(lambda: app_.store, lambda: app_.workspace, target, call.reporter)
+    target = compute or default_target(app_.settings, app_.settings.workspace().name)
+    result = probe(app_, target)
     call.result(result.to_json(), lambda style, width: places.probe_lines(result))
     return 0 if result.ok else 1

@@ -35,7 +35,7 @@ def is_current(env_from: str | None) -> bool:
 def show(ctx: typer.Context, env_from: From = None) -> None:
     """Show the environment of pptdaml.yaml and whether it is made already."""
     call = invocation(ctx)
-    view = operations.show(call.app.project, call.app.workspace, is_current=is_current(env_from), sink=call.reporter)
+    view = operations.show(call.app, is_current=is_current(env_from))
     _tell(call, view)
 
 
@@ -43,7 +43,7 @@ def show(ctx: typer.Context, env_from: From = None) -> None:
 def prepare(ctx: typer.Context, env_from: From = None) -> None:
     """Make the environment ahead of the first submit, or find it."""
     call = invocation(ctx)
-    view = operations.prepare(call.app.project, call.app.workspace, is_current=is_current(env_from), sink=call.reporter)
+    view = operations.prepare(call.app, is_current=is_current(env_from))
     _tell(call, view)
 
 

@@ -43,14 +43,11 @@ def fetch(
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     result = operation(
-        app_.project,
-        app_.store,
-        app_.workspace,
+        app_,
         resolve_run(app_.workspace, reference),
         to=call.cwd / to if to is not None else None,
         include=include or (),
         with_logs=with_logs,
         is_unlisted=is_unlisted,
-        sink=call.reporter,
     )
     call.result(result.to_json(), lambda style, width: runs.fetch_lines(result, style))

@@ -70,7 +70,7 @@ def logs(
             call.reporter(Note(Message(told, *later)))
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
-    record = follow(workspace, run_id, call.reporter, name=name, cursor=cursor)
+    record = follow(app_, run_id, name=name, cursor=cursor)
     call.close()
     if call.is_json:
         call.result(record.to_json(), lambda style, width: [])

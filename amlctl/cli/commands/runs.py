@@ -52,12 +52,9 @@ def list_(
 
     app_.restore_records()
 
-    def open_workspace(name: str) -> Workspace:
-        return app_.in_workspace(name).workspace
-
     records = [
         record
-        for record in operations.list_runs(app_.settings.workspace().name, app_.project, open_workspace, call.reporter)
+        for record in operations.list_runs(app_)
         if experiment in (None, record.experiment) and (status is None or status.lower() == record.status.lower())
     ][:limit]
     call.result(
@@ -72,7 +69,7 @@ def show(ctx: typer.Context, run: Run) -> None:
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     run_id = operations.resolve_run(app_.workspace, reference)
-    view = operations.show(app_.workspace, lambda: app_.store, run_id, call.reporter)
+    view = operations.show(app_, run_id)
     call.result(view.to_json(), lambda style, width: text.show_lines(view, style))
 
 
@@ -89,7 +86,7 @@ def compare(
     for one in run:
         app_, reference = call.app_of(one)
         run_id = operations.resolve_run(app_.workspace, reference)
-        found.append(operations.RunAt(run_id, app_.workspace, app_.store))
+        found.append(operations.RunAt(run_id, app_))
     comparison = operations.compare(found)
     call.result(comparison.to_json(), lambda style, width: text.compare_lines(comparison, width))
 
@@ -103,7 +100,7 @@ def open_(ctx: typer.Context, run: Run) -> None:
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     run_id = operations.resolve_run(app_.workspace, reference)
-    place = operations.open_run(app_.project, app_.workspace, run_id)
+    place = operations.open_run(app_, run_id)
     if call.output.out_is_terminal and not call.is_json:
         typer.launch(place)
     call.result({"run": run_id, "place": place}, lambda style, width: [place])

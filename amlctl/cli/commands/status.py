@@ -38,16 +38,16 @@ def status(
 ) -> int:
     """Show what a sync would do: new, modified, deleted files, and whether the store moved on."""
     call = invocation(ctx)
-    project, settings = call.app.project, call.app.settings.sync
-    store = call.app.store
+    app_ = call.app
+    project, settings = app_.project, app_.settings.sync
     if paths:
         datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
     else:
-        datasets = all_datasets(project, store, call.reporter)
+        datasets = all_datasets(app_)
     options = SyncOptions(settings.layout, settings.pack_below, settings.pack_size, tuple(settings.ignore))
 
     def act(dataset: str) -> DatasetStatus:
-        return operation(project, store, dataset, options, call.reporter)
+        return operation(app_, dataset, options)
 
     def lines(style: Style, width: int) -> list[str]:
         if not datasets:

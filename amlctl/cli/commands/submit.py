@@ -188,22 +188,21 @@ def submit(
         caller_variables=os.environ,
     )
     app_ = call.app
-    everything = (request, app_.project, app_.settings, app_.workspace, app_.store, call.reporter)
 
     def find_run(reference: str) -> RunAt:
         holder, rest = app_.holding(reference)
-        return RunAt(resolve_run(holder.workspace, rest), holder.workspace, holder.store)
+        return RunAt(resolve_run(holder.workspace, rest), holder)
 
     if is_dry_run:
-        plan = plan_operation(*everything, find_run=find_run)
+        plan = plan_operation(request, app_, find_run=find_run)
         call.result(plan.to_json(), lambda style, width: runs.plan_lines(plan))
         return 0
     result = submit_operation(
-        *everything,
+        request,
+        app_,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
         find_run=find_run,
-        open_address=app_.open_address,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
     return _tell(call, result, is_detached=is_detached)

@@ -18,8 +18,7 @@ from amlctl.core.settings import LAYOUTS
 from amlctl.errors import NeedsConfirmation, UsageError
 from amlctl.operations.sync.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync.sync import sync as sync_operation
-from amlctl.stores.contract import Store
-from amlctl.wiring import without_copies
+from amlctl.wiring import App, without_copies
 
 app = typer.Typer(add_completion=False)
 
@@ -141,16 +140,16 @@ def sync(
         yes=yes,
         jobs=jobs,
     )
-    store = _store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
-    project, sink = call.app.project, call.reporter
+    app_ = _with_store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
+    project = app_.project
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
 
     def try_once(dataset: str, options: SyncOptions) -> SyncResult:
         if is_pull:
             from amlctl.operations.sync.pull import pull as pull_operation
 
-            return pull_operation(project, store, dataset, options, sink, snapshot=snapshot, is_dry_run=is_dry_run)
-        return (dry_run if is_dry_run else sync_operation)(project, store, dataset, options, sink)
+            return pull_operation(app_, dataset, options, snapshot=snapshot, is_dry_run=is_dry_run)
+        return (dry_run if is_dry_run else sync_operation)(app_, dataset, options)
 
     def act(dataset: str) -> SyncResult:
         try:
@@ -165,7 +164,7 @@ def sync(
     more = {}
     if register is not None and results:
         done, is_file = results[0], (project.data_blobs_dir / results[0].dataset).is_file()
-        more["registered"] = str(register(store.url, done.dataset, done.snapshot, done.layout, is_file=is_file))
+        more["registered"] = str(register(app_.store.url, done.dataset, done.snapshot, done.layout, is_file=is_file))
     call.result(
         {**results[0].to_json(), **more}
         if len(paths) == 1
@@ -178,10 +177,12 @@ def sync(
     return tried.tell_failures(call)
 
 
-def _store(call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool) -> Store:
+def _with_store(
+    call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool
+) -> App:
     bytes_per_s = None if bwlimit is None else parse_size(bwlimit.removesuffix("/s"))
     if bytes_per_s is not None and bytes_per_s <= 0:
         raise UsageError(f"--bwlimit {bwlimit!r} lets nothing through", hint="for example --bwlimit 10MiB")
     url = call.app.store_url if url is None else url
     store = call.app.open_store(url, workers=workers, bytes_per_s=bytes_per_s)
-    return without_copies(store) if is_checked else store
+    return call.app.with_store(without_copies(store) if is_checked else store)

@@ -29,5 +29,5 @@ def why(
     call = invocation(ctx)
     app_ = call.app
     absolute = app_.project.typed_path(path, call.cwd)
-    found = operation(app_.project, app_.store, absolute, app_.settings.sync.ignore, call.reporter)
+    found = operation(app_, absolute)
     call.result(found.to_json(), lambda style, width: data.why_lines(found, style))

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from amlctl.core.message import Message
+from amlctl.core.store_keys import FORMAT_KEY, area_of, is_lease_key
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.contract import Store
 
@@ -53,7 +54,7 @@ class StoreListing:
 
 def _kind(key: str) -> str:
     parts = key.split("/")
-    if parts[0] == "gc" or key == "format.json" or parts[-1] == "mirror.lease":
+    if area_of(key).name == "gc" or key == FORMAT_KEY or is_lease_key(key):
         return ""  # damage of these heals by itself, or is told of otherwise
     if parts[0] == "runs" and len(parts) > 2:
         return f"runs/*/{parts[2]}"

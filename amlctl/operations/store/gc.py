@@ -7,28 +7,45 @@ under way safe is the protocol of `snapshots/gc_mark.py`: lease, fence, list, de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from amlctl.core.dataset_names import dataset_of_folder
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import commit_of
-from amlctl.core.manifest import object_key, pack_key, repair_command
+from amlctl.core.manifest import Kind, repair_command
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import (
+    CODE,
+    DATASETS,
+    GC_KEY,
+    area_of,
+    code_index_key,
+    code_of,
+    code_prefix,
+    dataset_of_key,
+    folder_of,
+    is_code_index_key,
+    is_head_key,
+    is_lease_key,
+    is_manifest_key,
+    object_key,
+    pack_key,
+    published_key,
+    record_key,
+    shard_key,
+    snapshot_of,
+)
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.clock import passed_s
+from amlctl.localfs.machine import passed_s
 from amlctl.operations.store.named_by_runs import heads_of_record, manifests_of_record, read_fields
-from amlctl.runs.code import code_index_key, code_prefix
-from amlctl.runs.documents import read_published
-from amlctl.runs.keys import published_key, record_key
+from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
+from amlctl.runs.records import read_published
 from amlctl.snapshots.deletion import delete_all
-from amlctl.snapshots.gc_mark import GC_MARK, GcLease
+from amlctl.snapshots.gc_mark import GcLease
 from amlctl.snapshots.heads import fence, is_superseded, read_head, read_head_value
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
@@ -81,29 +98,23 @@ def gc(
 
 def _fence(store: Store, lease: GcLease) -> None:
     """Before what is needed is listed: see `snapshots/gc_mark.py`. Raises IntegrityError (a HEAD cannot be read)."""
-    folders = {
-        entry.key.rpartition("/")[0]
-        for entry in store.list("datasets/")
-        if entry.key.endswith("/HEAD") or _is_manifest(entry.key)
-    }
-    datasets = sorted({dataset_of_folder(folder) for folder in folders})
-    with ThreadPoolExecutor(store.concurrency) as pool:
-        heads = list(pool.map(lambda dataset: read_head(store, dataset), datasets))
-        lease.raise_above(max((head.value.gc for head in heads if head is not None), default=0))
-        store_id = ensure_format(store)
-        for _ in pool.map(lambda dataset: fence(store, dataset, lease.generation, store_id), datasets):
-            pass
+    keys = [entry.key for entry in store.list(DATASETS)]
+    datasets = sorted({dataset_of_key(key) for key in keys if is_head_key(key) or is_manifest_key(key)})
+    heads = list(in_parallel(lambda dataset: read_head(store, dataset), datasets, store.concurrency))
+    lease.raise_above(max((head.value.gc for head in heads if head is not None), default=0))
+    store_id = ensure_format(store)
+    for_each(lambda dataset: fence(store, dataset, lease.generation, store_id), datasets, store.concurrency)
 
 
 def _dead(store: Store, now: datetime, young_s: float, sink: EventSink, *, is_deleted: bool) -> GcResult:
-    entries = [entry for entry in store.list("") if entry.key != GC_MARK]
+    entries = [entry for entry in store.list("") if entry.key != GC_KEY]
     live = _live_keys(store, entries, now.timestamp() - young_s)
     dead = [
         entry
         for entry in entries
         if _is_collectable(entry.key)
         and entry.key not in live
-        and not any(entry.key.startswith(prefix) for prefix in _code_folders(entry.key) if prefix in live)
+        and not _is_of_live_code(entry.key, live)
         and entry.modified_at < now.timestamp() - young_s
     ]
     sink(Note(f"{len(entries)} values looked at, {len(dead)} of them dead"))
@@ -111,17 +122,11 @@ def _dead(store: Store, now: datetime, young_s: float, sink: EventSink, *, is_de
 
 
 def _is_collectable(key: str) -> bool:
-    if key.startswith(("packs/", "objects/", "code/")):
-        return True
-    return key.startswith("datasets/") and not key.endswith(".lease")
+    return area_of(key).name in ("packs", "objects", "code", "datasets") and not is_lease_key(key)
 
 
-def _is_code_index(key: str) -> bool:
-    return key.startswith("code/") and key.count("/") == 1
-
-
-def _is_manifest(key: str) -> bool:
-    return key.startswith("datasets/") and key.endswith(".gz") and not key.rpartition("/")[0].endswith("/shards")
+def _is_of_live_code(key: str, live: Container[str]) -> bool:
+    return key.startswith(CODE) and not is_code_index_key(key) and code_prefix(code_of(key)) in live
 
 
 _RANKS = 3
@@ -129,14 +134,9 @@ _RANKS = 3
 
 def _rank(key: str) -> int:
     """Order of deletion: what names others goes before them, so that an index or a manifest which is there is whole."""
-    if _is_code_index(key) or _is_manifest(key):
+    if is_code_index_key(key) or is_manifest_key(key):
         return 0
-    return 1 if key.startswith("datasets/") else 2
-
-
-def _code_folders(key: str) -> Iterable[str]:
-    if key.startswith("code/") and key.count("/") >= 2:
-        yield key[: key.index("/", len("code/")) + 1]
+    return 1 if key.startswith(DATASETS) else 2
 
 
 def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> set[str]:
@@ -144,23 +144,23 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
     heads: set[str] = set()
     kept: set[str] = set()
     present = {entry.key for entry in entries}
-    folders_with_head = {key.rpartition("/")[0] for key in present if key.endswith("/HEAD")}
+    folders_with_head = {folder_of(key) for key in present if is_head_key(key)}
     manifests: dict[str, list[Entry]] = {}
     commits: dict[str, Sequence[str]] = {}
     for entry in entries:
         folder, _, name = entry.key.rpartition("/")
-        if _is_code_index(entry.key) and entry.modified_at >= young_after:
-            live.add(entry.key.removesuffix(".json") + "/")  # sent again not long ago: what it names is older
-        elif entry.key.startswith("datasets/") and name == "HEAD":
+        if is_code_index_key(entry.key) and entry.modified_at >= young_after:
+            live.add(code_prefix(code_of(entry.key)))  # sent again not long ago: what it names is older
+        elif is_head_key(entry.key):
             if is_superseded(folder, folders_with_head):
                 continue
             live.add(entry.key)
             with suppress(NotFound):  # only a fence
                 head = read_head_value(store, folder)
                 heads.add(head.manifest_key)
-                commits[dataset_of_folder(folder)] = (head.commit, *head.before)
-        elif _is_manifest(entry.key):
-            manifests.setdefault(dataset_of_folder(folder), []).append(entry)
+                commits[dataset_of_key(entry.key)] = (head.commit, *head.before)
+        elif is_manifest_key(entry.key):
+            manifests.setdefault(dataset_of_key(entry.key), []).append(entry)
         elif entry.key.startswith("runs/") and name == "record.json":
             run_manifests, code = _named_by_run(store, folder.removeprefix("runs/"))
             kept.update(run_manifests)
@@ -170,7 +170,7 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
     for dataset, found in manifests.items():
         newest: list[str] = []
         for entry in _newest_first(found, commits.get(dataset, ())):
-            snapshot = entry.key.rpartition("/")[2].partition("-")[0]
+            snapshot = snapshot_of(entry.key)
             if snapshot not in newest:
                 newest.append(snapshot)
             if snapshot in newest[:KEPT_SNAPSHOTS] or entry.modified_at >= young_after:
@@ -184,7 +184,7 @@ def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> se
             live.update(_named_by_manifest(store, key))
         except (NotFound, IntegrityError) as error:
             what = f"a part of {key} is missing: {error.message}" if isinstance(error, NotFound) else error.message
-            repair = repair_command(dataset_of_folder(key.rpartition("/")[0]))
+            repair = repair_command(dataset_of_key(key))
             hint = repair if key in heads else f"that older snapshot is lost: delete {key} in {store.url}"
             raise IntegrityError(what, hint=Message(hint, ", then gc again")) from error
     return live
@@ -226,11 +226,10 @@ def _unreadable(key: str, why: object, run: str) -> IntegrityError:
 
 def _named_by_manifest(store: Store, key: str) -> set[str]:
     manifest = read_manifest(store, key)
-    folder = key.rpartition("/")[0]
-    named = {f"{folder}/shards/{name}" for name in read_header(store, key).shards}
+    named = {shard_key(folder_of(key), name) for name in read_header(store, key).shards}
     for content, place in manifest.places.items():
-        if place.kind == "pack":
+        if place.kind is Kind.PACK:
             named.add(pack_key(place.pack))
-        elif place.kind == "object":
+        elif place.kind is Kind.OBJECT:
             named.add(object_key(content))
     return named

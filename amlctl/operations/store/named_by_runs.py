@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from amlctl.core.document import Fields, parse
 from amlctl.core.run_schema import MAX_BYTES
+from amlctl.core.store_keys import record_key
 from amlctl.errors import IntegrityError
-from amlctl.runs.keys import record_key
 from amlctl.stores.contract import Store
 
 

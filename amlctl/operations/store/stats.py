@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from amlctl.core.dataset_names import dataset_of_folder
+from amlctl.core.store_keys import dataset_of_folder, folder_of, is_manifest_key, snapshot_of
 from amlctl.errors import NotFound
 from amlctl.snapshots.heads import list_datasets, read_head_value
 from amlctl.snapshots.manifests import read_header
@@ -63,10 +63,9 @@ def stats(store: Store) -> StoreStats:
         kind, _, _ = entry.key.partition("/")
         values[kind] += 1
         sizes[kind] += entry.size_bytes
-        folder, _, name = entry.key.rpartition("/")
-        if kind == "datasets" and name.endswith(".gz") and "-" in name:
-            found = written.setdefault(folder, {})
-            snapshot = name.partition("-")[0]
+        if is_manifest_key(entry.key):
+            found = written.setdefault(folder_of(entry.key), {})
+            snapshot = snapshot_of(entry.key)
             found[snapshot] = max(entry.modified_at, found.get(snapshot, 0.0))
     datasets = []
     for folder in list_datasets(store):

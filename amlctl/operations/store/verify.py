@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import FORMAT_KEY
 from amlctl.errors import IntegrityError
 from amlctl.operations.store.damage import Damage, StoreListing
 from amlctl.operations.store.verify_bytes import bytes_checks
 from amlctl.operations.store.verify_datasets import StoredDatasets, check_datasets
 from amlctl.operations.store.verify_runs import code_checks, run_checks
-from amlctl.snapshots.interrupt import ended_by_interrupt
-from amlctl.snapshots.store_format import FORMAT_KEY, find_store_id
+from amlctl.parallel import ended_by_interrupt, in_parallel
+from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
 
 _MOST_WORKERS = 4
@@ -93,15 +93,9 @@ def _to_repair(damages: Iterable[Damage], datasets: StoredDatasets) -> list[str]
 
 def _run(checks: Sequence[Callable[[], Sequence[Damage]]], sink: EventSink) -> Iterable[Sequence[Damage]]:
     told_at = time.monotonic()
-    with ThreadPoolExecutor(_MOST_WORKERS) as pool:
-        jobs = [pool.submit(check) for check in checks]
-        try:
-            for number, job in enumerate(jobs, 1):
-                yield job.result()
-                if time.monotonic() - told_at > _TELL_EVERY_S:
-                    told_at = time.monotonic()
-                    sink(StageProgress(Stage.VERIFY, "store", number, 0, len(jobs), 0))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)  # what has failed once would be tried again for each
-            raise
+    for number, damages in enumerate(in_parallel(lambda check: check(), checks, _MOST_WORKERS), 1):
+        yield damages
+        if time.monotonic() - told_at > _TELL_EVERY_S:
+            told_at = time.monotonic()
+            sink(StageProgress(Stage.VERIFY, "store", number, 0, len(checks), 0))
     sink(StageProgress(Stage.VERIFY, "store", len(checks), 0, len(checks), 0, is_done=True))

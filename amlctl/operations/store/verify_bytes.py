@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from amlctl.core.content_id import content_id, is_content_id
 from amlctl.core.manifest import repair_command
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import OBJECTS, PACKS
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.operations.store.damage import Damage, StoreListing, is_of_one_value
 from amlctl.operations.store.verify_datasets import LOST_SNAPSHOT, Member, StoredDatasets
@@ -20,13 +21,13 @@ Check = Callable[[], Sequence[Damage]]
 
 
 def bytes_checks(store: Store, listing: StoreListing, datasets: StoredDatasets) -> Iterator[Check]:
-    for key in listing.below("packs/"):
+    for key in listing.below(PACKS):
         listing.mark(key)
         name = key.rpartition("/")[2].removesuffix(".zip")
         members = sorted(datasets.members.get(name, ()), key=lambda member: member[1].offset)
         size_bytes = datasets.pack_sizes.get(name, 0)
         yield functools.partial(_check_pack, store, key, name, members, size_bytes, datasets.named_by.get(key, ""))
-    for key in listing.below("objects/"):
+    for key in listing.below(OBJECTS):
         listing.mark(key)
         dataset, is_older = datasets.named_by.get(key, ""), key in datasets.older_by
         yield functools.partial(_check_whole, store, key, key.rpartition("/")[2], dataset, is_older=is_older)
@@ -79,7 +80,7 @@ def _check_whole(store: Store, key: str, wanted: str, dataset: str, *, is_older:
         return []
     except AmlctlError as error:
         return _unreadable(store, key, error, repair, dataset)
-    what = "its bytes are not those of its name" if key.startswith("objects/") else "its bytes are not those of HEAD"
+    what = "its bytes are not those of its name" if key.startswith(OBJECTS) else "its bytes are not those of HEAD"
     return [] if found == wanted else [Damage(key, what, repair, dataset)]
 
 

@@ -6,19 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from amlctl.core.content_id import content_id
-from amlctl.core.dataset_names import dataset_of_folder, folders_of
 from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.head import parse_head
-from amlctl.core.manifest import (
-    FileEntry,
-    Manifest,
-    Place,
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command, snapshot_id
+from amlctl.core.store_keys import (
+    DATASETS,
+    dataset_of_key,
+    folder_of,
+    folders_of,
+    head_key_in,
+    is_head_key,
+    is_shard_key,
     mirror_key,
-    needs_no_bytes,
     object_key,
     pack_key,
-    repair_command,
-    snapshot_id,
 )
 from amlctl.core.wording import count
 from amlctl.errors import IntegrityError, NotFound
@@ -30,7 +31,7 @@ from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.stores.contract import Store
 
 LOST_SNAPSHOT = "no command does, since only an older snapshot needs it; gc will remove that one in time"
-Member = tuple[FileEntry, Place]
+Member = tuple[FileEntry, StoredAt]
 
 
 @dataclass
@@ -51,18 +52,17 @@ class StoredDatasets:
 def check_datasets(store: Store, listing: StoreListing, store_id: str | None) -> StoredDatasets:
     found = StoredDatasets()
     by_dataset: dict[str, list[str]] = {}
-    for key in listing.below("datasets/"):
-        folder, _, name = key.rpartition("/")
-        if folder.endswith("/shards"):
+    for key in listing.below(DATASETS):
+        if is_shard_key(key):
             listing.mark(key)
             found.damages += _check_shard(store, key)
-        elif name == "HEAD" or name.endswith(".gz"):
+        elif is_head_key(key) or key.endswith(".gz"):
             listing.mark(key)
-            by_dataset.setdefault(dataset_of_folder(folder), []).append(key)
+            by_dataset.setdefault(dataset_of_key(key), []).append(key)
     not_committed = manifests_of_runs(store, listing)
     for dataset, keys in by_dataset.items():
-        manifests = {key: _check_manifest(store, key, found) for key in keys if not key.endswith("/HEAD")}
-        head_keys = [f"{folder}/HEAD" for folder in folders_of(dataset)]
+        manifests = {key: _check_manifest(store, key, found) for key in keys if not is_head_key(key)}
+        head_keys = [head_key_in(folder) for folder in folders_of(dataset)]
         head_key = next((key for key in head_keys if key in keys), head_keys[0])
         named = ""
         if head_key in keys:
@@ -93,7 +93,7 @@ def _check_head(
         return ""
 
     try:
-        value = parse_head(read_head_bytes(store, key.rpartition("/")[0]), dataset)
+        value = parse_head(read_head_bytes(store, folder_of(key)), dataset)
     except IntegrityError as error:
         return damaged(error.message)
     except NotFound:
@@ -112,7 +112,7 @@ def _check_head(
 
 def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest | None:
     """None where it cannot be used."""
-    dataset = dataset_of_folder(key.rpartition("/")[0])
+    dataset = dataset_of_key(key)
 
     def damaged(what: str) -> None:
         found.damages.append(Damage(key, what, repair_command(dataset), dataset))
@@ -139,8 +139,7 @@ def _check_manifest(store: Store, key: str, found: StoredDatasets) -> Manifest |
 
 
 def _check_shard(store: Store, key: str) -> Iterator[Damage]:
-    folder, _, name = key.rpartition("/")
-    dataset = dataset_of_folder(folder.removesuffix("/shards"))
+    name, dataset = key.rpartition("/")[2], dataset_of_key(key)
     try:
         data = store.get(key, length=MOST_BYTES)
         is_whole = data.startswith(GZIP_HEAD) and name == f"{content_id(gunzip(data))}.gz"
@@ -161,15 +160,15 @@ def _take(manifest: Manifest, found: StoredDatasets, listing: StoreListing, *, i
         if needs_no_bytes(entry):
             if not is_head or manifest.layout != "mirror" or entry.path.endswith("/"):
                 continue
-            place = Place("mirror")
+            place = StoredAt(Kind.MIRROR)
         if place is None:
             continue
-        if place.kind == "mirror":
+        if place.kind is Kind.MIRROR:
             if not is_head:
                 continue  # it keeps the newest bytes only
             key = mirror_key(dataset, entry.path)
             found.plain[key] = entry
-        elif place.kind == "pack":
+        elif place.kind is Kind.PACK:
             key = pack_key(place.pack)
             found.members.setdefault(place.pack, set()).add((entry, place))
             found.pack_sizes[place.pack] = manifest.pack_sizes[place.pack]

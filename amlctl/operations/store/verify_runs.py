@@ -11,13 +11,24 @@ from amlctl.core.content_id import is_content_id
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.message import Command, Message
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.store_keys import (
+    CODE,
+    RUNS,
+    code_index_key,
+    code_of,
+    code_prefix,
+    first_outputs_prefix,
+    is_code_index_key,
+    outputs_index_key,
+    outputs_prefix,
+    published_key,
+    record_key,
+)
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.store.damage import Damage, StoreListing
 from amlctl.operations.store.named_by_runs import manifests_of_record, read_fields
-from amlctl.runs.code import code_index_key, code_prefix
-from amlctl.runs.documents import read_published
-from amlctl.runs.keys import first_outputs_prefix, outputs_index_key, outputs_prefix, published_key, record_key
+from amlctl.runs.records import read_published
 from amlctl.runs.tree import TreeFile, TreeIndex, read_index, read_tree_index, stored_key
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.stores.contract import Store
@@ -39,10 +50,10 @@ def run_checks(store: Store, listing: StoreListing) -> Iterator[Check]:
 
 
 def code_checks(store: Store, listing: StoreListing) -> Iterator[Check]:
-    for key in listing.below("code/"):
+    for key in listing.below(CODE):
         listing.mark(key)
-        if key.count("/") == 1:
-            yield functools.partial(_check_code, store, listing, key.removeprefix("code/").removesuffix(".json"))
+        if is_code_index_key(key):
+            yield functools.partial(_check_code, store, listing, code_of(key))
 
 
 def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
@@ -62,7 +73,7 @@ def manifests_of_runs(store: Store, listing: StoreListing) -> set[str]:
 
 def _runs(listing: StoreListing) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for key in listing.below("runs/"):
+    for key in listing.below(RUNS):
         if key.count("/") >= 2:
             found.setdefault(key.split("/", 2)[1], []).append(key)
     return found

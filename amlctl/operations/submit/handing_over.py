@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from amlctl.core.events import EventSink, RunCreated
+from amlctl.core.events import RunCreated
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line
-from amlctl.core.settings import Settings
 from amlctl.errors import UsageError
-from amlctl.localfs.project import Project
+from amlctl.operations.context import Context
 from amlctl.operations.submit.job_request import JobFile
 from amlctl.operations.submit.request import SubmitRequest
-from amlctl.runs.order import note_made
-from amlctl.workspaces.contract import TakesJobFiles, Workspace
+from amlctl.runs.records import note_made
+from amlctl.workspaces.contract import TakesJobFiles
 
 _FOR_COMMANDS = {
     "--config": "config",
@@ -40,15 +39,13 @@ _FOR_COMMANDS = {
 def hand_over(
     file: JobFile,
     request: SubmitRequest,
-    project: Project,
-    settings: Settings,
-    workspace: Workspace,
-    sink: EventSink,
+    context: Context,
     *,
     clock: Callable[[], datetime],
     random: Callable[[], str],
 ) -> str:
     """The id of its run. Its code and data are sent by the SDK. Raises UsageError, SettingsError, Unconfirmed."""
+    project, workspace = context.project, context.workspace
     if not isinstance(workspace, TakesJobFiles):
         raise file.not_here()
     for option, name in _FOR_COMMANDS.items():
@@ -63,7 +60,7 @@ def hand_over(
         script=file.source,
         name=name,
         job_type=file.kind,
-        experiment=request.experiment or str(value.get("experiment_name") or settings.experiment),
+        experiment=request.experiment or str(value.get("experiment_name") or context.settings.experiment),
         description=str(value.get("description") or ""),
         compute=str(value.get("compute") or "serverless").removeprefix("azureml:").rpartition("/")[2],
         tags=dict(request.tags),
@@ -73,6 +70,6 @@ def hand_over(
     )
     record.reached(RunState.NOT_STARTED, now)
     note_made(project.ensure_state_dir(), run)
-    sink(RunCreated(run))
+    context.sink(RunCreated(run))
     workspace.hand_over(record, file.path)
     return run

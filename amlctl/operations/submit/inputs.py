@@ -7,8 +7,6 @@ It is downloaded once: later submits ask whether it has changed. Each address ha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +14,18 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from amlctl.core.asset import container_of, https_of
-from amlctl.core.events import EventSink, Note, Warned
+from amlctl.core.events import Note, Warned
 from amlctl.core.secret_names import masked
 from amlctl.core.wording import count, size
 from amlctl.errors import IntegrityError, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import read_json, temporary_name, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
-from amlctl.localfs.project import Project
+from amlctl.operations.context import Context
 from amlctl.operations.submit.job_request import told_at
-from amlctl.snapshots.interrupt import ended_by_interrupt
-from amlctl.stores.contract import Store, is_valid_key
+from amlctl.parallel import ended_by_interrupt, in_parallel
+from amlctl.stores.contract import is_valid_key
 
-OpenAddress = Callable[[str, bool], tuple[Store, str]]
-"""For what lies in Azure: a store with what the address names, and the key of it there; empty for all of the store.
-True: as anyone may read it, without a login.
-
-Raises SettingsError (no workspace is set up, say), NotFound, RightsError, LoginError, ServiceUnavailable.
-"""
 _LIMIT_BYTES = 50 << 30
 """For all downloads together; those used least recently are removed."""
 
@@ -47,11 +39,12 @@ class Address:
     place: str = ""
 
 
-def bring(project: Project, dataset: str, address: Address, open_address: OpenAddress | None, sink: EventSink) -> None:
+def bring(context: Context, dataset: str, address: Address) -> None:
     """Have what the address names at the dataset's path. Without a network, what was downloaded before is used.
 
     Raises NotFound, RightsError, SettingsError (what is missing to read it), IntegrityError, ServiceUnavailable.
     """
+    project, sink = context.project, context.sink
     project.ensure_state_dir()
     target = project.dataset_path(dataset)
     if address.url.startswith("file:"):
@@ -60,7 +53,7 @@ def bring(project: Project, dataset: str, address: Address, open_address: OpenAd
             target.symlink_to(unquote(urlsplit(address.url).path))
         return
     with told_at(address.place):
-        download = _Download(target, address, open_address, sink)
+        download = _Download(target, address, context)
         try:
             download.bring()
         except ServiceUnavailable as error:
@@ -77,11 +70,11 @@ def bring(project: Project, dataset: str, address: Address, open_address: OpenAd
 
 
 class _Download:
-    def __init__(self, target: Path, address: Address, open_address: OpenAddress | None, sink: EventSink) -> None:
+    def __init__(self, target: Path, address: Address, context: Context) -> None:
         self._target = target
         self._address = address
-        self._open_address = open_address
-        self._sink = sink
+        self._open_address = context.open_address
+        self._sink = context.sink
         self.was_whole = False
         """Whether an earlier download can be used; known once this one has begun."""
         self._note = target.parent.parent / f"{target.parent.name}.json"
@@ -89,7 +82,7 @@ class _Download:
 
     def bring(self) -> None:
         url = https_of(self._address.url)
-        is_blob = container_of(url) is not None and self._open_address is not None
+        is_blob = container_of(url) is not None
         if not self._address.is_file and not is_blob and url:
             raise SettingsError(
                 f"{_shown(url)} is not a folder that can be listed", hint="type: uri_file, for one file"
@@ -127,11 +120,6 @@ class _Download:
 
     def _bring_from_store(self, *, is_public: bool) -> None:
         """Files whose size and time are those of before are not downloaded again."""
-        if self._open_address is None:
-            raise SettingsError(
-                f"{_shown(self._address.url)} cannot be read here",
-                hint="name a workspace of Azure ML in .amlctl.toml, or a file or folder of this project",
-            )
         known = self._known()
         store, key = self._open_address(self._address.url, is_public)
         with ended_by_interrupt(store):
@@ -171,8 +159,7 @@ class _Download:
                     temporary.unlink(missing_ok=True)
                 return written
 
-            with ThreadPoolExecutor(min(store.concurrency, 16)) as pool:
-                done = sum(pool.map(download, wanted))
+            done = sum(in_parallel(download, wanted, min(store.concurrency, 16)))
         if not self._address.is_file:
             for path in [path for path in self._target.rglob("*") if path.is_file()]:
                 if path.relative_to(self._target).as_posix() not in there:

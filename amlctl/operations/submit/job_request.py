@@ -22,13 +22,13 @@ from amlctl.core.hidden_values import Hider
 from amlctl.core.job import CommandJob, JobCommand, JobInput
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, NotFound, SettingsError, UsageError
-from amlctl.localfs.ignore_rules import job_code_rules
+from amlctl.localfs.code_rules import job_code_rules
 from amlctl.localfs.project import IN_PROJECT, INPUTS, Project
 from amlctl.operations.compute import SERVERLESS
+from amlctl.operations.context import Context
 from amlctl.operations.submit.request import SubmitRequest
 from amlctl.runs.code import Sources, collect_context
 from amlctl.snapshots.heads import read_head
-from amlctl.stores.contract import Store
 
 _OWN_NAMES = {"inputs": ("store",), "outputs": ("saves", "default")}
 """Of each job that amlctl or Azure ML makes."""
@@ -87,10 +87,9 @@ def read_job_file(request: SubmitRequest, project: Project) -> JobFile:
     return JobFile(path, document, check_job(document, path))
 
 
-def read_job_request(
-    request: SubmitRequest, project: Project, store: Store, sink: EventSink, *, is_local: bool
-) -> tuple[SubmitRequest, JobPlan]:
+def read_job_request(request: SubmitRequest, context: Context, *, is_local: bool) -> tuple[SubmitRequest, JobPlan]:
     """The request with what the file says and nobody has typed. Raises UsageError, NotFound, SettingsError."""
+    project, sink = context.project, context.sink
     for given, option in ((request.config, "--config"), (request.overrides, "--set"), (request.arguments, "-- ARGS")):
         if given:
             raise UsageError(
@@ -101,7 +100,7 @@ def read_job_request(
     if file.kind != "command":
         raise file.not_here()
     job = read_command_job(file.document, path.parent)
-    inputs = {name: _input(job, name, one, path.parent, project, store, sink) for name, one in job.inputs.items()}
+    inputs = {name: _input(job, name, one, path.parent, context) for name, one in job.inputs.items()}
     datasets = {name: one["dataset"] for name, one in inputs.items() if "dataset" in one}
     outside = {
         dataset: _local_path(job.inputs[name].path, path.parent).as_uri()
@@ -120,14 +119,14 @@ def read_job_request(
         _tell_node_only(job, output_places, sink)
     elif job.compute is None and request.compute is None:
         sink(Note(f"{source} names no compute: serverless is used, as in Azure ML; --compute NAME chooses another"))
-    environment, context = (
+    environment, image_context = (
         (None, ()) if request.env_from_current else _environment(job, source, project, sink, is_local)
     )
     plan = JobPlan(
         source,
         JobCommand(job.command, inputs, outputs, output_places),
         _code(job, path.parent, project),
-        context,
+        image_context,
         environment,
         job.compute or (None if is_local else SERVERLESS),
         _places(job),
@@ -253,9 +252,8 @@ def _environment(
     return (replace(spec, source=source, places={}), job.environment), ()  # its text is not that of a file any more
 
 
-def _input(
-    job: CommandJob, name: str, one: JobInput, folder: Path, project: Project, store: Store, sink: EventSink
-) -> dict[str, str]:
+def _input(job: CommandJob, name: str, one: JobInput, folder: Path, context: Context) -> dict[str, str]:
+    project, store, sink = context.project, context.store, context.sink
     if one.value is not None:
         return {"value": one.value}
     place = f"inputs.{name}"

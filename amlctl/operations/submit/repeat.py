@@ -7,36 +7,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from amlctl.core.events import EventSink, Note
+from amlctl.core.events import Note
 from amlctl.core.run import RunRecord
-from amlctl.localfs.project import Project
+from amlctl.operations.context import Context
 from amlctl.operations.runs import RunAt, resolve_run
 from amlctl.operations.submit.run_spec import Pinned, RunSpec
+from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.copies import copy_code, copy_snapshot
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import Workspace
 
 FindRun = Callable[[str], RunAt]
 """From RUN as it was typed. Raises NotFound, UsageError."""
 
 
-def run_to_repeat(
-    reference: str, workspace: Workspace, store: Store, find_run: FindRun | None
-) -> tuple[RunRecord, Store]:
+def run_to_repeat(reference: str, context: Context, find_run: FindRun | None) -> tuple[RunRecord, Store]:
     """Its record and the store that it used; without `find_run` it is looked for in this workspace. Raises NotFound."""
     if find_run is None:
-        return workspace.read(resolve_run(workspace, reference)), store
+        return context.workspace.read(resolve_run(context.workspace, reference)), context.store
     found = find_run(reference)
-    return found.workspace.read(found.run), found.store
+    return found.context.workspace.read(found.run), found.context.store
 
 
-def copy_from(origin: Store, store: Store, spec: RunSpec, project: Project, sink: EventSink) -> Mapping[str, Pinned]:
+def copy_from(origin: Store, context: Context, spec: RunSpec) -> Mapping[str, Pinned]:
     """Code and snapshots of the spec from `origin` into `store`; the snapshots as they are named there.
 
     Raises NotFound, IntegrityError, Conflict, ServiceUnavailable.
     """
-    sink(Note(f"code and data of run {spec.from_run}: copied from {origin.url}, as far as {store.url} lacks them"))
+    store, project = context.store, context.project
+    context.sink(
+        Note(f"code and data of run {spec.from_run}: copied from {origin.url}, as far as {store.url} lacks them")
+    )
     project.ensure_state_dir()
     with ended_by_interrupt(origin, store):
         if spec.code is not None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from amlctl.core.manifest import MIRROR, needs_no_bytes
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import Conflict, NotFound
-from amlctl.runs.code import code_index_key, code_prefix
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.kept import ANY_SIZE, missing_values, values_named

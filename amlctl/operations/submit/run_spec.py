@@ -17,7 +17,6 @@ from typing import Any
 from amlctl.config.job_file import is_job_file
 from amlctl.config.script_config import RecordedConfig, read_config, record_config, recorded_bytes
 from amlctl.config.text_file import file_error
-from amlctl.core.dataset_names import check_dataset_name
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.events import EventSink, Note
@@ -26,14 +25,15 @@ from amlctl.core.job import JobCommand
 from amlctl.core.message import Command, Message
 from amlctl.core.run import LONGEST_DURATION_S, RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
-from amlctl.core.settings import Settings
+from amlctl.core.store_keys import check_dataset_name, code_index_key
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.ignore import IgnoreRules
-from amlctl.localfs.ignore_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config, find_script
 from amlctl.operations.compute import SERVERLESS, check_target, default_target
+from amlctl.operations.context import Context
 from amlctl.operations.environment import project_environment, recorded_environment, stand_in
 from amlctl.operations.submit.distribution import choose_distribution
 from amlctl.operations.submit.inputs import Address
@@ -53,7 +53,7 @@ from amlctl.operations.submit.secrets import (
     with_named_variables,
 )
 from amlctl.operations.submit.typed_options import check_typed
-from amlctl.runs.code import Sources, code_index_key
+from amlctl.runs.code import Sources
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store
 
@@ -121,26 +121,19 @@ class RunSpec:
         return ["python", self.script, *config, *self.arguments]
 
 
-def resolve(
-    request: SubmitRequest,
-    project: Project,
-    settings: Settings,
-    workspace_name: str,
-    store: Store,
-    earlier: RunRecord | None,
-    origin: Store,
-    sink: EventSink,
-) -> RunSpec:
+def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None, origin: Store) -> RunSpec:
     """`earlier` is the record of the run to repeat, and `origin` the store that it used.
 
     Raises UsageError, SettingsError, NotFound.
     """
+    project, settings, store, sink = context.project, context.settings, context.store, context.sink
+    workspace_name = settings.workspace().name
     check_typed(request, sink)
     ignore = code_rules(project)
-    is_local = settings.workspace(workspace_name).is_local
+    is_local = settings.workspace().is_local
     plan = None
     if is_job_file(request.script):
-        request, plan = read_job_request(request, project, store, sink, is_local=is_local)
+        request, plan = read_job_request(request, context, is_local=is_local)
     if not request.script and earlier is None:
         raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
     is_repeat = earlier is not None and not request.script
@@ -193,16 +186,16 @@ def resolve(
         to_sync: tuple[str, ...] = ()
         pinned = _pinned_of(earlier, store, origin)
     else:
-        to_sync, pinned = _datasets(request, project, store, needs, produces, dataset_places, sink)
+        to_sync, pinned = _datasets(request, context, needs, produces, dataset_places)
     compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
     if compute is None and not is_local:
         compute = needs.compute
     places = (
         {key: place for key, place in plan.places.items() if key != "compute" or not request.compute} if plan else {}
     )
-    compute = compute or default_target(project, settings, workspace_name)
+    compute = compute or default_target(settings, workspace_name)
     with told_at(places.get("compute", "")):
-        check_target(project, settings, workspace_name, compute, sink)
+        check_target(context, compute)
     node = plan.node if plan else earlier.node if is_repeat and earlier else {}
     if not is_local and compute != SERVERLESS:
         tell_serverless_only(node, compute, places, sink)
@@ -308,14 +301,13 @@ def _names(
 
 def _datasets(
     request: SubmitRequest,
-    project: Project,
-    store: Store,
+    context: Context,
     needs: ScriptNeeds,
     produces: Sequence[str],
     places: Mapping[str, str],
-    sink: EventSink,
 ) -> tuple[tuple[str, ...], dict[str, Pinned]]:
     """`places` are those of datasets in a job file."""
+    project, store, sink = context.project, context.store, context.sink
     to_sync: list[str] = []
     pinned: dict[str, Pinned] = {}
     for dataset in _names(project, request.datasets, needs.datasets, None, request.cwd):

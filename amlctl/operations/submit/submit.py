@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.job_file import is_job_file
-from amlctl.core.events import EventSink, Note, RunCreated, Warned
+from amlctl.core.events import Note, RunCreated, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import new_run_id
@@ -27,19 +27,20 @@ from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.core.settings import Settings
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, Unconfirmed, UsageError
-from amlctl.localfs.clock import utc_now
-from amlctl.localfs.git_state import read_git_state
-from amlctl.localfs.ignore import IgnoreRules
-from amlctl.localfs.ignore_rules import code_rules, ignore_files_above, job_code_rules
+from amlctl.localfs.code_rules import code_rules, job_code_rules
+from amlctl.localfs.git import read_git_state
+from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.operations.compute import checked_target, prepare_target
+from amlctl.operations.context import Context
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import InterruptChoice as InterruptChoice
 from amlctl.operations.logs import follow
 from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.assets import with_present_assets
 from amlctl.operations.submit.handing_over import hand_over
-from amlctl.operations.submit.inputs import OpenAddress, bring
+from amlctl.operations.submit.inputs import bring
 from amlctl.operations.submit.job_request import read_job_file, told_at
 from amlctl.operations.submit.repeat import FindRun, copy_from, run_to_repeat
 from amlctl.operations.submit.request import SubmitRequest
@@ -49,15 +50,13 @@ from amlctl.operations.submit.run_spec import Pinned, RunSpec, resolve
 from amlctl.operations.submit.script_check import check_syntax
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
+from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
-from amlctl.runs.documents import save_record
-from amlctl.runs.local_records import load_all
-from amlctl.runs.order import note_made
+from amlctl.runs.records import local_records, note_made, save_record
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import KeepsAssets, Workspace
+from amlctl.workspaces.contract import KeepsAssets
 
 
 def random_hex() -> str:
@@ -79,17 +78,12 @@ class PreparedRun:
 
 def submit(
     request: SubmitRequest,
-    project: Project,
-    settings: Settings,
-    workspace: Workspace,
-    store: Store,
-    sink: EventSink,
+    context: Context,
     *,
     is_detached: bool = False,
     fetch_outputs: bool = True,
     on_interrupt: Callable[[], InterruptChoice],
     find_run: FindRun | None = None,
-    open_address: OpenAddress | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> SubmitResult:
     """Make the run and, unless detached, follow it to its end and bring its outputs, however it ended.
@@ -98,35 +92,26 @@ def submit(
 
     Raises what `plan` raises before there is a run; afterwards only what keeps it from being started or read.
     """
+    workspace, sink = context.workspace, context.sink
     started = time.monotonic()
 
     def result(record: RunRecord, **more: Any) -> SubmitResult:
         return SubmitResult(record, round(time.monotonic() - started, 3), **more)
 
-    file = read_job_file(request, project) if is_job_file(request.script) else None
+    file = read_job_file(request, context.project) if is_job_file(request.script) else None
     if file is not None and file.kind != "command":
-        run = hand_over(file, request, project, settings, workspace, sink, clock=clock, random=random_hex)
+        run = hand_over(file, request, context, clock=clock, random=random_hex)
     else:
-        prepared = prepare(
-            request,
-            project,
-            settings,
-            workspace,
-            store,
-            sink,
-            find_run=find_run,
-            open_address=open_address,
-            clock=clock,
-        )
+        prepared = prepare(request, context, find_run=find_run, clock=clock)
         run = prepared.record.run
         if prepared.secrets and workspace.shows_variables:
             named = ", ".join(sorted(prepared.secrets))
             sink(Warned(f"{named}: visible to everyone who can read the workspace's jobs"))
-        _start(prepared, project, workspace, store, sink, clock)
+        _start(prepared, context, clock)
     if is_detached:
         return result(workspace.read(run))
     try:
-        record = follow(workspace, run, sink, on_interrupt=on_interrupt)
+        record = follow(context, run, on_interrupt=on_interrupt)
     except AmlctlError:
         sink(Note(Message(f"run {run} was started, and may go on: ", Command("logs", run, "-f"), " takes it up again")))
         raise
@@ -140,7 +125,7 @@ def submit(
     if not fetch_outputs:
         return result(record)
     try:
-        return result(record, fetched=fetch(project, store, workspace, run, sink=sink))
+        return result(record, fetched=fetch(context, run))
     except AmlctlError as error:
         # The run's own end counts more; its outputs are safe in the store.
         told = f"the outputs could not be fetched: {error.message}; again: "
@@ -148,19 +133,13 @@ def submit(
         return result(record, fetch_error=error)
 
 
-def _start(
-    prepared: PreparedRun,
-    project: Project,
-    workspace: Workspace,
-    store: Store,
-    sink: EventSink,
-    clock: Callable[[], datetime],
-) -> None:
+def _start(prepared: PreparedRun, context: Context, clock: Callable[[], datetime]) -> None:
     """Record the run, tell its id, hand it over; a run that was surely not handed over is recorded as Failed."""
+    workspace, store, sink = context.workspace, context.store, context.sink
     record = prepared.record
     save_record(store, record)
     with suppress(OSError, RightsError):  # then its time says when it was made
-        note_made(project.ensure_state_dir(), record.run)
+        note_made(context.project.ensure_state_dir(), record.run)
     try:
         sink(RunCreated(record.run))
         with ended_by_interrupt(store):
@@ -186,11 +165,7 @@ def _start(
 
 def plan(
     request: SubmitRequest,
-    project: Project,
-    settings: Settings,
-    workspace: Workspace,
-    store: Store,
-    sink: EventSink,
+    context: Context,
     *,
     find_run: FindRun | None = None,
 ) -> SubmitPlan:
@@ -198,16 +173,17 @@ def plan(
 
     Raises UsageError, SettingsError, NotFound, Conflict, RightsError.
     """
-    spec, _ = _resolve(request, project, settings, workspace, store, sink, find_run)
+    workspace = context.workspace
+    spec, _ = _resolve(request, context, find_run)
     with told_at(spec.places.get("compute", "")):
-        checked_target(project, workspace, spec.compute)
-    options = _sync_options(settings)
+        checked_target(context, spec.compute)
+    options = _sync_options(context.settings)
     datasets: dict[str, Mapping[str, Any]] = {
-        dataset: dry_run(project, store, dataset, options, sink).to_json() for dataset in spec.to_sync
+        dataset: dry_run(context, dataset, options).to_json() for dataset in spec.to_sync
     }
     datasets.update({dataset: {"snapshot": pinned.snapshot} for dataset, pinned in spec.pinned.items()})
     datasets.update({dataset: {"from": masked(address.url)} for dataset, address in spec.addresses.items()})
-    code = _collect_code(project, spec, sink, is_reading=True) if spec.code is None else None
+    code = _collect_code(context, spec, is_reading=True) if spec.code is None else None
     return SubmitPlan(
         spec,
         datasets,
@@ -221,39 +197,36 @@ def plan(
 
 def prepare(
     request: SubmitRequest,
-    project: Project,
-    settings: Settings,
-    workspace: Workspace,
-    store: Store,
-    sink: EventSink,
+    context: Context,
     *,
     find_run: FindRun | None = None,
-    open_address: OpenAddress | None = None,
     clock: Callable[[], datetime] = utc_now,
     random: Callable[[], str] = random_hex,
 ) -> PreparedRun:
     """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
-    spec, origin = _resolve(request, project, settings, workspace, store, sink, find_run)
+    project, settings, workspace = context.project, context.settings, context.workspace
+    store, sink = context.store, context.sink
+    spec, origin = _resolve(request, context, find_run)
     workspace.expect_start()
     with told_at(spec.places.get("compute", "")):
-        prepare_target(project, workspace, spec.compute, sink)  # before the first byte goes up
+        prepare_target(context, spec.compute)  # before the first byte goes up
     watch = GcWatch(store, sink)
     watch.note()
     snapshots = dict(spec.pinned)
     if spec.from_run is not None and origin.url != store.url:
-        snapshots = dict(copy_from(origin, store, spec, project, sink))
+        snapshots = dict(copy_from(origin, context, spec))
     for dataset, address in spec.addresses.items():
-        bring(project, dataset, address, open_address, sink)
+        bring(context, dataset, address)
     for dataset in (*spec.to_sync, *spec.addresses):
-        done = sync(project, store, dataset, _sync_options(settings), sink)
+        done = sync(context, dataset, _sync_options(settings))
         snapshots[dataset] = Pinned(done.snapshot, done.manifest_key)
         if done.added or done.modified or done.deleted:
             changes = f"{done.added:,} added, {done.modified:,} modified, {done.deleted:,} deleted"
             sink(Note(f"{dataset}: synced, {changes}; its newest snapshot is {done.snapshot[:12]} now"))
-    files = _collect_code(project, spec, sink) if not spec.code else None
+    files = _collect_code(context, spec) if not spec.code else None
     code = spec.code or ""
     if files is not None:
-        code = _send_code(project, workspace, store, files, sink)
+        code = _send_code(context, files)
     now = clock()
     run = new_run_id(spec.name, now, random())
     record = RunRecord(
@@ -312,20 +285,13 @@ def prepare(
     return PreparedRun(record, spec.secrets, watch, None if files is None else send_again)
 
 
-def _resolve(
-    request: SubmitRequest,
-    project: Project,
-    settings: Settings,
-    workspace: Workspace,
-    store: Store,
-    sink: EventSink,
-    find_run: FindRun | None,
-) -> tuple[RunSpec, Store]:
+def _resolve(request: SubmitRequest, context: Context, find_run: FindRun | None) -> tuple[RunSpec, Store]:
     """Also the store of the run that is repeated; this one where none is."""
+    project, workspace, store, sink = context.project, context.workspace, context.store, context.sink
     earlier, origin = None, store
     if request.from_run is not None:
-        earlier, origin = run_to_repeat(request.from_run, workspace, store, find_run)
-    spec = resolve(request, project, settings, workspace.name, store, earlier, origin, sink)
+        earlier, origin = run_to_repeat(request.from_run, context, find_run)
+    spec = resolve(request, context, earlier, origin)
     spec = with_present_assets(spec, workspace)
     _check_code_apart(project, store, spec)
     environment = spec.environment
@@ -346,23 +312,26 @@ def _check_code_apart(project: Project, store: Store, spec: RunSpec) -> None:
         check_apart(store, folder, f"{folder.name}/")
 
 
-def _send_code(project: Project, workspace: Workspace, store: Store, code: CodeFiles, sink: EventSink) -> str:
+def _send_code(context: Context, code: CodeFiles) -> str:
     def earlier() -> str | None:
         """That of the newest run there, as far as this machine has seen it: most files are still the same."""
-        records = load_all(project.state_dir)
-        return next((record.code for record in records if record.workspace == workspace.name and record.code), None)
+        records = local_records(context.project.state_dir)
+        return next(
+            (record.code for record in records if record.workspace == context.workspace.name and record.code), None
+        )
 
-    with ended_by_interrupt(store):
-        return send_code(store, code, earlier=earlier, sink=sink).id
+    with ended_by_interrupt(context.store):
+        return send_code(context.store, code, earlier=earlier, sink=context.sink).id
 
 
-def _collect_code(project: Project, spec: RunSpec, sink: EventSink, *, is_reading: bool = False) -> CodeFiles:
+def _collect_code(context: Context, spec: RunSpec, *, is_reading: bool = False) -> CodeFiles:
+    project, sink = context.project, context.sink
     source = spec.code_source
     if source != project.pipeline_dir:
         is_folder = source is not None and source.is_dir()
         rules = job_code_rules(project, source) if source and is_folder else IgnoreRules(project.root, ())
         return collect_code(source, rules, context=spec.context, sink=sink)
-    with local_state(project, "amlctl submit", sink, is_reading=is_reading) as state:
+    with local_state(context, "amlctl submit", is_reading=is_reading) as state:
         rules = code_rules(project)
         return collect_code(source, rules, context=spec.context, cache=state.cache, sink=sink)
 

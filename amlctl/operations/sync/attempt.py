@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from amlctl.core.diff import Changes, diff
-from amlctl.core.events import EventSink, Note, SnapshotCommitted, Warned
+from amlctl.core.events import Note, SnapshotCommitted, Warned
 from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.manifest import (
     FileEntry,
@@ -19,15 +19,16 @@ from amlctl.core.manifest import (
 )
 from amlctl.core.message import Command, Message
 from amlctl.core.names import colliding_names
+from amlctl.core.store_keys import head_key
 from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
-from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import Taker
 from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.mirror.plain_files import in_the_way
+from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import (
     LocalState,
     agree,
@@ -50,7 +51,7 @@ from amlctl.operations.sync.retry import ContentsLost, HeadMoved
 from amlctl.operations.sync.verify import damaged_contents, report_damage, without
 from amlctl.snapshots.deletion import delete_all
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import Head, fence_writer, head_key, next_head, swap_head
+from amlctl.snapshots.heads import Head, fence_writer, next_head, swap_head
 from amlctl.snapshots.kept import ValuesLost, ensure_kept
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.lease import MirrorLease
@@ -58,7 +59,6 @@ from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.pack_sender import PackSender, pack_sender
 from amlctl.snapshots.send import send_plan
 from amlctl.snapshots.store_format import ensure_format
-from amlctl.stores.contract import Store
 
 _MUCH_BYTES = 16 << 20
 """New bytes from which on other datasets are asked for their contents."""
@@ -69,13 +69,11 @@ class SyncAttempt:
 
     def __init__(
         self,
-        project: Project,
-        store: Store,
+        context: Context,
         dataset: str,
         options: SyncOptions,
         state: LocalState,
         lease: MirrorLease,
-        sink: EventSink,
         *,
         lost: Collection[str] = (),
     ) -> None:
@@ -85,21 +83,21 @@ class SyncAttempt:
         self._damaged_elsewhere: Mapping[str, FileEntry] = {}
         self._displaced: Mapping[str, str] = {}
         self._replace = options.repair or bool(lost)
-        self._watch = GcWatch(store, sink)
-        self._store = store
+        self._watch = GcWatch(context.store, context.sink)
+        self._store = context.store
         self._dataset = dataset
         self._options = options
         self._state = state
         self._lease = lease
-        self._sink = sink
-        self._looked = look_at(project, store, dataset, options.ignore, state, sink, is_repair=options.repair)
+        self._sink = context.sink
+        self._looked = look_at(context, dataset, options.ignore, state, is_repair=options.repair)
         self._scanned = self._looked.local()
         if self._looked.agreement == Agreement(None):
             self._tell_overlap()
         head = self._looked.head
         self._layout = options.layout_rules(None if head is None else head.layout)
         self._is_list_lost = False
-        self._project = project
+        self._project = context.project
         self._in_doubt = self._under_way.paths()
 
     @property

@@ -6,29 +6,31 @@ sync, nothing else is read: neither a manifest nor the cache's rows.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.message import Command
+from amlctl.core.store_keys import head_key
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind
-from amlctl.localfs.ignore_rules import dataset_rules
+from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
+from amlctl.operations.context import Context
 from amlctl.operations.store_apart import check_apart
+from amlctl.parallel import in_background
 from amlctl.snapshots.heads import Head, has_snapshots, last_written, read_head
 from amlctl.snapshots.kept_manifests import KeptManifests
 from amlctl.snapshots.manifests import read_manifest
@@ -98,13 +100,12 @@ class LocalState(NamedTuple):
 
 
 @contextmanager
-def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: bool = False) -> Iterator[LocalState]:
+def local_state(context: Context, purpose: str, *, is_reading: bool = False) -> Iterator[LocalState]:
     """One command at a time writes the local state; a second one waits and says for whom. `is_reading`: the command
     writes nothing that has to last, so in a project that cannot be written it works on a copy."""
+    project, sink = context.project, context.sink
     if is_reading and not project.is_state_writable():
-        from amlctl.localfs.read_only import copied_state  # here: `tempfile` costs every command 2 ms
-
-        with copied_state(project, _DATABASES) as folder, _opened(folder, sink) as state:
+        with _copied_state(project) as folder, _opened(folder, sink) as state:
             yield state
         return
     folder = project.ensure_state_dir()
@@ -112,6 +113,19 @@ def local_state(project: Project, purpose: str, sink: EventSink, *, is_reading: 
         remove_left_behind(written)
     with exclusive(folder / "sync.lock", purpose, sink), _opened(folder, sink) as state:
         yield state
+
+
+@contextmanager
+def _copied_state(project: Project) -> Iterator[Path]:
+    """A temporary folder with the databases of a project that cannot be written, each with its journals."""
+    import tempfile  # here: it costs every command 2 ms
+
+    with tempfile.TemporaryDirectory(prefix="amlctl-state-") as folder:
+        for name in _DATABASES:
+            for suffix in ("", "-wal", "-journal"):
+                with suppress(OSError):
+                    shutil.copyfile(project.state_dir / f"{name}{suffix}", Path(folder, f"{name}{suffix}"))
+        yield Path(folder)
 
 
 @contextmanager
@@ -125,31 +139,24 @@ def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
 
 
 def look_at(
-    project: Project,
-    store: Store,
-    dataset: str,
-    ignore: Sequence[str],
-    state: LocalState,
-    sink: EventSink,
-    *,
-    is_repair: bool = False,
+    context: Context, dataset: str, ignore: Sequence[str], state: LocalState, *, is_repair: bool = False
 ) -> DatasetState:
     """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
     HEAD that cannot be read. Raises what the store raises."""
+    project, store, sink = context.project, context.store, context.sink
     root = project.dataset_path(dataset)
-    store.check_key(f"{dataset_folder(dataset)}/HEAD")
+    store.check_key(head_key(dataset))
     check_apart(store, root, f"data_blobs/{dataset}")
     last = state.cache.last_scan(cache_key(dataset))
     is_large = last is not None and last.files >= LARGE_FROM
     rules = dataset_rules(project, dataset, ignore)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(read_head, store, dataset)
+    with in_background(lambda: read_head(store, dataset)) as asked_head:
         try:
             scanned = scan(root, rules, is_large=is_large)
         except FileNotFoundError:
             scanned = None
         try:
-            head = asked.result()
+            head = asked_head()
         except IntegrityError as error:
             if not is_repair:
                 raise

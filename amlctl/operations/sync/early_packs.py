@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from amlctl.core.manifest import FileEntry, Manifest, Place
+from amlctl.core.manifest import FileEntry, Manifest, StoredAt
 from amlctl.core.sync_plan import Known, Layout
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.pack_sender import PackSender
@@ -37,7 +37,7 @@ class EarlyPacks:
 def also_packed(known: KnownContents, sender: PackSender) -> Known:
     """What is known, and what was packed while it was hashed."""
 
-    def look_up(entries: Sequence[FileEntry]) -> Mapping[str, Place]:
+    def look_up(entries: Sequence[FileEntry]) -> Mapping[str, StoredAt]:
         rest = [entry for entry in entries if entry.content_id not in sender.places]
         return {**sender.places, **known(rest)} if rest else sender.places
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amlctl.core.events import EventSink, Note
-from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, mirror_key
+from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import mirror_key
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import CheckFailed, Conflict, NotFound, SettingsError
 from amlctl.mirror.nested import mirrors_sharing_files
@@ -55,7 +56,7 @@ def refuse_unfit_names(store: Store, dataset: str, files: Sequence[FileEntry]) -
 
 def arrived_files(store: Store, dataset: str, files: Sequence[FileEntry]) -> set[FileEntry]:
     """Those that stand in the store as they are here, as far as it says so."""
-    stored = {entry.key: entry.content_id for entry in store.list(f"mirror/{dataset}/")}
+    stored = {entry.key: entry.content_id for entry in store.list(mirror_key(dataset, ""))}
     return {entry for entry in files if stored.get(mirror_key(dataset, entry.path)) == entry.content_id}
 
 
@@ -88,8 +89,8 @@ def leftovers(
     """
     kept = {mirror_key(dataset, entry.path) for entry in entries}
     # A dataset may stand inside this one, with files that this one does not have.
-    inside = tuple(f"mirror/{other}/" for other in datasets_inside(store, dataset))
-    listed = [*store.list(f"mirror/{dataset}/")]
+    inside = tuple(mirror_key(other, "") for other in datasets_inside(store, dataset))
+    listed = [*store.list(mirror_key(dataset, ""))]
     present = [entry.key for entry in listed if not f"{entry.key}/".startswith(inside or ("\0",))]
     if store.info(mirror_key(dataset, ONE_FILE)) is not None:
         present.append(mirror_key(dataset, ONE_FILE))

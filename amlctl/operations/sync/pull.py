@@ -14,32 +14,31 @@ from dataclasses import replace
 from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import encode_head
-from amlctl.core.manifest import OBJECT, FileEntry, Manifest
+from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import snapshot_of
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
-from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan
 from amlctl.localfs.sync_state import Base, Step
+from amlctl.operations.context import Context
 from amlctl.operations.sync.agreement import agreed_entries
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
 from amlctl.operations.sync.large_deletions import confirm_deletions
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.sync import SyncOptions, SyncResult
+from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import Head, list_manifests
-from amlctl.snapshots.interrupt import ended_by_interrupt
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.receive import receive
 from amlctl.stores.contract import Store
 
 
 def pull(
-    project: Project,
-    store: Store,
+    context: Context,
     dataset: str,
     options: SyncOptions,
-    sink: EventSink,
     *,
     snapshot: str | None = None,
     is_dry_run: bool = False,
@@ -50,12 +49,13 @@ def pull(
     Raises NotFound (no such dataset or snapshot), Conflict, IntegrityError, ServiceUnavailable.
     """
     started = time.monotonic()
+    store = context.store
     requests = store.traffic.requests
     with (
-        local_state(project, f"amlctl sync --pull {dataset}", sink, is_reading=is_dry_run) as state,
+        local_state(context, f"amlctl sync --pull {dataset}", is_reading=is_dry_run) as state,
         ended_by_interrupt(store),
     ):
-        looked = look_at(project, store, dataset, options.ignore, state, sink)
+        looked = look_at(context, dataset, options.ignore, state)
         if looked.head is None:
             raise NotFound(
                 f"the store {store.url} has no dataset {dataset}",
@@ -65,7 +65,7 @@ def pull(
             result = _nothing_to_do(looked)
         else:
             key = looked.head.manifest_key if snapshot is None else find_snapshot(store, dataset, snapshot)
-            result = _pull(store, looked, key, options, state, sink, snapshot, is_dry_run)
+            result = _pull(store, looked, key, options, state, context.sink, snapshot, is_dry_run)
         if not is_dry_run:
             _agree(store, looked, looked.head, state)
     return replace(
@@ -249,7 +249,7 @@ def _would_be_lost(
 def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
     """Key of the newest manifest of a snapshot. Raises NotFound, UsageError (several snapshots begin so)."""
     found = [e for e in list_manifests(store, dataset) if e.key.rpartition("/")[2].startswith(beginning)]
-    snapshots = {entry.key.rpartition("/")[2].partition("-")[0] for entry in found}
+    snapshots = {snapshot_of(entry.key) for entry in found}
     if not snapshots:
         raise NotFound(
             f"{dataset} has no snapshot {beginning}", hint=Message(Command("store", "stats"), " lists the snapshots")
@@ -267,7 +267,7 @@ def _check_mirror(store: Store, looked: DatasetState, wanted: Manifest, to_write
     """Raises NotFound where a mirror has newer bytes now than an older snapshot needs."""
     if looked.head is None or wanted.snapshot == looked.head.snapshot:
         return
-    needed = [e for e in to_write if wanted.places.get(e.content_id, OBJECT).kind == "mirror"]
+    needed = [e for e in to_write if wanted.places.get(e.content_id, OBJECT).kind is Kind.MIRROR]
     if not needed:
         return
     now = by_path(read_manifest(store, looked.head.manifest_key).entries)

@@ -16,7 +16,7 @@ from amlctl.core.wording import count
 from amlctl.errors import Conflict
 from amlctl.localfs.folders import walk
 from amlctl.localfs.scan import Scan, unpack_rows
-from amlctl.localfs.target_folders import NotAFolder, TargetFolders
+from amlctl.localfs.target import NotAFolder, TargetFolders
 
 
 class PullTarget:

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from amlctl.core.content_id import content_id
-from amlctl.core.dataset_names import folders_of
 from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.manifest import FileEntry, Manifest, repair_command
 from amlctl.core.message import Message
+from amlctl.core.store_keys import folders_of, shards_prefix
 from amlctl.core.wording import count
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.sync.verify import damaged_contents, damaged_packs, report_damage
@@ -60,7 +60,7 @@ def drop_lost_lists(store: Store, dataset: str, sink: EventSink) -> None:
             sink(Warned(f"{dataset}: an older list of files was lost, and is removed: {error.message}"))
             store.delete(entry.key)
     for folder in folders_of(dataset):
-        for entry in [*store.list(f"{folder}/shards/")]:
+        for entry in [*store.list(shards_prefix(folder))]:
             if not _is_whole_shard(store, entry.key):
                 store.delete(entry.key)
 

@@ -11,45 +11,36 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from amlctl.core.dataset_names import check_dataset_name
-from amlctl.core.events import EventSink, Note
-from amlctl.localfs.clock import passed_s
-from amlctl.localfs.project import Project
+from amlctl.core.events import Note
+from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name
+from amlctl.localfs.machine import passed_s
+from amlctl.operations.context import Context
 from amlctl.operations.sync.attempt import SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.operations.sync.retry import ContentsLost, HeadMoved
-from amlctl.snapshots.interrupt import ended_by_interrupt
+from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.lease import MirrorLease
-from amlctl.snapshots.store_format import FORMAT_KEY
 from amlctl.snapshots.store_repair import repair_format
-from amlctl.stores.contract import Store
 
 _TRIES = 8
 """Times that a sync plans anew because another writer has moved HEAD."""
 
 
-def sync(
-    project: Project,
-    store: Store,
-    dataset: str,
-    options: SyncOptions,
-    sink: EventSink,
-    *,
-    clock: Callable[[], float] = passed_s,
-) -> SyncResult:
+def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callable[[], float] = passed_s) -> SyncResult:
     """`clock`, in seconds, tells how long the lease of a mirror still holds.
 
     Raises NotFound (no such folder), Conflict, RightsError (unreadable files), IntegrityError, and what the store
     raises.
     """
     check_dataset_name(dataset)
+    store, sink = context.store, context.sink
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
     with (
         MirrorLease(store, dataset, sink, clock=clock) as lease,
-        local_state(project, f"amlctl sync {dataset}", sink) as state,
+        local_state(context, f"amlctl sync {dataset}") as state,
     ):
         if options.repair and repair_format(store):
             sink(Note(f"{FORMAT_KEY} of {store.url} was damaged: repaired"))
@@ -57,7 +48,7 @@ def sync(
         for attempt in range(_TRIES):
             try:
                 with ended_by_interrupt(store):
-                    result = SyncAttempt(project, store, dataset, options, state, lease, sink, lost=lost).run()
+                    result = SyncAttempt(context, dataset, options, state, lease, lost=lost).run()
                 break
             except ContentsLost as error:
                 if attempt == _TRIES - 1:
@@ -76,17 +67,18 @@ def sync(
     )
 
 
-def dry_run(project: Project, store: Store, dataset: str, options: SyncOptions, sink: EventSink) -> SyncResult:
+def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
     """What `sync` would do, from the same plan; `uploaded_bytes` is the content that would be sent."""
     check_dataset_name(dataset)
     started = time.monotonic()
+    store = context.store
     requests = store.traffic.requests
-    lease = MirrorLease(store, dataset, sink)
+    lease = MirrorLease(store, dataset, context.sink)
     with (
-        local_state(project, f"amlctl sync --dry-run {dataset}", sink, is_reading=True) as state,
+        local_state(context, f"amlctl sync --dry-run {dataset}", is_reading=True) as state,
         ended_by_interrupt(store),
     ):
-        result = SyncAttempt(project, store, dataset, options, state, lease, sink).foresee()
+        result = SyncAttempt(context, dataset, options, state, lease).foresee()
     return replace(
         result,
         requests=store.traffic.requests - requests,

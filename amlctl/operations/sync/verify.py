@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from amlctl.core.events import EventSink, Stage, StageProgress
-from amlctl.core.manifest import FileEntry, Manifest, Place, needs_no_bytes, pack_key, repair_command
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
+from amlctl.core.store_keys import pack_key
 from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.operations.store.damage import is_of_one_value
+from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import PackRange, checked, pack_ranges, place_key, read_range, stored_content_id
 from amlctl.stores.contract import Store
 
@@ -24,8 +26,8 @@ def damaged_contents(
 ) -> dict[str, FileEntry]:
     """Content ids whose bytes are missing or wrong, each with the first entry that needs it. Reads everything."""
     bad: dict[str, FileEntry] = {}
-    packs: dict[str, list[tuple[FileEntry, Place]]] = {}
-    large: list[tuple[FileEntry, Place]] = []
+    packs: dict[str, list[tuple[FileEntry, StoredAt]]] = {}
+    large: list[tuple[FileEntry, StoredAt]] = []
     seen: set[str] = set()
     for entry in entries:
         if needs_no_bytes(entry):
@@ -33,34 +35,28 @@ def damaged_contents(
         place = manifest.places.get(entry.content_id)
         if place is None:
             bad.setdefault(entry.content_id, entry)
-        elif place.kind == "mirror":
+        elif place.kind is Kind.MIRROR:
             large.append((entry, place))
         elif entry.content_id not in seen:
             seen.add(entry.content_id)
-            if place.kind == "pack":
+            if place.kind is Kind.PACK:
                 packs.setdefault(place.pack, []).append((entry, place))
             else:
                 large.append((entry, place))
     total = sum(entry.size_bytes for entry in entries)
     done_files = done_bytes = 0
     shown = time.monotonic()
-    with ThreadPoolExecutor(min(_MOST_WORKERS, store.concurrency)) as pool:
-        stretches = [one for pack, wanted in packs.items() for one in pack_ranges(manifest.dataset, pack, wanted)]
-        jobs = [pool.submit(_bad_members, store, stretch) for stretch in stretches]
-        jobs += [pool.submit(_bad_large, store, manifest, entry, place) for entry, place in large]
-        try:
-            for job in jobs:
-                checked_entries, found = job.result()
-                for entry in found:
-                    bad.setdefault(entry.content_id, entry)
-                done_files += len(checked_entries)
-                done_bytes += sum(entry.size_bytes for entry in checked_entries)
-                if time.monotonic() - shown > 0.1:
-                    shown = time.monotonic()
-                    sink(StageProgress(Stage.VERIFY, manifest.dataset, done_files, done_bytes, len(entries), total))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)  # what has failed once would be tried again for each
-            raise
+    stretches = [one for pack, wanted in packs.items() for one in pack_ranges(manifest.dataset, pack, wanted)]
+    checks = [partial(_bad_members, store, stretch) for stretch in stretches]
+    checks += [partial(_bad_large, store, manifest, entry, place) for entry, place in large]
+    for checked_entries, found in in_parallel(lambda check: check(), checks, min(_MOST_WORKERS, store.concurrency)):
+        for entry in found:
+            bad.setdefault(entry.content_id, entry)
+        done_files += len(checked_entries)
+        done_bytes += sum(entry.size_bytes for entry in checked_entries)
+        if time.monotonic() - shown > 0.1:
+            shown = time.monotonic()
+            sink(StageProgress(Stage.VERIFY, manifest.dataset, done_files, done_bytes, len(entries), total))
     sink(StageProgress(Stage.VERIFY, manifest.dataset, len(entries), total, len(entries), total, is_done=True))
     return bad
 
@@ -76,9 +72,9 @@ def damaged_packs(store: Store, manifest: Manifest) -> set[str]:
                 return False
             raise
 
-    with ThreadPoolExecutor(min(_MOST_WORKERS, store.concurrency)) as pool:
-        packs = sorted(manifest.pack_sizes)
-        return {pack for pack, is_right in zip(packs, pool.map(is_whole, packs), strict=True) if not is_right}
+    packs = sorted(manifest.pack_sizes)
+    are_whole = in_parallel(is_whole, packs, min(_MOST_WORKERS, store.concurrency))
+    return {pack for pack, is_right in zip(packs, are_whole, strict=True) if not is_right}
 
 
 def _bad_members(store: Store, stretch: PackRange) -> tuple[list[FileEntry], list[FileEntry]]:
@@ -100,7 +96,7 @@ def _bad_members(store: Store, stretch: PackRange) -> tuple[list[FileEntry], lis
 
 
 def _bad_large(
-    store: Store, manifest: Manifest, entry: FileEntry, place: Place
+    store: Store, manifest: Manifest, entry: FileEntry, place: StoredAt
 ) -> tuple[list[FileEntry], list[FileEntry]]:
     key = place_key(manifest, entry, place)
     try:

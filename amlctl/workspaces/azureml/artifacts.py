@@ -7,15 +7,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import run_prefix
 from amlctl.errors import IntegrityError, NotFound, RightsError
-from amlctl.runs.keys import run_prefix
+from amlctl.parallel import for_each
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import default_datastore, named_datastore
@@ -105,9 +105,7 @@ class Artifacts:
         keys = [entry.key for entry in store.list("") if is_valid_key(entry.key)]
         keys.sort(key=lambda key: -key.count("/"))
         for _, level in itertools.groupby(keys, key=lambda key: key.count("/")):
-            with ThreadPoolExecutor(store.concurrency) as pool:
-                for _ in pool.map(store.delete, level):
-                    pass
+            for_each(store.delete, level, store.concurrency)
 
     def _folders(self) -> Iterator[_Folder]:
         yield self._artifact_folder("outputs/", "")

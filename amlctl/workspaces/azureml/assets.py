@@ -14,8 +14,8 @@ from typing import Any
 from amlctl.config.environment_file import check_runtime_python
 from amlctl.core.asset import AssetName, parse_asset
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
+from amlctl.core.store_keys import code_prefix
 from amlctl.errors import NotFound, SettingsError
-from amlctl.runs.code import code_prefix
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.workspaces.azureml.clients import answer_of_error
 from amlctl.workspaces.azureml.connection import Connection

@@ -7,7 +7,6 @@ import re
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +18,10 @@ from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import log_key
 from amlctl.errors import Conflict, IntegrityError
-from amlctl.runs.documents import read_first_failure, read_published
-from amlctl.runs.keys import log_key
+from amlctl.parallel import for_each
+from amlctl.runs.records import read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.job import entered, time_of
 from amlctl.workspaces.azureml.logs import PARALLEL_LOGS, Logs, names_of
@@ -182,9 +182,7 @@ def copy_logs(
     names = [name for name in names_of(record, look.log_files) if name in expected]
     for name in names[:1]:
         save(name)
-    with ThreadPoolExecutor(PARALLEL_LOGS) as pool:
-        for _ in pool.map(save, names[1:]):
-            pass
+    for_each(save, names[1:], PARALLEL_LOGS)
 
 
 def _save_log(store: Store, run: str, name: str, parts: Iterable[bytes]) -> None:

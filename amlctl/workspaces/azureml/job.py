@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from amlctl.core.dataset_names import dataset_folder
 from amlctl.core.environment import OLDEST_PYTHON, RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.job import KEPT_PATH, RUNTIME_ARCHIVE, STORE_INPUT, input_names
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked
+from amlctl.core.store_keys import dataset_folder
 
 SERVERLESS = "serverless"
 _XXHASH = (

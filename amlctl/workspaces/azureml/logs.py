@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from amlctl.core.distribution import log_names
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable
+from amlctl.parallel import in_parallel
 from amlctl.workspaces.azureml.clients import Answer, Exchange
 from amlctl.workspaces.azureml.looks import AzureMLTiming, Look, Looks
 from amlctl.workspaces.contract import LogChunk
@@ -164,11 +164,8 @@ class Logs:
         keys = [
             key for key in look.log_files if _MAIN.fullmatch(key) and key != but and (run, key) not in self._settled
         ]
-        if not keys:
-            return {}
-        with ThreadPoolExecutor(min(len(keys), PARALLEL_LOGS)) as pool:
-            parts = pool.map(lambda key: self._range(run, key, look.log_files[key], 0, 1), keys)
-            return {key: size for key, (_, size) in zip(keys, parts, strict=True)}
+        parts = in_parallel(lambda key: self._range(run, key, look.log_files[key], 0, 1), keys, PARALLEL_LOGS)
+        return {key: size for key, (_, size) in zip(keys, parts, strict=True)}
 
     def _whole(self, run: str, key: str, files: Mapping[str, str]) -> bytes:
         data = b""

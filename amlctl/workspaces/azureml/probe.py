@@ -9,8 +9,8 @@ from typing import Any
 from amlctl.core.environment import DEFAULT_IMAGE
 from amlctl.core.message import Command
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import run_prefix
 from amlctl.errors import CheckFailed, NotFound
-from amlctl.runs.keys import run_prefix
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import store_address

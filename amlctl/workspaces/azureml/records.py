@@ -11,12 +11,11 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import wrong_field
 from amlctl.core.run_state import RunState, is_final
+from amlctl.core.store_keys import attempt_key
 from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
-from amlctl.runs import local_records
-from amlctl.runs.keys import attempt_key
-from amlctl.runs.order import read_order
+from amlctl.runs.records import load_local_record, local_records, read_order, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.job import time_of
 from amlctl.workspaces.azureml.looks import Look
@@ -36,7 +35,7 @@ class Records:
 
     def load(self, run: str) -> RunRecord | None:
         try:
-            record = local_records.load(self._project.state_dir, run)
+            record = load_local_record(self._project.state_dir, run)
         except IntegrityError as error:
             if run not in self._warned:
                 self._warned.add(run)
@@ -45,7 +44,7 @@ class Records:
         return record if record is not None and record.workspace == self._workspace else None
 
     def load_all(self, on_damaged: Callable[[str], None]) -> dict[str, RunRecord]:
-        records = local_records.load_all(self._project.state_dir, on_damaged=on_damaged)
+        records = local_records(self._project.state_dir, on_damaged=on_damaged)
         return {record.run: record for record in records if record.workspace == self._workspace}
 
     def order(self) -> list[str]:
@@ -57,7 +56,7 @@ class Records:
         if wrong_field(record.to_json()):
             return
         self._project.ensure_state_dir()
-        local_records.save(self._project.state_dir, record)
+        save_local_record(self._project.state_dir, record)
 
     def forget(self, run: str) -> None:
         remove_tree(self._project.state_dir / "runs" / run, ignore_errors=True)

@@ -21,11 +21,11 @@ from amlctl.config.environment_file import environment_of
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import code_prefix, run_prefix
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable, Unconfirmed, UsageError
 from amlctl.localfs.git import ask_git
-from amlctl.runs.code import CONTEXT, code_prefix
+from amlctl.runs.code import CONTEXT
 from amlctl.runs.copies import copy_code
-from amlctl.runs.keys import run_prefix
 from amlctl.stores.azure_blob.address import parse_address
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.assets import Environments, ensure_code

@@ -20,9 +20,9 @@ from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
-from amlctl.localfs.clock import utc_now
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
-from amlctl.runs.documents import load_record, read_failure, save_record
+from amlctl.runs.records import load_record, read_failure, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection

@@ -1,7 +1,7 @@
 """Conda packages by the names and version rules of PyPI, for machines without conda.
 
-Most names are the same in both; the table has those that differ, and those that exist for conda alone because
-they are no Python packages.
+Most names are the same in both; the tables have those that differ, and those that only conda has because they are not
+Python packages.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ NOT_ON_PYPI = frozenset((
     "pytorch-cuda", "pytorch-mutex", "r-base", "readline", "rust", "sox", "sqlite", "swig", "tesseract",
     "tk", "x264", "xz", "yasm", "zlib", "zstd",
 ))
-"""No Python packages, so only conda brings them."""
+"""Not Python packages, so only conda has them."""
 # fmt: on
 
 _SPEC = re.compile(r"(?:(?P<channel>[^\s:]+)::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<version>[^\s\[]*(?:\s+[^\[]*)?)")
@@ -62,7 +62,7 @@ _SPEC = re.compile(r"(?:(?P<channel>[^\s:]+)::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<
 def pip_requirements(conda: Sequence[str]) -> list[str]:
     """The match specs of a conda file as requirements of pip, in their order.
 
-    Raises SettingsError that names every package which pip cannot bring.
+    Raises SettingsError that names every package which pip cannot install.
     """
     parsed = [_split(spec) for spec in conda]
     missing = [name for name, _ in parsed if name in NOT_ON_PYPI or name.startswith("r-")]
@@ -78,7 +78,7 @@ def _split(spec: str) -> tuple[str, str]:
     match = _SPEC.fullmatch(spec.strip())
     if match is None:
         raise SettingsError(
-            f"without conda {spec!r} in the environment file cannot be understood",
+            f"without conda {spec!r} in the environment file cannot be parsed",
             hint="write it as name, name=1.2 or name>=1.2, or install micromamba",
         )
     return match["name"].lower(), match["version"].strip()
@@ -90,7 +90,7 @@ def _pip_version(name: str, version: str) -> str:
         return ""
     if "|" in version:
         raise SettingsError(
-            f"without conda {name} {version!r} in the environment file cannot be understood: pip knows no `|`",
+            f"without conda {name} {version!r} in the environment file cannot be translated for pip, which has no `|`",
             hint=f"write {name} with one range, such as >=1.2,<2",
         )
     return ",".join(_pip_clause(clause) for clause in version.replace(" ", ",").split(",") if clause)

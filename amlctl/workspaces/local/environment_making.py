@@ -1,22 +1,28 @@
 """Makes environments, each once: with conda or a similar tool where there is one, else with venv; pip's part with pip.
 
 Each attempt gets a folder of its own, and `ready.json` names it only after its own interpreter was asked what it has.
-So a killed maker leaves no half environment that counts, and whatever it left running writes into a folder that is
-not used.
+So a killed maker leaves no half environment that counts, and what it left running writes into a folder that is not
+used. The lock of an environment is free again when its holder dies. A mark beside the attempt's folder says the rest:
+whether a holder still works (it renews the mark), which tool of a dead one still writes, and which folders are
+leftovers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import platform
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
@@ -25,65 +31,149 @@ from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import read_json, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.private import make_folder, open_file
+from amlctl.localfs.folders import make_private_folder, open_private
 from amlctl.localfs.tool_variables import tool_variables
 from amlctl.workspaces.contract import EnvironmentInfo
-from amlctl.workspaces.local.environment_check import ask_environment
-from amlctl.workspaces.local.environment_mark import Mark, is_being_made, remove_leftovers
 from amlctl.workspaces.local.environments import (
     FOLDER_VARIABLE,
     READY_FILE,
     READY_FORMAT,
     Environments,
+    ask_environment,
     packages_stamp,
     python_of,
 )
-from amlctl.workspaces.local.pip_install import NETWORK_SIGNS, Pip, expected_names
-from amlctl.workspaces.local.pip_settings import pip_settings
-from amlctl.workspaces.local.python_versions import find_python
-from amlctl.workspaces.local.tools import ToolFailed, run_tool
+from amlctl.workspaces.local.packages import Pip, expected_names, is_of_network
+from amlctl.workspaces.local.processes import ProcessIdentity, identity_of, is_alive
+from amlctl.workspaces.local.tools import ToolFailed, find_python, pip_settings, run_tool
+
+EXPIRES_S = 120.0
+"""A mark that was not renewed for so long belongs to a machine that was switched off, or to a suspended process."""
+_RENEW_S = 20.0
+_SUFFIX = ".making"
+
+
+class Mark:
+    """Of one attempt; used by one thread."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = home.with_name(home.name + _SUFFIX)
+        self._tool: ProcessIdentity | None = None
+        self._renewed_at_s = 0.0
+
+    def renew(self, *, is_forced: bool = False) -> None:
+        """Called often; writes every 20 s. A full disk is reported by the tool that writes to it."""
+        now_s = time.monotonic()
+        if not is_forced and now_s - self._renewed_at_s < _RENEW_S:
+            return
+        self._renewed_at_s = now_s
+        owner = identity_of(os.getpid())
+        document = {
+            "host": platform.node(),
+            "owner": None if owner is None else owner.to_json(),
+            "tool": None if self._tool is None else self._tool.to_json(),
+            "expires_at": time.time() + EXPIRES_S,
+        }
+        with contextlib.suppress(OSError):
+            write_json(self._path, document)
+
+    def tool_started(self, pid: int) -> None:
+        self._tool = identity_of(pid)
+        self.renew(is_forced=True)
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def is_being_made(place: Path) -> bool:
+    """Whether the maker of an attempt in `place` is alive and has renewed its mark."""
+    return any(_is_in_force(mark) for mark in place.glob(f"*{_SUFFIX}"))
+
+
+def remove_leftovers(place: Path) -> None:
+    """Of makers that have ended: their tools are ended, then their folders removed."""
+    for mark in place.glob(f"*{_SUFFIX}"):
+        if not _is_in_force(mark):
+            _end_tool(mark)
+            shutil.rmtree(mark.with_name(mark.name.removesuffix(_SUFFIX)), ignore_errors=True)
+            mark.unlink(missing_ok=True)
+
+
+def _is_in_force(mark: Path) -> bool:
+    document = _read(mark)
+    owner = _identity(document.get("owner"))
+    if owner is not None and document.get("host") == platform.node() and not is_alive(owner):
+        return False
+    expires_at = document.get("expires_at")
+    # A clock that was set back must not keep a mark in force for long.
+    return isinstance(expires_at, (int, float)) and 0 < expires_at - time.time() <= EXPIRES_S
+
+
+def _end_tool(mark: Path) -> None:
+    document = _read(mark)
+    tool = _identity(document.get("tool"))
+    owner = _identity(document.get("owner"))
+    is_orphan = owner is not None and document.get("host") == platform.node() and not is_alive(owner)
+    if tool is not None and is_orphan and is_alive(tool):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(tool.pid, signal.SIGKILL)  # tools are started as leaders of a process group
+
+
+def _identity(document: Any) -> ProcessIdentity | None:
+    try:
+        return ProcessIdentity.from_json(document)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read(mark: Path) -> dict[str, Any]:
+    try:
+        document = read_json(mark)
+    except (OSError, SettingsError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
 
 _LOOK_S = 0.2
 _SILENT_S = 10.0
-"""A lock whose holder has no mark in force for so long is not waited for."""
+"""A lock whose holder has no valid mark for so long is ignored."""
 _RESOLVED_S = 3600.0
-"""So long the versions that were found before a submit count as the newest ones."""
+"""How long the versions that were resolved before a submit are used."""
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
 _OLD_FOLDER = "env"
-"""Of an environment that an earlier amlctl has made."""
+"""Of an environment that an earlier version of amlctl has made."""
 
 
 def never_stop() -> None:
-    """The check of a caller that waits until the environment is made."""
+    """For a caller that waits until the environment is made."""
 
 
 def prepare_environment(
     environments: Environments, spec: EnvironmentSpec, sink: EventSink, *, check: Callable[[], None] = never_stop
 ) -> EnvironmentInfo:
-    """Find it or make it; `check` is called now and then, and what it raises ends the making.
+    """Find it or make it; `check` is called at intervals, and what it raises stops the making.
 
     Raises SettingsError (cannot be made), RightsError, ServiceUnavailable (no network, disk full).
     """
-    found = environments.find(spec)
+    found = environments.find(spec.id)
     if found.is_ready:
         return found
-    place = environments.place(spec)
+    place = environments.folder_of(spec.id)
     _check_path(place)
     try:
-        make_folder(place)
+        make_private_folder(place)
         with _locked(place, spec.id, sink, check):
-            found = environments.find(spec)
+            found = environments.find(spec.id)
             if found.is_ready:
                 return found
             remove_leftovers(place)
             if not _is_confirmed(environments, spec):
                 _Maker(environments, spec, sink, check, place / f"env-{os.urandom(4).hex()}").make()
     except OSError as error:
-        told = disk_error(error, str(error.filename or place), rights_hint=f"{FOLDER_VARIABLE} names another folder")
-        raise told or RightsError(
-            f"cannot make an environment in {place}: {error.strerror}", hint=f"{FOLDER_VARIABLE} names another folder"
-        ) from error
-    return environments.find(spec)
+        hint = f"set {FOLDER_VARIABLE} to another folder"
+        known = disk_error(error, str(error.filename or place), rights_hint=hint)
+        raise known or RightsError(f"cannot make an environment in {place}: {error.strerror}", hint=hint) from error
+    return environments.find(spec.id)
 
 
 @dataclass(frozen=True)
@@ -140,10 +230,10 @@ class _Maker:
         else:
             base = find_python(self.spec.python, self.environments.variables)
             run("venv", [base.path, "-m", "venv", str(self.home)])
-            resolved = _taken(self.environments.resolved(self.spec, base.version))
+            resolved = _taken(self.environments.resolved(self.spec.id, base.version))
         settings = pip_settings(python_of(self.home), self.environments.variables)
         if settings.unused:
-            self.sink(Note(f"not used for environments: pip's settings {', '.join(settings.unused)}"))
+            self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
         pip = Pip([str(python_of(self.home)), "-m", "pip"], settings.variables, self._tell, check, mark.tool_started)
         packages = pip.install(self.spec, self.home, brings_conda=not tool, resolved=resolved)
         _confirm(self.environments, self.spec, self.home, tool or "venv", packages)
@@ -151,7 +241,7 @@ class _Maker:
 
     @contextmanager
     def _conda_file(self) -> Iterator[Path]:
-        """What is asked of conda; it stays for people, unless the address of a channel in it holds a password."""
+        """The request to conda; it is kept for reading, unless the address of a channel in it has a password."""
         document = {
             "channels": list(self.spec.channels) or ["conda-forge"],
             "dependencies": [f"python{_conda_version(self.spec.python)}", *self.spec.conda, "pip"],
@@ -170,7 +260,7 @@ class _Maker:
 
 
 def _taken(file: Path) -> list[list[str]]:
-    """What the file holds, which is removed; empty where it is damaged, missing or old."""
+    """Read and remove the file; empty where it is damaged, missing or old."""
     try:
         is_young = time.time() - file.stat().st_mtime < _RESOLVED_S
         found = read_json(file)
@@ -186,7 +276,7 @@ def _taken(file: Path) -> list[list[str]]:
 def _confirm(
     environments: Environments, spec: EnvironmentSpec, home: Path, tool: str, packages: dict[str, str]
 ) -> None:
-    """Ask the environment what it has, and write down that it is ready. Raises SettingsError."""
+    """Check the environment's packages and write `ready.json`. Raises SettingsError."""
     found = ask_environment(home, packages, tool_variables(environments.variables))
     if found.wrong:
         raise SettingsError(
@@ -202,12 +292,12 @@ def _confirm(
         "packages": packages,
         "stamp": packages_stamp(home),
     }
-    write_json(environments.place(spec) / READY_FILE, ready)
+    write_json(environments.folder_of(spec.id) / READY_FILE, ready)
 
 
 def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
-    """Whether what is there, changed since or made by an earlier amlctl, has all that is asked for after all."""
-    place = environments.place(spec)
+    """Whether an environment that was changed, or made by an earlier version of amlctl, has all that is asked for."""
+    place = environments.folder_of(spec.id)
     try:
         ready = read_json(place / READY_FILE)
         folder = str(ready.get("folder", _OLD_FOLDER))
@@ -226,7 +316,7 @@ def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
     except SettingsError:
         (place / READY_FILE).unlink(missing_ok=True)
         if folder and "/" not in folder and not python_of(home).exists():
-            shutil.rmtree(home, ignore_errors=True)  # nothing can be using it
+            shutil.rmtree(home, ignore_errors=True)  # without Python it cannot be in use
         return False
     return True
 
@@ -235,9 +325,9 @@ def _is_confirmed(environments: Environments, spec: EnvironmentSpec) -> bool:
 def _locked(
     place: Path, environment: str, sink: EventSink, check: Callable[[], None], *, silent_s: float = _SILENT_S
 ) -> Iterator[None]:
-    """One maker at a time; one that holds the lock and shows no sign of life is not waited for."""
-    since_s, has_told = time.monotonic(), False
-    with open_file(place.with_name(f"{environment}.lock"), "ab") as lock:
+    """One maker at a time; a holder of the lock without a valid mark is not waited for."""
+    since_s, is_reported = time.monotonic(), False
+    with open_private(place.with_name(f"{environment}.lock"), "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,23 +336,23 @@ def _locked(
                 if is_being_made(place):
                     since_s = time.monotonic()
                 elif time.monotonic() - since_s > silent_s:
-                    break  # each attempt has a folder of its own, so both may go on
-                if not has_told:
-                    sink(Note(f"environment {environment} is being made by another amlctl; waiting for it"))
-                    has_told = True
+                    break  # each attempt has a folder of its own, so both may continue
+                if not is_reported:
+                    sink(Note(f"waiting for another amlctl that is making environment {environment}"))
+                    is_reported = True
                 check()
                 time.sleep(_LOOK_S)
         yield
 
 
 def _check_path(place: Path) -> None:
-    """Raises SettingsError: an environment holds its own path in text files."""
+    """An environment has its own path in text files. Raises SettingsError."""
     try:
         str(place).encode()
     except UnicodeEncodeError as error:
         raise SettingsError(
-            f"no environment can be made in {place.parent}: a part of that path is no UTF-8",
-            hint=f"let {FOLDER_VARIABLE} name another folder, or use --env-from current",
+            f"cannot make an environment in {place.parent}: the path is not valid UTF-8",
+            hint=f"set {FOLDER_VARIABLE} to another folder, or use --env-from current",
         ) from error
 
 
@@ -273,11 +363,10 @@ def _conda_version(wanted: str) -> str:
 
 
 def _not_made(tool: str, failed: ToolFailed) -> AmlctlError:
-    told = "\n".join(failed.last_lines)
-    if any(sign in told for sign in NETWORK_SIGNS):
+    if is_of_network(failed):
         return ServiceUnavailable(
-            f"the environment cannot be made: {tool} reached no package index",
-            hint="check the network and the settings of the tool, then run it again",
+            f"the environment cannot be made: {tool} cannot reach a package index",
+            hint="check the network and the settings of the tool, then run the command again",
             details=failed.last_lines,
         )
     errors = [line.strip() for line in failed.last_lines if re.match(r"\s*(error|critical)", line, re.IGNORECASE)]

@@ -1,69 +1,69 @@
-"""Environments on this machine: where they are, and what a script in one of them finds.
+"""Environments on this machine: where they are, what a script in one of them finds, and whether one is what was asked
+for.
 
 <environments>/<id>/ready.json     written last: it names the folder of the environment that was finished
                <id>/env-…/         the virtual or conda environment, one for each attempt to make it; it cannot be moved
-               <id>/env-….making   who is making it: see `environment_mark`
+               <id>/env-….making   who is making it: see `environment_making`
                <id>.lock           held while it is made
+
+Whether it is what was asked for is asked of its own interpreter, whatever the tool that made it said.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from amlctl.core.environment import EnvironmentSpec
+import amlctl
+from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.tool_variables import script_base_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 
 CONDA_TOOLS = ("micromamba", "mamba", "conda")
-"""Looked for on the PATH in this order: the quicker first."""
+"""Looked up on the PATH in this order: the faster first."""
+CURRENT = "current"
+"""Id of the environment that amlctl runs in."""
 FOLDER_VARIABLE = "AMLCTL_ENVIRONMENTS_DIR"
 READY_FILE = "ready.json"
 READY_FORMAT = 2
-"""Format of `ready.json`: from 2 on the environment was tried out before it was written."""
+"""Format of `ready.json`: since 2 the environment is checked before it is written."""
 
 
 @dataclass(frozen=True)
 class Environments:
-    """`folder` may be shared by several projects and processes; `variables` are those of the caller."""
+    """`folder` may be shared by projects and processes; `variables` are those of the caller."""
 
     folder: Path
     variables: Mapping[str, str]
 
-    def place(self, spec: EnvironmentSpec) -> Path:
-        return self.folder / spec.id
+    def folder_of(self, environment: str) -> Path:
+        return self.folder / environment
 
-    def resolved(self, spec: EnvironmentSpec, python: str) -> Path:
-        """The versions that pip has found for the environment with that version of Python, until it is made."""
-        return self.folder / f"{spec.id}-{python}.resolved"
+    def resolved(self, environment: str, python: str) -> Path:
+        """The versions that pip has resolved for the environment with that version of Python, until it is made."""
+        return self.folder / f"{environment}-{python}.resolved"
 
-    def find(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """Look it up; for one that is not ready, `tool` is what would make it."""
-        if spec.is_current:
-            return EnvironmentInfo(spec.id, True, sys.prefix, "current")
-        ready = self._ready(spec)
+    def find(self, environment: str) -> EnvironmentInfo:
+        """Look it up by id; for one that is not ready, `tool` is what would make it."""
+        if environment == CURRENT:
+            return EnvironmentInfo(environment, True, sys.prefix, CURRENT)
+        ready = self._ready(environment)
         if ready is None:
-            return EnvironmentInfo(spec.id, False, "", self.conda()[0] or "venv")
-        return EnvironmentInfo(spec.id, True, str(self.home(spec)), str(ready.get("tool", "")))
+            return EnvironmentInfo(environment, False, "", self.conda()[0] or "venv")
+        home = self.folder_of(environment) / str(ready["folder"])
+        return EnvironmentInfo(environment, True, str(home), str(ready.get("tool", "")))
 
-    def home(self, spec: EnvironmentSpec) -> Path:
-        """The folder of an environment that is ready."""
-        ready = self._ready(spec) or {}
-        return self.place(spec) / str(ready.get("folder", ""))
-
-    def python(self, spec: EnvironmentSpec) -> Path:
-        """The interpreter of an environment that is ready."""
-        return Path(sys.executable) if spec.is_current else python_of(self.home(spec))
-
-    def python_version(self, spec: EnvironmentSpec) -> str:
+    def python_version(self, environment: str) -> str:
         """`3.11.7` of an environment that is ready; empty for others."""
-        return str((self._ready(spec) or {}).get("python", ""))
+        return str((self._ready(environment) or {}).get("python", ""))
 
     def conda(self) -> tuple[str, str]:
         """Name and path of the conda-like tool that this machine has; empty without one."""
@@ -73,20 +73,20 @@ class Environments:
                 return tool, path
         return "", ""
 
-    def script_variables(self, spec: EnvironmentSpec) -> dict[str, str]:
-        """The caller's variables, with the environment's programs first on the PATH."""
-        if spec.is_current:
+    def script_variables(self, environment: EnvironmentInfo) -> dict[str, str]:
+        """The caller's variables, with the programs of an environment that is ready first on the PATH."""
+        if environment.id == CURRENT:
             return dict(self.variables)
-        home = self.home(spec)
+        home = Path(environment.location)
         is_conda = (home / "conda-meta").is_dir()
         variables = script_base_variables(self.variables, is_conda=is_conda)
         variables["PATH"] = f"{home / 'bin'}:{variables.get('PATH', '')}".rstrip(":")
         variables["CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"] = str(home)
         return variables
 
-    def _ready(self, spec: EnvironmentSpec) -> dict[str, Any] | None:
-        """What `ready.json` says, as long as the environment is still what was tried out."""
-        place = self.place(spec)
+    def _ready(self, environment: str) -> dict[str, Any] | None:
+        """What `ready.json` says, as long as the environment has not changed since it was checked."""
+        place = self.folder_of(environment)
         try:
             ready = read_json(place / READY_FILE)
         except (OSError, SettingsError):
@@ -96,7 +96,7 @@ class Environments:
         folder = ready.get("folder")
         if not isinstance(folder, str) or not folder or "/" in folder:
             return None
-        # The interpreter that a virtual environment links to may have been uninstalled since, or packages changed.
+        # The interpreter that a virtual environment links to may have been uninstalled, or packages changed.
         if not python_of(place / folder).exists() or packages_stamp(place / folder) != ready.get("stamp"):
             return None
         return ready
@@ -106,7 +106,77 @@ def python_of(home: Path) -> Path:
     return home / "bin" / "python"
 
 
+def interpreter(environment: EnvironmentInfo) -> Path:
+    """Of an environment that is ready."""
+    return Path(sys.executable) if environment.id == CURRENT else python_of(Path(environment.location))
+
+
 def packages_stamp(home: Path) -> dict[str, int]:
     """When a package was last added to or removed from each folder of packages: nanoseconds since 1970."""
     found = sorted((home / "lib").glob("python*/site-packages"))
     return {folder.relative_to(home).as_posix(): folder.stat().st_mtime_ns for folder in found}
+
+
+_LIMIT_S = 120.0
+
+_PROGRAM = """
+import json, sys
+wanted, package = json.loads(sys.argv[1]), sys.argv[2]
+found = {"python": ".".join(map(str, sys.version_info[:3])), "missing": [], "error": ""}
+if sys.version_info >= tuple(json.loads(sys.argv[3])):
+    from importlib import metadata
+    for name, version in wanted.items():
+        try:
+            present = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found["missing"].append(name)
+        else:
+            if version and present != version:
+                found["missing"].append("%s==%s (it has %s)" % (name, version, present))
+    try:
+        import xxhash
+        sys.path.append(package)
+        import amlctl.runtime.node
+    except Exception as error:
+        found["error"] = "%s: %s" % (type(error).__name__, error)
+print(json.dumps(found))
+"""
+"""The folder of amlctl is last in the path and added late, so that missing packages are not found there."""
+
+
+class Found(NamedTuple):
+    """`wrong` is empty for a usable environment; `python` is its version."""
+
+    wrong: str
+    python: str = ""
+
+
+def ask_environment(home: Path, packages: Mapping[str, str], variables: Mapping[str, str]) -> Found:
+    """`packages` are names with the version that is wanted, or empty."""
+    shipped = str(Path(amlctl.__file__).resolve().parent.parent)
+    command = [str(python_of(home)), "-I", "-c", _PROGRAM, json.dumps(dict(packages)), shipped]
+    try:
+        done = subprocess.run(
+            [*command, json.dumps(OLDEST_PYTHON)],
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Found(f"its Python cannot be started: {error}")
+    try:
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        version = tuple(int(part) for part in found["python"].split("."))
+        missing, failure = list(found["missing"]), str(found["error"])
+    except (ValueError, LookupError, TypeError):
+        lines = done.stderr.strip().splitlines()
+        return Found(f"its Python ended with exit code {done.returncode}{': ' + lines[-1] if lines else ''}")
+    if version < OLDEST_PYTHON:
+        return Found(f"it has Python {found['python']}; amlctl needs {'.'.join(map(str, OLDEST_PYTHON))} or newer")
+    if missing:
+        return Found(f"it lacks {', '.join(missing)}")
+    return Found(f"amlctl's runtime cannot be imported: {failure}" if failure else "", found["python"])

@@ -1,29 +1,152 @@
-"""The processes of one run on this machine: the runtime once for every rank, each with its own log."""
+"""The processes of one run on this machine: the runtime once for every rank, each with its own log, GPU and control
+group.
+
+A control group (cgroup v2), where this user may make one, is what no process can leave: its processes are found even
+when the runtime and the supervisor were both killed. It limits nothing. `<run's folder>/cgroup` names it, from before
+it is made.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from amlctl.core.content_id import content_id
 from amlctl.core.distribution import Rank
-from amlctl.localfs.private import FILE_MODE
+from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.folders import FILE_MODE
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
-from amlctl.runtime.node_processes import read_end
-from amlctl.runtime.unkept import has_started
-from amlctl.workspaces.local.cgroup import make_cgroup
-from amlctl.workspaces.local.places import RunPlaces
+from amlctl.runtime.ranks import read_end
+from amlctl.runtime.script import has_started
+from amlctl.workspaces.local.run_paths import RunPaths
+
+_MARK = "amlctl-"
+_LOOK_S = 0.01
+_CGROUP_LIMIT_S = 10.0
+
+
+class RunCgroup:
+    """One that exists, or existed; without it the methods do nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, pid: int) -> None:
+        """With all that it starts from now on."""
+        with contextlib.suppress(OSError):
+            (self._folder / "cgroup.procs").write_text(str(pid))
+
+    def end(self) -> int:
+        """Kill all that is in it and remove it; how many there were."""
+        killed: set[str] = set()
+        deadline = time.monotonic() + _CGROUP_LIMIT_S
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline:
+                present = (self._folder / "cgroup.procs").read_text().split()
+                if not present:
+                    break
+                killed.update(present)
+                self._kill(present)
+                time.sleep(_LOOK_S)
+            self._folder.rmdir()
+        return len(killed)
+
+    def _kill(self, pids: list[str]) -> None:
+        try:
+            (self._folder / "cgroup.kill").write_text("1")
+        except FileNotFoundError:  # before Linux 5.14
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+def make_cgroup(paths: RunPaths) -> RunCgroup | None:
+    """Below that of this process; None where this user may not make one."""
+    above = _own_folder()
+    if above is None or not os.access(above, os.W_OK):
+        return None
+    folder = above / f"{_MARK}{content_id(os.fsencode(paths.folder))}"
+    try:
+        write_bytes(paths.cgroup, f"{folder}\n".encode())
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return RunCgroup(folder)
+
+
+def find_cgroup(paths: RunPaths) -> RunCgroup | None:
+    """That of a run whose supervisor is dead."""
+    try:
+        folder = Path(paths.cgroup.read_text().strip())
+    except (OSError, ValueError):
+        return None
+    return RunCgroup(folder) if folder.name.startswith(_MARK) and folder.is_absolute() else None
+
+
+def _own_folder() -> Path | None:
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return None
+    path = next((line[3:] for line in lines if line.startswith("0::")), None)
+    root = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
+    return None if path is None or root is None else Path(root, path.lstrip("/"))
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_QUERY = ("--query-gpu=index", "--format=csv,noheader")
+_DRIVER_S = 20.0
+"""A hanging driver must not keep a run from starting."""
+
+
+def list_gpus(variables: Mapping[str, str]) -> Sequence[str]:
+    """What CUDA may see, in order: the user's own choice, else what `nvidia-smi` lists; empty without a GPU."""
+    if VISIBLE in variables:
+        return [name.strip() for name in variables[VISIBLE].split(",") if name.strip()]
+    tool = shutil.which("nvidia-smi", path=variables.get("PATH"))
+    if tool is None:
+        return []
+    try:
+        result = subprocess.run(
+            [tool, *_QUERY],
+            capture_output=True,
+            text=True,
+            timeout=_DRIVER_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()]
+
+
+def gpu_variables(gpus: Sequence[str], slot: int, slots: int, *, node: int = 0, processes: int = 1) -> dict[str, str]:
+    """What every process on `node` of the run in `slot` sees: one GPU each, which it chooses by its local rank.
+
+    More slots than GPUs share them in turn; so do the processes of one run.
+    """
+    if not gpus:
+        return {}
+    share = gpus[slot::slots] or [gpus[slot % len(gpus)]]
+    wanted = [share[number % len(share)] for number in range(node * processes, (node + 1) * processes)]
+    return {VISIBLE: ",".join(dict.fromkeys(wanted))}
+
 
 HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class RankFailure:
-    """`process` is that of the rank, which may still be saving what its script has left."""
+    """`process` is the runtime of the rank, which may still be saving outputs."""
 
     rank: Rank
     process: subprocess.Popen[bytes]
@@ -38,21 +161,21 @@ class RankFailure:
 class RankProcesses:
     """Not thread-safe; empty at first."""
 
-    def __init__(self, places: RunPlaces) -> None:
-        self._places = places
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
         self._processes: dict[Rank, subprocess.Popen[bytes]] = {}
         self._pumps: list[LogPump] = []
-        self._cgroup = make_cgroup(places)
+        self._cgroup = make_cgroup(paths)
 
     def start(self, rank: Rank, command: Sequence[str], variables: Mapping[str, str]) -> None:
         """Raises OSError."""
-        log = os.open(self._places.log_of(rank.number), os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
+        log = os.open(self._paths.log_of(rank.number), os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
         pump = LogPump([log])
         self._pumps.append(pump)
         try:
             self._processes[rank] = subprocess.Popen(
                 list(command),
-                cwd=self._places.container_of(rank.node),
+                cwd=self._paths.container_of(rank.node),
                 env=dict(variables),
                 stdin=subprocess.DEVNULL,
                 stdout=pump.writers[0],
@@ -65,15 +188,15 @@ class RankProcesses:
             self._cgroup.add(self._processes[rank].pid)
 
     def has_started(self) -> bool:
-        """Whether the runtime of any rank has come to its script."""
-        return any(has_started(self._places.node_folders(rank.node)) for rank in self._processes)
+        """Whether the runtime of any rank has started its script."""
+        return any(has_started(self._paths.node_folders(rank.node)) for rank in self._processes)
 
     def are_gone(self) -> bool:
         return all(process.poll() is not None for process in self._processes.values())
 
     @property
     def own_pids(self) -> set[int]:
-        """Of the children whose end is noted here."""
+        """Children that are waited for here."""
         return {process.pid for process in self._processes.values()} | self.pump_pids
 
     @property
@@ -82,7 +205,7 @@ class RankProcesses:
         return {pump.pid for pump in self._pumps}
 
     def end_cgroup(self) -> int:
-        """Kill what no look at the process tree has found; how many processes."""
+        """Kill what was not found in the process tree; how many processes."""
         return 0 if self._cgroup is None else self._cgroup.end()
 
     def keep_logs_alive(self) -> None:
@@ -91,27 +214,27 @@ class RankProcesses:
             pump.keep_alive()
 
     def wait_for_logs(self, limit_s: float) -> None:
-        """Until their last lines are in the logs, unless something still holds a log open."""
+        """Until their last lines are in the logs, unless a process still holds a log open."""
         deadline = time.monotonic() + limit_s
         for pump in self._pumps:
             pump.wait(max(0.0, deadline - time.monotonic()))
 
     def finish_logs(self) -> None:
-        """Once all are gone: until their last lines are in the logs."""
+        """After the end of all processes: until their last lines are in the logs."""
         self.wait_for_logs(WRITTEN_OUT_LIMIT_S)
         for pump in self._pumps:
             pump.close()
         self._pumps = []
 
     def first_failure(self) -> RankFailure | None:
-        """Which rank has failed before all others, if one has; the lower of two at once.
+        """The rank that failed first, if one has; the lower of two at once.
 
-        A script's end counts from when it came, not from when its runtime has saved what it left.
+        What counts is the end of its script, not of the runtime, which saves the outputs first.
         """
         found = []
         for rank, process in self._processes.items():
             code = process.poll()
-            end = read_end(self._places.node_folders(rank.node).state_dir, rank.local)
+            end = read_end(self._paths.node_folders(rank.node).state_dir, rank.local)
             if end is not None and end.exit_code:
                 found.append((end.ended_ns, rank.number, RankFailure(rank, process)))
             elif code:
@@ -119,7 +242,7 @@ class RankProcesses:
         return min(found, key=lambda one: one[:2])[2] if found else None
 
     def terminate(self, *, but: RankFailure | None = None) -> None:
-        """Ask them to end, except the one that has failed by itself."""
+        """SIGTERM to all except the one that has failed by itself."""
         for process in self._others(but):
             process.terminate()
 
@@ -132,7 +255,7 @@ class RankProcesses:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on at this moment, all different. Raises OSError."""
+    """Ports of this machine that are free at this moment, all different. Raises OSError."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

@@ -1,7 +1,10 @@
-"""Runs whose supervisor is dead: noticed by whoever reads them, ended, and shown as what they are.
+"""Runs whose supervisor is dead: their processes are ended, and the run is recorded as Failed, by the next reader.
 
-The supervisor holds the run's lock from before the run is known until its record is final. So a record that is
-not final and a lock that is free mean that nobody looks after the run.
+The supervisor holds the run's lock from before the run is known until its record is final. So a record that is not
+final and a free lock mean that the supervisor is dead. It led a session, to which most of what it started belongs. What
+has made a session of its own has an ancestor there, or has inherited the variables of the run's script. While one
+member of a session lives the system gives the session's number to no other process, so the members are found when the
+leader is dead.
 """
 
 from __future__ import annotations
@@ -18,145 +21,142 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, IntegrityError, SettingsError
 from amlctl.localfs.atomic import read_json
-from amlctl.runs import local_records as run_records
-from amlctl.runs.documents import load_record
+from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
 from amlctl.runtime.log_pump import wait_until_written_out
-from amlctl.runtime.node_processes import read_end
+from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local import records
-from amlctl.workspaces.local.cgroup import find_cgroup
 from amlctl.workspaces.local.ending import Clock, Ending, finish
-from amlctl.workspaces.local.places import RunPlaces
 from amlctl.workspaces.local.processes import ProcessIdentity, end_session, is_alive
-from amlctl.workspaces.local.reserve import machine_error
+from amlctl.workspaces.local.rank_processes import find_cgroup
+from amlctl.workspaces.local.run_paths import RunPaths, machine_error
 
 _START_LIMIT_S = 5.0
+"""How long a reader waits for the identity of a supervisor that has just been started."""
 _LOOK_S = 0.01
-"""A supervisor that has just been started says within moments who it is; so long a reader waits for that."""
 _KILLED = 137
-"""128 + SIGKILL: what a script ends with that outlived its supervisor, and is killed here."""
+"""128 + SIGKILL: exit code of a script that outlived its supervisor and is killed here."""
 
 
 def recover(
-    places: RunPlaces, store: Store, clock: Clock, sink: EventSink = null_sink, *, workspace: str | None = None
+    paths: RunPaths, store: Store, clock: Clock, sink: EventSink = null_sink, *, workspace: str | None = None
 ) -> RunRecord | None:
-    """The record as it is; where nobody looks after the run, its processes are ended and it is Failed first.
-    The record of a run of another workspace than `workspace`, where one is given, is left as it is.
+    """The record; where the run's supervisor is dead, its processes are ended and it is recorded as Failed first.
+    The record of a run of another workspace than `workspace`, where one is given, is returned as it is.
 
-    Of several readers at once one does it and the others wait for it. None without a record. A damaged working
-    copy is named to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
+    Of several readers at once one does it and the others wait for it. None without a record. A damaged local record is
+    reported to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
     """
-    record = _load(places, store, sink)
+    record = _load(paths, store, sink)
     if record is None or record.is_final or workspace not in (None, record.workspace):
         return record
-    with taken_over(places) as is_ours:
+    with taken_over(paths) as is_ours:
         if not is_ours:
-            return _load(places, store, null_sink)
-        record = _load_held(places, store)
+            return _load(paths, store, null_sink)
+        record = _load_held(paths, store)
         if record is None or record.is_final:
             return record
-        ended = _stored_end(places, store)
+        ended = _stored_end(paths, store)
         if ended is not None:  # its supervisor was killed between the two copies of the final record
             with suppress(OSError):
-                run_records.save(places.state_dir, ended)
+                save_local_record(paths.state_dir, ended)
             return ended
-        leader, were_killed = read_leader(places), 0
+        leader, were_killed = read_leader(paths), 0
         if leader is not None:
-            were_killed = end_session(leader, variables=_script_variables(places, record))
-            if (cgroup := find_cgroup(places)) is not None:
+            were_killed = end_session(leader, variables=_script_variables(paths, record))
+            if (cgroup := find_cgroup(paths)) is not None:
                 cgroup.end()
             for rank in range(record.layout.world_size):
-                wait_until_written_out(str(places.log_of(rank)))
-        exit_code = _exit_code(places, record)
+                wait_until_written_out(str(paths.log_of(rank)))
+        exit_code = _exit_code(paths, record)
         if exit_code is None and were_killed and RunState.RUNNING.value in record.times:
             exit_code = _KILLED
         reason = _reason(leader, record)
         ending = Ending(RunState.FAILED, exit_code, "supervisor", reason)
         try:
-            return finish(places, store, record, ending, clock)
+            return finish(paths, store, record, ending, clock)
         except OSError as error:
-            # On a full disk the run is shown as what it is all the same; the next look tries again to record it.
-            trouble = machine_error(places, error).message
-            record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {trouble}"}
+            # On a full disk the run is shown as Failed all the same; the next reader tries to record it again.
+            why = machine_error(paths, error).message
+            record.error = {"kind": "supervisor", "message": f"{reason}, and that cannot be recorded: {why}"}
             record.reached(RunState.FAILED, clock())
             return record
 
 
-def _load(places: RunPlaces, store: Store, sink: EventSink) -> RunRecord | None:
-    """Also of a run that ended while it was handed over, before there was a working copy."""
+def _load(paths: RunPaths, store: Store, sink: EventSink) -> RunRecord | None:
+    """Also of a run that ended while it was handed over, before there was a local record."""
     try:
-        record = records.load_copy(places)
+        record = load_local_record(paths.state_dir, paths.run)
     except IntegrityError as error:
-        record = records.load(places, store)
-        sink(Warned(f"{error.message}; it was taken from the store again"))
-        with taken_over(places) as is_ours:
-            if is_ours or not places.lock.exists():
-                return _load_held(places, store)
-    return load_record(store, places.run) if record is None and places.lock.exists() else record
+        record = load_either(paths.state_dir, store, paths.run)
+        sink(Warned(f"{error.message}; using the store's copy"))
+        with taken_over(paths) as is_ours:
+            if is_ours or not paths.lock.exists():
+                return _load_held(paths, store)
+    return load_record(store, paths.run) if record is None and paths.lock.exists() else record
 
 
-def _load_held(places: RunPlaces, store: Store) -> RunRecord | None:
-    """The same for the holder of the lock, who puts a damaged working copy right."""
+def _load_held(paths: RunPaths, store: Store) -> RunRecord | None:
+    """The same for the holder of the lock, which repairs a damaged local record."""
     with suppress(OSError):
-        records.restore_copy(places, store)
-    record = records.load(places, store)
-    return load_record(store, places.run) if record is None else record
+        repair_local_record(paths.state_dir, store, paths.run)
+    record = load_either(paths.state_dir, store, paths.run)
+    return load_record(store, paths.run) if record is None else record
 
 
-def _stored_end(places: RunPlaces, store: Store) -> RunRecord | None:
+def _stored_end(paths: RunPaths, store: Store) -> RunRecord | None:
     try:
-        stored = load_record(store, places.run)
+        stored = load_record(store, paths.run)
     except AmlctlError:
         return None
     return stored if stored is not None and stored.is_final else None
 
 
 @contextmanager
-def taken_over(places: RunPlaces) -> Iterator[bool]:
-    """Hold the run's lock, if nobody who is alive looks after the run; says whether it is held."""
+def taken_over(paths: RunPaths) -> Iterator[bool]:
+    """Hold the run's lock, if its supervisor is dead; gives whether it is held."""
     try:
-        descriptor = _open_lock(places)
+        descriptor = _open_lock(paths)
     except (FileNotFoundError, NotADirectoryError):
         yield False
         return
     try:
-        yield _lock(descriptor, places)
+        yield _lock(descriptor, paths)
     finally:
         os.close(descriptor)
 
 
-def _open_lock(places: RunPlaces) -> int:
+def _open_lock(paths: RunPaths) -> int:
     try:
-        return os.open(places.lock, os.O_RDWR)
+        return os.open(paths.lock, os.O_RDWR)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        return os.open(places.lock, os.O_RDONLY)  # who may only read the project sees how the run ended as well
+        return os.open(paths.lock, os.O_RDONLY)  # a read-only project still shows how the run ended
 
 
-def is_abandoned(places: RunPlaces) -> bool:
-    """Whether nobody holds the run's lock."""
-    with taken_over(places) as is_ours:
+def is_abandoned(paths: RunPaths) -> bool:
+    """Whether no process holds the run's lock."""
+    with taken_over(paths) as is_ours:
         return is_ours
 
 
-def read_leader(places: RunPlaces) -> ProcessIdentity | None:
-    """The run's supervisor; None where it has not said yet who it is, and so has started nothing."""
+def read_leader(paths: RunPaths) -> ProcessIdentity | None:
+    """The run's supervisor; None where it has not written its identity yet, and so has started nothing."""
     try:
-        return ProcessIdentity.from_json(read_json(places.supervisor))
+        return ProcessIdentity.from_json(read_json(paths.supervisor))
     except (FileNotFoundError, SettingsError, KeyError, TypeError, ValueError):
         return None
 
 
-def _lock(descriptor: int, places: RunPlaces) -> bool:
+def _lock(descriptor: int, paths: RunPaths) -> bool:
     deadline = time.monotonic() + _START_LIMIT_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            leader = read_leader(places)
+            leader = read_leader(paths)
         if leader is not None:
             break
         if time.monotonic() >= deadline:
@@ -164,19 +164,19 @@ def _lock(descriptor: int, places: RunPlaces) -> bool:
         time.sleep(_LOOK_S)
     if is_alive(leader):
         return False
-    # The supervisor is dead, so the holder is another reader that is finishing the run right now.
+    # The supervisor is dead, so the holder is another reader, which is ending the run.
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return True
 
 
-def _script_variables(places: RunPlaces, record: RunRecord) -> list[str]:
-    """By which what the script has started can be known, whatever sessions it has made."""
-    return [f"{OUTPUTS_VARIABLE}={places.node_folders(node).outputs_dir}" for node in range(record.instances)]
+def _script_variables(paths: RunPaths, record: RunRecord) -> list[str]:
+    """By which processes that the script has started are recognized, in any session."""
+    return [f"{OUTPUTS_VARIABLE}={paths.node_folders(node).outputs_dir}" for node in range(record.instances)]
 
 
-def _exit_code(places: RunPlaces, record: RunRecord) -> int | None:
-    """What the first script to fail has noted, or all that have ended well; None where nothing is known."""
-    folders = [places.node_folders(node).state_dir for node in range(record.instances)]
+def _exit_code(paths: RunPaths, record: RunRecord) -> int | None:
+    """That of the first script to fail, 0 if all have succeeded; None if unknown."""
+    folders = [paths.node_folders(node).state_dir for node in range(record.instances)]
     ends = [end for folder in folders for local in range(record.processes) if (end := read_end(folder, local))]
     failed = sorted((end.ended_ns, end.exit_code) for end in ends if end.exit_code)
     if failed:
@@ -186,4 +186,4 @@ def _exit_code(places: RunPlaces, record: RunRecord) -> int | None:
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:
     process = f" (process {leader.pid})" if leader is not None else ""
-    return f"the supervisor of the run{process} was killed, or died, while the run was {record.status}"
+    return f"the supervisor of the run{process} was killed, or crashed, while the run was {record.status}"

@@ -1,7 +1,7 @@
-"""The slots of a compute target: who gets one next, by order of submission, across processes.
+"""The slots of a compute target: which run gets one next, by order of submission, across processes.
 
-A run in the queue is a ticket file, a slot is a file; both belong to whoever holds their lock (flock), so a dead
-process gives them back by dying. Everything is decided under one short lock of the queue:
+A run in the queue is a ticket file, a slot is a file; both belong to the process that holds their lock (flock), so they
+are free again when it dies. Everything is decided under one short lock of the queue:
 
     <queue>/lock
             tickets/<number>-<run>    lower numbers come first
@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from amlctl.localfs.folders import FILE_MODE, make_private_folder, open_private
 from amlctl.localfs.locks import is_held
-from amlctl.localfs.private import FILE_MODE, make_folder, open_file
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class SlotQueue:
         self._slots = folder / "slots"
 
     def take_ticket(self, run: str) -> Ticket:
-        """Stand at the end of the queue."""
+        """At the end of the queue."""
         for folder in (self._tickets, self._slots):
-            make_folder(folder)
+            make_private_folder(folder)
         with self._locked():
             number = max((number for number, _ in self._waiting()), default=0) + 1
             path = self._tickets / f"{number}-{run}"
@@ -59,7 +59,7 @@ class SlotQueue:
         return Ticket(number, path, descriptor)
 
     def try_slot(self, ticket: Ticket, slots: int, run: str) -> Slot | None:
-        """A slot, if one of `slots` is free and nobody alive stands before this ticket, which is then used up."""
+        """A slot, if one of `slots` is free and no living process is before this ticket, which is then used up."""
         with self._locked():
             for number, path in self._waiting():
                 if number < ticket.number:
@@ -81,7 +81,7 @@ class SlotQueue:
         return None
 
     def leave(self, ticket: Ticket) -> None:
-        """Give the ticket up; once is enough."""
+        """Give the ticket up; can be repeated."""
         ticket.path.unlink(missing_ok=True)
 
     def _waiting(self) -> list[tuple[int, Path]]:
@@ -90,6 +90,6 @@ class SlotQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open_file(self._folder / "lock", "ab") as lock:
+        with open_private(self._folder / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -1,4 +1,4 @@
-"""Hands a run over: its place in the queue, and the supervisor that looks after it from then on."""
+"""Hands a run over: its place in the queue, and the supervisor, which outlives this process, with its settings."""
 
 from __future__ import annotations
 
@@ -8,22 +8,66 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from amlctl.config.compute_file import read_compute_files
 from amlctl.core.compute import LocalTarget
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
+from amlctl.runs.records import save_both
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local import detach, records
 from amlctl.workspaces.local.ending import Clock
-from amlctl.workspaces.local.places import RunPlaces, queue_folder
+from amlctl.workspaces.local.run_paths import RunPaths, queue_folder
 from amlctl.workspaces.local.slots import SlotQueue
-from amlctl.workspaces.local.supervisor_settings import SUPERVISOR_MODULE, LocalTiming, SupervisorSettings
+
+SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor_program"
+_DETACH = "import os, sys; os.fork() == 0 and (os.setsid(), os.execv(sys.argv[1], sys.argv[1:]))"
+"""Starts a program in a session of its own, which a closed terminal does not reach. The caller waits for this short
+process only and is not the program's parent, so no zombie is left to reap."""
+
+
+@dataclass(frozen=True)
+class LocalTiming:
+    """Seconds: between two saves of outputs and log; from SIGTERM to SIGKILL; between two looks at the queue,
+    at a request to cancel and at the timeout."""
+
+    save_interval_s: float = 15.0
+    grace_s: float = 30.0
+    poll_s: float = 0.1
+
+
+DEFAULT_TIMING = LocalTiming()
+
+
+@dataclass(frozen=True)
+class SupervisorSettings:
+    """Folders are absolute; `ticket` is the path of a held ticket.
+
+    `variables_descriptor` is the reading end of a pipe with the variables that must not be in the environment of a
+    process, where every program of the user can read them: a JSON object of strings.
+    `gpus` of those of the machine are shared by the slots; None: all.
+    """
+
+    state_dir: str
+    store: str
+    environments_dir: str
+    slots: int
+    gpus: int | None
+    ticket: str
+    ticket_descriptor: int
+    variables_descriptor: int
+    timing: LocalTiming
+
+    def to_text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> SupervisorSettings:
+        document = json.loads(text)
+        return cls(**{**document, "timing": LocalTiming(**document["timing"])})
 
 
 @dataclass(frozen=True)
@@ -37,16 +81,15 @@ class Starter:
     timing: LocalTiming
     clock: Clock
 
-    def start(self, places: RunPlaces, record: RunRecord, secrets: Mapping[str, str], lock: int) -> None:
-        """Record the run as Queued and start its supervisor, which takes the held lock of the run over.
+    def start(self, paths: RunPaths, record: RunRecord, secrets: Mapping[str, str], lock: int) -> None:
+        """Record the run as Queued and start its supervisor, which takes over the held lock of the run.
 
         Raises SettingsError (compute target cannot be used), RightsError, ServiceUnavailable.
         """
         target = self._target(record.compute)
         record.reached(RunState.QUEUED, self.clock())
-        trouble = records.save(places, self.store, record)
-        if trouble is not None:
-            raise trouble
+        if (failure := save_both(paths.state_dir, self.store, record)) is not None:
+            raise failure
         ticket = SlotQueue(queue_folder(self.project.state_dir, record.compute)).take_ticket(record.run)
         reading, writing = os.pipe()
         settings = SupervisorSettings(
@@ -65,17 +108,19 @@ class Starter:
         plain = {name: value for name, value in self.variables.items() if name not in hidden}
         with open(writing, "wb") as pipe:
             try:
-                _spawn(places, settings, plain, (lock, ticket.descriptor, reading))
+                _spawn(paths, settings, plain, (lock, ticket.descriptor, reading))
             finally:
                 os.close(ticket.descriptor)
                 os.close(reading)
             # Only now: a pipe holds 64 KiB, and takes more only while the supervisor reads. If that has died, the next
-            # command that looks at the run finds out.
+            # command that reads the run finds out.
             with suppress(BrokenPipeError):
                 pipe.write(json.dumps(hidden).encode())
                 pipe.flush()
 
     def _target(self, name: str) -> LocalTarget:
+        from amlctl.config.compute_file import read_compute_files  # here, since it reads YAML
+
         target = read_compute_files(self.project).find(name) or LocalTarget(name)
         if not isinstance(target, LocalTarget):
             raise SettingsError(
@@ -86,14 +131,24 @@ class Starter:
 
 
 def _spawn(
-    places: RunPlaces, settings: SupervisorSettings, variables: Mapping[str, str], descriptors: Sequence[int]
+    paths: RunPaths, settings: SupervisorSettings, variables: Mapping[str, str], descriptors: Sequence[int]
 ) -> None:
-    detached = [sys.executable, "-I", "-S", str(detach.__file__), sys.executable]
-    command = [*detached, "-m", SUPERVISOR_MODULE, places.run, settings.to_text()]
-    with places.log.open("ab") as log:
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _DETACH,
+        sys.executable,
+        "-m",
+        SUPERVISOR_MODULE,
+        paths.run,
+        settings.to_text(),
+    ]
+    with paths.log.open("ab") as log:
         subprocess.run(
             command,
-            cwd=places.folder,
+            cwd=paths.folder,
             env=dict(variables),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from amlctl.localfs.own_path import leave_out_pythonpath
+from amlctl import leave_out_pythonpath
 
 if __name__ == "__main__":
     leave_out_pythonpath()

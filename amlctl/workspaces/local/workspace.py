@@ -20,27 +20,21 @@ from amlctl.core.run import RunRecord, newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.localfs.clock import utc_now
-from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.private import FILE_MODE, make_folder, touch
+from amlctl.localfs.folders import FILE_MODE, make_private_folder, remove_tree, touch_private
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.tool_variables import with_absolute_paths
-from amlctl.runs import local_records as run_records
-from amlctl.runs.documents import load_record
-from amlctl.runs.keys import log_key, run_prefix
-from amlctl.runs.local_records import load_all
-from amlctl.runs.order import read_order
+from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
-from amlctl.workspaces.local import records
 from amlctl.workspaces.local.ending import Clock
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
-from amlctl.workspaces.local.node_store import credential_in
-from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.node_files import credential_in
 from amlctl.workspaces.local.recovery import is_abandoned, recover
-from amlctl.workspaces.local.reserve import give_room, keep_room, machine_error
-from amlctl.workspaces.local.supervisor_settings import DEFAULT_TIMING, LocalTiming
+from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_reserve, release_reserve
+from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter
 
 _LOG_PART_BYTES = 1 << 20
 _LOOK_S = 0.05
@@ -63,7 +57,7 @@ class LocalWorkspace:
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
     ) -> None:
-        """`variables` are what a run inherits (default: those of this process); `sink` hears of damaged records."""
+        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -83,20 +77,20 @@ class LocalWorkspace:
         return self._name
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        return self._environments.find(spec)
+        return self._environments.find(spec.id)
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
-        from amlctl.workspaces.local.environment_plan import check_environment  # see `start`
+        from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
 
         check_environment(self._environments, spec, sink)
 
     def python(self, spec: EnvironmentSpec) -> tuple[int, int] | None:
-        from amlctl.workspaces.local.environment_plan import python_version  # see `start`
+        from amlctl.workspaces.local.packages import python_version  # here, since it loads version rules
 
         return python_version(self._environments, spec)
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
-        from amlctl.workspaces.local.environment_making import prepare_environment  # see `start`
+        from amlctl.workspaces.local.environment_making import prepare_environment  # here, since it loads version rules
 
         self._project.ensure_state_dir()
         return prepare_environment(self._environments, spec, sink)
@@ -106,57 +100,53 @@ class LocalWorkspace:
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
         """See the contract. Raises SettingsError (store or compute target cannot be used), RightsError."""
-        # Not at the top: the readers of YAML and version rules would slow down every look at a run.
-        from amlctl.workspaces.local.starting import Starter
-
-        places = self._places(record.run)
+        paths = self._paths(record.run)
         self._project.ensure_state_dir()
         try:
-            make_folder(places.folder, exist_ok=False)
+            make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
             return
         except OSError as error:
-            raise machine_error(places, error) from error
-        # Locked before anybody can know of the run; the supervisor inherits the lock, so there is no moment
-        # at which nobody looks after it.
-        lock = os.open(places.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            raise machine_error(paths, error) from error
+        # Locked before another command can see the run, and inherited by the supervisor: a free lock means it is dead.
+        lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
         record = copy.deepcopy(record)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            touch(places.log)
-            keep_room(places)
+            touch_private(paths.log)
+            make_reserve(paths)
             starter = Starter(
                 self._project, self._store, self._environments.folder, self._variables, self._timing, self._clock
             )
-            starter.start(places, record, secrets, lock)
+            starter.start(paths, record, secrets, lock)
         except AmlctlError as error:
-            self._not_started(places, record, error)
+            self._not_started(paths, record, error)
             raise
         except OSError as error:
-            told = machine_error(places, error)
-            self._not_started(places, record, told)
-            raise told from error
+            failure = machine_error(paths, error)
+            self._not_started(paths, record, failure)
+            raise failure from error
         finally:
             os.close(lock)
 
-    def _not_started(self, places: RunPlaces, record: RunRecord, error: AmlctlError) -> None:
-        give_room(places)
+    def _not_started(self, paths: RunPaths, record: RunRecord, error: AmlctlError) -> None:
+        release_reserve(paths)
         record.failed(error.kind, error.message, self._clock())
-        with contextlib.suppress(OSError):  # whoever looks next finds that nobody looks after the run
-            run_records.save(places.state_dir, record)
+        with contextlib.suppress(OSError):  # the next reader finds the lock free
+            save_local_record(paths.state_dir, record)
 
     def read(self, run: str) -> RunRecord:
-        places = self._places(run)
-        self._seen[run] = _mtime_ns(places.record)
-        record = recover(places, self._store, self._clock, self._sink, workspace=self._name)
+        paths = self._paths(run)
+        self._seen[run] = _mtime_ns(paths.record)
+        record = recover(paths, self._store, self._clock, self._sink, workspace=self._name)
         if record is not None and record.workspace != self._name:
             hint = Command("runs", "show", run, workspace=record.workspace)
-            raise NotFound(f"run {run} is one of workspace {record.workspace}", hint=hint)
+            raise NotFound(f"run {run} belongs to the workspace {record.workspace}", hint=hint)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
             raise NotFound(f"no run {run!r}", hint=Command("runs"))
-        if not record.is_final and places.cancel_request.exists():
+        if not record.is_final and paths.cancel_request.exists():
             record.status = RunState.CANCEL_REQUESTED.value  # the supervisor is about to notice
         return record
 
@@ -164,7 +154,7 @@ class LocalWorkspace:
         damaged: list[str] = []
         found = [
             record
-            for record in load_all(self._project.state_dir, on_damaged=damaged.append)
+            for record in local_records(self._project.state_dir, on_damaged=damaged.append)
             if record.workspace == self._name
         ]
         for run in damaged:
@@ -173,7 +163,7 @@ class LocalWorkspace:
             except NotFound:  # it is one of another workspace
                 continue
             except AmlctlError as error:
-                self._sink(Warned(f"{error.message}; it is left out"))
+                self._sink(Warned(f"{error.message}; not listed"))
         listed = [record if record.is_final else self.read(record.run) for record in found]
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
@@ -186,7 +176,7 @@ class LocalWorkspace:
         names = log_names(record.layout.world_size)
         rank = _rank_of(run, names, name)
         try:
-            with self._places(run).log_of(rank).open("rb") as file:
+            with self._paths(run).log_of(rank).open("rb") as file:
                 file.seek(cursor)
                 data = file.read(_LOG_PART_BYTES)
                 is_end = file.tell() >= os.fstat(file.fileno()).st_size
@@ -199,24 +189,24 @@ class LocalWorkspace:
         names = self.log_names(run)
         rank = _rank_of(run, names, name)
         try:
-            return self._places(run).log_of(rank).stat().st_size
+            return self._paths(run).log_of(rank).stat().st_size
         except FileNotFoundError:
             stored = self._store.info(log_key(run, names[rank]))
             return 0 if stored is None else stored.size_bytes
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
         """See the contract. What changed between the last `read` and this call counts as well."""
-        places = self._places(run)
-        seen = self._seen.get(run, _mtime_ns(places.record))
-        log = places.log if name is None else places.log_of(_rank_of(run, self.log_names(run), name))
+        paths = self._paths(run)
+        seen = self._seen.get(run, _mtime_ns(paths.record))
+        log = paths.log if name is None else paths.log_of(_rank_of(run, self.log_names(run), name))
         now = time.monotonic()
         deadline, next_look = now + timeout_s, now + _ABANDONED_LOOK_S
         while now < deadline:
-            if _mtime_ns(places.record) != seen or _size(log) > cursor:
+            if _mtime_ns(paths.record) != seen or _size(log) > cursor:
                 return
             if now >= next_look:
                 next_look = now + _ABANDONED_LOOK_S
-                if is_abandoned(places):
+                if is_abandoned(paths):
                     return
             time.sleep(min(_LOOK_S, deadline - now))
             now = time.monotonic()
@@ -225,46 +215,45 @@ class LocalWorkspace:
         record = self.read(run)
         if record.is_final:
             return
-        places = self._places(run)
+        paths = self._paths(run)
         try:
-            make_folder(places.folder, exist_ok=False)
+            make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
-            touch(places.cancel_request)
+            touch_private(paths.cancel_request)
             return
-        # It was recorded but never handed over, and from now on it cannot be any more.
+        # It was recorded but never handed over; now that its folder exists, it cannot be.
         record.reached(RunState.CANCELED, self._clock())
         record.error = {"kind": "canceled", "message": "canceled before it was started"}
-        trouble = records.save(places, self._store, record)
-        if trouble is not None:
-            raise trouble
+        if (failure := save_both(paths.state_dir, self._store, record)) is not None:
+            raise failure
 
     def delete(self, run: str) -> Sequence[str]:
-        places = self._places(run)
+        paths = self._paths(run)
         try:
             record = self.read(run)
         except IntegrityError:
-            # How it ended is unknown, but it cannot be used either. It only has to be certain that it does not run.
-            if places.lock.exists() and not is_abandoned(places):
+            # How it ended is unknown; it only has to be certain that it is not running.
+            if paths.lock.exists() and not is_abandoned(paths):
                 raise
         else:
             if not record.is_final:
                 raise Conflict(f"run {run} is {record.status}", hint=Command("cancel", run))
-        _wait_for_supervisor(places)
+        _wait_for_supervisor(paths)
         for entry in list(self._store.list(run_prefix(run))):
             self._store.delete(entry.key)
-        remove_tree(places.folder, ignore_errors=True)
-        remove_tree(places.record_dir, ignore_errors=True)
+        remove_tree(paths.folder, ignore_errors=True)
+        remove_tree(paths.record_dir, ignore_errors=True)
         self._seen.pop(run, None)
         return ()
 
     def checks(self, target: ClusterTarget | None) -> Iterator[Check]:
-        """This machine has none of its own: tools, folders and store are checked for every workspace."""
+        """Nothing of its own: tools, folders and the store are checked for every workspace."""
         return iter(())
 
-    def _places(self, run: str) -> RunPlaces:
+    def _paths(self, run: str) -> RunPaths:
         if not is_record_run_id(run):
             raise NotFound(f"no run {run!r}", hint=Command("runs"))
-        return RunPlaces(self._project.state_dir, run)
+        return RunPaths(self._project.state_dir, run)
 
     def _stored_log(self, run: str, name: str, cursor: int) -> bytes:
         try:
@@ -274,7 +263,7 @@ class LocalWorkspace:
 
 
 def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
-    """Whose log it is. Raises NotFound."""
+    """The rank whose log it is. Raises NotFound."""
     if name is None:
         return 0
     if name not in names:
@@ -282,9 +271,9 @@ def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
     return names.index(name)
 
 
-def _wait_for_supervisor(places: RunPlaces) -> None:
-    """Until it is gone too: after the final record it still removes the container."""
-    with contextlib.suppress(FileNotFoundError), places.lock.open("rb") as lock:
+def _wait_for_supervisor(paths: RunPaths) -> None:
+    """After the final record it still removes the container."""
+    with contextlib.suppress(FileNotFoundError), paths.lock.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 

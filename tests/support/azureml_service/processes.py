@@ -15,7 +15,7 @@ trap 'exit 143' TERM
 (read -r _ <&{watched}; kill -KILL 0) >/dev/null 2>&1 &
 disown $!
 """
-"""A signal to the group lets the command's own programs end first. Whoever holds the other end of the pipe keeps
+"""A signal to the group lets the command's own programs end first. A process that holds the other end of the pipe keeps
 the group alive."""
 
 

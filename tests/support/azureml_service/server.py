@@ -24,7 +24,7 @@ from .replies import NO_BODY, RefusedError, Reply, Request, arm_error
 
 _WORTH_PACKING = 1000
 _OPEN = ("/metadata/", "/discovery")
-"""Paths that nobody has to log in for."""
+"""Paths that need no login."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Server:
         context.load_cert_chain(certificate.certificate, certificate.key)
         handler = type("Handler", (_Handler,), {"server_side": self})
         self._http = _Http(("127.0.0.1", 0), handler)
-        # The handshake is left to the connection's own thread: nobody else waits for a slow client.
+        # The handshake is left to the connection's own thread: no other waits for a slow client.
         self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), name="azureml", daemon=True)
 

@@ -187,7 +187,7 @@ class AzureMLService:
         return self.jobs.named(name)
 
     def preempt(self, name: str, *, grace_s: float = 0.0) -> None:
-        """Take the nodes of a running job away: it is queued again and starts anew. Raises ValueError."""
+        """Take the nodes of a running job away: it is queued again and restarts. Raises ValueError."""
         job = self.job(name)
         with job.lock:
             if job.status != "Running":

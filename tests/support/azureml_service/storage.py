@@ -35,7 +35,7 @@ class Storage:
     """Thread-safe. An address is a pair of container and path; `default_datastore` can be set to another one."""
 
     def __init__(self, azurite: Azurite, default_container: str, authority: Path | None) -> None:
-        """`authority` is whom to trust with an https Azurite."""
+        """`authority` signs the certificate of an https Azurite."""
         self.azurite = azurite
         self.default_datastore = "workspaceblobstore"
         self._client = BlobServiceClient(
@@ -67,7 +67,7 @@ class Storage:
         if found := re.match(r"azureml:/.*?/?datastores/([^/]+)/(?:paths/)?(.*)$", uri, re.IGNORECASE):
             container = self._datastores.get(found[1].lower())
             if container is None:
-                raise MissingDataError(f"There is no datastore {found[1]} ({uri}).")
+                raise MissingDataError(f"Datastore {found[1]} not found ({uri}).")
             return container, found[2]
         url = urlsplit(uri)
         path = unquote(url.path).lstrip("/")
@@ -132,7 +132,7 @@ class Storage:
             return
 
     def signed_url(self, container: str, path: str, lifetime_s: float) -> str:
-        """An address that can be read by whoever has it."""
+        """A URL that grants read access by itself."""
         token = generate_blob_sas(
             self.azurite.account,
             container,

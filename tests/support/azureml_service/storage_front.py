@@ -25,7 +25,7 @@ class StorageFront:
     """Serves CONNECT to hosts below BLOB_HOSTS, and to nothing else."""
 
     def __init__(self, certificate: Certificate, azurite: Azurite, authority: Path | None) -> None:
-        """`authority` is whom to trust with an https Azurite."""
+        """`authority` signs the certificate of an https Azurite."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.certificate, certificate.key)
         url = urlsplit(azurite.url)

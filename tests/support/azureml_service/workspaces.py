@@ -18,7 +18,7 @@ _SIZES: dict[str, tuple[str, int, int, float]] = {
 
 class Workspaces:
     """`quotas` are dedicated cores by family, `low_priority_cores` those of low priority, all families together; what
-    is not in it has 100. `cores_in_use` are by the same names. `not_actions` are taken back from whoever asks."""
+    is not in it has 100. `cores_in_use` are by the same names. `not_actions` are denied to the caller."""
 
     def __init__(self, place: Place, account: str) -> None:
         self._place = place
@@ -158,7 +158,7 @@ class Workspaces:
         return Reply(200, {"value": sizes})
 
     def _usages(self, request: Request) -> Reply:
-        """A family stands there twice under one name, told apart by its type; -1 is no limit."""
+        """A family stands there twice under one name, distinguished by type; -1 means unlimited."""
         families = sorted({size[0] for size in _SIZES.values()})
         rows = [
             ("TotalDedicatedCores", "dedicatedCores", self.quotas.get("TotalDedicatedCores", 1000)),

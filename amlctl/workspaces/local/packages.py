@@ -1,27 +1,32 @@
-"""The packages of an environment by pip: found out beforehand, installed, and what pip's failures mean.
+"""The packages of an environment by pip: resolved beforehand, installed, and what pip's failures mean.
 
-Requirements go to pip in files, as in the environment file; where packages come from is told by `pip_settings`.
+Requirements go to pip in files, as in the environment file; `tools.pip_settings` says where packages come from.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.environment_file import check_runtime_python, pinned_python
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
+from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.atomic import write_bytes, write_json
 from amlctl.workspaces.local.conda_names import pip_requirements
-from amlctl.workspaces.local.tools import ToolFailed, run_tool
+from amlctl.workspaces.local.environments import Environments
+from amlctl.workspaces.local.tools import Python, ToolFailed, find_python, pip_settings, run_tool
 
-NETWORK_SIGNS = (
+_NETWORK_SIGNS = (
     "NewConnectionError",
     "ConnectTimeoutError",
     "ReadTimeoutError",
@@ -46,15 +51,15 @@ _NOISE = (
     "Obtaining ",
     "Using cached ",
 )
-"""What pip says of each package. Downloads, builds and what was installed stay in the log, and so do errors."""
+"""Lines of pip that are not logged. Downloads, builds, installed packages and errors are."""
 _REASONS = 6
 """Lines of pip's own explanation that are shown."""
 
 
 @dataclass(frozen=True)
 class Pip:
-    """`command` starts pip (`python -m pip`) and `variables` are what it finds; `tell` gets each line that it says and
-    `check` is called now and then: what it raises ends pip."""
+    """`command` starts pip (`python -m pip`) with `variables`; `tell` gets each line of its output, and what `check`
+    raises, which is called at intervals, stops pip."""
 
     command: Sequence[str]
     variables: Mapping[str, str]
@@ -81,8 +86,8 @@ class Pip:
                     try:
                         found.update(self._run(spec, ["install", "--no-deps", *options], report, folder))
                         continue
-                    except (SettingsError, ServiceUnavailable):  # an index has changed since, say
-                        self.tell("the versions found before cannot be installed; pip resolves them again")
+                    except (SettingsError, ServiceUnavailable):  # an index has changed, say
+                        self.tell("the versions resolved before cannot be installed; resolving them again")
                 options = _written(spec, lines, folder, number)
                 found.update(self._run(spec, ["install", *options], report, folder))
             finally:
@@ -93,7 +98,7 @@ class Pip:
         """Whether all of it can be installed together; nothing is installed. Returns `name==version` of what pip has
         chosen, for each list of requirements; empty for one with hashes, and where pip is older than 22.2.
 
-        Raises SettingsError that names what cannot be had, and ServiceUnavailable.
+        Raises SettingsError (names what cannot be installed), ServiceUnavailable.
         """
         found: list[list[str]] = []
         with tempfile.TemporaryDirectory(prefix="amlctl-resolve-") as name:
@@ -141,7 +146,7 @@ class Pip:
 
 
 def expected_names(spec: EnvironmentSpec) -> list[str]:
-    """Packages that an environment of pip alone surely has."""
+    """Packages that an environment made by pip alone must have."""
     return [name for step in _steps(spec, brings_conda=True) for name in _plain_names(step)]
 
 
@@ -159,7 +164,7 @@ def _is_index(line: str) -> bool:
 
 
 def _plain_names(lines: Sequence[str]) -> list[str]:
-    """Packages that are surely there afterwards: without marker, by a name of their own."""
+    """Packages that must be installed afterwards: without a marker, by name."""
     plain = [line for line in lines if not line.startswith("-") and "://" not in line and ";" not in line]
     return [match[0] for match in map(_NAME.match, plain) if match is not None]
 
@@ -177,14 +182,14 @@ def _written(spec: EnvironmentSpec, lines: Sequence[str], folder: Path, number: 
 
 
 def _remove_secrets(folder: Path) -> None:
-    """The lists stay for people, unless the address of a package index in them holds a password."""
+    """The lists are kept for reading, unless the address of a package index in them has a password."""
     for file in folder.glob("*.txt"):
         if carries_secret(file.read_text(encoding="utf-8")):
             file.unlink(missing_ok=True)
 
 
 def _with_requirement(line: str) -> str:
-    """What pip says of a line of our file, with the requirement that stands there."""
+    """A line of pip's output, with the requirement itself instead of its line in our file."""
 
     def requirement(match: re.Match[str]) -> str:
         try:
@@ -196,7 +201,7 @@ def _with_requirement(line: str) -> str:
 
 
 def _chosen(report: Path) -> list[tuple[bool, Mapping[str, Any]]]:
-    """What pip says it installs (https://pip.pypa.io/en/stable/reference/installation-report/): whether each package
+    """What pip installs (https://pip.pypa.io/en/stable/reference/installation-report/): whether each package
     comes from an address of its own, and its name and version."""
     try:
         chosen = json.loads(report.read_bytes())["install"]
@@ -212,18 +217,17 @@ def _pins(report: Path) -> list[str]:
 
 
 def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
-    """Which package, why, and where it stands, as far as pip says it."""
-    told = "\n".join(failed.last_lines)
+    """Which package, why, and its line in the environment file, as far as pip says it."""
     errors = [line.strip().removeprefix("ERROR: ") for line in failed.last_lines if line.startswith("ERROR: ")]
-    if any(sign in told for sign in NETWORK_SIGNS):
+    if is_of_network(failed):
         return ServiceUnavailable(
-            "the environment cannot be made: pip reached no package index",
-            hint="check the network and pip's settings (`pip config list`), then run it again",
+            "the environment cannot be made: pip cannot reach a package index",
+            hint="check the network and pip's settings (`pip config list`), then run the command again",
             details=failed.last_lines,
         )
     reason = next((line for line in errors if not line.startswith(("No matching distribution", "ResolutionImp"))), "")
     reason = reason or (errors[-1] if errors else f"pip ended with exit code {failed.exit_code}")
-    place = _place_of(spec, told)
+    place = _place_of(spec, failed.last_lines)
     said = (reason, "No matching distribution", "ResolutionImpossible")
     explained = [
         line
@@ -239,10 +243,13 @@ def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
     )
 
 
-def _place_of(spec: EnvironmentSpec, told: str) -> str:
-    """Where the first requirement stands that pip names in its errors; empty where it names none."""
-    lines = [line for line in told.splitlines() if _EXPLAINS.match(line)]
-    words = {_normal(word) for line in lines for word in _NAME.findall(line)}
+def is_of_network(failed: ToolFailed) -> bool:
+    return any(sign in line for line in failed.last_lines for sign in _NETWORK_SIGNS)
+
+
+def _place_of(spec: EnvironmentSpec, lines: Sequence[str]) -> str:
+    """File and line of the first requirement that pip names in its errors; empty without one."""
+    words = {_normal(word) for line in lines if _EXPLAINS.match(line) for word in _NAME.findall(line)}
     for line, place in spec.places.items():
         names = {match[0] for match in [_NAME.match(line)] if match is not None and line != "python"}
         if line in spec.conda:
@@ -254,3 +261,72 @@ def _place_of(spec: EnvironmentSpec, told: str) -> str:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def check_environment(environments: Environments, spec: EnvironmentSpec, sink: EventSink) -> None:
+    """Whether it can be made; the versions that pip has resolved are kept for the making. Packages of conda are left to
+    conda, whose solver takes minutes.
+
+    Raises SettingsError (cannot be made; which line, and why), ServiceUnavailable (no index can be reached).
+    """
+    if environments.find(spec.id).is_ready:
+        return
+    check_runtime_python(spec)
+    if environments.conda()[0]:
+        return
+    for line in spec.conda:
+        with _located(spec.places.get(line, "")):
+            pip_requirements([line])
+    with _located(spec.places.get("python", "")):
+        python = find_python(spec.python, environments.variables)
+    command = _pip_command(python)
+    if not command or not (spec.conda or spec.pip or spec.constraints):
+        return
+    settings = pip_settings(Path(command[0]), environments.variables)
+    sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
+    resolved = Pip(command, settings.variables, _keep_quiet, _go_on).resolve(spec)
+    with suppress(OSError):  # then pip resolves them again when the environment is made
+        write_json(environments.resolved(spec.id, python.version), resolved)
+
+
+def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
+    """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
+    if spec.is_current:
+        return sys.version_info[:2]
+    version = environments.python_version(spec.id)
+    if not version:
+        if environments.conda()[0]:
+            return pinned_python(spec)
+        try:
+            version = find_python(spec.python, environments.variables).version
+        except SettingsError:
+            return None
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _pip_command(python: Python) -> list[str]:
+    """A pip that resolves for that interpreter; empty if none is found."""
+    if python.has_pip:
+        return [python.path, "-m", "pip"]
+    from importlib.util import find_spec
+
+    return [sys.executable, "-m", "pip", "--python", python.path] if find_spec("pip") else []
+
+
+@contextmanager
+def _located(place: str) -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        if not place:
+            raise
+        raise SettingsError(f"{place}: {error.message}", hint=error.hint, details=error.details) from error
+
+
+def _keep_quiet(line: str) -> None:
+    pass
+
+
+def _go_on() -> None:
+    pass

@@ -1,16 +1,20 @@
-"""Where a local run keeps its files: `.amlctl/runs/<id>/` (the record) and `.amlctl/local/<id>/` (all else)."""
+"""The files of a local run on this disk: `.amlctl/runs/<id>/` (the record), `.amlctl/local/<id>/` (everything else)."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from amlctl.errors import AmlctlError, ServiceUnavailable
+from amlctl.localfs.disk_errors import disk_error
+from amlctl.localfs.folders import open_private
 from amlctl.runtime.script import NodeFolders
 
 
 @dataclass(frozen=True)
-class RunPlaces:
+class RunPaths:
     state_dir: Path
     run: str
 
@@ -29,7 +33,7 @@ class RunPlaces:
 
     @property
     def lock(self) -> Path:
-        """Locked (flock) from before the run is known to anybody until its record is final."""
+        """Locked (flock) from before the run is recorded until its record is final."""
         return self.folder / "supervisor.lock"
 
     @property
@@ -44,7 +48,7 @@ class RunPlaces:
 
     @property
     def reserve(self) -> Path:
-        """Room on this disk that is kept for the end of the run; see `reserve`."""
+        """A file that is deleted before the final record is written, so that a full disk has room for it."""
         return self.folder / "reserve"
 
     @property
@@ -54,7 +58,7 @@ class RunPlaces:
 
     @property
     def log(self) -> Path:
-        """Everything that the run's first process writes, byte for byte, in order; and what we have to say."""
+        """Everything that the run's first process writes, byte for byte, in order; and lines of our own."""
         return self.log_of(0)
 
     def log_of(self, rank: int) -> Path:
@@ -78,3 +82,24 @@ class RunPlaces:
 
 def queue_folder(state_dir: Path, compute: str) -> Path:
     return state_dir / "queue" / quote(compute, safe="")
+
+
+_RESERVE_BYTES = 128 << 10
+"""For two copies of the record, the last lines of the log, and their folders."""
+
+
+def make_reserve(paths: RunPaths) -> None:
+    """Raises OSError."""
+    with open_private(paths.reserve, "wb") as file:
+        file.write(os.urandom(_RESERVE_BYTES))  # some file systems store zeros in no space
+
+
+def release_reserve(paths: RunPaths) -> None:
+    """Before the final record is written; can be repeated."""
+    paths.reserve.unlink(missing_ok=True)
+
+
+def machine_error(paths: RunPaths, error: OSError) -> AmlctlError:
+    """The error of a run that this machine, mostly its disk, has failed."""
+    known = disk_error(error, f"run {paths.run}, in {paths.folder}")
+    return known or ServiceUnavailable(f"this machine failed the run: {error}")

@@ -1,8 +1,11 @@
-"""The processes of a run on one node: what each tells the others and whoever has started them.
+"""The processes of a run on one node: which of them this is, and what each tells the others.
 
-Each holds the lock of its file while it lives and writes into it which start of the node it belongs to and how its
-script has ended. The others take the number of the start from the first process, and the first waits for the others
-to end. Whoever starts them learns from these files who failed first, before the first has saved what there is.
+Azure ML and torchrun set NODE_RANK (GROUP_RANK) and LOCAL_RANK, Open MPI its OMPI_… variables; TensorFlow's TF_CONFIG
+gives the index of the task (one process per node). A run without any of them has one node and one process.
+
+Each process locks its file while it lives and writes into it which start of the node it belongs to and how its script
+has ended. The others take the number of the start from the first process, and the first waits for the others to end.
+Their parent learns from these files which one failed first, before its outputs are saved.
 
     <state>/processes/<local rank>     {"process", "attempt"}, with "exit_code" and "ended_ns" once the script has ended
 
@@ -16,22 +19,63 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from amlctl.localfs.dispensable import is_refusal
+from amlctl.localfs.disk_errors import is_refusal
 from amlctl.localfs.locks import is_held
-from amlctl.localfs.process_identity import ProcessIdentity, this_process
-from amlctl.runtime.wakeups import Wakeups
+from amlctl.localfs.machine import ProcessIdentity, this_process
+from amlctl.runtime.script import Wakeups
+
+
+@dataclass(frozen=True)
+class NodeRank:
+    """`node` counts nodes, `local` the processes on one node, both from 0."""
+
+    node: int = 0
+    local: int = 0
+
+    @property
+    def is_first_process(self) -> bool:
+        """Whether this process does what is done once per node."""
+        return self.local == 0
+
+
+def node_rank(variables: Mapping[str, str]) -> NodeRank:
+    local = _number(variables, "LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
+    node = _number(variables, "NODE_RANK", "GROUP_RANK")
+    if node is None:
+        per_node = _number(variables, "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
+        rank = _number(variables, "RANK", "OMPI_COMM_WORLD_RANK")
+        node = rank // (per_node or 1) if rank is not None else _tensorflow_index(variables)
+    return NodeRank(node, local or 0)
+
+
+def _number(variables: Mapping[str, str], *names: str) -> int | None:
+    for name in names:
+        if variables.get(name, "").isdigit():
+            return int(variables[name])
+    return None
+
+
+def _tensorflow_index(variables: Mapping[str, str]) -> int:
+    try:
+        task = json.loads(variables.get("TF_CONFIG", "{}")).get("task", {})
+        index = int(task.get("index", 0))
+    except (ValueError, TypeError, AttributeError):
+        return 0
+    # Workers are counted after the chief, which has index 0 of its own kind.
+    return index + 1 if task.get("type") == "worker" and "chief" in variables.get("TF_CONFIG", "") else index
+
 
 _LOOK_S = 0.05
 _FIRST_LIMIT_S = 60.0
-"""So long the other processes of a node wait for the first one to begin."""
+"""How long the other processes of a node wait for the first one to start."""
 _STOP_MARGIN_S = 5.0
-"""Processes that are asked to end together with the first one are gone so long after their grace at the latest."""
+"""Processes that get a stop signal together with the first one have ended this long after their grace period."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +87,7 @@ class ProcessEnd:
 
 
 def read_end(state_dir: Path, local: int) -> Optional[ProcessEnd]:
-    """None while the script works, or if its process was killed before it could tell."""
+    """None while the script runs, or if its process was killed before it could write it."""
     try:
         document = _read(state_dir, local)
         return ProcessEnd(int(document["exit_code"]), int(document["ended_ns"]))
@@ -52,10 +96,10 @@ def read_end(state_dir: Path, local: int) -> Optional[ProcessEnd]:
 
 
 def attempt_of_first(state_dir: Path) -> Optional[int]:
-    """Which start of the node this is, from the first process, which may come later; None if it does not come."""
+    """Which start of the node this is, from the first process, which may start later; None if it does not start."""
     deadline = time.monotonic() + _FIRST_LIMIT_S
     while time.monotonic() < deadline:
-        # What the first process of an earlier start has left does not count: nobody holds its lock any more.
+        # The file of a first process that has ended does not count: its lock is free.
         attempt = _attempt(state_dir, 0) if _is_alive(state_dir, 0) else None
         if attempt is not None:
             return attempt
@@ -70,18 +114,18 @@ class OwnProcess:
         self._descriptor = descriptor
         self._document: dict[str, Any] = {"process": this_process()}
 
-    def tell_attempt(self, attempt: int) -> None:
+    def write_attempt(self, attempt: int) -> None:
         """Raises OSError."""
-        self._tell(attempt=attempt)
+        self._write(attempt=attempt)
 
-    def tell_end(self, exit_code: int) -> None:
-        """What cannot be written is learned from the exit of the process, if later."""
+    def write_end(self, exit_code: int) -> None:
+        """Where it cannot be written the exit of the process shows it, if later."""
         with contextlib.suppress(OSError):
-            self._tell(exit_code=exit_code, ended_ns=time.time_ns())
+            self._write(exit_code=exit_code, ended_ns=time.time_ns())
 
-    def _tell(self, **more: int) -> None:
+    def _write(self, **more: int) -> None:
         self._document.update(more)
-        # Only ever longer: a reader finds no document or a whole one.
+        # It only grows, so a reader finds a whole document or nothing.
         os.pwrite(self._descriptor, json.dumps(self._document).encode(), 0)
 
 
@@ -105,10 +149,10 @@ def own_process(state_dir: Path, local: int) -> Iterator[OwnProcess]:
 def wait_for_others(
     state_dir: Path, attempt: int, processes: int, wakeups: Wakeups, grace_s: float, *, is_ending: bool
 ) -> bool:
-    """For the first process, whose script has ended: until the others of the node are gone.
+    """For the first process, whose script has ended: wait until the others of the node have ended.
 
-    With `is_ending`, or once a stop signal comes, not much longer than `grace_s`. Whether all have succeeded, and no
-    stop signal came.
+    With `is_ending`, or after a stop signal, not much longer than `grace_s`. Returns whether all have succeeded without
+    a stop signal.
     """
     left = set(range(1, processes))
     limit_s = grace_s + _STOP_MARGIN_S
@@ -141,7 +185,7 @@ def _attempt(state_dir: Path, local: int) -> Optional[int]:
 
 
 def _is_gone(state_dir: Path, local: int, attempt: int) -> bool:
-    """False for a process that is still to come: its file is not there, or was left by an earlier start."""
+    """False for a process that has not started yet: its file is missing, or was left by an earlier start."""
     return not _is_alive(state_dir, local) and _attempt(state_dir, local) == attempt
 
 

@@ -7,39 +7,19 @@ Mounts of object storage, FUSE and network shares each lack some of these. A ref
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Union
 
-from amlctl.localfs.claims import claimed
+from amlctl.localfs.disk_errors import is_refusal
+from amlctl.localfs.locks import claimed
 
 _PART_BYTES = 1 << 20
 _REPLACE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 AnyPath = Union[str, Path]
-_REFUSALS = frozenset(
-    {
-        errno.EPERM,
-        errno.EACCES,
-        errno.EINVAL,
-        errno.ENOSYS,
-        errno.ENOTSUP,
-        errno.EOPNOTSUPP,
-        errno.ENOTTY,
-        errno.EMLINK,
-        errno.ENOLCK,
-        errno.EBADF,  # flock on a file that is open for reading alone, over NFS
-    }
-)
-
-
-def is_refusal(error: OSError) -> bool:
-    """Whether the file system refuses the operation, rather than that it failed."""
-    return error.errno in _REFUSALS
 
 
 def set_mode(file: Union[int, AnyPath], mode: int) -> None:
@@ -55,24 +35,6 @@ def set_mtime(file: Union[int, AnyPath], mtime_ns: int) -> None:
 def sync_to_disk(descriptor: int) -> None:
     """Raises OSError where the disk fails."""
     _unless_refused(lambda: os.fsync(descriptor))
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which is made; waits for another holder. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            if not is_refusal(error):
-                raise
-            with claimed(path):
-                yield
-        else:
-            yield
-    finally:
-        os.close(descriptor)
 
 
 def link_to(path: Path, target: Path) -> bool:

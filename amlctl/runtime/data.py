@@ -1,4 +1,4 @@
-"""What a run finds in its container before the script starts, and what it leaves behind in the store."""
+"""What a run finds in its container before the script starts, and what it leaves in the store."""
 
 from __future__ import annotations
 
@@ -12,28 +12,37 @@ from amlctl.core.hidden_values import hidden_in
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_config import config_bytes
+from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.core.sync_plan import Layout
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import AmlctlError, Conflict, NotFound
 from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.ignore import RulesBelow
-from amlctl.localfs.ignore_rules import DATASET_IGNORE_FILES
-from amlctl.runs.keys import (
-    attempt_key,
-    first_outputs_prefix,
-    outputs_index_key,
-    outputs_prefix,
-    published_key,
-)
-from amlctl.runs.publish import Published, are_kept, publish
+from amlctl.localfs.ignore import DATASET_IGNORE_FILES, RulesBelow
+from amlctl.localfs.locks import locked
+from amlctl.runs.produced import Published, are_kept, publish
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.node_rank import NodeRank
-from amlctl.runtime.once import once
+from amlctl.runtime.ranks import NodeRank
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.materialise import materialise
 from amlctl.stores.contract import Store
+
+
+def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> None:
+    """Run it unless a process on this node has run it for the same `content`; other callers wait meanwhile.
+
+    A process that is killed leaves no marker, so the next one starts again. Raises what `action` raises.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / f"{name}.done"
+    with locked(folder / f"{name}.lock"):
+        if marker.is_file() and marker.read_text(encoding="utf-8") == content:
+            return
+        marker.unlink(missing_ok=True)
+        action()
+        marker.write_text(content, encoding="utf-8")
+
 
 Log = Callable[[str], None]
 _PUBLISH_TRIES = 4
@@ -107,7 +116,7 @@ def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders
 
 
 class OutputsSaver:
-    """Saves the outputs every `interval_s` in a thread of its own, and once more at the end."""
+    """Saves the outputs every `interval_s` in a thread, and once more at the end."""
 
     def __init__(
         self, store: Store, run: str, rank: NodeRank, folders: NodeFolders, interval_s: float, log: Log
@@ -132,7 +141,7 @@ class OutputsSaver:
         self._thread.start()
 
     def finish(self) -> bool:
-        """End the thread and save what there is now, unread files included; False where single ones could not be kept.
+        """End the thread and save the outputs with every file read; False where a file could not be saved.
 
         Raises RightsError, ServiceUnavailable.
         """
@@ -145,15 +154,15 @@ class OutputsSaver:
         return not self._tree.refused
 
     def _save_now_and_then(self) -> None:
-        told = ""
+        reported = ""
         while not self._is_ending.wait(self._interval_s):
             try:
                 self._tree.save()
             except (AmlctlError, OSError) as error:
-                # The next round, or the last save, may succeed: the store may be back by then.
-                if str(error) != told:
-                    told = str(error)
-                    self._log(f"outputs could not be saved just now: {told}")
+                # The next save may succeed: the store may be back by then.
+                if str(error) != reported:
+                    reported = str(error)
+                    self._log(f"outputs cannot be saved at the moment: {reported}")
 
 
 def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
@@ -170,17 +179,17 @@ def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log:
         store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
         if are_kept(store, watch, list(results.values())):
             return
-        log("a gc of the store has deleted some of what was published: sending it again")
+        log("a gc of the store deleted some of what was published; sending it again")
     if record.produces:
-        raise Conflict("a gc of the store deletes what the run has published again and again", hint="run it again")
+        raise Conflict("each attempt to publish lost data to a gc of the store", hint="run the script again")
 
 
 def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset: str, log: Log) -> Published:
     source = folders.data_blobs_dir / dataset
     if not source.exists():
         raise NotFound(
-            f"the script was to produce the dataset {dataset}, but wrote nothing to data_blobs/{dataset}",
-            hint="write below data_blobs_dir() of file_paths, or leave --produces out",
+            f"the script has not produced the dataset {dataset}: data_blobs/{dataset} does not exist",
+            hint="write below data_blobs_dir() of file_paths, or remove --produces",
         )
     result = publish(
         store,
@@ -195,7 +204,7 @@ def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset:
 
 
 def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
-    """Those above the datasets count here as on the machine that has submitted the run."""
+    """Ignore files above the datasets apply here as on the machine that submitted the run."""
     for name, text in record.sync.get("ignore_files", {}).items():
         path = folders.data_blobs_dir / name
         if not path.exists():
@@ -214,7 +223,7 @@ def _rules(record: RunRecord, folders: NodeFolders, source: Path) -> RulesBelow:
 
 
 def _ignore(value: object) -> None:
-    """For a callable that is wanted for its effect."""
+    """Discards the result of a callable."""
 
 
 def _remove(path: Path) -> None:

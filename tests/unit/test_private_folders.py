@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.localfs.atomic import write_bytes, write_json
-from amlctl.localfs.private import make_folder, narrow, open_file
+from amlctl.localfs.folders import close_to_others, make_private_folder, open_private
 from amlctl.localfs.project import Project
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from tests.support.bench import make_bench
@@ -38,9 +38,9 @@ def wide(folder: Path, but: str = "store") -> list[str]:
 def test_files_and_folders_are_private_from_the_first_moment(tmp_path: Path, umask: int) -> None:
     project = Project(tmp_path)
     state = project.ensure_state_dir()
-    make_folder(state / "a" / "b")
+    make_private_folder(state / "a" / "b")
     write_json(state / "c" / "d" / "e.json", {})
-    with open_file(state / "log", "ab") as file:
+    with open_private(state / "log", "ab") as file:
         file.write(b"x")
     with closing(StatCache(state / "cache.sqlite", str)) as cache:
         cache.remember_scan("x", CachedScan(b"digest", "snapshot", 3, 300))
@@ -99,5 +99,5 @@ def test_what_is_open_already_is_narrowed_but_not_the_store(tmp_path: Path) -> N
 def test_narrowing_goes_on_after_what_cannot_be_changed(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_bytes(b"")
-    narrow(tmp_path, but=tmp_path / "store")
+    close_to_others(tmp_path, but=tmp_path / "store")
     assert wide(tmp_path) == []

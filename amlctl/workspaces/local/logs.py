@@ -1,18 +1,33 @@
-"""A run's logs as the store keeps them: progress bars collapsed, brought up to date while the run works."""
+"""A run's log: lines of our own in it, and the copy in the store with progress bars collapsed."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.core.distribution import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
+from amlctl.core.secret_names import masked
+from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError
-from amlctl.localfs.private import open_file, touch
-from amlctl.runs.keys import log_key
+from amlctl.localfs.folders import open_private, touch_private
 from amlctl.stores.contract import FileBody, Store
-from amlctl.workspaces.local.places import RunPlaces
+from amlctl.workspaces.local.run_paths import RunPaths
+
+
+def say(log: Path, line: str) -> None:
+    """Append a line, after a line feed where the script's last line has none.
+
+    Secrets are masked. A full disk loses the line, and the run continues.
+    """
+    with contextlib.suppress(OSError), open_private(log, "a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        is_inside_line = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        file.write((b"\n" if is_inside_line else b"") + f"[amlctl] {masked(line)}\n".encode(errors="replace"))
+
 
 _PART_BYTES = 1 << 20
 
@@ -20,10 +35,10 @@ _PART_BYTES = 1 << 20
 class SavedLogs:
     """Those of all processes of a run. Not thread-safe."""
 
-    def __init__(self, store: Store, places: RunPlaces, record: RunRecord) -> None:
+    def __init__(self, store: Store, paths: RunPaths, record: RunRecord) -> None:
         names = log_names(record.layout.world_size)
         self._logs = [
-            SavedLog(store, log_key(record.run, name), places.log_of(rank), places.collapsed_log_of(rank))
+            SavedLog(store, log_key(record.run, name), paths.log_of(rank), paths.collapsed_log_of(rank))
             for rank, name in enumerate(names)
         ]
 
@@ -34,10 +49,10 @@ class SavedLogs:
 
 
 class SavedLog:
-    """Reads only what the raw log has gained since the last time. Not thread-safe."""
+    """Reads only what was added to the raw log since the last time. Not thread-safe."""
 
     def __init__(self, store: Store, key: str, raw: Path, collapsed: Path) -> None:
-        """`collapsed` is written anew: a local file of what goes to the store."""
+        """`collapsed` is rewritten: a local file with what goes to the store."""
         self._store = store
         self._key = key
         self._raw = raw
@@ -49,7 +64,7 @@ class SavedLog:
         try:
             self._save()
         except (AmlctlError, OSError):
-            # What a full disk has cut short is not gone on with, and takes no room from the run's record.
+            # A file that a full disk has cut short is not continued, and leaves its space to the run's record.
             self._collapsed.unlink(missing_ok=True)
             self._begin()
             raise
@@ -71,10 +86,10 @@ class SavedLog:
             self._was_put = True
 
     def _collapse(self) -> bool:
-        touch(self._raw)
+        touch_private(self._raw)
         before = self._read_bytes
         mode = "r+b" if before and self._collapsed.exists() else "w+b"
-        with self._raw.open("rb") as raw, open_file(self._collapsed, mode) as collapsed:
+        with self._raw.open("rb") as raw, open_private(self._collapsed, mode) as collapsed:
             raw.seek(before)
             collapsed.seek(self._line_end)
             while part := raw.read(_PART_BYTES):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.localfs import claims
-from amlctl.localfs.claims import claimed
-from amlctl.localfs.process_identity import this_process
+from amlctl.localfs import locks
+from amlctl.localfs.locks import claimed
+from amlctl.localfs.machine import this_process
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 
 def test_the_claim_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     program = (
-        "import os, sys\nfrom pathlib import Path\nfrom amlctl.localfs.claims import claimed\n"
+        "import os, sys\nfrom pathlib import Path\nfrom amlctl.localfs.locks import claimed\n"
         "with claimed(Path(sys.argv[1])): os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "file")], check=False)
@@ -50,15 +50,15 @@ def test_the_claim_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
 def test_the_claim_of_an_unknown_holder_ages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """By the clock of the one that waits: those of two machines need not agree."""
     assert this_process().machine != "other001"
-    monkeypatch.setattr(claims, "_STALE_S", 0.1)
-    claim = tmp_path / f"{claims._PREFIX}file"
+    monkeypatch.setattr(locks, "_STALE_S", 0.1)
+    claim = tmp_path / f"{locks._PREFIX}file"
     claim.write_text(text)
     with claimed(tmp_path / "file"):
         assert claim.read_text() != text
 
 
 def test_the_claim_of_a_live_process_does_not_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "_STALE_S", 0.1)
+    monkeypatch.setattr(locks, "_STALE_S", 0.1)
     entered = threading.Event()
 
     def enter() -> None:
@@ -77,8 +77,8 @@ def test_the_claim_of_a_live_process_does_not_age(tmp_path: Path, monkeypatch: p
 def test_a_holder_keeps_its_claim_fresh_and_leaves_that_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "_STALE_S", 0.1)
-    claim = tmp_path / f"{claims._PREFIX}file"
+    monkeypatch.setattr(locks, "_STALE_S", 0.1)
+    claim = tmp_path / f"{locks._PREFIX}file"
     with claimed(tmp_path / "file"):
         before = claim.read_bytes()
         deadline = threading.Event()

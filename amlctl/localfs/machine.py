@@ -1,6 +1,6 @@
-"""Which process wrote a file or a lease, in a form that lets others tell for certain that it has ended.
+"""Time, and which process wrote a file or a lease, in a form that lets others tell for certain that it has ended.
 
-A process id alone does not do: other machines have the same ones, so do containers on this machine, and they are used
+A process id alone is not enough: other machines have the same ones, so do containers on this machine, and they are used
 again. So the identity also has the machine (its boot and its namespace of process ids) and the start of the process.
 """
 
@@ -9,11 +9,24 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import time
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
 import xxhash
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def passed_s() -> float:
+    """Seconds since some moment; also those that the machine has slept, where the system counts them."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
 
 _FIELDS_BEFORE_START = 19
 """In `/proc/<id>/stat`, between the end of the program's name and the start time (field 22, proc(5))."""

@@ -1,0 +1,48 @@
+"""What an operation works on. The composition root (`wiring.App`) provides it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from amlctl.core.events import EventSink
+from amlctl.core.settings import Settings
+from amlctl.localfs.project import Project
+from amlctl.stores.contract import Store
+
+if TYPE_CHECKING:
+    from amlctl.workspaces.contract import Workspace
+
+
+class Context(Protocol):
+    """A project with its settings, and the store and the workspace in use.
+
+    Store and workspace are opened at first use, which raises SettingsError, LoginError, RightsError or
+    ServiceUnavailable. `sink` receives the events of the operation.
+    """
+
+    @property
+    def project(self) -> Project: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def workspace(self) -> Workspace: ...
+
+    @property
+    def sink(self) -> EventSink: ...
+
+    def in_workspace(self, name: str) -> Context:
+        """The same project with another workspace in use."""
+        ...
+
+    def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
+        """A store with the data that an address in Azure names, and its key there (empty: all of the store).
+
+        `is_public`: read it as anyone may, without a login. Raises SettingsError (no workspace of Azure ML is set up),
+        NotFound, RightsError, LoginError, ServiceUnavailable.
+        """
+        ...

@@ -1,0 +1,222 @@
+"""Records of runs: in the store (`runs/<id>/record.json`, with notes beside it), on this disk, and both together.
+
+`.amlctl/runs/<id>/record.json` is what this machine saw last of a run of any workspace. A damaged one is never shown,
+never replaced by a guess, and never hides the others: its workspace reads it from the store again. `.amlctl/run-order`
+has the order in which runs were made from this project, one id per line, oldest first. Times cannot tell it: a clock
+that was set back would make an old run the newest, and `cancel @last` would end the wrong one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from amlctl.core.message import Command
+from amlctl.core.run import RunRecord, newest_first
+from amlctl.core.run_schema import MAX_BYTES, is_published, is_record_run_id
+from amlctl.core.store_keys import failure_key, published_key, record_key, script_end_key, script_ends_prefix
+from amlctl.errors import AmlctlError, IntegrityError, NotFound
+from amlctl.localfs.atomic import UnfitFile, open_regular, read_regular, write_bytes
+from amlctl.stores.contract import Store
+
+_MAX_NOTE_BYTES = 4 << 20
+"""Of `failure.json` and `published.json`, which have a few lines. A longer one counts as unreadable."""
+
+
+def load_record(store: Store, run: str) -> Optional[RunRecord]:
+    """None where the store has none. Raises IntegrityError: damaged, or the record of another run."""
+    try:
+        data = store.get(record_key(run), length=MAX_BYTES + 1)
+    except NotFound:
+        return None
+    return RunRecord.from_bytes(data, run)
+
+
+def save_record(store: Store, record: RunRecord) -> None:
+    """Raises what the store raises."""
+    store.put(record_key(record.run), record.to_bytes(), replace=True)
+
+
+def read_failure(store: Store, run: str) -> Optional[Mapping[str, Any]]:
+    """Why the runtime itself has failed, if it has."""
+    return _read_note(store, failure_key(run))
+
+
+def save_script_end(store: Store, run: str, rank: int, exit_code: int, ended_ns: int) -> None:
+    """Raises what the store raises."""
+    document = {"exit_code": exit_code, "ended_ns": ended_ns}
+    store.put(script_end_key(run, rank), json.dumps(document).encode(), replace=True)
+
+
+def read_first_failure(store: Store, run: str) -> Optional[tuple[int, int]]:
+    """Rank and exit code of the process whose script was the first to fail; None if no failure is recorded."""
+    found = []
+    for entry in store.list(script_ends_prefix(run)):
+        rank = entry.key.rpartition("/")[2].partition(".")[0]
+        document = _read_note(store, entry.key) or {}
+        code, ended_ns = document.get("exit_code"), document.get("ended_ns")
+        if rank.isdigit() and isinstance(code, int) and isinstance(ended_ns, int):
+            found.append((ended_ns, int(rank), code))
+    return min(found)[1:] if found else None
+
+
+def read_published(store: Store, run: str) -> Mapping[str, Mapping[str, str]]:
+    """By dataset, the snapshot and the manifest's key of what the run has produced; empty where that is nothing.
+
+    Raises IntegrityError: treating a damaged list as empty would lose what the run has produced.
+    """
+    key = published_key(run)
+    try:
+        document = json.loads(store.get(key, length=_MAX_NOTE_BYTES))
+    except NotFound:
+        return {}
+    except (ValueError, RecursionError):
+        document = None
+    if not is_published(document):
+        raise IntegrityError(f"the list of what run {run} has produced is damaged", hint=f"see {key} in {store.url}")
+    return document  # type: ignore[no-any-return]  # checked
+
+
+def _read_note(store: Store, key: str) -> Optional[Mapping[str, Any]]:
+    try:
+        document = json.loads(store.get(key, length=_MAX_NOTE_BYTES))
+    except (NotFound, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _pass_over(run: str) -> None:
+    pass
+
+
+def local_records(
+    state_dir: Path, *, but: Set[str] = frozenset(), on_damaged: Callable[[str], None] = _pass_over
+) -> list[RunRecord]:
+    """Newest first, without the runs in `but`. `on_damaged` is given the ids of those that cannot be read."""
+    records = []
+    # Plain strings: with a thousand runs, making Path objects takes as long as reading the files.
+    folder = str(state_dir / "runs")
+    for run in _names(folder):
+        if run in but or not is_record_run_id(run):
+            continue
+        try:
+            record = _load_file(f"{folder}/{run}/record.json", run)
+        except (IntegrityError, OSError):
+            on_damaged(run)
+            continue
+        if record is not None:
+            records.append(record)
+    return newest_first(records, read_order(state_dir))
+
+
+def load_local_record(state_dir: Path, run: str) -> Optional[RunRecord]:
+    """None where this machine has none. Raises IntegrityError, OSError."""
+    return _load_file(f"{state_dir}/runs/{run}/record.json", run)
+
+
+def save_local_record(state_dir: Path, record: RunRecord) -> None:
+    """Raises OSError."""
+    write_bytes(state_dir / "runs" / record.run / "record.json", record.to_bytes())
+
+
+def _load_file(path: str, run: str) -> Optional[RunRecord]:
+    try:
+        data = read_regular(path, MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnfitFile as error:
+        raise IntegrityError(f"the record of run {run} is damaged: {path}: {error.strerror}") from error
+    return RunRecord.from_bytes(data, run)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+_MAX_ORDER_BYTES = 1 << 20
+"""About 30,000 runs. Of a larger file the older half is removed; those runs are ordered by their times."""
+
+
+def note_made(state_dir: Path, run: str) -> None:
+    """`run` is the newest from now on. Raises OSError."""
+    descriptor = os.open(state_dir / "run-order", os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        size = os.fstat(file.fileno()).st_size
+        if size > _MAX_ORDER_BYTES:
+            file.seek(size - _MAX_ORDER_BYTES // 2)
+            rest = file.read().partition(b"\n")[2]
+            file.seek(0)
+            file.write(rest)
+            file.truncate()
+        file.seek(0, os.SEEK_END)
+        # The line feed before ours ends the line of a writer that was killed in the middle of it.
+        file.write(f"\n{run}\n".encode())
+
+
+def read_order(state_dir: Path) -> list[str]:
+    """Ids, oldest first; empty where the file is lost or cannot be read."""
+    try:
+        with open_regular(state_dir / "run-order") as file:
+            lines = file.read(4 * _MAX_ORDER_BYTES).decode("ascii", "replace").split("\n")
+    except OSError:
+        return []
+    return [line for line in lines if is_record_run_id(line)]
+
+
+def load_either(state_dir: Path, store: Store, run: str) -> Optional[RunRecord]:
+    """The local record, or the store's if that is damaged; None without a local one.
+
+    Raises IntegrityError where neither can be read.
+    """
+    try:
+        return load_local_record(state_dir, run)
+    except IntegrityError as error:
+        return _instead_of_damaged(store, run, error)
+
+
+def repair_local_record(state_dir: Path, store: Store, run: str) -> None:
+    """Replace a damaged one by the store's. Only the process that may write the local record may call it: one that was
+    read before the run ended must not replace its final record.
+
+    Raises IntegrityError where neither can be read, OSError.
+    """
+    try:
+        load_local_record(state_dir, run)
+    except IntegrityError as error:
+        save_local_record(state_dir, _instead_of_damaged(store, run, error))
+
+
+def _instead_of_damaged(store: Store, run: str, damage: IntegrityError) -> RunRecord:
+    hint = Command("runs", "delete", run)
+    try:
+        record = load_record(store, run)
+    except IntegrityError as error:
+        raise IntegrityError(f"{error.message}, here and in the store", hint=hint) from error
+    if record is None:
+        raise IntegrityError(f"{damage.message}, and the store has none", hint=hint) from damage
+    return record
+
+
+def save_both(state_dir: Path, store: Store, record: RunRecord) -> Optional[AmlctlError]:
+    """Write the local record and the store's. An error of the store is returned, since a run does not stop for it.
+
+    A final state is in the store before a reader can see it here. Raises OSError.
+    """
+    if not record.is_final:
+        save_local_record(state_dir, record)
+    failure = None
+    try:
+        save_record(store, record)
+    except AmlctlError as error:
+        failure = error
+    if record.is_final:
+        save_local_record(state_dir, record)
+    return failure

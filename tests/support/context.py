@@ -1,0 +1,29 @@
+"""What operations work on, put together by a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from amlctl.core.events import EventSink, null_sink
+from amlctl.core.settings import Settings
+from amlctl.errors import SettingsError
+from amlctl.localfs.project import Project
+from amlctl.stores.contract import Store
+
+
+@dataclass
+class Context:
+    """Satisfies `amlctl.operations.context.Context`; there is one workspace, whatever its name."""
+
+    project: Project
+    store: Store
+    sink: EventSink = null_sink
+    workspace: Any = None
+    settings: Settings = field(default_factory=Settings)
+
+    def in_workspace(self, name: str) -> Context:
+        return replace(self, settings=replace(self.settings, default_workspace=name))
+
+    def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
+        raise SettingsError(f"{url} cannot be read here")
