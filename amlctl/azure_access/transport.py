@@ -20,6 +20,7 @@ from azure.core.pipeline.transport import HttpTransport
 from amlctl.azure_access.connections import Connections, Interrupts
 from amlctl.azure_access.http import MemoryResponse, WireResponse, response_to
 from amlctl.core.events import EventSink, Unanswered, null_sink
+from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError
 
 MAX_IN_MEMORY_BYTES = 1 << 30
@@ -220,7 +221,7 @@ class Transport(SharedTransport):
             if len(data) > most:
                 raise IntegrityError(
                     f"a response of {self._service} has more than {most >> 20} MiB",
-                    hint="amlctl store verify looks for damaged objects",
+                    hint=Message(Command("store", "verify"), " looks for damaged objects"),
                 )
         received = received or len(data)
         if method == "GET":

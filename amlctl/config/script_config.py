@@ -1,7 +1,7 @@
-"""A script's own config: it travels byte for byte, whatever it is, and `--set` changes values of JSON and YAML.
+"""A script's own config: it is passed on byte for byte, and `--set` changes values of JSON and YAML.
 
-Only what no reader of its format can read is refused before the run: broken JSON or YAML, and dates that do not exist.
-Anything else (tags, several documents, comments in JSON, templates, other encodings) is the script's affair.
+Only files that every reader of their format refuses are refused before the run: broken JSON or YAML, and invalid dates.
+Anything else (tags, several documents, comments in JSON, templates, other encodings) is left to the script.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from amlctl.errors import BeyondBounds, SettingsError, UsageError
 YAML_SUFFIXES = (".yaml", ".yml")
 JSON_SUFFIX = ".json"
 MAX_BYTES = 4 << 20
-"""The config travels in the run's record, which every list of runs reads."""
+"""The config is part of the run's record, which every list of runs reads."""
 
 _MOST_SHOWN = 2_000
 _TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{")
@@ -57,7 +57,7 @@ def read_config(path: Path, shown: str) -> bytes:
 
 
 def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) -> RecordedConfig:
-    """What the record keeps of a config, with `overrides` applied. Raises SettingsError, UsageError."""
+    """The config with `overrides`, for the record. Raises SettingsError, UsageError."""
     text, encoding = _decoded(data)
     if text is None:
         if overrides:
@@ -79,7 +79,7 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
 
 
 def _require_json(text: str, name: str) -> None:
-    """Of a config whose name does not tell what it is. Raises UsageError."""
+    """For a config whose name does not tell its format. Raises UsageError."""
     try:
         json_documents(text, name)
     except SettingsError as error:
@@ -90,7 +90,7 @@ def _require_json(text: str, name: str) -> None:
 
 
 def config_values(record: RunRecord) -> Any:
-    """What to show of a run's config: its values, or in a few words what it is where they cannot be had."""
+    """A run's config to show: its values, or a summary of one that cannot be read."""
     content, name = record.config_content, record.config or ""
     text = (record.config_file or {}).get("text", content if isinstance(content, str) else None)
     if content is not None and (not isinstance(content, str) or text is None):
@@ -113,7 +113,7 @@ def _summary(data: bytes) -> str:
 
 
 def _decoded(data: bytes) -> tuple[str | None, str]:
-    """The text with its byte-order mark, and how it is encoded; no text where it would not give the same bytes."""
+    """The text with its byte-order mark, and its encoding; no text if that would not give the same bytes."""
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     assert encoding in CONFIG_ENCODINGS
     try:
@@ -124,7 +124,7 @@ def _decoded(data: bytes) -> tuple[str | None, str]:
 
 
 def _check(text: str, name: str) -> None:
-    """Raises SettingsError for what no reader of that format can read."""
+    """Raises SettingsError for what every reader of that format refuses."""
     try:
         if name.endswith(JSON_SUFFIX):
             json_documents(text, name)
@@ -150,7 +150,7 @@ def _check_date(node: Node, name: str) -> None:
 
 
 def _document(text: str, name: str) -> Any:
-    """A JSON config as the document that it is; its text where a document would not say all of it."""
+    """A JSON config as a document, or as its text if a document would lose something."""
     try:
         found = json_documents(text, name)
         if found.oddity is not None:
@@ -172,5 +172,5 @@ def _is_exact(node: Node) -> bool:
 
 
 def recorded_bytes(record: RunRecord) -> bytes:
-    """The config of a run, to submit it again; places of secrets stay. Raises SettingsError."""
+    """The config of a run, to submit it again; placeholders of secrets stay. Raises SettingsError."""
     return config_bytes(record, None)

@@ -18,7 +18,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 PENDING = {
-    "amlctl/azure_access",
     "amlctl/cli",
     "amlctl/config",
     "amlctl/core",
@@ -32,10 +31,7 @@ PENDING = {
     "amlctl/runtime",
     "amlctl/snapshots",
     "amlctl/stores",
-    "amlctl/stores/azure_blob",
     "amlctl/wiring.py",
-    "amlctl/workspaces",
-    "amlctl/workspaces/azureml",
     "amlctl/workspaces/local",
     "docs",
     "tests",

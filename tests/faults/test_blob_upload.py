@@ -217,7 +217,7 @@ def test_a_copy_that_was_not_finished_counts_as_missing(
     store.put(old_key, old_body)
     refused = Reply(403, {"x-ms-error-code": "AuthorizationFailure"})
     proxy.act = lambda seen: refused if "comp=blocklist" in seen.path and seen.verb == "PUT" else None  # type: ignore[attr-defined]
-    with pytest.raises(Exception, match="no right"):
+    with pytest.raises(Exception, match="No right"):
         store.put(new_key, new_body)
     proxy.act = lambda seen: None
     assert any(entry.key == new_key for entry in store.list("objects/"))

@@ -386,7 +386,7 @@ def test_data_of_another_type_is_told(amlctl: Amlctl, project: Path, registered:
 
 
 def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:
-    """The job's command brings what the runtime needs where the environment lacks it; where it cannot, it says so."""
+    """The job's command brings what the runtime requires where the environment lacks it; where it cannot, it says so."""
     record = RunRecord("r", "job.yml", environment="azureml:theirs:7", command="echo ran")
     parts = JobParts("c", "e", "azureml://store/", "azureml://saves/")
     command, marker, _ = job_document(record, parts, {})["command"].partition("mkdir -p .amlctl-saves")
