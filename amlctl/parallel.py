@@ -51,9 +51,9 @@ def in_parallel(
         try:
             for job in [pool.submit(guarded, item) for item in todo]:
                 yield job.result()
-        except _Skipped:
-            raise errors[0] from None
         except BaseException as error:
+            if isinstance(error, _Skipped) or any(error is one for one in errors):
+                raise errors[0] from None  # what was told to stop has failed, too
             errors.append(error)
             stop()
             raise

@@ -19,7 +19,7 @@ from amlctl.core.environment import DEFAULT_IMAGE, OLDEST_PYTHON, EnvironmentSpe
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
-from amlctl.core.settings import did_you_mean
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -177,12 +177,12 @@ def _text(file: YamlDocument, value: Any, place: YamlPath) -> str:
 
 def environment_of(record: RunRecord, secrets: Mapping[str, str]) -> EnvironmentSpec:
     """The environment of a record, with its `secrets` filled in. Raises SettingsError."""
-    known = environment_without_file(record.environment)
+    known = environment_without_file(record.spec.environment)
     if known is not None:
         return known
-    if record.environment_content is None:
+    if record.spec.environment_content is None:
         return EnvironmentSpec()
-    text = filled(record.environment_content, secrets)
+    text = filled(record.spec.environment_content, secrets)
     return parse_environment(text, f"the environment of run {record.run}")
 
 

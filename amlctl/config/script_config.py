@@ -11,7 +11,7 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,7 @@ from amlctl.config.nodes import Kind, Node, check_duplicates, check_expanded, pl
 from amlctl.config.text_file import read_bytes
 from amlctl.config.yaml_scalars import MAX_DIGITS, date_error, is_date
 from amlctl.core.depth import is_deep
-from amlctl.core.run import RunRecord
-from amlctl.core.run_config import CONFIG_ENCODINGS, config_bytes
+from amlctl.core.run import CONFIG_ENCODINGS, RunSpec, config_bytes
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -48,7 +47,7 @@ class RecordedConfig:
     """See `config_content` and `config_file` of `RunRecord`."""
 
     content: Any
-    file: dict[str, str] | None
+    file: Mapping[str, str] | None
 
 
 def read_config(path: Path, shown: str) -> bytes:
@@ -71,10 +70,10 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
     else:
         _check(text, name)
     content = _document(text, name) if name.endswith(JSON_SUFFIX) else text
-    record = RunRecord("", "", config=name, config_content=content)
-    is_as_written = (not name.endswith(JSON_SUFFIX) or content is not text) and config_bytes(
-        record, None
-    ) == text.encode(encoding)
+    spec = RunSpec(config=name, config_content=content)
+    is_as_written = (not name.endswith(JSON_SUFFIX) or content is not text) and config_bytes(spec, None) == text.encode(
+        encoding
+    )
     return RecordedConfig(content, None if is_as_written else {"text": text, "encoding": encoding})
 
 
@@ -89,14 +88,14 @@ def _require_json(text: str, name: str) -> None:
         ) from error
 
 
-def config_values(record: RunRecord) -> Any:
+def config_values(spec: RunSpec) -> Any:
     """A run's config to show: its values, or a summary of one that cannot be read."""
-    content, name = record.config_content, record.config or ""
-    text = (record.config_file or {}).get("text", content if isinstance(content, str) else None)
+    content, name = spec.config_content, spec.config or ""
+    text = (spec.config_file or {}).get("text", content if isinstance(content, str) else None)
     if content is not None and (not isinstance(content, str) or text is None):
         return "(nested too deep to be shown)" if is_deep(content) else content
     if text is None:
-        return None if record.config_file is None else _summary(record.config_file.get("base64", "").encode())
+        return None if spec.config_file is None else _summary(spec.config_file.get("base64", "").encode())
     try:
         is_yaml = name.lower().endswith(YAML_SUFFIXES)
         documents = yaml_documents(text, name) if is_yaml else json_documents(text, name).documents
@@ -171,6 +170,6 @@ def _is_exact(node: Node) -> bool:
     return len(node.text) <= MAX_DIGITS and math.isfinite(float(node.text))
 
 
-def recorded_bytes(record: RunRecord) -> bytes:
+def recorded_bytes(spec: RunSpec) -> bytes:
     """The config of a run, to submit it again; placeholders of secrets stay. Raises SettingsError."""
-    return config_bytes(record, None)
+    return config_bytes(spec, None)

@@ -21,7 +21,6 @@ from amlctl.core.settings import (
     GIB,
     IDENTITIES,
     LAYOUTS,
-    LOCAL_ENGINE,
     LOCAL_WORKSPACE,
     MODES,
     ON_INTERRUPT,
@@ -29,8 +28,8 @@ from amlctl.core.settings import (
     SubmitSettings,
     SyncSettings,
     WorkspaceSettings,
-    did_you_mean,
 )
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 
@@ -123,7 +122,7 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
         broken=broken,
     )
     chosen = settings.workspace()
-    if not chosen.is_local:
+    if not chosen.runs_here:
         missing = [name for name in _AZURE_NEEDS if getattr(chosen, name) is None]
         if missing:
             raise SettingsError(
@@ -134,12 +133,12 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
 
 
 def _workspace(name: str, section: Mapping[str, Any], origin: str) -> WorkspaceSettings:
-    compute = section.get("compute", LOCAL_ENGINE if name == LOCAL_WORKSPACE else None)
+    compute = section.get("compute", ENGINES[0] if name == LOCAL_WORKSPACE else None)
     if compute is None:
         raise SettingsError(
             f"{origin}: [workspaces.{name}] has no compute", hint='compute = "local", or compute = "azureml"'
         )
-    store = DEFAULT_LOCAL_STORE if compute == LOCAL_ENGINE else None
+    store = DEFAULT_LOCAL_STORE if compute == ENGINES[0] else None
     return WorkspaceSettings(name, **{"store": store, **section, "compute": compute})
 
 

@@ -1,90 +1,116 @@
-"""Runs: the record that describes one run completely.
+"""Runs: what one does (`RunSpec`), and the record of what became of it.
 
 The record is JSON at `runs/<run id>/record.json` in the store; the runtime starts from nothing else.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Optional
 
 from amlctl.core.distribution import Distribution
-from amlctl.core.job import JobCommand
-from amlctl.core.message import Command
-from amlctl.core.run_schema import MAX_BYTES, wrong_field
+from amlctl.core.hidden_values import filled, filled_text
+from amlctl.core.run_schema import MAX_BYTES, RULES, wrong_field
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked, masked_values
-from amlctl.errors import IntegrityError, NotFound, UsageError
+from amlctl.errors import IntegrityError, SettingsError, UsageError
 
 
-@dataclass
-class RunRecord:
-    """All that is known of one run. Times are ISO 8601 in UTC; durations are seconds.
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides what a run does. Durations are seconds.
 
-    `variables` are the script's extra environment variables; a value that must stay secret is None here and
-    travels beside the record; in `arguments` and `config_content` stands `<secret:NAME>` for it.
+    What runs: `script` with `arguments` and a config, or the `command` of the job file that `script` names then.
     `config_content` is the config to look at: a JSON document, or text. Where a script gets other bytes than those,
-    `config_file` has them: `{"text", "encoding"}` or `{"base64"}` (see `core.run_config`).
-    `manifests` names the manifest file (store key) of each dataset's snapshot.
-    `heads` has the manifest that HEAD of each dataset to be produced named at submit (None: there was no HEAD), and
-    `sync` how those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by
-    path below `data_blobs/`).
+    `config_file` has them: `{"text", "encoding"}` or `{"base64"}` (see `config_bytes`).
+
+    `inputs` and `named_outputs` stand for the places of the command, by name. An input is `{"value": text}`,
+    `{"dataset": name, "type"}`, or `{"asset": path, "type", "mode"}` for data that Azure ML provides on its nodes: an
+    asset (`azureml:NAME:VERSION`) or an address. An output has its type; one that Azure ML stores, and not the runtime,
+    is in `output_places` with `mode`, and `uri`, `name`, `version` if wanted. `job_type` is that of a job file which
+    Azure ML takes as it is (`sweep`, `pipeline`).
+
+    `variables` are extra environment variables; a value that must stay secret is None here and travels beside the
+    record; in `arguments`, `config_content` and `command` stands `<secret:NAME>` for it.
+
+    `datasets` has the snapshot of each dataset that the run reads, `manifests` the store key of its manifest. `heads`
+    has the manifest that HEAD of each dataset in `produces` named at submit (None: HEAD did not exist), and `sync` how
+    those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by path below
+    `data_blobs/`).
+
     `distribution` is None for a plain single process, else one of `core.distribution.DISTRIBUTIONS`; `processes` counts
-    those on each of the `instances` (nodes). `node` is what a job file asks of Azure ML's nodes (see `CommandJob`).
-    `command` is that of a job file, which `script` then names; `inputs`, `named_outputs` and `output_places` stand for
-    its places (see `core.job.JobCommand`). None: `script` is run.
-    `job_type` is that of a job file which Azure ML has as it is (`sweep`, `pipeline`); then `children` has `run`,
-    `name` and `status` of each of its runs.
-    `services` has the addresses of what a job file wants to run beside the command, such as Jupyter, while it runs.
-    `waits_for` says why it is Queued, where that is known.
-    `times` has the moment at which each state was first reached, in order.
+    those on each of the `instances` (nodes). `node` is what a job file asks of Azure ML's nodes, in its own words.
     """
 
-    run: str
-    script: str
+    script: str = ""
     name: str = ""
-    status: str = RunState.NOT_STARTED.value
-    waits_for: str = ""
     experiment: str = ""
-    arguments: list[str] = field(default_factory=list)
+    arguments: Sequence[str] = ()
     config: Optional[str] = None
     config_content: Any = None
-    config_file: Optional[dict[str, str]] = None
+    config_file: Optional[Mapping[str, str]] = None
     command: Optional[str] = None
-    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
-    named_outputs: dict[str, str] = field(default_factory=dict)
-    output_places: dict[str, dict[str, str]] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    named_outputs: Mapping[str, str] = field(default_factory=dict)
+    output_places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     job_type: Optional[str] = None
-    children: list[dict[str, str]] = field(default_factory=list)
-    services: dict[str, str] = field(default_factory=dict)
     description: str = ""
     code: str = ""
-    datasets: dict[str, str] = field(default_factory=dict)
-    manifests: dict[str, str] = field(default_factory=dict)
-    produces: list[str] = field(default_factory=list)
-    published: dict[str, str] = field(default_factory=dict)
-    heads: dict[str, Optional[str]] = field(default_factory=dict)
-    sync: dict[str, Any] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    manifests: Mapping[str, str] = field(default_factory=dict)
+    produces: Sequence[str] = ()
+    heads: Mapping[str, Optional[str]] = field(default_factory=dict)
+    sync: Mapping[str, Any] = field(default_factory=dict)
     mode: str = "mount"
     environment: str = ""
     environment_content: Optional[str] = None
-    variables: dict[str, Optional[str]] = field(default_factory=dict)
+    variables: Mapping[str, Optional[str]] = field(default_factory=dict)
     compute: str = "local"
     workspace: str = "local"
     distribution: Optional[str] = None
     processes: int = 1
     instances: int = 1
-    node: dict[str, Any] = field(default_factory=dict)
+    node: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: Optional[float] = None
-    tags: dict[str, str] = field(default_factory=dict)
-    git: Optional[dict[str, Any]] = None
-    command_line: list[str] = field(default_factory=list)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    git: Optional[Mapping[str, Any]] = None
+    from_run: Optional[str] = None
+
+    @property
+    def layout(self) -> Distribution:
+        """Which processes the run consists of."""
+        return Distribution(self.distribution, self.processes, self.instances)
+
+    @property
+    def assets(self) -> Mapping[str, Mapping[str, str]]:
+        """The inputs that Azure ML provides on its nodes."""
+        return {name: one for name, one in self.inputs.items() if "asset" in one}
+
+
+@dataclass
+class RunRecord:
+    """A run: what it does, who made it, and how far it is. Times are ISO 8601 in UTC.
+
+    `times` has the moment at which each state was first reached, in order. `waits_for` says why it is Queued, where
+    that is known. `children` has `run`, `name` and `status` of each run of a sweep or pipeline. `services` has the
+    addresses of what a job file wants to run beside the command, such as Jupyter, while it runs. `published` has the
+    new snapshot of each dataset that the run has produced.
+    """
+
+    run: str
+    spec: RunSpec = RunSpec()
+    status: str = RunState.NOT_STARTED
+    waits_for: str = ""
+    children: list[dict[str, str]] = field(default_factory=list)
+    services: dict[str, str] = field(default_factory=dict)
+    published: dict[str, str] = field(default_factory=dict)
+    command_line: Sequence[str] = ()
     user: str = ""
     host: str = ""
-    from_run: Optional[str] = None
     created_at: str = ""
     times: dict[str, str] = field(default_factory=dict)
     exit_code: Optional[int] = None
@@ -96,29 +122,15 @@ class RunRecord:
     def is_final(self) -> bool:
         return is_final(self.status)
 
-    @property
-    def layout(self) -> Distribution:
-        """Which processes the run consists of."""
-        return Distribution(self.distribution, self.processes, self.instances)
-
-    @property
-    def job(self) -> Optional[JobCommand]:
-        """What is run instead of a script."""
-        return (
-            None
-            if self.command is None
-            else JobCommand(self.command, self.inputs, self.named_outputs, self.output_places)
-        )
-
     def reached(self, state: RunState, now: datetime) -> None:
         """Move to `state`. A final state is never left: what comes after it is ignored."""
         if self.is_final:
             return
-        self.status, self.waits_for = state.value, ""
-        self.times.setdefault(state.value, now.isoformat(timespec="milliseconds"))
+        self.status, self.waits_for = state, ""
+        self.times.setdefault(state, now.isoformat(timespec="milliseconds"))
 
     def failed(self, kind: str, message: str, now: datetime, *, exit_code: Optional[int] = None) -> None:
-        """Move to Failed with a reason, unless the run ended already."""
+        """Move to Failed with a reason, unless the run has finished already."""
         if self.is_final:
             return
         self.error = {"kind": kind, "message": message}
@@ -127,27 +139,32 @@ class RunRecord:
         self.reached(RunState.FAILED, now)
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written anywhere: no field of free text shows a secret."""
-        document = {f.name: getattr(self, f.name) for f in fields(self)}
+        """One flat object, in the order of `run_schema.RULES`. No field of free text shows a secret."""
+        document = {name: getattr(self.spec if name in _SPEC_FIELDS else self, name) for name in RULES}
         for name in ("name", "waits_for", "description", "environment_content"):
             document[name] = None if document[name] is None else masked(document[name])
-        document["tags"] = masked_values(self.tags)
-        document["command_line"] = [masked(word) for word in self.command_line]
-        document["arguments"] = [masked(word) for word in self.arguments]
+        document["tags"] = masked_values(self.spec.tags)
+        for name in ("command_line", "arguments"):
+            document[name] = [masked(word) for word in document[name]]
+        document["produces"] = list(self.spec.produces)
         if self.error is not None:
             document["error"] = {name: masked(text) for name, text in self.error.items()}
         return document
 
     @classmethod
-    def from_json(cls, document: Any, run: Optional[str] = None) -> RunRecord:
-        """`run` is the id that the record must have. Unknown keys of newer versions are dropped.
+    def from_fields(cls, document: Mapping[str, Any]) -> RunRecord:
+        """From a flat object, unchecked. Unknown keys of newer versions are dropped."""
+        known = {name: value for name, value in document.items() if name in RULES}
+        spec = RunSpec(**{name: known.pop(name) for name in list(known) if name in _SPEC_FIELDS})
+        return cls(spec=spec, **known)
 
-        Raises IntegrityError naming the field that breaks its rule (see `run_schema`).
-        """
+    @classmethod
+    def from_json(cls, document: Any, run: Optional[str] = None) -> RunRecord:
+        """`run` is the id that the record must have. Raises IntegrityError naming the field that breaks its rule."""
         what = wrong_field(document, run) if isinstance(document, Mapping) else "it is not a JSON object"
         if what:
             raise IntegrityError(f"the record of run {run or '(unknown)'} is damaged: {what}")
-        return cls(**{key: value for key, value in document.items() if key in _FIELDS})
+        return cls.from_fields(document)
 
     @classmethod
     def from_bytes(cls, data: bytes, run: str) -> RunRecord:
@@ -164,63 +181,32 @@ class RunRecord:
         return (json.dumps(self.to_json(), indent=2) + "\n").encode()
 
 
-_FIELDS = frozenset(one.name for one in fields(RunRecord))
+_SPEC_FIELDS = frozenset(one.name for one in fields(RunSpec))
+
+CONFIG_ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 
 
-def newest_first(records: Iterable[RunRecord], made: Sequence[str]) -> list[RunRecord]:
-    """Newest first by the order of making. `made` are ids in the order in which runs were made from here.
-
-    A run was not made after the one that was made next from here, so a time that says so is wrong and is not believed;
-    runs of others stand among them by their times.
-    """
-    place = {run: number for number, run in enumerate(made)}
-    found = sorted(records, key=lambda record: place.get(record.run, -1), reverse=True)
-    keys: dict[str, tuple[str, int, str]] = {}
-    latest = "9999"
-    for record in found:
-        number = place.get(record.run, -1)
-        at = _in_utc(record.created_at)
-        if number >= 0 and at:
-            latest = at = min(at, latest)
-        keys[record.run] = (at, number, record.run)
-    return sorted(found, key=lambda record: keys[record.run], reverse=True)
+def config_bytes(spec: RunSpec, secrets: Optional[Mapping[str, str]]) -> bytes:
+    """The config file that the script gets; with None instead of secrets, their places stay. Raises SettingsError."""
+    kept, content = spec.config_file, spec.config_content
+    if kept is not None:
+        return _kept_bytes(kept, secrets)
+    if isinstance(content, str) and not (spec.config or "").endswith(".json"):
+        return (content if secrets is None else filled_text(content, secrets)).encode("utf-8", "surrogateescape")
+    document = content if secrets is None else filled(content, secrets)
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
 
-def _in_utc(time: str) -> str:
+def _kept_bytes(kept: Mapping[str, str], secrets: Optional[Mapping[str, str]]) -> bytes:
     try:
-        at = datetime.fromisoformat(time)
-    except ValueError:
-        return time
-    return at.astimezone(timezone.utc).isoformat(timespec="microseconds") if at.tzinfo else time
-
-
-def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
-    """The run id that RUN names: an id, a unique prefix of one, `@last` or `@N` (N-th from the newest).
-
-    Raises NotFound or, for an ambiguous prefix, UsageError.
-    """
-    if reference.startswith("@"):
-        digits = reference[1:]
-        is_number = digits.isascii() and digits.isdigit() and len(digits) < 10
-        position = 1 if reference == "@last" else int(digits) if is_number else 0
-        if position < 1:
-            raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
-        if position > len(ids_newest_first):
-            count = len(ids_newest_first)
-            raise NotFound(f"{reference} is out of range: there are {count} runs", hint=Command("runs"))
-        return ids_newest_first[position - 1]
-    if reference in ids_newest_first:
-        return reference
-    matches = [run for run in ids_newest_first if reference and run.startswith(reference)]
-    if not matches:
-        raise NotFound(f"no run {reference!r}", hint=Command("runs"))
-    if len(matches) > 1:
-        raise UsageError(
-            f"{reference!r} is the beginning of {len(matches)} runs",
-            hint="type more of it",
-            details=matches[:10],
-        )
-    return matches[0]
+        if "base64" in kept:
+            return base64.b64decode(kept["base64"], validate=True)
+        if kept["encoding"] in CONFIG_ENCODINGS:
+            text = kept["text"] if secrets is None else filled_text(kept["text"], secrets)
+            return text.encode(kept["encoding"])
+    except (KeyError, ValueError, AttributeError, TypeError):
+        pass
+    raise SettingsError("the config in the record of the run is damaged", hint="submit it again")
 
 
 LONGEST_DURATION_S = 10_000 * 86400.0

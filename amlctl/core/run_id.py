@@ -1,10 +1,21 @@
-"""Run ids: `<name>-YYYYMMDD-HHMMSS-<4 hex>`, a legal job name on Azure ML and a legal folder name everywhere."""
+"""Run ids: `<name>-YYYYMMDD-HHMMSS-<4 hex>`, a legal job name on Azure ML and a legal folder name everywhere.
+
+Also the order of runs, and which run a user means with `@last` or the beginning of an id.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from amlctl.core.message import Command
+from amlctl.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from amlctl.core.run import RunRecord
 
 MAX_LENGTH = 60
 """Characters. Azure ML allows far more; longer ids do not fit a table of 80 columns."""
@@ -25,3 +36,59 @@ def slug(text: str) -> str:
 def new_run_id(name: str, now: datetime, random_hex: str) -> str:
     """A new id; `now` is shown as it is (UTC by convention), `random_hex` has at least four hex digits."""
     return f"{slug(name)}-{now:%Y%m%d-%H%M%S}-{random_hex[:4]}"
+
+
+def newest_first(records: Iterable[RunRecord], made: Sequence[str]) -> list[RunRecord]:
+    """Newest first. `made` are ids in the order in which runs were created from this machine.
+
+    A run cannot be newer than the one created next from here, so a later time is wrong and ignored; runs of others are
+    sorted in by their times.
+    """
+    place = {run: number for number, run in enumerate(made)}
+    found = sorted(records, key=lambda record: place.get(record.run, -1), reverse=True)
+    keys: dict[str, tuple[str, int, str]] = {}
+    latest = "9999"
+    for record in found:
+        number = place.get(record.run, -1)
+        at = _in_utc(record.created_at)
+        if number >= 0 and at:
+            latest = at = min(at, latest)
+        keys[record.run] = (at, number, record.run)
+    return sorted(found, key=lambda record: keys[record.run], reverse=True)
+
+
+def _in_utc(time: str) -> str:
+    try:
+        at = datetime.fromisoformat(time)
+    except ValueError:
+        return time
+    return at.astimezone(timezone.utc).isoformat(timespec="microseconds") if at.tzinfo else time
+
+
+def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
+    """The run id that RUN names: an id, a unique prefix of one, `@last` or `@N` (N-th from the newest).
+
+    Raises NotFound or, for an ambiguous prefix, UsageError.
+    """
+    if reference.startswith("@"):
+        digits = reference[1:]
+        is_number = digits.isascii() and digits.isdigit() and len(digits) < 10
+        position = 1 if reference == "@last" else int(digits) if is_number else 0
+        if position < 1:
+            raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
+        if position > len(ids_newest_first):
+            count = len(ids_newest_first)
+            raise NotFound(f"{reference} is out of range: there are {count} runs", hint=Command("runs"))
+        return ids_newest_first[position - 1]
+    if reference in ids_newest_first:
+        return reference
+    matches = [run for run in ids_newest_first if reference and run.startswith(reference)]
+    if not matches:
+        raise NotFound(f"no run {reference!r}", hint=Command("runs"))
+    if len(matches) > 1:
+        raise UsageError(
+            f"{reference!r} is the beginning of {len(matches)} runs",
+            hint="type more of it",
+            details=matches[:10],
+        )
+    return matches[0]

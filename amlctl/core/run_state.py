@@ -22,8 +22,11 @@ class RunState(str, Enum):
     NOT_RESPONDING = "NotResponding"
     PAUSED = "Paused"
 
+    def __str__(self) -> str:
+        return self.value
 
-FINAL_STATES = frozenset({RunState.COMPLETED.value, RunState.FAILED.value, RunState.CANCELED.value})
+
+FINAL_STATES = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELED})
 """A word that is not listed here means: still going, show it as it is."""
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 KIB = 1024
@@ -16,8 +16,7 @@ GIB = 1024 * MIB
 LAYOUTS = ("auto", "pack", "mirror")
 MODES = ("mount", "download")
 ON_INTERRUPT = ("ask", "cancel", "detach")
-LOCAL_ENGINE = "local"
-ENGINES = (LOCAL_ENGINE, "azureml")
+ENGINES = ("local", "azureml")
 IDENTITIES = ("user_identity", "managed", "managed_identity", "aml_token")
 
 LOCAL_WORKSPACE = "local"
@@ -47,9 +46,9 @@ class WorkspaceSettings:
     identity: Optional[str] = None
 
     @property
-    def is_local(self) -> bool:
-        """Whether runs execute on this machine."""
-        return self.compute == LOCAL_ENGINE
+    def runs_here(self) -> bool:
+        """Runs are processes of this machine, otherwise jobs of Azure ML."""
+        return self.compute == ENGINES[0]
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,3 @@ class Settings:
             f"no workspace {wanted!r} in the settings: there is {', '.join(sorted(self.workspaces))}",
             hint=did_you_mean(wanted, self.workspaces) or f"add a section [workspaces.{wanted}] to .amlctl.toml",
         )
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean X?` for the nearest of `known`, or nothing where none is near."""
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else ""

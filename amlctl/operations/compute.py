@@ -6,7 +6,6 @@ creates clusters from the files, and may have others.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from amlctl.core.compute import (
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
@@ -280,7 +280,7 @@ def default_target(settings: Settings, workspace: str) -> str:
     chosen = settings.workspace(workspace)
     if chosen.default_compute:
         return chosen.default_compute
-    if chosen.is_local:
+    if chosen.runs_here:
         return LOCAL
     raise SettingsError(
         f"the workspace {workspace} has no default_compute",
@@ -294,7 +294,7 @@ def check_target(context: Context, name: str) -> None:
     Raises NotFound, SettingsError (broken file of that name), UsageError (the target is not for this workspace).
     """
     project, settings = context.project, context.settings
-    is_local = settings.workspace().is_local
+    is_local = settings.workspace().runs_here
     files = read_compute_files(project)
     own = files.find(name)
     for error in {one.path: one.error for one in reversed(files.broken)}.values():
@@ -304,7 +304,7 @@ def check_target(context: Context, name: str) -> None:
     target = find_target(project, name)
     if isinstance(target, LocalTarget) == is_local:
         return
-    others = [other for other, its in settings.workspaces.items() if its.is_local != is_local]
+    others = [other for other, its in settings.workspaces.items() if its.runs_here != is_local]
     raise UsageError(
         f"compute target {name} is not one of the workspace {settings.workspace().name}",
         hint=Command("submit", "SCRIPT", workspace=others[0]) if others else Command("compute", "list"),
@@ -370,11 +370,10 @@ def _found(workspace: Workspace, name: str, ask: Callable[[], PresentTarget | No
 
 
 def _not_found(name: str, where: str, names: Iterable[str]) -> NotFound:
-    near = difflib.get_close_matches(name, names, n=1)
-    shown = ", ".join(sorted(names)) or "none"
+    names = sorted(names)
     return NotFound(
         f"compute target {name!r} is not in {where}",
-        hint=f"did you mean {near[0]}?" if near else f"available: {shown}",
+        hint=did_you_mean(name, names) or f"available: {', '.join(names) or 'none'}",
     )
 
 

@@ -102,10 +102,10 @@ def stand_in(
 
 def recorded_environment(record: RunRecord, secrets: Mapping[str, str]) -> tuple[EnvironmentSpec, str | None]:
     """The environment of an earlier run, from its record and its `secrets`. Raises SettingsError."""
-    known = environment_without_file(record.environment)
+    known = environment_without_file(record.spec.environment)
     if known is not None:
         return known, None
-    if record.environment_content is None:
+    if record.spec.environment_content is None:
         return EnvironmentSpec(), None
-    text = filled(record.environment_content, secrets)
+    text = filled(record.spec.environment_content, secrets)
     return parse_environment(text, f"environment of run {record.run}"), text

@@ -94,11 +94,11 @@ def fetch(
         target.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(project, run, sink), ended_by_interrupt(context.store):
             job = _Fetch(context, record, target, path_filter(include))
-            for node in range(record.instances) if record.job_type is None else ():
+            for node in range(record.spec.instances) if record.spec.job_type is None else ():
                 job.bring_outputs(node, is_unlisted=is_unlisted)
             if not job.files and not job.failures and isinstance(workspace, KeepsFiles):
                 # Outputs with a place of their own stay there.
-                own = record.output_places
+                own = record.spec.output_places
                 job.bring_files(workspace.run_files(run), is_wanted=lambda path: path.partition("/")[0] not in own)
             if with_logs:
                 job.bring_logs(workspace)
@@ -233,7 +233,7 @@ class _Fetch:
     def _must_have_list(self, node: int) -> bool:
         """The runtime writes one before it starts the script, and a run that is not ours has none."""
         record, store = self._record, self._store
-        if record.status == RunState.COMPLETED.value:
+        if record.status == RunState.COMPLETED:
             return store.info(record_key(record.run)) is not None
         has_started = record.is_final and store.info(attempt_key(record.run, node)) is not None
         return has_started and read_failure(store, record.run) is None

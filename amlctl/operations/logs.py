@@ -79,7 +79,7 @@ def follow(
         if silent_since is not None:
             time.sleep(pause_s)
         chunk = None
-        if told[0] == RunState.RUNNING.value:
+        if told[0] == RunState.RUNNING:
             chunk = tell_log()  # before the record: that of a run which has just ended may take a while
             if chunk.data:
                 return None
@@ -138,7 +138,7 @@ def _state_event(record: RunRecord) -> RunStateChanged:
 
 def run_failure(record: RunRecord, *, hint: str) -> RunFailed | None:
     """What whoever has followed a run to its end has to report; None where it Completed, or goes on."""
-    if not record.is_final or record.status == RunState.COMPLETED.value:
+    if not record.is_final or record.status == RunState.COMPLETED:
         return None
     error = record.error or {}
     reason = error.get("message", "")

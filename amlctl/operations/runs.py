@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from amlctl.core.events import Warned
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord, find_run, newest_first
+from amlctl.core.run import RunRecord
+from amlctl.core.run_id import find_run, newest_first
 from amlctl.core.run_schema import is_shallow
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_prefix
@@ -68,15 +69,15 @@ def list_runs(context: Context) -> list[RunRecord]:
     if unreachable and not seen:
         raise unreachable[in_use]
     for record in seen:
-        if record.workspace == in_use and in_use not in unreachable:
+        if record.spec.workspace == in_use and in_use not in unreachable:
             continue  # it is not there any more
-        if not record.is_final and record.workspace not in unreachable:
+        if not record.is_final and record.spec.workspace not in unreachable:
             try:
-                record = context.in_workspace(record.workspace).workspace.read(record.run)
+                record = context.in_workspace(record.spec.workspace).workspace.read(record.run)
             except NotFound:
                 continue
             except AmlctlError as error:
-                unreachable[record.workspace] = error
+                unreachable[record.spec.workspace] = error
         found.append(record)
     for workspace, reason in unreachable.items():
         sink(Warned(f"workspace {workspace}: {reason.message}; its runs are shown as they were"))
@@ -152,7 +153,7 @@ def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
         with suppress(IntegrityError):  # a damaged record can go; the workspace makes sure that the run has ended
             record = workspace.read(run)
             # Of a run that does not respond the workspace knows best whether it is there.
-            if not record.is_final and record.status != RunState.NOT_RESPONDING.value:
+            if not record.is_final and record.status != RunState.NOT_RESPONDING:
                 raise Conflict(f"run {run} is {record.status}", hint=Command("runs", "cancel", run))
     return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
 
@@ -225,25 +226,25 @@ def compare(runs: Sequence[RunAt]) -> Comparison:
 
 def _inputs(record: RunRecord) -> dict[str, Any]:
     return {
-        "script": record.script,
-        "config": record.config,
+        "script": record.spec.script,
+        "config": record.spec.config,
         **_flat("config.", _config_values(record)),
-        "arguments": " ".join(record.arguments),
-        "command": record.command,
-        **{f"input {name}": next(iter(one.values()), None) for name, one in record.inputs.items()},
-        "code": record.code,
-        **{f"dataset {name}": snapshot for name, snapshot in record.datasets.items()},
-        "environment": record.environment,
-        **{f"variable {name}": value for name, value in record.variables.items()},
-        "mode": record.mode,
-        "compute": record.compute,
-        "distribution": record.distribution,
-        "processes": record.processes,
-        "instances": record.instances,
-        "workspace": record.workspace,
-        "experiment": record.experiment,
-        "git commit": (record.git or {}).get("commit"),
-        **{f"tag {name}": value for name, value in record.tags.items()},
+        "arguments": " ".join(record.spec.arguments),
+        "command": record.spec.command,
+        **{f"input {name}": next(iter(one.values()), None) for name, one in record.spec.inputs.items()},
+        "code": record.spec.code,
+        **{f"dataset {name}": snapshot for name, snapshot in record.spec.datasets.items()},
+        "environment": record.spec.environment,
+        **{f"variable {name}": value for name, value in record.spec.variables.items()},
+        "mode": record.spec.mode,
+        "compute": record.spec.compute,
+        "distribution": record.spec.distribution,
+        "processes": record.spec.processes,
+        "instances": record.spec.instances,
+        "workspace": record.spec.workspace,
+        "experiment": record.spec.experiment,
+        "git commit": (record.spec.git or {}).get("commit"),
+        **{f"tag {name}": value for name, value in record.spec.tags.items()},
     }
 
 
@@ -258,11 +259,11 @@ def _results(store: Store, record: RunRecord) -> dict[str, Any]:
 
 
 def _config_values(record: RunRecord) -> Any:
-    if record.config is None:
+    if record.spec.config is None:
         return None
     from amlctl.config.script_config import config_values  # reads YAML, which a list of runs need not
 
-    return config_values(record)
+    return config_values(record.spec)
 
 
 def _metrics(store: Store, run: str) -> Any:

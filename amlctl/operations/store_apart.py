@@ -23,9 +23,9 @@ def check_apart(store: Store, folder: Path, what: str, scanned: Optional[Scan] =
 
     `what` names the folder; `scanned` are the folders in it, if they were looked at.
     """
-    if "://" in store.url:
+    root = store.folder
+    if root is None:
         return
-    root = Path(store.url)
     real, inside = Path(os.path.realpath(root)), Path(os.path.realpath(folder))  # Path.resolve raises for a loop
     if real == inside:
         raise UsageError(f"the store {root} is the very folder of {what}", hint=_HINT)

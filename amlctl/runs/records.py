@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord, newest_first
+from amlctl.core.run import RunRecord
+from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_published, is_record_run_id
 from amlctl.core.store_keys import failure_key, published_key, record_key, script_end_key, script_ends_prefix
 from amlctl.errors import AmlctlError, IntegrityError, NotFound

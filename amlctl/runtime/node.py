@@ -33,7 +33,6 @@ from amlctl.runtime.data import (
     OutputsSaver,
     count_attempt,
     place_datasets,
-    publish_produced,
     restore_outputs,
     write_config,
 )
@@ -112,7 +111,9 @@ class Node:
     def _run_process(self, record: RunRecord, own: OwnProcess, pumps: Sequence[int]) -> int:
         """`pumps` are processes that copy the log; they end after the script."""
         run = record.run
-        script = None if record.job is not None else find_script(self.folders, record.script)
+        if record.spec.produces:
+            import amlctl.runtime.produces  # noqa: F401  # before the script can delete the runtime
+        script = None if record.spec.command is not None else find_script(self.folders, record.spec.script)
         attempt = self._attempt(record, own)
         if self.rank.is_first_process:
             self.folders.saved_marker.unlink(missing_ok=True)
@@ -122,9 +123,9 @@ class Node:
             log(f"attempt {attempt}")
             self.save_store.delete(script_end_key(run, self._rank_of(record)))
         place_datasets(self.store, record, self.folders, log)
-        hidden = {name for name, value in record.variables.items() if value is None}
+        hidden = {name for name, value in record.spec.variables.items() if value is None}
         secrets = {name: value for name, value in self.variables.items() if name in hidden}
-        arguments = filled(record.arguments, secrets)
+        arguments = filled(record.spec.arguments, secrets)
         config = write_config(record, self.folders, secrets)
         restore_outputs(self.save_store, run, self.rank, self.folders)
         saver = OutputsSaver(self.save_store, run, self.rank, self.folders, self.timing.save_interval_s, log)
@@ -136,7 +137,7 @@ class Node:
             command, folder, variables = job.command, self.folders.pipeline_dir, job.variables
         else:
             command, folder = script_command(script, config, arguments), self.folders.container
-            given = {name: value for name, value in record.variables.items() if value is not None}
+            given = {name: value for name, value in record.spec.variables.items() if value is not None}
             variables = {**variables, **self._named_places(record), **given}
         with Wakeups() as wakeups:
             since_ns = start_of_script(self.folders)
@@ -160,14 +161,14 @@ class Node:
         """The same names as for a job file: a dataset is an input, `outputs_dir()` the output `default`."""
         inputs = {
             f"inputs.{name}": str(self.folders.data_blobs_dir / dataset)
-            for dataset, name in input_names(record.manifests, record.inputs).items()
+            for dataset, name in input_names(record.spec.manifests, record.spec.inputs).items()
         }
         return place_variables({**inputs, "outputs.default": str(self.folders.outputs_dir)})
 
     def _attempt(self, record: RunRecord, own: OwnProcess) -> int:
         """Which start of this node it is, from 1, the same for all of its processes."""
         attempt = None
-        if not self.rank.is_first_process and record.processes > 1:
+        if not self.rank.is_first_process and record.spec.processes > 1:
             attempt = attempt_of_first(self.folders.state_dir)
         attempt = attempt or count_attempt(self.save_store, record.run, self.rank)
         own.write_attempt(attempt)
@@ -177,7 +178,7 @@ class Node:
         """Whether the scripts of all processes of this node have succeeded, without a stop signal."""
         is_ending = end.exit_code != 0 or end.was_stopped
         others = wait_for_others(
-            self.folders.state_dir, attempt, record.processes, wakeups, self.timing.grace_s, is_ending=is_ending
+            self.folders.state_dir, attempt, record.spec.processes, wakeups, self.timing.grace_s, is_ending=is_ending
         )
         return others and not is_ending
 
@@ -189,7 +190,9 @@ class Node:
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         if saver.finish():
             self.folders.saved_marker.write_bytes(b"")
-        if has_succeeded and self.rank.node == 0:
+        if has_succeeded and self.rank.node == 0 and record.spec.produces:
+            from amlctl.runtime.produces import publish_produced
+
             publish_produced(self.save_store, record, self.folders, log)
 
     def _report_end(self, record: RunRecord, exit_code: int) -> None:
@@ -200,7 +203,7 @@ class Node:
             log(f"cannot write the exit code {exit_code} to the store: {error}")
 
     def _rank_of(self, record: RunRecord) -> int:
-        return self.rank.node * record.processes + self.rank.local
+        return self.rank.node * record.spec.processes + self.rank.local
 
     def _report(self, run: str, failure: AmlctlError) -> None:
         document = {"kind": failure.kind, "message": masked(failure.message), "hint": masked(failure.hint)}
@@ -262,12 +265,12 @@ def _metrics(path: Path) -> Any:
 
 def _parameters(record: RunRecord) -> Iterator[tuple[str, str]]:
     """Without secrets, which are not in the record."""
-    content: Any = record.config_content
+    content: Any = record.spec.config_content
     if isinstance(content, Mapping):
         for key, value in _leaves("", content):
             yield key, value if isinstance(value, str) else json.dumps(value)
-    if record.arguments:
-        yield "arguments", " ".join(record.arguments)
+    if record.spec.arguments:
+        yield "arguments", " ".join(record.spec.arguments)
 
 
 def _numbers(document: Any) -> Iterator[tuple[str, float]]:

@@ -127,7 +127,7 @@ def script_variables(
     """
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
     variables = dict(inherited)
-    variables.update({name: value for name, value in record.variables.items() if value is not None})
+    variables.update({name: value for name, value in record.spec.variables.items() if value is not None})
     # The runtime's own copy of the package must not hide one that the environment has.
     before = [
         path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path and os.path.realpath(path) != shipped
@@ -224,13 +224,14 @@ def prepare_job(
     `given` are paths of inputs and outputs that Azure ML has mounted, by name: `outputs.model`, say.
     Raises SettingsError, OSError.
     """
-    values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in record.inputs.items() if "value" in one}
+    spec = record.spec
+    values = {f"inputs.{name}": filled(one["value"], secrets) for name, one in spec.inputs.items() if "value" in one}
     paths = {
         f"inputs.{name}": str(folders.data_blobs_dir / one["dataset"])
-        for name, one in record.inputs.items()
+        for name, one in spec.inputs.items()
         if "dataset" in one
     }
-    for name, kind in record.named_outputs.items():
+    for name, kind in spec.named_outputs.items():
         if f"outputs.{name}" in given:
             continue
         path = folders.outputs_dir / name
@@ -248,12 +249,12 @@ def prepare_job(
             )
     if not link.is_symlink():
         raise SettingsError("the job's code has an outputs folder of its own", hint="name outputs/ in .amlignore")
-    own = {name: filled_in(value, values, paths) for name, value in record.variables.items() if value is not None}
+    own = {name: filled_in(value, values, paths) for name, value in spec.variables.items() if value is not None}
     # `python` is that of the environment, also where it is the one that amlctl runs in.
     here = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])
     programs = variables.get(KEPT_PATH) or here
     shell = next((shell for shell in _SHELLS if os.path.exists(shell)), "sh")
-    text = command_line(filled(record.command, secrets), values, paths)
+    text = command_line(filled(spec.command, secrets), values, paths)
     named = place_variables({**values, **paths, "outputs.default": str(folders.outputs_dir)})
     return ReadyJob([shell, "-c", text], {**variables, **named, **own, "PATH": programs})
 
@@ -285,12 +286,12 @@ def unsaved_files(record: RunRecord, folders: NodeFolders, since_ns: int) -> Map
                 seen = path.lstat()
                 if stat.S_ISREG(seen.st_mode) and seen.st_mtime_ns > since_ns:
                     found[_dataset_of(path.relative_to(root), record)] += 1
-    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.produces}
+    return {dataset: files for dataset, files in sorted(found.items()) if dataset not in record.spec.produces}
 
 
 def _dataset_of(path: Path, record: RunRecord) -> str:
     """The produced dataset or the input that `path` lies in, else what would be one: `raw/x`, `working/x`."""
-    for dataset in (*record.produces, *sorted(record.manifests, reverse=True)):
+    for dataset in (*record.spec.produces, *sorted(record.spec.manifests, reverse=True)):
         if path == Path(dataset) or Path(dataset) in path.parents:
             return dataset
     return Path(*path.parts[:2]).as_posix()

@@ -1,8 +1,6 @@
-"""Packs on their way into a store.
+"""Packs on their way into a store: two travel while the next one is filled, so that the line is never idle.
 
-A store that can write a value before its key is known gets each part of a pack while the next one is filled: the
-processor's cache still has it, and a few parts of memory do for all packs. Any other gets whole packs, two at a time,
-so that the line is not idle while one waits for its end; there is memory for two, and the next is filled as they leave.
+There is memory for nearly two packs (one, where the store is a folder); the next one is filled as they leave it.
 """
 
 from __future__ import annotations
@@ -19,21 +17,19 @@ from amlctl.core.pack import Bytes, Member, PackBuilder
 from amlctl.core.store_keys import pack_key
 from amlctl.localfs.deflate import fastest_compressor
 from amlctl.localfs.sync_state import SyncState
-from amlctl.stores.contract import Draft, Store
+from amlctl.stores.contract import Store
 
+_UNDER_WAY = 2
 _PART_BYTES = 2 << 20
-_PARTS_UNDER_WAY = 3
-_KEPT_PACKS_UNDER_WAY = 2
-_KEPT_PARTS = 16
-_KEPT_PART_BYTES = (8 << 20) + (128 << 10)
-"""Where whole packs are in memory: eight hold one of the usual size, with what each has no room for at its end."""
+_PARTS = 60
+_LOCAL_PARTS = 36
+"""Parts in memory: 33 hold a pack of the usual size. A folder takes them faster than they are filled."""
 
 
 class _Sending(NamedTuple):
     """A finished pack; `parts` is the memory that it still needs."""
 
     members: Sequence[Member]
-    draft: Draft
     parts: Sequence[Bytes]
     is_new: Future[bool]
 
@@ -42,8 +38,8 @@ class PackSender:
     """Takes contents in order and sends each full pack in the background. Used from one thread.
 
     `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned. `was_there`
-    has the contents of packs that the store had already, unknown to us. `content_bytes` is the size of all that
-    was added, before deflating.
+    has the contents of packs that the store had already, unknown to this machine. `content_bytes` is the size of all
+    that was added, before deflating.
     """
 
     def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, store_key: str, replace: bool) -> None:
@@ -53,16 +49,12 @@ class PackSender:
         self._store_key = store_key
         self._state = state
         self._replace = replace
-        self._builder = PackBuilder(pack_size, fastest_compressor(), self._memory, self._take_part)
-        self._draft = store.draft()
-        self._part_bytes = _KEPT_PART_BYTES if self._draft.keeps_parts else _PART_BYTES
-        # One worker where parts are written, so that they keep their order.
-        self._packs_under_way = _KEPT_PACKS_UNDER_WAY if self._draft.keeps_parts else 1
-        self._pool = ThreadPoolExecutor(self._packs_under_way)
-        self._hasher = ContentHasher()
-        self._parts: deque[tuple[Bytes, Future[None] | None]] = deque()
+        self._parts: list[Bytes] = []
+        self._builder = PackBuilder(pack_size, fastest_compressor(), self._memory, self._parts.append)
+        self._pool = ThreadPoolExecutor(_UNDER_WAY)
         self._free: list[bytearray] = []
-        self._made = 0
+        self._allocated = 0
+        self._most_parts = _PARTS if store.folder is None else _LOCAL_PARTS
         self._sending: deque[_Sending] = deque()
         self._seen: set[str] = set()
         self.places: dict[str, StoredAt] = {}
@@ -75,7 +67,7 @@ class PackSender:
         return self._builder.room(path, size_bytes)
 
     def keep(self, entry: FileEntry) -> None:
-        """Send what stands in the last room, which was for `entry`. Raises what sending an earlier pack has raised."""
+        """Send what is in the last room, which was for `entry`. Raises what sending an earlier pack has raised."""
         if self._is_new(entry):
             self._builder.keep(entry.content_id, entry.size_bytes)
             self._send_if_full()
@@ -95,15 +87,11 @@ class PackSender:
         """Send what is left and wait until all has arrived."""
         self.flush()
         self._wait(0)
-        self._made -= len(self._free)
+        self._allocated -= len(self._free)
         self._free.clear()
 
     def close(self) -> None:
-        """Nothing stays of a pack that is not finished."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._draft.drop()
-        for sending in self._sending:
-            sending.draft.drop()
 
     def _is_new(self, entry: FileEntry) -> bool:
         if entry.content_id in self._seen:
@@ -118,57 +106,32 @@ class PackSender:
 
     def _memory(self, size_bytes: int) -> memoryview:
         """For the next part: memory that is used again, since the first touch of new pages costs as much as a copy."""
-        if self._draft.keeps_parts:
-            while not self._free and self._made >= _KEPT_PARTS and self._sending:
-                self._wait(len(self._sending) - 1)
-        else:
-            while len(self._parts) >= _PARTS_UNDER_WAY:
-                self._reuse([self._settled_part()])
-        if size_bytes > self._part_bytes:
+        while not self._free and self._allocated >= self._most_parts and self._sending:
+            self._wait(len(self._sending) - 1)
+        if size_bytes > _PART_BYTES:
             return memoryview(bytearray(size_bytes))
         if self._free:
             return memoryview(self._free.pop())
-        self._made += 1
-        return memoryview(bytearray(self._part_bytes))
-
-    def _reuse(self, parts: Sequence[Bytes]) -> None:
-        for part in parts:
-            if isinstance(part, memoryview) and isinstance(part.obj, bytearray) and len(part.obj) == self._part_bytes:
-                self._free.append(part.obj)
-
-    def _take_part(self, part: Bytes) -> None:
-        if self._draft.keeps_parts:
-            self._append(part)
-            self._parts.append((part, None))
-        else:
-            self._parts.append((part, self._pool.submit(self._append, part)))
-
-    def _append(self, part: Bytes) -> None:
-        self._hasher.update(part)
-        self._draft.append(part)
-
-    def _settled_part(self) -> Bytes:
-        part, appended = self._parts.popleft()
-        if appended is not None:
-            appended.result()
-        return part
+        self._allocated += 1
+        return memoryview(bytearray(_PART_BYTES))
 
     def _send(self) -> None:
         pack = self._builder.finish()
-        parts = [self._settled_part() for _ in range(len(self._parts))]
-        name = self._hasher.content_id()
+        parts = [*self._parts]
+        self._parts.clear()
+        hasher = ContentHasher()
+        for part in parts:
+            hasher.update(part)
+        name = hasher.content_id()
         if self._state is not None:
             self._state.remember_pack(self._store_key, name, pack.size_bytes, pack.members)
         self.pack_sizes[name] = pack.size_bytes
         for member in pack.members:
-            self.places[member.content_id] = StoredAt(Kind.PACK, name, member.offset, member.length, member.is_deflated)
-        self._wait(self._packs_under_way - 1)
-        if not self._draft.keeps_parts:
-            self._reuse(parts)
-            parts = []
-        is_new = self._pool.submit(self._draft.finish, pack_key(name), replace=self._replace)
-        self._sending.append(_Sending(pack.members, self._draft, parts, is_new))
-        self._draft, self._hasher = self._store.draft(), ContentHasher()
+            at = StoredAt(Kind.PACK, name, member.offset, member.length, member.is_deflated)
+            self.places[member.content_id] = at
+        self._wait(_UNDER_WAY - 1)
+        is_new = self._pool.submit(self._store.put, pack_key(name), parts, replace=self._replace)
+        self._sending.append(_Sending(pack.members, parts, is_new))
 
     def _wait(self, at_most: int) -> None:
         """Until no more packs than that are under way."""
@@ -176,7 +139,10 @@ class PackSender:
             sending = self._sending[0]
             if not sending.is_new.result():
                 self.was_there.update(member.content_id for member in sending.members)
-            self._reuse(sending.parts)
+            for part in sending.parts:
+                memory = part.obj if isinstance(part, memoryview) else None
+                if isinstance(memory, bytearray) and len(memory) == _PART_BYTES:
+                    self._free.append(memory)
             self._sending.popleft()
 
 

@@ -36,7 +36,7 @@ from amlctl.snapshots.contents import PackRange, checked, damaged, pack_ranges, 
 from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import Store
 
-_TELL_EVERY_S = 0.1
+_POLL_S = 0.1
 _MOST_STRETCHES = 8
 """Stretches of packs that are in memory at a time, however many files may travel."""
 _BACKDATED_NS = 2 * RACY_NS
@@ -172,14 +172,11 @@ def _watch(
     ended: SimpleQueue[Future[None]], under_way: int, begin_stretches: Callable[[int], int], tell: Callable[[], None]
 ) -> None:
     """Until all have ended; also while one large file takes all the time, `tell` is called."""
-    told_at = 0.0
     while under_way := under_way + begin_stretches(under_way):
         with suppress(Empty):
-            ended.get(timeout=_TELL_EVERY_S).result()
+            ended.get(timeout=_POLL_S).result()
             under_way -= 1
-        if time.monotonic() - told_at > _TELL_EVERY_S:
-            told_at = time.monotonic()
-            tell()
+        tell()
 
 
 @dataclass(frozen=True)

@@ -118,26 +118,6 @@ class Parts(Protocol):
         ...
 
 
-class Draft(Protocol):
-    """A value that is written before its key is known, in one part at least. Who begins one ends it, with `finish` or
-    `drop`; from one thread at a time. What it has sent before its key is there already has been sent for nothing."""
-
-    @property
-    def keeps_parts(self) -> bool:
-        """Whether the parts must not change until the draft has ended; else, until `append` has returned."""
-        ...
-
-    def append(self, part: Buffer) -> None: ...
-
-    def finish(self, key: str, *, replace: bool = False) -> bool:
-        """All parts together are the value now, as by `put`."""
-        ...
-
-    def drop(self) -> None:
-        """Nothing of it stays. After `finish` this does nothing."""
-        ...
-
-
 class Store(Protocol):
     """See the module's docstring for the guarantees."""
 
@@ -147,11 +127,16 @@ class Store(Protocol):
         ...
 
     @property
+    def folder(self) -> Optional[Path]:
+        """The folder of this machine that is the store; None for one behind a network."""
+        ...
+
+    @property
     def traffic(self) -> Traffic: ...
 
     @property
     def concurrency(self) -> int:
-        """So many small values are worth being asked for, or sent, at a time."""
+        """Recommended number of concurrent small requests."""
         ...
 
     def check_key(self, key: str) -> None:
@@ -175,10 +160,6 @@ class Store(Protocol):
 
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
         """Write a value; False where it existed already and `replace` was not asked for."""
-        ...
-
-    def draft(self) -> Draft:
-        """Begin a value whose key is told at its end."""
         ...
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:

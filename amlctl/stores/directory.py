@@ -36,7 +36,7 @@ from amlctl.localfs.disk_errors import FULL, disk_error
 from amlctl.localfs.file_ops import set_mode, sync_to_disk
 from amlctl.localfs.folders import walk
 from amlctl.localfs.locks import locked
-from amlctl.stores.contract import Body, Buffer, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import Body, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.value_files import appear, copy_checked, create, make, write_buffers
 
 _LOCK_NAME = ".amlctl-lock"
@@ -58,6 +58,10 @@ class DirectoryStore:
         return str(self._root)
 
     @property
+    def folder(self) -> Path:
+        return self._root
+
+    @property
     def traffic(self) -> Traffic:
         return self._traffic
 
@@ -75,7 +79,7 @@ class DirectoryStore:
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
         path = self._path(key)
-        with self.translated(key):
+        with self._translated(key):
             try:
                 with open_regular(path) as file:
                     left = max(0, os.fstat(file.fileno()).st_size - start)
@@ -89,7 +93,7 @@ class DirectoryStore:
     def get_versioned(self, key: str) -> Optional[Versioned]:
         self._traffic.add()
         try:
-            with self.translated(key):
+            with self._translated(key):
                 data = _read_document(self._path(key))
         except NotFound:
             return None
@@ -98,7 +102,7 @@ class DirectoryStore:
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
         source = self._path(key)
-        with self.translated(key):
+        with self._translated(key):
             if not source.is_file():
                 raise FileNotFoundError(source)
         try:
@@ -120,37 +124,49 @@ class DirectoryStore:
     def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
         path = self._path(key)
         self._traffic.add()
-        with self.translated(key):
+        with self._translated(key):
             if not replace and path.exists():
                 return False
-            draft = _FileDraft(self, self._temporary(key))
+            return self._write(key, body, replace=replace)
+
+    def _write(self, key: str, body: Body, *, replace: bool) -> bool:
+        """Under a temporary name first. Raises OSError."""
+        self._remove_left_behind()
+        temporary = self._temporary(key)
+        try:
+            descriptor = create(temporary)
             try:
-                draft.write(body)
-                return draft.finish(key, replace=replace)
+                if isinstance(body, FileBody):
+                    copy_checked(body, descriptor)
+                else:
+                    write_buffers(descriptor, [body] if isinstance(body, bytes) else body)
+                area = area_of(key)
+                set_mode(descriptor, 0o444 if area.is_immutable else 0o644)
+                size_bytes = os.lseek(descriptor, 0, os.SEEK_CUR)
+                is_synced = self._is_synced and area.is_durable and not is_lease_key(key)
+                if is_synced:
+                    sync_to_disk(descriptor)
             finally:
-                draft.drop()
-
-    def draft(self) -> Draft:
-        return _FileDraft(self, self._temporary("packs/"))
-
-    def adopt(self, key: str, temporary: Path, size_bytes: int, *, replace: bool) -> bool:
-        """A finished file of this folder becomes the value."""
-        path = self._path(key)
-        with self.translated(key):
-            try:
-                is_new = appear(temporary, path, replace)
-            except FileNotFoundError:
-                make(path.parent)
-                is_new = appear(temporary, path, replace)
-        if self.is_synced(key):
-            sync_folder(path.parent)
+                os.close(descriptor)  # before it appears: a share may tell only now that it has no room
+            is_new = self._adopt(key, temporary, replace=replace)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if is_synced:
+            sync_folder(self._path(key).parent)
         self._traffic.add(requests=0, sent_bytes=size_bytes)
         return is_new
 
-    def is_synced(self, key: str) -> bool:
-        return self._is_synced and area_of(key).is_durable and not is_lease_key(key)
+    def _adopt(self, key: str, temporary: Path, *, replace: bool) -> bool:
+        """A finished file of this folder becomes the value."""
+        path = self._path(key)
+        try:
+            return appear(temporary, path, replace)
+        except FileNotFoundError:
+            make(path.parent)
+            return appear(temporary, path, replace)
 
-    def remove_left_behind(self) -> None:
+    def _remove_left_behind(self) -> None:
         """Once, before the first write: temporary files of writers that were killed."""
         if not self._is_swept:
             self._is_swept = True
@@ -166,24 +182,19 @@ class DirectoryStore:
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         path = self._path(key)
         self._traffic.add()
-        with self.translated(key), self._locked():
+        with self._translated(key), self._locked():
             try:
                 present: Optional[str] = _version(_read_document(path))
             except FileNotFoundError:
                 present = None
             if present != expected:
                 raise Conflict(f"{key} in {self.url} was changed by someone else", hint="run the command again")
-            draft = _FileDraft(self, self._temporary(key))
-            try:
-                draft.write(data)
-                draft.finish(key, replace=True)
-            finally:
-                draft.drop()
+            self._write(key, data, replace=True)
         return _version(data)
 
     def info(self, key: str) -> Optional[Entry]:
         self._traffic.add()
-        with self.translated(key):
+        with self._translated(key):
             try:
                 stat = self._path(key).stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -218,7 +229,7 @@ class DirectoryStore:
     def in_the_way(self, key: str) -> Sequence[str]:
         path = self._path(key)
         self._traffic.add()
-        with self.translated(key):
+        with self._translated(key):
             if path.is_dir():
                 return [entry.key for entry in self.list(f"{key}/")]
             for parent in path.parents:
@@ -244,7 +255,7 @@ class DirectoryStore:
 
     def _delete(self, key: str) -> None:
         path = self._path(key)
-        with self.translated(key):
+        with self._translated(key):
             # A file where a folder should be, or the reverse: the value does not exist.
             with suppress(NotADirectoryError, IsADirectoryError):
                 path.unlink(missing_ok=True)
@@ -256,12 +267,12 @@ class DirectoryStore:
                     break
 
     def sweep(self, older_than_s: float) -> int:
-        with self.translated(""):
+        with self._translated(""):
             return sum(remove_left_behind(Path(folder), older_than_s) for folder, _, _ in walk(self._root))
 
     def local_path(self, key: str) -> Optional[Path]:
         path = self._path(key)
-        with self.translated(key):
+        with self._translated(key):
             return path if path.is_file() else None
 
     def interrupt(self) -> None:
@@ -282,7 +293,7 @@ class DirectoryStore:
             yield
 
     @contextmanager
-    def translated(self, key: str) -> Iterator[None]:
+    def _translated(self, key: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -297,56 +308,6 @@ def _read_document(path: Path) -> bytes:
 
 def _version(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
-
-
-class _FileDraft:
-    """Satisfies `Draft`: a file under a temporary name, made with its first part."""
-
-    keeps_parts = False
-
-    def __init__(self, store: DirectoryStore, temporary: Path) -> None:
-        self._store = store
-        self._temporary = temporary
-        self._descriptor = -1
-
-    def append(self, part: Buffer) -> None:
-        if self._descriptor < 0:
-            self._store.traffic.add()
-        with self._store.translated("a new value"):
-            self.write([part])
-
-    def write(self, body: Body) -> None:
-        """Raises OSError."""
-        if self._descriptor < 0:
-            self._store.remove_left_behind()
-            self._descriptor = create(self._temporary)
-        if isinstance(body, FileBody):
-            copy_checked(body, self._descriptor)
-        else:
-            write_buffers(self._descriptor, [body] if isinstance(body, bytes) else body)
-
-    def finish(self, key: str, *, replace: bool = False) -> bool:
-        try:
-            with self._store.translated(key):
-                set_mode(self._descriptor, 0o444 if area_of(key).is_immutable else 0o644)
-                size_bytes = os.lseek(self._descriptor, 0, os.SEEK_CUR)
-                if self._store.is_synced(key):
-                    sync_to_disk(self._descriptor)
-                self._close()  # before it appears: a share may tell only now that it has no room
-            return self._store.adopt(key, self._temporary, size_bytes, replace=replace)
-        finally:
-            self.drop()
-
-    def drop(self) -> None:
-        with suppress(OSError):  # what it has not kept is not needed; a file that stays is swept later
-            self._close()
-        with suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 def _is_of_target(error: OSError, target: Path) -> bool:

@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 PENDING = {
     "amlctl/cli",
     "amlctl/config",
-    "amlctl/core",
     "amlctl/localfs",
     "amlctl/mirror",
     "amlctl/operations",
@@ -28,7 +27,6 @@ PENDING = {
     "amlctl/operations/submit",
     "amlctl/operations/sync",
     "amlctl/runs",
-    "amlctl/runtime",
     "amlctl/snapshots",
     "amlctl/stores",
     "amlctl/wiring.py",

@@ -89,7 +89,7 @@ def test_a_run_whose_supervisor_died_is_shown_as_failed(tmp_path: Path) -> None:
     for file in bench.project.state_dir.rglob("record.json"):
         document = json.loads(file.read_text())
         file.chmod(0o644)
-        file.write_text(json.dumps({**document, "status": RunState.RUNNING.value}))
+        file.write_text(json.dumps({**document, "status": RunState.RUNNING}))
     _set_modes(bench.project.root, 0o555, 0o444)
     try:
         done = run_without_root_rights(PROGRAM, str(bench.project.root), "--json", "runs", "show", run)

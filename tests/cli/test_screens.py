@@ -62,7 +62,7 @@ def test_colour_on_a_terminal(with_run: Cli, terminal: StartTerminal) -> None:
     assert "\x1b[32mCompleted\x1b[0m" in screen.text
     screen = terminal(with_run.command("logs", "nothing"), with_run.cwd)
     assert screen.finish() == 4
-    assert "\x1b[1;31merror:\x1b[0m no run 'nothing'" in screen.text
+    assert "\x1b[31m\x1b[1merror:\x1b[0m no run 'nothing'" in screen.text
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
@@ -151,7 +151,7 @@ def test_a_file_is_no_terminal(project: Cli, tmp_path: Path, terminal: StartTerm
     command = " ".join([*project.command("runs", "show", "nothing")])
     screen = terminal(["sh", "-c", f"{command} > out.txt"], project.cwd)
     assert screen.finish() == 4
-    assert "\x1b[1;31merror:" in screen.text
+    assert "\x1b[31m\x1b[1merror:" in screen.text
     assert (project.cwd / "out.txt").read_text() == ""
 
 

@@ -14,6 +14,7 @@ from amlctl.localfs.project import Project
 from amlctl.runs.records import save_local_record, save_record
 from amlctl.stores.directory import DirectoryStore
 from tests.cli.conftest import Cli, StartTerminal
+from tests.support.runs import run_record
 
 HOSTILE = "\x1b]0;pwned\x07\x1b[2J\x9b5A\u202etxt\x1b]52;c;cm0gLXJm\x07"
 LOG = f"\x1b[32mgreen\x1b[0m {HOSTILE}\n10%\r100%\nend"
@@ -27,7 +28,7 @@ def hostile_record(run: str) -> RunRecord:
         ("name", "experiment", "description", "environment", "compute", "user", "host", "waits_for", "outputs"),
         f"{run}{HOSTILE}",
     )
-    return RunRecord(
+    return run_record(
         run,
         f"pipeline/{HOSTILE}.py",
         status="Failed",

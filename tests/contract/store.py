@@ -72,41 +72,6 @@ class StoreSuite:
         store.put("packs/aa/many.zip", buffers)
         assert store.get("packs/aa/many.zip") == b"".join(buffers)
 
-    def test_a_draft_shows_once_it_has_a_name(self, store: Store, reopened: Callable[[], Store]) -> None:
-        draft = store.draft()
-        kept: list[bytearray] = []
-        for letter in b"abc":
-            part = bytearray([letter]) * (3 << 20)
-            draft.append(memoryview(part)[: 2 << 20])
-            if draft.keeps_parts:
-                kept.append(part)
-            else:
-                part[:] = bytes(len(part))  # its memory is used for something else
-            assert list(reopened().list("")) == []
-        sent = store.traffic.sent_bytes
-        assert draft.finish("packs/aa/d.zip") is True
-        assert store.traffic.sent_bytes - sent == 6 << 20
-        draft.drop()
-        whole = b"".join(letter * (2 << 20) for letter in (b"a", b"b", b"c"))
-        assert reopened().get("packs/aa/d.zip") == whole
-        assert [entry.key for entry in reopened().list("")] == ["packs/aa/d.zip"]
-
-    def test_a_draft_keeps_what_is_there_and_replaces_when_asked(self, store: Store) -> None:
-        store.put("packs/aa/d.zip", b"first")
-        for replace, expected in ((False, b"first"), (True, b"second")):
-            draft = store.draft()
-            draft.append(b"second")
-            assert draft.finish("packs/aa/d.zip", replace=replace) is replace
-            assert store.get("packs/aa/d.zip") == expected
-
-    def test_nothing_stays_of_a_dropped_draft(self, store: Store, tmp_path: Path) -> None:
-        never_used, begun = store.draft(), store.draft()
-        begun.append(b"bytes")
-        for draft in (never_used, begun, begun):
-            draft.drop()
-        assert list(store.list("")) == []
-        assert store.sweep(older_than_s=-60) == 0
-
     def test_an_empty_value_is_a_value(self, store: Store) -> None:
         store.put("mirror/empty", b"")
         assert store.get("mirror/empty") == b""

@@ -265,7 +265,7 @@ def test_plain_jobs_of_others_are_shown(bench: Bench, azureml: AzureMLService) -
     connection = workspace._connection
     connection.workspace("PUT", f"/jobs/{name}", "2025-01-01-preview", {"properties": asked})
     record = bench.finished(name)
-    assert (record.status, record.exit_code, record.compute) == ("Failed", 3, "serverless")
+    assert (record.status, record.exit_code, record.spec.compute) == ("Failed", 3, "serverless")
     assert bench.log(name) == b"hello\n"
     outputs = f"ExperimentRun/dcid.{name}/outputs"
     for folder in ("graphs", "nothing", "deep/nothing"):  # as a mount leaves folders behind
@@ -444,7 +444,7 @@ def test_a_store_of_its_own(azureml: AzureMLService, tmp_path: Path) -> None:
         assert record.status == "Completed", record.error
         assert bench.store.url == url
         assert azureml.job(record.run).asked["inputs"]["store"]["uri"].startswith(f"azureml://datastores/{name}/paths/")
-        code = azureml.codes.uri("amlctl", record.code) or ""
+        code = azureml.codes.uri("amlctl", record.spec.code) or ""
         assert f"/{azureml.default_container}/amlctl/code/" in code
 
 

@@ -17,7 +17,7 @@ from amlctl.workspaces.azureml.ending import ended
 from tests.contract.test_azureml import opened_bench, pointed_at
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
 from tests.support.azureml_service import AzureMLService
-from tests.support.runs import wait_until
+from tests.support.runs import run_record, wait_until
 
 __all__ = ["pointed_at"]
 LONG_AGO = "2026-01-01T00:00:00+00:00"
@@ -170,6 +170,6 @@ BUILD_FAILED = 'Image build failed: process "/bin/sh -c pip install x" did not c
 def test_reason_and_exit_code_are_those_of_the_service(
     document: Mapping[str, Any], kind: str, code: int | None
 ) -> None:
-    record = RunRecord(run="r-1", script="x.py", timeout_s=60.0)
+    record = run_record(run="r-1", script="x.py", timeout_s=60.0)
     final = ended(record, document, None, NOW)
     assert ((final.error or {}).get("kind"), final.exit_code) == (kind, code)

@@ -34,7 +34,7 @@ from amlctl.workspaces.azureml.job import JobParts, job_document
 from amlctl.workspaces.azureml.starting import submit_job
 from tests.contract.test_azureml import settings_for
 from tests.support.azureml_service import AzureMLService, Call
-from tests.support.runs import make_project
+from tests.support.runs import make_project, run_record
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:marshmallow", "ignore::DeprecationWarning:azure")
 
@@ -123,7 +123,7 @@ def _record(number: int, distribution: str, identity: str, resources: Mapping[st
         node["queue_settings"] = {"job_tier": "spot"}
     if number % 5 == 0:
         node["services"] = {"board": {"type": "tensor_board", "log_dir": "outputs/board"}}
-    return RunRecord(
+    return run_record(
         f"wire-{uuid.uuid4().hex[:8]}",
         "train.py",
         experiment="wire",
@@ -170,40 +170,40 @@ def _as_in_a_script(record: RunRecord, parts: JobParts, text: str) -> Any:
     distributions: dict[str, Any] = {
         "pytorch": PyTorchDistribution(process_count_per_instance=2),
         "mpi": MpiDistribution(process_count_per_instance=2),
-        "tensorflow": TensorFlowDistribution(worker_count=record.layout.world_size),
+        "tensorflow": TensorFlowDistribution(worker_count=record.spec.layout.world_size),
     }
     identities: dict[str, Any] = {
         "user_identity": UserIdentityConfiguration(),
         "managed": ManagedIdentityConfiguration(client_id="c"),
         "aml_token": AmlTokenConfiguration(),
     }
-    more: dict[str, Any] = dict(record.node.get("resources") or {})
+    more: dict[str, Any] = dict(record.spec.node.get("resources") or {})
     properties = more.pop("properties", None)
-    if "queue_settings" in record.node:
+    if "queue_settings" in record.spec.node:
         more["job_tier"] = "spot"
-    if "services" in record.node:
+    if "services" in record.spec.node:
         more["services"] = {"board": TensorBoardJobService(log_dir="outputs/board")}
     job = command(
         name=record.run,
         display_name=record.run,
         experiment_name="wire",
-        description=record.description or "train.py --rate 0.1",
+        description=record.spec.description or "train.py --rate 0.1",
         command=text,
         code=parts.code_id,
         environment=parts.environment.removeprefix("azureml:"),
-        compute=None if record.compute == "serverless" else record.compute,
+        compute=None if record.spec.compute == "serverless" else record.spec.compute,
         inputs={"store": Input(type="uri_folder", mode="ro_mount", path=parts.store_uri)},
         outputs={"saves": Output(type="uri_folder", mode="rw_mount", path=parts.saves_uri)},
-        instance_count=record.instances,
-        distribution=distributions.get(record.distribution or ""),
-        identity=identities.get(str((record.node.get("identity") or {}).get("type"))),
-        timeout=3601 if record.timeout_s else None,
+        instance_count=record.spec.instances,
+        distribution=distributions.get(record.spec.distribution or ""),
+        identity=identities.get(str((record.spec.node.get("identity") or {}).get("type"))),
+        timeout=3601 if record.spec.timeout_s else None,
         environment_variables={"MODE": "fast", "TOKEN": "secret"},
         tags={"team": "vision"},
         properties={
             "amlctl.experiment": "wire",
             "amlctl.script": "train.py",
-            "amlctl.compute": record.compute,
+            "amlctl.compute": record.spec.compute,
         },
         **more,
     )

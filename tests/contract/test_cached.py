@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from amlctl.core.content_id import content_id
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.snapshots.manifests import read_manifest, write_manifest
-from amlctl.stores.cached import CachedStore
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
+from amlctl.stores.wrappers import CachedStore
 from tests.contract.store import StoreSuite
 
 
@@ -107,20 +108,20 @@ def test_damage_in_the_store_is_not_kept(tmp_path: Path) -> None:
     assert read_manifest(store, key).entries == manifest.entries
 
 
-def test_the_least_recently_used_make_room(tmp_path: Path) -> None:
+def test_the_oldest_make_room(tmp_path: Path) -> None:
     plain = DirectoryStore(tmp_path / "store")
     keys = [write_manifest(plain, _manifest(count)).key for count in range(100, 120)]
     size = max(len(plain.get(key)) for key in keys)
     store = _cached(tmp_path, limit_bytes=4 * size)
     for key in keys:
         store.get(key)
-        store.get(keys[0])
+        number = keys.index(key)
+        os.utime(tmp_path / "copies" / key.rpartition("/")[2], (number, number))  # its clock is too coarse for an order
     assert sum(copy.stat().st_size for copy in _copies(tmp_path)) <= 4 * size
     requests = store.traffic.requests
-    store.get(keys[0])
     store.get(keys[-1])
     assert store.traffic.requests == requests
-    store.get(keys[1])
+    store.get(keys[0])
     assert store.traffic.requests == requests + 1
 
 
@@ -129,8 +130,3 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     manifest = _manifest(3)
     store = _cached(tmp_path)
     assert read_manifest(store, write_manifest(store, manifest).key).entries == manifest.entries
-
-
-def test_every_method_is_forwarded_on_purpose() -> None:
-    promised = {name for name in vars(Store) if not name.startswith("_")}
-    assert promised <= set(vars(CachedStore))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.errors import ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import TEMPORARY_PREFIX
+from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from tests.contract.store import StoreSuite
@@ -81,8 +81,7 @@ class TestDirectoryStore(StoreSuite):
         with pytest.raises(FileNotFoundError, match="gone"):
             store.download("objects/aa/x", tmp_path / "gone" / "x")
 
-    @pytest.mark.parametrize("is_draft", [True, False])
-    def test_a_share_that_tells_only_at_the_end_that_it_has_no_room(self, tmp_path: Path, *, is_draft: bool) -> None:
+    def test_a_share_that_tells_only_at_the_end_that_it_has_no_room(self, tmp_path: Path) -> None:
         """As NFS and quotas do: what was written is lost, and `close` says so."""
         program = (
             "import errno, os, sys\nfrom pathlib import Path\n"
@@ -95,17 +94,12 @@ class TestDirectoryStore(StoreSuite):
             "os.close = close\n"
             "store = DirectoryStore(Path(sys.argv[1]))\n"
             "try:\n"
-            "    if sys.argv[2] == 'True':\n"
-            "        draft = store.draft()\n"
-            "        draft.append(b'12345')\n"
-            "        draft.finish('packs/aa/x.zip', replace=True)\n"
-            "    else:\n"
-            "        store.put('packs/aa/x.zip', b'12345', replace=True)\n"
+            "    store.put('packs/aa/x.zip', b'12345', replace=True)\n"
             "except AmlctlError as error:\n    print(error.exit_code)\n"
         )
         root = tmp_path / "store"
         DirectoryStore(root).put("packs/aa/x.zip", b"before")
-        command = [sys.executable, "-c", program, str(root), str(is_draft)]
+        command = [sys.executable, "-c", program, str(root)]
         assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "6"
         assert DirectoryStore(root).get("packs/aa/x.zip") == b"before"
         assert [path.name for path in root.rglob("*") if path.is_file()] == ["x.zip"]
@@ -119,9 +113,7 @@ class TestDirectoryStore(StoreSuite):
         with tempfile.TemporaryDirectory(dir=other) as folder:
             (root / "packs").symlink_to(folder)
             store = DirectoryStore(root)
-            draft = store.draft()
-            draft.append(b"12345")
-            assert draft.finish("packs/aa/x.zip")
+            assert store.put("packs/aa/x.zip", b"12345")
             assert store.get("packs/aa/x.zip") == b"12345"
 
     def test_a_disk_that_fills_up_in_the_middle_of_a_pack(self, tmp_path: Path) -> None:
@@ -150,21 +142,19 @@ class TestDirectoryStore(StoreSuite):
             "os.link = os.replace = os.rename = Path.replace = lambda *names: os._exit(9)\n"
             "store = DirectoryStore(Path(sys.argv[1]))\n"
             "if sys.argv[2] == 'swap':\n    store.swap('datasets/d/HEAD', b'1', expected=None)\n"
-            "if sys.argv[2] == 'draft':\n    store.draft().append(b'1')\n    os._exit(9)\n"
             "store.put(sys.argv[2], b'12345', replace=True)\n"
         )
-        alive = DirectoryStore(root).draft()
-        alive.append(b"of a living process")
-        for kind in ("swap", "draft", "objects/aa/x", "mirror/d/f", "runs/r/outputs/f", "code/c/f", "top"):
+        alive = root / "packs" / temporary_name()
+        alive.parent.mkdir(parents=True)
+        alive.write_bytes(b"of a living process")
+        for kind in ("swap", "packs/aa/x.zip", "objects/aa/x", "mirror/d/f", "runs/r/outputs/f", "code/c/f", "top"):
             command = [sys.executable, "-c", program, str(root), kind]
             assert subprocess.run(command, check=False).returncode == 9
         # Each of them has removed what the one before it had left.
         left = list(root.rglob(f"{TEMPORARY_PREFIX}*"))
         assert len(left) == 2, left
         DirectoryStore(root).put("packs/aa/y.zip", b"y")
-        assert len(list(root.rglob(f"{TEMPORARY_PREFIX}*"))) == 1
-        assert alive.finish("packs/aa/x.zip")
-        assert list(root.rglob(f"{TEMPORARY_PREFIX}*")) == []
+        assert list(root.rglob(f"{TEMPORARY_PREFIX}*")) == [alive]
 
     def test_a_folder_further_down_may_lie_on_another_disk(self, tmp_path: Path) -> None:
         other = Path("/dev/shm")

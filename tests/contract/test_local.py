@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.sync_plan import Layout
 from amlctl.localfs.atomic import write_json
@@ -29,7 +28,7 @@ from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench, WorkspaceSuite, mirrored, run_while_a_mirror_moves
 from tests.support.azurite import Azurite
-from tests.support.runs import make_project, wait_until
+from tests.support.runs import make_project, run_record, wait_until
 
 QUICK = LocalTiming(save_interval_s=0.2, grace_s=5.0, poll_s=0.02)
 
@@ -190,9 +189,9 @@ def test_run_goes_on_when_the_caller_is_gone_and_leaves_no_zombie(tmp_path: Path
     run = bench.start("print('done')")
     bench.finished(run)
     supervisor = json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())
-    assert supervisor["pid"] != os.getpid()
+    assert supervisor["process"] != os.getpid()
     with pytest.raises(ChildProcessError):
-        os.waitpid(supervisor["pid"], os.WNOHANG)
+        os.waitpid(supervisor["process"], os.WNOHANG)
 
 
 def test_background_children_end_with_the_script(tmp_path: Path) -> None:
@@ -260,7 +259,7 @@ def test_listing_looks_at_small_files_only(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     now = datetime.now(UTC)
     for number in range(1000):
-        record = RunRecord(f"run-{number:04}", "pipeline/a.py", status="Completed", workspace="local")
+        record = run_record(f"run-{number:04}", "pipeline/a.py", status="Completed", workspace="local")
         record.created_at = (now + timedelta(seconds=number)).isoformat()
         write_json(RunPaths(bench.project.state_dir, record.run).record, record.to_json())
     started = time.monotonic()

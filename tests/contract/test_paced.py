@@ -10,8 +10,7 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.pace import Pace
-from amlctl.stores.paced import PacedStore
+from amlctl.stores.wrappers import Pace, PacedStore, StoreWrapper
 from tests.contract.store import StoreSuite
 
 
@@ -61,4 +60,4 @@ def test_what_was_there_already_costs_nothing(tmp_path: Path) -> None:
 
 def test_every_method_is_forwarded_on_purpose() -> None:
     promised = {name for name in vars(Store) if not name.startswith("_")}
-    assert promised <= set(vars(PacedStore))
+    assert promised <= set(vars(StoreWrapper))

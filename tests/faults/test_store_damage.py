@@ -15,7 +15,6 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
-from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import code_index_key, code_prefix, outputs_index_key, outputs_prefix, published_key
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.operations.store.verify import VerifyResult, verify
@@ -25,6 +24,7 @@ from amlctl.runs.tree import TreeFile, encode_index
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import Clones, random_tree
+from tests.support.runs import run_record
 from tests.support.trees import write_tree
 
 UNDETECTABLE = ("logs/", "record.json", "mirror.lease", "gc/")
@@ -55,7 +55,7 @@ def clones(folder: Path) -> Iterator[Clones]:
     one.make({"a": b"plain", "d/b": b"file" * 500, "none": b""}, "raw/mirror")
     one.sync("raw/mirror", layout="mirror")
     code = _code(clones.store)
-    record = RunRecord(
+    record = run_record(
         "run-1", "a.py", code=code, manifests={"working/packed": old.manifest_key}, status="Completed", instances=2
     )
     save_record(clones.store, record)
@@ -84,7 +84,7 @@ def _published(clones: Clones, folder: Path) -> None:
     produced = folder / "produced"
     write_tree(produced, random_tree(9, 12))
     found = publish(clones.store, produced, "working/produced")
-    save_record(clones.store, RunRecord("run-2", "a.py", status="Completed", produces=["working/produced"]))
+    save_record(clones.store, run_record("run-2", "a.py", status="Completed", produces=["working/produced"]))
     named = {"working/produced": {"snapshot": found.snapshot, "manifest_key": found.manifest_key}}
     clones.store.put(published_key("run-2"), json.dumps(named).encode())
     clones.store.put(outputs_index_key("run-2"), encode_index([]))

@@ -16,8 +16,7 @@ import pytest
 
 from amlctl.errors import Interrupted
 from amlctl.stores.directory import DirectoryStore
-from amlctl.stores.pace import Pace
-from amlctl.stores.paced import PacedStore
+from amlctl.stores.wrappers import Pace, PacedStore
 from tests.support.azurite import Azurite
 from tests.support.fault_proxy import FaultProxy, Seen, fault_proxy
 

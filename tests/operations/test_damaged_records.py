@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Event, Warned
-from amlctl.core.run import RunRecord, newest_first
+from amlctl.core.run import RunRecord
+from amlctl.core.run_id import newest_first
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.store_keys import published_key, record_key
@@ -21,7 +22,7 @@ from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, never_interrupted
 from tests.support.logs import read_log_text
-from tests.support.runs import wait_until
+from tests.support.runs import run_record, wait_until
 
 
 def _record_file(bench: Bench, run: str) -> Path:
@@ -138,7 +139,7 @@ def test_an_end_that_the_store_knows_is_never_another_one(two: tuple[Bench, str,
     bench, older, _ = two
     record = load_local_record(bench.project.state_dir, older)
     assert record is not None
-    record.status, record.exit_code = RunState.RUNNING.value, None
+    record.status, record.exit_code = RunState.RUNNING, None
     save_local_record(bench.project.state_dir, record)
     assert bench.workspace.read(older).status == "Completed"
     stored = load_record(bench.store, older)
@@ -192,7 +193,7 @@ def test_last_is_what_was_submitted_last_whatever_the_clock_said(bench: Bench) -
 
 
 def _made(run: str, minute: int) -> RunRecord:
-    return RunRecord(run, "x.py", created_at=f"2026-01-01T12:{minute:02}:00.000+00:00")
+    return run_record(run, "x.py", created_at=f"2026-01-01T12:{minute:02}:00.000+00:00")
 
 
 def test_runs_of_others_stand_among_ours_by_their_times() -> None:
@@ -205,8 +206,8 @@ def test_runs_of_others_stand_among_ours_by_their_times() -> None:
 
 
 def test_times_of_other_zones_are_the_same_moments() -> None:
-    early = RunRecord("early", "x.py", created_at="2026-01-01T12:00:00+05:00")
-    late = RunRecord("late", "x.py", created_at="2026-01-01T08:00:00+00:00")
+    early = run_record("early", "x.py", created_at="2026-01-01T12:00:00+05:00")
+    late = run_record("late", "x.py", created_at="2026-01-01T08:00:00+00:00")
     assert [record.run for record in newest_first([early, late], [])] == ["late", "early"]
 
 

@@ -23,6 +23,7 @@ from amlctl.workspaces.local.run_paths import RunPaths
 from tests.contract.test_local import is_running
 from tests.support.bench import Bench, wait_for_state, wait_until
 from tests.support.logs import read_log_text
+from tests.support.runs import run_record
 
 MEET = """
     import os, socket, time
@@ -346,7 +347,7 @@ def test_a_stop_reaches_all(bench: Bench, how: str) -> None:
 
 
 def supervisor_of(bench: Bench, run: str) -> int:
-    return int(json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())["pid"])
+    return int(json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())["process"])
 
 
 def test_a_killed_supervisor_leaves_nothing_behind(bench: Bench) -> None:
@@ -446,21 +447,26 @@ def test_a_repeated_run_has_the_same_processes(bench: Bench) -> None:
     bench.script("print('here')")
     first = bench.submit("train.py", distribution="mpi", processes=2).record
     again = bench.submit(from_run=first.run).record
-    assert (again.distribution, again.processes, again.instances, again.status) == ("mpi", 2, 1, "Completed")
+    assert (again.spec.distribution, again.spec.processes, again.spec.instances, again.status) == (
+        "mpi",
+        2,
+        1,
+        "Completed",
+    )
     other = bench.submit(from_run=first.run, distribution="pytorch", processes=1).record
-    assert (other.distribution, other.processes) == ("pytorch", 1)
+    assert (other.spec.distribution, other.spec.processes) == ("pytorch", 1)
 
 
 def _of_before() -> dict[str, Any]:
     """A record that was written before runs had several processes."""
-    document = RunRecord(run="old-20260101-000000-abcd", script="pipeline/a.py").to_json()
+    document = run_record(run="old-20260101-000000-abcd", script="pipeline/a.py").to_json()
     return {name: value for name, value in document.items() if name not in ("distribution", "processes", "instances")}
 
 
 def test_records_of_before_have_one_process() -> None:
     record = RunRecord.from_json(_of_before())
-    assert (record.distribution, record.processes, record.instances) == (None, 1, 1)
-    assert record.layout.text == ""
+    assert (record.spec.distribution, record.spec.processes, record.spec.instances) == (None, 1, 1)
+    assert record.spec.layout.text == ""
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,13 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
-from amlctl.core.run import RunRecord
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.verify import verify
 from amlctl.operations.submit.run_kept import ensure_run_kept
 from amlctl.runs.code import CodeFiles, send_code
 from amlctl.runs.produced import make_newest
 from amlctl.runs.records import read_published, save_record
-from amlctl.runtime.data import publish_produced
+from amlctl.runtime.produces import publish_produced
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
@@ -26,6 +25,7 @@ from amlctl.stores.contract import Store
 from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
+from tests.support.runs import run_record
 from tests.support.trees import write_tree
 
 
@@ -58,7 +58,7 @@ def test_code_that_a_gc_has_deleted_is_sent_again(tmp_path: Path) -> None:
         watch = GcWatch(store, null_sink)
         watch.note()
         send_code(store, code)
-        record = RunRecord("r", "m0.py", code=code.id)
+        record = run_record("r", "m0.py", code=code.id)
         save_record(store, record)
         ensure_run_kept(store, watch, record, lambda store=store: send_code(store, code))
         if not has_happened():
@@ -80,7 +80,7 @@ def test_what_a_run_publishes_is_whole_when_head_names_it(tmp_path: Path, monkey
         one.make(before)
         head = one.sync(yes=True)
         store, has_happened = _collecting(clones.store, at)
-        record = RunRecord(
+        record = run_record(
             "r",
             "a.py",
             produces=[DATASET],

@@ -99,13 +99,13 @@ def test_a_file_is_downloaded_once(bench: Bench, site: Site, job: str) -> None:
 
 def test_it_is_part_of_the_run(bench: Bench, site: Site, job: str) -> None:
     record = bench.submit(job).record
-    (dataset,) = record.datasets
+    (dataset,) = record.spec.datasets
     assert dataset.startswith("@inputs/")
     assert dataset.endswith("/table.csv")
-    assert record.inputs["table"] == {"dataset": dataset, "type": "uri_file", "from": f"{site.url}/data/table.csv"}
+    assert record.spec.inputs["table"] == {"dataset": dataset, "type": "uri_file", "from": f"{site.url}/data/table.csv"}
     site.status = 500
     again = bench.submit(from_run=record.run, env_from_current=True).record
-    assert (again.status, again.datasets) == ("Completed", record.datasets)
+    assert (again.status, again.spec.datasets) == ("Completed", record.spec.datasets)
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_was(bench: Bench, site: Site, job: str) -> None:

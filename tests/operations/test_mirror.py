@@ -187,7 +187,7 @@ class TestTwoMachines:
             def act(call: Call) -> None:
                 if call.method == "put" and call.key.startswith("mirror/") and next(first, False):
                     wanted = replace(OPTIONS, **options)
-                    started.append(pool.submit(sync, one.project, one.store, DATASET, wanted, sink))
+                    started.append(pool.submit(sync, Context(one.project, one.store, sink), DATASET, wanted))
                     assert is_waiting.wait(20)
 
             Clone(other.project.root, FaultyStore(other.store, act)).sync()

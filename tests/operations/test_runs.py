@@ -30,7 +30,7 @@ def test_runs_are_listed_newest_first_and_found_by_reference(bench: Bench) -> No
     for reference in ("third", "@3", "no such/run"):
         with pytest.raises(NotFound):
             runs.resolve_run(bench.workspace, reference)
-    assert bench.workspace.read(first).name == "first"
+    assert bench.workspace.read(first).spec.name == "first"
 
 
 def test_comparing_shows_what_differs(bench: Bench) -> None:
@@ -44,7 +44,7 @@ def test_comparing_shows_what_differs(bench: Bench) -> None:
     rows = {row.field: row.values for row in comparison.rows}
     assert rows["config.rate"] == (0.1, 0.5)
     assert rows["metrics.test.accuracy"] == (0.1, 0.5)
-    assert rows["dataset raw"] == (one.datasets["raw"], two.datasets["raw"])
+    assert rows["dataset raw"] == (one.spec.datasets["raw"], two.spec.datasets["raw"])
     assert not rows.keys() & {"config.deep.x", "metrics.same", "metrics.loss", "code", "script", "status"}
     view = runs.show(bench, two.run)
     assert view.config == {"rate": 0.5, "deep.x": 1}

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import null_sink
-from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import GC_KEY, head_key
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import TEMPORARY_PREFIX
@@ -20,6 +19,7 @@ from amlctl.stores.contract import Store
 from tests.support.clock import NOW, YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import FaultyStore
+from tests.support.runs import run_record
 from tests.support.trees import age
 
 
@@ -97,7 +97,7 @@ def test_what_a_killed_writer_has_left_goes_after_a_day(clones: Clones, one: Clo
 def test_what_a_run_names_is_kept(clones: Clones, one: Clone) -> None:
     one.make(random_tree(100, 12))
     old = one.sync()
-    record = RunRecord("r1", "pipeline/x.py", manifests={DATASET: old.manifest_key}, code="c0de")
+    record = run_record("r1", "pipeline/x.py", manifests={DATASET: old.manifest_key}, code="c0de")
     save_record(clones.store, record)
     _snapshots(one, 12)
     _collect(clones.store)

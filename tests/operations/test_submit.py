@@ -84,10 +84,11 @@ def test_the_record_describes_the_run_completely(bench: Bench) -> None:
     )
     record = bench.workspace.read(result.record.run)
     assert record.run.startswith("A-first-try-")
-    assert (record.script, record.experiment, record.tags) == ("pipeline/train.py", "Trials", {"who": "me"})
-    assert record.git is not None
-    assert len(record.git["commit"]) == 40
-    assert record.git["dirty"] is False
+    spec = record.spec
+    assert (spec.script, spec.experiment, spec.tags) == ("pipeline/train.py", "Trials", {"who": "me"})
+    assert record.spec.git is not None
+    assert len(record.spec.git["commit"]) == 40
+    assert record.spec.git["dirty"] is False
     assert record.command_line[-1] == "MY_TOKEN=***"
     assert next(iter(record.times)) == "NotStarted"
     assert seen(bench, record.run)["variables"] == {"PLAIN": "p", "MY_TOKEN": "very-secret", "FROM_SHELL": None}
@@ -119,7 +120,7 @@ def test_a_variable_is_taken_from_the_shell(bench: Bench) -> None:
     bench.script(SHOW_ALL)
     result = bench.submit("train.py", variables={"FROM_SHELL": None}, caller_variables={"FROM_SHELL": "here"})
     assert seen(bench, result.record.run)["variables"]["FROM_SHELL"] == "here"  # type: ignore[index]
-    assert result.record.variables == {"FROM_SHELL": None}
+    assert result.record.spec.variables == {"FROM_SHELL": None}
     with pytest.raises(UsageError, match="FROM_SHELL"):
         bench.submit("train.py", variables={"FROM_SHELL": None})
 
@@ -141,11 +142,11 @@ def test_a_dataset_is_synced_and_placed(bench: Bench) -> None:
     bench.write("data_blobs/raw/a b/x.txt", "another")
     second = bench.submit("train.py", datasets=("raw/a b",))
     assert seen(bench, second.record.run)["data"] == {"raw/a b/x.txt": "another"}
-    assert first.record.datasets.keys() == second.record.datasets.keys() == {"raw/a b"}
-    assert first.record.datasets != second.record.datasets
+    assert first.record.spec.datasets.keys() == second.record.spec.datasets.keys() == {"raw/a b"}
+    assert first.record.spec.datasets != second.record.spec.datasets
     unsynced = bench.write("data_blobs/raw/a b/x.txt", "third")
     third = bench.submit("train.py", datasets=("raw/a b",), sync=False)
-    assert third.record.datasets == second.record.datasets
+    assert third.record.spec.datasets == second.record.spec.datasets
     assert unsynced.read_text() == "third"
 
 
@@ -194,15 +195,15 @@ def test_a_produced_dataset_is_the_next_ones_input(bench: Bench) -> None:
     assert made.record.published.keys() == {"working/made"}
     assert any("amlctl sync --pull data_blobs/working/made" in note.message for note in bench.told(Note))
     result = bench.submit("train.py", datasets=("working/made",))
-    assert result.record.datasets == {"working/made": made.record.published["working/made"]}
+    assert result.record.spec.datasets == {"working/made": made.record.published["working/made"]}
     assert seen(bench, result.record.run)["data"] == {"working/made/y.txt": "abab"}
 
 
 def test_datasets_on_the_command_line_replace_the_inline_ones(bench: Bench) -> None:
     bench.script("# /// script\n# [tool.amlctl]\n# datasets = ['raw/none']\n# ///\nprint(1)\n")
     bench.write("data_blobs/raw/some/x.txt", "x")
-    assert bench.submit("train.py", datasets=("raw/some",)).record.datasets.keys() == {"raw/some"}
-    assert bench.submit("train.py", datasets=()).record.datasets == {}
+    assert bench.submit("train.py", datasets=("raw/some",)).record.spec.datasets.keys() == {"raw/some"}
+    assert bench.submit("train.py", datasets=()).record.spec.datasets == {}
 
 
 def test_the_config_arrives_with_its_changes(bench: Bench) -> None:
@@ -211,7 +212,7 @@ def test_the_config_arrives_with_its_changes(bench: Bench) -> None:
     result = bench.submit("train.py", config="baseline.json", overrides=("model.width=16", "rate=1e-3"))
     document = seen(bench, result.record.run)
     assert document["config"] == {"model": {"width": 16}, "rate": 0.001}
-    assert result.record.config == "pipeline/configs/baseline.json"
+    assert result.record.spec.config == "pipeline/configs/baseline.json"
     assert str(document["arguments"]).count("baseline.json") == 1
 
 
@@ -272,7 +273,7 @@ def test_a_dataset_may_begin_with_a_tilde(bench: Bench, name: str) -> None:
     bench.write(f"data_blobs/{name}/file.txt", "text")
     bench.script(SHOW_ALL)
     result = bench.submit("train.py", datasets=(name,), produces=(f"{name}-made",))
-    assert bench.workspace.read(result.record.run).datasets.keys() == {name}
+    assert bench.workspace.read(result.record.run).spec.datasets.keys() == {name}
     assert seen(bench, result.record.run)["data"] == {f"{name}/file.txt": "text"}
 
 
@@ -294,11 +295,11 @@ def test_a_run_whose_runtime_was_a_folder_of_its_code_is_repeated(bench: Bench) 
     """As code snapshots had it before the runtime became one file."""
     bench.script("print('repeated')")
     first = bench.submit("train.py").record
-    files = {file.path: file for file in read_index(bench.store, code_index_key(first.code)) or ()}
-    archive = ZipFile(io.BytesIO(bench.store.get(code_prefix(first.code) + RUNTIME_ARCHIVE)))
+    files = {file.path: file for file in read_index(bench.store, code_index_key(first.spec.code)) or ()}
+    archive = ZipFile(io.BytesIO(bench.store.get(code_prefix(first.spec.code) + RUNTIME_ARCHIVE)))
     contents = {name: archive.read(name) for name in archive.namelist()}
     contents.update(
-        {path: bench.store.get(code_prefix(first.code) + path) for path in files if path != RUNTIME_ARCHIVE}
+        {path: bench.store.get(code_prefix(first.spec.code) + path) for path in files if path != RUNTIME_ARCHIVE}
     )
     entries = sorted(
         (FileEntry(path, len(data), False, content_id(data)) for path, data in contents.items()), key=entry_order
@@ -307,9 +308,9 @@ def test_a_run_whose_runtime_was_a_folder_of_its_code_is_repeated(bench: Bench) 
     for path, data in contents.items():
         bench.store.put(code_prefix(code) + path, data)
     bench.store.put(code_index_key(code), encode_index([TreeFile(*entry) for entry in entries]))
-    save_local_record(bench.project.state_dir, replace(first, code=code))
+    save_local_record(bench.project.state_dir, replace(first, spec=replace(first.spec, code=code)))
     again = bench.submit(from_run=first.run).record
-    assert (again.status, again.code) == ("Completed", code)
+    assert (again.status, again.spec.code) == ("Completed", code)
     assert log_of(bench).count("repeated") == 2
 
 
@@ -325,23 +326,23 @@ def test_from_repeats_a_run_exactly(bench: Bench) -> None:
     bench.write("data_blobs/raw/x.txt", "two")
     again = bench.submit(from_run="@last").record
     assert again.status == "Completed"
-    assert again.from_run == first.run
+    assert again.spec.from_run == first.run
     assert again.run != first.run
     for name in ("code", "datasets", "manifests", "config_content", "arguments", "environment", "variables"):
-        assert getattr(again, name) == getattr(first, name), name
+        assert getattr(again.spec, name) == getattr(first.spec, name), name
     one, other = seen(bench, first.run), seen(bench, again.run)
     assert one["data"] == other["data"]
     assert one["config"] == other["config"]
     varied = bench.submit(from_run=first.run, overrides=("a=5",), arguments=("--n", "2")).record
-    assert varied.config_content == {"a": 5}
-    assert varied.arguments == ["--n", "2"]
-    assert varied.datasets == first.datasets
+    assert varied.spec.config_content == {"a": 5}
+    assert varied.spec.arguments == ["--n", "2"]
+    assert varied.spec.datasets == first.spec.datasets
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "overwritten", "index"])
 def test_damaged_code_is_sent_again(bench: Bench, damage: str) -> None:
     bench.script("print('whole')")
-    code = bench.submit("train.py").record.code
+    code = bench.submit("train.py").record.spec.code
     path = bench.store.local_path(f"code/{code}.json" if damage == "index" else f"code/{code}/pipeline/train.py")
     assert path is not None
     data = path.read_bytes()
@@ -349,15 +350,15 @@ def test_damaged_code_is_sent_again(bench: Bench, damage: str) -> None:
     if damage != "missing":
         path.write_bytes(data[:5] if damage == "cut" else data[::-1])
     again = bench.submit("train.py").record
-    assert (again.status, again.code) == ("Completed", code)
+    assert (again.status, again.spec.code) == ("Completed", code)
     assert path.read_bytes() == data
 
 
 def test_a_service_that_has_the_code_is_asked_for_its_index_and_a_listing(bench: Bench) -> None:
     bench.script("print(1)")
-    code = bench.submit("train.py").record.code
+    code = bench.submit("train.py").record.spec.code
     store = FaultyStore(bench.store, lambda call: None, is_remote=True)
-    assert replace(bench, store=store).submit("train.py").record.code == code  # type: ignore[arg-type]
+    assert replace(bench, store=store).submit("train.py").record.spec.code == code  # type: ignore[arg-type]
     asked = {(call.method, call.key) for call in store.calls if call.key.startswith("code/")}
     asked = {(method, key) for method, key in asked if method != "local_path"}  # no request
     index = f"code/{code}.json"
@@ -366,7 +367,7 @@ def test_a_service_that_has_the_code_is_asked_for_its_index_and_a_listing(bench:
 
 def test_code_that_a_gc_takes_meanwhile_is_sent_again(bench: Bench) -> None:
     bench.script("print(1)")
-    code = bench.submit("train.py").record.code
+    code = bench.submit("train.py").record.spec.code
     took: list[str] = []
 
     def collect(call: Call) -> None:
@@ -400,22 +401,22 @@ def test_from_has_the_commit_of_the_code_that_it_repeats(bench: Bench) -> None:
     commit()
     bench.script("print(3)")
     again = bench.submit(from_run=first.run).record
-    assert first.git is not None
-    assert again.git == first.git
+    assert first.spec.git is not None
+    assert again.spec.git == first.spec.git
     present = bench.submit("train.py", from_run=first.run, env_from_current=True).record
-    assert present.git is not None
-    assert present.git["commit"] != first.git["commit"]
-    assert present.git["dirty"] is True
+    assert present.spec.git is not None
+    assert present.spec.git["commit"] != first.spec.git["commit"]
+    assert present.spec.git["dirty"] is True
 
 
 def test_from_tells_what_is_gone(bench: Bench) -> None:
     bench.script(SHOW_ALL)
     bench.write("data_blobs/raw/x.txt", "one")
     record = bench.submit("train.py", datasets=("raw",)).record
-    bench.store.delete(record.manifests["raw"])
+    bench.store.delete(record.spec.manifests["raw"])
     with pytest.raises(NotFound, match="raw"):
         bench.submit(from_run=record.run)
-    bench.store.delete(f"code/{record.code}.json")
+    bench.store.delete(f"code/{record.spec.code}.json")
     with pytest.raises(NotFound, match="code"):
         bench.submit(from_run=record.run, datasets=())
 
@@ -434,7 +435,7 @@ def test_a_dry_run_sends_and_writes_nothing(bench: Bench) -> None:
     json.dumps(document)
     assert list(bench.store.list("")) == []
     assert bench.workspace.list_runs() == []
-    assert bench.submit("train.py", config="c.json", datasets=("raw",)).record.code == document["code"]["id"]
+    assert bench.submit("train.py", config="c.json", datasets=("raw",)).record.spec.code == document["code"]["id"]
 
 
 def test_detached_submits_do_not_wait(bench: Bench) -> None:
@@ -529,7 +530,7 @@ def test_a_dataset_may_lie_in_another_one(bench: Bench) -> None:
     bench.script(SHOW_ALL)
     result = bench.submit("train.py", datasets=("raw/inner", "raw"))
     assert seen(bench, result.record.run)["data"] == {"raw/inner/y.txt": "inner", "raw/x.txt": "outer"}
-    assert result.record.datasets.keys() == {"raw", "raw/inner"}
+    assert result.record.spec.datasets.keys() == {"raw", "raw/inner"}
 
 
 def test_an_environment_file_that_cannot_be_read_stops_everything(bench: Bench) -> None:
@@ -547,7 +548,7 @@ def test_ignored_files_are_not_part_of_the_code(bench: Bench) -> None:
     bench.write("pipeline/sub/local.txt", "mine")
     bench.write("pipeline/sub/kept.txt", "kept")
     bench.script("print(1)")
-    code = bench.submit("train.py").record.code
+    code = bench.submit("train.py").record.spec.code
     sent = {entry.key.removeprefix(f"code/{code}/") for entry in bench.store.list(f"code/{code}/pipeline/")}
     assert sent == {"pipeline/train.py", "pipeline/sub/.amlctlignore", "pipeline/sub/kept.txt"}
     assert any(event.message.startswith("code: 3 files; ") for event in bench.told(Note))

@@ -77,11 +77,11 @@ def test_a_job_runs_here(bench: Bench) -> None:
     assert (outputs / "plain.txt").read_text() == "plain"
     assert not (outputs / "old.txt").exists()
     assert "it is 0.01" in "".join(event.text for event in bench.told(LogText))
-    assert (record.script, record.experiment, record.tags) == ("jobs/train.yml", "trials", {"team": "a"})
+    assert (record.spec.script, record.spec.experiment, record.spec.tags) == ("jobs/train.yml", "trials", {"team": "a"})
     assert record.run.startswith("first-try-")
-    assert list(record.datasets) == ["working/a b"]
-    assert record.inputs == {"data": {"dataset": "working/a b", "type": "uri_folder"}, "lr": {"value": "0.01"}}
-    assert "${{inputs.data}}" in (record.command or "")
+    assert list(record.spec.datasets) == ["working/a b"]
+    assert record.spec.inputs == {"data": {"dataset": "working/a b", "type": "uri_folder"}, "lr": {"value": "0.01"}}
+    assert "${{inputs.data}}" in (record.spec.command or "")
 
 
 def test_a_secret_of_a_job_is_nowhere_on_disk(bench: Bench) -> None:
@@ -105,7 +105,7 @@ def test_a_secret_of_a_job_is_nowhere_on_disk(bench: Bench) -> None:
 
 def test_what_is_typed_wins(bench: Bench) -> None:
     result = bench.submit("train.yml", cwd=bench.project.root / "jobs", experiment="mine", tags={"team": "b"}, name="n")
-    assert (result.record.experiment, result.record.tags) == ("mine", {"team": "b"})
+    assert (result.record.spec.experiment, result.record.spec.tags) == ("mine", {"team": "b"})
     assert result.record.run.startswith("n-")
 
 
@@ -123,7 +123,11 @@ def test_a_job_is_repeated_exactly(bench: Bench) -> None:
     secret = {"API_TOKEN": "very-secret-value"}
     again = bench.submit(from_run=first.run, env_from_current=True, variables=secret).record
     assert again.status == "Completed", again.error
-    assert (again.command, again.code, again.inputs) == (first.command, first.code, first.inputs)
+    assert (again.spec.command, again.spec.code, again.spec.inputs) == (
+        first.spec.command,
+        first.spec.code,
+        first.spec.inputs,
+    )
     assert seen(bench, again.run)["API_TOKEN"] == "very-secret-value"
 
 
@@ -169,7 +173,7 @@ def test_a_data_asset_by_its_name(bench: Bench) -> None:
     bench.write("data_blobs/titanic/t.csv", "1")
     for name, file in (("azureml:titanic@latest", "one"), ("azureml:titanic", "two")):
         bench.write(f"jobs/{file}.yml", f"command: ls ${{{{inputs.d}}}}\ninputs:\n  d: {{path: '{name}'}}\n")
-        assert bench.submit(f"jobs/{file}.yml").record.datasets.keys() == {"titanic"}
+        assert bench.submit(f"jobs/{file}.yml").record.spec.datasets.keys() == {"titanic"}
 
 
 def test_data_anywhere_on_this_machine(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -197,8 +201,8 @@ def test_data_anywhere_on_this_machine(bench: Bench, tmp_path_factory: pytest.Te
         assert record.status == "Completed", record.error
         assert (bench.project.outputs_dir / record.run / "all").read_text() == expected
         (outside / "o.txt").write_text("changed")
-    assert {"@project/jobs/data", "@project/table.csv"} < record.datasets.keys()
-    assert bench.submit(from_run=record.run, env_from_current=True).record.datasets == record.datasets
+    assert {"@project/jobs/data", "@project/table.csv"} < record.spec.datasets.keys()
+    assert bench.submit(from_run=record.run, env_from_current=True).record.spec.datasets == record.spec.datasets
 
 
 def test_a_single_file_is_the_code(bench: Bench) -> None:
@@ -220,9 +224,9 @@ def test_a_job_without_code_in_a_project_without_scripts(bench: Bench) -> None:
 
 def test_the_experiment_is_that_of_the_working_folder(bench: Bench) -> None:
     bench.write("jobs/e.yml", "command: echo ran\n")
-    assert bench.submit("jobs/e.yml", cwd=bench.project.root / "jobs").record.experiment == "jobs"
+    assert bench.submit("jobs/e.yml", cwd=bench.project.root / "jobs").record.spec.experiment == "jobs"
     named = bench.with_settings(experiment="own", origins={"experiment": ".amlctl.toml:1"})
-    assert named.submit("jobs/e.yml").record.experiment == "own"
+    assert named.submit("jobs/e.yml").record.spec.experiment == "own"
 
 
 @pytest.mark.parametrize(
@@ -298,7 +302,7 @@ def test_what_only_nodes_have_is_told(bench: Bench) -> None:
     """
     bench.write("jobs/n.yml", text)
     record = bench.submit("jobs/n.yml").record
-    assert (record.status, record.compute) == ("Completed", "local")
+    assert (record.status, record.spec.compute) == ("Completed", "local")
     assert (bench.project.outputs_dir / record.run / "o/x").read_text() == "ran\n"
     warned = [event.message for event in bench.told(Warned)]
     for told in (

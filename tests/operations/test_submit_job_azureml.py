@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.run import RunRecord
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import JobParts, job_document
 from tests.contract.test_azureml import settings_for
 from tests.operations.test_azureml import Amlctl, amlctl, project, service  # noqa: F401  (fixtures)
 from tests.support.azureml_service import AzureMLService
 from tests.support.azureml_service.place import asset_of
-from tests.support.runs import make_project
+from tests.support.runs import make_project, run_record
 
 _JOB = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
@@ -386,8 +385,8 @@ def test_data_of_another_type_is_told(amlctl: Amlctl, project: Path, registered:
 
 
 def test_an_environment_of_others_gets_xxhash(tmp_path: Path) -> None:
-    """The job's command brings what the runtime requires where the environment lacks it; where it cannot, it says so."""
-    record = RunRecord("r", "job.yml", environment="azureml:theirs:7", command="echo ran")
+    """The job's command brings what the runtime needs where the environment lacks it; where it cannot, it says so."""
+    record = run_record("r", "job.yml", environment="azureml:theirs:7", command="echo ran")
     parts = JobParts("c", "e", "azureml://store/", "azureml://saves/")
     command, marker, _ = job_document(record, parts, {})["command"].partition("mkdir -p .amlctl-saves")
     assert marker

@@ -50,8 +50,8 @@ def test_they_reach_the_script_and_no_record(bench: Bench, config: str) -> None:
         for path in (Path(folder) / name for name in names):
             with suppress(FileNotFoundError):
                 assert not [secret for secret in SECRETS if secret.encode() in path.read_bytes()], path
-    assert "512" in record.arguments
-    assert record.variables["MY_TOKEN"] is None
+    assert "512" in record.spec.arguments
+    assert record.spec.variables["MY_TOKEN"] is None
     _has_seen(bench, record.run, typed["arguments"])
 
     with pytest.raises(UsageError, match="AMLCTL_SECRET_") as caught:
@@ -61,8 +61,8 @@ def test_they_reach_the_script_and_no_record(bench: Bench, config: str) -> None:
     values |= {"AMLCTL_SECRET_ARG_HF_TOKEN": SECRETS[0], "AMLCTL_SECRET_ARG_TOKEN": SECRETS[0]}
     again = bench.submit(from_run=record.run, variables={"MY_TOKEN": SECRETS[3], **values}).record
     assert again.status == "Completed"
-    assert again.config_content == record.config_content
-    assert again.arguments == record.arguments
+    assert again.spec.config_content == record.spec.config_content
+    assert again.spec.arguments == record.spec.arguments
     _has_seen(bench, again.run, typed["arguments"])
 
     other = bench.submit(
@@ -98,7 +98,7 @@ def test_a_secret_that_is_no_text_is_refused(bench: Bench) -> None:
     with pytest.raises(UsageError, match="api_key") as caught:
         bench.submit("train.py", config="c.json", overrides=("api_key=123456",))
     assert "--env" in caught.value.hint
-    assert bench.submit("train.py", config="c.json", overrides=("max_tokens=9",)).record.config_content == {
+    assert bench.submit("train.py", config="c.json", overrides=("max_tokens=9",)).record.spec.config_content == {
         "api_key": None,
         "max_tokens": 9,
     }
@@ -120,10 +120,10 @@ def test_a_run_with_names_that_look_secret_is_repeated_exactly(bench: Bench) -> 
     bench.script("import sys; print(sys.argv[1:])")
     words = ("--label-key", "name", "--pad-token", "<pad>", "--sort-key=date", "--num-tokens", "5", "--eos-token", "x")
     first = bench.submit("train.py", arguments=words, variables={"PAD_TOKEN": "x", "SORT_KEY": "y"}).record
-    assert tuple(first.arguments) == words
-    assert first.variables == {"PAD_TOKEN": "x", "SORT_KEY": "y"}
+    assert tuple(first.spec.arguments) == words
+    assert first.spec.variables == {"PAD_TOKEN": "x", "SORT_KEY": "y"}
     again = bench.submit(from_run="@last").record
-    assert (again.arguments, again.variables) == (first.arguments, first.variables)
+    assert (again.spec.arguments, again.spec.variables) == (first.spec.arguments, first.spec.variables)
 
 
 def test_tags_and_the_command_line_are_masked(bench: Bench) -> None:
@@ -131,7 +131,7 @@ def test_tags_and_the_command_line_are_masked(bench: Bench) -> None:
     tags = {"token": "CANARY-1", "url": "https://me:CANARY-2@h/x", "team": "vision"}
     typed = ("amlctl", "submit", "train.py", *(f"--tag={name}={value}" for name, value in tags.items()))
     record = bench.submit("train.py", tags=tags, command_line=typed).record
-    assert record.tags == {"token": "***", "url": "https://me:***@h/x", "team": "vision"}
+    assert record.spec.tags == {"token": "***", "url": "https://me:***@h/x", "team": "vision"}
     assert not _kept(bench, "CANARY")
 
 
@@ -227,14 +227,14 @@ def test_the_password_of_a_package_index_reaches_pip_and_no_record(bench: Bench,
     record = bench.submit("train.py", env_from_current=False).record
     assert record.status == "Completed"
     assert "Basic " + base64.b64encode(b"user:CANARYPIP").decode() in index.asked  # type: ignore[attr-defined]
-    assert "user:<secret:AMLCTL_SECRET_ENVIRONMENT_1>@127.0.0.1" in str(record.environment_content)
+    assert "user:<secret:AMLCTL_SECRET_ENVIRONMENT_1>@127.0.0.1" in str(record.spec.environment_content)
     assert _kept(bench, "CANARYPIP") == ["pptdaml.yaml"]
 
     again = bench.submit(from_run=record.run).record  # the password is taken from the project's file
-    assert again.environment == record.environment
+    assert again.spec.environment == record.spec.environment
     bench.write("pptdaml.yaml", text + "    - numpy\n")
     with pytest.raises(UsageError, match="AMLCTL_SECRET_ENVIRONMENT_1") as caught:
         bench.submit(from_run=record.run)
     assert "package index" in caught.value.details[0]
     given = bench.submit(from_run=record.run, variables={"AMLCTL_SECRET_ENVIRONMENT_1": "CANARYPIP"}).record
-    assert given.environment == record.environment
+    assert given.spec.environment == record.spec.environment

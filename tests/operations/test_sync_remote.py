@@ -16,8 +16,8 @@ from amlctl.errors import Conflict, RightsError
 from amlctl.operations.sync.sync import SyncResult, sync
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
-from amlctl.stores.cached import CachedStore
 from amlctl.stores.directory import DirectoryStore
+from amlctl.stores.wrappers import CachedStore
 from amlctl.wiring import App, open_app, without_copies
 from tests.support.azurite import Azurite
 from tests.support.clones import DATASET, OPTIONS, Clone, random_tree

@@ -25,6 +25,7 @@ from amlctl.core.store_keys import log_key, record_key
 from amlctl.localfs.project import Project
 from amlctl.runs.records import save_local_record, save_record
 from amlctl.stores.directory import DirectoryStore
+from tests.support.runs import run_record
 
 FAULT = 70
 DAMAGED, OTHER = "a-20260101-120000-0001", "b-20260101-120500-0002"
@@ -72,7 +73,7 @@ class Scene:
 
 def _record(run: str, minute: int) -> RunRecord:
     at = f"2026-01-01T12:{minute:02}:00.000+00:00"
-    return RunRecord(
+    return run_record(
         run,
         "pipeline/a.py",
         name="a",

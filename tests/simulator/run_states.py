@@ -18,7 +18,7 @@ from amlctl.runs.produced import make_newest
 from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.data import publish_produced
+from amlctl.runtime.produces import publish_produced
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
@@ -28,6 +28,7 @@ from tests.simulator.checks import Broken
 from tests.simulator.scenario import BASE, BIG, Scenario, now
 from tests.simulator.world import DATASET, OPTIONS, World
 from tests.support.context import Context
+from tests.support.runs import run_record
 from tests.support.trees import Tree
 
 _OUTPUTS: Sequence[Tree] = (
@@ -76,8 +77,8 @@ def submit(world: World, store: Store) -> object:
     assert head is not None
     code = _code(world)
     sent = send_code(store, code)
-    record = RunRecord(run="run-1", script="a.py", code=sent.id)
-    record.manifests[DATASET] = head.manifest_key
+    record = run_record(run="run-1", script="a.py", code=sent.id)
+    record.spec.manifests[DATASET] = head.manifest_key
     prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code)))
     _start(prepared, Context(world.project("a"), store, workspace=_Workspace(world)), now)  # type: ignore[arg-type]
     return record
@@ -154,14 +155,13 @@ def publish(world: World, store: Store) -> object:
     record = _record(world)
     publish_produced(store, record, NodeFolders(container, container / "outputs"), _ignore)
     place = read_published(store, record.run)[DATASET]
-    return make_newest(store, DATASET, place["manifest_key"], record.heads[DATASET])
+    return make_newest(store, DATASET, place["manifest_key"], record.spec.heads[DATASET])
 
 
 def _record(world: World) -> RunRecord:
-    record = RunRecord(run="run-1", script="a.py", produces=[DATASET])
-    record.heads[DATASET] = (world.folder / "base").read_text()
-    record.sync = {"pack_below": OPTIONS.pack_below, "pack_size": OPTIONS.pack_size, "layout": OPTIONS.layout}
-    return record
+    sync = {"pack_below": OPTIONS.pack_below, "pack_size": OPTIONS.pack_size, "layout": OPTIONS.layout}
+    heads = {DATASET: (world.folder / "base").read_text()}
+    return run_record(run="run-1", script="a.py", produces=[DATASET], heads=heads, sync=sync)
 
 
 def submitted(scenario: Scenario, world: World) -> None:

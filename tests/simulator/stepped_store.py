@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from amlctl.stores.contract import Body, Draft, Entry, Guard, Parts, Traffic, Versioned
-from amlctl.stores.kept_draft import KeptDraft
+from amlctl.stores.contract import Body, Entry, Guard, Parts, Traffic, Versioned
 from tests.simulator.scheduler import Actor, Scheduler
 from tests.support.memory_store import MemoryStore, whole
 
@@ -24,6 +23,10 @@ class SteppedStore:
     @property
     def url(self) -> str:
         return self._store.url
+
+    @property
+    def folder(self) -> None:
+        return None
 
     @property
     def traffic(self) -> Traffic:
@@ -56,9 +59,6 @@ class SteppedStore:
             # `may_go_on` is asked in the same step as the effect: the contract says "shortly before".
             data = whole(body)
             return self._store.write(key, data[: len(data) // 2] if self._scheduler.is_cut else data, replace=replace)
-
-    def draft(self) -> Draft:
-        return KeptDraft(self)
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         with self._scheduler.call(self._actor, "swap", key):

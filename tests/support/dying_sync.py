@@ -29,7 +29,7 @@ class DyingStore(DirectoryStore):
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        if name not in ("get", "get_versioned", "put", "draft", "adopt", "swap", "info", "list", "delete"):
+        if name not in ("get", "get_versioned", "put", "_adopt", "swap", "info", "list", "delete"):
             return found
 
         def counted(*arguments: Any, **named: Any) -> Any:

@@ -7,8 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from amlctl.stores.contract import Body, Draft, Entry, Guard, Parts, Store, Traffic, Versioned
-from amlctl.stores.kept_draft import KeptDraft
+from amlctl.stores.contract import Body, Entry, Guard, Parts, Store, Traffic, Versioned
 
 
 class Call(NamedTuple):
@@ -48,6 +47,10 @@ class FaultyStore:
         return self._store.url
 
     @property
+    def folder(self) -> Path | None:
+        return None if self._is_remote else self._store.folder
+
+    @property
     def traffic(self) -> Traffic:
         return self._store.traffic
 
@@ -81,9 +84,6 @@ class FaultyStore:
         was_written = self._store.put(key, body, replace=replace)
         self._after(call)
         return was_written
-
-    def draft(self) -> Draft:
-        return KeptDraft(self)
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         call = self._before("swap", key)

@@ -15,8 +15,7 @@ import xxhash
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, NotFound, SettingsError
-from amlctl.stores.contract import Body, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
-from amlctl.stores.kept_draft import KeptDraft
+from amlctl.stores.contract import Body, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 
 
 class Value(NamedTuple):
@@ -51,6 +50,10 @@ class MemoryStore:
     @property
     def url(self) -> str:
         return f"memory://{self._name}"
+
+    @property
+    def folder(self) -> None:
+        return None
 
     @property
     def traffic(self) -> Traffic:
@@ -106,9 +109,6 @@ class MemoryStore:
             self.values[key] = Value(data, self._clock())
         self._traffic.add(requests=0, sent_bytes=len(data))
         return True
-
-    def draft(self) -> Draft:
-        return KeptDraft(self)
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         self.check_key(key)

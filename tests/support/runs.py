@@ -12,6 +12,7 @@ from typing import Any
 
 from amlctl.core.events import null_sink
 from amlctl.core.run import RunRecord
+from amlctl.core.run_schema import RULES
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.project import Project
 from amlctl.runs.code import collect_code, send_code
@@ -48,6 +49,13 @@ def write_script(project: Project, text: str, name: str = "script.py") -> str:
     return path.relative_to(project.root).as_posix()
 
 
+def run_record(run: str, script: str = "", **fields: Any) -> RunRecord:
+    """A record from its fields and those of its spec, as they stand side by side in its JSON."""
+    unknown = fields.keys() - RULES.keys()
+    assert not unknown, unknown
+    return RunRecord.from_fields({"run": run, "script": script, **fields})
+
+
 def make_record(project: Project, store: Store, script: str, **fields: Any) -> RunRecord:
     """A record as a submit makes it: the code is in the store, nothing is started."""
     code = send_code(store, collect_code(project.pipeline_dir, IgnoreRules(project.root, ())), sink=null_sink)
@@ -60,4 +68,4 @@ def make_record(project: Project, store: Store, script: str, **fields: Any) -> R
         "created_at": datetime.now(UTC).isoformat(),
         **fields,
     }
-    return RunRecord(**document)
+    return run_record(**document)

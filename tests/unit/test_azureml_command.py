@@ -12,8 +12,8 @@ from zipfile import ZipFile
 import pytest
 
 from amlctl.core.job import RUNTIME_ARCHIVE
-from amlctl.core.run import RunRecord
 from amlctl.workspaces.azureml.job import JobParts, job_document
+from tests.support.runs import run_record
 
 _PARTS = JobParts("c", "e", "azureml://store/", "azureml://saves/")
 
@@ -29,7 +29,7 @@ def test_an_image_needs_one_of_the_names_of_python(tmp_path: Path, name: str) ->
         f'#!/bin/bash\ncase "$*" in *amlctl.runtime*) echo "$@";; *) {sys.executable} "$@";; esac'
     )
     (programs / name).chmod(0o755)
-    record = RunRecord("r", "job.yml", environment="azureml:theirs:7", command="echo ran && true")
+    record = run_record("r", "job.yml", environment="azureml:theirs:7", command="echo ran && true")
     command = str(job_document(record, _PARTS, {})["command"])
     for place in ("inputs.store", "outputs.saves"):
         command = command.replace(f"${{{{{place}}}}}", str(tmp_path))
@@ -59,7 +59,7 @@ def test_the_runtime_is_found_beside_the_code(tmp_path: Path, is_folder: bool) -
             for file in sorted((tmp_path / "amlctl").rglob("*.py")):
                 archive.write(file, file.relative_to(tmp_path))
         shutil.rmtree(tmp_path / "amlctl")
-    command = str(job_document(RunRecord("r", "train.py"), _PARTS, {})["command"])
+    command = str(job_document(run_record("r", "train.py"), _PARTS, {})["command"])
     for place in ("inputs.store", "outputs.saves"):
         command = command.replace(f"${{{{{place}}}}}", str(tmp_path))
     (tmp_path / "bin").mkdir()
@@ -73,7 +73,7 @@ def test_the_runtime_is_found_beside_the_code(tmp_path: Path, is_folder: bool) -
 
 
 def test_an_image_without_python_is_told(tmp_path: Path) -> None:
-    record = RunRecord("r", "job.yml", environment="image:x", command="ls")
+    record = run_record("r", "job.yml", environment="image:x", command="ls")
     command = str(job_document(record, _PARTS, {})["command"]).replace(" /usr/", " /nowhere/")
     done = subprocess.run(
         ["/bin/bash", "-c", command], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
@@ -83,7 +83,7 @@ def test_an_image_without_python_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("argument", ["${{inputs.nowhere}}", "it's", "a b", "$HOME `date` $(date)", "x" * 5000])
 def test_what_is_shown_of_the_arguments_is_only_shown(argument: str) -> None:
-    record = RunRecord("r", "train.py", arguments=[argument])
+    record = run_record("r", "train.py", arguments=[argument])
     shown = str(job_document(record, _PARTS, {})["command"]).partition(" -- ")[2]
     assert "${{" not in shown
     assert len(shown) < 2500
@@ -107,7 +107,7 @@ def test_a_python_that_is_too_old_runs_the_command_alone(tmp_path: Path) -> None
     )
     for name in ("python", "python3"):
         (programs / name).chmod(0o755)
-    record = RunRecord("r", "job.yml", environment="0" * 32, command="python old.py")
+    record = run_record("r", "job.yml", environment="0" * 32, command="python old.py")
     command = str(job_document(record, _PARTS, {})["command"])
     for place in ("inputs.store", "outputs.saves"):
         command = command.replace(f"${{{{{place}}}}}", str(tmp_path))

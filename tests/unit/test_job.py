@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.job import KEPT_PATH, command_line, filled_in, places_in
-from amlctl.core.run import RunRecord
 from amlctl.errors import SettingsError
 from amlctl.runtime.script import NodeFolders, prepare_job
+from tests.support.runs import run_record
 
 NASTY = '/a b/it\'s "here"/$HOME/`x`\\n'
 
@@ -42,5 +42,5 @@ def test_a_command_finds_the_python_of_its_environment(tmp_path: Path, kept: str
     folders = NodeFolders(tmp_path, tmp_path / "outputs")
     folders.outputs_dir.mkdir()
     variables = {"PATH": "/usr/bin", **({KEPT_PATH: kept} if kept else {})}
-    ready = prepare_job(RunRecord("r", "job.yml", command="true"), folders, variables, {}, {})
+    ready = prepare_job(run_record("r", "job.yml", command="true"), folders, variables, {}, {})
     assert ready.variables["PATH"] == (kept or f"{Path(sys.executable).parent}:/usr/bin")

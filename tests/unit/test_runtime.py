@@ -44,8 +44,8 @@ class Node:
 
     def make_container(self, record: RunRecord) -> None:
         """As on Azure ML, where the runtime stays in its archive."""
-        make_container(self.store, record.code, self.container, self._store_folder.parent / "runtimes")
-        self.runtime.write_bytes(self.store.get(code_prefix(record.code) + RUNTIME_ARCHIVE))
+        make_container(self.store, record.spec.code, self.container, self._store_folder.parent / "runtimes")
+        self.runtime.write_bytes(self.store.get(code_prefix(record.spec.code) + RUNTIME_ARCHIVE))
 
     def record(self, script: str, **fields: Any) -> RunRecord:
         record = make_record(self.project, self.store, write_script(self.project, script), **fields)

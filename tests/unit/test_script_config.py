@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from amlctl.config.script_config import MAX_BYTES, config_values, read_config, record_config, recorded_bytes
-from amlctl.core.run import RunRecord
-from amlctl.core.run_config import config_bytes
+from amlctl.core.run import RunRecord, config_bytes
 from amlctl.errors import SettingsError, UsageError
+from tests.support.runs import run_record
 
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "\n".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))
 
@@ -56,16 +56,16 @@ CARRIED = [
 
 def record_of(data: bytes, name: str, *overrides: str) -> RunRecord:
     found = record_config(data, name, overrides, lambda key, new, old: new)
-    record = RunRecord("r", "s", config=name, config_content=found.content, config_file=found.file)
+    record = run_record("r", "s", config=name, config_content=found.content, config_file=found.file)
     return RunRecord.from_json(json.loads(json.dumps(record.to_json(), indent=2).encode()))
 
 
 @pytest.mark.parametrize(("name", "data"), CARRIED)
 def test_it_travels_byte_for_byte(name: str, data: bytes) -> None:
     record = record_of(data, name)
-    assert config_bytes(record, {}) == data
-    assert recorded_bytes(record) == data
-    shown = json.dumps(config_values(record))
+    assert config_bytes(record.spec, {}) == data
+    assert recorded_bytes(record.spec) == data
+    shown = json.dumps(config_values(record.spec))
     assert len(shown) < 20_000
 
 
@@ -106,7 +106,7 @@ def test_a_config_that_is_neither_json_nor_yaml_cannot_be_changed() -> None:
     ],
 )
 def test_the_record_says_what_was_in_it(name: str, data: bytes, content: Any) -> None:
-    assert record_of(data, name).config_content == content
+    assert record_of(data, name).spec.config_content == content
 
 
 @pytest.mark.parametrize(
@@ -127,19 +127,19 @@ def test_the_record_says_what_was_in_it(name: str, data: bytes, content: Any) ->
     ],
 )
 def test_its_values_are_shown(name: str, data: bytes, values: Any) -> None:
-    assert config_values(record_of(data, name)) == values
+    assert config_values(record_of(data, name).spec) == values
 
 
 @pytest.mark.parametrize("data", [BOMB.encode(), b"a: 1\n---\nb: 1\n", b"\xff\xfe", b"a: &a [*a]"])
 def test_what_cannot_be_shown_is_told_by_its_size(data: bytes) -> None:
-    assert "bytes, hash" in config_values(record_of(data, "c.yaml"))
+    assert "bytes, hash" in config_values(record_of(data, "c.yaml").spec)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
 def test_a_change_keeps_the_encoding(encoding: str) -> None:
     mark = "\ufeff" if encoding == "utf-16-be" else ""
     data = f"{mark}name: Größe\r\nlr: 1\r\n".encode(encoding)
-    changed = config_bytes(record_of(data, "c.yaml", "lr=2"), {})
+    changed = config_bytes(record_of(data, "c.yaml", "lr=2").spec, {})
     assert changed == f"{mark}name: Größe\r\nlr: 2\r\n".encode(encoding)
 
 
@@ -151,8 +151,8 @@ def test_a_text_of_unknown_encoding_cannot_be_changed() -> None:
 def test_a_changed_config_can_be_changed_again() -> None:
     for name, data in (("c.json", b'{\n\t"a": 1, "b": 2 }'), ("c.yaml", b"a: 1 # x\nb: 2\n")):
         once = record_of(data, name, "a=5")
-        again = record_of(recorded_bytes(once), name, "b=6")
-        assert config_bytes(again, {}) == data.replace(b"1", b"5").replace(b"2", b"6")
+        again = record_of(recorded_bytes(once.spec), name, "b=6")
+        assert config_bytes(again.spec, {}) == data.replace(b"1", b"5").replace(b"2", b"6")
 
 
 def test_a_large_file_or_a_folder_is_refused(tmp_path: Path) -> None:
@@ -169,5 +169,6 @@ def test_a_record_of_others_that_is_nested_deep_is_not_walked(depth: int) -> Non
     for _ in range(depth):
         document = {"a": document}
     assert (
-        config_values(RunRecord("r", "s", config="c.json", config_content=document)) == "(nested too deep to be shown)"
+        config_values(run_record("r", "s", config="c.json", config_content=document).spec)
+        == "(nested too deep to be shown)"
     )

@@ -28,7 +28,7 @@ class Damage:
 def is_of_one_value(store: Store, error: AmlctlError) -> bool:
     """Whether the disk of a folder store does not give this value's bytes, while others may be fine. An error of the
     network concerns all values."""
-    is_of_disk = "://" not in store.url and isinstance(error.__cause__, OSError)
+    is_of_disk = store.folder is not None and isinstance(error.__cause__, OSError)
     return is_of_disk and isinstance(error, (IntegrityError, RightsError, SettingsError, ServiceUnavailable))
 
 

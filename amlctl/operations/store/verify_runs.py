@@ -105,7 +105,7 @@ def _check_run(store: Store, listing: StoreListing, run: str, ranks: set[int]) -
         found += [Damage(one, f"is missing; run {run} needs it", again) for one in named if one not in listing.sizes]
         if code and code_index_key(code) not in listing.sizes and listing.below(code_prefix(code)):
             found.append(Damage(code_index_key(code), f"is missing; run {run} needs it", Command("submit", "SCRIPT")))
-    found += _check_published(store, listing, run, is_needed=produces and status == RunState.COMPLETED.value)
+    found += _check_published(store, listing, run, is_needed=produces and status == RunState.COMPLETED)
     for rank in sorted({0, *ranks, *nodes}):
         found += _check_outputs(store, listing, run, rank, status)
     return found
@@ -134,7 +134,7 @@ def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, sta
         return [Damage(key, error.message, again)]
     if index is None:
         there = list(listing.below(outputs_prefix(run, rank)))
-        is_lost = status == RunState.COMPLETED.value or (there and (is_final(status) or not status))
+        is_lost = status == RunState.COMPLETED or (there and (is_final(status) or not status))
         what = f"is missing: the list of what run {run} has put out"
         return [Damage(key, what, again)] if is_lost else []
     return _check_listed_outputs(store, index, run, rank, again)

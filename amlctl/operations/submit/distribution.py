@@ -20,7 +20,7 @@ def choose_distribution(
     for option, number in (("--processes", processes), ("--instances", instances)):
         if number is not None and number < 1:
             raise UsageError(f"{option} {number}: a run has at least one", hint=f"for example {option} 2")
-    before = earlier.layout if earlier is not None else Distribution()
+    before = earlier.spec.layout if earlier is not None else Distribution()
     kind = kind or before.kind
     processes = processes or before.processes
     instances = instances or before.instances

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from amlctl.core.events import RunCreated
-from amlctl.core.run import RunRecord
+from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line
@@ -56,14 +56,17 @@ def hand_over(
     name = request.name or str(value.get("display_name") or value.get("name") or file.path.stem)
     run = new_run_id(name, now, random())
     record = RunRecord(
-        run=run,
-        script=file.source,
-        name=name,
-        job_type=file.kind,
-        experiment=request.experiment or str(value.get("experiment_name") or context.settings.experiment),
-        description=str(value.get("description") or ""),
-        compute=str(value.get("compute") or "serverless").removeprefix("azureml:").rpartition("/")[2],
-        tags=dict(request.tags),
+        run,
+        RunSpec(
+            script=file.source,
+            name=name,
+            job_type=file.kind,
+            experiment=request.experiment or str(value.get("experiment_name") or context.settings.experiment),
+            description=str(value.get("description") or ""),
+            compute=str(value.get("compute") or "serverless").removeprefix("azureml:").rpartition("/")[2],
+            workspace=workspace.name,
+            tags=dict(request.tags),
+        ),
         command_line=mask_command_line(request.command_line, []),
         created_at=now.isoformat(timespec="milliseconds"),
         outputs=f"{project.outputs_dir.name}/{run}",

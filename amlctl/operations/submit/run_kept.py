@@ -22,7 +22,7 @@ def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: 
 
     `send_code` sends what the code snapshot lacks; None where this machine does not have it. Raises Conflict.
     """
-    wanted = dict.fromkeys([code_index_key(record.code), *record.manifests.values()], ANY_SIZE)
+    wanted = dict.fromkeys([code_index_key(record.spec.code), *record.spec.manifests.values()], ANY_SIZE)
     for _ in range(_TRIES):
         is_quiet = watch.was_quiet()
         if not is_quiet:
@@ -37,11 +37,11 @@ def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: 
 
 
 def _all_values(store: Store, record: RunRecord) -> dict[str, int]:
-    index_key = code_index_key(record.code)
-    wanted = dict.fromkeys([index_key, *record.manifests.values()], ANY_SIZE)
+    index_key = code_index_key(record.spec.code)
+    wanted = dict.fromkeys([index_key, *record.spec.manifests.values()], ANY_SIZE)
     for file in read_index(store, index_key) or ():
-        wanted[code_prefix(record.code) + file.path] = file.size_bytes
-    for key in record.manifests.values():
+        wanted[code_prefix(record.spec.code) + file.path] = file.size_bytes
+    for key in record.spec.manifests.values():
         try:
             manifest = read_manifest(store, key)
         except NotFound as error:

@@ -6,7 +6,6 @@ Nothing is sent and nothing is written here.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tokenize
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 from amlctl.config.job_file import is_job_file
 from amlctl.config.script_config import RecordedConfig, read_config, record_config, recorded_bytes
 from amlctl.config.text_file import file_error
+from amlctl.core import run
 from amlctl.core.distribution import Distribution
 from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.events import EventSink, Note
@@ -26,7 +26,7 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import LONGEST_DURATION_S, RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.store_keys import check_dataset_name, code_index_key
-from amlctl.core.wording import below_data_blobs
+from amlctl.core.wording import below_data_blobs, similar
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.ignore import IgnoreRules
@@ -80,7 +80,7 @@ class RunSpec:
     name: str
     config: str | None
     config_content: Any
-    config_file: dict[str, str] | None
+    config_file: Mapping[str, str] | None
     arguments: tuple[str, ...]
     to_sync: tuple[str, ...]
     pinned: Mapping[str, Pinned]
@@ -130,7 +130,7 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
     workspace_name = settings.workspace().name
     check_typed(request, sink)
     ignore = code_rules(project)
-    is_local = settings.workspace().is_local
+    is_local = settings.workspace().runs_here
     plan = None
     if is_job_file(request.script):
         request, plan = read_job_request(request, context, is_local=is_local)
@@ -138,14 +138,14 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
         raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
     is_repeat = earlier is not None and not request.script
     if is_repeat and earlier is not None:
-        script, needs = earlier.script, ScriptNeeds()
-        path = project.root / earlier.script
-        if not earlier.code:
+        script, needs = earlier.spec.script, ScriptNeeds()
+        path = project.root / earlier.spec.script
+        if not earlier.spec.code:
             raise NotFound(
                 f"run {earlier.run} is not one of amlctl: no store has its code and data",
                 hint="submit its script, or its job file",
             )
-        if not _is_in_one(code_index_key(earlier.code), store, origin):
+        if not _is_in_one(code_index_key(earlier.spec.code), store, origin):
             raise NotFound(
                 f"the code of run {earlier.run} is not in the store any more",
                 hint=Message(Command("submit", Path(script).name), " sends the present code"),
@@ -156,8 +156,8 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
         path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=ignore)
         script = path.relative_to(project.root).as_posix()
         needs = read_script_block(_read_script(path, script), script)
-    words = list(request.arguments) or (earlier.arguments if earlier else [])
-    plain_job = plan.command if plan else earlier.job if is_repeat and earlier else None
+    words = list(request.arguments) or (earlier.spec.arguments if earlier else [])
+    plain_job = plan.command if plan else _job_of(earlier.spec) if is_repeat and earlier else None
     request = with_named_variables(request, words, plain_job, earlier)
     hider = Hider({}, request.secrets)
     variables, secrets = _variables(request, earlier, hider)
@@ -167,7 +167,7 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
     arguments = hider.arguments(words)
     job = hide_command(plain_job, hider) if plain_job else None
     own = plan.environment if plan else None
-    earlier_text = earlier.environment_content if earlier and not (own or request.env_from_current) else None
+    earlier_text = earlier.spec.environment_content if earlier and not (own or request.env_from_current) else None
     recorded = [content, arguments, earlier_text, *([job.text, job.inputs] if job else [])]
     given = still_hidden(request, earlier, recorded, hider, project)
     spec, environment_content = own or _environment(request, project, earlier, given, sink)
@@ -178,7 +178,9 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
         environment_content = hider.environment(environment_content)
     secrets = {**secrets, **given, **hider.variables}
     variables = {**variables, **dict.fromkeys(secrets)}
-    produces = _names(project, request.produces, needs.produces, earlier.produces if earlier else None, request.cwd)
+    produces = _names(
+        project, request.produces, needs.produces, earlier.spec.produces if earlier else None, request.cwd
+    )
     for dataset in produces:
         check_dataset_name(dataset)
     dataset_places = plan.dataset_places if plan else {}
@@ -187,7 +189,9 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
         pinned = _pinned_of(earlier, store, origin)
     else:
         to_sync, pinned = _datasets(request, context, needs, produces, dataset_places)
-    compute = request.compute or (earlier.compute if earlier and earlier.workspace == workspace_name else None)
+    compute = request.compute or (
+        earlier.spec.compute if earlier and earlier.spec.workspace == workspace_name else None
+    )
     if compute is None and not is_local:
         compute = needs.compute
     places = (
@@ -196,22 +200,22 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
     compute = compute or default_target(settings, workspace_name)
     with told_at(places.get("compute", "")):
         check_target(context, compute)
-    node = plan.node if plan else earlier.node if is_repeat and earlier else {}
+    node = plan.node if plan else earlier.spec.node if is_repeat and earlier else {}
     if not is_local and compute != SERVERLESS:
         tell_serverless_only(node, compute, places, sink)
-    mode = request.mode or (earlier.mode if earlier else settings.submit.mode)
+    mode = request.mode or (earlier.spec.mode if earlier else settings.submit.mode)
     if mode not in MODES:
         raise UsageError(f"--mode {mode!r} is unknown", hint=f"one of {', '.join(MODES)}")
     if request.timeout_s is not None and not 0 < request.timeout_s <= LONGEST_DURATION_S:
         raise UsageError("--timeout must be above 0, and at most 10000d", hint="for example 90s, 15m or 2h")
-    tags = hider.tags({**(earlier.tags if earlier else {}), **request.tags})
+    tags = hider.tags({**(earlier.spec.tags if earlier else {}), **request.tags})
     for name, value in request.tags.items():
         if tags[name] != value:
             sink(Note(f"the value of tag {name} looks like a secret and is not recorded"))
     distribution = choose_distribution(request.distribution, request.processes, request.instances, earlier)
     return RunSpec(
         script=script,
-        name=request.name or (earlier.name if earlier else "") or Path(script).stem,
+        name=request.name or (earlier.spec.name if earlier else "") or Path(script).stem,
         config=config,
         config_content=content,
         config_file=recorded_config.file,
@@ -219,7 +223,7 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
         to_sync=to_sync,
         pinned=pinned,
         produces=produces,
-        code=earlier.code if is_repeat and earlier else None,
+        code=earlier.spec.code if is_repeat and earlier else None,
         environment=spec,
         environment_content=environment_content,
         variables=variables,
@@ -228,18 +232,24 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
         places=places,
         mode=mode,
         experiment=request.experiment
-        or (earlier.experiment if earlier else default_experiment(request, settings, is_job=plan is not None)),
+        or (earlier.spec.experiment if earlier else default_experiment(request, settings, is_job=plan is not None)),
         distribution=distribution,
-        timeout_s=request.timeout_s or (earlier.timeout_s if earlier else None),
+        timeout_s=request.timeout_s or (earlier.spec.timeout_s if earlier else None),
         tags=tags,
         from_run=earlier.run if earlier else None,
         job=job,
         code_source=plan.code if plan else None if is_repeat else project.pipeline_dir,
         context=plan.context if plan else (),
         addresses={dataset: Address(url) for dataset, url in plan.outside.items()} if plan else {},
-        description=plan.description if plan else earlier.description if is_repeat and earlier else "",
+        description=plan.description if plan else earlier.spec.description if is_repeat and earlier else "",
         node=node,
-        git=earlier.git if is_repeat and earlier else None,
+        git=earlier.spec.git if is_repeat and earlier else None,
+    )
+
+
+def _job_of(spec: run.RunSpec) -> JobCommand | None:
+    return (
+        None if spec.command is None else JobCommand(spec.command, spec.inputs, spec.named_outputs, spec.output_places)
     )
 
 
@@ -275,10 +285,12 @@ def _config(
         shown = path.relative_to(project.root).as_posix() if is_inside else str(path)
         recorded = record_config(read_config(path, shown), shown, request.overrides, hider.setting)
         return (shown if is_inside else path.name), recorded
-    if earlier is not None and earlier.config is not None:
+    if earlier is not None and earlier.spec.config is not None:
         if not request.overrides:
-            return earlier.config, RecordedConfig(earlier.config_content, earlier.config_file)
-        return earlier.config, record_config(recorded_bytes(earlier), earlier.config, request.overrides, hider.setting)
+            return earlier.spec.config, RecordedConfig(earlier.spec.config_content, earlier.spec.config_file)
+        return earlier.spec.config, record_config(
+            recorded_bytes(earlier.spec), earlier.spec.config, request.overrides, hider.setting
+        )
     if request.overrides:
         raise UsageError("--set changes a config, and there is none", hint="name it with --config FILE")
     return None, RecordedConfig(None, None)
@@ -339,8 +351,7 @@ def _no_dataset(project: Project, dataset: str, is_here: bool) -> NotFound:
             break
         folder /= missing
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    near = difflib.get_close_matches(missing, names)
-    shown = [(folder / name).relative_to(project.root).as_posix() for name in near]
+    shown = [(folder / name).relative_to(project.root).as_posix() for name in similar(missing, names)]
     return NotFound(
         f"dataset {dataset} is neither at data_blobs/{dataset} nor in the store",
         hint=f"did you mean {shown[0]}?" if shown else "put it there, or name the run that produces it first",
@@ -350,8 +361,8 @@ def _no_dataset(project: Project, dataset: str, is_here: bool) -> NotFound:
 
 def _pinned_of(earlier: RunRecord, *stores: Store) -> dict[str, Pinned]:
     pinned = {}
-    for dataset, snapshot in earlier.datasets.items():
-        key = earlier.manifests.get(dataset, "")
+    for dataset, snapshot in earlier.spec.datasets.items():
+        key = earlier.spec.manifests.get(dataset, "")
         if not key or not _is_in_one(key, *stores):
             raise NotFound(
                 f"snapshot {snapshot} of {dataset}, which run {earlier.run} had, is not in the store any more",

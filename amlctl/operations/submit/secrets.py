@@ -29,7 +29,7 @@ def with_named_variables(
     mentioned = {option_name(text.partition("=")[0]) for text in texts if text.startswith("-") or "=" in text}
     mentioned |= {name.rpartition(".")[2] for name in mentioned} | {option_name(name) for name in request.tags}
     variables = dict(request.variables)
-    known = {**(earlier.variables if earlier else {}), **variables}
+    known = {**(earlier.spec.variables if earlier else {}), **variables}
     for name in request.secrets:
         if not option_name(name) or "=" in name:
             shown = name.partition("=")[0]
@@ -44,7 +44,7 @@ def with_named_variables(
 
 def wanted_variables(request: SubmitRequest, earlier: RunRecord | None) -> dict[str, str | None]:
     """Those of the run that is repeated, and those that were typed; None: the shell has the value."""
-    kept = earlier.variables if earlier else {}
+    kept = earlier.spec.variables if earlier else {}
     return {**{name: one for name, one in kept.items() if not name.startswith(VARIABLE_PREFIX)}, **request.variables}
 
 
@@ -77,7 +77,7 @@ def still_hidden(
     """
     if earlier is None:
         return {}
-    hidden = {name for name, value in earlier.variables.items() if value is None}
+    hidden = {name for name, value in earlier.spec.variables.items() if value is None}
     wanted = {name for value in recorded for name in hidden_in(value)} & hidden - hider.variables.keys()
     given = {**_of_project(project, earlier), **request.caller_variables}
     given.update({name: value for name, value in request.variables.items() if value is not None})
@@ -96,7 +96,7 @@ def _of_project(project: Project, earlier: RunRecord) -> Mapping[str, str]:
     with suppress(OSError, ValueError):
         hider = Hider({})
         text = hider.environment(project.environment_file.read_text(encoding="utf-8-sig"))
-        if text == earlier.environment_content:
+        if text == earlier.spec.environment_content:
             return hider.variables
     return {}
 
@@ -110,11 +110,11 @@ def _what_it_is(name: str, earlier: RunRecord) -> str:
     if name.startswith(f"{VARIABLE_PREFIX}SET_"):
         return "of the config"
     place, before = f"<secret:{name}>", ""
-    for number, word in enumerate(earlier.arguments, 1):
+    for number, word in enumerate(earlier.spec.arguments, 1):
         if place in word:
             option = word.partition("=")[0] if "=" in word else before
             return (
                 f"of the script's option {option}" if option.startswith("-") else f"in the script's argument {number}"
             )
         before = word
-    return "of the command" if earlier.command else "of the variable of that name"
+    return "of the command" if earlier.spec.command else "of the variable of that name"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.job_file import is_job_file
+from amlctl.core import run as run_module
 from amlctl.core.events import Note, RunCreated, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
@@ -120,7 +121,7 @@ def submit(
     for dataset, snapshot in record.published.items():
         told = f"{dataset} was published as snapshot {snapshot[:12]}; to have it here: "
         sink(Note(Message(told, Command("sync", "--pull", below_data_blobs(dataset)))))
-    if record.status == RunState.COMPLETED.value and record.error is not None:
+    if record.status == RunState.COMPLETED and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
     if not fetch_outputs:
         return result(record)
@@ -230,48 +231,50 @@ def prepare(
     now = clock()
     run = new_run_id(spec.name, now, random())
     record = RunRecord(
-        run=run,
-        script=spec.script,
-        name=spec.name,
-        experiment=spec.experiment,
-        arguments=list(spec.arguments),
-        config=spec.config,
-        config_content=spec.config_content,
-        config_file=spec.config_file,
-        command=None if spec.job is None else spec.job.text,
-        inputs={} if spec.job is None else {name: dict(one) for name, one in spec.job.inputs.items()},
-        named_outputs={} if spec.job is None else dict(spec.job.outputs),
-        output_places={} if spec.job is None else {name: dict(one) for name, one in spec.job.output_places.items()},
-        description=spec.description,
-        node=dict(spec.node),
-        code=code,
-        datasets={dataset: pinned.snapshot for dataset, pinned in snapshots.items()},
-        manifests={dataset: pinned.manifest_key for dataset, pinned in snapshots.items()},
-        produces=list(spec.produces),
-        mode=spec.mode,
-        environment=spec.environment.id,
-        environment_content=spec.environment_content,
-        variables=dict(spec.variables),
-        compute=spec.compute,
-        workspace=workspace.name,
-        distribution=spec.distribution.kind,
-        processes=spec.distribution.processes,
-        instances=spec.distribution.instances,
-        timeout_s=spec.timeout_s,
-        tags=dict(spec.tags),
-        git=dict(spec.git) if spec.code and spec.git else None if spec.code else read_git_state(project.root),
-        heads={dataset: _base_key(store, dataset, spec) for dataset in spec.produces},
-        sync={
-            "layout": settings.sync.layout,
-            "pack_below": settings.sync.pack_below,
-            "pack_size": settings.sync.pack_size,
-            "ignore": list(settings.sync.ignore),
-            "ignore_files": ignore_files_above(project, spec.produces),
-        },
+        run,
+        run_module.RunSpec(
+            script=spec.script,
+            name=spec.name,
+            experiment=spec.experiment,
+            arguments=list(spec.arguments),
+            config=spec.config,
+            config_content=spec.config_content,
+            config_file=spec.config_file,
+            command=None if spec.job is None else spec.job.text,
+            inputs={} if spec.job is None else {name: dict(one) for name, one in spec.job.inputs.items()},
+            named_outputs={} if spec.job is None else dict(spec.job.outputs),
+            output_places={} if spec.job is None else {name: dict(one) for name, one in spec.job.output_places.items()},
+            description=spec.description,
+            node=dict(spec.node),
+            code=code,
+            datasets={dataset: pinned.snapshot for dataset, pinned in snapshots.items()},
+            manifests={dataset: pinned.manifest_key for dataset, pinned in snapshots.items()},
+            produces=list(spec.produces),
+            mode=spec.mode,
+            environment=spec.environment.id,
+            environment_content=spec.environment_content,
+            variables=dict(spec.variables),
+            compute=spec.compute,
+            workspace=workspace.name,
+            distribution=spec.distribution.kind,
+            processes=spec.distribution.processes,
+            instances=spec.distribution.instances,
+            timeout_s=spec.timeout_s,
+            tags=dict(spec.tags),
+            git=dict(spec.git) if spec.code and spec.git else None if spec.code else read_git_state(project.root),
+            heads={dataset: _base_key(store, dataset, spec) for dataset in spec.produces},
+            sync={
+                "layout": settings.sync.layout,
+                "pack_below": settings.sync.pack_below,
+                "pack_size": settings.sync.pack_size,
+                "ignore": list(settings.sync.ignore),
+                "ignore_files": ignore_files_above(project, spec.produces),
+            },
+            from_run=spec.from_run,
+        ),
         command_line=mask_command_line(request.command_line, [*spec.secrets.values(), *_hidden_tags(request, spec)]),
         user=_user(),
         host=platform.node(),
-        from_run=spec.from_run,
         created_at=now.isoformat(timespec="milliseconds"),
         outputs=f"{project.outputs_dir.name}/{run}",
     )
@@ -317,7 +320,12 @@ def _send_code(context: Context, code: CodeFiles) -> str:
         """That of the newest run there, as far as this machine has seen it: most files are still the same."""
         records = local_records(context.project.state_dir)
         return next(
-            (record.code for record in records if record.workspace == context.workspace.name and record.code), None
+            (
+                record.spec.code
+                for record in records
+                if record.spec.workspace == context.workspace.name and record.spec.code
+            ),
+            None,
         )
 
     with ended_by_interrupt(context.store):

@@ -23,9 +23,8 @@ from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, ByteBudget, Jobs, Limits, Uploader
-from amlctl.stores.contract import Body, Draft, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
-from amlctl.stores.kept_draft import KeptDraft
-from amlctl.stores.pace import Pace
+from amlctl.stores.contract import Body, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.wrappers import Pace
 
 _CONTENT_ID = f"x-ms-meta-{CONTENT_ID}"
 _COPIED_FROM = f"x-ms-meta-{COPIED_FROM}"
@@ -116,6 +115,10 @@ class AzureBlobStore:
         return self._address.url
 
     @property
+    def folder(self) -> None:
+        return None
+
+    @property
     def traffic(self) -> Traffic:
         return self._traffic
 
@@ -185,9 +188,6 @@ class AzureBlobStore:
         if not replace and sent.size_bytes > _ASK_FIRST and self.info(key) is not None:
             return False
         return self._making_container(lambda: self._put_whole(key, sent, identity, replace=replace))
-
-    def draft(self) -> Draft:
-        return KeptDraft(self)
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         _checked(key)

@@ -159,7 +159,7 @@ def delete_run(connection: Connection, store: Store, record: RunRecord, artifact
 
     Raises IntegrityError, ServiceUnavailable.
     """
-    run, experiment = record.run, record.experiment or "Default"
+    run, experiment = record.run, record.spec.experiment or "Default"
     if "/" in experiment:  # impossible in Azure ML, and the path would lead to another run
         raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
     kept = artifacts.delete()

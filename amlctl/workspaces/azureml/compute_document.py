@@ -167,17 +167,17 @@ class Queueing:
 
     def reason(self, record: RunRecord, now: datetime) -> str:
         """Empty if it is unknown, or the wait is short. Raises what the connection raises."""
-        since = time_of(record.times.get(RunState.QUEUED.value))
-        if record.status != RunState.QUEUED.value or record.compute == SERVERLESS or since is None:
+        since = time_of(record.times.get(RunState.QUEUED))
+        if record.status != RunState.QUEUED or record.spec.compute == SERVERLESS or since is None:
             return ""
         if (now - since).total_seconds() < self._timing.queue_patience_s:
             return ""
-        asked_at, known = self._known.get(record.compute, (float("-inf"), ""))
+        asked_at, known = self._known.get(record.spec.compute, (float("-inf"), ""))
         if time.monotonic() - asked_at > self._timing.queue_fresh_s:
-            path = f"/computes/{record.compute}"
+            path = f"/computes/{record.spec.compute}"
             answer = self._connection.workspace("GET", path, _VERSION, accept=(403, 404))
             known = reason_of(answer.document, record) if answer.status < 400 else ""
-            self._known[record.compute] = time.monotonic(), known
+            self._known[record.spec.compute] = time.monotonic(), known
         return known
 
 
@@ -187,14 +187,14 @@ def reason_of(document: Any, record: RunRecord) -> str:
         return ""
     errors = errors_of(document)
     if errors:
-        return f"{record.compute} gets no nodes: {'; '.join(errors)}"
+        return f"{record.spec.compute} gets no nodes: {'; '.join(errors)}"
     inner = (document.get("properties") or {}).get("properties") or {}
     counts, scale = inner.get("nodeStateCounts") or {}, inner.get("scaleSettings") or {}
     busy, most = int(counts.get("runningNodeCount") or 0), int(scale.get("maxNodeCount") or 0)
-    if record.instances > most > 0:
-        return f"{record.compute} has at most {most} nodes, and the run requires {record.instances}"
-    if busy and busy + record.instances > most > 0:
-        return f"{busy} of the {most} nodes of {record.compute} are busy with other runs"
+    if record.spec.instances > most > 0:
+        return f"{record.spec.compute} has at most {most} nodes, and the run requires {record.spec.instances}"
+    if busy and busy + record.spec.instances > most > 0:
+        return f"{busy} of the {most} nodes of {record.spec.compute} are busy with other runs"
     if counts.get("preparingNodeCount") or inner.get("allocationState") == "Resizing":
-        return f"{record.compute} is starting nodes"
+        return f"{record.spec.compute} is starting nodes"
     return ""

@@ -60,7 +60,10 @@ def _reason(
     found = _EXIT_CODE.search(message)
     code = int(found[1] or found[2]) if found else None
     if code is None and failure is None and _timed_out(record, run, message):
-        return None, {"kind": "timeout", "message": f"the run took longer than its limit of {record.timeout_s:g} s"}
+        return None, {
+            "kind": "timeout",
+            "message": f"the run took longer than its limit of {record.spec.timeout_s:g} s",
+        }
     if state is RunState.CANCELED:
         return None, {"kind": "canceled", "message": message or "canceled"}
     if failure is not None:
@@ -77,7 +80,7 @@ def _timed_out(record: RunRecord, run: Mapping[str, Any], message: str) -> bool:
 
     A script that fails with a timeout of its own ends before the limit.
     """
-    if record.timeout_s is None or RunState.CANCEL_REQUESTED.value in record.times:
+    if record.spec.timeout_s is None or RunState.CANCEL_REQUESTED in record.times:
         return False
     begin, end = time_of(run.get("startTimeUtc")), time_of(run.get("endTimeUtc"))
     says_so = _TIME_LIMIT.search(message) is not None
@@ -85,8 +88,8 @@ def _timed_out(record: RunRecord, run: Mapping[str, Any], message: str) -> bool:
         return says_so
     took_s = (end - begin).total_seconds()
     if says_so:
-        return took_s >= _PART_OF_LIMIT * record.timeout_s
-    return run.get("status") == RunState.CANCELED.value and took_s >= record.timeout_s
+        return took_s >= _PART_OF_LIMIT * record.spec.timeout_s
+    return run.get("status") == RunState.CANCELED and took_s >= record.spec.timeout_s
 
 
 def _script_end(code: int, script: str = "the script") -> str:
@@ -128,7 +131,7 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
     if first is None:
         return None
     rank, code = first
-    names = log_names(record.layout.world_size)
+    names = log_names(record.spec.layout.world_size)
     found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": _script_end(code)}
     if len(names) > 1 and rank < len(names):
         found["message"] = _script_end(code, f"the script of rank {rank}")
@@ -148,7 +151,9 @@ def publish(store: Store, record: RunRecord) -> RunRecord:
         errors.append(error)
     for dataset, one in produced.items():
         try:
-            published[dataset] = make_newest(store, dataset, one["manifest_key"], record.heads.get(dataset)).snapshot
+            published[dataset] = make_newest(
+                store, dataset, one["manifest_key"], record.spec.heads.get(dataset)
+            ).snapshot
         except Conflict as error:
             errors.append(error)
     if not errors:
@@ -178,7 +183,7 @@ def copy_logs(
     def save(name: str) -> None:
         _save_log(store, record.run, name, parts(name))
 
-    expected = log_names(record.layout.world_size)
+    expected = log_names(record.spec.layout.world_size)
     names = [name for name in names_of(record, look.log_files) if name in expected]
     for name in names[:1]:
         save(name)

@@ -12,7 +12,7 @@ from typing import Any
 from amlctl.core.environment import OLDEST_PYTHON, RUNTIME_REQUIREMENT, is_of_others
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.job import KEPT_PATH, RUNTIME_ARCHIVE, STORE_INPUT, input_names
-from amlctl.core.run import RunRecord
+from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked
 from amlctl.core.store_keys import dataset_folder
@@ -62,13 +62,14 @@ class JobParts:
 
 def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> dict[str, Any]:
     """The run as job YAML, which the SDK loads; settings of nodes are as in the job file."""
-    node = dict(record.node)
+    spec = record.spec
+    node = dict(spec.node)
     document: dict[str, Any] = {
         "type": "command",
         "name": record.run,
-        "display_name": record.name or record.run,
-        "experiment_name": record.experiment or "Default",
-        "description": record.description or " ".join([record.script, *record.arguments]),
+        "display_name": spec.name or record.run,
+        "experiment_name": spec.experiment or "Default",
+        "description": spec.description or " ".join([spec.script, *spec.arguments]),
         "command": _command(record),
         "code": f"azureml:{parts.code_id}",
         "environment": parts.environment,
@@ -77,10 +78,10 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             # For the page of the run: the runtime gets the files from the mount of the store.
             **{
                 name: {"type": "uri_folder", "mode": "direct", "path": f"{parts.store_uri}{_shown_folder(dataset)}/"}
-                for dataset, name in input_names(record.manifests, record.inputs).items()
+                for dataset, name in input_names(spec.manifests, spec.inputs).items()
             },
             **{
-                name: _given(path=uri, type=record.inputs[name]["type"], mode=record.inputs[name].get("mode"))
+                name: _given(path=uri, type=spec.inputs[name]["type"], mode=spec.inputs[name].get("mode"))
                 for name, uri in parts.data_uris.items()
             },
         },
@@ -88,29 +89,29 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             "saves": {"type": "uri_folder", "mode": "rw_mount", "path": parts.saves_uri},
             **{
                 name: _given(
-                    type=record.named_outputs[name],
+                    type=spec.named_outputs[name],
                     mode=place.get("mode"),
                     path=place.get("uri"),
                     name=place.get("name"),
                     version=place.get("version"),
                 )
-                for name, place in record.output_places.items()
+                for name, place in spec.output_places.items()
             },
         },
         "environment_variables": {
             # The runtime fills in the others: not every input of a job file is an input of the job.
-            **{name: value for name, value in record.variables.items() if value is not None and "${{" not in value},
+            **{name: value for name, value in spec.variables.items() if value is not None and "${{" not in value},
             **{name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)},
         },
-        "tags": dict(record.tags),
+        "tags": dict(spec.tags),
         "properties": {**node.pop("properties", {}), **run_properties(record)},
-        "resources": {"instance_count": record.instances, **node.pop("resources", {})},
+        "resources": {"instance_count": spec.instances, **node.pop("resources", {})},
     }
-    if record.compute != SERVERLESS:
-        document["compute"] = f"azureml:{record.compute}"
-    if record.timeout_s is not None:
-        document["limits"] = {"timeout": math.ceil(record.timeout_s)}
-    if record.distribution is not None:
+    if spec.compute != SERVERLESS:
+        document["compute"] = f"azureml:{spec.compute}"
+    if spec.timeout_s is not None:
+        document["limits"] = {"timeout": math.ceil(spec.timeout_s)}
+    if spec.distribution is not None:
         document["distribution"] = _distribution(record)
     if parts.identity:
         document["identity"] = {"type": parts.identity}
@@ -128,11 +129,11 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _command(record: RunRecord) -> str:
     saves, prepare = "${{outputs.saves}}", ""
-    if is_of_others(record.environment) or record.command is not None:
+    if is_of_others(record.spec.environment) or record.spec.command is not None:
         environment, python = (
             _XXHASH.format(
                 wanted=RUNTIME_REQUIREMENT,
-                environment=record.environment,
+                environment=record.spec.environment,
                 kept_path=KEPT_PATH,
                 oldest=OLDEST_PYTHON,
                 oldest_shown=".".join(map(str, OLDEST_PYTHON)),
@@ -141,7 +142,7 @@ def _command(record: RunRecord) -> str:
         )
     else:
         environment, python = "", "python"
-    if not record.produces:
+    if not record.spec.produces:
         # Only the run's own folder is writable; a link puts it at its path in a store. Several processes on a node
         # may try to make the link.
         saves, link = ".amlctl-saves", f".amlctl-saves/runs/{record.run}"
@@ -150,8 +151,8 @@ def _command(record: RunRecord) -> str:
     paths = "".join(
         f' --place {name} "${{{{{name}}}}}"'
         for name in (
-            *(f"inputs.{name}" for name in (record.job.assets if record.job else ())),
-            *(f"outputs.{name}" for name in record.output_places),
+            *(f"inputs.{name}" for name in record.spec.assets),
+            *(f"outputs.{name}" for name in record.spec.output_places),
         )
     )
     return (
@@ -162,34 +163,34 @@ def _command(record: RunRecord) -> str:
 
 def _shown_command(record: RunRecord) -> str:
     """For the run's page: the runtime reads its command from the record."""
-    if record.command is not None:
-        words = [record.command.strip()]
+    if record.spec.command is not None:
+        words = [record.spec.command.strip()]
     else:
-        config = ["--config", record.config] if record.config is not None else []
-        words = ["python", record.script, *config, *record.arguments]
+        config = ["--config", record.spec.config] if record.spec.config is not None else []
+        words = ["python", record.spec.script, *config, *record.spec.arguments]
     shown = " ".join(shlex.quote(masked(word)) for word in words).replace("${{", "{{").replace("$[[", "[[")
     return shown if len(shown) <= _LONGEST_SHOWN else shlex.quote(f"{masked(words[0])[:_LONGEST_SHOWN]} ...")
 
 
 def _distribution(record: RunRecord) -> dict[str, Any]:
-    if record.distribution == "tensorflow":
-        return {"type": "tensorflow", "worker_count": record.layout.world_size}
-    return {"type": record.distribution, "process_count_per_instance": record.processes}
+    if record.spec.distribution == "tensorflow":
+        return {"type": "tensorflow", "worker_count": record.spec.layout.world_size}
+    return {"type": record.spec.distribution, "process_count_per_instance": record.spec.processes}
 
 
 def run_properties(record: RunRecord) -> dict[str, str]:
     """For a list of runs, which then need not read each record."""
     facts = {
-        "experiment": record.experiment or "Default",
-        "script": record.script,
-        "config": record.config,
-        "name": record.name,
-        "code": record.code,
-        "environment": record.environment,
-        "compute": record.compute,
+        "experiment": record.spec.experiment or "Default",
+        "script": record.spec.script,
+        "config": record.spec.config,
+        "name": record.spec.name,
+        "code": record.spec.code,
+        "environment": record.spec.environment,
+        "compute": record.spec.compute,
         "user": record.user,
         "created_at": record.created_at,
-        "job_type": record.job_type,
+        "job_type": record.spec.job_type,
     }
     return {_PROPERTY + name: value for name, value in facts.items() if value}
 
@@ -200,8 +201,8 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
     status = str(run.get("status") or record.status)
     record = replace(record, services=_services(run))
     started = time_of(run.get("startTimeUtc"))
-    if started is not None and RunState.RUNNING.value not in times:
-        times = entered(times, RunState.RUNNING.value, started)
+    if started is not None and RunState.RUNNING not in times:
+        times = entered(times, RunState.RUNNING, started)
     if is_final(status):
         return replace(record, times=times, waits_for="")
     if status in _STATES and status not in times:
@@ -279,21 +280,23 @@ def _foreign(
     }
     at = time_of(created)
     return RunRecord(
-        run=run,
-        script=facts.get("script", ""),
-        name=facts.get("name") or str(document.get("displayName") or ""),
+        run,
+        RunSpec(
+            script=facts.get("script", ""),
+            name=facts.get("name") or str(document.get("displayName") or ""),
+            experiment=experiment,
+            config=facts.get("config"),
+            code=facts.get("code", ""),
+            environment=facts.get("environment", ""),
+            compute=facts.get("compute") or compute,
+            workspace=workspace,
+            instances=instances,
+            tags=tags,
+            job_type=facts.get("job_type"),
+        ),
         status=str(document.get("status") or _UNKNOWN),
-        experiment=experiment,
-        config=facts.get("config"),
-        code=facts.get("code", ""),
-        environment=facts.get("environment", ""),
-        compute=facts.get("compute") or compute,
-        workspace=workspace,
-        instances=instances,
-        tags=tags,
         user=facts.get("user") or user,
         created_at=facts.get("created_at") or (iso(at) if at else ""),
-        job_type=facts.get("job_type"),
     )
 
 

@@ -102,7 +102,7 @@ class ListedRecords:
             return watched(own, {"status": status}, self._clock())
         # The list has neither times nor a reason, so a run that has ended is looked at once.
         look = self._looks.at(own.run)
-        is_plain = status != RunState.FAILED.value and not own.produces
+        is_plain = status != RunState.FAILED and not own.spec.produces
         if look is None or look.status != status or self._is_settled(look) or not is_plain:
             return self._read(own.run)
         from amlctl.workspaces.azureml.ending import ended

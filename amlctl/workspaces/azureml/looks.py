@@ -110,7 +110,7 @@ class Services:
 
     def of(self, record: RunRecord, *, is_foreign: bool = False) -> dict[str, str]:
         """By name; empty unless the run is running. Whether a foreign run has any is not known before."""
-        if record.status != RunState.RUNNING.value or not (is_foreign or record.node.get("services")):
+        if record.status != RunState.RUNNING or not (is_foreign or record.spec.node.get("services")):
             return {}
         asked_at, addresses, is_complete = self._known.get(record.run, (float("-inf"), {}, False))
         if not is_complete and time.monotonic() - asked_at > _SERVICES_AGAIN_S:

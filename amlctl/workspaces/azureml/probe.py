@@ -157,7 +157,7 @@ class WorkspaceProbe:
             self._workspace.wait(run, 1 << 60, 10.0)
             record = self._workspace.read(run)
         reason = (record.error or {}).get("message", "")
-        if record.status != RunState.COMPLETED.value:
+        if record.status != RunState.COMPLETED:
             raise CheckFailed(f"{record.status}: {reason}")
         return record.status
 

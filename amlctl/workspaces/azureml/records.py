@@ -41,11 +41,11 @@ class Records:
                 self._warned.add(run)
                 self._sink(Warned(f"{error.message}; reading it from the store"))
             return None
-        return record if record is not None and record.workspace == self._workspace else None
+        return record if record is not None and record.spec.workspace == self._workspace else None
 
     def load_all(self, on_damaged: Callable[[str], None]) -> dict[str, RunRecord]:
         records = local_records(self._project.state_dir, on_damaged=on_damaged)
-        return {record.run: record for record in records if record.workspace == self._workspace}
+        return {record.run: record for record in records if record.spec.workspace == self._workspace}
 
     def order(self) -> list[str]:
         """Ids in the order in which runs were created here."""
@@ -81,11 +81,11 @@ class MissingRuns:
         """The record to show. Raises NotFound without one."""
         if known is None:
             raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
-        if known.is_final or known.workspace != self._workspace:
+        if known.is_final or known.spec.workspace != self._workspace:
             return known
         if self._has_existed(known):
             why = "Azure ML does not find this run; it may have been deleted there"
-            return replace(known, status=RunState.NOT_RESPONDING.value, waits_for=why)
+            return replace(known, status=RunState.NOT_RESPONDING, waits_for=why)
         created = time_of(known.created_at)
         if created is not None and (self._clock() - created).total_seconds() > _STARTING_S:
             known.failed("lost", "it was recorded, but did not reach Azure ML", self._clock())
@@ -99,7 +99,7 @@ class MissingRuns:
         """
         if look is not None and is_final(look.status):
             return
-        if look is not None or record.workspace != self._workspace or self._has_existed(record):
+        if look is not None or record.spec.workspace != self._workspace or self._has_existed(record):
             state = f"; run history says it is {look.status}" if look is not None else ""
             raise ServiceUnavailable(
                 f"run {record.run} was not canceled: Azure ML does not find the job{state}",
@@ -111,7 +111,7 @@ class MissingRuns:
 
     def _has_existed(self, record: RunRecord) -> bool:
         """Whether Azure ML is known to have had the run, here or on the machine that submitted it."""
-        if record.studio_url is not None or record.status != RunState.NOT_STARTED.value:
+        if record.studio_url is not None or record.status != RunState.NOT_STARTED:
             return True
         return self._store().info(attempt_key(record.run)) is not None
 
@@ -126,7 +126,7 @@ def without_presumed_end(record: RunRecord) -> RunRecord:
     if not _is_presumed(record):
         return record
     times = {state: time for state, time in record.times.items() if state != record.status}
-    return replace(record, status=RunState.NOT_STARTED.value, times=times, error=None)
+    return replace(record, status=RunState.NOT_STARTED, times=times, error=None)
 
 
 def _is_presumed(record: RunRecord) -> bool:

@@ -70,7 +70,7 @@ def start_job(
 
     def submit() -> AcceptedJob:
         document = job_document(record, _parts(connection, store, open_store, record, secrets), secrets)
-        return submit_job(connection, connection.sdk.loaded_job(document), record.git)
+        return submit_job(connection, connection.sdk.loaded_job(document), record.spec.git)
 
     try:
         return submit()
@@ -92,14 +92,14 @@ def hand_over(connection: Connection, record: RunRecord, path: Path) -> Accepted
         try:
             job = load_job(path)
         except (MlException, ValidationError) as error:
-            raise UsageError(f"azure-ai-ml does not accept {record.script}: {first_line(error)}") from error
+            raise UsageError(f"azure-ai-ml does not accept {record.spec.script}: {first_line(error)}") from error
     job.name = record.run
     job.display_name = job.display_name or record.run
-    job.experiment_name = record.experiment
-    job.tags = {**(job.tags or {}), **record.tags}
+    job.experiment_name = record.spec.experiment
+    job.tags = {**(job.tags or {}), **record.spec.tags}
     job.properties = {**(job.properties or {}), **run_properties(record)}
     with contextlib.redirect_stderr(io.StringIO()):  # the SDK reports each upload
-        return submit_job(connection, job, record.git)
+        return submit_job(connection, job, record.spec.git)
 
 
 def _parts(
@@ -114,16 +114,16 @@ def _parts(
     root = address
     if not default.holds(address):
         root = parse_address(default.url)[0]
-        copy_code(store, open_store(default.url), record.code)
-    _check_compute(connection, record.compute)
-    context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.code)}{CONTEXT}/"
+        copy_code(store, open_store(default.url), record.spec.code)
+    _check_compute(connection, record.spec.compute)
+    context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.spec.code)}{CONTEXT}/"
     location = Environments(connection).ensure(environment_of(record, secrets), context_uri).location
-    assets = record.job.assets if record.job else {}
+    assets = record.spec.assets
     return JobParts(
-        code_id=ensure_code(connection, record.code, root),
+        code_id=ensure_code(connection, record.spec.code, root),
         environment=location if location.startswith("azureml:") else f"azureml:{location}",
         store_uri=store_uri,
-        saves_uri=store_uri + ("" if record.produces else run_prefix(record.run)),
+        saves_uri=store_uri + ("" if record.spec.produces else run_prefix(record.run)),
         data_uris={name: filled(one["asset"], secrets) for name, one in assets.items()},
         identity=connection.identity,
     )

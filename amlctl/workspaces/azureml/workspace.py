@@ -17,7 +17,8 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord, newest_first
+from amlctl.core.run import RunRecord
+from amlctl.core.run_id import newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.machine import utc_now
@@ -143,7 +144,7 @@ class AzureMLWorkspace:
         _check(record.run)
         if self._records.load(record.run) is not None:
             return
-        record = replace(record, workspace=self._name)
+        record = replace(record)
         try:
             job = start_job(self._connection, self._store, self._open_store, record, secrets)
         except Unconfirmed:
@@ -163,7 +164,7 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml.starting import hand_over
 
         _check(record.run)
-        record = replace(record, workspace=self._name)
+        record = replace(record)
         try:
             job = hand_over(self._connection, record, path)
         except Unconfirmed:
@@ -204,7 +205,7 @@ class AzureMLWorkspace:
         record = self._with_children(watched(known, look.document, self._clock()), is_active=not is_final(look.status))
         if is_final(look.status):
             return self._finish(record, look)
-        if record.job_type is None:
+        if record.spec.job_type is None:
             waits_for = self._queueing.reason(record, self._clock())
             record = replace(record, waits_for=waits_for, services=record.services or self._services.of(record))
         if record != known:
@@ -298,7 +299,7 @@ class AzureMLWorkspace:
         return kept
 
     def _with_children(self, record: RunRecord, *, is_active: bool) -> RunRecord:
-        if record.job_type is None:
+        if record.spec.job_type is None:
             return record
         from amlctl.workspaces.azureml.looks import children_of, counted_states
 
@@ -353,14 +354,14 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml import ending  # most looks are at active runs
 
         stored = self._stored(record.run)
-        if stored is not None and has_ended(stored) and stored.workspace == self._name:
+        if stored is not None and has_ended(stored) and stored.spec.workspace == self._name:
             self._records.save(stored)
             return stored
         failure = None
-        if look.status == RunState.FAILED.value:
+        if look.status == RunState.FAILED:
             failure = read_failure(self._store, record.run) or ending.failed_script(self._store, record)
         record = ending.ended(record, look.document, failure, self._clock())
-        if record.status == RunState.COMPLETED.value and record.produces:
+        if record.status == RunState.COMPLETED and record.spec.produces:
             record = ending.publish(self._store, record)
         ending.copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
         self._save_everywhere(record)

@@ -36,7 +36,7 @@ class SavedLogs:
     """Those of all processes of a run. Not thread-safe."""
 
     def __init__(self, store: Store, paths: RunPaths, record: RunRecord) -> None:
-        names = log_names(record.layout.world_size)
+        names = log_names(record.spec.layout.world_size)
         self._logs = [
             SavedLog(store, log_key(record.run, name), paths.log_of(rank), paths.collapsed_log_of(rank))
             for rank, name in enumerate(names)

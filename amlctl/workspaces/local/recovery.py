@@ -21,15 +21,15 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, IntegrityError, SettingsError
 from amlctl.localfs.atomic import read_json
+from amlctl.localfs.machine import ProcessIdentity
 from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
 from amlctl.runtime.log_pump import wait_until_written_out
+from amlctl.runtime.process_tree import end_session, is_alive, read_identity
 from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local.ending import Clock, Ending, finish
-from amlctl.workspaces.local.processes import ProcessIdentity, end_session, is_alive
 from amlctl.workspaces.local.rank_processes import find_cgroup
-from amlctl.workspaces.local.run_paths import RunPaths, machine_error
+from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error
 
 _START_LIMIT_S = 5.0
 """How long a reader waits for the identity of a supervisor that has just been started."""
@@ -48,7 +48,7 @@ def recover(
     reported to `sink` and replaced by the store's. Raises IntegrityError where neither can be read.
     """
     record = _load(paths, store, sink)
-    if record is None or record.is_final or workspace not in (None, record.workspace):
+    if record is None or record.is_final or workspace not in (None, record.spec.workspace):
         return record
     with taken_over(paths) as is_ours:
         if not is_ours:
@@ -66,10 +66,12 @@ def recover(
             were_killed = end_session(leader, variables=_script_variables(paths, record))
             if (cgroup := find_cgroup(paths)) is not None:
                 cgroup.end()
-            for rank in range(record.layout.world_size):
+            for rank in range(record.spec.layout.world_size):
                 wait_until_written_out(str(paths.log_of(rank)))
+        from amlctl.workspaces.local.ending import Ending, finish  # here, since it is rare
+
         exit_code = _exit_code(paths, record)
-        if exit_code is None and were_killed and RunState.RUNNING.value in record.times:
+        if exit_code is None and were_killed and RunState.RUNNING in record.times:
             exit_code = _KILLED
         reason = _reason(leader, record)
         ending = Ending(RunState.FAILED, exit_code, "supervisor", reason)
@@ -144,8 +146,8 @@ def is_abandoned(paths: RunPaths) -> bool:
 def read_leader(paths: RunPaths) -> ProcessIdentity | None:
     """The run's supervisor; None where it has not written its identity yet, and so has started nothing."""
     try:
-        return ProcessIdentity.from_json(read_json(paths.supervisor))
-    except (FileNotFoundError, SettingsError, KeyError, TypeError, ValueError):
+        return read_identity(read_json(paths.supervisor))
+    except (FileNotFoundError, SettingsError):
         return None
 
 
@@ -171,19 +173,19 @@ def _lock(descriptor: int, paths: RunPaths) -> bool:
 
 def _script_variables(paths: RunPaths, record: RunRecord) -> list[str]:
     """By which processes that the script has started are recognized, in any session."""
-    return [f"{OUTPUTS_VARIABLE}={paths.node_folders(node).outputs_dir}" for node in range(record.instances)]
+    return [f"{OUTPUTS_VARIABLE}={paths.node_folders(node).outputs_dir}" for node in range(record.spec.instances)]
 
 
 def _exit_code(paths: RunPaths, record: RunRecord) -> int | None:
     """That of the first script to fail, 0 if all have succeeded; None if unknown."""
-    folders = [paths.node_folders(node).state_dir for node in range(record.instances)]
-    ends = [end for folder in folders for local in range(record.processes) if (end := read_end(folder, local))]
+    folders = [paths.node_folders(node).state_dir for node in range(record.spec.instances)]
+    ends = [end for folder in folders for local in range(record.spec.processes) if (end := read_end(folder, local))]
     failed = sorted((end.ended_ns, end.exit_code) for end in ends if end.exit_code)
     if failed:
         return failed[0][1]
-    return 0 if len(ends) == record.layout.world_size else None
+    return 0 if len(ends) == record.spec.layout.world_size else None
 
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:
-    process = f" (process {leader.pid})" if leader is not None else ""
+    process = f" (process {leader.process})" if leader is not None else ""
     return f"the supervisor of the run{process} was killed, or crashed, while the run was {record.status}"

@@ -29,14 +29,13 @@ from amlctl.localfs.atomic import write_json
 from amlctl.localfs.machine import utc_now
 from amlctl.runs.records import load_local_record, read_failure, save_both
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
+from amlctl.runtime.process_tree import become_subreaper, end_descendants, identity_of, in_words, reap_adopted
 from amlctl.runtime.script import Wakeups
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
 from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.logs import SavedLogs, say
 from amlctl.workspaces.local.node_files import download_inputs, is_folder, make_container, node_store, open_run_store
-from amlctl.workspaces.local.processes import identity_of
 from amlctl.workspaces.local.rank_processes import (
     HOST,
     RankFailure,
@@ -102,7 +101,7 @@ class Supervisor:
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
         self._reached(RunState.PREPARING)
-        environment = self._environments.find(self._record.environment)
+        environment = self._environments.find(self._record.spec.environment)
         if not environment.is_ready:
             try:
                 environment = self._prepared_environment()
@@ -115,9 +114,9 @@ class Supervisor:
                 self._store, self._node, self._record, lambda line: say(self._paths.log, line), self._check_canceled
             )
         runtime = Path()
-        for node in range(self._record.instances):
+        for node in range(self._record.spec.instances):
             runtime = make_container(
-                self._store, self._record.code, self._paths.container_of(node), self._paths.state_dir / "runtimes"
+                self._store, self._record.spec.code, self._paths.container_of(node), self._paths.state_dir / "runtimes"
             )
             self._check_canceled()
         processes = RankProcesses(self._paths)
@@ -142,7 +141,7 @@ class Supervisor:
         return prepare_environment(self._environments, spec, self._tell, check=self._check_canceled)
 
     def _wait_for_slot(self) -> Slot:
-        folder = queue_folder(self._paths.state_dir, self._record.compute)
+        folder = queue_folder(self._paths.state_dir, self._record.spec.compute)
         queue = SlotQueue(folder)
         path = Path(self._settings.ticket)
         ticket = Ticket(int(path.name.partition("-")[0]), path, self._settings.ticket_descriptor)
@@ -161,7 +160,7 @@ class Supervisor:
         self, processes: RankProcesses, environment: EnvironmentInfo, slot: Slot, runtime: Path
     ) -> None:
         """`runtime` is the folder of its modules."""
-        settings, layout = self._settings, self._record.layout
+        settings, layout = self._settings, self._record.spec.layout
         gpus = list_gpus(os.environ)[: settings.gpus]
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
@@ -181,7 +180,7 @@ class Supervisor:
             name: value
             for name, value in variables.items()
             if not name.startswith(ENVIRONMENT_PREFIX)
-            and (name in self._record.variables or not is_login_variable(name, value))
+            and (name in self._record.spec.variables or not is_login_variable(name, value))
         }
 
     def _command(self, environment: EnvironmentInfo, rank: Rank, container: Path) -> list[str]:
@@ -230,7 +229,7 @@ class Supervisor:
 
     def _why_stop(self, passed_s: float) -> Ending | None:
         """How the run is to end, where it is not to continue."""
-        limit_s = self._record.timeout_s
+        limit_s = self._record.spec.timeout_s
         if self._is_cancel_requested():
             self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
             return Ending(RunState.CANCELED, None, "canceled", "canceled while it was running")
@@ -253,11 +252,11 @@ class Supervisor:
             return dataclasses.replace(ending, exit_code=None)
         if stopped is not None:
             return dataclasses.replace(stopped, exit_code=128 - return_code if return_code < 0 else return_code)
-        if failure is None or self._record.layout.world_size == 1:
+        if failure is None or self._record.spec.layout.world_size == 1:
             return ending_of(return_code, reason)
         rank = failure.rank.number
         ending = ending_of(return_code, reason, script=f"the script of rank {rank}")
-        name = log_names(self._record.layout.world_size)[rank]
+        name = log_names(self._record.spec.layout.world_size)[rank]
         return dataclasses.replace(ending, hint=ending.hint or str(Command("logs", self._record.run, "--file", name)))
 
     def _look_for_start(self, processes: RankProcesses) -> None:
@@ -268,7 +267,7 @@ class Supervisor:
 
     def _log_failure(self, failure: RankFailure) -> None:
         """In the log that is shown by default: it explains why the other processes end."""
-        names = log_names(self._record.layout.world_size)
+        names = log_names(self._record.spec.layout.world_size)
         if len(names) > 1:
             rank = failure.rank.number
             what = f"rank {rank} failed; ending the other ranks"
@@ -283,7 +282,9 @@ class Supervisor:
             say(self._paths.log, f"ended {in_words(ended)}")
         elif not more:
             return
-        for node in range(self._record.instances):  # leftovers may have written after the runtime saved the outputs
+        for node in range(
+            self._record.spec.instances
+        ):  # leftovers may have written after the runtime saved the outputs
             self._paths.node_folders(node).saved_marker.unlink(missing_ok=True)
 
     def _save_log(self) -> None:
@@ -294,7 +295,7 @@ class Supervisor:
         """The runtime saves them into the node's folder; another store gets them from here."""
         if is_folder(self._store):
             return
-        for node in range(self._record.instances):
+        for node in range(self._record.spec.instances):
             with contextlib.suppress(AmlctlError, OSError):  # reported at the end if it still fails
                 if node not in self._savers:
                     self._savers[node] = outputs_saver(self._paths, self._store, node)
@@ -344,10 +345,10 @@ def main(arguments: Sequence[str]) -> None:
     identity = identity_of(os.getpid())
     if identity is not None:
         try:
-            write_json(paths.supervisor, identity.to_json())
+            write_json(paths.supervisor, identity._asdict())
         except OSError:
             release_reserve(paths)  # the run will fail, but its supervisor can be identified
-            write_json(paths.supervisor, identity.to_json())
+            write_json(paths.supervisor, identity._asdict())
     with open(settings.variables_descriptor, "rb") as pipe:
         passed = pipe.read()
     try:
@@ -361,6 +362,8 @@ def main(arguments: Sequence[str]) -> None:
             record = load_local_record(paths.state_dir, run)
             if record is None:
                 raise NotFound(f"run {run} has no record")
+            if record.spec.produces:
+                import amlctl.runs.produced  # noqa: F401  # before an upgrade of amlctl can replace it
             Supervisor(settings, run, record, wakeups).run()
         except Exception:
             # The end of this process frees the lock, and the next reader records the run as Failed.

@@ -16,7 +16,8 @@ from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord, newest_first
+from amlctl.core.run import RunRecord
+from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
@@ -29,12 +30,10 @@ from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
-from amlctl.workspaces.local.ending import Clock
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
-from amlctl.workspaces.local.node_files import credential_in
 from amlctl.workspaces.local.recovery import is_abandoned, recover
-from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_reserve, release_reserve
-from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter
+from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
+from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
 
 _LOG_PART_BYTES = 1 << 20
 _LOOK_S = 0.05
@@ -139,15 +138,15 @@ class LocalWorkspace:
         paths = self._paths(run)
         self._seen[run] = _mtime_ns(paths.record)
         record = recover(paths, self._store, self._clock, self._sink, workspace=self._name)
-        if record is not None and record.workspace != self._name:
-            hint = Command("runs", "show", run, workspace=record.workspace)
-            raise NotFound(f"run {run} belongs to the workspace {record.workspace}", hint=hint)
+        if record is not None and record.spec.workspace != self._name:
+            hint = Command("runs", "show", run, workspace=record.spec.workspace)
+            raise NotFound(f"run {run} belongs to the workspace {record.spec.workspace}", hint=hint)
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
             raise NotFound(f"no run {run!r}", hint=Command("runs"))
         if not record.is_final and paths.cancel_request.exists():
-            record.status = RunState.CANCEL_REQUESTED.value  # the supervisor is about to notice
+            record.status = RunState.CANCEL_REQUESTED  # the supervisor is about to notice
         return record
 
     def list_runs(self) -> list[RunRecord]:
@@ -155,7 +154,7 @@ class LocalWorkspace:
         found = [
             record
             for record in local_records(self._project.state_dir, on_damaged=damaged.append)
-            if record.workspace == self._name
+            if record.spec.workspace == self._name
         ]
         for run in damaged:
             try:
@@ -168,12 +167,12 @@ class LocalWorkspace:
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
     def log_names(self, run: str) -> Sequence[str]:
-        return log_names(self.read(run).layout.world_size)
+        return log_names(self.read(run).spec.layout.world_size)
 
     def read_log(self, run: str, cursor: int, *, name: str | None = None) -> LogChunk:
         # The record first: when it is final, the log has been written to its end.
         record = self.read(run)
-        names = log_names(record.layout.world_size)
+        names = log_names(record.spec.layout.world_size)
         rank = _rank_of(run, names, name)
         try:
             with self._paths(run).log_of(rank).open("rb") as file:
