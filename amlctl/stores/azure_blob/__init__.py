@@ -9,5 +9,5 @@
     credentials.py  account key, SAS, or a token of the login
     address.py      store URLs
 
-Both ways use the transport and the retry policy of `azure_access/`: see `docs/architecture.md`.
+Both ways use the transport and the retry policy of `azure_access/`: see `docs/azure-clients.md`.
 """

@@ -3,7 +3,7 @@
 A block's id is its content: 16 bytes xxh3-128 and its first 32 bytes, its *anchor*. So the service's list of blocks
 suffices, on any machine, to find the old blocks in a new file at any offset: one of them is found by its anchor, the
 hash confirms it, and its neighbors before and after it follow without a search. Borders of a first version are at fixed
-distances. For a comparison with borders that depend on the content see `docs/architecture.md`.
+distances. For a comparison with borders that depend on the content see `docs/azure-clients.md`.
 """
 
 from __future__ import annotations
