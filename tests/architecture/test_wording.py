@@ -24,7 +24,6 @@ PENDING = {
     "amlctl/mirror",
     "amlctl/operations",
     "amlctl/operations/store",
-    "amlctl/operations/submit",
     "amlctl/operations/sync",
     "amlctl/runs",
     "amlctl/snapshots",
