@@ -32,6 +32,14 @@ _MOST_HEAD_BYTES = 1 << 20
 """A HEAD has a few kilobytes at most: one long name, and 16 commits."""
 
 
+class HeadMoved(Exception):
+    """Another machine swapped HEAD after it was read; `conflict` is shown if planning again fails as well."""
+
+    def __init__(self, conflict: Conflict) -> None:
+        super().__init__(conflict)
+        self.conflict = conflict
+
+
 class Head(NamedTuple):
     """What HEAD names; `version` is the tag that a swap compares: empty where the value is missing and is to be made
     again."""

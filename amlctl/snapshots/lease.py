@@ -19,7 +19,6 @@ from typing import Any, Callable, Optional
 
 from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
-from amlctl.core.store_keys import lease_key
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.machine import ProcessIdentity, passed_s, this_process
 from amlctl.stores.contract import Guard, Store, Versioned
@@ -226,47 +225,3 @@ def living_holder(data: bytes) -> str:
     except ValueError:
         return ""
     return "" if ProcessIdentity(machine, process, started).is_gone() else f"{host} (process {process})"
-
-
-class MirrorLease(Lease):
-    """Who writes the plain files of a mirrored dataset."""
-
-    def __init__(
-        self,
-        store: Store,
-        dataset: str,
-        sink: EventSink,
-        *,
-        stale_s: float = STALE_S,
-        ask_every_s: float = ASK_EVERY_S,
-        clock: Callable[[], float] = passed_s,
-    ) -> None:
-        super().__init__(store, lease_key(dataset), sink, stale_s=stale_s, ask_every_s=ask_every_s, clock=clock)
-        self._dataset = dataset
-        self.was_left_unfinished = False
-        """Once it is held: whether the one who wrote before did not come to an end."""
-        self.was_taken_over = False
-        """Once it is held: whether the one who wrote before may still be alive."""
-
-    def __enter__(self) -> MirrorLease:
-        return self
-
-    def _found(self, found: Optional[Versioned]) -> None:
-        self.was_left_unfinished = found is not None and found.data != _FINISHED
-        self.was_taken_over = found is not None and bool(living_holder(found.data))
-
-    def _freed(self, *, is_finished: bool) -> bytes:
-        return _FINISHED if is_finished else _UNFINISHED
-
-    def _waits_for(self, holder: str) -> str:
-        return f"{self._dataset}: waiting until {holder} has written its mirror"
-
-    def _lost(self) -> Conflict:
-        return Conflict(
-            f"another machine writes the mirror of {self._dataset} now: this one gave no sign of life for long",
-            hint="run the same command again",
-        )
-
-
-_FINISHED = b"{}\n"
-_UNFINISHED = b'{"unfinished": true}\n'

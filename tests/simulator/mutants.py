@@ -19,14 +19,15 @@ from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
 from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
+from amlctl.mirror import lease as mirror_lease
 from amlctl.operations.store import gc as store_gc
 from amlctl.operations.submit import run_kept
-from amlctl.operations.sync import agreement, pull, repair
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
+from amlctl.operations.sync import pull, repair
 from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, tree_saver
-from amlctl.snapshots import deletion, gc_mark, heads, kept, lease, manifests
+from amlctl.snapshots import deletion, gc_mark, heads, kept, manifests
 from amlctl.snapshots.heads import Head
 from amlctl.snapshots.kept import ANY_SIZE
 from amlctl.snapshots.known import KnownContents
@@ -175,13 +176,13 @@ def _delete_first() -> Replaced:
 
 
 def _base_only_in_store() -> Replaced:
-    real = agreement._entries
+    real = sync_merge._entries
 
     def entries(store: Store, looked: Any, base: Any) -> Sequence[FileEntry]:
         without = replace(looked, kept=store)
         return real(store, without, base._replace(section=b""))
 
-    return [(agreement, "_entries", entries)]
+    return [(sync_merge, "_entries", entries)]
 
 
 def _gone_is_deleted() -> Replaced:
@@ -266,7 +267,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("the manifest is written after HEAD", ["sync+sync"], _manifest_after_head),
     Mutant("HEAD is read without its check", ["swapped-heads"], _head_without_check),
     Mutant("the lease of a mirror is not checked", ["mirror+mirror-same-file"],
-           lambda: [(lease.MirrorLease, "check", _nothing), (lease.MirrorLease, "confirm", _nothing)]),
+           lambda: [(mirror_lease.MirrorLease, "check", _nothing), (mirror_lease.MirrorLease, "confirm", _nothing)]),
     Mutant("a repair does not read back", ["repair"], lambda: _everywhere(repair.read_back, _nothing)),
     Mutant("a repair does not replace what is there", ["repair"], _nothing_replaced),
     Mutant("a pull deletes before everything has arrived", ["pull-behind+sync"], _delete_first),

@@ -23,11 +23,11 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind
 from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.locks import exclusive
-from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
+from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
 from amlctl.operations.store_apart import check_apart
 from amlctl.parallel import in_background

@@ -23,9 +23,8 @@ from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.scan import scan
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.context import Context
-from amlctl.operations.sync.agreement import agreed_entries
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
-from amlctl.operations.sync.large_deletions import confirm_deletions
+from amlctl.operations.sync.merge import agreed_entries, confirm_deletions
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.sync import SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt
