@@ -1,9 +1,7 @@
-"""What a shell offers at Tab for RUN, SCRIPT and datasets: from this disk only, and without settings or store."""
+"""What a shell completes for RUN, SCRIPT and datasets, from this disk only; and the arguments that share it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +12,7 @@ from amlctl.localfs.project import Project, find_project
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Runs that were seen from here."""
+    """Runs that this machine has seen."""
     project = _project()
     runs = [] if project is None else _folders(project.state_dir / "runs")
     return [run for run in (*runs, "@last") if run.startswith(incomplete)]
@@ -22,9 +20,11 @@ def complete_run(incomplete: str) -> list[str]:
 
 Run = Annotated[
     str,
-    typer.Argument(metavar="RUN", autocompletion=complete_run, help="A run id, the beginning of one, @last or @2."),
+    typer.Argument(
+        metavar="RUN", autocompletion=complete_run, help="Run id, unique prefix, @last or @2 (second to last)"
+    ),
 ]
-"""RUN as an argument of a command."""
+"""RUN as the argument of a command."""
 
 
 def complete_script(incomplete: str) -> list[str]:
@@ -61,6 +61,14 @@ def complete_dataset(incomplete: str) -> list[str]:
     return found
 
 
+Paths = typer.Argument(
+    metavar="PATH...",
+    autocompletion=complete_dataset,
+    help="Files or folders under data_blobs/, or names of datasets",
+)
+"""Datasets as the argument of a command."""
+
+
 def _project() -> Project | None:
     try:
         return find_project(Path.cwd())
@@ -69,17 +77,10 @@ def _project() -> Project | None:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(_names(folder))
-
-
-def _is_offered(entry: os.DirEntry[str]) -> bool:
-    """What a terminal cannot show as it is, no shell should be made to type."""
-    return entry.is_dir() and not entry.name.startswith(".") and entry.name.isprintable()
-
-
-def _names(folder: Path) -> Iterator[str]:
+    """Names of the folders in it, without those that a terminal cannot show as they are."""
     try:
-        with os.scandir(folder) as entries:
-            yield from (entry.name for entry in entries if _is_offered(entry))
+        return sorted(
+            one.name for one in folder.iterdir() if one.name[0] != "." and one.name.isprintable() and one.is_dir()
+        )
     except OSError:
-        return
+        return []

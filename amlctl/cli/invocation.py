@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import typer
 
-from amlctl.cli.global_options import GlobalOptions
+from amlctl.cli.arguments import GlobalOptions
 from amlctl.cli.output import Output
-from amlctl.cli.render.style import Style
-from amlctl.errors import NotFound
+from amlctl.cli.render.tables import Line, Table, warning
+from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound, RightsError, UsageError
 
 if TYPE_CHECKING:
     from amlctl.cli.reporter import Reporter
@@ -23,12 +24,12 @@ _PART_BYTES = 1 << 20
 
 
 class Invocation:
-    """Everything that a command function needs beside its own options. Opened piece by piece, when asked for."""
+    """Everything that a command function needs beside its own options, opened on first use."""
 
     def __init__(self, options: GlobalOptions) -> None:
         self.options = options
         self.is_json = options.is_json
-        self.cwd = _present_folder()
+        self.cwd = _current_folder()
         self.output = Output(options, os.environ)
 
     @cached_property
@@ -51,12 +52,12 @@ class Invocation:
         )
 
     def app_of(self, run: str) -> tuple[App, str]:
-        """The app whose workspace has RUN, and its id, or what to look up there. `--workspace` has the last word."""
+        """The app whose workspace has RUN, and its id, or what to look up there. `--workspace` takes precedence."""
         return (self.app, run) if self.options.workspace is not None else self.app.holding(run)
 
     @property
     def log_folder(self) -> Path | None:
-        """Where a report of a fault belongs; None as long as no project was opened."""
+        """Folder for the report of an internal error; None before a project was opened."""
         app = self.__dict__.get("app")
         return app.project.state_dir / "logs" if app is not None else None
 
@@ -70,14 +71,14 @@ class Invocation:
         if "reporter" in self.__dict__:
             self.reporter.pause()
 
-    def result(self, document: Any, text: Callable[[Style, int], Sequence[str]]) -> None:
-        """Print the command's result, as the document or as the lines that `text` makes."""
+    def result(self, document: Any, text: Iterable[Line | Table]) -> None:
+        """Print the command's result, as the document or as text."""
         self.close()
         self.output.result(document, text)
 
     def result_parts(self, parts: Iterable[bytes]) -> None:
-        """Print a result that is too large to be held. Nothing is printed where one of its parts fails."""
-        import tempfile  # here, since every command starts by way of this file
+        """Print a result too large for memory. Prints nothing if one of its parts fails."""
+        import tempfile  # here, since every command imports this module
 
         with tempfile.TemporaryFile() as whole:
             whole.writelines(parts)
@@ -86,13 +87,61 @@ class Invocation:
             self.output.result_parts(iter(lambda: whole.read(_PART_BYTES), b""))
 
 
-def _present_folder() -> Path:
+def _current_folder() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError as error:
-        raise NotFound("the folder that you are in does not exist any more", hint="cd to one that does") from error
+        raise NotFound("the current folder no longer exists", hint="cd to one that does") from error
 
 
 def invocation(ctx: typer.Context) -> Invocation:
     found: Invocation = ctx.find_object(Invocation)  # type: ignore[assignment]
     return found
+
+
+_OF_ONE_DATASET = (NotFound, Conflict, CheckFailed, RightsError, UsageError)
+"""Errors that end the work on one dataset; any other would hit the next one as well."""
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Outcomes(Generic[Result]):
+    """What each of several datasets led to; `not_tried` are those after an error that would have hit them as well."""
+
+    results: list[Result] = field(default_factory=list)
+    failures: list[AmlctlError] = field(default_factory=list)
+    not_tried: Sequence[str] = ()
+
+    def to_json(self, call: Invocation) -> dict[str, Any]:
+        """What `--json` has beside the results; empty without a failure."""
+        if not self.failures:
+            return {}
+        return {
+            "errors": [call.output.error_document(failure)["error"] for failure in self.failures],
+            "not_tried": list(self.not_tried),
+        }
+
+    def show_failures(self, call: Invocation) -> int:
+        """After the results; the exit code of the first failure."""
+        if self.not_tried:
+            call.output.write_line([warning("warning:"), f" not tried: {', '.join(self.not_tried)}"])
+        for failure in self.failures:
+            call.output.show_error(failure)
+        return self.failures[0].exit_code if self.failures else 0
+
+
+def each_dataset(datasets: Sequence[str], act: Callable[[str], Result]) -> Outcomes[Result]:
+    """Try each dataset. A single error without any result is raised itself."""
+    outcomes = Outcomes[Result]()
+    for number, dataset in enumerate(datasets, 1):
+        try:
+            outcomes.results.append(act(dataset))
+        except AmlctlError as error:
+            outcomes.failures.append(error)
+            if not isinstance(error, _OF_ONE_DATASET):
+                outcomes.not_tried = datasets[number:]
+                break
+    if len(outcomes.failures) == 1 and not outcomes.results:
+        raise outcomes.failures[0]
+    return outcomes

@@ -1,60 +1,60 @@
-"""Where a command's words go: results to stdout, everything else to stderr."""
+"""The two streams of this process: results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-from amlctl.cli.global_options import GlobalOptions
-from amlctl.cli.render.commands import Commands
-from amlctl.cli.render.errors import error_lines
+from amlctl.cli.arguments import GlobalOptions
+from amlctl.cli.render.errors import Commands, error_lines
 from amlctl.cli.render.json import document_bytes, error_document
-from amlctl.cli.render.style import Style, is_capable, wants_colour
+from amlctl.cli.render.tables import Line, Table, painted
 from amlctl.errors import AmlctlError
 
 FALLBACK_WIDTH = 80
-"""Cells of a line on a terminal that does not tell its own width."""
+"""Cells of a line on a terminal that does not report its width."""
 
 UNLIMITED_WIDTH = 10_000
-"""Cells of a line in a file or a pipe, unless COLUMNS says otherwise: nobody could read there what was cut."""
+"""Cells of a line in a file or a pipe without COLUMNS: what was cut there could not be read any other way."""
 
 
 class Output:
-    """The two streams of this process, and what they can show."""
+    """Writes results, errors and messages in the way that each stream can show them."""
 
     def __init__(self, options: GlobalOptions, variables: Mapping[str, str]) -> None:
         self.options = options
         self.commands = Commands(options)
+        is_capable = variables.get("TERM", "") not in ("dumb", "unknown")
+        wants_color = is_capable and not options.no_color and not variables.get("NO_COLOR")
         self.out_is_terminal = sys.stdout.isatty()
         self.err_is_terminal = sys.stderr.isatty()
         self.can_ask = self.err_is_terminal and sys.stdin is not None and sys.stdin.isatty()
-        self.can_redraw = self.err_is_terminal and is_capable(variables)
-        self.out_style = Style(
-            wants_colour(variables, is_terminal=self.out_is_terminal, is_colourless=options.is_colourless)
-        )
-        self.err_style = Style(
-            wants_colour(variables, is_terminal=self.err_is_terminal, is_colourless=options.is_colourless)
-        )
+        self.can_redraw = self.err_is_terminal and is_capable
+        self.out_has_color = self.out_is_terminal and wants_color
+        self.err_has_color = self.err_is_terminal and wants_color
         fallback = FALLBACK_WIDTH if self.out_is_terminal else UNLIMITED_WIDTH
         self.width = shutil.get_terminal_size((fallback, 24)).columns or FALLBACK_WIDTH
 
-    def result(self, document: Any, text: Callable[[Style, int], Sequence[str]]) -> None:
-        """The command's result: `document` with `--json`, else the lines that `text` makes for style and width."""
+    def result(self, document: Any, text: Iterable[Line | Table]) -> None:
+        """The command's result: `document` with `--json`, else `text`."""
         if self.options.is_json:
             data = document_bytes(document)
         else:
-            lines = text(self.out_style, self.width)
-            shown = [self.out_style.safe(self.commands.in_words(line)) for line in lines]
-            data = "".join(line + "\n" for line in shown).encode("utf-8", "backslashreplace")
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+            data = "".join(map(self._drawn, text)).encode("utf-8", "backslashreplace")
+        self.result_parts([data])
+
+    def _drawn(self, block: Line | Table) -> str:
+        if not isinstance(block, Table):
+            return painted(block, self.commands.in_words, has_color=self.out_has_color) + "\n"
+        if self.width >= UNLIMITED_WIDTH:
+            return "".join(f"{line}\n" for line in block.plain())
+        return block.drawn(self.width, has_color=self.out_has_color)
 
     def result_parts(self, parts: Iterable[bytes]) -> None:
-        """A result that is finished, piece by piece."""
+        """A finished result, piece by piece."""
         sys.stdout.flush()
         sys.stdout.buffer.writelines(parts)
         sys.stdout.buffer.flush()
@@ -63,52 +63,58 @@ class Output:
         """The one error that ends the command; with `--json` it is the document on stdout."""
         if self.options.is_json and self._put(document_bytes(self.error_document(error))):
             return
-        self.tell(error)
+        self.show_error(error)
         self._put(b"")  # what stdout did not take must not fail once more while Python ends
 
-    def tell(self, error: AmlctlError) -> None:
-        """An error for people, on stderr, beside whatever the result is."""
-        for line in error_lines(error, self.err_style, self.commands.in_words, is_verbose=self.options.is_verbose):
+    def show_error(self, error: AmlctlError) -> None:
+        """An error for people, on stderr, whatever the result is."""
+        for line in error_lines(error, self.commands, is_verbose=self.options.is_verbose):
             self.write_line(line)
 
     def error_document(self, error: AmlctlError) -> dict[str, Any]:
         return error_document(error, self.commands.in_words)
 
     def _put(self, data: bytes) -> bool:
-        """Write to stdout; False where it can't be written."""
+        """Write to stdout; False if it cannot be written."""
         try:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            self.result_parts([data])
         except OSError:
             silence_stdout()
             return False
         return True
 
-    def write_line(self, line: str) -> None:
-        """A line on stderr, with no control character in it but our colors. Does nothing where stderr is gone."""
+    def write_line(self, line: Line) -> None:
+        """A line on stderr. Does nothing if stderr is closed."""
+        self.write_text(self.painted(line))
+
+    def painted(self, line: Line) -> str:
+        """The line as text for stderr."""
+        return painted(line, self.commands.in_words, has_color=self.err_has_color)
+
+    def write_text(self, text: str) -> None:
+        """A painted line on stderr. Does nothing if stderr is closed."""
         try:
             sys.stderr.flush()
-            sys.stderr.buffer.write((self.err_style.safe(line) + "\n").encode("utf-8", "backslashreplace"))
+            sys.stderr.buffer.write((text + "\n").encode("utf-8", "backslashreplace"))
             sys.stderr.buffer.flush()
         except (OSError, ValueError):
             pass
 
 
 def open_missing_streams() -> None:
-    """A stream that the caller closed (`>&-`) goes to nowhere."""
+    """Open a stream that the caller has closed (`>&-`), on the null device."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open as long as the process
 
 
 def silence_stdout() -> None:
-    """What is still buffered for a reader that went away must not make the interpreter complain at exit."""
+    """Keep the interpreter from complaining at exit about output whose reader went away."""
     _silence(sys.stdout)
 
 
 def flush_streams() -> None:
-    """Before the interpreter does so at exit, and changes the exit code where a terminal was closed."""
+    """Flush before the interpreter does so at exit and changes the exit code if a terminal was closed."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,41 +1,88 @@
-"""Questions to the person at the terminal."""
+"""Questions to the person at the terminal: before a deletion, and when Ctrl-C interrupts `submit`."""
 
 from __future__ import annotations
 
 import select
+import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from amlctl.cli import signals
 from amlctl.cli.output import Output
-from amlctl.cli.render.tables import printable
 from amlctl.errors import NeedsConfirmation
 
-_LOOK_S = 0.2
-_SHOWN = 10
-"""Paths that are listed before a question; more would push the question's reason off the screen."""
+if TYPE_CHECKING:
+    from amlctl.operations.logs import InterruptChoice
+
+_POLL_S = 0.2
+_MAX_SHOWN = 10
+"""Paths listed before a question; more would push the question's reason off the screen."""
 
 
 def is_confirmed(error: NeedsConfirmation, output: Output) -> bool:
-    """List what would go, and ask. False without a terminal to ask on."""
+    """List what would be lost, and ask. False without a terminal to ask on."""
     if not output.can_ask:
         return False
-    for path in error.details[:_SHOWN]:
-        output.write_line(f"  {printable(path)}")
-    if len(error.details) > _SHOWN:
-        output.write_line(f"  and {len(error.details) - _SHOWN} more")
-    return confirm(f"{printable(error.message)}. Continue?", output)
+    for path in error.details[:_MAX_SHOWN]:
+        output.write_line(f"  {path}")
+    if len(error.details) > _MAX_SHOWN:
+        output.write_line(f"  and {len(error.details) - _MAX_SHOWN} more")
+    return confirm(f"{error.message}. Continue?", output)
 
 
 def confirm(question: str, output: Output) -> bool:
     """A yes or no on a terminal; anything but a yes is a no."""
     output.write_line(question)
-    return answer("y/N: ").strip().lower() in ("y", "yes")
+    return _answer("y/N: ").strip().lower() in ("y", "yes")
 
 
-def answer(prompt: str) -> str:
-    """A line from the terminal; empty where that is gone."""
+def _answer(prompt: str) -> str:
+    """A line from the terminal; empty if the terminal is closed."""
     sys.stderr.write(prompt)
     sys.stderr.flush()
-    # A Ctrl-C just before a read begins does not end that read, so none begins before there is a line.
-    while not select.select([sys.stdin], [], [], _LOOK_S)[0]:
+    # A Ctrl-C just before a read starts does not end that read, so it starts only once a line is there.
+    while not select.select([sys.stdin], [], [], _POLL_S)[0]:
         pass
     return sys.stdin.readline()
+
+
+_INTERRUPTED = (
+    "",
+    "The run is still active. What would you like to do?",
+    "  c  cancel it and keep the outputs so far",
+    "  l  leave it running (show how to reconnect)",
+    "  w  continue watching",
+)
+
+
+def on_interrupt(setting: str, output: Output, clear_screen: Callable[[], None]) -> Callable[[], InterruptChoice]:
+    """What Ctrl-C does under `[submit] on_interrupt`: `ask` requires a terminal and cancels without one. SIGTERM does
+    what Ctrl-C does without a terminal; SIGHUP detaches.
+
+    `clear_screen` is called before the question, so that nothing is drawn over it.
+    """
+    from amlctl.operations.logs import InterruptChoice
+
+    answers = {
+        **dict.fromkeys(("c", "cancel"), InterruptChoice.CANCEL),
+        **dict.fromkeys(("l", "leave"), InterruptChoice.DETACH),
+        **dict.fromkeys(("w", "watch"), InterruptChoice.CONTINUE),
+    }
+
+    def choose() -> InterruptChoice:
+        signalled = signals.received()
+        if signalled is signal.SIGHUP or setting == "detach":  # a closed terminal does not end a run
+            return InterruptChoice.DETACH
+        if signalled is not None or setting != "ask" or not output.can_ask:
+            output.write_line(f"{'interrupted' if signalled is None else signalled.name}: canceling the run")
+            return InterruptChoice.CANCEL
+        clear_screen()
+        for line in _INTERRUPTED:
+            output.write_line(line)
+        while typed := _answer("c/l/w: "):  # a second Ctrl-C makes the caller cancel
+            if choice := answers.get(typed.strip().lower()):
+                return choice
+        return InterruptChoice.DETACH  # the terminal was closed
+
+    return choose

@@ -1,19 +1,18 @@
-"""The event sink of the command line: who wants to know what, and when.
+"""The event sink of the command line: which event is shown to this user, and when.
 
 While a log is on the screen nothing is drawn over it: stages are silent from the first piece of a log until
-its run has ended. All methods are thread-safe and never raise.
+its run has finished. All methods are thread-safe and never raise.
 """
 
 from __future__ import annotations
 
 import sys
 from threading import RLock
+from typing import BinaryIO
 
 from amlctl.cli.output import Output
-from amlctl.cli.render.log import LogWriter
-from amlctl.cli.render.progress import LiveProgress, NoProgress, NowAndThen, PlainProgress, Progress
-from amlctl.cli.render.stages import Wait
-from amlctl.cli.render.tables import printable
+from amlctl.cli.render.progress import LiveProgress, NoProgress, Progress, Throttle, Wait
+from amlctl.cli.render.tables import Line, Styled, bad, bold, dim, good, highlight, printable, warning
 from amlctl.core.events import (
     Event,
     LogText,
@@ -26,8 +25,9 @@ from amlctl.core.events import (
     Unanswered,
     Warned,
 )
+from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run_state import is_final
-from amlctl.core.secret_names import masked
+from amlctl.core.terminal_text import TerminalFilter
 
 
 class Reporter:
@@ -35,7 +35,6 @@ class Reporter:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._style = output.err_style
         self._lock = RLock()
         self._is_log_open = False
         self._is_closed = False
@@ -43,41 +42,45 @@ class Reporter:
         self._shares_screen = self._log_is_terminal and output.err_is_terminal
         self._log = self._make_log(is_raw=False)
         self._progress = self._make_progress()
-        self._waits = NowAndThen()
+        self._waits = Throttle()
 
-    def _make_log(self, *, is_raw: bool) -> LogWriter:
+    def _make_log(self, *, is_raw: bool) -> _LogWriter:
         stream = sys.stderr.buffer if self._output.options.is_json else sys.stdout.buffer
-        return LogWriter(stream, is_terminal=self._log_is_terminal, is_raw=is_raw)
+        return _LogWriter(stream, is_terminal=self._log_is_terminal, is_raw=is_raw)
 
     def _make_progress(self) -> Progress:
-        write_line = self._output.write_line
+        write = self._output.write_text
         if self._output.options.is_quiet:
-            return NoProgress(write_line)
+            return NoProgress(write)
         if self._output.can_redraw:
-            return LiveProgress(sys.stderr, write_line, has_colour=self._style.is_coloured)
-        return PlainProgress(write_line)
+            return LiveProgress(write, sys.stderr, has_color=self._output.err_has_color)
+        return Progress(write)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, StageProgress):
             with self._lock:  # a thread that ends late must not draw over the result
                 if not self._is_log_open and not self._is_closed:
                     self._progress.update(event)
-            return
-        if isinstance(event, (Retried, Unanswered)):
-            self._tell_wait(event)
-            return
-        with self._lock:
-            if isinstance(event, LogText):
-                self._tell_log(event)
-            else:
-                self._tell(event)
+        elif isinstance(event, (Retried, Unanswered)):
+            self._show_wait(event)
+        elif isinstance(event, LogText):
+            with self._lock:
+                if not self._is_log_open:
+                    self._is_log_open = True
+                    self._progress.pause()
+                self._log.write(event.text)
+        else:
+            self._show(event)
 
-    def _tell_wait(self, event: Retried | Unanswered) -> None:
+    def _show_wait(self, event: Retried | Unanswered) -> None:
         options = self._output.options
         if isinstance(event, Unanswered):
-            reason, wait_s = f"no answer for {event.waited_s:.0f} s, attempt ends", event.limit_s - event.waited_s
+            reason, wait_s = f"no response for {event.waited_s:.0f} s, giving up", event.limit_s - event.waited_s
         else:
-            reason, wait_s = f"{event.reason}, retry {event.attempt} of {event.most}", event.wait_s
+            reason, wait_s = (
+                f"{self._output.commands.in_words(event.reason)}, retry {event.attempt} of {event.most}",
+                event.wait_s,
+            )
             if not event.is_noteworthy and not options.is_verbose:
                 return
         if options.is_quiet:
@@ -89,62 +92,95 @@ class Reporter:
             elif options.is_verbose or self._waits.is_due():
                 self._write_line(wait.line(0.0))
 
-    def _tell_log(self, event: LogText) -> None:
-        if not self._is_log_open:
-            self._is_log_open = True
-            self._progress.pause()
-        self._log.write(event.text)
-
-    def _tell(self, event: Event) -> None:
+    def _show(self, event: Event) -> None:
         line = self._line(event)
-        if isinstance(event, RunStateChanged) and is_final(event.state):
-            self._log.end_line()
-            self._is_log_open = False
-        if line is not None:
-            self._write_line(line)
+        with self._lock:
+            if isinstance(event, RunStateChanged) and is_final(event.state):
+                self._log.end_line()
+                self._is_log_open = False
+            if line is not None:
+                self._write_line(line)
 
-    def _write_line(self, line: str) -> None:
+    def _write_line(self, line: Line) -> None:
         if self._is_log_open and self._shares_screen:
             self._log.end_line()
-        self._progress.write_line(self._style.safe(masked(line)))
+        self._progress.write_line(self._output.painted(line))
 
-    def _line(self, event: Event) -> str | None:
-        """The event in words, or None where it is not worth a line to this user."""
-        options, style = self._output.options, self._style
+    def _line(self, event: Event) -> Line | None:
+        """The event in words, or None if it is not worth a line to this user."""
+        options = self._output.options
         if isinstance(event, Warned):
-            return f"{style.warning('warning:')} {printable(self._output.commands.in_words(event.message))}"
+            return [warning("warning:"), " ", event.message]
         if options.is_quiet:
             return None
         if isinstance(event, Note):
-            return printable(self._output.commands.in_words(event.message))
+            return event.message
         if isinstance(event, RunCreated):
-            return f"run {style.name(event.run)}"
+            return ["run ", highlight(event.run)]
         if isinstance(event, RunStateChanged):
-            reason = f": {printable(event.reason)}" if event.reason else ""
-            return f"{style.dim('run is')} {_state(event.state, self._output)}{reason}"
+            return [dim("run is"), " ", _state(event.state), f": {event.reason}" if event.reason else ""]
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
-            return f"{printable(event.dataset)} is at snapshot {event.snapshot}"
+            return f"{event.dataset} is at snapshot {event.snapshot}"
         return None
 
     def show_raw_log(self) -> None:
-        """From now on a log is written as it is, with all that it does to a terminal."""
+        """From now on write the log as it is, with everything it does to a terminal."""
         self._log = self._make_log(is_raw=True)
 
     def close(self) -> None:
-        """No progress is drawn any more, and the log's last line is complete."""
+        """Draw no more progress, and complete the log's last line."""
         with self._lock:
             self._is_closed = True
             self.pause()
 
     def pause(self) -> None:
-        """Nothing is drawn until the next event, and the log's last line is complete."""
+        """Draw nothing until the next event, and complete the log's last line."""
         with self._lock:
             self._progress.pause()
             self._log.end_line()
             self._is_log_open = False
 
 
-def _state(state: str, output: Output) -> str:
-    style = output.err_style
-    paint = {"Completed": style.good, "Failed": style.bad, "Canceled": style.warning}.get(state, style.bold)
-    return paint(state)
+def _state(state: str) -> Styled:
+    return {"Completed": good, "Failed": bad, "Canceled": warning}.get(state, bold)(state)
+
+
+class _LogWriter:
+    """A run's log on its way to `stream`: as written on a terminal, with progress bars collapsed elsewhere. If the
+    reader goes away, the rest is dropped.
+
+    A pipe gets the filter of `core.terminal_text` as well, since `| less -R` and `| tee` end at a terminal;
+    `logs --raw` turns it off.
+    """
+
+    def __init__(self, stream: BinaryIO, *, is_terminal: bool, is_raw: bool) -> None:
+        self._stream = stream
+        self._is_terminal = is_terminal
+        self._collapser = None if is_terminal or is_raw else CarriageReturnCollapser()
+        self._filter = None if is_raw else TerminalFilter()
+        self._is_open = True
+        self._last = b"\n"
+
+    def write(self, text: str) -> None:
+        data = (self._filter.feed(text) if self._filter else text).encode("utf-8", "backslashreplace")
+        self._put(self._collapser.feed(data) if self._collapser else data)
+
+    def end_line(self) -> None:
+        """Finish a line that the log left open, and its color, so that other words can follow."""
+        if self._filter and self._is_terminal:
+            self._put(self._filter.end().encode(), is_text=False)
+        if self._collapser:
+            self._put(self._collapser.flush())
+        if self._last != b"\n":
+            self._put(b"\n")
+
+    def _put(self, data: bytes, *, is_text: bool = True) -> None:
+        if not data or not self._is_open:
+            return
+        if is_text:
+            self._last = data[-1:]
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._is_open = False

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+ID_CELLS = 12
+"""Digits of an id that are shown; any unique prefix can be typed."""
+
 
 def count(number: int, noun: str, plural: str = "") -> str:
     """`1 file`, `12,000 files`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`did you mean X?` for the most similar of `known`; empty if none is similar enough (1: identical)."""
+    from difflib import get_close_matches  # here, since few commands end with a typo
+
+    near = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def below_data_blobs(dataset: str) -> str:

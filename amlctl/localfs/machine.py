@@ -74,6 +74,7 @@ def _machine() -> str:
         parts.append(f"{uuid.getnode():x}")
     with suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
+        parts.append(str(_started(1)))  # a container that is restarted may get the same namespace
     return xxhash.xxh3_64_hexdigest("\0".join(parts).encode("utf-8", "surrogateescape"))[:8]
 
 

@@ -99,7 +99,7 @@ def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Pat
             to = object_key(value.content_id) if is_plain else key
             there = target.info(to)
             if there is None or there.size_bytes != value.size_bytes:
-                _copy_value(source, target, key, to, value, Path(folder))
+                copy_value(source, target, key, value, Path(folder), to=to)
 
         for_each(copy, values_of(manifest).items(), _AT_A_TIME)
     if any(place.kind is Kind.MIRROR for place in manifest.places.values()):
@@ -131,8 +131,12 @@ def copy_code(source: Store, target: Store, code: str) -> None:
     target.put(index_key, source.get(index_key), replace=True)
 
 
-def _copy_value(source: Store, target: Store, key: str, to: str, value: Value, folder: Path) -> None:
-    """`folder` is for values that have to be downloaded on the way."""
+def copy_value(source: Store, target: Store, key: str, value: Value, folder: Path, *, to: str = "") -> None:
+    """`to` is its key in `target`, if another one; `folder` is for values that have to be downloaded on the way.
+
+    Raises NotFound, IntegrityError, ServiceUnavailable.
+    """
+    to = to or key
     path = source.local_path(key)
     if path is not None:
         _put(source, target, key, to, value, path)

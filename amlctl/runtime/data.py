@@ -7,23 +7,18 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from amlctl.core.events import null_sink
 from amlctl.core.hidden_values import hidden_in
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, config_bytes
-from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, published_key
-from amlctl.core.sync_plan import Layout
-from amlctl.core.wording import below_data_blobs, count
-from amlctl.errors import AmlctlError, Conflict, NotFound
+from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix
+from amlctl.core.wording import below_data_blobs
+from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.folders import remove_tree
-from amlctl.localfs.ignore import DATASET_IGNORE_FILES, RulesBelow
 from amlctl.localfs.locks import locked
-from amlctl.runs.produced import Published, are_kept, publish
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.ranks import NodeRank
 from amlctl.runtime.script import NodeFolders
-from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.materialise import materialise
 from amlctl.stores.contract import Store
 
@@ -44,7 +39,6 @@ def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> N
 
 
 Log = Callable[[str], None]
-_PUBLISH_TRIES = 4
 _MOST_ATTEMPT_BYTES = 1000
 """Of the count of starts: one small number."""
 
@@ -162,63 +156,6 @@ class OutputsSaver:
                 if str(error) != reported:
                     reported = str(error)
                     self._log(f"outputs cannot be saved at the moment: {reported}")
-
-
-def publish_produced(store: Store, record: RunRecord, folders: NodeFolders, log: Log) -> None:
-    """Bytes and manifest of every dataset that the run was to produce. Raises NotFound, Conflict, RightsError."""
-    _place_ignore_files(record, folders)
-    for _ in range(_PUBLISH_TRIES if record.spec.produces else 0):
-        watch = GcWatch(store, null_sink, may_take_over=False)
-        watch.note()
-        results = {dataset: _publish_one(store, record, folders, dataset, log) for dataset in record.spec.produces}
-        published = {
-            dataset: {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
-            for dataset, result in results.items()
-        }
-        store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
-        if are_kept(store, watch, list(results.values())):
-            return
-        log("a gc of the store deleted some of what was published; sending it again")
-    if record.spec.produces:
-        raise Conflict("each attempt to publish lost data to a gc of the store", hint="run the script again")
-
-
-def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset: str, log: Log) -> Published:
-    source = folders.data_blobs_dir / dataset
-    if not source.exists():
-        raise NotFound(
-            f"the script has not produced the dataset {dataset}: data_blobs/{dataset} does not exist",
-            hint="write below data_blobs_dir() of file_paths, or remove --produces",
-        )
-    result = publish(
-        store,
-        source,
-        dataset,
-        base_key=record.spec.heads.get(dataset),
-        layout=_layout(record),
-        rules=_rules(record, folders, source),
-    )
-    log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
-    return result
-
-
-def _place_ignore_files(record: RunRecord, folders: NodeFolders) -> None:
-    """Ignore files above the datasets apply here as on the machine that submitted the run."""
-    for name, text in record.spec.sync.get("ignore_files", {}).items():
-        path = folders.data_blobs_dir / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(str(text).encode("utf-8", "surrogateescape"))
-
-
-def _layout(record: RunRecord) -> Layout:
-    sizes = {name: int(record.spec.sync[name]) for name in ("pack_below", "pack_size") if name in record.spec.sync}
-    return Layout(str(record.spec.sync.get("layout", "auto")), **sizes)
-
-
-def _rules(record: RunRecord, folders: NodeFolders, source: Path) -> RulesBelow:
-    patterns = [str(pattern) for pattern in record.spec.sync.get("ignore", ())]
-    return RulesBelow(folders.data_blobs_dir, DATASET_IGNORE_FILES, source, patterns)
 
 
 def _ignore(value: object) -> None:

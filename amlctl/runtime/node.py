@@ -33,7 +33,6 @@ from amlctl.runtime.data import (
     OutputsSaver,
     count_attempt,
     place_datasets,
-    publish_produced,
     restore_outputs,
     write_config,
 )
@@ -112,6 +111,8 @@ class Node:
     def _run_process(self, record: RunRecord, own: OwnProcess, pumps: Sequence[int]) -> int:
         """`pumps` are processes that copy the log; they end after the script."""
         run = record.run
+        if record.spec.produces:
+            import amlctl.runtime.produces  # noqa: F401  # before the script can delete the runtime
         script = None if record.spec.command is not None else find_script(self.folders, record.spec.script)
         attempt = self._attempt(record, own)
         if self.rank.is_first_process:
@@ -189,7 +190,9 @@ class Node:
     def _keep(self, record: RunRecord, saver: OutputsSaver, has_succeeded: bool) -> None:
         if saver.finish():
             self.folders.saved_marker.write_bytes(b"")
-        if has_succeeded and self.rank.node == 0:
+        if has_succeeded and self.rank.node == 0 and record.spec.produces:
+            from amlctl.runtime.produces import publish_produced
+
             publish_produced(self.save_store, record, self.folders, log)
 
     def _report_end(self, record: RunRecord, exit_code: int) -> None:

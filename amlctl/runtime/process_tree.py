@@ -16,7 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
+
+from amlctl.localfs.machine import ProcessIdentity, this_process
 
 _LOOK_S = 0.01
 _LONGEST_LOOK_S = 0.1
@@ -36,7 +38,7 @@ class Process(NamedTuple):
     pid: int
     parent: int
     session: int
-    started: str
+    started: int
     name: str
     is_dead: bool
 
@@ -52,7 +54,7 @@ if sys.platform == "linux":
             return None
         head, _, tail = text.rpartition(")")  # the name may hold blanks and parentheses; fields: proc(5)
         fields = tail.split()
-        return Process(pid, int(fields[1]), int(fields[3]), fields[19], head.partition("(")[2], fields[0] in "ZX")
+        return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), head.partition("(")[2], fields[0] in "ZX")
 
     def all_processes() -> dict[int, Process]:
         found = (find_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
@@ -77,7 +79,8 @@ else:
             session = 0
             with contextlib.suppress(OSError):
                 session = os.getsid(int(pid))
-            started, name = " ".join(rest[:5]), os.path.basename(rest[5]) if len(rest) > 5 else ""
+            started = int(time.mktime(time.strptime(" ".join(rest[:5]))))
+            name = os.path.basename(rest[5]) if len(rest) > 5 else ""
             found[int(pid)] = Process(int(pid), int(parent), session, started, name, state.startswith("Z"))
         return found
 
@@ -91,6 +94,24 @@ else:
     def has_variable(pid: int, variables: Collection[bytes]) -> bool:
         """Not known here."""
         return False
+
+
+def identity_of(pid: int) -> Optional[ProcessIdentity]:
+    """None where no process has this id, or it is a zombie."""
+    process = find_process(pid)
+    return None if process is None or process.is_dead else ProcessIdentity(this_process().machine, pid, process.started)
+
+
+def read_identity(document: Any) -> Optional[ProcessIdentity]:
+    """Of JSON, an object with its fields; None for any other document."""
+    try:
+        return ProcessIdentity(str(document["machine"]), int(document["process"]), int(document["started"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    return identity_of(identity.process) == identity
 
 
 def become_subreaper() -> bool:
@@ -167,7 +188,7 @@ def end_descendants(keep: Collection[int] = (), *, own_end_s: float = _OWN_END_S
 
     Returns those that got a signal. `keep` are children that are left alone, with their descendants.
     """
-    signaled: dict[tuple[int, str], Process] = {}
+    signaled: dict[tuple[int, int], Process] = {}
     began = time.monotonic()
     pause_s = _LOOK_S
     while True:
@@ -207,8 +228,8 @@ def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int
 
     They are stopped first, until no new one is found: a stopped process cannot start another. Returns how many.
     """
-    stopped: dict[tuple[int, str], Process] = {}
-    killed: set[tuple[int, str]] = set()
+    stopped: dict[tuple[int, int], Process] = {}
+    killed: set[tuple[int, int]] = set()
     deadline = time.monotonic() + _KILL_LIMIT_S
     while time.monotonic() < deadline:
         present = all_processes()
@@ -231,6 +252,25 @@ def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int
     for process in stopped.values():  # at the time limit: no process may stay stopped
         send_signal(process, signal.SIGKILL)
     return len(killed)
+
+
+def end_session(leader: ProcessIdentity, *, variables: Collection[str] = ()) -> int:
+    """Kill every process of the session that `leader` led, every one with one of the variables (`NAME=value`), and all
+    their descendants; returns how many.
+
+    While one member of a session lives the system gives the session's id to no other process, so the members are found
+    when the leader is long dead. Kills nothing if the id belongs to another process by now, or the machine was
+    restarted.
+    """
+    present = find_process(leader.process)
+    if leader.machine != this_process().machine or (present is not None and present.started != leader.started):
+        return 0
+    marks = frozenset(variable.encode() for variable in variables)
+
+    def find(processes: Mapping[int, Process]) -> list[Process]:
+        return [one for one in processes.values() if one.session == leader.process or has_variable(one.pid, marks)]
+
+    return end_found(find)
 
 
 def in_words(processes: Sequence[Process]) -> str:

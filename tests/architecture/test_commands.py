@@ -9,14 +9,13 @@ import pytest
 from typer.core import TyperGroup
 
 from amlctl.cli.app import root_command
-from amlctl.cli.command_table import COMMANDS
-from amlctl.cli.lazy import LazyCommand
+from amlctl.cli.command_group import COMMANDS, AppCommand, load
 
 
 def every_command() -> Iterator[tuple[str, Any]]:
     yield "amlctl", root_command()
-    for name, line in COMMANDS.items():
-        command = line.load()
+    for name in COMMANDS:
+        command = load(name)
         yield name, command
         if isinstance(command, TyperGroup):
             for subname, subcommand in command.commands.items():
@@ -42,6 +41,14 @@ def test_every_parameter_has_help(name: str) -> None:
     assert silent == []
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_help_texts_have_no_full_stop(name: str) -> None:
+    """The style of WORDING: one phrase that starts with a verb."""
+    texts = [ALL[name].help.partition("\n")[0], *(parameter.help for parameter in ALL[name].params)]
+    assert [text for text in texts if text.endswith(".") and name != "amlctl"] == []
+    assert [text for text in texts if not text[0].isupper()] == []
+
+
 def test_the_exit_codes_are_told() -> None:
     for code in ("0", "1", "2", "3", "4", "5", "6", "70", "130"):
         assert f" {code} " in ALL["amlctl"].epilog
@@ -57,4 +64,4 @@ def test_the_commands_are_all_there() -> None:
 
 
 def test_the_root_has_lines_only() -> None:
-    assert all(type(line) is LazyCommand for line in root_command().commands.values())
+    assert all(type(line) is AppCommand and not line.params for line in root_command().commands.values())

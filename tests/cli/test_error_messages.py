@@ -42,7 +42,7 @@ def test_unknown_command(folder: Cli) -> None:
     [
         (["synk"], "No such command 'synk'. Did you mean 'sync'?"),
         (["sync"], "Missing argument 'PATH...'"),
-        (["sync", "--workspace"], "--workspace needs a value"),
+        (["sync", "--workspace"], "--workspace requires a value"),
         (["logs", "--tail", "x", "@last"], "Invalid value for"),
         (["runs", "shw"], "No such command 'shw'."),
         ([], "Missing command"),
@@ -60,18 +60,18 @@ def test_usage_errors_as_json(project: Cli, arguments: list[str], message: str) 
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        ("train.py --epochs 3", "what belongs to the script follows --: amlctl submit train.py -- --epochs 3"),
-        ("train.py 3 4", "what belongs to the script follows --: amlctl submit train.py -- 3 4"),
+        ("train.py --epochs 3", "put arguments of the script after --: amlctl submit train.py -- --epochs 3"),
+        ("train.py 3 4", "put arguments of the script after --: amlctl submit train.py -- 3 4"),
         (
             "train.py --epochs=3 -x --dataset raw/d -- --last",
-            "what belongs to the script follows --: amlctl submit train.py --dataset raw/d -- --epochs=3 -x --last",
+            "put arguments of the script after --: amlctl submit train.py --dataset raw/d -- --epochs=3 -x --last",
         ),
         (
             "train.py --exprimint e",
-            "did you mean --experiment? If not, what belongs to the script follows --: "
+            "did you mean --experiment? Otherwise put arguments of the script after --: "
             "amlctl submit train.py -- --exprimint e",
         ),
-        ("--epochs 3 train.py", "what belongs to the script follows --; see amlctl submit --help"),
+        ("--epochs 3 train.py", "put arguments of the script after --; see amlctl submit --help"),
         ("train.py --processes x", "amlctl submit --help"),
     ],
 )
@@ -151,7 +151,7 @@ def test_in_a_folder_that_was_removed(folder: Cli, command: str) -> None:
         ["sh", "-c", shell, "sh", str(gone), *folder.command(command)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 4
-    assert done.stderr == "error: the folder that you are in does not exist any more\nhint: cd to one that does\n"
+    assert done.stderr == "error: the current folder no longer exists\nhint: cd to one that does\n"
 
 
 @pytest.mark.parametrize("command", [("status",), ("runs",), ("submit", "a.py")])
@@ -216,10 +216,10 @@ def test_a_store_of_an_unknown_kind(project: Cli) -> None:
     ("arguments", "message"),
     [
         (["--ours", "--theirs"], "--ours and --theirs exclude each other"),
-        (["--snapshot", "ab"], "--snapshot goes with --pull"),
+        (["--snapshot", "ab"], "--snapshot requires --pull"),
         (["--pull", "--verify"], "--verify and --pull exclude each other"),
         (["--pull", "--delete", "--layout", "mirror"], "--delete, --layout and --pull exclude each other"),
-        (["--layout", "zip"], "--layout 'zip' is unknown"),
+        (["--layout", "zip"], "Invalid --layout 'zip'"),
         (["--bwlimit", "0"], "--bwlimit"),
     ],
 )

@@ -18,8 +18,8 @@ _PROGRAM = """
 import sys
 sys.path.append(sys.argv.pop(1))
 from amlctl.cli.app import run
-from amlctl.cli.command_table import COMMANDS
-COMMANDS["status"].module = "broken_command"
+import broken_command
+sys.modules["amlctl.cli.commands.status"] = broken_command
 sys.exit(run(sys.argv[1:]))
 """
 

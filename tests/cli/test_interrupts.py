@@ -128,7 +128,7 @@ def test_a_ctrl_c_that_comes_while_a_lock_is_taken_is_no_fault_of_ours() -> None
         "        os.kill(os.getpid(), signal.SIGINT)\n"
         "        condition.acquire()\n"
         "except BaseException as error:\n"
-        "    print(type(error).__name__, app._as_ours(error, None, [], is_verbose=False).exit_code)\n"
+        "    print(type(error).__name__, app._translated(error, None, [], is_verbose=False).exit_code)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["RuntimeError", "130"]

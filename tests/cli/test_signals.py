@@ -117,7 +117,7 @@ def following(project: Cli, started: Callable[..., subprocess.Popen[str]]) -> su
 def test_sigterm_ends_the_run_as_ctrl_c_does_without_a_terminal(project: Cli, following: subprocess.Popen[str]) -> None:
     following.send_signal(signal.SIGTERM)
     _, err = following.communicate(timeout=LIMIT_S)
-    assert "SIGTERM: the run is canceled" in err
+    assert "SIGTERM: canceling the run" in err
     assert following.returncode == 1
     assert project.json("runs", "show", "@last")["status"] == "Canceled"
 

@@ -75,7 +75,7 @@ def test_detach(project: Cli) -> None:
     assert "arguments" in project("logs", "@last", "-f").out
 
 
-def test_runs_that_go_on(project: Cli) -> None:
+def test_active_runs(project: Cli) -> None:
     project.write("pipeline/endless.py", "import time\nwhile True: time.sleep(0.1)")
     for _ in range(2):
         assert project("submit", "endless.py", *CURRENT, "--detach").code == 0
@@ -83,7 +83,7 @@ def test_runs_that_go_on(project: Cli) -> None:
     try:
         fetched = project("fetch", queued)
         assert fetched.code == 0
-        assert fetched.out.startswith(f"run {queued}  nothing to fetch yet: it is Queued;")
+        assert fetched.out.startswith(f"run {queued}  no outputs saved yet (run is Queued);")
         assert fetched.out.endswith(f"amlctl fetch {queued}\n")
         assert project.json("fetch", queued)["status"] == "Queued"
         log = project("logs", queued)

@@ -1,4 +1,4 @@
-"""Tables fit, names cannot break a line."""
+"""Tables fit, names cannot break a line, sizes and times in words."""
 
 from __future__ import annotations
 
@@ -6,33 +6,55 @@ import os
 
 import pytest
 
-from amlctl.cli.render.tables import Column, cell_width, cut, cut_path, fields, printable, table
+from amlctl.cli.render.tables import (
+    Cell,
+    Column,
+    Table,
+    bad,
+    between,
+    cell_width,
+    duration,
+    fields,
+    good,
+    moment,
+    painted,
+    printable,
+)
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import count, size
 
 RUN = "model_train-20260101-120000-0a1b"
 COLUMNS = [Column("RUN", is_whole=True), Column("SCRIPT"), Column("NOTE"), Column("SIZE", is_right=True)]
 
 
+def drawn(table: Table, width: int) -> list[str]:
+    return table.drawn(width, has_color=False).splitlines()
+
+
 def test_a_table_as_wide_as_needed() -> None:
-    lines = table(COLUMNS, [[RUN, "train.py", "n", "1"], ["r", "s", "note", "100"]], 200)
-    assert lines == [
+    table = Table(COLUMNS, [[RUN, "train.py", "n", "1"], ["r", "s", "日本", "100"]])
+    lines = [
         "RUN                               SCRIPT    NOTE  SIZE",
         f"{RUN}  train.py  n        1",
-        "r                                 s         note   100",
+        "r                                 s         日本   100",
     ]
+    assert list(table.plain()) == lines
+    assert drawn(table, 200) == lines
 
 
 @pytest.mark.parametrize("width", [64, 80, 100])
 def test_a_table_fits_and_whole_columns_stay_whole(width: int) -> None:
-    rows = [[RUN, "a/very/long/path/to/a/script_of_some_kind.py", "日本語" * 20, "12"]]
-    lines = table(COLUMNS, rows, width)
+    table = Table(COLUMNS, [[RUN, "a/very/long/path/to/a/script_of_some_kind.py", "日本語" * 20, "12"]])
+    lines = drawn(table, width)
     assert all(cell_width(line) <= width for line in lines)
     assert RUN in lines[1]
     assert "…" in lines[1]
 
 
-def test_a_wrapped_column_goes_on_below() -> None:
+def test_a_wrapped_column_continues_below() -> None:
     columns = [Column("NAME", is_whole=True), Column("NOTE", is_wrapped=True)]
-    assert table(columns, [["gpu", "made by another workspace"], ["local", ""]], 20) == [
+    table = Table(columns, [["gpu", "made by another workspace"], ["local", ""]])
+    assert drawn(table, 20) == [
         "NAME   NOTE",
         "gpu    made by",
         "       another",
@@ -42,26 +64,79 @@ def test_a_wrapped_column_goes_on_below() -> None:
 
 
 def test_empty_columns_are_left_out() -> None:
-    assert table(COLUMNS, [["r", "", "", "1"]], 80) == ["RUN  SIZE", "r       1"]
+    assert list(Table(COLUMNS, [["r", "", "", "1"]]).plain()) == ["RUN  SIZE", "r       1"]
 
 
-def test_painting_changes_no_width() -> None:
-    painted = [Column("A", paint=lambda text: f"\x1b[1m{text}\x1b[0m"), Column("B")]
-    assert table(painted, [["x", "y"]], 80)[1] == "\x1b[1mx\x1b[0m  y"
+def test_a_table_without_headings() -> None:
+    table = Table([Column(), Column()], [[good("ok"), "x"], [bad("FAILED"), "y"]])
+    assert list(table.plain()) == drawn(table, 80) == ["ok      x", "FAILED  y"]
+
+
+def test_color_changes_no_width() -> None:
+    table = Table([Column("A"), Column("B")], [[good("x"), "y"]])
+    assert table.drawn(80, has_color=True).splitlines()[1] == "\x1b[32mx\x1b[0m  y"
 
 
 def test_odd_names_stay_on_one_line() -> None:
     assert printable("a\nb\tc\x1b[31m") == "a\\nb\\tc\\x1b[31m"
     assert printable(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
     assert printable("café 日本") == "café 日本"
+    assert list(Table([Column("A")], [["[red]\x1b[2J"]]).plain()) == ["A", "[red]\\x1b[2J"]
+    assert drawn(Table([Column("A")], [["[red]\x1b[2J"]]), 80) == ["A", "[red]\\x1b[2J"]
 
 
-def test_cut() -> None:
-    assert cut("abcdef", 6) == "abcdef"
-    assert cut("abcdef", 4) == "abc…"
-    assert cut("日本語", 4) == "日…"
-    assert cut_path("working/image/64x64", 10) == "…age/64x64"
+def test_a_line_of_parts() -> None:
+    line: list[Cell] = [good("o\x1bk"), "  ", Message("then: ", Command("runs"))]
+    assert painted(line, str.upper, has_color=False) == "O\\x1bK  THEN: AMLCTL RUNS"
+    assert painted(line, str, has_color=True) == "\x1b[32mo\\x1bk\x1b[0m  then: amlctl runs"
 
 
 def test_fields_leave_out_what_is_empty() -> None:
-    assert fields([("a", "1"), ("bcd", ""), ("ef", "2\n3")]) == ["a   1", "ef  2", "    3"]
+    assert list(fields([("a", "1"), ("bcd", ""), ("ef", "2\n3")])) == ["a   1", "ef  2", "    3"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (9949, "9.9 kB"),
+        (9951, "10 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (380_000_000, "380 MB"),
+        (5e15, "5.0 PB"),
+        (5e18, "5000 PB"),
+    ],
+)
+def test_size(number: float, words: str) -> None:
+    assert size(number) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (200, "3 min 20 s"),
+        (3600, "1 h"),
+        (7500, "2 h 5 min"),
+        (90000, "1 d 1 h"),
+    ],
+)
+def test_duration(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_counts() -> None:
+    assert count(1, "file") == "1 file"
+    assert count(12000, "file") == "12,000 files"
+
+
+def test_moments() -> None:
+    assert between("2026-01-01T10:00:00+00:00", "2026-01-01T10:00:30+00:00") == "30 s"
+    assert between("", "2026-01-01T10:00:30+00:00") == ""
+    assert moment("not a time") == "not a time"

@@ -189,9 +189,9 @@ def test_run_goes_on_when_the_caller_is_gone_and_leaves_no_zombie(tmp_path: Path
     run = bench.start("print('done')")
     bench.finished(run)
     supervisor = json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())
-    assert supervisor["pid"] != os.getpid()
+    assert supervisor["process"] != os.getpid()
     with pytest.raises(ChildProcessError):
-        os.waitpid(supervisor["pid"], os.WNOHANG)
+        os.waitpid(supervisor["process"], os.WNOHANG)
 
 
 def test_background_children_end_with_the_script(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ import pytest
 
 from amlctl.core.run import RunRecord
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.runtime.process_tree import all_processes
-from amlctl.workspaces.local.processes import ProcessIdentity, end_session, identity_of, is_alive
+from amlctl.runtime.process_tree import all_processes, end_session, identity_of, is_alive
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.contract.test_local import QUICK, is_running, local_bench
@@ -41,7 +40,7 @@ CONDA_FILE = "name: e\ndependencies:\n  - python=3.11\n  - pip:\n      - xxhash\
 def supervisor_of(bench: Bench, run: str) -> int:
     places = RunPaths(bench.project.state_dir, run)
     wait_until(places.supervisor.exists, what=f"the supervisor of {run}")
-    return int(json.loads(places.supervisor.read_text())["pid"])
+    return int(json.loads(places.supervisor.read_text())["process"])
 
 
 def kill_supervisor(bench: Bench, run: str) -> None:
@@ -308,8 +307,8 @@ def test_a_number_that_belongs_to_somebody_else_is_left_alone() -> None:
         identity = identity_of(stranger.pid)
         assert identity is not None
         assert is_alive(identity)
-        assert end_session(ProcessIdentity(identity.pid, "another start", identity.boot)) == 0
-        assert end_session(ProcessIdentity(identity.pid, identity.started, "another boot")) == 0
+        assert end_session(identity._replace(started=identity.started + 1)) == 0
+        assert end_session(identity._replace(machine="00000000")) == 0
         assert stranger.poll() is None
         assert end_session(identity) == 1
     finally:

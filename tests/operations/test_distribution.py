@@ -347,7 +347,7 @@ def test_a_stop_reaches_all(bench: Bench, how: str) -> None:
 
 
 def supervisor_of(bench: Bench, run: str) -> int:
-    return int(json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())["pid"])
+    return int(json.loads(RunPaths(bench.project.state_dir, run).supervisor.read_text())["process"])
 
 
 def test_a_killed_supervisor_leaves_nothing_behind(bench: Bench) -> None:

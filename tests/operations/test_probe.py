@@ -66,7 +66,7 @@ def test_the_table_can_be_pasted(amlctl: Amlctl, project: Path) -> None:
     done = amlctl("--workspace", "local", "doctor", "--probe")
     lines = done.out.splitlines()
     assert done.code == 0, done.out
-    assert lines[2:4] == ["| step | result | s | what was seen |", "| --- | --- | ---: | --- |"]
+    assert lines[2:4] == ["| step | result | s | observed |", "| --- | --- | ---: | --- |"]
     assert lines[-1].startswith("| blob: remove | ok | ")
     assert {line.count(" | ") for line in lines[4:]} == {3}
     assert amlctl("doctor", "--compute", "gpu").code == 2

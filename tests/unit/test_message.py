@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.cli.global_options import GlobalOptions
-from amlctl.cli.render.commands import Commands
+from amlctl.cli.arguments import GlobalOptions
+from amlctl.cli.render.errors import Commands
 from amlctl.core.message import Command, Message, shell_word
 
 WORDS = [

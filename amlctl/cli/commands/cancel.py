@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import typer
 
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.text import runs
 from amlctl.operations.runs import cancel as operation
 from amlctl.operations.runs import resolve_run
 
-app = typer.Typer(add_completion=False)
+app = TyperApp()
 
-EXAMPLES = """\
-Examples:
-
-  amlctl cancel @last
-  amlctl runs cancel model_train-2026
-"""
+EXAMPLES = examples(
+    "amlctl cancel @last # the newest run",
+    "amlctl runs cancel model_train-2026 # by a unique prefix",
+)
 
 
 @app.command(epilog=EXAMPLES)
-def cancel(
-    ctx: typer.Context,
-    run: Run,
-) -> None:
-    """End a run. Its outputs so far are kept."""
+def cancel(ctx: typer.Context, run: Run) -> None:
+    """Cancel a run and keep its outputs so far"""
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     result = operation(app_.workspace, resolve_run(app_.workspace, reference))
-    call.result(result.to_json(), lambda style, width: runs.cancel_lines(result))
+    call.result(
+        result.to_json(),
+        [
+            f"run {result.run} has already finished: {result.status}"
+            if result.was_ended
+            else f"run {result.run}: {result.status}; its outputs so far are kept"
+        ],
+    )

@@ -2,88 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
 
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
-from amlctl.cli.lazy import CommandGroup
 from amlctl.cli.questions import confirm
-from amlctl.cli.render.text import places
+from amlctl.cli.render.tables import Column, Table, fields
+from amlctl.core.compute import BrokenTarget, ComputeTarget, LocalTarget
 from amlctl.core.message import Command
+from amlctl.core.wording import count
 from amlctl.errors import NeedsConfirmation
 from amlctl.operations import compute as operations
 from amlctl.operations.context import Context
 
-app = typer.Typer(
-    add_completion=False,
-    cls=CommandGroup,
-    invoke_without_command=True,
-    help="List, show, create, start, stop and delete compute targets: the files of compute/.",
-    epilog="Examples:\n\n  amlctl compute list\n  amlctl compute create compute/gpu.yaml",
+app = TyperApp(
+    help="List, show, create, start, stop and delete compute targets, the files of compute/",
+    examples=examples(
+        "amlctl compute list # with their state", "amlctl compute create compute/gpu.yaml # no-op if identical"
+    ),
 )
-app.callback()(lambda: None)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A target of compute/.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Target of compute/")]
 
 
-@app.command("list", epilog="Examples:\n\n  amlctl compute list")
+@app.command("list", epilog=examples("amlctl compute list # files of compute/ and targets of the workspace"))
 def list_(ctx: typer.Context) -> None:
-    """List the targets that a run may use."""
+    """List the targets that a run can use"""
     call = invocation(ctx)
     views = operations.list_targets(call.app)
-    call.result(
-        {"compute": [view.to_json() for view in views]},
-        lambda style, width: places.target_table_lines(views, width),
-    )
+    call.result({"compute": [view.to_json() for view in views]}, [_targets(views)])
 
 
-@app.command(epilog="Examples:\n\n  amlctl compute show local")
+@app.command(epilog=examples("amlctl compute show local # settings and state"))
 def show(ctx: typer.Context, name: Name) -> None:
-    """Show a target's settings and state."""
+    """Show a target's settings and state"""
     call = invocation(ctx)
     view = operations.show(call.app, name)
-    call.result(view.to_json(), lambda style, width: places.target_lines(view))
+    call.result(view.to_json(), fields((name, _fact(value)) for name, value in view.to_json().items()))
 
 
-@app.command(epilog="Examples:\n\n  amlctl compute create compute/gpu.yaml")
+@app.command(epilog=examples("amlctl compute create compute/gpu.yaml # or: amlctl compute create gpu"))
 def create(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A target of compute/, or its file.")],
-    is_update: Annotated[bool, typer.Option("--update", help="Change a target that differs from its file.")] = False,
+    source: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Target of compute/, or its file")],
+    is_update: Annotated[bool, typer.Option("--update", help="Update a target that differs from its file")] = False,
 ) -> None:
-    """Make a target; an equal one is used as it is."""
+    """Create a target (no-op if identical)"""
     call = invocation(ctx)
     result = operations.create(call.app, source, cwd=call.cwd, is_update=is_update)
-    call.result(result.to_json(), lambda style, width: places.created_lines(result))
+    call.result(result.to_json(), _created(result))
 
 
-@app.command(epilog="Examples:\n\n  amlctl compute start gpu")
+@app.command(epilog=examples("amlctl compute start gpu # ahead of a submit"))
 def start(ctx: typer.Context, name: Name) -> None:
-    """Start a compute instance; a cluster keeps a node ready."""
+    """Start a compute instance, or keep a node of a cluster ready"""
     _act(ctx, name, operations.start)
 
 
-@app.command(epilog="Examples:\n\n  amlctl compute stop gpu")
+@app.command(epilog=examples("amlctl compute stop gpu # no nodes, no costs"))
 def stop(ctx: typer.Context, name: Name) -> None:
-    """Stop a target, so that it costs nothing."""
+    """Stop a target to stop billing"""
     _act(ctx, name, operations.stop)
 
 
-@app.command(epilog="Examples:\n\n  amlctl compute delete gpu\n  amlctl compute delete gpu --yes")
+@app.command(epilog=examples("amlctl compute delete gpu # asks", "amlctl compute delete gpu --yes # does not"))
 def delete(
     ctx: typer.Context,
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation")] = False,
 ) -> int:
-    """Delete a target; its file stays."""
+    """Delete a target from the workspace; its file stays"""
     call = invocation(ctx)
-    app_ = call.app
     if not yes:
         found = operations.deletable(call.app, name)
         state = f"{found.state}: {found.note}" if found.note else found.state
-        what = f"Delete compute target {name} ({state}) from workspace {app_.workspace.name}"
+        what = f"Delete compute target {name} ({state}) from workspace {call.app.workspace.name}"
         if not call.output.can_ask:
             raise NeedsConfirmation(
                 f"{what}: cannot ask for confirmation without a terminal",
@@ -98,4 +94,35 @@ def delete(
 def _act(ctx: typer.Context, name: str, operation: Callable[[Context, str], str]) -> None:
     call = invocation(ctx)
     state = operation(call.app, name)
-    call.result({"name": name, "state": state}, lambda style, width: [f"{name}  {state}"])
+    call.result({"name": name, "state": state}, [f"{name}  {state}"])
+
+
+def _targets(views: Sequence[operations.ComputeView]) -> Table:
+    whole = [Column(heading, is_whole=True) for heading in ("NAME", "TYPE", "SIZE", "STATE")]
+    rows = [[view.target.name, view.target.type, _size(view.target), view.state, view.note] for view in views]
+    return Table([*whole, Column("NOTE", is_wrapped=True)], rows)
+
+
+def _size(target: ComputeTarget | BrokenTarget) -> str:
+    if isinstance(target, BrokenTarget):
+        return ""
+    return count(target.slots, "slot") if isinstance(target, LocalTarget) else target.size
+
+
+def _fact(value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_fact(one)}" for name, one in value.items() if one is not None)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_fact(one) for one in value)
+    return str(value)
+
+
+def _created(result: operations.CreateResult) -> Iterator[str]:
+    if result.is_reused:
+        yield f"{result.name}  already exists with the same settings"
+        return
+    yield f"{result.name}  {'updated' if result.changes else 'created'}"
+    for change in result.changes:
+        yield f"  {change.field}: {_fact(change.present)} is now {_fact(change.wanted)}"

@@ -7,39 +7,49 @@ from typing import Annotated
 
 import typer
 
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.text import runs
+from amlctl.cli.render.tables import highlight
+from amlctl.core.message import Command, Message
+from amlctl.core.run_state import is_final
+from amlctl.core.wording import count, size
+from amlctl.operations.fetch import FetchResult
 from amlctl.operations.fetch import fetch as operation
 from amlctl.operations.runs import resolve_run
 
-app = typer.Typer(add_completion=False)
+app = TyperApp()
 
-_EXAMPLES = """\
-Examples:
+_EXAMPLES = examples(
+    "amlctl fetch @last # into outputs/RUN",
+    "amlctl fetch @last --include '*.png' # only pictures",
+    "amlctl fetch @2 --to /data/models --logs # into another folder, with the logs",
+    note="A file that was changed here since it was fetched is kept.",
+)
 
-  amlctl fetch @last                      into outputs/RUN
-  amlctl fetch @last --include '*.png'    only pictures
-  amlctl fetch @2 --to /data/models --logs
-
-A file that was changed here since it was fetched is kept.
-"""
+_WHAT = "What to download"
 
 
 @app.command(epilog=_EXAMPLES)
 def fetch(
     ctx: typer.Context,
     run: Run,
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Another folder than outputs/RUN.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Download into DIR instead of outputs/RUN")] = None,
     include: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only files that match; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Download matching files only; may be repeated", rich_help_panel=_WHAT),
     ] = None,
-    with_logs: Annotated[bool, typer.Option("--logs", help="The run's logs too, into logs/.")] = False,
+    with_logs: Annotated[
+        bool, typer.Option("--logs", help="Download the run's logs into logs/ as well", rich_help_panel=_WHAT)
+    ] = False,
     is_unlisted: Annotated[
-        bool, typer.Option("--unlisted", help="Without the run's list of outputs: what the store has, unchecked.")
+        bool,
+        typer.Option(
+            "--unlisted", help="Ignore the run's list of outputs: what the store has, unverified", rich_help_panel=_WHAT
+        ),
     ] = False,
 ) -> None:
-    """Bring a run's outputs here; only what is missing travels. Also while the run is going."""
+    """Download a run's outputs, only what is missing; works while the run is active"""
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     result = operation(
@@ -50,4 +60,21 @@ def fetch(
         with_logs=with_logs,
         is_unlisted=is_unlisted,
     )
-    call.result(result.to_json(), lambda style, width: runs.fetch_lines(result, style))
+    call.result(result.to_json(), [["run ", highlight(result.run), "  ", fetched_text(result)]])
+
+
+def fetched_text(result: FetchResult) -> str:
+    """What a fetch downloaded, and from where more may come."""
+    is_active = not is_final(result.status)
+    if not result.files and is_active:
+        return Message(
+            f"no outputs saved yet (run is {result.status}); try again later: ", Command("fetch", result.run)
+        )
+    if not result.files:
+        return "nothing to fetch"
+    new = ", already up to date"
+    if result.downloaded_files:
+        is_all = result.downloaded_files == result.files
+        new = "" if is_all else f", {size(result.downloaded_bytes)} of it new"
+    more = f"; run is {result.status}, more may follow" if is_active else ""
+    return f"outputs in {result.to}/  ({count(result.files, 'file')}, {size(result.bytes)}{new}){more}"

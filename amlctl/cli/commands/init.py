@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.text import places
+from amlctl.cli.render.tables import Line, dim, good
+from amlctl.core.message import Command, Message
+from amlctl.operations.init import InitResult
 from amlctl.operations.init import init as operation
 
-app = typer.Typer(add_completion=False)
+app = TyperApp()
 
-_EXAMPLES = """\
-Examples:
-
-  amlctl init                  in the folder that is to be the project
-  amlctl init ~/screens        in another one, which is made if need be
-"""
+_EXAMPLES = examples(
+    "amlctl init # in the current folder",
+    "amlctl init ~/screens # in another one, created if needed",
+)
 
 
 @app.command(epilog=_EXAMPLES)
 def init(
     ctx: typer.Context,
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="The project's folder; made if need be.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder of the project; created if needed")
+    ] = None,
 ) -> None:
-    """Make a folder a project: settings, folders, file_paths.py, a starter pptdaml.yaml. Nothing is overwritten."""
+    """Set up a project: settings, folders, file_paths.py, a starter pptdaml.yaml; never overwrites a file"""
     call = invocation(ctx)
-    place = folder if folder is not None else call.options.project
-    result = operation(call.cwd / place if place is not None else call.cwd)
-    call.result(
-        {"created": list(result.created), "kept": list(result.kept)},
-        lambda style, width: places.init_lines(result, style),
-    )
+    target = folder if folder is not None else call.options.project
+    result = operation(call.cwd / target if target is not None else call.cwd)
+    call.result({"created": list(result.created), "kept": list(result.kept)}, _lines(result))
+
+
+def _lines(result: InitResult) -> Iterator[Line]:
+    for path in result.created:
+        yield [good("created"), f"  {path}"]
+    for path in result.kept:
+        yield [dim("kept"), f"     {path}"]
+    if result.unignored:
+        yield f"Data and outputs do not belong in Git. Add to .gitignore: {' '.join(result.unignored)}"
+    yield Message("Put a script into pipeline/, then: ", Command("submit", "SCRIPT"))

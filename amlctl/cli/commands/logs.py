@@ -6,45 +6,49 @@ from typing import Annotated
 
 import typer
 
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Run
-from amlctl.cli.invocation import invocation
+from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.json import document_parts
 from amlctl.core.events import LogText, Note
 from amlctl.core.message import Command, Message
 from amlctl.errors import Interrupted
 from amlctl.operations.logs import follow, log_pieces, run_failure, tail_cursor
 from amlctl.operations.runs import resolve_run
+from amlctl.workspaces.contract import Workspace
 
-app = typer.Typer(add_completion=False)
+app = TyperApp()
 
-_EXAMPLES = """\
-Examples:
+_EXAMPLES = examples(
+    "amlctl logs @last # the newest run's log",
+    "amlctl logs @last -f # and follow it; Ctrl-C only stops watching",
+    "amlctl logs model_train --tail 20 # its last 20 lines",
+    "amlctl logs @last --file std_log_process_1.txt # another log of the run",
+    note="Of control sequences only colors and carriage returns are shown, also in a pipe.\n"
+    "With -f, the exit code is 1 if the run failed or was canceled, as after submit.",
+)
 
-  amlctl logs @last              the newest run's log
-  amlctl logs @last -f           and go on until it ends; Ctrl-C only stops watching
-  amlctl logs model_train --tail 20
-  amlctl logs @last --file std_log_process_1.txt
-
-Of control sequences only colors and carriage returns are shown, also in a pipe.
-RUN is a run id, the beginning of one, @last, or @2 for the one before.
-With -f, exit code 1 if the run failed or was cancelled, as after submit.
-"""
+_WHAT = "What to show"
 
 
 @app.command(epilog=_EXAMPLES)
 def logs(
     ctx: typer.Context,
     run: Run,
-    is_following: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines.")] = None,
-    is_raw: Annotated[
-        bool, typer.Option("--raw", help="Pass every control sequence of the log to the terminal.")
-    ] = False,
-    name: Annotated[
-        str | None, typer.Option("--file", metavar="NAME", help="Another log of the run than its main one.")
+    is_following: Annotated[bool, typer.Option("--follow", "-f", help="Follow until the run finishes")] = False,
+    tail: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Show the last N lines only", rich_help_panel=_WHAT)
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--file", metavar="NAME", help="Show another log of the run", rich_help_panel=_WHAT),
+    ] = None,
+    is_raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Pass every control sequence of the log to the terminal", rich_help_panel=_WHAT),
+    ] = False,
 ) -> int:
-    """Show a run's log, live or afterwards."""
+    """Show a run's log, live or afterwards"""
     call = invocation(ctx)
     app_, reference = call.app_of(run)
     workspace = app_.workspace
@@ -52,31 +56,35 @@ def logs(
     if is_raw:
         call.reporter.show_raw_log()
     if not is_following:
-        pieces = log_pieces(workspace, run_id, tail=tail, name=name)
-        if call.is_json:
-            call.result_parts(document_parts({"run": run_id}, "log", pieces))
-            return 0
-        is_empty = True
-        for piece in pieces:
-            if piece:
-                is_empty = False
-                call.reporter(LogText(run_id, piece))
-        call.close()
-        record = workspace.read(run_id)
-        if is_empty and tail != 0:
-            reason = f" ({record.waits_for})" if record.waits_for else ""
-            told = f"run {run_id} is {record.status}{reason}, without a log"
-            later = () if record.is_final else (" yet: ", Command("logs", run_id, "-f"))
-            call.reporter(Note(Message(told, *later)))
+        _show(call, workspace, run_id, tail, name)
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     record = follow(app_, run_id, name=name, cursor=cursor)
     call.close()
     if call.is_json:
-        call.result(record.to_json(), lambda style, width: [])
+        call.result(record.to_json(), [])
     failure = run_failure(record, hint=Command("runs", "show", run_id))
     if failure is None:
         return 0 if record.is_final else Interrupted.exit_code
     if not call.is_json:
         call.output.error(failure)
     return failure.exit_code
+
+
+def _show(call: Invocation, workspace: Workspace, run_id: str, tail: int | None, name: str | None) -> None:
+    pieces = log_pieces(workspace, run_id, tail=tail, name=name)
+    if call.is_json:
+        call.result_parts(document_parts({"run": run_id}, "log", pieces))
+        return
+    is_empty = True
+    for piece in pieces:
+        if piece:
+            is_empty = False
+            call.reporter(LogText(run_id, piece))
+    call.close()
+    record = workspace.read(run_id)
+    if is_empty and tail != 0:
+        reason = f" ({record.waits_for})" if record.waits_for else ""
+        empty = f"run {run_id} is {record.status}{reason}, without a log"
+        later = () if record.is_final else (" yet: ", Command("logs", run_id, "-f"))
+        call.reporter(Note(Message(empty, *later)))

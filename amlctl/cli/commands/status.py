@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 
-from amlctl.cli.completion import complete_dataset
-from amlctl.cli.invocation import invocation
-from amlctl.cli.render.style import Style
-from amlctl.cli.render.text import data
-from amlctl.cli.several import each_dataset
+from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.completion import Paths
+from amlctl.cli.invocation import each_dataset, invocation
+from amlctl.cli.render.tables import Cell, Line, bad, dim, good, highlight, warning
 from amlctl.core.message import Command, Message
+from amlctl.core.wording import below_data_blobs
 from amlctl.operations.status import DatasetStatus, all_datasets
 from amlctl.operations.status import status as operation
 from amlctl.operations.sync.result import SyncOptions
 
-app = typer.Typer(add_completion=False)
+app = TyperApp()
 
-_EXAMPLES = """\
-Examples:
+_EXAMPLES = examples(
+    "amlctl status # every dataset synced from here or published by a run",
+    "amlctl status data_blobs/working/image # one dataset",
+    note="The exit code is 0 even if there are changes.",
+)
 
-  amlctl status                      every dataset that was synced from here, or published by a run
-  amlctl status data_blobs/working/image
-
-Exit code 0 also when there are changes.
-"""
+MAX_PATHS = 20
+"""Paths of one kind that are listed; `-v` and `--json` list all."""
 
 
 @app.command(epilog=_EXAMPLES)
-def status(
-    ctx: typer.Context,
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PATH...", autocompletion=complete_dataset, help="Files or folders under data_blobs/."),
-    ] = None,
-) -> int:
-    """Show what a sync would do: new, modified, deleted files, and whether the store moved on."""
+def status(ctx: typer.Context, paths: Annotated[list[str] | None, Paths] = None) -> int:
+    """Show what a sync would change: new, modified and deleted files, and whether the store has newer data"""
     call = invocation(ctx)
     app_ = call.app
     project, settings = app_.project, app_.settings.sync
@@ -49,11 +44,41 @@ def status(
     def act(dataset: str) -> DatasetStatus:
         return operation(app_, dataset, options)
 
-    def lines(style: Style, width: int) -> list[str]:
-        if not datasets:
-            return [Message("nothing was synced from here, or published by a run, yet: ", Command("sync", "PATH"))]
-        return data.status_lines(tried.results, style, is_verbose=call.options.is_verbose)
+    outcomes = each_dataset(datasets, act)
+    call.result(
+        {"datasets": [one.to_json() for one in outcomes.results], **outcomes.to_json(call)},
+        _lines(outcomes.results, is_verbose=call.options.is_verbose)
+        if datasets
+        else [Message("No datasets synced from here or published by a run yet: ", Command("sync", "PATH"))],
+    )
+    return outcomes.show_failures(call)
 
-    tried = each_dataset(datasets, act)
-    call.result({"datasets": [one.to_json() for one in tried.results], **tried.to_json(call)}, lines)
-    return tried.tell_failures(call)
+
+def _lines(statuses: Sequence[DatasetStatus], *, is_verbose: bool) -> Iterator[Line]:
+    """Changed paths by dataset, as `git status` shows them."""
+    for status in statuses:
+        counts = (("new", len(status.new)), ("modified", len(status.modified)), ("deleted", len(status.deleted)))
+        changes = ", ".join(f"{number:,} {word}" for word, number in counts if number)
+        path = below_data_blobs(status.dataset)
+        line: list[Cell] = [highlight(status.dataset), "  "]
+        if not status.here:
+            yield [*line, warning("not on this machine")]
+            yield Message("  download it with: ", Command("sync", "--pull", path))
+            continue
+        if status.snapshot is None:
+            yield [*line, warning("not in the store yet"), f"  {changes}" if changes else ""]
+        else:
+            yield [*line, changes or (warning("newer in the store") if status.remote_moved else good("up to date"))]
+        if status.remote_moved:
+            pull = Command("sync", "--pull", path)
+            yield Message("  the store has newer data: merge with ", Command("sync", path), ", download with ", pull)
+        for word, changed, style in (
+            ("new", status.new, good),
+            ("modified", status.modified, warning),
+            ("deleted", status.deleted, bad),
+        ):
+            shown = changed if is_verbose else changed[:MAX_PATHS]
+            for one in shown:
+                yield ["  ", style(f"{word:<9}"), f" {one}"]
+            if len(shown) < len(changed):
+                yield [dim(f"  {word:<9} … and {len(changed) - len(shown):,} more (-v shows all)")]

@@ -2,67 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.lazy import CommandGroup
-from amlctl.cli.render.text import places
+from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
+from amlctl.core.message import Command, Message
+from amlctl.core.wording import ID_CELLS, below_data_blobs, count, size
 from amlctl.errors import IntegrityError
+from amlctl.operations.store.gc import GcResult
 from amlctl.operations.store.gc import gc as gc_operation
+from amlctl.operations.store.stats import StoredDataset, StoreStats
 from amlctl.operations.store.stats import stats as stats_operation
+from amlctl.operations.store.verify import VerifyResult
 from amlctl.operations.store.verify import verify as verify_operation
 from amlctl.snapshots.store_format import require_format
 from amlctl.stores.contract import Store
 from amlctl.wiring import without_copies
 
-app = typer.Typer(
-    add_completion=False,
-    cls=CommandGroup,
-    invoke_without_command=True,
-    help="Show what the store holds, clean it up, check it.",
-    epilog="Examples:\n\n  amlctl store stats\n  amlctl store gc\n  amlctl store verify",
+app = TyperApp(
+    help="Show what the store contains, clean it up, verify it",
+    examples=examples(
+        "amlctl store stats # datasets, snapshots, sizes",
+        "amlctl store gc # list unused objects",
+        "amlctl store verify # read everything back",
+    ),
 )
-app.callback()(lambda: None)
 
-Url = Annotated[str | None, typer.Option("--store", metavar="URL", help="Another store than the workspace's.")]
+Url = Annotated[str | None, typer.Option("--store", metavar="URL", help="Use this store instead of the workspace's")]
+
+MAX_SNAPSHOTS = 10
+"""Older snapshots of a dataset that `store stats` lists."""
+MAX_KEYS = 20
+"""Unused objects that `store gc` lists; `-v` and `--json` list all."""
 
 
-@app.command(epilog="Examples:\n\n  amlctl store stats --json")
+@app.command(epilog=examples("amlctl store stats --json # all snapshots, for a script"))
 def stats(ctx: typer.Context, store_url: Url = None) -> None:
-    """Show datasets, snapshots and sizes."""
+    """Show datasets, snapshots and sizes"""
     call = invocation(ctx)
     found = stats_operation(_store(call, store_url))
-    call.result(found.to_json(), lambda style, width: places.stats_lines(found, style, width))
+    call.result(found.to_json(), _stats(found))
 
 
-@app.command(epilog="Examples:\n\n  amlctl store gc\n  amlctl store gc --yes")
+@app.command(epilog=examples("amlctl store gc # list only", "amlctl store gc --yes # delete"))
 def gc(
     ctx: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete, instead of only listing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete instead of listing")] = False,
     store_url: Url = None,
 ) -> None:
-    """List what nothing needs any more; delete it with --yes.
+    """List what is no longer needed, and delete it with --yes
 
-    Kept are the newest ten snapshots of each dataset, what existing runs name, and all that is younger than a day.
+    Keeps the newest ten snapshots of each dataset, what existing runs reference, and everything younger than a day.
     """
     call = invocation(ctx)
     result = gc_operation(_store(call, store_url), delete=yes, now=datetime.now(UTC), sink=call.reporter)
-    call.result(result.to_json(), lambda style, width: places.gc_lines(result, is_verbose=call.options.is_verbose))
+    call.result(result.to_json(), _gc(result, is_verbose=call.options.is_verbose))
 
 
-@app.command(epilog="Examples:\n\n  amlctl store verify")
+@app.command(epilog=examples("amlctl store verify # exit code 1 if something is damaged or missing"))
 def verify(ctx: typer.Context, store_url: Url = None) -> int:
-    """Read back everything that the newest snapshots name. Exit code 1 if something is damaged or missing."""
+    """Read back everything that the newest snapshots reference, and compare"""
     call = invocation(ctx)
     store = _opened(call, store_url)
-    with suppress(IntegrityError):  # a damage like any other
+    with suppress(IntegrityError):  # reported with the other damage
         require_format(store)
     result = verify_operation(without_copies(store), call.reporter)
-    call.result(result.to_json(), lambda style, width: places.verify_lines(result, style))
+    call.result(result.to_json(), _verify(result))
     return 1 if result.damaged else 0
 
 
@@ -75,3 +86,80 @@ def _store(call: Invocation, url: str | None) -> Store:
 def _opened(call: Invocation, url: str | None) -> Store:
     call.output.commands.store_url = url
     return call.app.store if url is None else call.app.open_store(url)
+
+
+def _stats(stats: StoreStats) -> Iterator[Line | Table]:
+    """Datasets at their newest snapshot, then what takes the space."""
+    yield ["store ", highlight(stats.store)]
+    yield ""
+    if stats.datasets:
+        columns = [
+            Column("DATASET"),
+            Column("SNAPSHOT", is_whole=True),
+            Column("LAYOUT", is_whole=True),
+            Column("FILES", is_whole=True, is_right=True),
+            Column("SIZE", is_whole=True, is_right=True),
+            Column("WRITTEN", is_whole=True),
+        ]
+        yield Table(
+            columns,
+            [
+                [d.dataset, d.snapshot[:ID_CELLS], d.layout, f"{d.files:,}", size(d.bytes), _written(d)]
+                for d in stats.datasets
+            ],
+        )
+        yield ""
+        for dataset in stats.datasets:
+            yield from _older(dataset)
+    rows = [[kind.kind, f"{kind.values:,}", size(kind.bytes)] for kind in stats.kinds]
+    objects, total = sum(kind.values for kind in stats.kinds), sum(kind.bytes for kind in stats.kinds)
+    yield Table(
+        [Column("CONTENTS", is_whole=True), Column("OBJECTS", is_right=True), Column("SIZE", is_right=True)],
+        [*rows, ["total", f"{objects:,}", size(total)]],
+    )
+
+
+def _written(dataset: StoredDataset) -> str:
+    return next((moment(one.written_at) for one in dataset.snapshots if one.snapshot == dataset.snapshot), "")
+
+
+def _older(dataset: StoredDataset) -> Iterator[Line]:
+    """What `sync --pull --snapshot ID` can restore."""
+    older = [one for one in dataset.snapshots if one.snapshot != dataset.snapshot]
+    if not older:
+        return
+    yield f"older snapshots of {dataset.dataset}"
+    for one in older[:MAX_SNAPSHOTS]:
+        yield f"  {one.snapshot[:ID_CELLS]}  {moment(one.written_at)}"
+    if len(older) > MAX_SNAPSHOTS:
+        yield f"  … and {len(older) - MAX_SNAPSHOTS:,} more (--json lists all)"
+    yield ""
+
+
+def _gc(result: GcResult, *, is_verbose: bool) -> Iterator[Line]:
+    if not result.keys:
+        yield "nothing to delete: everything is needed or younger than a day"
+        return
+    what = f"{count(len(result.keys), 'object')}, {size(result.bytes)}"
+    if result.is_deleted:
+        yield f"deleted {what}"
+        return
+    shown = result.keys if is_verbose else result.keys[:MAX_KEYS]
+    yield from (f"  {key}" for key in shown)
+    if len(shown) < len(result.keys):
+        yield f"  … and {len(result.keys) - len(shown):,} more (-v shows all)"
+    yield Message(f"{what} would be deleted: ", Command("store", "gc", "--yes"))
+
+
+def _verify(result: VerifyResult) -> Iterator[Line]:
+    what = f"{count(result.datasets, 'dataset')}, {count(result.files, 'file')}, {size(result.bytes)}"
+    if result.damaged:
+        yield [bad("damaged"), f"  {count(len(result.damages), 'object')}; {what} in total"]
+        yield from (Message("  ", line) for line in result.damaged)
+    else:
+        yield [good("undamaged"), f"  {what}"]
+    if result.unchecked:
+        yield [dim(f"not checked, as nothing records their content: {', '.join(result.unchecked)}")]
+    if result.to_repair:
+        repair = Command("sync", "--repair", *map(below_data_blobs, result.to_repair))
+        yield Message("hint: ", repair, ", if a good copy is on this machine")

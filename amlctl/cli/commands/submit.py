@@ -3,69 +3,118 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from amlctl.cli.command_group import AppCommand, TyperApp, examples
 from amlctl.cli.commands.env import is_current
+from amlctl.cli.commands.fetch import fetched_text
+from amlctl.cli.commands.runs import named_values, state_cell, took, variable_values
 from amlctl.cli.completion import complete_dataset, complete_run, complete_script
-from amlctl.cli.interrupt import on_interrupt
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.render.text import runs
+from amlctl.cli.questions import on_interrupt
+from amlctl.cli.render.tables import Line, fields, highlight
 from amlctl.core.message import Command, Message
 from amlctl.core.run import parse_duration_s
+from amlctl.core.wording import ID_CELLS, count, did_you_mean, size
 from amlctl.errors import UsageError
 from amlctl.operations.runs import RunAt, resolve_run
 from amlctl.operations.submit.request import SubmitRequest
-from amlctl.operations.submit.result import SubmitResult
+from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.submit import plan as plan_operation
 from amlctl.operations.submit.submit import submit as submit_operation
 
 _SCRIPT_ARGUMENTS = "amlctl.script_arguments"
 
 LEFT_RUNNING = 130
-"""Exit code where Ctrl-C ended the watching and left the run alone: how it ends is not known yet."""
+"""Exit code after a detach at Ctrl-C: how the run ends is not known yet."""
+
+_TYPO = 0.75
+"""How similar to one of our options a typo is; more often it is an option of the script."""
+
+_SCRIPT_SUFFIXES = (".py", ".yml", ".yaml")
 
 
-class ScriptCommand(TyperCommand):
-    """A command that keeps what follows `--` for the script, whatever it looks like."""
+class ScriptCommand(AppCommand):
+    """A command that keeps what follows `--` for the script, and suggests that place for what it does not know."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.allow_extra_args = True  # parse_args below reports them with a better hint
 
     def parse_args(self, ctx: Any, args: Any) -> Any:
-        if "--" in args:
-            border = args.index("--")
-            ctx.meta[_SCRIPT_ARGUMENTS] = tuple(args[border + 1 :])
-            args = args[:border]
-        return super().parse_args(ctx, args)
+        typed, border = list(args), args.index("--") if "--" in args else len(args)
+        ctx.meta[_SCRIPT_ARGUMENTS] = tuple(args[border + 1 :])
+        try:
+            extra = super().parse_args(ctx, args[:border])
+        except typer.TyperException as error:
+            unknown = getattr(error, "option_name", None)
+            if not unknown or unknown in self._options():
+                raise
+            raise self._misplaced(f"No such option: {unknown}", typed, unknown) from None
+        if extra and not ctx.resilient_parsing:
+            raise self._misplaced(f"Unexpected argument {extra[0]!r}", typed, extra[0])
+        return extra
+
+    def _options(self) -> set[str]:
+        return {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
+
+    def _misplaced(self, message: str, typed: Sequence[str], unknown: str) -> UsageError:
+        meant = _as_meant(typed, unknown, self._options())
+        near = did_you_mean(unknown, self._options(), _TYPO)
+        rule = "put arguments of the script after --"
+        hint = Message(rule, ": ", meant) if meant else Message(rule, "; see ", Command("submit", "--help"))
+        return UsageError(message, hint=Message(f"{near} Otherwise ", hint) if near else hint)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- ARGS...]"]
 
 
-app = typer.Typer(add_completion=False)
+def _as_meant(typed: Sequence[str], unknown: str, options: Collection[str]) -> Command | None:
+    """The command with the unknown word, and what follows up to an option of ours, moved behind `--`; None without a
+    script."""
+    border = typed.index("--") if "--" in typed else len(typed)
+    names = [argument.partition("=")[0] for argument in typed[:border]]
+    begin = names.index(unknown) if unknown in names else border
+    end = next((i for i in range(begin + 1, border) if names[i] in options), border)
+    kept = [*typed[:begin], *typed[end:border]]
+    if begin == border or not any(argument.endswith(_SCRIPT_SUFFIXES) for argument in kept):
+        return None
+    return Command("submit", *kept, "--", *typed[begin:end], *typed[border + 1 :])
 
-_EXAMPLES = """\
-Examples:
 
-  amlctl submit model_train.py --config baseline.json
-  amlctl submit model_train.py --config baseline.json --set training.epochs=3
-  amlctl submit model_train.py --detach, then amlctl logs @last -f
-  amlctl submit preprocess.py -- --limit 100
-  amlctl submit model_train.py --processes 2
-  amlctl submit jobs/train.yml
-  amlctl submit --from @last
-  amlctl --workspace cloud submit --from @last, which may have run here
+app = TyperApp()
 
-What a script needs can stand in the script: datasets, produces, compute in a # /// script block.
-A job file is one of Azure ML's (az ml job create); sweeps and pipelines need a workspace there.
-Exit code 0 only if the run Completed; 1 if it failed or was cancelled.
-"""
+_EXAMPLES = examples(
+    "amlctl submit model_train.py --config baseline.json # run, follow the log, fetch the outputs",
+    "amlctl submit model_train.py --config baseline.json --set training.epochs=3",
+    "amlctl submit model_train.py --detach # later: amlctl logs @last -f",
+    "amlctl submit preprocess.py -- --limit 100 # arguments for the script",
+    "amlctl submit model_train.py --processes 2 # distributed, two processes",
+    "amlctl submit jobs/train.yml # a job file of Azure ML",
+    "amlctl submit --from @last # the same once more",
+    "amlctl --workspace cloud submit --from @last # the same in Azure ML",
+    note="Datasets, produces and compute can be declared in the script, in a # /// script block.\n"
+    "Job files are those of az ml job create; sweeps and pipelines require a workspace of Azure ML.\n"
+    "The exit code is 0 only if the run Completed; 1 if it failed or was canceled.",
+)
+
+_DATA = "Data"
+_WHERE = "Where it runs"
+_SCRIPT = "Script"
+_RUN = "Run"
 
 
 def _hidden(name: str) -> Any:
-    return typer.Option(name, hidden=True, help="As in the first amlctl.")
+    return typer.Option(name, hidden=True, help="Name of this option in the first amlctl")
+
+
+def _option(panel: str, *names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
 @app.command(epilog=_EXAMPLES, cls=ScriptCommand)
@@ -76,90 +125,98 @@ def submit(
         typer.Argument(
             metavar="SCRIPT",
             autocompletion=complete_script,
-            help="A script under pipeline/, a name that is unique there, or an Azure ML job file: job.yml.",
+            help="Script under pipeline/, by path or unique name, or an Azure ML job file (job.yml)",
         ),
     ] = None,
     config: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A JSON or YAML file; the script receives --config PATH.")
-    ] = None,
-    datasets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--dataset",
-            metavar="D",
-            autocompletion=complete_dataset,
-            help="A dataset that the script reads; may be repeated.",
-        ),
-    ] = None,
-    produces: Annotated[
-        list[str] | None, typer.Option(metavar="D", help="A dataset that the script writes; may be repeated.")
+        str | None,
+        _option(_SCRIPT, metavar="FILE", help="Pass a JSON or YAML file; the script receives --config PATH"),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the config.")
+        list[str] | None,
+        _option(_SCRIPT, "--set", metavar="KEY=VALUE", help="Override a value of the config; may be repeated"),
     ] = None,
     variables: Annotated[
         list[str] | None,
-        typer.Option("--env", metavar="K=V", help="A variable for the script; K alone takes it from here."),
+        _option(_SCRIPT, "--env", metavar="K=V", help="Set a variable; K alone copies its value from your shell"),
     ] = None,
     secrets: Annotated[
         list[str] | None,
-        typer.Option(
+        _option(
+            _SCRIPT,
             "--secret",
             metavar="NAME",
-            help="Hide the value of a variable (taken from the shell), a script option or a setting; may be repeated.",
+            help="Hide the value of a variable (copied from your shell), a script option or a setting; may be repeated",
         ),
     ] = None,
-    experiment: Annotated[str | None, typer.Option(metavar="NAME", help="The experiment of the run.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name: the beginning of its id.")] = None,
-    tags: Annotated[list[str] | None, typer.Option("--tag", metavar="K=V", help="A tag; may be repeated.")] = None,
-    compute: Annotated[str | None, typer.Option(metavar="NAME", help="A compute target of compute/.")] = None,
+    timeout: Annotated[
+        str | None, _option(_SCRIPT, metavar="TIME", help="Stop the script after 90s, 15m, 2h or 1d")
+    ] = None,
+    datasets: Annotated[
+        list[str] | None,
+        _option(
+            _DATA,
+            "--dataset",
+            metavar="D",
+            autocompletion=complete_dataset,
+            help="Provide a dataset to the script; may be repeated",
+        ),
+    ] = None,
+    produces: Annotated[
+        list[str] | None, _option(_DATA, metavar="D", help="Publish a dataset that the script writes; may be repeated")
+    ] = None,
+    is_syncing: Annotated[
+        bool, _option(_DATA, "--sync/--no-sync", help="Sync the datasets first, or use the store's latest snapshots")
+    ] = True,
     mode: Annotated[
-        str | None, typer.Option(metavar="mount|download", help="Link datasets into the run, or copy them.")
+        str | None, _option(_DATA, metavar="mount|download", help="Link datasets into the run, or copy them")
+    ] = None,
+    compute: Annotated[str | None, _option(_WHERE, metavar="NAME", help="Run on this compute target")] = None,
+    env_from: Annotated[
+        str | None, _option(_WHERE, metavar="current", help="Run in the interpreter that amlctl runs in")
+    ] = None,
+    instances: Annotated[
+        int | None, _option(_WHERE, metavar="N", help="Run on N nodes; on this machine each has its own folder")
+    ] = None,
+    processes: Annotated[
+        int | None, _option(_WHERE, metavar="N", help="Start the script N times on each instance (default: pytorch)")
     ] = None,
     distribution: Annotated[
         str | None,
-        typer.Option(
-            metavar="KIND", help="How several processes find each other: pytorch, mpi or tensorflow, as in Azure ML."
-        ),
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(metavar="N", help="Start the script N times on each instance (as pytorch).")
-    ] = None,
-    instances: Annotated[
-        int | None, typer.Option(metavar="N", help="Nodes; on this machine each has a folder of its own.")
-    ] = None,
-    env_from: Annotated[
-        str | None, typer.Option(metavar="current", help="Run in the interpreter that amlctl runs in.")
-    ] = None,
-    timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="End the script after 90s, 15m, 2h or 1d.")
+        _option(_WHERE, metavar="KIND", help="Connect the processes as Azure ML does: pytorch, mpi or tensorflow"),
     ] = None,
     from_run: Annotated[
         str | None,
-        typer.Option(
-            "--from", metavar="RUN", autocompletion=complete_run, help="Repeat a run: same code, data and config."
+        _option(
+            _RUN,
+            "--from",
+            metavar="RUN",
+            autocompletion=complete_run,
+            help="Repeat a run with the same code, data and config",
         ),
     ] = None,
-    is_syncing: Annotated[
-        bool, typer.Option("--sync/--no-sync", help="Sync the datasets first, or use the store's snapshots.")
-    ] = True,
+    experiment: Annotated[str | None, _option(_RUN, metavar="NAME", help="Add the run to this experiment")] = None,
+    name: Annotated[str | None, _option(_RUN, metavar="NAME", help="Name the run; its id starts with it")] = None,
+    tags: Annotated[list[str] | None, _option(_RUN, "--tag", metavar="K=V", help="Add a tag; may be repeated")] = None,
+    is_detached: Annotated[bool, _option(_RUN, "--detach", help="Start the run without waiting for it")] = False,
     is_fetching: Annotated[
-        bool | None, typer.Option("--fetch/--no-fetch", help="Bring the outputs at the end.")
+        bool | None, _option(_RUN, "--fetch/--no-fetch", help="Download outputs when the run finishes")
     ] = None,
-    is_detached: Annotated[bool, typer.Option("--detach", help="Start the run and do not wait for it.")] = False,
-    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and run.")] = False,
+    is_dry_run: Annotated[
+        bool, _option(_RUN, "--dry-run", help="Show what would be uploaded and run, and do nothing")
+    ] = False,
     old_script: Annotated[str | None, _hidden("--script-path")] = None,
     old_experiment: Annotated[str | None, _hidden("--experiment-name")] = None,
     old_config: Annotated[str | None, _hidden("--config-path")] = None,
     old_datasets: Annotated[list[str] | None, _hidden("--required-datasets-path")] = None,
     old_syncing: Annotated[str | None, _hidden("--should-upload-datasets")] = None,
 ) -> int:
-    """Run a script the whole way: sync, code, environment, compute, run, log, outputs."""
+    """Run a script: sync data, upload code, prepare environment and compute, stream the log, fetch outputs"""
     call = invocation(ctx)
     if is_detached and is_fetching:
         raise UsageError(
-            "--detach does not wait for the outputs that --fetch wants",
-            hint=Message("leave one out; later: ", Command("fetch", "@last")),
+            "--detach and --fetch exclude each other: --detach does not wait for the outputs",
+            hint=Message("remove one of them; fetch later with ", Command("fetch", "@last")),
         )
     wanted_datasets = (datasets or []) + (old_datasets or [])
     request = SubmitRequest(
@@ -195,7 +252,7 @@ def submit(
 
     if is_dry_run:
         plan = plan_operation(request, app_, find_run=find_run)
-        call.result(plan.to_json(), lambda style, width: runs.plan_lines(plan))
+        call.result(plan.to_json(), _plan(plan))
         return 0
     result = submit_operation(
         request,
@@ -205,12 +262,12 @@ def submit(
         find_run=find_run,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
-    return _tell(call, result, is_detached=is_detached)
+    return _report(call, result, is_detached=is_detached)
 
 
-def _tell(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
+def _report(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
     """The document however the run ended; in text the reason of a failure comes last, where it is seen."""
-    call.result(result.to_json(), lambda style, width: runs.submit_lines(result, style))
+    call.result(result.to_json(), _lines(result))
     failure = result.failure
     if failure is None:
         return 0 if result.record.is_final or is_detached else LEFT_RUNNING
@@ -220,7 +277,7 @@ def _tell(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
 
 
 def _first(*values: str | None) -> str | None:
-    """The first that was typed, be it empty: that is an error of its own."""
+    """The first that was typed, even if it is empty, which is an error of its own."""
     return next((value for value in values if value is not None), None)
 
 
@@ -229,7 +286,9 @@ def _said_yes(word: str | None) -> bool:
         return True
     if word.lower() in ("false", "no", "0"):
         return False
-    raise UsageError(f"--should-upload-datasets {word!r}: True or False", hint="today: --sync or --no-sync")
+    raise UsageError(
+        f"Invalid --should-upload-datasets {word!r}: expected True or False", hint="use --sync or --no-sync"
+    )
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, str | None]:
@@ -237,7 +296,7 @@ def _variables(pairs: Sequence[str]) -> dict[str, str | None]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if name in values:
-            raise UsageError(f"--env {name} was given twice", hint="give it once")
+            raise UsageError(f"--env {name} was given twice", hint="remove one")
         values[name] = value if equals else None
     return values
 
@@ -247,8 +306,54 @@ def _tags(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise UsageError(f"--tag {pair!r} is not a pair", hint="--tag NAME=VALUE")
+            raise UsageError(f"Invalid --tag {pair!r}", hint="use --tag NAME=VALUE")
         if name in tags:
-            raise UsageError(f"--tag {name} was given twice", hint="give it once")
+            raise UsageError(f"--tag {name} was given twice", hint="remove one")
         tags[name] = value
     return tags
+
+
+def _lines(result: SubmitResult) -> Iterator[Line]:
+    """How the run ended, where its outputs are, and what to type next."""
+    record = result.record
+    run, state = highlight(record.run), state_cell(record.status)
+    if not record.is_final:
+        yield ["run ", run, "  ", state]
+        yield Message("  ", Command("logs", record.run, "-f"))
+        return
+    code = f" with exit code {record.exit_code}" if record.exit_code else ""
+    yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
+    for name, snapshot in record.published.items():
+        yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
+    if result.fetched is not None:
+        yield Message("  ", fetched_text(result.fetched))
+    elif record.outputs:
+        yield Message("  outputs not downloaded: ", Command("fetch", record.run))
+    if record.studio_url:
+        yield f"  {record.studio_url}"
+
+
+def _plan(plan: SubmitPlan) -> Iterator[Line]:
+    """What a submit would upload and run."""
+    datasets = {
+        name: f"{document.get('snapshot', '')[:ID_CELLS]}"
+        + (f"  {size(document['uploaded_bytes'])} to upload" if document.get("uploaded_bytes") else "")
+        for name, document in plan.datasets.items()
+    }
+    ready = "ready" if plan.environment.is_ready else "not prepared yet"
+    yield from fields(
+        [
+            ("would run", shlex.join(plan.spec.command)),
+            ("config", plan.spec.config or ""),
+            ("datasets", named_values(datasets)),
+            ("produces", "\n".join(plan.spec.produces)),
+            ("code", f"{plan.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
+            ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
+            ("workspace", plan.workspace),
+            ("compute", plan.spec.compute),
+            ("distribution", plan.spec.distribution.text),
+            ("mode", plan.spec.mode),
+            ("experiment", plan.spec.experiment),
+            ("variables", variable_values(plan.spec.variables)),
+        ]
+    )

@@ -2,112 +2,135 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from amlctl.cli.completion import complete_dataset
-from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.completion import Paths
+from amlctl.cli.invocation import Invocation, each_dataset, invocation
 from amlctl.cli.questions import is_confirmed
-from amlctl.cli.render.text import data
-from amlctl.cli.several import each_dataset
+from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.config.settings import parse_size
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import LAYOUTS
+from amlctl.core.wording import ID_CELLS, count, size
 from amlctl.errors import NeedsConfirmation, UsageError
 from amlctl.operations.sync.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync.sync import sync as sync_operation
 from amlctl.wiring import App, without_copies
 
-app = typer.Typer(add_completion=False)
+app = TyperApp()
 
-_EXAMPLES = """\
-Examples:
+_EXAMPLES = examples(
+    "amlctl sync data_blobs/working/image # upload changes",
+    "amlctl sync --dry-run data_blobs/working # show what would be uploaded",
+    "amlctl sync --pull data_blobs/working/image # download changes",
+    "amlctl sync --pull --snapshot 3fa2 data_blobs/working/image # restore a snapshot",
+    note="Exit code 5: both sides changed the same files.",
+)
 
-  amlctl sync data_blobs/working/image         send what changed
-  amlctl sync --dry-run data_blobs/working     what would be sent
-  amlctl sync --pull data_blobs/working/image  bring here what the store has
-  amlctl sync --pull --snapshot 3fa2 data_blobs/working/image
-
-PATH may also be a dataset's name (working/image). Exit code 5: both sides changed the same files.
-"""
+_CONFLICTS = "Conflicts and deletions"
+_VERIFY = "Verification"
+_STORE = "Store and transfer"
 
 
 @app.command(epilog=_EXAMPLES)
 def sync(
     ctx: typer.Context,
-    paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH...", autocompletion=complete_dataset, help="Files or folders under data_blobs/."),
-    ],
-    is_pull: Annotated[bool, typer.Option("--pull", help="The other way: from the store to this machine.")] = False,
-    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
-    layout: Annotated[
-        str | None, typer.Option(metavar="auto|pack|mirror", help="How the store keeps the files. Default: auto.")
-    ] = None,
+    paths: Annotated[list[str], Paths],
+    is_pull: Annotated[bool, typer.Option("--pull", help="Download from the store instead of uploading")] = False,
+    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing")] = False,
     snapshot: Annotated[
-        str | None, typer.Option(metavar="ID", help="With --pull: an older snapshot, by id or its beginning.")
+        str | None, typer.Option(metavar="ID", help="With --pull: restore an older snapshot, by id or unique prefix")
     ] = None,
-    checksum: Annotated[
-        bool,
+    registered: Annotated[
+        str | None,
         typer.Option(
-            "--checksum",
-            help="Ignore timestamps and read every file: finds a change that left size, mtime, ctime and inode as they "
-            "were, for example through a memory map on a network file system.",
+            "--register", metavar="NAME", help="Register the dataset as a data asset of the workspace (layout: mirror)"
         ),
+    ] = None,
+    ours: Annotated[
+        bool, typer.Option("--ours", help="On conflict, keep the local version", rich_help_panel=_CONFLICTS)
     ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Read back what the store has, and compare.")] = False,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Send again what is damaged or missing in the store.")
-    ] = False,
-    ours: Annotated[bool, typer.Option("--ours", help="On conflict, keep the local version of that file.")] = False,
     theirs: Annotated[
-        bool, typer.Option("--theirs", help="On conflict, take the store's version of that file.")
+        bool, typer.Option("--theirs", help="On conflict, use the store's version", rich_help_panel=_CONFLICTS)
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Make the store hold exactly what PATH holds, without what others have synced; asks first."
+            "--force",
+            help="Replace the store's content with that of PATH, including what others have synced; asks first",
+            rich_help_panel=_CONFLICTS,
         ),
     ] = False,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Layout mirror: also remove there what is gone here.")
+        bool,
+        typer.Option(
+            "--delete", help="Layout mirror: delete files there that were deleted here", rich_help_panel=_CONFLICTS
+        ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Confirm deletions without being asked.")] = False,
-    registered: Annotated[
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Skip the confirmation of deletions", rich_help_panel=_CONFLICTS)
+    ] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option(
+            "--checksum",
+            help="Ignore timestamps and read every file: finds changes that left size, mtime, ctime and inode as they "
+            "were, for example through a memory map on a network file system",
+            rich_help_panel=_VERIFY,
+        ),
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read back what the store has, and compare", rich_help_panel=_VERIFY)
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Upload again what is damaged or missing in the store", rich_help_panel=_VERIFY),
+    ] = False,
+    layout: Annotated[
         str | None,
         typer.Option(
-            "--register", metavar="NAME", help="Register the dataset as a data asset of the workspace (layout: mirror)."
+            metavar="auto|pack|mirror",
+            help="Choose how the store keeps the files (default: auto)",
+            rich_help_panel=_STORE,
         ),
     ] = None,
     store_url: Annotated[
-        str | None, typer.Option("--store", metavar="URL", help="Another store than the workspace's.")
+        str | None,
+        typer.Option(
+            "--store", metavar="URL", help="Use this store instead of the workspace's", rich_help_panel=_STORE
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Files and parts of files that travel at a time. Default: what suits the store."
+            min=1,
+            metavar="N",
+            help="Set the number of parallel transfers (default: depends on the store)",
+            rich_help_panel=_STORE,
         ),
     ] = None,
     bwlimit: Annotated[
-        str | None, typer.Option(metavar="RATE", help="Bytes a second at most, for example 10MiB.")
+        str | None,
+        typer.Option(metavar="RATE", help="Limit the bytes per second, for example 10MiB", rich_help_panel=_STORE),
     ] = None,
 ) -> int:
-    """Make the store hold exactly what PATH holds now; only what changed travels."""
+    """Upload a dataset to the store, only what changed; --pull downloads it"""
     if ours and theirs:
         raise UsageError("--ours and --theirs exclude each other", hint=Command("sync", "--help"))
     if force and (ours or theirs):
         hint = Command("sync", "--help")
-        raise UsageError("--force decides everything: leave --ours and --theirs out", hint=hint)
+        raise UsageError("--force excludes --ours and --theirs", hint=hint)
     if snapshot is not None and not snapshot:
         raise UsageError("--snapshot is empty", hint=Message(Command("store", "stats"), " lists the snapshots"))
     if snapshot is not None and not is_pull:
-        raise UsageError(
-            "--snapshot goes with --pull", hint=Command("sync", "--pull", "--snapshot", snapshot, paths[0])
-        )
+        raise UsageError("--snapshot requires --pull", hint=Command("sync", "--pull", "--snapshot", snapshot, paths[0]))
     if layout is not None and layout not in LAYOUTS:
-        raise UsageError(f"--layout {layout!r} is unknown", hint=f"one of {', '.join(LAYOUTS)}")
+        raise UsageError(f"Invalid --layout {layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
     if is_pull:
         pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout is not None}
         pushing["--force"] = force
@@ -115,11 +138,11 @@ def sync(
             raise UsageError(f"{', '.join(named)} and --pull exclude each other", hint=Command("sync", "--help"))
     call = invocation(ctx)
     if registered is not None:
-        from amlctl.operations.register import MIRROR, registration  # here: no other sync needs a workspace
+        from amlctl.operations.register import MIRROR, registration  # here, since no other sync requires a workspace
 
     if registered is not None and (is_pull or is_dry_run or len(paths) > 1):
         raise UsageError(
-            "--register goes with one PATH, and without --pull and --dry-run", hint=Command("sync", "--help")
+            "--register requires a single PATH, without --pull and --dry-run", hint=Command("sync", "--help")
         )
     register = None if registered is None else registration(call.app.workspace, registered)
     layout = layout or (None if register is None else MIRROR)
@@ -159,8 +182,8 @@ def sync(
                 raise
         return try_once(dataset, replace(options, yes=True))
 
-    tried = each_dataset(datasets, act)
-    results = tried.results
+    outcomes = each_dataset(datasets, act)
+    results = outcomes.results
     more = {}
     if register is not None and results:
         done, is_file = results[0], (project.data_blobs_dir / results[0].dataset).is_file()
@@ -168,13 +191,13 @@ def sync(
     call.result(
         {**results[0].to_json(), **more}
         if len(paths) == 1
-        else {"datasets": [one.to_json() for one in results], **tried.to_json(call)},
-        lambda style, width: [
-            *(line for result in results for line in data.sync_lines(result, style, is_pull=is_pull)),
+        else {"datasets": [one.to_json() for one in results], **outcomes.to_json(call)},
+        [
+            *(line for result in results for line in _lines(result, is_pull=is_pull)),
             *(f"registered as {asset}" for asset in more.values()),
         ],
     )
-    return tried.tell_failures(call)
+    return outcomes.show_failures(call)
 
 
 def _with_store(
@@ -182,7 +205,37 @@ def _with_store(
 ) -> App:
     bytes_per_s = None if bwlimit is None else parse_size(bwlimit.removesuffix("/s"))
     if bytes_per_s is not None and bytes_per_s <= 0:
-        raise UsageError(f"--bwlimit {bwlimit!r} lets nothing through", hint="for example --bwlimit 10MiB")
+        raise UsageError(f"Invalid --bwlimit {bwlimit!r}: must be above 0", hint="for example --bwlimit 10MiB")
     url = call.app.store_url if url is None else url
     store = call.app.open_store(url, workers=workers, bytes_per_s=bytes_per_s)
     return call.app.with_store(without_copies(store) if is_checked else store)
+
+
+def _lines(result: SyncResult, *, is_pull: bool) -> Iterator[Line]:
+    """A line for the dataset, then what changed and what was transferred, if anything."""
+    counts = (("added", result.added), ("modified", result.modified), ("deleted", result.deleted))
+    changes = ", ".join(f"{number:,} {word}" for word, number in counts if number)
+    if result.not_here:
+        state: Cell = warning(f"{count(result.not_here, 'file')} in the store not downloaded yet")
+    elif not changes:
+        state = good("up to date")
+    else:
+        state = warning("would change") if result.dry_run else good("pulled" if is_pull else "synced")
+    total = f"  {count(result.files, 'file')}, {size(result.bytes)}  snapshot {result.snapshot[:ID_CELLS]}"
+    yield [highlight(result.dataset), "  ", state, total]
+    if changes:
+        yield f"  {changes}, {result.unchanged:,} unchanged"
+    if transferred := _transferred(result):
+        yield f"  {transferred}"
+
+
+def _transferred(result: SyncResult) -> str:
+    would = "would be " if result.dry_run else ""
+    parts = []
+    if result.uploaded_bytes:
+        blobs = f" in {count(result.uploaded_blobs, 'blob')}" if result.uploaded_blobs else ""
+        parts.append(f"{size(result.uploaded_bytes)} {would}sent{blobs}")
+    if result.downloaded_files:
+        parts.append(f"{count(result.downloaded_files, 'file')} ({size(result.downloaded_bytes)}) {would}received")
+    took = f" in {duration(result.seconds)}" if parts and not result.dry_run else ""
+    return ", ".join(parts) + took

@@ -1,27 +1,71 @@
-"""An error as a person reads it: what happened, the particulars, what to type now."""
+"""An error as a person reads it: what failed, the details, what to type next; and commands as they are typed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
-from amlctl.cli.render.style import Style
-from amlctl.cli.render.tables import printable
+from amlctl.cli.arguments import GlobalOptions
+from amlctl.cli.render.tables import Line, bad, bold, dim
+from amlctl.core.message import Command, shell_line, with_commands
 from amlctl.errors import AmlctlError
 
 MAX_DETAILS = 12
 """Lines of details that are shown; `-v` and `--json` show all."""
 
+_TAKE_STORE = frozenset({("sync",), ("store", "stats"), ("store", "gc"), ("store", "verify")})
 
-def error_lines(error: AmlctlError, style: Style, in_words: Callable[[str], str], *, is_verbose: bool) -> list[str]:
-    """`error: …`, indented details, `hint: …`; `in_words` makes the commands in them ready to be typed."""
-    first, *more = in_words(error.message).splitlines() or [""]
-    lines = [f"{style.bad('error:')} {printable(first)}"]
-    lines += [f"  {printable(line)}" for line in more]
+
+def error_lines(error: AmlctlError, commands: Commands, *, is_verbose: bool) -> Iterator[Line]:
+    """`error: …`, indented details, `hint: …`."""
+    first, *more = commands.in_words(error.message).splitlines() or [""]
+    yield [bad("error:"), f" {first}"]
+    yield from (f"  {line}" for line in more)
     shown = error.details if is_verbose else error.details[:MAX_DETAILS]
-    lines += [f"  {printable(in_words(detail))}" for detail in shown]
+    yield from (f"  {commands.in_words(detail)}" for detail in shown)
     if len(shown) < len(error.details):
-        lines.append(style.dim(f"  … and {len(error.details) - len(shown):,} more (-v shows all)"))
+        yield [dim(f"  … and {len(error.details) - len(shown):,} more (-v shows all)")]
     if error.hint:
-        first, *more = in_words(error.hint).splitlines()
-        lines += [f"{style.bold('hint:')} {printable(first)}", *(f"      {printable(line)}" for line in more)]
-    return lines
+        first, *more = commands.in_words(error.hint).splitlines()
+        yield [bold("hint:"), f" {first}"]
+        yield from (f"      {line}" for line in more)
+
+
+class Commands:
+    """Types the commands in messages with the workspace, the project and the store of this call.
+
+    `store_url` is the value of `--store`, once a command has parsed it.
+    """
+
+    def __init__(self, options: GlobalOptions) -> None:
+        self._options = options
+        self.store_url: str | None = None
+
+    def in_words(self, message: str) -> str:
+        """The text of a message, its commands ready to be pasted into a shell, without secrets."""
+        from amlctl.core.secret_names import masked  # many commands end without a message
+
+        return masked(with_commands(message, self._typed))
+
+    def _typed(self, command: Command) -> str:
+        words, options = command.words, self._options
+        if not words or words[0].startswith("-"):  # amlctl --help
+            return str(command)
+        project = () if options.project is None else ("--project", str(options.project))
+        if words[0] == "init":  # creates a project, so the folder is its argument
+            return shell_line(("amlctl", *words, *project[1:]))
+        if command.workspace is not None:
+            return shell_line(("amlctl", "--workspace", command.workspace, *project, *words))
+        workspace = () if options.workspace is None else ("--workspace", options.workspace)
+        return shell_line(("amlctl", *workspace, *project, *self._with_store(words)))
+
+    def _with_store(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        url = _without_token(self.store_url)
+        for length in (1, 2):
+            if url and words[:length] in _TAKE_STORE:
+                return (*words[:length], "--store", url, *words[length:])
+        return words
+
+
+def _without_token(url: str | None) -> str | None:
+    """A SAS token is not shown; the command reads it from its variable."""
+    return url.partition("?")[0] if url is not None and url.lower().startswith(("http://", "https://")) else url

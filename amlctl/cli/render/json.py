@@ -11,14 +11,14 @@ from typing import Any
 from amlctl.errors import AmlctlError
 
 _UNPRINTABLE = "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
-"""C1 controls are commands to a terminal, and marks of direction make it show another text than there is."""
+"""C1 controls are commands to a terminal; direction marks make it show another text."""
 
 
 def document_bytes(document: Any) -> bytes:
     """Pretty JSON with a final newline, as UTF-8.
 
-    A file name that is not UTF-8 holds lone surrogates; they are written as JSON's own `\\udcXX` escapes, and so is
-    whatever else a terminal would not show as a character. A number that JSON does not have becomes its name.
+    Lone surrogates (of a file name that is not UTF-8) are written as JSON's own `\\udcXX` escapes, and so are other
+    characters that a terminal would not show. A number that JSON does not have becomes its name.
     """
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
@@ -51,10 +51,7 @@ def document_parts(facts: Mapping[str, Any], key: str, texts: Iterable[str]) -> 
 
 
 def error_document(error: AmlctlError, in_words: Callable[[str], str]) -> dict[str, Any]:
-    """`{"error": {"kind", "message", "hint"}}`, with `details` where there are some.
-
-    `in_words` makes the commands in the texts ready to be typed.
-    """
+    """`{"error": {"kind", "message", "hint"}}` and `details`, if any; `in_words` makes commands ready to type."""
     facts: dict[str, Any] = {"kind": error.kind, "message": in_words(error.message), "hint": in_words(error.hint)}
     if error.details:
         facts["details"] = list(map(in_words, error.details))

@@ -1,25 +1,24 @@
 """Progress of stages, and waits for services, on stderr: a live region on a terminal, a line now and then elsewhere.
 
-Both show a finished stage by one lasting line if it took long enough to be of interest. `write_line` puts a
-line on stderr; it must not raise.
+Events arrive as often as something happens; only what is shown here is throttled. A finished stage leaves one lasting
+line if it took long enough to be of interest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Lock, Timer
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from amlctl.cli.render.stages import StageBoard, Wait
-from amlctl.core.events import StageProgress
+from amlctl.cli.render.tables import duration, printable
+from amlctl.core.events import NOTEWORTHY_S, StageProgress
+from amlctl.core.wording import count, size
 
 if TYPE_CHECKING:
-    from rich.live import Live
-
-NOTEWORTHY_S = 2.0
-"""A stage shorter than this leaves no line."""
+    from amlctl.cli.render.live import Region
 
 LINE_INTERVAL_S = 5.0
 """Without a terminal a stage shows a line at most this often."""
@@ -27,26 +26,82 @@ LINE_INTERVAL_S = 5.0
 LIVE_DELAY_S = 0.3
 """Quick commands end before anything is drawn, and without importing rich."""
 
-FRAMES_PER_SECOND = 8
+_OPEN_ENDED_S = 6.0
+"""How long a wait is shown that may end early: while it lasts, the next event about it comes before."""
 
 
-class Progress(Protocol):
-    """Takes the events of stages. Thread-safe; never raises."""
+@dataclass
+class StageState:
+    """The latest event of a stage; times are seconds of the monotonic clock."""
 
-    def update(self, event: StageProgress) -> None: ...
+    latest: StageProgress
+    started_s: float
+    shown_s: float
 
-    def wait(self, wait: Wait) -> None: ...
+    @property
+    def name(self) -> str:
+        return f"{self.latest.stage.value:<6}"
 
-    def write_line(self, line: str) -> None:
-        """Put a message where it does not disturb what is drawn."""
-        ...
+    @property
+    def percent(self) -> str:
+        """By bytes if there are any; not 100% before the stage is done; empty while totals are unknown."""
+        event = self.latest
+        done, total = (
+            (event.done_bytes, event.total_bytes) if event.total_bytes else (event.done_files, event.total_files)
+        )
+        return f"{min(done / total, 0.99):.0%}" if total else ""
 
-    def pause(self) -> None:
-        """Draw nothing until the next event: somebody else needs the terminal."""
-        ...
+    @property
+    def files(self) -> str:
+        done, total = self.latest.done_files, self.latest.total_files
+        return count(done, "file") if total is None else f"{done:,}/{count(total, 'file')}"
+
+    @property
+    def bytes(self) -> str:
+        done, total = self.latest.done_bytes, self.latest.total_bytes
+        if not done and not total:
+            return ""
+        return size(done) if total is None else f"{size(done)} of {size(total)}"
+
+    def line(self, now_s: float) -> str:
+        """How far the stage is, for a file or a pipe; rate and time left are averages since its start."""
+        event = self.latest
+        parts = [f"{self.name}  {printable(event.subject)}", self.percent, self.files, self.bytes]
+        rate = event.done_bytes / (now_s - self.started_s)
+        if rate:
+            parts.append(f"{size(rate)}/s")
+            if event.total_bytes:
+                parts.append(f"{duration(round((event.total_bytes - event.done_bytes) / rate))} left")
+        return "  ".join(part for part in parts if part)
+
+    def summary(self, now_s: float) -> str:
+        """What a finished stage did."""
+        done = [count(self.latest.done_files, "file")]
+        if self.latest.done_bytes:
+            done.append(size(self.latest.done_bytes))
+        took = duration(now_s - self.started_s)
+        return f"{self.name}  {printable(self.latest.subject)}  {', '.join(done)} in {took}"
 
 
-class NowAndThen:
+@dataclass(frozen=True)
+class Wait:
+    """Why the command waits for `service`, and for how long; `is_open_ended`: it may end earlier."""
+
+    service: str
+    reason: str
+    wait_s: float
+    is_open_ended: bool = False
+
+    def line(self, passed_s: float) -> str:
+        left_s = max(self.wait_s - passed_s, 0)
+        return f"{self.service}: {self.reason} in {left_s:.{0 if left_s >= 1 else 1}f} s"
+
+    @property
+    def shown_s(self) -> float:
+        return min(self.wait_s, _OPEN_ENDED_S) if self.is_open_ended else self.wait_s
+
+
+class Throttle:
     """Lets a line through at most every `LINE_INTERVAL_S`: dozens of requests may fail at the same time."""
 
     def __init__(self) -> None:
@@ -60,64 +115,76 @@ class NowAndThen:
         return True
 
 
-class PlainProgress:
-    """Lines for a file or a pipe."""
+class Progress:
+    """Lines for a file or a pipe. Thread-safe; never raises. `write` puts a line on stderr and does not raise."""
 
-    def __init__(self, write_line: Callable[[str], None]) -> None:
-        self._write_line = write_line
-        self._board = StageBoard()
-        self._waits = NowAndThen()
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
         self._lock = Lock()
-
-    def wait(self, wait: Wait) -> None:
-        with self._lock:
-            if self._waits.is_due():
-                self._write_line(wait.line(0.0))
+        self._waits = Throttle()
+        self.stages: dict[tuple[str, str], StageState] = {}
 
     def update(self, event: StageProgress) -> None:
+        """Take in how far a stage is. A finished one is forgotten."""
         now_s = time.monotonic()
-        state = self._board.update(event, now_s)
+        key = (event.stage.value, event.subject)
         with self._lock:
+            state = self.stages.setdefault(key, StageState(event, now_s, now_s))
+            state.latest = event
             if event.is_done:
-                if state.shown_s is not None or now_s - state.started_s >= NOTEWORTHY_S:
-                    self._write_line(state.summary(now_s))
-                return
-            if now_s - (state.started_s if state.shown_s is None else state.shown_s) < LINE_INTERVAL_S:
+                del self.stages[key]
+        if event.is_done and (now_s - state.started_s >= NOTEWORTHY_S or state.shown_s > state.started_s):
+            self.write_line(state.summary(now_s))
+        elif not event.is_done:
+            self._show(state, now_s)
+
+    def _show(self, state: StageState, now_s: float) -> None:
+        with self._lock:
+            if now_s - state.shown_s < LINE_INTERVAL_S:
                 return
             state.shown_s = now_s
-            self._write_line(state.line(now_s, 100))
-
-    def write_line(self, line: str) -> None:
-        self._write_line(line)
-
-    def pause(self) -> None:
-        self._board.clear()
-
-
-class LiveProgress:
-    """A region at the bottom of the terminal that is redrawn a few times a second."""
-
-    def __init__(self, stream: TextIO, write_line: Callable[[str], None], *, has_colour: bool) -> None:
-        self._stream = stream
-        self._write_line = write_line
-        self._has_colour = has_colour
-        self._board = StageBoard()
-        self._lock = Lock()
-        self._timer: Timer | None = None
-        self._live: Live | None = None
-
-    def update(self, event: StageProgress) -> None:
-        now_s = time.monotonic()
-        state = self._board.update(event, now_s)
-        if event.is_done:
-            if now_s - state.started_s >= NOTEWORTHY_S:
-                self.write_line(state.summary(now_s))
-        else:
-            self._start_soon()
+        self._write(state.line(now_s))
 
     def wait(self, wait: Wait) -> None:
-        self._board.wait(wait, time.monotonic())
+        """Show what the command waits for."""
+        if self._waits.is_due():
+            self._write(wait.line(0.0))
+
+    def write_line(self, line: str) -> None:
+        """Write a message where it does not disturb what is drawn."""
+        self._write(line)
+
+    def pause(self) -> None:
+        """Draw nothing until the next event: something else needs the terminal."""
+        self.stages.clear()
+
+
+class LiveProgress(Progress):
+    """A region at the bottom of the terminal that rich redraws a few times a second."""
+
+    def __init__(self, write: Callable[[str], None], stream: TextIO, *, has_color: bool) -> None:
+        super().__init__(write)
+        self._stream = stream
+        self._has_color = has_color
+        self._waiting: dict[str, tuple[float, Wait]] = {}
+        self._timer: Timer | None = None
+        self._region: Region | None = None
+
+    def _show(self, state: StageState, now_s: float) -> None:
         self._start_soon()
+
+    def wait(self, wait: Wait) -> None:
+        self._waiting[wait.service] = time.monotonic(), wait
+        self._start_soon()
+
+    def wait_lines(self) -> Iterator[str]:
+        """What the command waits for now."""
+        now_s = time.monotonic()
+        for since_s, wait in list(self._waiting.values()):
+            if now_s - since_s > wait.shown_s:
+                self._waiting.pop(wait.service, None)
+            else:
+                yield wait.line(now_s - since_s)
 
     def _start_soon(self) -> None:
         if self._timer is None:
@@ -128,71 +195,41 @@ class LiveProgress:
                     self._timer.start()
 
     def _start(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
+        from amlctl.cli.render.live import Region
 
-        console = Console(file=self._stream, no_color=not self._has_colour, highlight=False, soft_wrap=True)
-
-        def region() -> Text:
-            lines = self._board.lines(time.monotonic(), console.width - 1)
-            text = Text("\n".join(lines), no_wrap=True, overflow="crop", end="")
-            text.highlight_regex(r"(?m)^\w+", "cyan")
-            text.highlight_regex("━+", "green")
-            text.highlight_regex("─+", "dim")
-            return text
-
-        live = Live(
-            get_renderable=region,
-            console=console,
-            refresh_per_second=FRAMES_PER_SECOND,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        region = Region(self, self._stream, has_color=self._has_color)
         with self._lock:
-            if self._timer is None:  # paused meanwhile
-                return
-            live.start()
-            self._live = live
+            if self._timer is not None:  # not paused meanwhile
+                region.start()
+                self._region = region
 
     def write_line(self, line: str) -> None:
-        if self._board.is_empty:
+        if not self.stages and not self._waiting:
             self.pause()
         with self._lock:
-            if self._live is None:
-                self._write_line(line)
-                return
-            from rich.text import Text
-
-            self._live.console.print(Text.from_ansi(line), soft_wrap=True)
+            if self._region is None:
+                self._write(line)
+            else:
+                self._region.print_line(line)
 
     def pause(self) -> None:
         with self._lock:
             timer, self._timer = self._timer, None
-            live, self._live = self._live, None
+            region, self._region = self._region, None
         if timer is not None:
             timer.cancel()
-        if live is not None:
-            with suppress(OSError):  # a terminal that was closed
-                live.stop()
-        self._board.clear()
+        if region is not None:
+            with suppress(OSError):  # the terminal was closed
+                region.stop()
+        self.stages.clear()
+        self._waiting.clear()
 
 
-class NoProgress:
-    """For `--quiet`: messages pass, stages do not show."""
-
-    def __init__(self, write_line: Callable[[str], None]) -> None:
-        self._write_line = write_line
+class NoProgress(Progress):
+    """For `--quiet`: messages only."""
 
     def update(self, event: StageProgress) -> None:
         pass
 
     def wait(self, wait: Wait) -> None:
-        pass
-
-    def write_line(self, line: str) -> None:
-        self._write_line(line)
-
-    def pause(self) -> None:
         pass

@@ -1,35 +1,154 @@
-"""Plain tables that fit the width they are given, and names that cannot break a line."""
+"""Lines and tables of a result, as data until the terminal or the pipe is known.
+
+rich draws tables on a terminal; in a pipe they are aligned text, without the import. All text is made printable here,
+so that no name can break a line or send a control sequence to the terminal.
+"""
 
 from __future__ import annotations
 
-import textwrap
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, TypeAlias
+
+import typer
 
 _GAP = "  "
-_MIN_COLUMN = 10
-"""Cells below which a column is not cut any further."""
+_LEAST_COLUMN = 10
+"""Cells below which a column is not shortened any further."""
 
 
-class Column(NamedTuple):
-    """A column's heading. `is_whole`: never cut; `is_right`: numbers; `is_wrapped`: what does not fit goes on below;
-    `paint` colours a cell after it is laid out.
+class Styled(NamedTuple):
+    """A text in a style of rich, for example `bold red`. Color never carries meaning of its own."""
 
-    Where even the cut columns are too wide together, those with `rank` go, the highest first; 0 always stays.
+    text: str
+    style: str
+
+
+Cell: TypeAlias = "str | Styled"
+Line: TypeAlias = "str | list[Cell]"
+"""One line, in parts where some of it is styled."""
+
+
+def good(text: str) -> Styled:
+    return Styled(text, "green")
+
+
+def bad(text: str) -> Styled:
+    return Styled(text, "bold red")
+
+
+def warning(text: str) -> Styled:
+    return Styled(text, "yellow")
+
+
+def highlight(text: str) -> Styled:
+    return Styled(text, "cyan")
+
+
+def dim(text: str) -> Styled:
+    return Styled(text, "dim")
+
+
+def bold(text: str) -> Styled:
+    return Styled(text, "bold")
+
+
+@dataclass(frozen=True)
+class Column:
+    """`is_whole`: never shortened; `is_right`: numbers; `is_wrapped`: continues below if too long.
+
+    If even the shortened columns do not fit a screen, those with `rank` are dropped, the highest first.
     """
 
-    heading: str
+    heading: str = ""
     is_whole: bool = False
     is_right: bool = False
     is_wrapped: bool = False
     rank: int = 0
-    paint: Callable[[str], str] | None = None
+
+
+class Table:
+    """Rows of cells; columns without any text are left out."""
+
+    def __init__(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
+        cells = [[_printable_cell(cell) for cell in row] for row in rows]
+        kept = [i for i in range(len(columns)) if any(row[i].text for row in cells)]
+        self._columns = [columns[i] for i in kept]
+        self._rows = [[row[i] for i in kept] for row in cells]
+
+    def plain(self) -> Iterator[str]:
+        """Aligned lines, as wide as needed."""
+        headings = [Styled(column.heading, "") for column in self._columns]
+        lines = [headings, *self._rows] if any(heading.text for heading in headings) else self._rows
+        widths = [max(cell_width(line[i].text) for line in lines) for i in range(len(self._columns))]
+        for line in lines:
+            parts = []
+            for column, cell, width in zip(self._columns, line, widths, strict=True):
+                blank = " " * (width - cell_width(cell.text))
+                parts.append(blank + cell.text if column.is_right else cell.text + blank)
+            yield _GAP.join(parts).rstrip()
+
+    def drawn(self, width: int, *, has_color: bool) -> str:
+        """The lines of rich's table for a screen of `width` cells."""
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        console = Console(
+            width=width, force_terminal=True, color_system="standard" if has_color else None, legacy_windows=False
+        )
+        has_headings = any(column.heading for column in self._columns)
+        table = RichTable(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), show_header=has_headings)
+        least = {column: self._least_width(i) for i, column in enumerate(self._columns)}
+        while sum(least.values()) + len(_GAP) * (len(least) - 1) > width and any(column.rank for column in least):
+            del least[max(least, key=lambda column: column.rank)]
+        for column in least:
+            table.add_column(
+                Text(column.heading),
+                justify="right" if column.is_right else "left",
+                no_wrap=not column.is_wrapped,
+                overflow="fold" if column.is_wrapped else "ellipsis",
+                min_width=least[column],
+            )
+        for row in self._rows:
+            shown = (cell for column, cell in zip(self._columns, row, strict=True) if column in least)
+            table.add_row(*(Text(cell.text, cell.style) for cell in shown))
+        with console.capture() as captured:
+            console.print(table)
+        return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+    def _least_width(self, i: int) -> int:
+        width = max([cell_width(self._columns[i].heading), *(cell_width(row[i].text) for row in self._rows)])
+        return width if self._columns[i].is_whole else min(width, _LEAST_COLUMN)
+
+
+def _printable_cell(cell: Cell) -> Styled:
+    return Styled(printable(cell.text), cell.style) if isinstance(cell, Styled) else Styled(printable(cell), "")
+
+
+def painted(line: Line, in_words: Callable[[str], str], *, has_color: bool) -> str:
+    """A line as text: commands in it ready to type, everything else as it can be shown."""
+    if isinstance(line, str):
+        return printable(in_words(line))
+    shown = (
+        (printable(in_words(part.text)), part.style) if isinstance(part, Styled) else (printable(in_words(part)), "")
+        for part in line
+    )
+    return "".join(_styled(text, style) if has_color and style and text else text for text, style in shown)
+
+
+def _styled(text: str, style: str) -> str:
+    *attributes, last = style.split()
+    is_attribute = last in ("bold", "dim")
+    names = [*attributes, last] if is_attribute else attributes
+    return typer.style(
+        text, fg=None if is_attribute else last, bold="bold" in names or None, dim="dim" in names or None
+    )
 
 
 def printable(text: str) -> str:
-    """`text` on one line: control characters and bytes that are no UTF-8 are written as escapes."""
+    """`text` on one line: control characters and bytes that are not UTF-8 become escapes."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else _escaped(character) for character in text)
@@ -46,86 +165,51 @@ def cell_width(text: str) -> int:
     """Terminal cells that `text` takes."""
     if text.isascii():
         return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
-def cut(text: str, width: int) -> str:
-    """`text` in at most `width` cells, with `…` where something is missing."""
-    if cell_width(text) <= width:
-        return text
-    kept = ""
-    taken = 1
-    for character in text:
-        taken += cell_width(character)
-        if taken > width:
-            break
-        kept += character
-    return kept + "…"
-
-
-def cut_path(path: str, width: int) -> str:
-    """A path in at most `width` cells; what is missing is missing at its beginning."""
-    return path if cell_width(path) <= width else cut(path[::-1], width)[::-1]
-
-
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Lines of a table with headings. Columns without any text are left out."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    kept = [i for i in range(len(columns)) if any(row[i] for row in cells)]
-    widths = _fit([columns[i] for i in kept], [[row[i] for i in kept] for row in cells], width)
-    while _total(widths) > width and any(columns[i].rank for i in kept):
-        kept.remove(max(kept, key=lambda i: columns[i].rank))
-        widths = _fit([columns[i] for i in kept], [[row[i] for i in kept] for row in cells], width)
-    columns = [columns[i] for i in kept]
-    lines = [_line(columns, [column.heading for column in columns], widths, is_painted=False)]
-    for row in cells:
-        for part in _wrapped(columns, [row[i] for i in kept], widths):
-            lines.append(_line(columns, part, widths, is_painted=True))
-    return lines
-
-
-def _wrapped(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> Iterator[Sequence[str]]:
-    """The row, and below it what did not fit into those of its cells that are wrapped."""
-    parts = [
-        textwrap.wrap(cell, width) if column.is_wrapped else [cell]
-        for column, cell, width in zip(columns, row, widths, strict=True)
-    ]
-    return zip_longest(*parts, fillvalue="")
-
-
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(_GAP) * (len(widths) - 1)
-
-
-def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Widths of the columns: the widest that may be cut is cut first."""
-    widths = [
-        max([cell_width(column.heading), *(cell_width(row[i]) for row in cells)]) for i, column in enumerate(columns)
-    ]
-    for _ in range(_total(widths) - width):
-        cuttable = [i for i, column in enumerate(columns) if not column.is_whole and widths[i] > _MIN_COLUMN]
-        if not cuttable:
-            break
-        widths[max(cuttable, key=lambda i: widths[i])] -= 1
-    return widths
-
-
-def _line(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int], *, is_painted: bool) -> str:
-    parts = []
-    for column, cell, cell_limit in zip(columns, row, widths, strict=True):
-        text = cut(cell, cell_limit)
-        blank = " " * (cell_limit - cell_width(text))
-        painted = column.paint(text) if is_painted and column.paint else text
-        parts.append(blank + painted if column.is_right else painted + blank)
-    return _GAP.join(parts).rstrip()
-
-
-def fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
+def fields(pairs: Iterable[tuple[str, Cell]], indent: str = "") -> Iterator[Line]:
     """`name   value` lines; pairs without a value are left out, further lines of a value are indented."""
-    shown = [(name, value) for name, value in pairs if value]
+    shown = [(name, value) for name, value in pairs if value and (not isinstance(value, Styled) or value.text)]
     width = max((len(name) for name, _ in shown), default=0)
-    return [
-        f"{name if i == 0 else '':<{width}}{_GAP}{printable(line)}"
-        for name, value in shown
-        for i, line in enumerate(value.split("\n"))
-    ]
+    for name, value in shown:
+        if isinstance(value, Styled):
+            yield [f"{indent}{name:<{width}}{_GAP}", value]
+            continue
+        for i, line in enumerate(value.split("\n")):
+            yield f"{indent}{name if i == 0 else '':<{width}}{_GAP}{line}"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    large, small, units = (
+        (*divmod(whole, 60), ("min", "s"))
+        if whole < 3600
+        else (whole // 3600, whole % 3600 // 60, ("h", "min"))
+        if whole < 86400
+        else (whole // 86400, whole % 86400 // 3600, ("d", "h"))
+    )
+    return f"{large} {units[0]} {small} {units[1]}" if small else f"{large} {units[0]}"
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 time as local time, to the second; anything else as it is."""
+    try:
+        return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return iso
+
+
+def between(start_iso: str, end_iso: str) -> str:
+    """The time between two ISO 8601 times; empty if one is missing."""
+    try:
+        return duration((datetime.fromisoformat(end_iso) - datetime.fromisoformat(start_iso)).total_seconds())
+    except (ValueError, TypeError):
+        return ""

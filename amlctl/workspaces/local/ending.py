@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import Event, Note
@@ -19,16 +18,13 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.folders import remove_tree
-from amlctl.runs.produced import make_newest
 from amlctl.runs.records import read_published, save_both
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.logs import SavedLogs, say
 from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store, upload_produced
-from amlctl.workspaces.local.run_paths import RunPaths, release_reserve
-
-Clock = Callable[[], datetime]
+from amlctl.workspaces.local.run_paths import Clock, RunPaths, release_reserve
 
 
 @dataclass(frozen=True)
@@ -167,6 +163,10 @@ def _move_heads(paths: RunPaths, store: Store, node: DirectoryStore, record: Run
             say(paths.log, event.message)
 
     published = read_published(node, record.run)
+    if not published:
+        return ending
+    from amlctl.runs.produced import make_newest  # here, since few runs produce datasets
+
     if not is_folder(store):
         upload_produced(node, store, record.run, published)
     for dataset, place in published.items():

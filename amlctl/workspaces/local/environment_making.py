@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -32,7 +31,9 @@ from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, Settings
 from amlctl.localfs.atomic import read_json, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder, open_private
+from amlctl.localfs.machine import ProcessIdentity
 from amlctl.localfs.tool_variables import tool_variables
+from amlctl.runtime.process_tree import identity_of, is_alive, read_identity
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.environments import (
     FOLDER_VARIABLE,
@@ -44,7 +45,6 @@ from amlctl.workspaces.local.environments import (
     python_of,
 )
 from amlctl.workspaces.local.packages import Pip, expected_names, is_of_network
-from amlctl.workspaces.local.processes import ProcessIdentity, identity_of, is_alive
 from amlctl.workspaces.local.tools import ToolFailed, find_python, pip_settings, run_tool
 
 EXPIRES_S = 120.0
@@ -69,9 +69,8 @@ class Mark:
         self._renewed_at_s = now_s
         owner = identity_of(os.getpid())
         document = {
-            "host": platform.node(),
-            "owner": None if owner is None else owner.to_json(),
-            "tool": None if self._tool is None else self._tool.to_json(),
+            "owner": None if owner is None else owner._asdict(),
+            "tool": None if self._tool is None else self._tool._asdict(),
             "expires_at": time.time() + EXPIRES_S,
         }
         with contextlib.suppress(OSError):
@@ -101,8 +100,8 @@ def remove_leftovers(place: Path) -> None:
 
 def _is_in_force(mark: Path) -> bool:
     document = _read(mark)
-    owner = _identity(document.get("owner"))
-    if owner is not None and document.get("host") == platform.node() and not is_alive(owner):
+    owner = read_identity(document.get("owner"))
+    if owner is not None and owner.is_gone():
         return False
     expires_at = document.get("expires_at")
     # A clock that was set back must not keep a mark in force for long.
@@ -111,19 +110,10 @@ def _is_in_force(mark: Path) -> bool:
 
 def _end_tool(mark: Path) -> None:
     document = _read(mark)
-    tool = _identity(document.get("tool"))
-    owner = _identity(document.get("owner"))
-    is_orphan = owner is not None and document.get("host") == platform.node() and not is_alive(owner)
-    if tool is not None and is_orphan and is_alive(tool):
+    tool, owner = read_identity(document.get("tool")), read_identity(document.get("owner"))
+    if tool is not None and owner is not None and owner.is_gone() and is_alive(tool):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(tool.pid, signal.SIGKILL)  # tools are started as leaders of a process group
-
-
-def _identity(document: Any) -> ProcessIdentity | None:
-    try:
-        return ProcessIdentity.from_json(document)
-    except (KeyError, TypeError, ValueError):
-        return None
+            os.killpg(tool.process, signal.SIGKILL)  # tools are started as leaders of a process group
 
 
 def _read(mark: Path) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
@@ -33,14 +32,14 @@ from amlctl.localfs.folders import make_folders, make_private_folder, remove_tre
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import in_parallel
 from amlctl.runs.code import PIPELINE
-from amlctl.runs.copies import Value, copy_manifest, values_of
+from amlctl.runs.copies import Value, copy_manifest, copy_value, values_of
 from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, read_index, restore_tree
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.snapshots.partial import downloaded
 from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.local.starting import TOKEN_VARIABLE
 
 _PLAIN_RUNTIME = "amlctl/"
 """Of a code snapshot that an earlier amlctl has made."""
@@ -96,7 +95,6 @@ _DOWNLOADS = 4
 """Values at a time; large ones come in parallel parts besides."""
 _REPORT_EVERY_S = 5.0
 _GC_TRIES = 4
-_TOKEN_VARIABLE = "AMLCTL_STORE_TOKEN"
 
 Log = Callable[[str], None]
 Check = Callable[[], None]
@@ -116,18 +114,12 @@ def node_store(store: Store, state_dir: Path) -> DirectoryStore:
 def open_run_store(url: str, variables: MutableMapping[str, str], sink: EventSink = null_sink) -> Store:
     """The store of a run, by its `url`, for its supervisor. Its token is removed from the variables, which the script
     will get. `sink` gets an event for each retried request. Raises SettingsError."""
-    token = variables.pop(_TOKEN_VARIABLE, "")
+    token = variables.pop(TOKEN_VARIABLE, "")
     if url.startswith("/"):
         return DirectoryStore(Path(url))
     from amlctl.stores.azure_blob.store import open_blob_store  # here, since a list of runs does not need it
 
     return open_blob_store(f"{url}?{token}" if token else url, variables, tell=sink)
-
-
-def credential_in(url: str | None) -> dict[str, str]:
-    """The variable that carries a token in a store's URL to the supervisor: `Store.url` does not have it."""
-    token = urlsplit(url or "").query
-    return {_TOKEN_VARIABLE: token} if token else {}
 
 
 def download_inputs(store: Store, node: DirectoryStore, record: RunRecord, log: Log, check: Check) -> None:
@@ -183,8 +175,14 @@ def _download_contents(
         return
     log(f"downloading {dataset} ({count(len(values), 'object')})")
     received, reported_at = 0, time.monotonic()
-    sizes = in_parallel(lambda item: _download_value(store, node, *item), values.items(), _DOWNLOADS)
-    for done, size_bytes in enumerate(sizes, 1):
+    folder = Path(node.url)
+    make_folders(folder)
+
+    def download(key: str) -> int:
+        copy_value(store, node, key, values[key], folder)
+        return values[key].size_bytes
+
+    for done, size_bytes in enumerate(in_parallel(download, values, _DOWNLOADS), 1):
         received += size_bytes
         check()
         if time.monotonic() - reported_at > _REPORT_EVERY_S:
@@ -199,14 +197,3 @@ def _has(node: DirectoryStore, key: str, value: Value) -> bool:
         return False
     # Packs and objects never change; a mirrored file is that of the latest snapshot.
     return not area_of(key).is_plain or file_content_id(path) == value.content_id
-
-
-def _download_value(store: Store, node: DirectoryStore, key: str, value: Value) -> int:
-    folder = Path(node.url)
-    make_folders(folder)
-    with downloaded(store, key, value.content_id, value.size_bytes, folder, mode=0o600) as path:
-        if file_content_id(path) != value.content_id:
-            raise IntegrityError(f"{key} in {store.url} is damaged", hint=Command("sync", "--repair", "DATASET"))
-        size_bytes = path.stat().st_size
-        node.put(key, FileBody(path, size_bytes, value.content_id), replace=True)
-    return size_bytes

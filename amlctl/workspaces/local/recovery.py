@@ -21,15 +21,15 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, IntegrityError, SettingsError
 from amlctl.localfs.atomic import read_json
+from amlctl.localfs.machine import ProcessIdentity
 from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
 from amlctl.runtime.log_pump import wait_until_written_out
+from amlctl.runtime.process_tree import end_session, is_alive, read_identity
 from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import OUTPUTS_VARIABLE
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local.ending import Clock, Ending, finish
-from amlctl.workspaces.local.processes import ProcessIdentity, end_session, is_alive
 from amlctl.workspaces.local.rank_processes import find_cgroup
-from amlctl.workspaces.local.run_paths import RunPaths, machine_error
+from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error
 
 _START_LIMIT_S = 5.0
 """How long a reader waits for the identity of a supervisor that has just been started."""
@@ -68,6 +68,8 @@ def recover(
                 cgroup.end()
             for rank in range(record.spec.layout.world_size):
                 wait_until_written_out(str(paths.log_of(rank)))
+        from amlctl.workspaces.local.ending import Ending, finish  # here, since it is rare
+
         exit_code = _exit_code(paths, record)
         if exit_code is None and were_killed and RunState.RUNNING in record.times:
             exit_code = _KILLED
@@ -144,8 +146,8 @@ def is_abandoned(paths: RunPaths) -> bool:
 def read_leader(paths: RunPaths) -> ProcessIdentity | None:
     """The run's supervisor; None where it has not written its identity yet, and so has started nothing."""
     try:
-        return ProcessIdentity.from_json(read_json(paths.supervisor))
-    except (FileNotFoundError, SettingsError, KeyError, TypeError, ValueError):
+        return read_identity(read_json(paths.supervisor))
+    except (FileNotFoundError, SettingsError):
         return None
 
 
@@ -185,5 +187,5 @@ def _exit_code(paths: RunPaths, record: RunRecord) -> int | None:
 
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:
-    process = f" (process {leader.pid})" if leader is not None else ""
+    process = f" (process {leader.process})" if leader is not None else ""
     return f"the supervisor of the run{process} was killed, or crashed, while the run was {record.status}"

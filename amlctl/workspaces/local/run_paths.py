@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +13,8 @@ from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import open_private
 from amlctl.runtime.script import NodeFolders
+
+Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from amlctl.core.compute import LocalTarget
 from amlctl.core.run import RunRecord
@@ -19,14 +20,22 @@ from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
 from amlctl.runs.records import save_both
 from amlctl.stores.contract import Store
-from amlctl.workspaces.local.ending import Clock
-from amlctl.workspaces.local.run_paths import RunPaths, queue_folder
+from amlctl.workspaces.local.run_paths import Clock, RunPaths, queue_folder
 from amlctl.workspaces.local.slots import SlotQueue
 
 SUPERVISOR_MODULE = "amlctl.workspaces.local.supervisor_program"
 _DETACH = "import os, sys; os.fork() == 0 and (os.setsid(), os.execv(sys.argv[1], sys.argv[1:]))"
 """Starts a program in a session of its own, which a closed terminal does not reach. The caller waits for this short
 process only and is not the program's parent, so no zombie is left to reap."""
+
+
+TOKEN_VARIABLE = "AMLCTL_STORE_TOKEN"
+
+
+def credential_in(url: str | None) -> dict[str, str]:
+    """The variable that carries a token in a store's URL to the supervisor: `Store.url` does not have it."""
+    token = urlsplit(url or "").query
+    return {TOKEN_VARIABLE: token} if token else {}
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,13 @@ from amlctl.localfs.atomic import write_json
 from amlctl.localfs.machine import utc_now
 from amlctl.runs.records import load_local_record, read_failure, save_both
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.process_tree import become_subreaper, end_descendants, in_words, reap_adopted
+from amlctl.runtime.process_tree import become_subreaper, end_descendants, identity_of, in_words, reap_adopted
 from amlctl.runtime.script import Wakeups
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
 from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.logs import SavedLogs, say
 from amlctl.workspaces.local.node_files import download_inputs, is_folder, make_container, node_store, open_run_store
-from amlctl.workspaces.local.processes import identity_of
 from amlctl.workspaces.local.rank_processes import (
     HOST,
     RankFailure,
@@ -346,10 +345,10 @@ def main(arguments: Sequence[str]) -> None:
     identity = identity_of(os.getpid())
     if identity is not None:
         try:
-            write_json(paths.supervisor, identity.to_json())
+            write_json(paths.supervisor, identity._asdict())
         except OSError:
             release_reserve(paths)  # the run will fail, but its supervisor can be identified
-            write_json(paths.supervisor, identity.to_json())
+            write_json(paths.supervisor, identity._asdict())
     with open(settings.variables_descriptor, "rb") as pipe:
         passed = pipe.read()
     try:
@@ -363,6 +362,8 @@ def main(arguments: Sequence[str]) -> None:
             record = load_local_record(paths.state_dir, run)
             if record is None:
                 raise NotFound(f"run {run} has no record")
+            if record.spec.produces:
+                import amlctl.runs.produced  # noqa: F401  # before an upgrade of amlctl can replace it
             Supervisor(settings, run, record, wakeups).run()
         except Exception:
             # The end of this process frees the lock, and the next reader records the run as Failed.

@@ -30,12 +30,10 @@ from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
-from amlctl.workspaces.local.ending import Clock
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
-from amlctl.workspaces.local.node_files import credential_in
 from amlctl.workspaces.local.recovery import is_abandoned, recover
-from amlctl.workspaces.local.run_paths import RunPaths, machine_error, make_reserve, release_reserve
-from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter
+from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
+from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
 
 _LOG_PART_BYTES = 1 << 20
 _LOOK_S = 0.05

@@ -1,10 +1,10 @@
-"""Global options anywhere on the command line."""
+"""Global options anywhere on the command line; empty values are refused."""
 
 from __future__ import annotations
 
 import pytest
 
-from amlctl.cli.global_options import hoist
+from amlctl.cli.arguments import check_not_empty, hoist
 from amlctl.errors import UsageError
 
 
@@ -31,6 +31,28 @@ def test_hoist(typed: list[str], hoisted: list[str], rest: list[str]) -> None:
 
 
 @pytest.mark.parametrize("typed", [["sync", "--workspace"], ["--project", "--json"], ["--workspace", "--", "x"]])
-def test_a_missing_value_is_told(typed: list[str]) -> None:
-    with pytest.raises(UsageError, match="needs a value"):
+def test_a_missing_value_is_reported(typed: list[str]) -> None:
+    with pytest.raises(UsageError, match="requires a value"):
         hoist(typed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--project", "", "status"], "--project is empty"),
+        (["--project=", "status"], "--project is empty"),
+        (["fetch", "@last", "--to", ""], "--to is empty"),
+        (["submit", "x.py", "--experiment="], "--experiment is empty"),
+        (["init", ""], "an argument is empty"),
+        (["submit", "--name=a", ""], "an argument is empty"),
+    ],
+)
+def test_an_empty_argument_is_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_not_empty(arguments)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize("arguments", [["submit", "x.py", "--env", "A="], ["submit", "x.py", "--", "", "--y="], []])
+def test_values_and_what_belongs_to_the_script_may_be_empty(arguments: list[str]) -> None:
+    check_not_empty(arguments)
