@@ -25,8 +25,7 @@ from amlctl.localfs.read_file import FileReader, Taker
 from amlctl.localfs.scan import FileRow, Scan, pack_rows, unpack_names, unpack_rows
 from amlctl.localfs.stat_cache import RACY_NS, CachedFolder, CachedScan, StatCache
 
-_FILES_BETWEEN_TELLING = 16
-_TELL_EVERY_S = 0.1
+_FILES_BETWEEN_EVENTS = 16
 
 
 @dataclass(frozen=True)
@@ -85,18 +84,14 @@ def identify(
     to_read.sort(key=lambda item: path_bytes(item[0]))
     total_bytes = sum(tables[folder].rows[position][2] for _, folder, position in to_read)
     hashed = 0
-    shown = 0.0
     before: dict[int, Mapping[str, str]] = {}
     root = os.fspath(scanned.root)
     done = 0
 
-    def tell(further_bytes: int) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > _TELL_EVERY_S:
-            shown = time.monotonic()
-            sink(StageProgress(Stage.HASH, subject, done, hashed + further_bytes, len(to_read), total_bytes))
+    def report(further_bytes: int) -> None:
+        sink(StageProgress(Stage.HASH, subject, done, hashed + further_bytes, len(to_read), total_bytes))
 
-    reader = FileReader(taker, tell)
+    reader = FileReader(taker, report)
     written_to: set[tuple[int, int]] = set()
     for done, (path, folder_number, position) in enumerate(to_read):
         table = tables[folder_number]
@@ -120,8 +115,8 @@ def identify(
                 before[folder_number] = _ids_by_name(table.cached)
             if before[folder_number].get(row[0]) != entry[3]:
                 taker.take(entry, data)
-        if not done % _FILES_BETWEEN_TELLING:
-            tell(0)
+        if not done % _FILES_BETWEEN_EVENTS:
+            report(0)
     if to_read:
         sink(StageProgress(Stage.HASH, subject, len(to_read), hashed, len(to_read), hashed, is_done=True))
     if unreadable:

@@ -26,8 +26,8 @@ from amlctl.mirror.lease import MirrorLease
 from amlctl.mirror.nested import mirrors_sharing_files
 from amlctl.mirror.plain_files import LAYOUT, files_in_the_way
 from amlctl.snapshots.contents import stored_content_id
-from amlctl.snapshots.deletion import delete_all
 from amlctl.snapshots.heads import Head, HeadMoved, datasets_inside, fence_writer
+from amlctl.snapshots.lease import delete_all
 from amlctl.stores.contract import Store
 
 _CAREFUL_ABOVE = 0.1

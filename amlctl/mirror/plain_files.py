@@ -20,7 +20,7 @@ from amlctl.errors import Conflict
 from amlctl.mirror.lease import MirrorLease
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import place_key, read_content
-from amlctl.snapshots.deletion import delete_all
+from amlctl.snapshots.lease import delete_all
 from amlctl.stores.contract import Body, FileBody, Store
 
 LAYOUT = "mirror"

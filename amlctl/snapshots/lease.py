@@ -13,6 +13,7 @@ import os
 import platform
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, Callable, Optional
@@ -21,6 +22,7 @@ from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.machine import ProcessIdentity, passed_s, this_process
+from amlctl.parallel import for_each
 from amlctl.stores.contract import Guard, Store, Versioned
 
 STALE_S = 60.0
@@ -225,3 +227,14 @@ def living_holder(data: bytes) -> str:
     except ValueError:
         return ""
     return "" if ProcessIdentity(machine, process, started).is_gone() else f"{host} (process {process})"
+
+
+def delete_all(store: Store, keys: Collection[str], *, guard: Optional[Guard] = None) -> None:
+    """In parallel, each only while the guard holds; what that raises ends it."""
+
+    def delete(key: str) -> None:
+        if guard is not None:
+            guard.check()
+        store.delete(key, guard=guard)
+
+    for_each(delete, keys, store.concurrency)

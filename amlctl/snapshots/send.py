@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Mapping, Set
 from pathlib import Path
 from threading import Lock
@@ -21,8 +20,6 @@ from amlctl.parallel import in_background, in_parallel
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.pack_sender import PackSender
 from amlctl.stores.contract import FileBody, Store
-
-_TELL_EVERY_S = 0.1
 
 
 class Destination(Protocol):
@@ -126,8 +123,7 @@ class _Progress:
         self._files = 0
         self._bytes = 0
         self._is_stopped = False
-        self._told_at = time.monotonic()
-        if plan.send_files:  # said at once: the first large file may take long
+        if plan.send_files:  # at once: the first large file may take long
             sink(StageProgress(Stage.SEND, dataset, 0, 0, *self._total))
 
     def stop(self) -> None:
@@ -144,25 +140,23 @@ class _Progress:
         self.check()
         with self._lock:
             before = self._parts.get(entry, 0)
-            # A store that begins a file anew tells of the same bytes again.
+            # A store that starts a file again reports the same bytes again.
             self._parts[entry] = min(entry.size_bytes, before + size_bytes)
             self._bytes += self._parts[entry] - before
-            self._tell()
+            self._report()
 
     def sent(self, entry: FileEntry) -> None:
         with self._lock:
             self._files += 1
             self._bytes += entry.size_bytes - self._parts.pop(entry, 0)
-            self._tell()
+            self._report()
 
     def finish(self) -> None:
         if self._total[0]:
             self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total, is_done=True))
 
-    def _tell(self) -> None:
-        if time.monotonic() - self._told_at > _TELL_EVERY_S:
-            self._told_at = time.monotonic()
-            self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total))
+    def _report(self) -> None:
+        self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total))
 
 
 def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: SyncPlan) -> bytes:

@@ -27,10 +27,9 @@ from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync import pull, repair
 from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, tree_saver
-from amlctl.snapshots import deletion, gc_mark, heads, kept, manifests
+from amlctl.snapshots import gc_mark, heads, known, lease, manifests
 from amlctl.snapshots.heads import Head
-from amlctl.snapshots.kept import ANY_SIZE
-from amlctl.snapshots.known import KnownContents
+from amlctl.snapshots.known import ANY_SIZE, KnownContents
 from amlctl.snapshots.manifests import Written
 from amlctl.stores.contract import Store
 
@@ -106,13 +105,13 @@ def _base_before_head() -> Replaced:
 
 
 def _sizes_not_checked() -> Replaced:
-    real = kept.missing_values
+    real = known.missing_values
 
     def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
         return real(store, dict.fromkeys(wanted, ANY_SIZE))
 
     def look_for(self: Any, packs: Sequence[str]) -> None:
-        self._is_there.update((pack, self._store.info(kept.pack_key(pack)) is not None) for pack in packs)
+        self._is_there.update((pack, self._store.info(known.pack_key(pack)) is not None) for pack in packs)
 
     return [*_everywhere(real, missing_values), (KnownContents, "_look_for", look_for)]
 
@@ -220,7 +219,7 @@ def _no_merge() -> Replaced:
 
 
 def _by_age_only() -> Replaced:
-    return [(store_gc, "_fence", _nothing), *_everywhere(kept.ensure_kept, _nothing)]
+    return [(store_gc, "_fence", _nothing), *_everywhere(known.ensure_kept, _nothing)]
 
 
 def _runs_not_kept() -> Replaced:
@@ -241,13 +240,13 @@ _BEFORE_SWAPS = [f"a{a}b{b}g{g}abg" for a in (8, 9, 10, 11) for b in (8, 9, 10) 
 def _nothing_replaced() -> Replaced:
     writers = ("write_manifest", "send_plan", "pack_sender")
     unreplaced = [(sync_attempt, name, _unreplaced(getattr(sync_attempt, name))) for name in writers]
-    return [*unreplaced, *_everywhere(repair.read_back, _nothing), *_everywhere(kept.ensure_kept, _nothing)]
+    return [*unreplaced, *_everywhere(repair.read_back, _nothing), *_everywhere(known.ensure_kept, _nothing)]
 
 
 MUTANTS: Sequence[Mutant] = (
     Mutant("HEAD is swapped without comparing", ["sync+sync", "sync+sync-same-file"], _swap_without_compare),
     Mutant("a sync does not make sure that what it reuses is kept", ["sync-old-packs+gc"],
-           lambda: _everywhere(kept.ensure_kept, _nothing)),
+           lambda: _everywhere(known.ensure_kept, _nothing)),
     Mutant("the base is recorded before HEAD moves", ["sync+sync"], _base_before_head),
     Mutant("a pull does not write down what it is about to do", ["pull-behind+sync-same-files", "pull-fresh+sync"],
            lambda: [(pull, "begin", _nothing)]),
@@ -263,7 +262,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("a sync does not wait until a gc has ended", ["sync-old-packs+gc-ahead", "submit+gc"],
            lambda: [(gc_mark.GcWatch, "wait", _nothing)]),
     Mutant("gc does not make sure that it holds its lease", ["gc+gc+sync", "sync-old-packs+gc"],
-           lambda: _everywhere(deletion.delete_all, _unguarded)),
+           lambda: _everywhere(lease.delete_all, _unguarded)),
     Mutant("the manifest is written after HEAD", ["sync+sync"], _manifest_after_head),
     Mutant("HEAD is read without its check", ["swapped-heads"], _head_without_check),
     Mutant("the lease of a mirror is not checked", ["mirror+mirror-same-file"],

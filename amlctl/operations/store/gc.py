@@ -43,9 +43,9 @@ from amlctl.localfs.machine import passed_s
 from amlctl.operations.store.named_by_runs import heads_of_record, manifests_of_record, read_fields
 from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
 from amlctl.runs.records import read_published
-from amlctl.snapshots.deletion import delete_all
 from amlctl.snapshots.gc_mark import GcLease
 from amlctl.snapshots.heads import fence, is_superseded, read_head, read_head_value
+from amlctl.snapshots.lease import delete_all
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store

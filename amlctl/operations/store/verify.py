@@ -6,7 +6,6 @@ A value whose name is a content id is checked as a whole, so that packs are also
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,7 +24,6 @@ from amlctl.stores.contract import Store
 
 _MOST_WORKERS = 4
 """Each holds a pack, or a piece of a large file, in memory."""
-_TELL_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,7 @@ def _to_repair(damages: Iterable[Damage], datasets: StoredDatasets) -> list[str]
 
 
 def _run(checks: Sequence[Callable[[], Sequence[Damage]]], sink: EventSink) -> Iterable[Sequence[Damage]]:
-    told_at = time.monotonic()
     for number, damages in enumerate(in_parallel(lambda check: check(), checks, _MOST_WORKERS), 1):
         yield damages
-        if time.monotonic() - told_at > _TELL_EVERY_S:
-            told_at = time.monotonic()
-            sink(StageProgress(Stage.VERIFY, "store", number, 0, len(checks), 0))
+        sink(StageProgress(Stage.VERIFY, "store", number, 0, len(checks), 0))
     sink(StageProgress(Stage.VERIFY, "store", len(checks), 0, len(checks), 0, is_done=True))

@@ -46,7 +46,7 @@ from amlctl.operations.sync.result import SyncOptions, SyncResult, committed_res
 from amlctl.operations.sync.stored import EarlyPacks, StoredContents
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, HeadMoved, next_head, swap_head
-from amlctl.snapshots.kept import ValuesLost, ensure_kept
+from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.pack_sender import PackSender, pack_sender
 from amlctl.snapshots.send import OBJECTS, send_plan

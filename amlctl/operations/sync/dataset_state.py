@@ -32,8 +32,7 @@ from amlctl.operations.context import Context
 from amlctl.operations.store_apart import check_apart
 from amlctl.parallel import in_background
 from amlctl.snapshots.heads import Head, has_snapshots, last_written, read_head
-from amlctl.snapshots.kept_manifests import KeptManifests
-from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.manifests import KeptManifests, read_manifest
 from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
@@ -54,7 +53,6 @@ def damaged_contents(
                 large.append((entry, place))
     total = sum(entry.size_bytes for entry in entries)
     done_files = done_bytes = 0
-    shown = time.monotonic()
     stretches = [one for pack, wanted in packs.items() for one in pack_ranges(manifest.dataset, pack, wanted)]
     checks = [partial(_bad_members, store, stretch) for stretch in stretches]
     checks += [partial(_bad_large, store, manifest, entry, place) for entry, place in large]
@@ -63,9 +61,7 @@ def damaged_contents(
             bad.setdefault(entry.content_id, entry)
         done_files += len(checked_entries)
         done_bytes += sum(entry.size_bytes for entry in checked_entries)
-        if time.monotonic() - shown > 0.1:
-            shown = time.monotonic()
-            sink(StageProgress(Stage.VERIFY, manifest.dataset, done_files, done_bytes, len(entries), total))
+        sink(StageProgress(Stage.VERIFY, manifest.dataset, done_files, done_bytes, len(entries), total))
     sink(StageProgress(Stage.VERIFY, manifest.dataset, len(entries), total, len(entries), total, is_done=True))
     return bad
 
