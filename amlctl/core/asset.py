@@ -39,6 +39,6 @@ class AssetName:
 
 
 def parse_asset(text: str) -> Optional[AssetName]:
-    """None for what is no such name: an address, a name alone, one of a registry."""
+    """None for anything else: an address, a name alone, one of a registry."""
     found = _NAME.fullmatch(text)
     return None if found is None else AssetName(found[1], found[2] or "")

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """One finding; `hint` is what to type or do, and empty where all is well."""
+    """One finding; `hint` is what to type or do, and empty where nothing is wrong."""
 
     name: str
     ok: bool

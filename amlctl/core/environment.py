@@ -1,6 +1,6 @@
 """Environments: what a script needs beside its own code, identified by content.
 
-The id is the hash of the image and of the normalised content of the conda file: the order of keys, comments
+The id is the hash of the image and of the normalized content of the conda file: the order of keys, comments
 and the file's `name` do not matter; the order of packages does not either.
 """
 
@@ -62,7 +62,7 @@ class EnvironmentSpec:
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
     has_files: bool = False
 
-    def normalised(self) -> Mapping[str, Any]:
+    def normalized(self) -> Mapping[str, Any]:
         found: dict[str, Any] = {
             "image": self.image,
             "python": self.python,
@@ -94,7 +94,7 @@ class EnvironmentSpec:
             return self.registered
         if self.build:
             return _BUILD + self.build
-        text = json.dumps(self.normalised(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(self.normalized(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""What happens, as facts for whoever watches: terminal, plain lines, tests.
+"""What happens, as facts for terminals, plain lines and tests.
 
 A sink is thread-safe, fast and never raises. Counts are absolute, never increments, since a retry starts
 again. Rates, estimates and words belong to the renderer. Their types tell events apart, not `==`: they are tuples.

@@ -1,6 +1,6 @@
 """Logs as a terminal would show them in the end: of a line that was written over, only what came last.
 
-A progress bar writes `\\r` and the line anew. A carriage return before a line feed (also several) only ends the
+A progress bar writes `\\r` and the line again. A carriage return before a line feed (also several) only ends the
 line. Bytes, not text: a log may hold any encoding, and `\\r` and `\\n` are the same byte in all that matter.
 """
 

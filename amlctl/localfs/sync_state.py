@@ -153,7 +153,7 @@ class SyncState:
             version=_VERSION,
             schema=_SCHEMA,
             synchronous="NORMAL",
-            on_damage=lambda told: on_damage(f"{told}; {_MEANING}"),
+            on_damage=lambda message: on_damage(f"{message}; {_MEANING}"),
             upgrade=_from_version_4,
         )
 

@@ -1,9 +1,7 @@
-"""Plain files of a mirror: which ones there are, and what a run has produced: written when HEAD moves.
+"""Plain files of a mirror: which ones there are, and those that a run has produced, which are written when HEAD moves.
 
-The plain files that a run has produced: written when HEAD moves, by whoever moves it.
-
-A run writes packs and objects alone, so what it leaves harms nobody, whoever syncs the mirror meanwhile and however
-the run ends. Its workspace then takes the mirror's lease, merges, and writes the plain files from these contents.
+A run writes packs and objects alone, so what it leaves does no harm, whatever is synced meanwhile and however the run
+ends. Its workspace then takes the mirror's lease, merges, and writes the plain files from these contents.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ def unchanged_contents(entries: Sequence[FileEntry], before: Manifest) -> set[st
     return {entry.content_id for entry in entries if not needs_no_bytes(entry)} - changed
 
 
-def misplaced(manifest: Manifest, head: Manifest) -> list[str]:
+def moved_since(manifest: Manifest, head: Manifest) -> list[str]:
     """Paths that `manifest` takes for plain files although they are others, or none, by now."""
     stand = _standing(head)
     return [

@@ -58,7 +58,7 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     looked = look_at(context, dataset, options.ignore, state)
     head, base = looked.head, looked.agreement.base
     if looked.scanned is None and head is None:
-        raise NotFound(f"there is no dataset {dataset}, neither here nor in the store", hint="check the path")
+        raise NotFound(f"dataset {dataset} not found, neither here nor in the store", hint="check the path")
     remote_moved = head is not None and (base is None or base.snapshot != head.snapshot)
     agreed = None if base is None else base.snapshot
     is_new = base is None and not looked.agreement.under_way

@@ -81,7 +81,7 @@ def _state(path: Path, entry: FileEntry) -> str | None:
         return "synced" if file_content_id(path) == entry.content_id else "modified"
     except FileNotFoundError:
         return "deleted"
-    except OSError:  # not to be read: then nobody knows
+    except OSError:  # unreadable: not known
         return None
 
 

@@ -82,7 +82,7 @@ def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: P
         try:
             return _copy_snapshot(source, target, manifest_key, scratch)
         except ValuesLost as error:
-            lost = error.told
+            lost = error.conflict
     raise lost
 
 

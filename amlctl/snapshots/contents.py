@@ -41,13 +41,13 @@ _RANGE_BYTES = 8 << 20
 def damaged(dataset: str, path: str, where: str) -> IntegrityError:
     repair = Message(repair_command(dataset), ", where a good copy is on this machine")
     if area_of(where).is_plain:
-        told = f"the store's copy of {path} is not that of the snapshot ({where}): replaced by a sync, or damaged"
-        return IntegrityError(told, hint=Message("run it again; if that does not help: ", repair))
+        what = f"the store's copy of {path} is not that of the snapshot ({where}): replaced by a sync, or damaged"
+        return IntegrityError(what, hint=Message("run it again; if that does not help: ", repair))
     return IntegrityError(f"the store's copy of {path} is damaged ({where})", hint=repair)
 
 
 @contextmanager
-def told_if_gone(dataset: str) -> Iterator[None]:
+def explained_if_gone(dataset: str) -> Iterator[None]:
     """A value that a manifest names and the store does not have: what to do about it."""
     try:
         yield
@@ -142,7 +142,7 @@ def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, Store
 
 def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, StoredAt, memoryview]]:
     """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
-    with told_if_gone(wanted.dataset):
+    with explained_if_gone(wanted.dataset):
         data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length)
     yield from _cut(wanted.dataset, data, wanted.start, wanted.members)
 
@@ -164,7 +164,7 @@ _PART = struct.Struct("<QQ")
 
 
 class PartialFile:
-    """`Parts` of one file; `on_bytes` is told of each stretch that arrives, or was there. Thread-safe."""
+    """`Parts` of one file; `on_bytes` is what of each stretch that arrives, or was there. Thread-safe."""
 
     def __init__(self, journal: int, on_bytes: Callable[[int], None]) -> None:
         self._journal = journal

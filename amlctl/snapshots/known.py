@@ -119,16 +119,16 @@ _FEW = 64
 
 
 class ValuesLost(Exception):
-    """Values that a commit would have named are missing, or cut short. `told` is for the user, where sending them again
-    does not help."""
+    """Values that a commit would have named are missing, or cut short. `conflict` is for the user, where sending them
+    again does not help."""
 
     def __init__(self, keys: Collection[str]) -> None:
         self.keys = frozenset(keys)
         some = ", ".join(sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-        self.told = Conflict(
+        self.conflict = Conflict(
             f"the store has lost what was about to be committed: {some}", hint="run the same command again"
         )
-        super().__init__(self.told)
+        super().__init__(self.conflict)
 
     def contents(self, places: Mapping[str, StoredAt]) -> set[str]:
         """Content ids whose bytes are lost."""

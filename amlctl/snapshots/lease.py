@@ -36,7 +36,7 @@ class Lease(ABC):
     """On one key. Taken and released by one thread; a second one renews it; any may check it.
 
     Its `with` releases it where it was taken; what leaves the `with` by an error is left as unfinished. A subclass says
-    what else the value holds, and what is said to whom.
+    what else the value holds, and the messages.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Lease(ABC):
     def take(self) -> None:
         """Wait until it is ours. Raises what the store raises."""
         watched = Watched(self._stale_s, self._clock)
-        is_told = False
+        is_noted = False
         while not self.is_held:
             found = self._store.get_versioned(self._key)
             holder = watched.holder(found)
@@ -93,9 +93,9 @@ class Lease(ABC):
                 return
             if watched.was_renewed:
                 self._refuse(holder)
-            if not is_told:
+            if not is_noted:
                 self._sink(Note(self._waits_for(holder)))
-                is_told = True
+                is_noted = True
             time.sleep(self._ask_every_s)
 
     def check(self) -> None:

@@ -34,10 +34,10 @@ from amlctl.snapshots.contents import (
     checked,
     damaged,
     downloaded,
+    explained_if_gone,
     pack_ranges,
     place_key,
     read_range,
-    told_if_gone,
 )
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
@@ -218,7 +218,7 @@ class _Receiver:
             mode=_mode(entry.is_executable),
             on_bytes=lambda size_bytes: self.done.add(0, size_bytes),
         )
-        with _disk_errors(str(path)), told_if_gone(self.manifest.dataset), arriving as temporary:
+        with _disk_errors(str(path)), explained_if_gone(self.manifest.dataset), arriving as temporary:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(self.manifest.dataset, entry.path, key)
             if self.is_private:
@@ -380,7 +380,7 @@ def materialise(
     mode: str,
     sink: EventSink = null_sink,
 ) -> None:
-    """The snapshot appears at `target`, which nobody else sees yet and which is empty or missing.
+    """The snapshot appears at `target`, which is not in use yet and which is empty or missing.
 
     `mode`: with `mount` large objects are links into the store's folder, unless this user could write through them
     (root may write what is read-only); with `download` everything is copied.

@@ -40,7 +40,7 @@ from amlctl.core.store_keys import (
 )
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.machine import passed_s
-from amlctl.operations.store.named_by_runs import heads_of_record, manifests_of_record, read_fields
+from amlctl.operations.store.verify_runs import heads_of_record, manifests_of_record, read_fields
 from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
 from amlctl.runs.records import read_published
 from amlctl.snapshots.gc_mark import GcLease
@@ -80,7 +80,7 @@ def gc(
     """`clock`, in seconds, tells how long the lease of this gc still holds.
 
     Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted; Conflict where
-    another gc is running, or another command has gone on without this one.
+    another gc is running, or another command has continued without this one.
     """
     if not delete:
         with ended_by_interrupt(store):

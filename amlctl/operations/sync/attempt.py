@@ -249,7 +249,7 @@ class SyncAttempt:
         return EarlyPacks(sender, self._layout.pack_below, stored)
 
     def _same_contents(self, identified: Identified, stored: StoredContents) -> SyncResult | None:
-        """The whole answer, where files were touched but none of them changed: HEAD's manifest is not read."""
+        """The whole answer, where files were touched, but not changed: HEAD's manifest is not read."""
         head, base = self._looked.head, self._looked.base
         if stored.is_read or head is None or base is None or base.snapshot != head.snapshot:
             return None  # a new content has asked for what is stored already
@@ -332,7 +332,7 @@ class SyncAttempt:
         try:
             ensure_kept(store, self._watch, manifest, written, reused=sent.reused, sent=sent.new)
         except ValuesLost as error:
-            raise ContentsLost(error.contents(manifest.places), error.told) from error
+            raise ContentsLost(error.contents(manifest.places), error.conflict) from error
         self._plain_files.confirm()
         value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         base = self._only_here(merged) if merged.taken else Base(value.snapshot, value.manifest_key)

@@ -100,7 +100,7 @@ class LocalState(NamedTuple):
 
 @contextmanager
 def local_state(context: Context, purpose: str, *, is_reading: bool = False) -> Iterator[LocalState]:
-    """One command at a time writes the local state; a second one waits and says for whom. `is_reading`: the command
+    """One command at a time writes the local state; a second one waits, and says for which. `is_reading`: the command
     writes nothing that has to last, so in a project that cannot be written it works on a copy."""
     project, sink = context.project, context.sink
     if is_reading and not project.is_state_writable():
@@ -129,8 +129,8 @@ def _copied_state(project: Project) -> Iterator[Path]:
 
 @contextmanager
 def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
-    def warn(told: str) -> None:
-        sink(Warned(told))
+    def warn(message: str) -> None:
+        sink(Warned(message))
 
     cache_file, sync_file = (folder / name for name in _DATABASES)
     with closing(StatCache(cache_file, warn)) as cache, closing(SyncState(sync_file, warn)) as known:

@@ -168,8 +168,8 @@ def _pull(
     if snapshot is None and (kept := diff(wanted.entries, target).count):
         path = below_data_blobs(looked.dataset)
         drop = Command("sync", "--pull", "--theirs", "--snapshot", wanted.snapshot[:12], path)
-        told = f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
-        sink(Note(Message(told, drop)))
+        kept_note = f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
+        sink(Note(Message(kept_note, drop)))
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)
     refuse_links(looked.dataset, looked.root, [*changes.deleted, *(entry.path for entry in to_write)])

@@ -1,8 +1,8 @@
 """Make the store hold what a dataset's folder holds now.
 
-Order of writing: bytes, then manifest, then HEAD under a condition. Whoever loses the race for HEAD plans anew
-on the new one. Three-way: changes that another machine has synced since are kept; where both changed the same
-file it is a Conflict, unless `ours` or `theirs` decides.
+Order of writing: bytes, then manifest, then HEAD under a condition. A sync that loses the race for HEAD plans again on
+the new one. Three-way: changes that another machine has synced since are kept; where both changed the same file it is a
+Conflict, unless `ours` or `theirs` decides.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import HeadMoved
 
 _TRIES = 8
-"""Times that a sync plans anew because another writer has moved HEAD."""
+"""Times that a sync plans again because another writer has moved HEAD."""
 
 
 def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callable[[], float] = passed_s) -> SyncResult:

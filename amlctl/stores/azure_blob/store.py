@@ -308,7 +308,7 @@ def _is_whole(answer: Answer, key: str) -> bool:
 
 def _checked(key: str) -> str:
     if not is_valid_key(key):
-        raise SettingsError(f"{key!r} is no key of a store")
+        raise SettingsError(f"{key!r} is not a key of a store")
     return key
 
 

@@ -236,7 +236,7 @@ def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
     if spec.is_current:
         major, minor, _ = platform.python_version_tuple()
         spec = EnvironmentSpec(python=f"{major}.{minor}", pip=installed_packages())
-    wanted = spec.normalised()
+    wanted = spec.normalized()
     python = str(wanted["python"])
     # A version alone means any of its patches; what has operators of its own is taken as written.
     shown = f"python={python}" if python[:1].isdigit() else f"python{python}"
