@@ -73,7 +73,7 @@ def _needs(content: str, file: str, opening_line: int) -> ScriptNeeds:
         raise SettingsError(f"{file}:{line}{column}: {_TOML_PLACE.sub('', text)}") from error
     table = document.get("tool", {}).get("amlctl", {}) if isinstance(document.get("tool", {}), dict) else {}
     if not isinstance(table, dict):
-        raise SettingsError(f"{file}:{opening_line}: tool.amlctl is no table")
+        raise SettingsError(f"{file}:{opening_line}: tool.amlctl is not a table")
 
     def place_of(key: str) -> str:
         for number, line in enumerate(content.splitlines(), start=1):

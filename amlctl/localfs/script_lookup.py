@@ -171,4 +171,4 @@ def _not_found(message: str, text: str, files: Sequence[Path], root: Path) -> No
         name = Path(shown[0]).name
         return NotFound(message, hint=f"did you mean {name if len(by_name[name]) == 1 else shown[0]}?", details=shown)
     some = sorted(path for paths in by_name.values() for path in paths)[:5]
-    return NotFound(message, hint=f"there are: {', '.join(some)}" if some else "there are no such files yet")
+    return NotFound(message, hint=f"there are: {', '.join(some)}" if some else "not created yet")
