@@ -62,12 +62,9 @@ class Written(NamedTuple):
     files: Sequence[str] = ()
 
 
-def write_manifest(
-    store: Store, manifest: Manifest, *, before: Optional[Manifest] = None, replace: bool = False
-) -> Written:
+def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -> Written:
     """Write shards, then the manifest. A shard that did not change is not sent again, unless it is to be replaced
-    because it may be damaged. What `before` has the same of, in shards of its own, is not even written down again.
-    """
+    because it may be damaged."""
     folder = dataset_folder(manifest.dataset)
     names: list[str] = []
     inline = b""
@@ -75,12 +72,7 @@ def write_manifest(
     if len(manifest.entries) < SHARD_FROM:
         inline = encode_section(manifest.entries, manifest)
     else:
-        kept = {} if before is None or replace else _shards_by_start(before)
         for entries in shard_entries(manifest.entries, mean=SHARD_MEAN):
-            name, same = kept.get(entries[0].path, ("", ()))
-            if name and same == entries and before is not None and _is_placed_alike(entries, before, manifest):
-                names.append(name)
-                continue
             section = encode_section(entries, manifest)
             names.append(f"{content_id(section)}.gz")
             if replace or names[-1] not in manifest.shards:
@@ -109,22 +101,6 @@ def _put(store: Store, key: str, data: bytes, *, replace: bool) -> bool:
         return True
     found = store.info(key)
     return (found is None or found.size_bytes != len(data)) and store.put(key, data, replace=True)
-
-
-def _shards_by_start(manifest: Manifest) -> dict[str, tuple[str, Sequence[FileEntry]]]:
-    """By the path of its first entry: the name of each shard, and its entries."""
-    found = {}
-    start = 0
-    for name, count in manifest.shards.items():
-        entries = manifest.entries[start : start + count]
-        found[entries[0].path] = (name, entries)
-        start += count
-    return found
-
-
-def _is_placed_alike(entries: Sequence[FileEntry], one: Manifest, other: Manifest) -> bool:
-    contents = [entry.content_id for entry in entries]
-    return list(map(one.places.get, contents)) == list(map(other.places.get, contents))
 
 
 def read_manifest(store: Reader, key: str) -> Manifest:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.core import head as core_head
-from amlctl.core.diff import merge
+from amlctl.core.diff import Side, merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
 from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
@@ -205,14 +205,14 @@ def _index_trusted() -> Replaced:
 
 
 def _ours_wins_silently() -> Replaced:
-    def always_ours(base: Any, ours: Any, theirs: Any, *, prefer: str = "") -> Any:
-        return merge(base, ours, theirs, prefer=prefer or "ours")
+    def always_ours(base: Any, ours: Any, theirs: Any, *, prefer: Any = None) -> Any:
+        return merge(base, ours, theirs, prefer=prefer or Side.OURS)
 
     return [(sync_merge, "merge", always_ours)]
 
 
 def _no_merge() -> Replaced:
-    def ours_alone(base: Any, ours: Any, theirs: Any, *, prefer: str = "") -> Any:
+    def ours_alone(base: Any, ours: Any, theirs: Any, *, prefer: Any = None) -> Any:
         return merge(ours, ours, ours)
 
     return [(sync_merge, "merge", ours_alone)]

@@ -326,7 +326,7 @@ class SyncAttempt:
         """Raises HeadMoved, ContentsLost."""
         store, dataset, looked = self._store, self._dataset, self._looked
         manifest = sent.manifest
-        written = write_manifest(store, manifest, before=merged.head, replace=self._options.repair)
+        written = write_manifest(store, manifest, replace=self._options.repair)
         if self._options.repair:
             read_back(store, written.key, sent.sent, sender.pack_sizes, self._sink)
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from amlctl.core.diff import Changes, arrived, merge
+from amlctl.core.diff import Changes, Side, arrived, merge
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.head import HeadValue, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest, decode_section
@@ -170,11 +170,11 @@ def confirm_changes(
     if options.yes:
         return
     head = merged.head
-    prefer = [f"--{options.prefer}"] if options.prefer else []
+    prefer = [options.prefer.value] if options.prefer else []
     command = Command("sync", *options.words, *prefer, below_data_blobs(looked.dataset))
     if options.force:
         base = agreed_entries(store, looked, merged.local, head, sink)
-        theirs = merge(base, merged.local, head.entries, prefer="theirs").taken_from_theirs
+        theirs = merge(base, merged.local, head.entries, prefer=Side.THEIRS).taken_from_theirs
         stored = {entry.path for entry in head.entries}
         if lost := [path for path in theirs if path in stored]:
             raise NeedsConfirmation(

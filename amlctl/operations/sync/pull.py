@@ -223,7 +223,7 @@ def _written(looked: DatasetState) -> bytes:
 
 
 def _options_typed(options: SyncOptions, snapshot: str | None) -> list[str]:
-    prefer = [f"--{options.prefer}"] if options.prefer else []
+    prefer = [options.prefer.value] if options.prefer else []
     return prefer + (["--snapshot", snapshot] if snapshot else [])
 
 

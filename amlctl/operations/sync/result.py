@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amlctl.core.diff import Changes
+from amlctl.core.diff import Changes, Side
 from amlctl.core.manifest import FileEntry, Manifest, total_bytes
 from amlctl.core.sync_plan import Layout, SyncPlan
 from amlctl.snapshots.heads import Head
@@ -41,8 +41,8 @@ class SyncOptions:
         return self.jobs or store.concurrency
 
     @property
-    def prefer(self) -> str:
-        return "ours" if self.ours else "theirs" if self.theirs else ""
+    def prefer(self) -> Side | None:
+        return Side.OURS if self.ours else Side.THEIRS if self.theirs else None
 
     @property
     def words(self) -> list[str]:
