@@ -10,7 +10,7 @@ from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import Conflict, NotFound
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.kept import ANY_SIZE, missing_values, values_named
+from amlctl.snapshots.known import ANY_SIZE, missing_values, values_named
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
 
