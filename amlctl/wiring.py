@@ -1,6 +1,6 @@
 """The composition root: from a folder and its settings to a store and a workspace.
 
-Providers are imported here and nowhere else, each only when it is needed; so is what only runs need.
+Providers are imported here and nowhere else, on first use; so is what only commands about runs need.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class App:
-    """A project with its settings; store and workspace are opened when they are asked for."""
+    """A project with its settings; store and workspace are opened on first use."""
 
     project: Project
     settings: Settings
@@ -47,24 +47,26 @@ class App:
 
     @property
     def store_url(self) -> str:
-        """Where the store of the workspace in use is. Raises SettingsError."""
+        """The URL of the store of the workspace in use. Raises SettingsError."""
         workspace = self.settings.workspace()
-        if workspace.store is None and workspace.compute == "azureml":
+        if workspace.runs_here:
+            return workspace.store or DEFAULT_LOCAL_STORE
+        if workspace.store is None:
             from amlctl.workspaces.azureml.datastores import default_datastore
 
             return default_datastore(self.connection).url
-        if workspace.store and workspace.compute == "azureml" and not _is_remote(workspace.store):
+        if not _is_remote(workspace.store):
             raise SettingsError(
-                f"the store of workspace {workspace.name!r} is the folder {workspace.store}, which no node of Azure ML "
-                "can mount",
-                hint=f"leave store out of [workspaces.{workspace.name}]: then it is the workspace's own blob datastore",
+                f"the store of workspace {workspace.name!r} is the folder {workspace.store}, which nodes of Azure ML "
+                "cannot mount",
+                hint=f"remove store from [workspaces.{workspace.name}] to use the workspace's own blob datastore",
             )
-        return workspace.store or DEFAULT_LOCAL_STORE
+        return workspace.store
 
     def open_store(self, url: str, *, workers: int | None = None, bytes_per_s: int | None = None) -> Store:
-        """See `open_store`; what lies behind a network keeps copies of its manifests here."""
+        """See `open_store`; manifests of a remote store are cached on this machine."""
         credential = None
-        if self.settings.workspace().compute == "azureml" and _is_remote(url):
+        if not self.settings.workspace().runs_here and _is_remote(url):
             from amlctl.workspaces.azureml.datastores import credential_for
 
             credential = credential_for(self.connection, url, self.variables)
@@ -80,19 +82,19 @@ class App:
         return _with_copies(store, self.project) if store.folder is None else store
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
-        """See `operations.context.Context`. What is not public is read with the login of the workspace in use, else
-        with that of the first one of Azure ML in the settings."""
+        """See `operations.context.Context`. An address that is not public is read with the login of the workspace in
+        use, or else of the first one of Azure ML in the settings."""
         from amlctl.core.asset import container_of
         from amlctl.stores.azure_blob.credentials import Anonymous
         from amlctl.stores.azure_blob.store import open_blob_store
 
         blob = container_of(url)
-        clouds = [one.name for one in self.settings.workspaces.values() if one.compute == "azureml"]
+        clouds = [one.name for one in self.settings.workspaces.values() if not one.runs_here]
         credential: Credential | None = Anonymous()
         if blob is None and not clouds:
             raise SettingsError(
-                f"{url} is in Azure ML, and the settings name no workspace there",
-                hint="add a section [workspaces.cloud] to .amlctl.toml, or name a file or folder of this project",
+                f"{url} is in Azure ML, but the settings have no workspace there",
+                hint="add a section [workspaces.cloud] to .amlctl.toml, or use a file or folder of this project",
             )
         if not is_public and not clouds:
             credential = None
@@ -100,17 +102,17 @@ class App:
             from amlctl.workspaces.azureml.assets import data_address
             from amlctl.workspaces.azureml.datastores import credential_for
 
-            app = self if self.settings.workspace().compute == "azureml" else self.in_workspace(clouds[0])
+            app = self.in_workspace(clouds[0]) if self.settings.workspace().runs_here else self
             blob = blob or data_address(app.connection, url)
             credential = credential_for(app.connection, blob[0], self.variables)
-        assert blob is not None  # what is public is a blob
+        assert blob is not None  # only blobs are public
         return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
 
     @cached_property
     def workspace(self) -> Workspace:
         """The workspace in use. Raises SettingsError."""
         settings = self.settings.workspace()
-        if settings.compute == "local":
+        if settings.runs_here:
             from amlctl.workspaces.local.workspace import LocalWorkspace
 
             return LocalWorkspace(self.project, settings, self.store, variables=self.variables, sink=self.sink)
@@ -135,12 +137,12 @@ class App:
         return replace(self, settings=replace(self.settings, default_workspace=name))
 
     def in_experiment(self, name: str) -> App:
-        """The same with another experiment, of which the runs of others are listed, too."""
+        """The same with another experiment; runs of other people in it are listed as well."""
         return replace(self, settings=replace(self.settings, experiment=name))
 
     def holding(self, reference: str) -> tuple[App, str]:
-        """With the workspace in use to which RUN belongs, as far as this machine has seen it, and what is left to be
-        looked up there: the whole id, or RUN as it was. Raises UsageError."""
+        """The app whose workspace has RUN, as far as this machine has seen it, and what to look up there: the whole id,
+        or RUN as it was typed. Raises UsageError."""
         from amlctl.core.run_id import find_run
         from amlctl.runs.records import local_records
 
@@ -149,7 +151,7 @@ class App:
         damaged: list[str] = []
         recorded = local_records(self.project.state_dir, on_damaged=damaged.append)
         if damaged:
-            # Without them `@last` would be another run. Whose they are, only their workspace can tell.
+            # Without them `@last` would be another run; only their workspace can restore them.
             self._restore_records(damaged)
             recorded = local_records(self.project.state_dir)
         try:
@@ -162,7 +164,7 @@ class App:
         return self.in_workspace(workspace), run
 
     def _asked_for(self, run: str) -> App:
-        """With the workspace in use that has a run which was not seen from here; the present one where none has."""
+        """The app whose workspace has a run that this machine has not seen; or this one."""
         in_use = self.settings.workspace().name
         for name in dict.fromkeys([in_use, *self.settings.workspaces]):
             app = self if name == in_use else self.in_workspace(name)
@@ -171,15 +173,15 @@ class App:
             except NotFound:
                 continue
             except IntegrityError:
-                pass  # it is there
+                pass  # it exists
             except AmlctlError as error:
-                self.sink(Warned(f"workspace {name} was not asked for run {run}: {error.message}"))
+                self.sink(Warned(f"could not look for run {run} in workspace {name}: {error.message}"))
                 continue
             return app
         return self
 
     def restore_records(self) -> None:
-        """Let each workspace take its damaged records from its store. One that is alone does so by itself."""
+        """Let each of several workspaces restore its damaged records from its store; a single one does so by itself."""
         from amlctl.runs.records import local_records
 
         damaged: list[str] = []
@@ -211,9 +213,9 @@ def open_app(
     workspace: str | None = None,
     sink: EventSink = null_sink,
 ) -> App:
-    """The project that `project` (else AMLCTL_PROJECT, else `cwd`) lies in.
+    """The project that contains `project` (default: AMLCTL_PROJECT, then `cwd`).
 
-    Raises NotFound outside a project, SettingsError for settings that cannot be used.
+    Raises NotFound outside a project, SettingsError for invalid settings.
     """
     found = locate_project(cwd, variables, project=project)
     settings = load_settings(found, variables, user_file=_user_file(), workspace=workspace)
@@ -222,16 +224,16 @@ def open_app(
 
 
 def locate_project(cwd: Path, variables: Mapping[str, str], *, project: Path | None = None) -> Project:
-    """The project alone, also where its settings are broken. Raises NotFound, SettingsError (they are no file)."""
+    """The project alone, even if its settings are invalid. Raises NotFound, SettingsError (they are not a file)."""
     named = project or variables.get("AMLCTL_PROJECT")
     return find_project(cwd / named if named else cwd)
 
 
-_STORES = "a folder, or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
+_STORES = "use a folder, or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
+_FILE_URL = "use file:///FOLDER"
 
-
-_SLIP = re.compile(r"(?i)https?[:/]")
-"""`https:/x` and `https//x` are slips, not folders of that name."""
+_TYPO = re.compile(r"(?i)https?[:/]")
+"""`https:/x` and `https//x` are typos, not folders of that name."""
 
 
 def open_store(
@@ -244,20 +246,19 @@ def open_store(
     credential: Credential | None = None,
     tell: EventSink = null_sink,
 ) -> Store:
-    """A folder (a relative one is relative to the project's root), a `file://` URL, or the URL of a prefix in an
-    Azure Blob container, which `workers` requests at a time go to. `bytes_per_s` bounds both ways together;
-    `credential` is for a container, where it is not the one that the URL, the variables or the login give. `tell` gets
-    an event for each request that has to be repeated.
+    """A folder (relative to the project's root), a `file://` URL, or the URL of a prefix in an Azure Blob container,
+    with `workers` parallel requests. `bytes_per_s` limits both directions together; `credential` is that of a container
+    (default: from the URL, the variables or the login). `tell` gets an event for each retry of a request.
 
     Raises SettingsError.
     """
     from amlctl.stores.wrappers import Pace
 
     pace = Pace(bytes_per_s) if bytes_per_s else None
-    if not url:  # `--store "$UNSET"`; the project itself is no store
-        raise _no_store(url, "is none", hint=_STORES)
-    if url != url.strip() or set("\t\r\n") & set(url):  # urlsplit would leave line breaks out, and tell nobody
-        raise _no_store(url, "has a blank at an end, or a line break", hint=_STORES)
+    if not url:  # `--store "$UNSET"` does not mean the project's folder
+        raise _invalid_store(url, "is empty", hint=_STORES)
+    if url != url.strip() or set("\t\r\n") & set(url):  # urlsplit drops line breaks silently
+        raise _invalid_store(url, "starts or ends with a blank, or contains a line break", hint=_STORES)
     if _is_remote(url):
         from amlctl.stores.azure_blob.store import open_blob_store
 
@@ -265,19 +266,19 @@ def open_store(
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise _no_store(url, "is no URL", hint="a folder, or file:///FOLDER") from error
+        raise _invalid_store(url, "is not a valid URL", hint=_STORES) from error
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
-            raise _no_store(url, "names another host", hint="file:///FOLDER")
+            raise _invalid_store(url, "names another host", hint=_FILE_URL)
         if not parts.path.strip("/"):
-            raise _no_store(url, "names no folder", hint="file:///FOLDER")
+            raise _invalid_store(url, "does not name a folder", hint=_FILE_URL)
         folder = Path(unquote(parts.path))
-    elif "://" in url or _SLIP.match(url):
-        raise _no_store(url, "is of no known kind", hint=_STORES)
+    elif "://" in url or _TYPO.match(url):
+        raise _invalid_store(url, "is not a supported kind of URL", hint=_STORES)
     else:
         folder = Path(os.path.expanduser(url))
         if url[0] == "~" and not folder.is_absolute():
-            raise _no_store(url, "names a home folder that does not exist", hint="write the whole path")
+            raise _invalid_store(url, "names a home folder that does not exist", hint="use the full path")
     from amlctl.stores.directory import DirectoryStore
 
     store = DirectoryStore(project.root / folder)
@@ -288,7 +289,7 @@ def open_store(
     return PacedStore(store, pace)
 
 
-def _no_store(url: str, what: str, *, hint: str) -> SettingsError:
+def _invalid_store(url: str, what: str, *, hint: str) -> SettingsError:
     from amlctl.stores.azure_blob.address import without_secrets
 
     return SettingsError(f"store {without_secrets(url)!r} {what}", hint=hint)
@@ -297,20 +298,20 @@ def _no_store(url: str, what: str, *, hint: str) -> SettingsError:
 def _with_copies(store: Store, project: Project) -> Store:
     from amlctl.stores.wrappers import CachedStore
 
-    with suppress(RightsError):  # where nothing can be written, nothing is kept
+    with suppress(RightsError):  # a project that cannot be written keeps no copies
         project.ensure_state_dir()
     return CachedStore(store, project.state_dir / "cache" / "manifests")
 
 
 def without_copies(store: Store) -> Store:
-    """The store alone, for whoever wants to know what is really in it."""
+    """The store itself, to read what it really contains."""
     from amlctl.stores.wrappers import CachedStore
 
     return store.store if isinstance(store, CachedStore) else store
 
 
 def _user_file() -> Path | None:
-    """None where it does not exist, or the home folder cannot be entered, or is not one."""
+    """None if it does not exist, or the home folder is not accessible."""
     from platformdirs import user_config_path
 
     path = user_config_path("amlctl") / "config.toml"

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from amlctl.core.environment import DEFAULT_IMAGE
-from amlctl.core.settings import did_you_mean
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import NotFound, SettingsError
 
 if TYPE_CHECKING:  # commands that read neither jobs nor YAML import this module, too

@@ -1,4 +1,4 @@
-"""Exceptions that nobody expected: a few that the operating system explains, and faults of amlctl itself."""
+"""Unexpected exceptions: a few that the operating system explains, and internal errors of amlctl."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from amlctl.localfs.disk_errors import LIMITS, disk_error, limit_error
 
 
 class InternalFault(AmlctlError):
-    """A fault of amlctl itself."""
+    """An internal error of amlctl."""
 
     kind: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 70
 
 
 def explained(error: Exception) -> AmlctlError | None:
-    """The user's error behind a failure of the operating system, if one can be known that the user can act on."""
-    if isinstance(error, ImportError):  # a library that could not be opened: only the text says why
+    """The user's error behind a failure of the operating system; None if the user cannot act on it."""
+    if isinstance(error, ImportError):  # a library could not be opened: only the text says why
         error = next((OSError(number, "") for number in LIMITS if os.strerror(number) in str(error)), error)
     if not isinstance(error, OSError):
         return limit_error(error, "")
     place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
     if isinstance(error, IsADirectoryError):
-        return SettingsError(f"{place}: a folder stands where a file is needed", hint="move that folder away")
+        return SettingsError(f"{place} is a folder, expected a file", hint="move the folder away")
     return disk_error(error, place)
 
 
 def internal_fault(error: BaseException, arguments: Sequence[str], folder: Path | None) -> InternalFault:
-    """Write a report below `folder` (the temporary folder where there is none), and say where it is."""
+    """Write a report to `folder` (default: the temporary folder), and name it."""
     report = "\n".join(
         [
             f"amlctl {__version__}, Python {platform.python_version()}, {platform.platform()}",
@@ -51,16 +51,16 @@ def internal_fault(error: BaseException, arguments: Sequence[str], folder: Path 
     )
     place = _write_report(report, folder)
     last = traceback.format_exception_only(error)[-1].strip()
-    told = f"the full report is in {place}" if place else "the report could not be written"
+    where = f"the full report is in {place}" if place else "the report could not be written"
     return InternalFault(
         f"amlctl itself failed: {last}",
-        details=(f"This should not happen; {told}",),
-        hint="run it again with -v to see where, and send the report with what you did",
+        details=(f"This should not happen; {where}",),
+        hint="run it again with -v to see where, and send the report to the developers",
     )
 
 
 def without_values(arguments: Sequence[str]) -> str:
-    """The command line without the values of `--env`, without secrets, and without the script's own words."""
+    """The command line without the values of `--env`, secrets and the arguments of the script."""
     shown: list[str] = []
     for argument in mask_command_line(arguments, ()):
         if argument == "--":

@@ -1,7 +1,7 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what it has begun is cleaned up, then it ends with 128 + the signal.
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: it cleans up, then exits with 128 + the signal.
 
-Both arrive as KeyboardInterrupt, so that there is one way to clean up. A second one ends the process at once, in the
-system's own way; what stays behind then is removed by the next command.
+Both arrive as KeyboardInterrupt, so that there is one way to clean up. A second one ends the process at once, by the
+system's default action; the next command removes what is left.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from types import FrameType
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _received: list[signal.Signals] = []
-"""Of this process, as its handlers are."""
+"""Process-wide, like the handlers."""
 
 
 def take_over() -> None:
-    """From the main thread, before anything begins. What the caller ignores (nohup) stays ignored."""
+    """Call from the main thread, before anything else. Signals that the caller ignores (nohup) stay ignored."""
     for each in _ENDING:
         if signal.getsignal(each) is signal.SIG_DFL:
             signal.signal(each, _interrupt)
@@ -27,14 +27,14 @@ def received() -> signal.Signals | None:
 
 
 def end_at_once() -> None:
-    """From now on any of the signals, Ctrl-C included, ends the process without more ado: it has cleaned up."""
+    """From now on any of the signals, Ctrl-C included, ends the process at once: it has cleaned up."""
     for each in (*_ENDING, signal.SIGINT):
         if callable(signal.getsignal(each)):
             signal.signal(each, signal.SIG_DFL)
 
 
 def exit_code(signalled: signal.Signals) -> int:
-    """What a shell shows for a process that the signal has ended: 143, 129."""
+    """The exit code that a shell shows for a process ended by the signal: 143, 129."""
     return 128 + signalled
 
 

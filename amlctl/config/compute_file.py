@@ -15,7 +15,7 @@ from amlctl.config.text_file import file_error, read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
 from amlctl.core.message import Command
-from amlctl.core.settings import did_you_mean
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import AmlctlError, NotFound, SettingsError
 from amlctl.localfs.project import Project
 

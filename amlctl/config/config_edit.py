@@ -6,7 +6,6 @@ make a run that looks changed and is not. After a change the text is read again 
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -43,6 +42,7 @@ from amlctl.config.yaml_scalars import (
     quoted,
     written,
 )
+from amlctl.core.wording import similar
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 Hide = Callable[[str, Any, Any], Any]
@@ -150,7 +150,7 @@ class _Edit:
             kind = " or ".join(sorted(kinds(node))) or "a value with a tag"
             return UsageError(f"--set {self._key}: {where} is {kind}, which has no keys")
         names = [str(name) for name in plain_value(node)]
-        nearest = difflib.get_close_matches(part, names, n=1, cutoff=0.5)
+        nearest = similar(part, names)
         full = ".".join([*above, nearest[0]]) if nearest else ""
         there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
         return UsageError(

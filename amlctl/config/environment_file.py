@@ -19,7 +19,7 @@ from amlctl.core.environment import DEFAULT_IMAGE, OLDEST_PYTHON, EnvironmentSpe
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
-from amlctl.core.settings import did_you_mean
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 if TYPE_CHECKING:

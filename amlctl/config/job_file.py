@@ -17,7 +17,7 @@ from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, BuildContext, EnvironmentSpec
 from amlctl.core.job import CommandJob, JobInput, JobOutput, places_in
-from amlctl.core.settings import did_you_mean
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 DOCKERFILE = "Dockerfile"

@@ -29,8 +29,8 @@ from amlctl.core.settings import (
     SubmitSettings,
     SyncSettings,
     WorkspaceSettings,
-    did_you_mean,
 )
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 
@@ -123,7 +123,7 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
         broken=broken,
     )
     chosen = settings.workspace()
-    if chosen.compute == "azureml":
+    if not chosen.runs_here:
         missing = [name for name in _AZURE_NEEDS if getattr(chosen, name) is None]
         if missing:
             raise SettingsError(

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """One finding; `hint` is what to type or do, and empty where nothing is wrong."""
+    """One finding; `hint` is what to type or do, and empty if there is nothing to do."""
 
     name: str
     ok: bool

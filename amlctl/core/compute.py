@@ -77,7 +77,7 @@ class FieldDifference:
 
 
 def differences(present: ComputeTarget, wanted: ComputeTarget) -> list[FieldDifference]:
-    """Field by field, in the order of the fields. What `wanted` does not say does not differ.
+    """Field by field, in the order of the fields. Fields that `wanted` does not set are ignored.
 
     Values are compared as the service does: sizes, tiers and locations without case, say.
     """

@@ -1,7 +1,7 @@
-"""What happens, as facts for terminals, plain lines and tests.
+"""What happens, as facts for any observer: terminal, plain lines, tests.
 
 A sink is thread-safe, fast and never raises. Counts are absolute, never increments, since a retry starts
-again. Rates, estimates and words belong to the renderer. Their types tell events apart, not `==`: they are tuples.
+over. Rates, estimates and words belong to the renderer. Their types tell events apart, not `==`: they are tuples.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class HeadValue(NamedTuple):
 
     `store_id` is the id of the store (`format.json`); `sequence` counts commits from 1; `gc` is the generation of the
     last gc that has passed, `fences` counts leases of a mirror that were taken over; `before` are the commits before
-    this one, newest first. Format 1 does not have these five.
+    this one, newest first. Format 1 lacks these five.
     """
 
     snapshot: str

@@ -54,7 +54,7 @@ class Hider:
         return hidden
 
     def setting(self, key: str, value: Any, old: Any) -> Any:
-        """What `--set` puts in the place of `old`. Raises UsageError for a secret that is not text."""
+        """What `--set` puts in the place of `old`. Raises UsageError for a secret that is not a string."""
         if isinstance(value, str):
             # The whole value: in YAML a part of one could not be put in again.
             is_hidden = self.is_secret(key, value) or self._without_known(value) != value

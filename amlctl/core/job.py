@@ -119,9 +119,7 @@ def places_in(text: str) -> list[str]:
     """What stands between `${{` and `}}`: `inputs.data`, say. Raises SettingsError for what can stand for nothing."""
     for match in _PLACE.finditer(text):
         if _NAME.fullmatch(match[1]) is None:
-            raise SettingsError(
-                f"{match[0]} is neither an input nor an output", hint="${{inputs.NAME}} or ${{outputs.NAME}}"
-            )
+            raise SettingsError(f"{match[0]} is not an input or output", hint="${{inputs.NAME}} or ${{outputs.NAME}}")
     return _PLACE.findall(text)
 
 

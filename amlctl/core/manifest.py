@@ -1,8 +1,8 @@
 """Manifests: the list of a dataset's files, its canonical bytes and its written form (format 1).
 
 Canonical bytes of a snapshot: for each entry, sorted by the bytes of its path,
-`<path> NUL <size> SPACE <x or -> SPACE <content id> LF`; the snapshot id is their xxh3-128. Times and places
-are not part of it: touching a file changes nothing, and neither does repacking.
+`<path> NUL <size> SPACE <x or -> SPACE <content id> LF`; the snapshot id is their xxh3-128. It
+covers neither times nor where bytes are stored: a touched file and a repack change nothing.
 
 Paths are POSIX and relative, exactly as the file system has them: text whose undecodable bytes are surrogate
 escapes (PEP 383). A path that ends with `/` is an empty folder. The path `.` is a dataset that is one file.
@@ -147,7 +147,7 @@ _MOST_FILES = 1 << 40
 _MOST_DIGITS = 18
 """Of a number in a line: what a signed number of 64 bits holds, whatever the digits."""
 _MAY_LEAVE = ("\n.", "\n/", "/.", "//", "\0")
-"""Where paths, each in a line, do not have any of these, no path of them leaves the dataset."""
+"""Paths, one a line, that contain nothing of this stay inside the dataset."""
 
 
 def escape_path(path: str) -> str:

@@ -155,7 +155,7 @@ class PackBuilder:
         self.keep(content_id, len(data))
 
     def finish(self) -> Pack:
-        """The pack of all that was added: its last parts have gone out. The builder starts again."""
+        """The pack of all that was added: its last parts were sent. The builder starts an empty one."""
         self._end_part()
         central = b"".join(self._central)
         members = len(self._members)

@@ -38,7 +38,7 @@ class RunSpec:
     record; in `arguments`, `config_content` and `command` stands `<secret:NAME>` for it.
 
     `datasets` has the snapshot of each dataset that the run reads, `manifests` the store key of its manifest. `heads`
-    has the manifest that HEAD of each dataset in `produces` named at submit (None: without a HEAD), and `sync` how
+    has the manifest that HEAD of each dataset in `produces` named at submit (None: HEAD did not exist), and `sync` how
     those are sent: `layout`, `pack_below`, `pack_size` (bytes), `ignore` (patterns), `ignore_files` (text by path below
     `data_blobs/`).
 

@@ -12,13 +12,13 @@ Source of the grammar: https://packaging.python.org/en/latest/specifications/inl
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import tomllib
 
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)[ \t]*$\n(?P<content>(?:^#(?:| .*)$\n)+?)^# ///[ \t]*$")
@@ -73,7 +73,7 @@ def _needs(content: str, file: str, opening_line: int) -> ScriptNeeds:
         raise SettingsError(f"{file}:{line}{column}: {_TOML_PLACE.sub('', text)}") from error
     table = document.get("tool", {}).get("amlctl", {}) if isinstance(document.get("tool", {}), dict) else {}
     if not isinstance(table, dict):
-        raise SettingsError(f"{file}:{opening_line}: tool.amlctl is not a table")
+        raise SettingsError(f"{file}:{opening_line}: tool.amlctl must be a table")
 
     def place_of(key: str) -> str:
         for number, line in enumerate(content.splitlines(), start=1):
@@ -83,8 +83,7 @@ def _needs(content: str, file: str, opening_line: int) -> ScriptNeeds:
 
     for key in table:
         if key not in _KEYS:
-            nearest = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(_KEYS)}"
+            hint = did_you_mean(key, _KEYS) or f"known keys: {', '.join(_KEYS)}"
             raise SettingsError(f"{place_of(key)}: unknown key {key!r} in [tool.amlctl]", hint=hint)
 
     def names(key: str) -> Optional[tuple[str, ...]]:

@@ -46,7 +46,7 @@ _MODEL_WORDS = _words_in(
 _MAYBE_WORDS = _words_in("auth authorization bearer cookie cred creds jwt key keys pat sig signature token tokens")
 _ENDINGS = _words_in("b64 base64 str string text val value")
 
-# Compiled by `re` at first use: every command imports this file, and most do not need them.
+# Compiled by `re` at first use: every command imports this module, and most need no pattern.
 _URL_LOGIN = r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<login>[^\s/?#@'\"]{1,4096}(?:@[^\s/?#@'\"]{1,4096})*)@(?=[^\s/?#@])"
 _SIGNED = (
     r"(?i)(?P<name>(?:\b|%26|%3f)(?:sig|accountkey|sharedaccesskey|sharedaccesssignature|client_secret|access_token|"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 KIB = 1024
@@ -44,6 +44,11 @@ class WorkspaceSettings:
     cloud: Optional[str] = None
     endpoint: Optional[str] = None
     identity: Optional[str] = None
+
+    @property
+    def runs_here(self) -> bool:
+        """Runs are processes of this machine, otherwise jobs of Azure ML."""
+        return self.compute == ENGINES[0]
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,3 @@ class Settings:
             f"no workspace {wanted!r} in the settings: there is {', '.join(sorted(self.workspaces))}",
             hint=did_you_mean(wanted, self.workspaces) or f"add a section [workspaces.{wanted}] to .amlctl.toml",
         )
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean X?` for the nearest of `known`, or nothing where none is near."""
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else ""

@@ -13,11 +13,16 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """`did you mean X?` for the most similar of `known`; empty if none is similar enough (1: identical)."""
+def similar(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """Up to three of `known` that `word` may be a typo of, the most similar first; `cutoff` 1 means identical."""
     from difflib import get_close_matches  # here, since few commands end with a typo
 
-    near = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return get_close_matches(word.lower(), list(known), cutoff=cutoff)
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`did you mean X?` for the most similar of `known`; empty if none is similar enough."""
+    near = similar(word, known, cutoff)
     return f"did you mean {near[0]}?" if near else ""
 
 

@@ -6,12 +6,12 @@ hidden folders are never entered. `ignore` takes paths relative to `pipeline`, a
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from amlctl.core.message import Command
+from amlctl.core.wording import similar
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.disk_errors import disk_error, failing_disk
 from amlctl.localfs.ignore import IgnoreRules
@@ -165,7 +165,7 @@ def _not_found(message: str, text: str, files: Sequence[Path], root: Path) -> No
     for path in files:
         by_name.setdefault(path.name, []).append(_shown(path, root))
     near = [name for name in by_name if wanted.lower() in (name.lower(), Path(name).stem.lower())]
-    near = near or difflib.get_close_matches(wanted, list(by_name), n=3, cutoff=0.5)
+    near = near or similar(wanted, by_name, cutoff=0.5)
     shown = [path for name in near for path in by_name[name]][:5]
     if shown:
         name = Path(shown[0]).name

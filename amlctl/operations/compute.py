@@ -6,7 +6,6 @@ stop. A workspace that `ManagesCompute` makes its clusters from the files, and m
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +26,7 @@ from amlctl.core.compute import (
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.settings import Settings
+from amlctl.core.wording import did_you_mean
 from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
@@ -288,7 +288,7 @@ def default_target(settings: Settings, workspace: str) -> str:
     chosen = settings.workspace(workspace)
     if chosen.default_compute:
         return chosen.default_compute
-    if chosen.compute == "local":
+    if chosen.runs_here:
         return LOCAL
     raise SettingsError(
         f"the workspace {workspace} has no default_compute",
@@ -302,7 +302,7 @@ def check_target(context: Context, name: str) -> None:
     Raises NotFound, SettingsError (broken file of that name), UsageError (the target is not for this workspace).
     """
     project, settings = context.project, context.settings
-    is_local = settings.workspace().compute == "local"
+    is_local = settings.workspace().runs_here
     files = read_compute_files(project)
     own = files.find(name)
     for path in dict.fromkeys(one.path for one in files.broken):
@@ -313,7 +313,7 @@ def check_target(context: Context, name: str) -> None:
     target = find_target(project, name)
     if isinstance(target, LocalTarget) == is_local:
         return
-    others = [other for other, its in settings.workspaces.items() if (its.compute == "local") != is_local]
+    others = [other for other, its in settings.workspaces.items() if its.runs_here != is_local]
     raise UsageError(
         f"compute target {name} is not one of the workspace {settings.workspace().name}",
         hint=Command("submit", "SCRIPT", workspace=others[0]) if others else Command("compute", "list"),
@@ -387,11 +387,10 @@ def _refusal(project: Project, name: str, why: str) -> UsageError:
 
 
 def not_found(name: str, places: str, names: Iterable[str]) -> NotFound:
-    near = difflib.get_close_matches(name, names, n=1)
-    shown = ", ".join(sorted(names)) or "none"
+    names = sorted(names)
     return NotFound(
         f"compute target {name!r} is not in {places}",
-        hint=f"did you mean {near[0]}?" if near else f"available: {shown}",
+        hint=did_you_mean(name, names) or f"available: {', '.join(names) or 'none'}",
     )
 
 

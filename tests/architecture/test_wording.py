@@ -19,17 +19,13 @@ ROOT = Path(__file__).parents[2]
 
 PENDING = {
     "amlctl/azure_access",
-    "amlctl/cli",
     "amlctl/config",
     "amlctl/operations",
     "amlctl/operations/submit",
     "amlctl/runs",
-    "amlctl/runtime",
     "amlctl/stores/azure_blob",
-    "amlctl/wiring.py",
     "amlctl/workspaces",
     "amlctl/workspaces/azureml",
-    "amlctl/workspaces/local",
     "docs",
     "tests",
 }

@@ -206,10 +206,10 @@ def test_a_store_of_a_newer_format(project: Cli) -> None:
 
 
 def test_a_store_of_an_unknown_kind(project: Cli) -> None:
-    hint = "hint: a folder, or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
+    hint = "hint: use a folder, or https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
     for url in ("s3://bucket/x", "https:/account.blob.core.windows.net/x"):
         answer = project("sync", "data_blobs/working", "--store", url)
-        assert_error(answer, 3, f"error: store '{url}' is of no known kind", hint)
+        assert_error(answer, 3, f"error: store '{url}' is not a supported kind of URL", hint)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,14 @@ def test_a_wrapped_column_continues_below() -> None:
     ]
 
 
+def test_a_narrow_screen_drops_columns_by_rank() -> None:
+    columns = [Column("RUN", is_whole=True), Column("A", rank=1), Column("B", rank=2)]
+    table = Table(columns, [["r" * 20, "a" * 15, "b" * 15]])
+    assert drawn(table, 46)[0].split() == ["RUN", "A", "B"]
+    assert drawn(table, 40)[0].split() == ["RUN", "A"]
+    assert drawn(table, 25) == ["RUN", "r" * 20]
+
+
 def test_empty_columns_are_left_out() -> None:
     assert list(Table(COLUMNS, [["r", "", "", "1"]]).plain()) == ["RUN  SIZE", "r       1"]
 
@@ -70,6 +78,8 @@ def test_empty_columns_are_left_out() -> None:
 def test_a_table_without_headings() -> None:
     table = Table([Column(), Column()], [[good("ok"), "x"], [bad("FAILED"), "y"]])
     assert list(table.plain()) == drawn(table, 80) == ["ok      x", "FAILED  y"]
+    whole = Table([Column(is_whole=True), Column(is_whole=True)], [["ok", "a longer name"]])
+    assert drawn(whole, 80) == ["ok  a longer name"]
 
 
 def test_color_changes_no_width() -> None:

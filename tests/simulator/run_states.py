@@ -18,7 +18,7 @@ from amlctl.runs.produced import make_newest
 from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.data import publish_produced
+from amlctl.runtime.produces import publish_produced
 from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head

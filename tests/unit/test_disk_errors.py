@@ -112,4 +112,4 @@ def test_a_folder_where_a_file_is_needed_is_named(tmp_path: Path) -> None:
         tmp_path.read_bytes()
     told = explained(caught.value)
     assert isinstance(told, SettingsError)
-    assert told.message == f"{tmp_path}: a folder stands where a file is needed"
+    assert told.message == f"{tmp_path} is a folder, expected a file"

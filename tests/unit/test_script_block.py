@@ -30,7 +30,7 @@ def test_a_script_may_say_nothing(source: str) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (block("[tool.amlctl]", 'dataset = ["raw/a"]'), ["x.py:6", "'dataset'", "'datasets'"]),
+        (block("[tool.amlctl]", 'dataset = ["raw/a"]'), ["x.py:6", "'dataset'", "datasets?"]),
         (block("[tool.amlctl]", "", 'datasets = "raw/a"'), ["x.py:7", "list"]),
         (block("[tool.amlctl]", "compute = 3"), ["x.py:6", "compute"]),
         (block("[tool.amlctl]", "datasets = [oops]"), ["x.py:6:15"]),

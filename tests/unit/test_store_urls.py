@@ -25,6 +25,6 @@ def test_a_slip_is_told(tmp_path: Path, url: str) -> None:
 
 @pytest.mark.parametrize("url", ["file://", "file:", "file:///", "file://localhost/"])
 def test_a_file_url_without_a_folder_is_told(tmp_path: Path, url: str) -> None:
-    with pytest.raises(SettingsError, match="names no folder"):
+    with pytest.raises(SettingsError, match="does not name a folder"):
         open_store(url, Project(tmp_path), {})
     assert list(tmp_path.iterdir()) == []

@@ -309,13 +309,22 @@ def _value(value: Any) -> str:
 
 
 def _comparison(comparison: operations.Comparison, width: int) -> Iterator[Line | Table]:
-    """A row for each difference. Where the ids of the runs do not fit side by side, they become numbers."""
+    """A row for each difference; below, value by value, those too wide for one. Where the ids of the runs do not fit
+    side by side, they become numbers."""
     if not comparison.rows:
         yield "the runs do not differ in anything recorded"
         return
     rows = [[row.field, *map(_value, row.values)] for row in comparison.rows]
+    longest = max(cell_width(row[0]) for row in rows)
     headings = list(comparison.runs)
-    if max(cell_width(row[0]) for row in rows) + sum(cell_width(run) + 2 for run in comparison.runs) > width:
+    if longest + sum(cell_width(run) + 2 for run in headings) > width:
         headings = [f"({number})" for number in range(1, len(headings) + 1)]
         yield from (f"{number}  {run}" for number, run in zip(headings, comparison.runs, strict=True))
-    yield Table([Column("", is_whole=True), *(Column(heading, is_wrapped=True) for heading in headings)], rows)
+    room = (width - longest) // len(headings) - 2
+    wide = [row for row in rows if max(map(cell_width, row[1:])) > max(room, *map(cell_width, headings))]
+    yield Table(
+        [Column(heading, is_whole=True) for heading in ("", *headings)], [row for row in rows if row not in wide]
+    )
+    for row in wide:
+        yield row[0]
+        yield from fields(zip(headings, row[1:], strict=True), indent="  ")

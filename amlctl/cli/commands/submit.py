@@ -55,15 +55,15 @@ class ScriptCommand(AppCommand):
             unknown = getattr(error, "option_name", None)
             if not unknown or unknown in self._options():
                 raise
-            raise self._misplaced(f"No such option: {unknown}", typed, unknown) from None
+            raise self._error(f"No such option: {unknown}", typed, unknown) from None
         if extra and not ctx.resilient_parsing:
-            raise self._misplaced(f"Unexpected argument {extra[0]!r}", typed, extra[0])
+            raise self._error(f"Unexpected argument {extra[0]!r}", typed, extra[0])
         return extra
 
     def _options(self) -> set[str]:
         return {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
 
-    def _misplaced(self, message: str, typed: Sequence[str], unknown: str) -> UsageError:
+    def _error(self, message: str, typed: Sequence[str], unknown: str) -> UsageError:
         meant = _as_meant(typed, unknown, self._options())
         near = did_you_mean(unknown, self._options(), _TYPO)
         rule = "put arguments of the script after --"

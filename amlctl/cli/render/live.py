@@ -20,16 +20,14 @@ from rich.progress import (
 from rich.text import Text
 
 from amlctl.cli.render.tables import cell_width, printable
+from amlctl.core.events import StageProgress
 
 if TYPE_CHECKING:
     from amlctl.cli.render.progress import LiveProgress, StageState
 
 _FRAMES_PER_SECOND = 8
-_RATE_WINDOW_S = 10.0
+_RATE_WINDOW_S = 5.0
 """Rate and time left come from the last seconds."""
-
-_WIDE, _MEDIUM = 110, 80
-"""Cells of a screen from which on all columns are shown, or all but rate and bytes."""
 
 
 class Region:
@@ -58,27 +56,46 @@ class Region:
         for key, state in stages.items():
             if key not in self._tasks:
                 self._tasks[key] = self._bars.add_task(state.name, total=None, state=state)
-            event = state.latest
-            has_bytes = bool(event.total_bytes or event.done_bytes)
-            done, total = (event.done_bytes, event.total_bytes) if has_bytes else (event.done_files, event.total_files)
-            self._bars.update(self._tasks[key], completed=done, total=total)
-        self._bars.columns = _columns(self._console.width)
+            self._advance(self._tasks[key], state.latest)
+        longest = max((cell_width(printable(state.latest.subject)) for state in stages.values()), default=0)
+        self._bars.columns = _columns(self._console.width, longest)
         waits = (Text.assemble(("wait", "cyan"), f"    {line}", no_wrap=True) for line in self._source.wait_lines())
         return Group(*([self._bars.make_tasks_table(self._bars.tasks)] if stages else []), *waits)
+
+    def _advance(self, task: TaskID, event: StageProgress) -> None:
+        """Also by 0, so that rich's rate falls while nothing arrives."""
+        has_bytes = bool(event.total_bytes or event.done_bytes)
+        done, total = (event.done_bytes, event.total_bytes) if has_bytes else (event.done_files, event.total_files)
+        before = self._bars.tasks[self._bars.task_ids.index(task)].completed
+        if done < before:  # a retry started over
+            self._bars.reset(task)
+            before = 0
+        self._bars.update(task, total=total)
+        self._bars.advance(task, done - before)
 
     def print_line(self, line: str) -> None:
         """A line above the region, in the colors that it has."""
         self._console.print(Text.from_ansi(line), soft_wrap=True)
 
 
-def _columns(width: int) -> tuple[ProgressColumn, ...]:
+def _columns(width: int, subject: int) -> tuple[ProgressColumn, ...]:
+    """What a screen of `width` cells has room for."""
+    subject = min(subject, width // 3)
+    room = width - subject - 20  # without stage, percent, time left and gaps
+    shown = set()
+    for name, cells in (("bar", 10), ("files", 18), ("rate", 12), ("bytes", 19)):
+        if room >= cells:
+            shown.add(name)
+            room -= cells
+    bar = BarColumn(8 + min(room, 12), complete_style="green", finished_style="green", pulse_style="green")
     return (
         TextColumn("{task.description}", style="cyan", markup=False),
-        _Subject(width // 3),
-        BarColumn(20 if width >= _MEDIUM else 8, complete_style="green", finished_style="green", pulse_style="green"),
+        _Subject(subject),
+        *([bar] if "bar" in shown else []),
         _Fact("percent"),
-        *([_Fact("files")] if width >= _MEDIUM else []),
-        *([_Fact("bytes"), _Rate()] if width >= _WIDE else []),
+        *([_Fact("files")] if "files" in shown else []),
+        *([_Fact("bytes")] if "bytes" in shown else []),
+        *([_Rate()] if "rate" in shown else []),
         TimeRemainingColumn(compact=True),
     )
 

@@ -71,7 +71,8 @@ class StageState:
         if rate:
             parts.append(f"{size(rate)}/s")
             if event.total_bytes:
-                parts.append(f"{duration(round((event.total_bytes - event.done_bytes) / rate))} left")
+                left_s = max(1, round((event.total_bytes - event.done_bytes) / rate))
+                parts.append(f"{left_s} s left" if left_s < 60 else f"{duration(left_s)} left")
         return "  ".join(part for part in parts if part)
 
     def summary(self, now_s: float) -> str:

@@ -100,20 +100,20 @@ class Table:
         )
         has_headings = any(column.heading for column in self._columns)
         table = RichTable(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), show_header=has_headings)
-        least = {column: self._least_width(i) for i, column in enumerate(self._columns)}
-        while sum(least.values()) + len(_GAP) * (len(least) - 1) > width and any(column.rank for column in least):
-            del least[max(least, key=lambda column: column.rank)]
-        for column in least:
+        least = {i: self._least_width(i) for i in range(len(self._columns))}
+        while sum(least.values()) + len(_GAP) * (len(least) - 1) > width and any(self._columns[i].rank for i in least):
+            del least[max(least, key=lambda i: self._columns[i].rank)]
+        for i in least:
+            column = self._columns[i]
             table.add_column(
                 Text(column.heading),
                 justify="right" if column.is_right else "left",
                 no_wrap=not column.is_wrapped,
                 overflow="fold" if column.is_wrapped else "ellipsis",
-                min_width=least[column],
+                min_width=least[i],
             )
         for row in self._rows:
-            shown = (cell for column, cell in zip(self._columns, row, strict=True) if column in least)
-            table.add_row(*(Text(cell.text, cell.style) for cell in shown))
+            table.add_row(*(Text(row[i].text, row[i].style) for i in least))
         with console.capture() as captured:
             console.print(table)
         return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())

@@ -6,7 +6,6 @@ Nothing is sent and nothing is written here.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tokenize
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import LONGEST_DURATION_S, RunRecord
 from amlctl.core.script_block import ScriptNeeds, read_script_block
 from amlctl.core.store_keys import check_dataset_name, code_index_key
-from amlctl.core.wording import below_data_blobs
+from amlctl.core.wording import below_data_blobs, similar
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.ignore import IgnoreRules
@@ -131,7 +130,7 @@ def resolve(request: SubmitRequest, context: Context, earlier: RunRecord | None,
     workspace_name = settings.workspace().name
     check_typed(request, sink)
     ignore = code_rules(project)
-    is_local = settings.workspace().compute == "local"
+    is_local = settings.workspace().runs_here
     plan = None
     if is_job_file(request.script):
         request, plan = read_job_request(request, context, is_local=is_local)
@@ -352,8 +351,7 @@ def _no_dataset(project: Project, dataset: str, is_here: bool) -> NotFound:
             break
         folder /= missing
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    near = difflib.get_close_matches(missing, names)
-    shown = [(folder / name).relative_to(project.root).as_posix() for name in near]
+    shown = [(folder / name).relative_to(project.root).as_posix() for name in similar(missing, names)]
     return NotFound(
         f"dataset {dataset} is neither at data_blobs/{dataset} nor in the store",
         hint=f"did you mean {shown[0]}?" if shown else "put it there, or name the run that produces it first",

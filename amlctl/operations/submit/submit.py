@@ -105,7 +105,7 @@ def submit(
     else:
         prepared = prepare(request, context, find_run=find_run, clock=clock)
         run = prepared.record.run
-        if prepared.secrets and context.settings.workspace().compute == "azureml":
+        if prepared.secrets and not context.settings.workspace().runs_here:
             named = ", ".join(sorted(prepared.secrets))
             sink(Warned(f"{named}: visible to everyone who can read the workspace's jobs"))
         _start(prepared, context, clock)
