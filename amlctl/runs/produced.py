@@ -23,12 +23,12 @@ from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
+from amlctl.mirror.lease import MirrorLease
 from amlctl.mirror.nested import mirrors_sharing_files
 from amlctl.mirror.plain_files import misplaced, unchanged_contents, with_plain_files
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, fence_writer, read_head, swap_head
-from amlctl.snapshots.kept import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
-from amlctl.snapshots.lease import MirrorLease
+from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.pack_sender import pack_sender
 from amlctl.snapshots.send import send_plan
