@@ -103,6 +103,11 @@ def examples(*lines: str, note: str = "") -> str:
     return "\n".join(["", "Examples:", "", *shown, "", note])  # the first line keeps Typer from removing the indent
 
 
+def option(help: str, *names: str, panel: str | None = None, **settings: Any) -> Any:
+    """An option of a command; its help page shows it in the panel."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
 def require_command(ctx: typer.Context) -> None:
     """Show the help page of a group that was called without a command, and exit as for wrong usage."""
     if ctx.invoked_subcommand is None:

@@ -37,7 +37,6 @@ class Reporter:
         self._output = output
         self._lock = RLock()
         self._is_log_open = False
-        self._is_closed = False
         self._log_is_terminal = output.err_is_terminal if output.options.is_json else output.out_is_terminal
         self._shares_screen = self._log_is_terminal and output.err_is_terminal
         self._log = self._make_log(is_raw=False)
@@ -57,10 +56,9 @@ class Reporter:
         return Progress(write)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, StageProgress):
-            with self._lock:  # a thread that ends late must not draw over the result
-                if not self._is_log_open and not self._is_closed:
-                    self._progress.update(event)
+        if isinstance(event, StageProgress):  # without the lock: there are thousands a second
+            if not self._is_log_open:
+                self._progress.update(event)
         elif isinstance(event, (Retried, Unanswered)):
             self._show_wait(event)
         elif isinstance(event, LogText):
@@ -130,7 +128,7 @@ class Reporter:
     def close(self) -> None:
         """Draw no more progress, and complete the log's last line."""
         with self._lock:
-            self._is_closed = True
+            self._progress.is_closed = True
             self.pause()
 
     def pause(self) -> None:

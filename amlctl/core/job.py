@@ -1,14 +1,11 @@
-"""A command job of Azure ML: what its YAML says, and its command with inputs and outputs in their places."""
+"""The command of a job file, with inputs and outputs in their places."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Optional
 
-from amlctl.core.environment import BuildContext
 from amlctl.errors import SettingsError
 
 KEPT_PATH = "AMLCTL_KEPT_PATH"
@@ -17,84 +14,6 @@ RUNTIME_ARCHIVE = "amlctl-runtime.zip"
 """The runtime in a code snapshot: a file for the PYTHONPATH."""
 _PLACE = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _NAME = re.compile(r"(?:inputs|outputs)\.[A-Za-z_]\w*")
-
-
-@dataclass(frozen=True)
-class JobInput:
-    """A literal has `value`, the text that it becomes; data has `path`, as written, and `type` and `mode` (empty: the
-    file names none)."""
-
-    value: Optional[str] = None
-    path: str = ""
-    type: str = "uri_folder"
-    mode: str = ""
-
-
-@dataclass(frozen=True)
-class JobOutput:
-    """`uri` is a place in a datastore, `names` has `name` and `version` under which Azure ML shall register it."""
-
-    type: str = "uri_folder"
-    mode: str = ""
-    uri: str = ""
-    names: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def place(self) -> Mapping[str, str]:
-        """What `JobCommand` has of an output that Azure ML has to make; empty for one in the run's own folder."""
-        if not (self.uri or self.names or self.mode == "direct"):
-            return {}
-        return {**({"uri": self.uri} if self.uri else {}), "mode": self.mode or "rw_mount", **self.names}
-
-
-@dataclass(frozen=True)
-class CommandJob:
-    """What the file says; None and empty: nothing.
-
-    `environment` is text as `parse_environment` takes it; `environment_name` is the id of one that others have made (it
-    is registered in Azure ML, or an image alone), `build` is for an image that Azure ML builds. `node` is what only
-    Azure ML reads, in the file's own words. `places` tells the `file:line` of a key (`code`, `inputs.data`).
-    """
-
-    command: str
-    code: Optional[str] = None
-    environment: Optional[str] = None
-    environment_name: Optional[str] = None
-    build: Optional[BuildContext] = None
-    inputs: Mapping[str, JobInput] = field(default_factory=dict)
-    outputs: Mapping[str, JobOutput] = field(default_factory=dict)
-    compute: Optional[str] = None
-    distribution: Optional[str] = None
-    processes: Optional[int] = None
-    instances: Optional[int] = None
-    timeout_s: Optional[float] = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-    name: Optional[str] = None
-    experiment: Optional[str] = None
-    description: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    node: Mapping[str, Any] = field(default_factory=dict)
-    places: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class JobCommand:
-    """What a run's record keeps of it: the command, and by name what stands for an input and an output.
-
-    An input is `{"value": text}`, `{"dataset": name}`, or `{"asset": path, "type", "mode"}` for data that Azure ML
-    brings to its nodes: something registered (`azureml:NAME:VERSION`) or an address. An output has its type. One that
-    Azure ML makes, and not the runtime, is in `output_places` with `mode`, and `uri`, `name`, `version` if wanted.
-    """
-
-    text: str
-    inputs: Mapping[str, Mapping[str, str]]
-    outputs: Mapping[str, str]
-    output_places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @property
-    def assets(self) -> Mapping[str, Mapping[str, str]]:
-        """Those inputs that Azure ML brings."""
-        return {name: one for name, one in self.inputs.items() if "asset" in one}
 
 
 STORE_INPUT = "store"

@@ -93,7 +93,8 @@ def identify(
 
     reader = FileReader(taker, report)
     written_to: set[tuple[int, int]] = set()
-    for done, (path, folder_number, position) in enumerate(to_read):
+    for number, (path, folder_number, position) in enumerate(to_read):
+        done = number
         table = tables[folder_number]
         try:
             full = root if scanned.is_one_file else f"{root}/{path}"

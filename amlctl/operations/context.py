@@ -39,6 +39,10 @@ class Context(Protocol):
         """The same project with another workspace in use."""
         ...
 
+    def holding(self, reference: str) -> tuple[Context, str]:
+        """With the workspace in use that has RUN, and what to look up there. Raises UsageError."""
+        ...
+
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
         """A store with the data that an address in Azure names, and its key there (empty: all of the store).
 

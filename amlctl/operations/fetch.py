@@ -1,15 +1,15 @@
 """`fetch`: a run's outputs, from the store into `outputs/<run-id>/`.
 
-Only what is missing or different is downloaded. A file that an earlier fetch has written is replaced where the run has
-another one by now; one that was changed here, or that somebody else has put there, is kept, and that is said.
-Works while the run is going: the store holds what the runtime saved last. What the store does not have, the workspace
-may have kept itself: so also the files of plain Azure ML jobs come.
+Only what is missing or different is downloaded. A file written by an earlier fetch is replaced if the run's differs;
+one that was changed here, or put there by something else, is kept with a warning. Works while the run is active: the
+store has what the runtime saved last. Files of plain Azure ML jobs, which it does not have, come from the workspace.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -34,26 +34,26 @@ from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import clear, in_the_way
 from amlctl.operations.context import Context
 from amlctl.operations.logs import collapsed_log
-from amlctl.operations.unlisted_outputs import UnlistedOutputs
 from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
 from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
+from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
 _WORKERS = 8
 _NAMED = 3
-"""Kept files that are named in the message; the result has all."""
+"""Kept files that the warning names; the result has all."""
 _DETAILS = 20
-"""Files without a list that are named in the error."""
+"""Unlisted files that the error names."""
 
 
 @dataclass(frozen=True)
 class FetchResult:
-    """`files` and `bytes` that the run has (of those asked for), and what of it was brought now.
+    """`files` and `bytes` of the run (that match), and what was downloaded now.
 
-    `status` is that of the run before the look: one that is not final may have more of them later. `kept` are files
-    that differ from the run's because they were changed here.
+    `status` is that of the run before the fetch: an active run may have more later. `kept` are files that differ from
+    the run's because they were changed here.
     """
 
     run: str
@@ -79,9 +79,9 @@ def fetch(
     with_logs: bool = False,
     is_unlisted: bool = False,
 ) -> FetchResult:
-    """Bring the outputs of `run`; with `with_logs` also its logs, into `logs/` of the same folder.
+    """Download the outputs of `run`; with `with_logs` also its logs, into `logs/` of the same folder.
 
-    `is_unlisted`: where the list of outputs is lost or damaged, bring what the store has, unchecked.
+    `is_unlisted`: if the list of outputs is lost or damaged, download what the store has, unverified.
     Raises NotFound (no such run), UsageError (`to` is a file), RightsError, IntegrityError.
     """
     started = time.monotonic()
@@ -97,25 +97,25 @@ def fetch(
             for node in range(record.spec.instances) if record.spec.job_type is None else ():
                 job.bring_outputs(node, is_unlisted=is_unlisted)
             if not job.files and not job.failures and isinstance(workspace, KeepsFiles):
-                # Outputs with a place of their own stay there.
+                # Outputs in a datastore stay there.
                 own = record.spec.output_places
                 job.bring_files(workspace.run_files(run), is_wanted=lambda path: path.partition("/")[0] not in own)
             if with_logs:
                 job.bring_logs(workspace)
             job.sweep()
     except OSError as error:
-        hint = Message(Command("fetch", "--to", "FOLDER", run), " brings them elsewhere")
-        place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(target)
-        told = disk_error(error, place, rights_hint=hint)
-        raise told or RightsError(f"{place} cannot be written: {error.strerror or error}", hint=hint) from error
+        hint = Message(Command("fetch", "--to", "FOLDER", run), " downloads them elsewhere")
+        path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(target)
+        failure = disk_error(error, path, rights_hint=hint)
+        raise failure or RightsError(f"{path} cannot be written: {error.strerror or error}", hint=hint) from error
     if include and not job.files:
-        sink(Warned(f"run {run} has no output that matches {', '.join(include)}"))
+        sink(Warned(f"run {run} has no outputs matching {', '.join(include)}"))
     seconds = round(time.monotonic() - started, 3)
     shown = shown_path(project, target)
     if job.kept:
         names = ", ".join(job.kept[:_NAMED]) + (f" and {len(job.kept) - _NAMED} more" if len(job.kept) > _NAMED else "")
         again = Command("fetch", "--to", "FOLDER", run)
-        sink(Warned(Message(f"kept, since changed here: {names} in {shown}/; to have those of the run: ", again)))
+        sink(Warned(Message(f"kept {names} in {shown}/, changed here; download the run's with: ", again)))
     if job.failures:
         raise _one_failure(job.failures)
     return FetchResult(
@@ -125,7 +125,7 @@ def fetch(
 
 @contextlib.contextmanager
 def _one_at_a_time(project: Project, run: str, sink: EventSink) -> Iterator[None]:
-    """What two fetches of a run at once remember would be that of one. A project that cannot be written has no lock."""
+    """Two fetches of a run at once would overwrite each other's notes. A read-only project has no lock."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             folder = project.ensure_state_dir() / "runs" / run
@@ -141,7 +141,7 @@ def shown_path(project: Project, path: Path) -> str:
 
 
 def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a relative path matches one of the globs; all do where there are none.
+    """Whether a relative path matches one of the globs; without patterns every path does.
 
     `*` also spans folders (`*.png` is every picture), `**/` may be empty, and a folder means all below it.
     """
@@ -161,7 +161,7 @@ def path_filter(patterns: Sequence[str]) -> Callable[[str], bool]:
 
 
 class _Fetch:
-    """One fetch of one run: what it has done so far, and where the names of the product go."""
+    """One fetch of one run, and what it has done so far."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class _Fetch:
         self.failures: list[AmlctlError] = []
 
     def bring_outputs(self, node: int, *, is_unlisted: bool) -> None:
-        """Those of the first node into the folder itself, those of each other one into a folder of it."""
+        """Of the first node into the folder itself, of each other one into a folder in it."""
         run, store = self._record.run, self._store
         prefix, index_key = outputs_prefix(run, node), outputs_index_key(run, node)
         folder = f"{free_name(f'rank-{node}', self._taken)}/" if node else ""
@@ -222,7 +222,7 @@ class _Fetch:
         self._add(done.files, done.size_bytes, done.downloaded_files, done.downloaded_bytes)
 
     def _bring_without_list(self, node: int, folder: str, stored: UnlistedOutputs, *, is_unlisted: bool) -> None:
-        """Nothing was saved yet, or the run never began; unless there is evidence of a list that was lost."""
+        """Nothing was saved yet, or the run never started; unless something shows that a list was lost."""
         found = stored.files()
         if is_unlisted:
             self.bring_files(stored, folder=folder)
@@ -231,7 +231,7 @@ class _Fetch:
             self.failures.append(_without_list(self._record.run, f"{key} is missing in the store", stored))
 
     def _must_have_list(self, node: int) -> bool:
-        """The runtime writes one before it starts the script, and a run that is not ours has none."""
+        """The runtime writes one before it starts the script; a run that amlctl did not make has none."""
         record, store = self._record, self._store
         if record.status == RunState.COMPLETED:
             return store.info(record_key(record.run)) is not None
@@ -241,7 +241,7 @@ class _Fetch:
     def bring_files(
         self, run_files: RunFiles, *, folder: str = "", is_wanted: Callable[[str], bool] = lambda path: True
     ) -> None:
-        """What has no list has no content ids: size and time say what is here already."""
+        """Without a list there are no content ids: size and time tell what is up to date."""
         files = [file for file in run_files.files() if self._include(folder + file.path) and is_wanted(file.path)]
         missing = [file for file in files if not _is_here(self._target / folder / file.path, file)]
         missing = [file for file in missing if self._make_way(folder + file.path)]
@@ -256,10 +256,10 @@ class _Fetch:
         self._add(len(files), sizes[0], len(missing), sizes[1])
 
     def bring_logs(self, workspace: Workspace) -> None:
-        """Beside the outputs, whatever they are called."""
+        """Beside the outputs, under a name that no output has."""
         folder = free_name("logs", self._taken)
         if folder != "logs":
-            self._sink(Note(f"the run has outputs called logs, so its logs go to {folder}/"))
+            self._sink(Note(f"the run has outputs named logs, so its logs are in {folder}/"))
         for name in workspace.log_names(self._record.run):
             path = f"{folder}/{Path(name).name}"
             is_new = False
@@ -271,14 +271,14 @@ class _Fetch:
         self._fetched.settle({})
 
     def sweep(self) -> None:
-        """Temporary files of fetches that were killed."""
+        """Remove temporary files of killed fetches."""
         folders = {(self._target / path).parent for path in self._fetched.paths} | {self._target}
         for folder in folders:
             with contextlib.suppress(OSError):
                 remove_left_behind(folder)
 
     def _make_way(self, path: str) -> bool:
-        """Whether a file may be written there; nothing of another kind stands there any more."""
+        """Whether a file may be written there; anything of another kind was removed."""
         found = in_the_way(self._target, path)
         if not all(self._fetched.may_replace(one) for one in found.files):
             self.kept.append(found.top)
@@ -288,7 +288,7 @@ class _Fetch:
         return True
 
     def _put(self, path: str, write: Callable[[Path], object]) -> bool:
-        """Make the file appear whole, its content recorded before; False where it is the same already."""
+        """Make the file appear whole, its content recorded before; False if it is up to date."""
         full = self._target / path
         make_folders(full.parent)
         temporary = temporary_beside(full)
@@ -314,7 +314,7 @@ class _Fetch:
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
-    """A name of the product's beside those of the user's outputs: `logs`, else `amlctl-logs`, `amlctl-logs-2` …"""
+    """A name that no output has: `logs`, else `amlctl-logs`, `amlctl-logs-2` …"""
     candidate, number = name, 1
     while candidate in taken:
         candidate = f"amlctl-{name}" if number == 1 else f"amlctl-{name}-{number}"
@@ -322,11 +322,42 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return candidate
 
 
+class UnlistedOutputs:
+    """Outputs whose list is lost: what the store has of one node, unverified. Satisfies `RunFiles`."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        """`prefix` is that of the outputs; their layers (see `runs.tree`) are beside it."""
+        self._store = store
+        self._prefix = prefix
+        self._keys: dict[str, str] = {}
+        self._files: list[RunFile] | None = None
+
+    def files(self) -> Sequence[RunFile]:
+        if self._files is None:
+            folder = self._prefix[: self._prefix.rindex("/", 0, -1) + 1]
+            layer = re.compile(re.escape(self._prefix[:-1]) + r"(?:\.[0-9]+)?/")
+            found: dict[str, RunFile] = {}
+            for entry in self._store.list(folder):
+                match = layer.match(entry.key)
+                path = entry.key[match.end() :] if match else ""
+                if path and is_valid_key(path):
+                    known = found.get(path)
+                    if known is None or known.modified_at < entry.modified_at:  # the newer one of two layers
+                        found[path] = RunFile(path, entry.size_bytes, entry.modified_at)
+                        self._keys[path] = entry.key
+            self._files = [found[path] for path in sorted(found)]
+        return self._files
+
+    def download(self, file: RunFile, target: Path) -> None:
+        self._store.download(self._keys[file.path], target)
+        os.utime(target, (file.modified_at, file.modified_at))
+
+
 def _without_list(run: str, why: str, stored: UnlistedOutputs) -> IntegrityError:
     files = stored.files()
     if not files:
         return IntegrityError(
-            f"the list of outputs of run {run} is lost: {why}, and the store has none of its outputs",
+            f"the list of outputs of run {run} is lost: {why}, and the store has no outputs of it",
             hint=Command("logs", run),
         )
     names = [file.path for file in files]

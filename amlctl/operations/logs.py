@@ -1,4 +1,4 @@
-"""`logs`: a run's log, live or afterwards. `submit` follows its run through the same loop."""
+"""`logs`: a run's log, live or afterwards. `submit` follows its run in the same way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from typing import NamedTuple
 
 from amlctl.core.events import LogText, Note, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
@@ -17,13 +18,18 @@ from amlctl.operations.context import Context
 from amlctl.workspaces.contract import LogChunk, Workspace
 
 WAIT_S = 10.0
-"""Longest pause between two looks at a run; a workspace returns earlier when something happens."""
-PAUSE_S = 5.0
-"""Between two looks at a run of which nothing can be heard."""
-PATIENCE_S = 1800.0
-"""So long nothing has to be heard until its follower gives up: a laptop that slept, a network that changed."""
-
+"""Longest wait for a change of a run; a workspace returns earlier when something happens."""
 _PART_BYTES = 1 << 20
+
+
+class Outage(NamedTuple):
+    """How a service out of reach is tried again: a laptop may sleep, a network may change."""
+
+    pause_s: float = 5.0
+    limit_s: float = 1800.0
+
+
+DEFAULT_OUTAGE = Outage()
 
 
 class InterruptChoice(Enum):
@@ -35,7 +41,7 @@ class InterruptChoice(Enum):
 
 
 def detach_on_interrupt() -> InterruptChoice:
-    """For whoever only watches: Ctrl-C ends the watching, not the run."""
+    """Where a run is only watched: Ctrl-C ends the watching, not the run."""
     return InterruptChoice.DETACH
 
 
@@ -46,24 +52,23 @@ def follow(
     on_interrupt: Callable[[], InterruptChoice] = detach_on_interrupt,
     name: str | None = None,
     cursor: int = 0,
-    pause_s: float = PAUSE_S,
-    patience_s: float = PATIENCE_S,
+    outage: Outage = DEFAULT_OUTAGE,
 ) -> RunRecord:
-    """Tell the log from byte `cursor` on, and every change of state, until the run has ended.
+    """Report the log from byte `cursor` on, and every change of state, until the run has finished.
 
-    Returns the record as last read: not final if the user left. `on_interrupt` is asked at Ctrl-C; a Ctrl-C in it, or
-    CANCEL, cancels the run and goes on following it to its end; one more leaves. A service that cannot be reached is
-    asked again every `pause_s`, since the run goes on. Raises NotFound, ServiceUnavailable (after `patience_s`).
+    Returns the record as last read: not final if the user detached. `on_interrupt` is called at Ctrl-C; a Ctrl-C in it,
+    or CANCEL, cancels the run and follows it to its end; one more detaches. A service that cannot be reached is tried
+    again, as the run stays active. Raises NotFound, ServiceUnavailable (after the limit of `outage`).
     """
     workspace, sink = context.workspace, context.sink
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     record = workspace.read(run)
-    told = ("", "")
+    reported = ("", "")
     shown: set[str] = set()
     is_cancelling = False
     silent_since: float | None = None
 
-    def tell_log() -> LogChunk:
+    def report_log() -> LogChunk:
         nonlocal cursor, silent_since
         chunk = workspace.read_log(run, cursor, name=name)
         text = decoder.decode(chunk.data, final=chunk.is_final)
@@ -74,25 +79,25 @@ def follow(
         return chunk
 
     def look() -> RunRecord | None:
-        """The record, once the run has ended and its whole log was told."""
-        nonlocal record, told, silent_since
+        """The record, once the run has finished and its whole log was reported."""
+        nonlocal record, reported, silent_since
         if silent_since is not None:
-            time.sleep(pause_s)
+            time.sleep(outage.pause_s)
         chunk = None
-        if told[0] == RunState.RUNNING:
-            chunk = tell_log()  # before the record: that of a run which has just ended may take a while
+        if reported[0] == RunState.RUNNING:
+            chunk = report_log()  # before the record: that of a run that has just finished may take a while
             if chunk.data:
                 return None
         record = workspace.read(run)
         for service in sorted(record.services.keys() - shown):
             shown.add(service)
             sink(Note(f"{service}: {record.services[service]}"))
-        if (record.status, record.waits_for) != told and not is_final(record.status):
-            told = (record.status, record.waits_for)
+        if (record.status, record.waits_for) != reported and not is_final(record.status):
+            reported = (record.status, record.waits_for)
             sink(_state_event(record))
         # A final state means that nothing is missing from a log that was read after it.
         if chunk is None or record.is_final:
-            chunk = tell_log()
+            chunk = report_log()
         if chunk.is_final and record.is_final:
             sink(_state_event(record))
             return record
@@ -103,20 +108,20 @@ def follow(
 
     while True:
         try:
-            # A loop of its own: Ctrl-C is taken where a loop begins anew, and that is to be in here.
+            # An inner loop: Ctrl-C is handled where a loop iterates, which must be inside of the try.
             while (ended := look()) is None:
                 pass
             return ended
         except ServiceUnavailable as error:
             if silent_since is None:
                 silent_since = time.monotonic()
-                sink(Warned(f"{error.message}; the run goes on meanwhile, and is looked at again"))
-            elif time.monotonic() - silent_since > patience_s:
+                sink(Warned(f"{error.message}; the run stays active; trying again"))
+            elif time.monotonic() - silent_since > outage.limit_s:
                 raise
         except KeyboardInterrupt:
             if is_cancelling:
                 return record
-            choice = _ask(on_interrupt)
+            choice = _choice(on_interrupt)
             if choice is InterruptChoice.DETACH:
                 return record
             if choice is InterruptChoice.CANCEL:
@@ -124,7 +129,7 @@ def follow(
                 workspace.cancel(run)
 
 
-def _ask(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:
+def _choice(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:
     try:
         return on_interrupt()
     except KeyboardInterrupt:
@@ -137,7 +142,7 @@ def _state_event(record: RunRecord) -> RunStateChanged:
 
 
 def run_failure(record: RunRecord, *, hint: str) -> RunFailed | None:
-    """What whoever has followed a run to its end has to report; None where it Completed, or goes on."""
+    """The error of a command that has followed a run; None if it Completed or is still active."""
     if not record.is_final or record.status == RunState.COMPLETED:
         return None
     error = record.error or {}
@@ -148,22 +153,22 @@ def run_failure(record: RunRecord, *, hint: str) -> RunFailed | None:
 
 
 def log_pieces(workspace: Workspace, run: str, *, tail: int | None = None, name: str | None = None) -> Iterator[str]:
-    """The log as it stands, progress bars collapsed: all of it, or its last `tail` lines. Never held as a whole.
+    """The log so far, progress bars collapsed: all of it, or its last `tail` lines. Never held as a whole.
 
     Raises NotFound (run, or log of that name), before the first piece.
     """
     names = workspace.log_names(run)
     if name is not None and name not in names:
-        raise NotFound(f"run {run} has no log {name!r}", hint=f"it has: {', '.join(names) or 'none yet'}")
+        raise NotFound(f"run {run} has no log {name!r}", hint=f"its logs: {', '.join(names) or 'none yet'}")
     cursor = 0 if tail is None else tail_cursor(workspace, run, tail, name=name)
     return _decoded(collapsed_log(workspace, run, name, cursor=cursor))
 
 
 def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None = None) -> int:
-    """Where to begin to follow so that the last `tail` lines of what is there come first: a byte offset."""
+    """The byte offset from which to follow, so that the last `tail` lines come first."""
     end = workspace.log_end(run, name=name)
     if end is None:
-        return _tail_of_what_comes(workspace, run, tail, name)
+        return _tail_from_start(workspace, run, tail, name)
     finder = TailFinder(tail, end)
     while finder.start is None:
         start = max(0, end - _PART_BYTES)
@@ -173,8 +178,8 @@ def tail_cursor(workspace: Workspace, run: str, tail: int, *, name: str | None =
     return finder.start
 
 
-def _tail_of_what_comes(workspace: Workspace, run: str, tail: int, name: str | None) -> int:
-    """The same, from the beginning on: only where the last lines begin is kept."""
+def _tail_from_start(workspace: Workspace, run: str, tail: int, name: str | None) -> int:
+    """The same, reading from the start: only the offsets of the last lines are kept."""
     starts: deque[int] = deque([0], maxlen=tail + 1)
     cursor = 0
     while True:
@@ -187,7 +192,7 @@ def _tail_of_what_comes(workspace: Workspace, run: str, tail: int, name: str | N
         if chunk.is_final or not chunk.data:
             break
     if starts[-1] == cursor:
-        starts.pop()  # a line feed at the very end begins no line
+        starts.pop()  # a line feed at the very end does not begin a line
     return starts[-min(tail, len(starts))] if tail > 0 and starts else cursor
 
 
@@ -202,7 +207,7 @@ def _bytes_between(workspace: Workspace, run: str, name: str | None, start: int,
 
 
 def collapsed_log(workspace: Workspace, run: str, name: str | None = None, *, cursor: int = 0) -> Iterator[bytes]:
-    """The log as it stands, piece by piece, as a terminal would show it in the end. Raises NotFound."""
+    """The log so far, piece by piece, as a terminal would show it in the end. Raises NotFound."""
     collapser = CarriageReturnCollapser()
     while True:
         chunk = workspace.read_log(run, cursor, name=name)

@@ -14,7 +14,7 @@ from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import find_run, newest_first
 from amlctl.core.run_schema import is_shallow
-from amlctl.core.run_state import RunState
+from amlctl.core.run_state import RunState, is_final
 from amlctl.core.store_keys import outputs_prefix
 from amlctl.errors import (
     AmlctlError,
@@ -37,6 +37,9 @@ _MAX_VALUES = 100_000
 """Of a config that is shown."""
 
 
+_COMPARED = ("mode", "compute", "distribution", "processes", "instances", "workspace", "experiment")
+
+
 def resolve_run(workspace: Workspace, reference: str) -> str:
     """The id that RUN names: an id, a unique prefix, `@last`, `@2`. Raises NotFound, UsageError."""
     if not reference.startswith("@"):
@@ -50,10 +53,10 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
 
 
 def list_runs(context: Context) -> list[RunRecord]:
-    """Newest first: those of the workspace in use, and those of other workspaces that were seen from here.
+    """Newest first: those of the workspace in use, and those of other workspaces that were seen from this machine.
 
-    Of the others only those are looked at again that were not at their end. Of a workspace that does not answer the
-    sink is told, and the records are as they were; raises its error where nothing was seen from here.
+    Of the others only unfinished ones are read again. A workspace that does not answer is a warning, and its records
+    are those seen last; raises its error if nothing was seen from this machine.
     """
     in_use, project, sink = context.settings.workspace().name, context.project, context.sink
     found: list[RunRecord] = []
@@ -65,12 +68,12 @@ def list_runs(context: Context) -> list[RunRecord]:
     damaged: list[str] = []
     seen = local_records(project.state_dir, but={record.run for record in found}, on_damaged=damaged.append)
     for run in damaged:
-        _tell_left_out(run, context)
+        _warn_of_damaged(run, context)
     if unreachable and not seen:
         raise unreachable[in_use]
     for record in seen:
         if record.spec.workspace == in_use and in_use not in unreachable:
-            continue  # it is not there any more
+            continue  # it was deleted
         if not record.is_final and record.spec.workspace not in unreachable:
             try:
                 record = context.in_workspace(record.spec.workspace).workspace.read(record.run)
@@ -80,12 +83,12 @@ def list_runs(context: Context) -> list[RunRecord]:
                 unreachable[record.spec.workspace] = error
         found.append(record)
     for workspace, reason in unreachable.items():
-        sink(Warned(f"workspace {workspace}: {reason.message}; its runs are shown as they were"))
+        sink(Warned(f"workspace {workspace}: {reason.message}; its runs are shown as last seen"))
     return newest_first(found, read_order(project.state_dir))
 
 
-def _tell_left_out(run: str, context: Context) -> None:
-    """Of a run whose record here is damaged; the workspace in use has named those of its own."""
+def _warn_of_damaged(run: str, context: Context) -> None:
+    """About a run whose record on this machine is damaged; the workspace in use reports its own."""
     try:
         context.workspace.read(run)
     except IntegrityError:
@@ -93,7 +96,7 @@ def _tell_left_out(run: str, context: Context) -> None:
     except AmlctlError:
         in_use = context.settings.workspace().name
         context.sink(
-            Warned(f"the record of run {run} is damaged, and workspace {in_use} does not have it; it is left out")
+            Warned(f"the record of run {run} is damaged, and workspace {in_use} does not have it; skipping it")
         )
 
 
@@ -110,9 +113,9 @@ class RunView:
 
 
 def show(context: Context, run: str) -> RunView:
-    """Metrics are read of a run that has ended: one that goes on costs one request to its service, and no store.
+    """Metrics are read once a run has finished: an active one costs one request to its service, and no store.
 
-    Where the store cannot be read, the sink is told and there are none. Raises NotFound.
+    If the store cannot be read, there are no metrics, and a warning says so. Raises NotFound.
     """
     record, metrics = context.workspace.read(run), None
     if record.is_final:
@@ -125,7 +128,7 @@ def show(context: Context, run: str) -> RunView:
 
 @dataclass(frozen=True)
 class CancelResult:
-    """`was_ended`: there was nothing to cancel any more."""
+    """`was_ended`: it had already finished."""
 
     run: str
     status: str
@@ -136,7 +139,7 @@ class CancelResult:
 
 
 def cancel(workspace: Workspace, run: str) -> CancelResult:
-    """Ask the run to end; its outputs so far are kept. Raises NotFound."""
+    """Ask the run to stop; its outputs so far are kept. Raises NotFound."""
     record = workspace.read(run)
     if record.is_final:
         return CancelResult(run, record.status, was_ended=True)
@@ -145,14 +148,16 @@ def cancel(workspace: Workspace, run: str) -> CancelResult:
 
 
 def delete(runs: Mapping[str, Workspace]) -> dict[str, list[str]]:
-    """Forget ended runs in workspace and store; what was fetched to `outputs/` stays.
+    """Delete finished runs in workspace and store; what was fetched to `outputs/` stays.
 
-    By run, what else stays, and why, in words. Raises Conflict (one goes on: then none is deleted), NotFound.
+    Returns, by run, what else stays, and why. Raises Conflict (one is active; nothing is deleted then), NotFound.
     """
     for run, workspace in runs.items():
-        with suppress(IntegrityError):  # a damaged record can go; the workspace makes sure that the run has ended
+        with suppress(
+            IntegrityError
+        ):  # a damaged record can be deleted; the workspace makes sure that the run has finished
             record = workspace.read(run)
-            # Of a run that does not respond the workspace knows best whether it is there.
+            # Whether a run that does not respond still exists is for the workspace to find out.
             if not record.is_final and record.status != RunState.NOT_RESPONDING:
                 raise Conflict(f"run {run} is {record.status}", hint=Command("runs", "cancel", run))
     return {run: list(workspace.delete(run)) for run, workspace in runs.items()}
@@ -170,9 +175,9 @@ def open_run(context: Context, run: str) -> str:
 
 
 def duration_s(record: RunRecord) -> float | None:
-    """Seconds from Running to the end; None where one of them is missing."""
-    begin = record.times.get("Running")
-    end = next((time for state, time in record.times.items() if state in ("Completed", "Failed", "Canceled")), None)
+    """Seconds from Running to the end; None if one of them is missing."""
+    begin = record.times.get(RunState.RUNNING)
+    end = next((time for state, time in record.times.items() if is_final(state)), None)
     if begin is None or end is None:
         return None
     return round((datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds(), 3)
@@ -180,7 +185,7 @@ def duration_s(record: RunRecord) -> float | None:
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is not the same in all runs; `values` in the order of the runs, None where a run has none."""
+    """One field that differs; `values` are in the order of the runs, None if a run has none."""
 
     field: str
     values: tuple[Any, ...]
@@ -225,26 +230,21 @@ def compare(runs: Sequence[RunAt]) -> Comparison:
 
 
 def _inputs(record: RunRecord) -> dict[str, Any]:
+    spec = record.spec
     return {
-        "script": record.spec.script,
-        "config": record.spec.config,
+        "script": spec.script,
+        "config": spec.config,
         **_flat("config.", _config_values(record)),
-        "arguments": " ".join(record.spec.arguments),
-        "command": record.spec.command,
-        **{f"input {name}": next(iter(one.values()), None) for name, one in record.spec.inputs.items()},
-        "code": record.spec.code,
-        **{f"dataset {name}": snapshot for name, snapshot in record.spec.datasets.items()},
-        "environment": record.spec.environment,
-        **{f"variable {name}": value for name, value in record.spec.variables.items()},
-        "mode": record.spec.mode,
-        "compute": record.spec.compute,
-        "distribution": record.spec.distribution,
-        "processes": record.spec.processes,
-        "instances": record.spec.instances,
-        "workspace": record.spec.workspace,
-        "experiment": record.spec.experiment,
-        "git commit": (record.spec.git or {}).get("commit"),
-        **{f"tag {name}": value for name, value in record.spec.tags.items()},
+        "arguments": " ".join(spec.arguments),
+        "command": spec.command,
+        **{f"input {name}": next(iter(one.values()), None) for name, one in spec.inputs.items()},
+        "code": spec.code,
+        **{f"dataset {name}": snapshot for name, snapshot in spec.datasets.items()},
+        "environment": spec.environment,
+        **{f"variable {name}": value for name, value in spec.variables.items()},
+        **{name: getattr(spec, name) for name in _COMPARED},
+        "git commit": (spec.git or {}).get("commit"),
+        **{f"tag {name}": value for name, value in spec.tags.items()},
     }
 
 

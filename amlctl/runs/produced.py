@@ -6,7 +6,7 @@ swap HEAD, calls `make_newest` afterwards, which merges with what others have sy
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
@@ -25,7 +25,7 @@ from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
 from amlctl.mirror.lease import MirrorLease
 from amlctl.mirror.nested import mirrors_sharing_files
-from amlctl.mirror.plain_files import moved_since, unchanged_contents, with_plain_files
+from amlctl.mirror.plain_files import misplaced, unchanged_contents, with_plain_files
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, fence_writer, read_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
@@ -34,6 +34,7 @@ from amlctl.snapshots.pack_sender import pack_sender
 from amlctl.snapshots.send import send_plan
 from amlctl.stores.contract import Store
 
+_AUTO = Layout("auto")
 _TRIES = 4
 """Attempts, where a gc deletes some of it meanwhile."""
 
@@ -66,9 +67,8 @@ def publish(
     dataset: str,
     *,
     base_key: Optional[str] = None,
-    layout: Optional[Layout] = None,
+    layout: Layout = _AUTO,
     rules: Optional[IgnoreRules] = None,
-    sink: EventSink = null_sink,
 ) -> Published:
     """`base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). HEAD itself is not read: a
     mount may show an old one. `layout` has the sizes, and the layout of a new dataset; `rules` say what is left out.
@@ -76,62 +76,65 @@ def publish(
 
     Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
     """
+    publisher = _Publisher(store, root, dataset, base_key, layout, rules)
     lost: set[str] = set()
     for _ in range(_TRIES):
         try:
-            return _publish(store, root, dataset, base_key, layout or Layout("auto"), rules, lost, sink)
+            return publisher.publish(lost)
         except ValuesLost as error:
-            failure = error.conflict
+            failure = error.told
             lost |= error.keys
     raise failure
 
 
-def _publish(
-    store: Store,
-    root: Path,
-    dataset: str,
-    base_key: Optional[str],
-    layout: Layout,
-    rules: Optional[IgnoreRules],
-    lost: set[str],
-    sink: EventSink,
-) -> Published:
-    """`lost` are keys that are written again even if the store seems to have them. Raises ValuesLost."""
-    watch = GcWatch(store, sink, may_take_over=False)
-    watch.note()
-    before = empty_manifest(dataset) if base_key is None else read_manifest(store, base_key)
-    if lost:
-        places = {c: p for c, p in before.places.items() if p == MIRROR or key_of(c, p) not in lost}
-        before = replace(before, places=places, shards={})
-    if before.layout == "mirror":
-        layout = replace(layout, name="mirror")
-    entries = identify(scan(root, rules), None, dataset, sink=sink, subject=dataset).entries
-    is_mirror = layout.name == "mirror" and not mirrors_sharing_files(store, dataset, entries)
-    if layout.name == "mirror":
-        layout = replace(layout, name="auto")
-    plain = unchanged_contents(entries, before) if is_mirror else set()
-    to_send = [entry for entry in entries if entry.content_id not in plain]
-    plan = plan_sync(to_send, before, layout, _nothing_else_known)
-    with pack_sender(store, None, layout.pack_size, replace=bool(lost)) as sender:
-        sent, pack_sizes, was_there = send_plan(
-            store,
-            plan,
-            root,
-            before,
-            sender,
-            max_workers=store.concurrency,
-            replace=bool(lost),
-            sink=sink,
-        )
-    places = {**sent, **dict.fromkeys(plain, MIRROR)}
-    named = "mirror" if is_mirror else plan.layout
-    manifest = Manifest(dataset, named, entries, places, pack_sizes, shards=before.shards)
-    written = write_manifest(store, manifest)
-    # What HEAD named at submit is kept by the run's record.
-    new = [content for content, place in sent.items() if before.places.get(content) != place]
-    ensure_kept(store, watch, manifest, written, reused=was_there, sent=new)
-    values = {**values_named(manifest, new), **dict.fromkeys(written.files, ANY_SIZE)}
-    return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes, values)
+@dataclass(frozen=True)
+class _Publisher:
+    store: Store
+    root: Path
+    dataset: str
+    base_key: Optional[str]
+    layout: Layout
+    rules: Optional[IgnoreRules]
+
+    def publish(self, lost: Set[str]) -> Published:
+        """`lost` are keys that are written again even if the store seems to have them. Raises ValuesLost."""
+        store, dataset, layout = self.store, self.dataset, self.layout
+        watch = GcWatch(store, null_sink, may_take_over=False)
+        watch.note()
+        before = empty_manifest(dataset) if self.base_key is None else read_manifest(store, self.base_key)
+        if lost:
+            places = {c: p for c, p in before.places.items() if p == MIRROR or key_of(c, p) not in lost}
+            before = replace(before, places=places, shards={})
+        if before.layout == "mirror":
+            layout = replace(layout, name="mirror")
+        entries = identify(scan(self.root, self.rules), None, dataset, sink=null_sink, subject=dataset).entries
+        is_mirror = layout.name == "mirror" and not mirrors_sharing_files(store, dataset, entries)
+        if layout.name == "mirror":
+            layout = replace(layout, name="auto")
+        plain = unchanged_contents(entries, before) if is_mirror else set()
+        to_send = [entry for entry in entries if entry.content_id not in plain]
+        plan = plan_sync(to_send, before, layout, _nothing_else_known)
+        with pack_sender(store, None, layout.pack_size, replace=bool(lost)) as sender:
+            sent, pack_sizes, was_there = send_plan(
+                store,
+                plan,
+                self.root,
+                before,
+                sender,
+                dataset=dataset,
+                max_workers=store.concurrency,
+                replace=bool(lost),
+                sink=null_sink,
+            )
+        places = {**sent, **dict.fromkeys(plain, MIRROR)}
+        named = "mirror" if is_mirror else plan.layout
+        manifest = Manifest(dataset, named, entries, places, pack_sizes, shards=before.shards)
+        written = write_manifest(store, manifest)
+        # What HEAD named at submit is kept by the run's record.
+        new = [content for content, place in sent.items() if before.places.get(content) != place]
+        ensure_kept(store, watch, manifest, written, reused=was_there, sent=new)
+        values = {**values_named(manifest, new), **dict.fromkeys(written.files, ANY_SIZE)}
+        return Published(manifest.snapshot, written.key, len(entries), manifest.size_bytes, values)
 
 
 def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, StoredAt]:
@@ -156,94 +159,101 @@ def make_newest(
     header = read_header(store, manifest_key)
     produced = HeadValue(header.snapshot, manifest_key, header.layout)
     with MirrorLease(store, dataset, sink) as lease:
-        watch = GcWatch(store, sink)
-        while True:
-            watch.note()
-            head = read_head(store, dataset)
-            if head is not None and head.snapshot == produced.snapshot:
-                return head.value
-            has_moved = head is not None and head.manifest_key != base_key
-            layout = head.layout if head is not None and has_moved else produced.layout
-            if layout == "mirror" and source is not None and not lease.is_held:
-                lease.take()
-                if lease.was_taken_over:
-                    fence_writer(store, dataset)
-                continue  # HEAD may have moved while we waited
-            value = _beside(store, produced, head, base_key, source, lease, watch, is_merged=has_moved)
-            if head is not None and value.manifest_key == head.manifest_key:
-                return head.value  # it was done before
-            try:
-                return swap_head(store, dataset, value, head, generation=watch.generation).value
-            except Conflict:
-                continue  # another writer was faster: merge with the new HEAD
+        newest = _Newest(store, dataset, produced, base_key, source, lease, GcWatch(store, sink))
+        while (value := newest.try_to_commit()) is None:
+            pass  # HEAD has moved, or may have moved: merge with the new one
+        return value
 
 
-def _beside(
-    store: Store,
-    produced: HeadValue,
-    head: Optional[Head],
-    base_key: Optional[str],
-    source: Optional[Store],
-    lease: MirrorLease,
-    watch: GcWatch,
-    *,
-    is_merged: bool,
-) -> HeadValue:
-    """What HEAD is to name. Its manifest and bytes are in the store, and its plain files where the lease is held."""
-    newest = read_manifest(store, produced.manifest_key)
-    dataset = newest.dataset
-    present = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
-    if is_merged:
-        newest = _merged(store, newest, present, base_key)
-    try:
-        if source is not None and lease.is_held and not mirrors_sharing_files(store, dataset, newest.entries):
-            newest = with_plain_files(store, source, newest, present, lease)
-        if head is not None and (newest.snapshot, newest.places) == (head.snapshot, present.places):
+@dataclass(frozen=True)
+class _Newest:
+    """The arguments of `make_newest`, with the lease of the dataset's plain files."""
+
+    store: Store
+    dataset: str
+    produced: HeadValue
+    base_key: Optional[str]
+    source: Optional[Store]
+    lease: MirrorLease
+    watch: GcWatch
+
+    def try_to_commit(self) -> Optional[HeadValue]:
+        """What HEAD names then; None where it has to be done again with another HEAD."""
+        self.watch.note()
+        head = read_head(self.store, self.dataset)
+        if head is not None and head.snapshot == self.produced.snapshot:
             return head.value
-        if is_merged or lease.is_held:
-            written = write_manifest(store, newest)
-        else:
-            shards = (f"{dataset_folder(dataset)}/shards/{name}" for name in newest.shards)
-            written = Written(produced.manifest_key, (), (produced.manifest_key, *shards))
-        # Theirs are kept by HEAD; the run's node may not have noticed a gc that deleted some of ours.
-        ours = [c for c, place in newest.places.items() if place != MIRROR and present.places.get(c) != place]
-        ensure_kept(store, watch, newest, written, reused=ours)
-        lease.confirm()
-    except ValuesLost as error:
-        raise Conflict(
-            f"{dataset}: a gc deleted what the run has produced before it was committed ({error.conflict.message})",
-            hint="run the script again",
-        ) from error
-    except Conflict as error:
-        raise _not_newest(dataset, produced.snapshot, error.message) from error
-    return HeadValue(newest.snapshot, written.key, newest.layout)
+        has_moved = head is not None and head.manifest_key != self.base_key
+        layout = head.layout if head is not None and has_moved else self.produced.layout
+        if layout == "mirror" and self.source is not None and not self.lease.is_held:
+            self.lease.take()
+            if self.lease.was_taken_over:
+                fence_writer(self.store, self.dataset)
+            return None
+        value = self._written(head, is_merged=has_moved)
+        if head is not None and value.manifest_key == head.manifest_key:
+            return head.value  # it was done before
+        try:
+            return swap_head(self.store, self.dataset, value, head, generation=self.watch.generation).value
+        except Conflict:
+            return None
 
+    def _written(self, head: Optional[Head], *, is_merged: bool) -> HeadValue:
+        """What HEAD is to name: its manifest and bytes are in the store, and plain files where the lease is held."""
+        store, produced, source, lease = self.store, self.produced, self.source, self.lease
+        newest = read_manifest(store, produced.manifest_key)
+        dataset = self.dataset
+        present = empty_manifest(dataset) if head is None else read_manifest(store, head.manifest_key)
+        if is_merged:
+            newest = self._merged(newest, present)
+        try:
+            if source is not None and lease.is_held and not mirrors_sharing_files(store, dataset, newest.entries):
+                newest = with_plain_files(store, source, newest, present, lease)
+            if head is not None and (newest.snapshot, newest.places) == (head.snapshot, present.places):
+                return head.value
+            if is_merged or lease.is_held:
+                written = write_manifest(store, newest)
+            else:
+                shards = (f"{dataset_folder(dataset)}/shards/{name}" for name in newest.shards)
+                written = Written(produced.manifest_key, (), (produced.manifest_key, *shards))
+            # Theirs are kept by HEAD; the run's node may not have noticed a gc that deleted some of ours.
+            ours = [c for c, place in newest.places.items() if place != MIRROR and present.places.get(c) != place]
+            ensure_kept(store, self.watch, newest, written, reused=ours)
+            lease.confirm()
+        except ValuesLost as error:
+            raise Conflict(
+                f"{dataset}: a gc deleted what the run has produced before it was committed ({error.told.message})",
+                hint="run the script again",
+            ) from error
+        except Conflict as error:
+            raise _not_newest(dataset, produced.snapshot, error.message) from error
+        return HeadValue(newest.snapshot, written.key, newest.layout)
 
-def _merged(store: Store, ours: Manifest, theirs: Manifest, base_key: Optional[str]) -> Manifest:
-    try:
-        base = empty_manifest(ours.dataset) if base_key is None else read_manifest(store, base_key)
-    except NotFound:  # deleted by a gc: then nothing counts as deleted by the run
-        base = empty_manifest(ours.dataset)
-    merged = merge(base.entries, ours.entries, theirs.entries)
-    if merged.conflicts:
-        raise _overtaken(ours, merged.conflicts)
-    sent = {content: place for content, place in ours.places.items() if place != MIRROR}
-    places = {**ours.places, **theirs.places, **sent}
-    live = {entry.content_id for entry in merged.entries}
-    places = {content: place for content, place in places.items() if content in live}
-    sizes = {**theirs.pack_sizes, **ours.pack_sizes}
-    packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
-    newest = Manifest(
-        ours.dataset,
-        theirs.layout,
-        merged.entries,
-        places,
-        {pack: sizes[pack] for pack in packs},
-        shards=theirs.shards,
-    )
-    if replaced := moved_since(newest, theirs):
-        raise _overtaken(ours, replaced)
-    return newest
+    def _merged(self, ours: Manifest, theirs: Manifest) -> Manifest:
+        try:
+            base = empty_manifest(ours.dataset) if self.base_key is None else read_manifest(self.store, self.base_key)
+        except NotFound:  # deleted by a gc: then nothing counts as deleted by the run
+            base = empty_manifest(ours.dataset)
+        merged = merge(base.entries, ours.entries, theirs.entries)
+        if merged.conflicts:
+            raise _overtaken(ours, merged.conflicts)
+        sent = {content: place for content, place in ours.places.items() if place != MIRROR}
+        places = {**ours.places, **theirs.places, **sent}
+        live = {entry.content_id for entry in merged.entries}
+        places = {content: place for content, place in places.items() if content in live}
+        sizes = {**theirs.pack_sizes, **ours.pack_sizes}
+        packs = {place.pack for place in places.values() if place.kind is Kind.PACK}
+        newest = Manifest(
+            ours.dataset,
+            theirs.layout,
+            merged.entries,
+            places,
+            {pack: sizes[pack] for pack in packs},
+            shards=theirs.shards,
+        )
+        if replaced := misplaced(newest, theirs):
+            raise _overtaken(ours, replaced)
+        return newest
 
 
 def _overtaken(ours: Manifest, paths: Sequence[str]) -> Conflict:

@@ -12,7 +12,7 @@ from amlctl.cli.command_group import COMMANDS
 
 ROOT = Path(amlctl.__file__).parent
 _NAMED = re.compile(rf"\bamlctl (--\w[\w-]* \S+ )*(--\w|({'|'.join(COMMANDS)})\b)")
-_LABELS = frozenset({"local_state", "Option", "command", "examples", "_option"})
+_LABELS = frozenset({"local_state", "Option", "command", "examples", "option"})
 """Calls whose texts are labels of a lock, help pages and their examples: what was typed has no place in them."""
 
 

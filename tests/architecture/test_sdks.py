@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,3 +51,19 @@ def test_the_blob_client_is_the_sdk_s() -> None:
     }
     assert "azure.storage.blob.ContainerClient" in imported
     assert not {one for one in imported if one.split(".")[0] in ("hmac", "http")} - {"http.client"}
+
+
+CLI = sorted((ROOT / "cli").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", CLI, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_private_name_of_typer_or_rich_is_used(path: Path) -> None:
+    private = [name for name in _imported(path) if any(re.match("_[^_]", part) for part in name.split("."))]
+    private += [
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and re.match("_[^_]|__mro__", node.attr)
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    ]
+    assert private == []

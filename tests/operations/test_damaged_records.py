@@ -171,8 +171,8 @@ def test_a_record_without_end_is_not_read_to_its_end(bench: Bench) -> None:
 
 def _submitted(bench: Bench, name: str, at: datetime) -> str:
     return submit(
-        bench.request("train.py", name=name),
         bench,
+        bench.request("train.py", name=name),
         on_interrupt=never_interrupted,
         clock=lambda: at,
     ).record.run

@@ -329,7 +329,7 @@ def test_a_stop_reaches_all(bench: Bench, how: str) -> None:
         is_detached=True,
         processes=2,
         instances=2,
-        timeout_s=4.0 if how == "timeout" else None,
+        timeout_s=8.0 if how == "timeout" else None,
         variables={"GO": str(bench.project.root / "never")},
     ).record.run
     pids = pids_of(bench, run, 4)
@@ -439,7 +439,7 @@ def test_the_plan_says_which_processes(
 ) -> None:
     bench.script("pass")
     request = bench.request("train.py", **options)
-    document = plan(request, bench).to_json()
+    document = plan(bench, request).to_json()
     assert (document["distribution"], document["processes"], document["instances"]) == expected
 
 

@@ -362,7 +362,7 @@ def test_a_list_of_outputs_that_is_lost_or_damaged_is_said(bench: Bench, run: st
     assert set(read_tree(tmp_path / "all")) == ALL
     for entry in list(bench.store.list(outputs_prefix(run))):
         bench.store.delete(entry.key)
-    with pytest.raises(IntegrityError, match="the store has none of its outputs"):
+    with pytest.raises(IntegrityError, match="the store has no outputs of it"):
         get(bench, run)
 
 

@@ -140,7 +140,7 @@ def test_what_is_not_to_be_had_is_told_with_its_line(
 
 
 def test_a_dry_run_downloads_nothing(bench: Bench, site: Site, job: str) -> None:
-    shown = plan(bench.request(job), bench).to_json()
+    shown = plan(bench, bench.request(job)).to_json()
     assert list(shown["datasets"].values()) == [{"from": f"{site.url}/data/table.csv"}]
     assert not site.asked
 

@@ -12,7 +12,7 @@ from amlctl.core.events import Note, Warned, null_sink
 from amlctl.errors import AmlctlError, CheckFailed, SettingsError, UsageError
 from amlctl.operations import environment
 from amlctl.operations.status import status
-from amlctl.operations.submit.script_check import check_syntax
+from amlctl.operations.submit.check import check_syntax
 from amlctl.operations.submit.submit import plan
 from amlctl.operations.sync.pull import pull
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
@@ -33,7 +33,7 @@ def assert_refused(bench: Bench, kind: type[AmlctlError], match: str, script: st
 
 def dry_submit(bench: Bench, script: str = "", **more: object) -> object:
     request = bench.request(script, **more)
-    return plan(request, bench)
+    return plan(bench, request)
 
 
 @pytest.mark.parametrize(

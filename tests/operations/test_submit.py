@@ -167,7 +167,7 @@ def test_an_unknown_dataset_stops_before_there_is_a_run(bench: Bench) -> None:
     with pytest.raises(NotFound) as caught:
         bench.submit("train.py", datasets=("working/image",))
     assert "data_blobs/working/images" in caught.value.hint
-    with pytest.raises(NotFound, match="never synced"):
+    with pytest.raises(NotFound, match="never been synced"):
         bench.submit("train.py", datasets=("working/images",), sync=False)
     assert bench.workspace.list_runs() == []
 
@@ -421,12 +421,21 @@ def test_from_tells_what_is_gone(bench: Bench) -> None:
         bench.submit(from_run=record.run, datasets=())
 
 
+def test_a_plan_names_the_source_of_each_value(bench: Bench) -> None:
+    bench.script('# /// script\n# [tool.amlctl]\n# produces = ["made"]\n# ///\n')
+    first = bench.submit("train.py", experiment="Trials").record
+    sources = plan(bench, bench.request("train.py", from_run=first.run, tags={"a": "b"})).to_json()["sources"]
+    assert (sources["script"], sources["tags"]) == ("pipeline/train.py", "command line")
+    assert sources["experiment"] == f"run {first.run}"
+    assert plan(bench, bench.request("train.py")).sources["mode"] == "settings"
+
+
 def test_a_dry_run_sends_and_writes_nothing(bench: Bench) -> None:
     bench.script(SHOW_ALL)
     bench.write("pipeline/c.json", '{"a": 1}')
     bench.write("data_blobs/raw/x.txt", "one")
     request = bench.request("train.py", config="c.json", datasets=("raw",), arguments=("-v",))
-    document = plan(request, bench).to_json()
+    document = plan(bench, request).to_json()
     assert document["datasets"]["raw"]["added"] == 1
     assert document["command"] == ["python", "pipeline/train.py", "--config", "config/c.json", "-v"]
     own = [path.stat().st_size for path in bench.project.pipeline_dir.iterdir()]
@@ -458,8 +467,7 @@ def test_ctrl_c_before_a_run_is_handed_over_cancels_it(bench: Bench) -> None:
     from amlctl.operations.submit.submit import submit
 
     with pytest.raises(KeyboardInterrupt):
-        submit(
-            bench.request("train.py"), replace(bench, sink=interrupt),
+        submit(replace(bench, sink=interrupt), bench.request("train.py"),
             on_interrupt=lambda: pytest.fail("nothing is followed yet"),
         )  # fmt: skip
     [created] = bench.told(RunCreated)
@@ -490,8 +498,7 @@ def test_ctrl_c_cancels_and_brings_what_there_is(bench: Bench) -> None:
 
     from amlctl.operations.submit.submit import submit
 
-    result = submit(
-        bench.request("train.py"), replace(bench, sink=interrupt),
+    result = submit(replace(bench, sink=interrupt), bench.request("train.py"),
         on_interrupt=choose,
     )  # fmt: skip
     assert asked == [1]

@@ -12,6 +12,7 @@ import pytest
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import LogText, Note, Warned
 from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.operations.submit.check import check
 from amlctl.operations.submit.submit import plan
 from tests.support.bench import Bench, wait_until_tidied
 
@@ -193,7 +194,7 @@ def test_data_anywhere_on_this_machine(bench: Bench, tmp_path_factory: pytest.Te
           outside: {{path: {outside}}}
         """,
     )
-    shown = plan(bench.request("jobs/d.yml"), bench)
+    shown = plan(bench, bench.request("jobs/d.yml"))
     assert {"from": outside.as_uri()} in shown.datasets.values()
     assert not bench.project.inputs_dir.exists()
     for expected in ("inside1,2outside", "inside1,2changed"):
@@ -279,7 +280,7 @@ def test_an_environment_that_others_have_made(bench: Bench, environment: str, to
     def planned() -> EnvironmentSpec:
         request = bench.request("jobs/e.yml", env_from_current=False)
         bench.events.clear()
-        return plan(request, bench).spec.environment
+        return check(bench, request).environment
 
     assert planned().source == "pptdaml.yaml"
     assert [event for event in bench.told(Warned) if told in event.message and "pptdaml.yaml" in event.message]
@@ -327,7 +328,7 @@ def test_a_sweep_is_for_azure_ml(bench: Bench) -> None:
         trial: {command: 'x ${{search_space.lr}}', environment: 'azureml:e:1'}
         """,
     )
-    with pytest.raises(SettingsError, match=r"^jobs/sweep\.yml:1: a job of type sweep is for Azure ML alone"):
+    with pytest.raises(SettingsError, match=r"^jobs/sweep\.yml:1: a job of type sweep runs on Azure ML only"):
         bench.submit("jobs/sweep.yml")
 
 
@@ -346,7 +347,7 @@ def test_what_would_be_run(bench: Bench) -> None:
     bench.write(
         "jobs/p.yml", "command: ls\ncode: ../src\nenvironment: {image: i, conda_file: {dependencies: [python=3.11]}}\n"
     )
-    shown = plan(bench.request("jobs/p.yml", env_from_current=False), bench).to_json()
+    shown = plan(bench, bench.request("jobs/p.yml", env_from_current=False)).to_json()
     assert shown["command"] == ["bash", "-c", "ls"]
     assert shown["script"] == "jobs/p.yml"
     assert any("the image i is not used" in event.message for event in bench.told(Warned))

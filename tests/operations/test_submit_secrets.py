@@ -88,7 +88,7 @@ def test_a_dry_run_shows_none(bench: Bench) -> None:
     request = bench.request(
         "train.py", config="c.json", overrides=("api_key=xyzzy-1",), arguments=("--token", "xyzzy-2")
     )
-    found = plan(request, bench)
+    found = plan(bench, request)
     assert "xyzzy" not in str(found.to_json())
 
 

@@ -21,7 +21,7 @@ from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
 from amlctl.mirror import lease as mirror_lease
 from amlctl.operations.store import gc as store_gc
-from amlctl.operations.submit import run_kept
+from amlctl.operations.submit import start
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync import pull, repair
@@ -279,5 +279,5 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("outputs are replaced without a word", ["outputs+fetch"],
            lambda: [(tree_saver.TreeSaver, "_announce", lambda self, changed: set())]),
     Mutant("a run starts without making sure of its code", ["submit+gc", "submit+gc-ahead"],
-           lambda: _everywhere(run_kept.ensure_run_kept, _nothing)),
+           lambda: _everywhere(start.ensure_run_kept, _nothing)),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
-from amlctl.operations.submit.submit import PreparedRun, _start
+from amlctl.operations.submit.start import PreparedRun, start
 from amlctl.runs.code import CodeFiles, send_code
 from amlctl.runs.produced import make_newest
 from amlctl.runs.records import read_published, save_record
@@ -80,7 +80,7 @@ def submit(world: World, store: Store) -> object:
     record = run_record(run="run-1", script="a.py", code=sent.id)
     record.spec.manifests[DATASET] = head.manifest_key
     prepared = PreparedRun(record, {}, watch, lambda: _ignore(send_code(store, code)))
-    _start(prepared, Context(world.project("a"), store, workspace=_Workspace(world)), now)  # type: ignore[arg-type]
+    start(Context(world.project("a"), store, workspace=_Workspace(world)), prepared, now)  # type: ignore[arg-type]
     return record
 
 

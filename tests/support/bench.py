@@ -6,17 +6,17 @@ import os
 import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import Event, null_sink
-from amlctl.core.run import RunRecord
+from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.settings import Settings
 from amlctl.localfs.project import Project
 from amlctl.operations.logs import InterruptChoice
-from amlctl.operations.submit.request import SubmitRequest
 from amlctl.operations.submit.result import SubmitResult
+from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import submit
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
@@ -52,7 +52,9 @@ class Bench(Context):
 
     def request(self, script: str = "", **more: Any) -> SubmitRequest:
         given = {"env_from_current": "from_run" not in more, "cwd": self.project.root, "caller_variables": {}, **more}
-        return SubmitRequest(script, **given)
+        names = {one.name for one in fields(RunSpec)}
+        spec = {name: given.pop(name) for name in list(given) if name in names - {"sync", "from_run"}}
+        return SubmitRequest({"script": script, **spec}, **given)
 
     def submit(
         self,
@@ -64,8 +66,8 @@ class Bench(Context):
         **more: Any,
     ) -> SubmitResult:
         return submit(
-            self.request(script, **more),
             self,
+            self.request(script, **more),
             is_detached=is_detached,
             fetch_outputs=fetch_outputs,
             on_interrupt=on_interrupt,

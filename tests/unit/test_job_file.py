@@ -7,9 +7,8 @@ import pytest
 
 from amlctl.azure_access.azure_ai_ml import check_job
 from amlctl.config.environment_file import parse_environment
-from amlctl.config.job_file import parse_job_file, read_command_job
+from amlctl.config.job_file import CommandJob, parse_job_file, read_command_job
 from amlctl.core.environment import BuildContext
-from amlctl.core.job import CommandJob, JobInput, JobOutput
 from amlctl.errors import AmlctlError, NotFound, SettingsError
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # of the SDK's own imports
@@ -62,25 +61,28 @@ def read(folder: Path, text: str) -> CommandJob:
 
 def test_all_of_it_is_read(tmp_path: Path) -> None:
     job = read(tmp_path, JOB)
-    assert job.command.startswith("python train.py --data ${{inputs.data}} --lr")
-    assert job.inputs == {
-        "data": JobInput(path="../data_blobs/working/x", type="uri_folder", mode="download"),
-        "lr": JobInput(value="0.01"),
-        "is_fast": JobInput(value="True"),
+    said = job.spec.values
+    assert said["command"].startswith("python train.py --data ${{inputs.data}} --lr")
+    assert said["inputs"] == {
+        "data": {"path": "../data_blobs/working/x", "type": "uri_folder", "mode": "download"},
+        "lr": {"value": "0.01"},
+        "is_fast": {"value": "True"},
     }
-    assert job.outputs == {"model": JobOutput("uri_folder", "rw_mount"), "report": JobOutput("uri_file")}
-    assert (job.code, job.compute, job.experiment, job.name) == (".", "gpu", "trials", "first-try")
-    assert (job.distribution, job.processes, job.instances, job.timeout_s) == ("pytorch", 4, 2, 3600)
-    assert job.variables == {"LEVEL": "3", "RATE": "${{inputs.lr}}"}
-    assert (job.description, job.tags) == ("A try.", {"team": "a"})
-    assert job.node == {
+    assert said["named_outputs"] == {"model": "uri_folder", "report": "uri_file"}
+    assert said["output_places"] == {}
+    assert job.code == "."
+    assert (said["compute"], said["experiment"], said["name"]) == ("gpu", "trials", "first-try")
+    assert (said["distribution"], said["processes"], said["instances"], said["timeout_s"]) == ("pytorch", 4, 2, 3600)
+    assert said["variables"] == {"LEVEL": "3", "RATE": "${{inputs.lr}}"}
+    assert (said["description"], said["tags"]) == ("A try.", {"team": "a"})
+    assert said["node"] == {
         "resources": {"instance_type": "Standard_NC6s_v3", "shm_size": "8g"},
         "queue_settings": {"job_tier": "Spot"},
         "identity": {"type": "managed", "client_id": "an-id"},
         "services": {"jupyter": {"type": "jupyter_lab"}},
     }
-    assert job.places["inputs.data"] == "jobs/job.yml:11"
-    spec = parse_environment(job.environment or "", "job")
+    assert job.spec.lines["inputs.data"] == "jobs/job.yml:11"
+    spec = parse_environment(said["environment_content"], "job")
     assert (spec.image, spec.python, spec.pip) == ("mcr.microsoft.com/azureml/curated", "3.11", ("torch==2.13.0",))
     same = "channels: [conda-forge]\ndependencies: [python=3.11, pip, pip: [torch==2.13.0]]\n"
     assert parse_environment(same, "conda").id != spec.id
@@ -94,7 +96,7 @@ def test_a_conda_file_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^jobs/conda\.yml:3: "):
         read(tmp_path, text)
     (tmp_path / "conda.yml").write_text("dependencies: [python=3.12]\n")
-    document = json.loads(read(tmp_path, text).environment or "")
+    document = json.loads(read(tmp_path, text).spec.values["environment_content"])
     assert document == {"image": "i", "conda_file": {"dependencies": ["python=3.12"]}}
 
 
@@ -104,7 +106,9 @@ def test_an_environment_in_a_file_of_its_own(tmp_path: Path) -> None:
     (folder / "conda.yml").write_text("dependencies: [python=3.12]\n")
     (folder / "own.yml").write_text("name: a\nversion: 1\nimage: i\nconda_file: conda.yml\n")
     text = "command: 'true'\nenvironment: file:environments/own.yml\n"
-    assert json.loads(read(tmp_path, text).environment or "")["conda_file"] == {"dependencies": ["python=3.12"]}
+    assert json.loads(read(tmp_path, text).spec.values["environment_content"])["conda_file"] == {
+        "dependencies": ["python=3.12"]
+    }
     (folder / "own.yml").write_text("build:\n  path: .\n  dockerfile_path: cpu/Dockerfile\n")
     assert read(tmp_path, text).build == BuildContext(str(folder), "cpu/Dockerfile")
 
@@ -135,10 +139,11 @@ def test_distributions(
 ) -> None:
     """What amlctl cannot say in its own words goes to Azure ML as it is, with the number of instances."""
     job = read(tmp_path, f"command: 'true'\ndistribution: {distribution}\nresources:\n  instance_count: {instances}\n")
-    assert (job.distribution, job.processes, job.instances) == expected
-    own = {key: value for key, value in job.node.get("distribution", {}).items() if key != "type"}
+    said = job.spec.values
+    assert (said["distribution"], said["processes"], said["instances"]) == expected
+    own = {key: value for key, value in said["node"].get("distribution", {}).items() if key != "type"}
     assert own == left
-    assert job.node.get("resources") == ({"instance_count": instances} if left else None)
+    assert said["node"].get("resources") == ({"instance_count": instances} if left else None)
 
 
 def test_inputs_and_outputs_of_all_kinds(tmp_path: Path) -> None:
@@ -163,21 +168,26 @@ outputs:
   address: {mode: direct}
 """,
     )
-    assert job.inputs == {
-        "table": JobInput(path="azureml:table:2", type="mltable", mode="eval_mount"),
-        "model": JobInput(path="azureml:m@latest", type="mlflow_model", mode="direct"),
-        "triton": JobInput(path="azureml://jobs/other/outputs/model", type="triton_model"),
-        "store": JobInput(path="azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/d/paths/a b/"),
-        "web": JobInput(path="https://example.org/x.csv", type="uri_file"),
-        "blobs": JobInput(path="wasbs://c@a.blob.core.windows.net/x"),
-        "number": JobInput(value="3"),
-        "type": JobInput(value="uri_file"),
+    said = job.spec.values
+    assert said["inputs"] == {
+        "table": {"path": "azureml:table:2", "type": "mltable", "mode": "eval_mount"},
+        "model": {"path": "azureml:m@latest", "type": "mlflow_model", "mode": "direct"},
+        "triton": {"path": "azureml://jobs/other/outputs/model", "type": "triton_model", "mode": ""},
+        "store": {
+            "path": "azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/d/paths/a b/",
+            "type": "uri_folder",
+            "mode": "",
+        },
+        "web": {"path": "https://example.org/x.csv", "type": "uri_file", "mode": ""},
+        "blobs": {"path": "wasbs://c@a.blob.core.windows.net/x", "type": "uri_folder", "mode": ""},
+        "number": {"value": "3"},
+        "type": {"value": "uri_file"},
     }
-    assert {name: output.type for name, output in job.outputs.items() if output.type != "uri_folder"} == {
+    assert {name: kind for name, kind in said["named_outputs"].items() if kind != "uri_folder"} == {
         "kept": "custom_model",
         "named": "mlflow_model",
     }
-    assert {name: dict(output.place) for name, output in job.outputs.items() if output.place} == {
+    assert said["output_places"] == {
         "named": {"mode": "rw_mount", "name": "n", "version": "3"},
         "there": {"uri": "azureml://datastores/d/paths/out/", "mode": "upload"},
         "address": {"mode": "direct"},
@@ -202,9 +212,10 @@ services:
   board: {type: tensor_board, log_dir: outputs/logs}
 """,
     )
-    assert (job.command, job.name) == ("python --x ${{inputs.x}}", "mine")
-    assert job.tags == {"plain": "a", "empty": ""}
-    assert job.node == {
+    said = job.spec.values
+    assert (said["command"], said["name"]) == ("python --x ${{inputs.x}}", "mine")
+    assert said["tags"] == {"plain": "a", "empty": ""}
+    assert said["node"] == {
         "properties": {"a": "b"},
         "resources": {
             "docker_args": ["--ipc", "host"],

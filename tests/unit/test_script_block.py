@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.script_block import ScriptNeeds, read_script_block
+from amlctl.core.script_block import read_script_block
 from amlctl.errors import SettingsError
 
 HEAD = '"""A script."""\nimport json\n\n'
@@ -16,15 +16,17 @@ def test_needs_are_read_from_the_block() -> None:
     source = block(
         'requires-python = ">=3.11"', "", "[tool.amlctl]", 'datasets = ["raw/a b", "working/é"]', 'compute = "gpu"'
     )
-    assert read_script_block(source, "x.py") == ScriptNeeds(("raw/a b", "working/é"), None, "gpu")
-    assert read_script_block(source.replace("\n", "\r\n"), "x.py").compute == "gpu"
+    found = read_script_block(source, "x.py")
+    assert found.values == {"datasets": ["raw/a b", "working/é"], "compute": "gpu"}
+    assert found.lines == {"datasets": "x.py:8", "compute": "x.py:9"}
+    assert read_script_block(source.replace("\n", "\r\n"), "x.py") == found
 
 
 @pytest.mark.parametrize(
     "source", ["", "print(1)\n", block('dependencies = ["numpy"]'), "# /// other\n# [tool.amlctl]\n# x = 1\n# ///\n"]
 )
 def test_a_script_may_say_nothing(source: str) -> None:
-    assert read_script_block(source, "x.py") == ScriptNeeds()
+    assert read_script_block(source, "x.py").values == {}
 
 
 @pytest.mark.parametrize(

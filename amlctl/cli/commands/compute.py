@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import Column, Table, fields
@@ -48,7 +48,7 @@ def show(ctx: typer.Context, name: Name) -> None:
 def create(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Target of compute/, or its file")],
-    is_update: Annotated[bool, typer.Option("--update", help="Update a target that differs from its file")] = False,
+    is_update: Annotated[bool, option("Update a target that differs from its file", "--update")] = False,
 ) -> None:
     """Create a target (no-op if identical)"""
     call = invocation(ctx)
@@ -72,7 +72,7 @@ def stop(ctx: typer.Context, name: Name) -> None:
 def delete(
     ctx: typer.Context,
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation")] = False,
+    yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
 ) -> int:
     """Delete a target from the workspace; its file stays"""
     call = invocation(ctx)

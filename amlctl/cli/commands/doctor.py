@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Cell, Column, Line, Table, bad, good
 from amlctl.core.check import Check
@@ -36,17 +36,14 @@ def doctor(
     ctx: typer.Context,
     is_probing: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Create, read, change and remove one of each thing, and print a table for an issue report",
             "--probe",
-            help="Create, read, change and remove one of each thing, and print a table for an issue report",
-            rich_help_panel=_PROBE,
+            panel=_PROBE,
         ),
     ] = False,
     compute: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Run the one-minute job of --probe on this compute target", rich_help_panel=_PROBE
-        ),
+        str | None, option("Run the one-minute job of --probe on this compute target", panel=_PROBE, metavar="NAME")
     ] = None,
 ) -> int:
     """Check tools, login, permissions, store, folders and clock, with a suggested fix for each problem"""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Line, fields, good, highlight, warning
 from amlctl.core.message import Command
@@ -19,9 +19,7 @@ app = TyperApp(
     examples=examples("amlctl env show # is it ready?", "amlctl env prepare # build it ahead of a submit"),
 )
 
-From = Annotated[
-    str | None, typer.Option("--env-from", metavar="current", help="Use the interpreter that amlctl runs in")
-]
+From = Annotated[str | None, option("Use the interpreter that amlctl runs in", "--env-from", metavar="current")]
 
 
 def is_current(env_from: str | None) -> bool:

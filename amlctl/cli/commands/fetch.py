@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import highlight
@@ -34,19 +34,13 @@ _WHAT = "What to download"
 def fetch(
     ctx: typer.Context,
     run: Run,
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Download into DIR instead of outputs/RUN")] = None,
+    to: Annotated[Path | None, option("Download into DIR instead of outputs/RUN", metavar="DIR")] = None,
     include: Annotated[
-        list[str] | None,
-        typer.Option(metavar="GLOB", help="Download matching files only; may be repeated", rich_help_panel=_WHAT),
+        list[str] | None, option("Download matching files only; may be repeated", panel=_WHAT, metavar="GLOB")
     ] = None,
-    with_logs: Annotated[
-        bool, typer.Option("--logs", help="Download the run's logs into logs/ as well", rich_help_panel=_WHAT)
-    ] = False,
+    with_logs: Annotated[bool, option("Download the run's logs into logs/ as well", "--logs", panel=_WHAT)] = False,
     is_unlisted: Annotated[
-        bool,
-        typer.Option(
-            "--unlisted", help="Ignore the run's list of outputs: what the store has, unverified", rich_help_panel=_WHAT
-        ),
+        bool, option("Ignore the run's list of outputs: what the store has, unverified", "--unlisted", panel=_WHAT)
     ] = False,
 ) -> None:
     """Download a run's outputs, only what is missing; works while the run is active"""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.json import document_parts
@@ -35,17 +35,11 @@ _WHAT = "What to show"
 def logs(
     ctx: typer.Context,
     run: Run,
-    is_following: Annotated[bool, typer.Option("--follow", "-f", help="Follow until the run finishes")] = False,
-    tail: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Show the last N lines only", rich_help_panel=_WHAT)
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option("--file", metavar="NAME", help="Show another log of the run", rich_help_panel=_WHAT),
-    ] = None,
+    is_following: Annotated[bool, option("Follow until the run finishes", "--follow", "-f")] = False,
+    tail: Annotated[int | None, option("Show the last N lines only", panel=_WHAT, min=0, metavar="N")] = None,
+    name: Annotated[str | None, option("Show another log of the run", "--file", panel=_WHAT, metavar="NAME")] = None,
     is_raw: Annotated[
-        bool,
-        typer.Option("--raw", help="Pass every control sequence of the log to the terminal", rich_help_panel=_WHAT),
+        bool, option("Pass every control sequence of the log to the terminal", "--raw", panel=_WHAT)
     ] = False,
 ) -> int:
     """Show a run's log, live or afterwards"""

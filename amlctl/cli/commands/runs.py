@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amlctl.cli.command_group import AppGroup, TyperApp, examples
+from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
 from amlctl.cli.commands import cancel
 from amlctl.cli.completion import Run, complete_run
 from amlctl.cli.invocation import invocation
@@ -57,7 +57,7 @@ app = TyperApp(
     ),
 )
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation")]
+Yes = Annotated[bool, option("Skip the confirmation", "--yes", "-y")]
 
 
 @app.command(
@@ -66,13 +66,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation")]
 )
 def list_(
     ctx: typer.Context,
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Show the newest N only")
-    ] = None,
-    experiment: Annotated[str | None, typer.Option(metavar="NAME", help="Show runs of this experiment only")] = None,
-    status: Annotated[
-        str | None, typer.Option(metavar="STATE", help="Show runs in this state only, for example Failed")
-    ] = None,
+    limit: Annotated[int | None, option("Show the newest N only", "--limit", "-n", min=1, metavar="N")] = None,
+    experiment: Annotated[str | None, option("Show runs of this experiment only", metavar="NAME")] = None,
+    status: Annotated[str | None, option("Show runs in this state only, for example Failed", metavar="STATE")] = None,
 ) -> None:
     """List runs, newest first"""
     states = {state.value.lower(): state.value for state in RunState}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
 from amlctl.core.message import Command, Message
@@ -34,7 +34,7 @@ app = TyperApp(
     ),
 )
 
-Url = Annotated[str | None, typer.Option("--store", metavar="URL", help="Use this store instead of the workspace's")]
+Url = Annotated[str | None, option("Use this store instead of the workspace's", "--store", metavar="URL")]
 
 MAX_SNAPSHOTS = 10
 """Older snapshots of a dataset that `store stats` lists."""
@@ -53,7 +53,7 @@ def stats(ctx: typer.Context, store_url: Url = None) -> None:
 @app.command(epilog=examples("amlctl store gc # list only", "amlctl store gc --yes # delete"))
 def gc(
     ctx: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete instead of listing")] = False,
+    yes: Annotated[bool, option("Delete instead of listing", "--yes", "-y")] = False,
     store_url: Url = None,
 ) -> None:
     """List what is no longer needed, and delete it with --yes

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from amlctl.cli.command_group import AppCommand, TyperApp, examples
+from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import is_current
 from amlctl.cli.commands.fetch import fetched_text
 from amlctl.cli.commands.runs import named_values, state_cell, took, variable_values
@@ -22,9 +22,8 @@ from amlctl.core.message import Command, Message
 from amlctl.core.run import parse_duration_s
 from amlctl.core.wording import ID_CELLS, count, did_you_mean, size
 from amlctl.errors import UsageError
-from amlctl.operations.runs import RunAt, resolve_run
-from amlctl.operations.submit.request import SubmitRequest
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
+from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import plan as plan_operation
 from amlctl.operations.submit.submit import submit as submit_operation
 
@@ -113,10 +112,6 @@ def _hidden(name: str) -> Any:
     return typer.Option(name, hidden=True, help="Name of this option in the first amlctl")
 
 
-def _option(panel: str, *names: str, help: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
 @app.command(epilog=_EXAMPLES, cls=ScriptCommand)
 def submit(
     ctx: typer.Context,
@@ -129,81 +124,80 @@ def submit(
         ),
     ] = None,
     config: Annotated[
-        str | None,
-        _option(_SCRIPT, metavar="FILE", help="Pass a JSON or YAML file; the script receives --config PATH"),
+        str | None, option("Pass a JSON or YAML file; the script receives --config PATH", panel=_SCRIPT, metavar="FILE")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        _option(_SCRIPT, "--set", metavar="KEY=VALUE", help="Override a value of the config; may be repeated"),
+        option("Override a value of the config; may be repeated", "--set", panel=_SCRIPT, metavar="KEY=VALUE"),
     ] = None,
     variables: Annotated[
         list[str] | None,
-        _option(_SCRIPT, "--env", metavar="K=V", help="Set a variable; K alone copies its value from your shell"),
+        option("Set a variable; K alone copies its value from your shell", "--env", panel=_SCRIPT, metavar="K=V"),
     ] = None,
     secrets: Annotated[
         list[str] | None,
-        _option(
-            _SCRIPT,
+        option(
+            "Hide the value of a variable (copied from your shell), a script option or a setting; may be repeated",
             "--secret",
+            panel=_SCRIPT,
             metavar="NAME",
-            help="Hide the value of a variable (copied from your shell), a script option or a setting; may be repeated",
         ),
     ] = None,
     timeout: Annotated[
-        str | None, _option(_SCRIPT, metavar="TIME", help="Stop the script after 90s, 15m, 2h or 1d")
+        str | None, option("Stop the script after 90s, 15m, 2h or 1d", panel=_SCRIPT, metavar="TIME")
     ] = None,
     datasets: Annotated[
         list[str] | None,
-        _option(
-            _DATA,
+        option(
+            "Provide a dataset to the script; may be repeated",
             "--dataset",
+            panel=_DATA,
             metavar="D",
             autocompletion=complete_dataset,
-            help="Provide a dataset to the script; may be repeated",
         ),
     ] = None,
     produces: Annotated[
-        list[str] | None, _option(_DATA, metavar="D", help="Publish a dataset that the script writes; may be repeated")
+        list[str] | None, option("Publish a dataset that the script writes; may be repeated", panel=_DATA, metavar="D")
     ] = None,
     is_syncing: Annotated[
-        bool, _option(_DATA, "--sync/--no-sync", help="Sync the datasets first, or use the store's latest snapshots")
+        bool, option("Sync the datasets first, or use the store's latest snapshots", "--sync/--no-sync", panel=_DATA)
     ] = True,
     mode: Annotated[
-        str | None, _option(_DATA, metavar="mount|download", help="Link datasets into the run, or copy them")
+        str | None, option("Link datasets into the run, or copy them", panel=_DATA, metavar="mount|download")
     ] = None,
-    compute: Annotated[str | None, _option(_WHERE, metavar="NAME", help="Run on this compute target")] = None,
+    compute: Annotated[str | None, option("Run on this compute target", panel=_WHERE, metavar="NAME")] = None,
     env_from: Annotated[
-        str | None, _option(_WHERE, metavar="current", help="Run in the interpreter that amlctl runs in")
+        str | None, option("Run in the interpreter that amlctl runs in", panel=_WHERE, metavar="current")
     ] = None,
     instances: Annotated[
-        int | None, _option(_WHERE, metavar="N", help="Run on N nodes; on this machine each has its own folder")
+        int | None, option("Run on N nodes; on this machine each has its own folder", panel=_WHERE, metavar="N")
     ] = None,
     processes: Annotated[
-        int | None, _option(_WHERE, metavar="N", help="Start the script N times on each instance (default: pytorch)")
+        int | None, option("Start the script N times on each instance (default: pytorch)", panel=_WHERE, metavar="N")
     ] = None,
     distribution: Annotated[
         str | None,
-        _option(_WHERE, metavar="KIND", help="Connect the processes as Azure ML does: pytorch, mpi or tensorflow"),
+        option("Connect the processes as Azure ML does: pytorch, mpi or tensorflow", panel=_WHERE, metavar="KIND"),
     ] = None,
     from_run: Annotated[
         str | None,
-        _option(
-            _RUN,
+        option(
+            "Repeat a run with the same code, data and config",
             "--from",
+            panel=_RUN,
             metavar="RUN",
             autocompletion=complete_run,
-            help="Repeat a run with the same code, data and config",
         ),
     ] = None,
-    experiment: Annotated[str | None, _option(_RUN, metavar="NAME", help="Add the run to this experiment")] = None,
-    name: Annotated[str | None, _option(_RUN, metavar="NAME", help="Name the run; its id starts with it")] = None,
-    tags: Annotated[list[str] | None, _option(_RUN, "--tag", metavar="K=V", help="Add a tag; may be repeated")] = None,
-    is_detached: Annotated[bool, _option(_RUN, "--detach", help="Start the run without waiting for it")] = False,
+    experiment: Annotated[str | None, option("Add the run to this experiment", panel=_RUN, metavar="NAME")] = None,
+    name: Annotated[str | None, option("Name the run; its id starts with it", panel=_RUN, metavar="NAME")] = None,
+    tags: Annotated[list[str] | None, option("Add a tag; may be repeated", "--tag", panel=_RUN, metavar="K=V")] = None,
+    is_detached: Annotated[bool, option("Start the run without waiting for it", "--detach", panel=_RUN)] = False,
     is_fetching: Annotated[
-        bool | None, _option(_RUN, "--fetch/--no-fetch", help="Download outputs when the run finishes")
+        bool | None, option("Download outputs when the run finishes", "--fetch/--no-fetch", panel=_RUN)
     ] = None,
     is_dry_run: Annotated[
-        bool, _option(_RUN, "--dry-run", help="Show what would be uploaded and run, and do nothing")
+        bool, option("Show what would be uploaded and run, and do nothing", "--dry-run", panel=_RUN)
     ] = False,
     old_script: Annotated[str | None, _hidden("--script-path")] = None,
     old_experiment: Annotated[str | None, _hidden("--experiment-name")] = None,
@@ -219,47 +213,44 @@ def submit(
             hint=Message("remove one of them; fetch later with ", Command("fetch", "@last")),
         )
     wanted_datasets = (datasets or []) + (old_datasets or [])
+    spec = {
+        "script": _first(script, old_script),
+        "config": _first(config, old_config),
+        "datasets": wanted_datasets or None,
+        "arguments": ctx.meta.get(_SCRIPT_ARGUMENTS, ()),
+        "experiment": _first(experiment, old_experiment),
+        "compute": compute,
+        "mode": mode,
+        "distribution": distribution,
+        "processes": processes,
+        "instances": instances,
+        "produces": produces or None,
+        "variables": _variables(variables or ()),
+        "timeout_s": parse_duration_s(timeout) if timeout is not None else None,
+        "tags": _tags(tags or ()),
+        "name": name,
+    }
     request = SubmitRequest(
-        script=_first(script, old_script) or "",
-        config=_first(config, old_config),
-        datasets=tuple(wanted_datasets) or None,
-        arguments=ctx.meta.get(_SCRIPT_ARGUMENTS, ()),
-        experiment=_first(experiment, old_experiment),
-        compute=compute,
-        mode=mode,
-        distribution=distribution,
-        processes=processes,
-        instances=instances,
-        sync=is_syncing and _said_yes(old_syncing),
-        produces=tuple(produces) if produces else None,
-        variables=_variables(variables or ()),
-        secrets=tuple(secrets or ()),
+        spec,
         overrides=tuple(overrides or ()),
+        secrets=tuple(secrets or ()),
         from_run=from_run,
         env_from_current=is_current(env_from),
-        timeout_s=parse_duration_s(timeout) if timeout is not None else None,
-        tags=_tags(tags or ()),
-        name=name,
+        sync=is_syncing and _said_yes(old_syncing),
         command_line=("amlctl", *sys.argv[1:]),
         cwd=call.cwd,
         caller_variables=os.environ,
     )
     app_ = call.app
-
-    def find_run(reference: str) -> RunAt:
-        holder, rest = app_.holding(reference)
-        return RunAt(resolve_run(holder.workspace, rest), holder)
-
     if is_dry_run:
-        plan = plan_operation(request, app_, find_run=find_run)
+        plan = plan_operation(app_, request)
         call.result(plan.to_json(), _plan(plan))
         return 0
     result = submit_operation(
-        request,
         app_,
+        request,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
-        find_run=find_run,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
     return _report(call, result, is_detached=is_detached)
@@ -343,15 +334,15 @@ def _plan(plan: SubmitPlan) -> Iterator[Line]:
     ready = "ready" if plan.environment.is_ready else "not prepared yet"
     yield from fields(
         [
-            ("would run", shlex.join(plan.spec.command)),
+            ("would run", shlex.join(plan.command)),
             ("config", plan.spec.config or ""),
             ("datasets", named_values(datasets)),
             ("produces", "\n".join(plan.spec.produces)),
-            ("code", f"{plan.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
+            ("code", f"{plan.spec.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
             ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
-            ("workspace", plan.workspace),
+            ("workspace", plan.spec.workspace),
             ("compute", plan.spec.compute),
-            ("distribution", plan.spec.distribution.text),
+            ("distribution", plan.spec.layout.text),
             ("mode", plan.spec.mode),
             ("experiment", plan.spec.experiment),
             ("variables", variable_values(plan.spec.variables)),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import Invocation, each_dataset, invocation
 from amlctl.cli.questions import is_confirmed
@@ -41,82 +41,56 @@ _STORE = "Store and transfer"
 def sync(
     ctx: typer.Context,
     paths: Annotated[list[str], Paths],
-    is_pull: Annotated[bool, typer.Option("--pull", help="Download from the store instead of uploading")] = False,
-    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing")] = False,
+    is_pull: Annotated[bool, option("Download from the store instead of uploading", "--pull")] = False,
+    is_dry_run: Annotated[bool, option("Show what would change, and change nothing", "--dry-run")] = False,
     snapshot: Annotated[
-        str | None, typer.Option(metavar="ID", help="With --pull: restore an older snapshot, by id or unique prefix")
+        str | None, option("With --pull: restore an older snapshot, by id or unique prefix", metavar="ID")
     ] = None,
     registered: Annotated[
         str | None,
-        typer.Option(
-            "--register", metavar="NAME", help="Register the dataset as a data asset of the workspace (layout: mirror)"
-        ),
+        option("Register the dataset as a data asset of the workspace (layout: mirror)", "--register", metavar="NAME"),
     ] = None,
-    ours: Annotated[
-        bool, typer.Option("--ours", help="On conflict, keep the local version", rich_help_panel=_CONFLICTS)
-    ] = False,
-    theirs: Annotated[
-        bool, typer.Option("--theirs", help="On conflict, use the store's version", rich_help_panel=_CONFLICTS)
-    ] = False,
+    ours: Annotated[bool, option("On conflict, keep the local version", "--ours", panel=_CONFLICTS)] = False,
+    theirs: Annotated[bool, option("On conflict, use the store's version", "--theirs", panel=_CONFLICTS)] = False,
     force: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Replace the store's content with that of PATH, including what others have synced; asks first",
             "--force",
-            help="Replace the store's content with that of PATH, including what others have synced; asks first",
-            rich_help_panel=_CONFLICTS,
+            panel=_CONFLICTS,
         ),
     ] = False,
     delete: Annotated[
-        bool,
-        typer.Option(
-            "--delete", help="Layout mirror: delete files there that were deleted here", rich_help_panel=_CONFLICTS
-        ),
+        bool, option("Layout mirror: delete files there that were deleted here", "--delete", panel=_CONFLICTS)
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Skip the confirmation of deletions", rich_help_panel=_CONFLICTS)
-    ] = False,
+    yes: Annotated[bool, option("Skip the confirmation of deletions", "--yes", "-y", panel=_CONFLICTS)] = False,
     checksum: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Ignore timestamps and read every file; also finds changes that left size, times and inode as they were",
             "--checksum",
-            help="Ignore timestamps and read every file: finds changes that left size, mtime, ctime and inode as they "
-            "were, for example through a memory map on a network file system",
-            rich_help_panel=_VERIFY,
+            panel=_VERIFY,
         ),
     ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read back what the store has, and compare", rich_help_panel=_VERIFY)
-    ] = False,
+    verify: Annotated[bool, option("Read back what the store has, and compare", "--verify", panel=_VERIFY)] = False,
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Upload again what is damaged or missing in the store", rich_help_panel=_VERIFY),
+        bool, option("Upload again what is damaged or missing in the store", "--repair", panel=_VERIFY)
     ] = False,
     layout: Annotated[
         str | None,
-        typer.Option(
-            metavar="auto|pack|mirror",
-            help="Choose how the store keeps the files (default: auto)",
-            rich_help_panel=_STORE,
-        ),
+        option("Choose how the store keeps the files (default: auto)", panel=_STORE, metavar="auto|pack|mirror"),
     ] = None,
     store_url: Annotated[
-        str | None,
-        typer.Option(
-            "--store", metavar="URL", help="Use this store instead of the workspace's", rich_help_panel=_STORE
-        ),
+        str | None, option("Use this store instead of the workspace's", "--store", panel=_STORE, metavar="URL")
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Set the number of parallel transfers (default: depends on the store)",
-            rich_help_panel=_STORE,
+        option(
+            "Set the number of parallel transfers (default: depends on the store)", panel=_STORE, min=1, metavar="N"
         ),
     ] = None,
     bwlimit: Annotated[
-        str | None,
-        typer.Option(metavar="RATE", help="Limit the bytes per second, for example 10MiB", rich_help_panel=_STORE),
+        str | None, option("Limit the bytes per second, for example 10MiB", panel=_STORE, metavar="RATE")
     ] = None,
 ) -> int:
     """Upload a dataset to the store, only what changed; --pull downloads it"""

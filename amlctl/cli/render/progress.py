@@ -124,27 +124,35 @@ class Progress:
         self._lock = Lock()
         self._waits = Throttle()
         self.stages: dict[tuple[str, str], StageState] = {}
+        self.is_closed = False
 
     def update(self, event: StageProgress) -> None:
         """Take in how far a stage is. A finished one is forgotten."""
-        now_s = time.monotonic()
         key = (event.stage.value, event.subject)
-        with self._lock:
+        state = self.stages.get(key)
+        if self.is_closed:  # a thread that ends late must not draw over the result
+            return
+        if state is None:
+            now_s = time.monotonic()
             state = self.stages.setdefault(key, StageState(event, now_s, now_s))
-            state.latest = event
-            if event.is_done:
-                del self.stages[key]
-        if event.is_done and (now_s - state.started_s >= NOTEWORTHY_S or state.shown_s > state.started_s):
-            self.write_line(state.summary(now_s))
-        elif not event.is_done:
-            self._show(state, now_s)
+        state.latest = event
+        if event.is_done:
+            self._finish(key, state, time.monotonic())
+        else:
+            self._show(state)
 
-    def _show(self, state: StageState, now_s: float) -> None:
-        with self._lock:
-            if now_s - state.shown_s < LINE_INTERVAL_S:
-                return
-            state.shown_s = now_s
-        self._write(state.line(now_s))
+    def _finish(self, key: tuple[str, str], state: StageState, now_s: float) -> None:
+        self.stages.pop(key, None)
+        if now_s - state.started_s >= NOTEWORTHY_S or state.shown_s > state.started_s:
+            self.write_line(state.summary(now_s))
+
+    def _show(self, state: StageState) -> None:
+        now_s = time.monotonic()
+        if now_s - state.shown_s >= LINE_INTERVAL_S:
+            with self._lock:  # one of the threads writes the line
+                before, state.shown_s = state.shown_s, now_s
+            if now_s - before >= LINE_INTERVAL_S:
+                self._write(state.line(now_s))
 
     def wait(self, wait: Wait) -> None:
         """Show what the command waits for."""
@@ -171,7 +179,7 @@ class LiveProgress(Progress):
         self._timer: Timer | None = None
         self._region: Region | None = None
 
-    def _show(self, state: StageState, now_s: float) -> None:
+    def _show(self, state: StageState) -> None:
         self._start_soon()
 
     def wait(self, wait: Wait) -> None:
@@ -200,7 +208,7 @@ class LiveProgress(Progress):
 
         region = Region(self, self._stream, has_color=self._has_color)
         with self._lock:
-            if self._timer is not None:  # not paused meanwhile
+            if self._timer is not None and not self.is_closed:  # not paused meanwhile
                 region.start()
                 self._region = region
 

@@ -1,36 +1,60 @@
-"""Data that a job file names by an address, brought to this machine, where it is a dataset.
+"""Inputs of a job file that are registered in Azure ML or given by an address.
 
-It is downloaded once: later submits ask whether it has changed. Each address has a folder of its own below
-`.amlctl/inputs/`, with a note of where its content came from.
+They are looked up before anything is sent: Azure ML accepts a job without looking, which then fails on its node. On
+this machine the data is downloaded and becomes a dataset: once, since later submits ask whether it has changed. Each
+address has a folder of its own below `.amlctl/inputs/`, with a note of where its content came from.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from amlctl.azure_access.connections import certificates
-from amlctl.core.asset import container_of, https_of
+from amlctl.core.asset import AssetName, container_of, https_of, parse_asset
+from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Note, Warned
+from amlctl.core.hidden_values import VARIABLE_PREFIX, filled
+from amlctl.core.run_sources import at_line
 from amlctl.core.secret_names import masked
 from amlctl.core.wording import count, size
-from amlctl.errors import IntegrityError, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
+from amlctl.errors import (
+    IntegrityError,
+    LoginError,
+    NotFound,
+    RightsError,
+    ServiceUnavailable,
+    SettingsError,
+    UsageError,
+)
 from amlctl.localfs.atomic import read_json, temporary_name, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
+from amlctl.localfs.project import INPUTS
 from amlctl.operations.context import Context
-from amlctl.operations.submit.job_request import told_at
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.stores.contract import is_valid_key
+from amlctl.workspaces.contract import KeepsAssets, PresentAsset, RegisteredAssets, Workspace
+
+if TYPE_CHECKING:
+    from amlctl.operations.submit.check import CheckedRun
+
+_DATASTORE = re.compile(r"azureml://datastores/([^/]+)/paths/")
+_MODELS = ("custom_model", "mlflow_model", "triton_model")
+_DOWNLOADED = re.compile(r"(?:https?|wasbs?|abfss?)://|azureml://(?:.*/)?datastores/[^/]+/paths/")
+_PLAIN_NAME = re.compile(r"[\w-][\w. -]{0,99}")
+
 
 _PIECE_BYTES = 1 << 20
 _READ_S = 60.0
@@ -42,11 +66,88 @@ _LIMIT_BYTES = 50 << 30
 
 @dataclass(frozen=True)
 class Address:
-    """`place` is the line of the job file that names it. A `file:` URL is a folder of this machine."""
+    """`line` is that of the job file that names it. A `file:` URL is a file or folder of this machine."""
 
     url: str
     is_file: bool = False
-    place: str = ""
+    line: str = ""
+
+
+def with_present_assets(run: CheckedRun, workspace: Workspace) -> CheckedRun:
+    """The same with the versions that are there now, as the record has to name them.
+
+    Raises NotFound, UsageError (data of another type), SettingsError (a workspace that has no such things).
+    """
+    spec = run.spec
+    if not isinstance(workspace, KeepsAssets):
+        return _with_downloads(run) if spec.assets else run
+    assets = workspace.assets
+    name = run.environment.registered
+    if name and "/" not in name:  # a registry, or a resource id, is asked by the service itself
+        with run.merged.at("environment"):
+            found = _found("environment", name, assets.environment)
+        environment = EnvironmentSpec(registered=str(found.asset))
+        spec = replace(spec, environment=environment.id)
+        run = replace(run, spec=spec, environment=environment)
+    inputs = {name: dict(one) for name, one in spec.inputs.items()}
+    for name, one in spec.assets.items():
+        with run.merged.at(f"inputs.{name}"):
+            if parse_asset(one["asset"]) is None:  # the nodes go there
+                _check_datastore(one["asset"], assets)
+                continue
+            kind, find = ("model", assets.model) if one["type"] in _MODELS else ("data", assets.data)
+            found = _found(kind, one["asset"], find)
+            if found.type and found.type != one["type"]:
+                raise UsageError(f"the data {found.asset} is a {found.type}", hint=f"type: {found.type}")
+        inputs[name]["asset"] = str(found.asset)
+    for name, place in spec.output_places.items():
+        with run.merged.at(f"outputs.{name}"):
+            _check_datastore(place.get("uri", ""), assets)
+    return replace(run, spec=replace(spec, inputs=inputs))
+
+
+def _check_datastore(uri: str, assets: RegisteredAssets) -> None:
+    """Raises NotFound for a datastore of the workspace that is not there. The long form may name another workspace."""
+    match = _DATASTORE.match(uri)
+    if match is not None and not assets.has_datastore(match[1]):
+        raise NotFound(f"{uri} is not in a datastore of the workspace", hint="az ml datastore list")
+
+
+def _found(kind: str, name: str, find: Callable[[AssetName], PresentAsset | None]) -> PresentAsset:
+    asset = parse_asset(name)
+    if asset is None:
+        raise SettingsError(f"{name} is not the name of a registered {kind}", hint="azureml:NAME:VERSION")
+    found = find(asset)
+    if found is None:
+        raise NotFound(f"the workspace has no {kind} {name}", hint=f"az ml {kind} list -o table")
+    return found
+
+
+def _with_downloads(run: CheckedRun) -> CheckedRun:
+    """On this machine such inputs are datasets that a submit downloads. Raises SettingsError for what it cannot."""
+    spec, downloads = run.spec, dict(run.downloads)
+    inputs = {name: dict(one) for name, one in spec.inputs.items()}
+    for name, one in spec.assets.items():
+        address, line = filled(one["asset"], run.secrets), run.merged.lines.get(f"inputs.{name}", "")
+        if parse_asset(address) is None and not _DOWNLOADED.match(address):
+            raise SettingsError(
+                f"{line}: {masked(address)} can be read on Azure ML's nodes only",
+                hint="submit it in a cloud workspace, or name a file or folder of this project",
+            )
+        last = unquote(urlsplit(address).path.rstrip("/").rpartition("/")[2])
+        file_name = last if _PLAIN_NAME.fullmatch(last) and "://" in address else "data"
+        key = hashlib.sha256(f"{one['type']} {address}".encode()).hexdigest()[:16]
+        dataset = f"{INPUTS}/{key}/{file_name}"
+        inputs[name] = {"dataset": dataset, "type": one["type"], "from": masked(address)}
+        downloads[dataset] = Address(address, is_file=one["type"] == "uri_file", line=line)
+    kept = {name for name in spec.variables if not name.startswith(f"{VARIABLE_PREFIX}INPUT_")}
+    variables = {name: value for name, value in spec.variables.items() if name in kept}
+    return replace(
+        run,
+        spec=replace(spec, inputs=inputs, variables=variables),
+        downloads=downloads,
+        secrets={name: value for name, value in run.secrets.items() if name in kept},
+    )
 
 
 def bring(context: Context, dataset: str, address: Address) -> None:
@@ -62,7 +163,7 @@ def bring(context: Context, dataset: str, address: Address) -> None:
         with suppress(FileExistsError):
             target.symlink_to(unquote(urlsplit(address.url).path))
         return
-    with told_at(address.place):
+    with at_line(address.line):
         download = _Download(target, address, context)
         try:
             download.bring()

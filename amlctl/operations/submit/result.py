@@ -1,93 +1,81 @@
-"""What a submit has to report: what it would do, or what has become of its run."""
+"""What a submit reports: what it would do, or how its run ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
+from amlctl.core.run import RunRecord, RunSpec
 from amlctl.errors import AmlctlError
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.logs import run_failure
-from amlctl.operations.submit.run_spec import RunSpec
 from amlctl.workspaces.contract import EnvironmentInfo
 
 
 @dataclass(frozen=True)
 class SubmitPlan:
-    """What a submit would send and run. `datasets` has the sync's document, or the snapshot that is used.
-
-    `code_files` and `code_bytes` are the user's own.
+    """What a submit would send and run. `sources` says where each value of the spec comes from; `datasets` has the
+    sync's document, or the snapshot that is used. `code_files` and `code_bytes` are the user's own.
     """
 
     spec: RunSpec
+    sources: Mapping[str, str]
     datasets: Mapping[str, Mapping[str, Any]]
-    code: str
     code_files: int
     code_bytes: int
     environment: EnvironmentInfo
-    workspace: str
+
+    @property
+    def command(self) -> list[str]:
+        """What the runtime will start, relative to the working container."""
+        spec = self.spec
+        if spec.command is not None:
+            return ["bash", "-c", spec.command]
+        config = ["--config", f"config/{Path(spec.config).name}"] if spec.config else []
+        return ["python", spec.script, *config, *spec.arguments]
 
     def to_json(self) -> dict[str, Any]:
+        names = ("script", "config", "config_content", "workspace", "compute", "mode", "distribution", "processes")
         return {
             "dry_run": True,
-            "script": self.spec.script,
-            "config": self.spec.config,
-            "config_content": self.spec.config_content,
+            **{name: getattr(self.spec, name) for name in (*names, "instances", "experiment")},
             "datasets": {name: dict(document) for name, document in self.datasets.items()},
             "produces": list(self.spec.produces),
-            "code": {"id": self.code, "files": self.code_files, "bytes": self.code_bytes},
-            "environment": {
-                "id": self.environment.id,
-                "is_ready": self.environment.is_ready,
-                "tool": self.environment.tool,
-                "location": self.environment.location,
-            },
-            "workspace": self.workspace,
-            "compute": self.spec.compute,
-            "mode": self.spec.mode,
-            "distribution": self.spec.distribution.kind,
-            "processes": self.spec.distribution.processes,
-            "instances": self.spec.distribution.instances,
-            "experiment": self.spec.experiment,
+            "code": {"id": self.spec.code, "files": self.code_files, "bytes": self.code_bytes},
+            "environment": asdict(self.environment),
             "variables": dict(self.spec.variables),
-            "command": self.spec.command,
+            "command": self.command,
+            "sources": dict(self.sources),
         }
 
 
 @dataclass(frozen=True)
 class SubmitResult:
-    """`fetched` is None where nothing was fetched; `fetch_error` says why not, if that was not wanted."""
+    """`fetched` is None if nothing was fetched; `fetch_error` says why fetching failed."""
 
     record: RunRecord
-    seconds: float
+    seconds: float = 0.0
     fetched: FetchResult | None = None
     fetch_error: AmlctlError | None = None
 
     @property
     def failure(self) -> AmlctlError | None:
-        """What a command that waited for the run has to report: it did not complete, or its outputs are not here."""
+        """The error of a command that waited for the run: it did not complete, or its outputs are not here."""
         return run_failure(self.record, hint=Command("logs", self.record.run)) or self.fetch_error
 
     def to_json(self) -> dict[str, Any]:
-        record = self.record
+        record, spec = self.record, self.record.spec
         return {
-            "run": record.run,
-            "status": record.status,
-            "experiment": record.spec.experiment,
-            "exit_code": record.exit_code,
-            "error": record.error,
-            "workspace": record.spec.workspace,
-            "compute": record.spec.compute,
-            "environment": record.spec.environment,
-            "code": record.spec.code,
-            "datasets": dict(record.spec.datasets),
+            **{
+                name: getattr(record, name) for name in ("run", "status", "exit_code", "error", "outputs", "studio_url")
+            },
+            **{name: getattr(spec, name) for name in ("experiment", "workspace", "compute", "environment", "code")},
+            "datasets": dict(spec.datasets),
             "published": dict(record.published),
-            "outputs": record.outputs,
             "fetched": None if self.fetched is None else self.fetched.to_json(),
             "fetch_error": None if self.fetch_error is None else self.fetch_error.message,
-            "studio_url": record.studio_url,
             "seconds": self.seconds,
         }

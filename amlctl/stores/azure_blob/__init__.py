@@ -12,5 +12,5 @@
     credentials.py  account key, SAS, or a token of the login
     address.py      store URLs
 
-Both ways go over the transport and the retry policy of `azure_access/`: see `docs/architecture.md`.
+Both ways go over the transport and the retry policy of `azure_access/`: see `docs/azure-clients.md`.
 """

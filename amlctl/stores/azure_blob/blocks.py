@@ -4,7 +4,7 @@ A block's id is its content: 16 bytes xxh3-128 and its first 32 bytes, its *anch
 service keeps is therefore enough, on any machine, to find the old blocks again in a new file, wherever they stand:
 one of them is found by its anchor, the hash confirms it, and its neighbours before and behind follow without a
 search. Borders of a first version are at fixed distances. Measured against borders that depend on the content:
-see `docs/architecture.md`.
+see `docs/azure-clients.md`.
 """
 
 from __future__ import annotations

@@ -24,5 +24,5 @@
     compute_document.py  pure: a target's document in the words of its YAML, and with changes
     checks.py        what doctor tries out
 
-Reading commands must not load `azure.ai.ml`: that takes a second. docs/architecture.md lists which call goes which way.
+Reading commands must not import `azure.ai.ml`, which takes a second: see docs/azure-clients.md.
 """

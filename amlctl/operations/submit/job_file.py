@@ -1,0 +1,333 @@
+"""`submit job.yml`: what a job file says of a run, and the hand-over of one that only Azure ML can run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets as randomness
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amlctl.azure_access.azure_ai_ml import check_job
+from amlctl.config.environment_file import parse_environment
+from amlctl.config.job_file import CommandJob, parse_job_file, read_command_job
+from amlctl.config.yaml_file import YamlDocument
+from amlctl.core.asset import parse_asset
+from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
+from amlctl.core.events import EventSink, Note, RunCreated, Warned
+from amlctl.core.run import RunRecord, RunSpec
+from amlctl.core.run_id import new_run_id
+from amlctl.core.run_sources import PartialSpec
+from amlctl.core.run_state import RunState
+from amlctl.core.secret_names import mask_command_line
+from amlctl.errors import NotFound, SettingsError, UsageError
+from amlctl.localfs.code_rules import job_code_rules
+from amlctl.localfs.project import IN_PROJECT, INPUTS, Project
+from amlctl.operations.compute import SERVERLESS
+from amlctl.operations.context import Context
+from amlctl.runs.code import Sources as CodeSources
+from amlctl.runs.code import collect_context
+from amlctl.runs.records import note_made
+from amlctl.snapshots.heads import read_head
+from amlctl.workspaces.contract import TakesJobFiles
+
+if TYPE_CHECKING:
+    from amlctl.operations.submit.sources import SubmitRequest
+
+_OWN_NAMES = {"inputs": ("store",), "outputs": ("saves", "default")}
+"""Of each job that amlctl or Azure ML makes."""
+_STORE_FOLDERS = re.compile(r"(?:.*/)?(?:mirror|data_blobs)/")
+_NO_FILES: CodeSources = ()
+_REMOTE = re.compile(r"azureml:|(?!file:)[a-z][a-z0-9+.-]*://")
+_ONLY_FOR_COMMANDS = {
+    "--config": "config",
+    "--set": "overrides",
+    "-- ARGS": "arguments",
+    "--dataset": "datasets",
+    "--produces": "produces",
+    "--env": "variables",
+    "--secret": "secrets",
+    "--from": "from_run",
+    "--env-from": "env_from_current",
+    "--compute": "compute",
+    "--mode": "mode",
+    "--distribution": "distribution",
+    "--processes": "processes",
+    "--instances": "instances",
+    "--timeout": "timeout_s",
+}
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """One that the SDK has accepted; `kind` is `command`, `sweep` or `pipeline`, say."""
+
+    path: Path
+    document: YamlDocument
+    kind: str
+
+    @property
+    def source(self) -> str:
+        return self.document.source
+
+    def only_remote(self) -> SettingsError:
+        return self.document.error(
+            f"a job of type {self.kind} runs on Azure ML only", "type", hint="submit it in a cloud workspace"
+        )
+
+
+@dataclass(frozen=True)
+class JobSource:
+    """What a command job says. `code` becomes the run's `pipeline/` (None: the project's own, if it has one), and
+    `image_context` is what its image is built from. `environment` is None for the project's own. `links` are datasets
+    outside the project, and where they are on this disk.
+    """
+
+    spec: PartialSpec
+    code: Path | None
+    environment: EnvironmentSpec | None
+    image_context: CodeSources = ()
+    links: Mapping[str, Path] = field(default_factory=dict)
+
+
+def find_job_file(request: SubmitRequest, project: Project) -> JobFile:
+    """Raises NotFound, RightsError, SettingsError with the line."""
+    for base in (request.cwd, project.root, project.pipeline_dir):
+        path = Path(os.path.abspath(base / os.path.expanduser(request.script)))
+        if path.is_file():
+            break
+    else:
+        raise NotFound(f"job file {request.script} not found", hint="a path from here, or from the project's folder")
+    source = path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else path.name
+    document = parse_job_file(path, source)
+    return JobFile(path, document, check_job(document, path))
+
+
+def read_job(context: Context, request: SubmitRequest) -> JobSource:
+    """Of a command job. Raises UsageError, NotFound, SettingsError."""
+    typed = request.spec
+    for given, option in (
+        (typed.get("config"), "--config"), (request.overrides, "--set"), (typed.get("arguments"), "-- ARGS")
+    ):  # fmt: skip
+        if given:
+            raise UsageError(
+                f"{option} is for scripts; a job file has its whole command", hint="edit the command in the file"
+            )
+    file = find_job_file(request, context.project)
+    if file.kind != "command":
+        raise file.only_remote()
+    return _Reader(context, file, read_command_job(file.document, file.path.parent)).read(request)
+
+
+class _Reader:
+    """One command job on the way to a partial spec."""
+
+    def __init__(self, context: Context, file: JobFile, job: CommandJob) -> None:
+        self._context = context
+        self._project, self._sink = context.project, context.sink
+        self._file = file
+        self._folder = file.path.parent
+        self._job = job
+        self._lines = job.spec.lines
+        self._is_local = context.settings.workspace().runs_here
+        self._links: dict[str, Path] = {}
+
+    def read(self, request: SubmitRequest) -> JobSource:
+        values = self._job.spec.values
+        wanted: Mapping[str, Mapping[str, str]] = values["inputs"]
+        inputs = {name: self._input(name, one) for name, one in wanted.items()}
+        places: Mapping[str, Mapping[str, str]] = values["output_places"]
+        reserved = [("inputs", name) for name, one in inputs.items() if "asset" in one]
+        for kind, name in [*reserved, *(("outputs", name) for name in places)]:
+            if name in _OWN_NAMES[kind]:
+                error = SettingsError(f"{name} is reserved for amlctl in {kind}", hint="give it another name")
+                raise self._at(f"{kind}.{name}", error)
+        compute = values["compute"]
+        if self._is_local:
+            self._warn_of_node_settings(values, places)
+            compute = None
+        elif compute is None and request.spec.get("compute") is None:
+            note = f"{self._file.source} names no compute: using serverless, as Azure ML does; or use --compute NAME"
+            self._sink(Note(note))
+            compute = SERVERLESS
+        environment, image_context = (None, ()) if request.env_from_current else self._environment()
+        datasets = {one["dataset"]: "" for one in inputs.values() if "dataset" in one}
+        modes = {wanted[name].get("mode", "") for name, one in inputs.items() if "dataset" in one}
+        spec = {
+            **values,
+            "inputs": inputs,
+            "datasets": datasets,
+            "mode": self._mode(modes),
+            "compute": compute,
+            "environment": None if environment is None else environment.id,
+        }
+        lines = {**self._lines, **{f"inputs.{name}": self._line(f"inputs.{name}") for name in inputs}}
+        lines.update((f"outputs.{name}", self._line(f"outputs.{name}")) for name in values["named_outputs"])
+        source = PartialSpec(self._file.source, spec, lines)
+        return JobSource(source, self._code(), environment, image_context, self._links)
+
+    def _line(self, place: str) -> str:
+        """Of what has a path, that of the path."""
+        return self._lines.get(f"{place}.path") or self._lines.get(place, "")
+
+    def _at(self, place: str, error: SettingsError | UsageError | NotFound) -> SettingsError | UsageError | NotFound:
+        return type(error)(f"{self._line(place)}: {error.message}", hint=error.hint)
+
+    def _warn_of_node_settings(self, values: Mapping[str, Any], places: Mapping[str, Mapping[str, str]]) -> None:
+        node = values["node"]
+        resources = [f"resources.{key}" for key in node.get("resources", ()) if key != "instance_count"]
+        for key in [*resources, *(key for key in node if key != "resources")]:
+            self._sink(Warned(f"{self._lines.get(key, '')}: {key} has no effect on this machine, only on Azure ML"))
+        for name, place in places.items():
+            where = place.get("uri") or f"the asset {place.get('name', '')}".rstrip()
+            line = self._lines.get(f"outputs.{name}", "")
+            self._sink(Warned(f"{line}: output {name} stays in the run's outputs/, not {where}"))
+        if values["compute"] not in (None, "local"):
+            self._sink(Note(f"compute {values['compute']} is in Azure ML; running on this machine"))
+
+    def _code(self) -> Path | None:
+        code = self._job.code
+        if code is None:
+            return self._project.pipeline_dir if self._project.pipeline_dir.is_dir() else None
+        if _REMOTE.match(code) or code.startswith("git+"):
+            error = SettingsError(
+                f"code {code!r} is not on this machine", hint="clone or download it, and name the folder"
+            )
+            raise self._at("code", error)
+        return Path(os.path.abspath(self._folder / os.path.expanduser(code)))
+
+    def _environment(self) -> tuple[EnvironmentSpec | None, CodeSources]:
+        build, values = self._job.build, self._job.spec.values
+        if build is not None:
+            where, context = build.path, _NO_FILES
+            if "://" not in where:
+                folder = Path(where)
+                where, context = collect_context(folder, job_code_rules(self._project, folder), sink=self._sink)
+            return EnvironmentSpec(build=f"{where}#{build.dockerfile}"), context
+        if values["environment"] is not None:
+            return environment_without_file(values["environment"]) or EnvironmentSpec(), ()
+        if values["environment_content"] is None:
+            return None, ()
+        spec = parse_environment(values["environment_content"], self._file.source)
+        if self._is_local and spec.image != DEFAULT_IMAGE:
+            self._sink(
+                Warned(
+                    f"{self._lines['environment']}: the image {spec.image} is not used on this machine, only the conda "
+                    "file: what else the image contains is missing here"
+                )
+            )
+        return replace(spec, source=self._file.source, places={}), ()  # the text has no lines of a file any more
+
+    def _input(self, name: str, one: Mapping[str, str]) -> dict[str, str]:
+        if "value" in one:
+            return dict(one)
+        place, path = f"inputs.{name}", one["path"]
+        if not _REMOTE.match(path):
+            return {"dataset": self._local_dataset(place, one), "type": one["type"]}
+        dataset = _dataset_of_address(path)
+        local = self._project.dataset_path(dataset) if dataset else None
+        if local is not None and (local.exists() or read_head(self._context.store, dataset) is not None):
+            self._sink(Note(f"input {name}: using data_blobs/{dataset} for {path}"))
+            self._check_type(place, one, local)
+            return {"dataset": dataset, "type": one["type"]}
+        if path.startswith("azureml:") and "/" not in path and parse_asset(path) is None:
+            error = NotFound(
+                f"{path} is not a dataset of this project", hint="azureml:NAME:VERSION or azureml:NAME@latest"
+            )
+            raise self._at(place, error)
+        return {"asset": path, "type": one["type"], "mode": one["mode"]}
+
+    def _local_dataset(self, place: str, one: Mapping[str, str]) -> str:
+        """What a path of this machine means: a dataset, wherever it is."""
+        typed = re.sub("^file:(?://)?", "", one["path"])
+        path = Path(os.path.abspath(self._folder / os.path.expanduser(typed)))
+        with suppress(UsageError):
+            dataset = self._project.dataset_name(str(path), self._folder)
+            self._check_type(place, one, path)
+            return dataset
+        if not path.exists():
+            raise self._at(place, NotFound(f"{one['path']} not found", hint=f"it is relative to the job file: {path}"))
+        self._check_type(place, one, path)
+        if path.is_relative_to(self._project.root):
+            return f"{IN_PROJECT}/{path.relative_to(self._project.root).as_posix()}"
+        dataset = f"{INPUTS}/{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}/{path.name}"
+        self._links[dataset] = path
+        return dataset
+
+    def _check_type(self, place: str, one: Mapping[str, str], path: Path) -> None:
+        is_file = one["type"] == "uri_file"
+        if path.exists() and one["type"] in ("uri_file", "uri_folder") and path.is_file() != is_file:
+            hint = f"type: {'uri_folder' if is_file else 'uri_file'}"
+            error = UsageError(f"{one['path']} is not a {'file' if is_file else 'folder'}", hint=hint)
+            raise self._at(place, error)
+
+    def _mode(self, modes: set[str]) -> str | None:
+        """Of all datasets, from what their inputs ask for."""
+        modes = {mode.removeprefix("eval_").removeprefix("ro_") for mode in modes}
+        if "download" in modes:
+            if len(modes) > 1:
+                self._sink(Note("one input has mode download, so all inputs are downloaded"))
+            return "download"
+        return "mount" if modes - {""} else None
+
+
+def _dataset_of_address(path: str) -> str:
+    """The dataset that a path in the cloud would be: `working/x` of `azureml://datastores/NAME/paths/working/x` and
+    `…/mirror/working/x`, NAME of `azureml:NAME@latest`. Empty for anything else."""
+    if path.startswith("azureml://"):
+        before, _, below = path.partition("/paths/")
+        dataset = _STORE_FOLDERS.sub("", below, count=1).strip("/")
+        return "" if "/datastores/" not in before or ".." in dataset.split("/") else dataset
+    name = path.removeprefix("azureml:").removesuffix("@latest")
+    return name if path.startswith("azureml:") and name and not any(sign in name for sign in ":@/") else ""
+
+
+def warn_of_serverless_settings(spec: RunSpec, lines: Mapping[str, str], sink: EventSink) -> None:
+    """Azure ML accepts such a job, and ignores them."""
+    for group, key in (("resources", "instance_type"), ("queue_settings", "job_tier")):
+        if spec.compute != SERVERLESS and (spec.node.get(group) or {}).get(key):
+            where = lines.get(f"{group}.{key}", "")
+            message = f"{group}.{key} works with compute serverless only, not with {spec.compute}"
+            sink(Warned(f"{where}: {message}" if where else message))
+
+
+def hand_over(context: Context, file: JobFile, request: SubmitRequest, now: datetime) -> str:
+    """A sweep or pipeline goes to Azure ML as it is; its code and data are sent by the SDK. Returns the run's id.
+
+    Raises UsageError, SettingsError, Unconfirmed.
+    """
+    project, workspace = context.project, context.workspace
+    if not isinstance(workspace, TakesJobFiles):
+        raise file.only_remote()
+    for option, name in _ONLY_FOR_COMMANDS.items():
+        if request.spec.get(name, getattr(request, name, None)):
+            raise UsageError(f"{option} is not for a job of type {file.kind}", hint=f"set it in {file.source}")
+    value, typed = file.document.value, request.spec
+    name = typed.get("name") or str(value.get("display_name") or value.get("name") or file.path.stem)
+    spec = RunSpec(
+        script=file.source,
+        name=name,
+        job_type=file.kind,
+        experiment=typed.get("experiment") or str(value.get("experiment_name") or context.settings.experiment),
+        description=str(value.get("description") or ""),
+        compute=str(value.get("compute") or SERVERLESS).removeprefix("azureml:").rpartition("/")[2],
+        workspace=workspace.name,
+        tags=dict(typed.get("tags") or {}),
+    )
+    record = RunRecord(
+        new_run_id(name, now, randomness.token_hex(2)),
+        spec,
+        command_line=mask_command_line(request.command_line, []),
+        created_at=now.isoformat(timespec="milliseconds"),
+    )
+    record.outputs = f"{project.outputs_dir.name}/{record.run}"
+    record.reached(RunState.NOT_STARTED, now)
+    note_made(project.ensure_state_dir(), record.run)
+    context.sink(RunCreated(record.run))
+    workspace.hand_over(record, file.path)
+    return record.run
