@@ -23,7 +23,7 @@ from amlctl.config.json_nodes import json_documents
 from amlctl.config.nodes import Kind, Node, check_duplicates, check_expanded, plain_value, yaml_documents
 from amlctl.config.text_file import read_bytes
 from amlctl.config.yaml_scalars import MAX_DIGITS, date_error, is_date
-from amlctl.core.depth import is_deep
+from amlctl.core.document import is_deep
 from amlctl.core.run import CONFIG_ENCODINGS, RunSpec, config_bytes
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
