@@ -49,9 +49,10 @@ class Output:
     def _drawn(self, block: Line | Table) -> str:
         if not isinstance(block, Table):
             return painted(block, self.commands.in_words, has_color=self.out_has_color) + "\n"
+        table = block.in_words(self.commands.in_words)
         if self.width >= UNLIMITED_WIDTH:
-            return "".join(f"{line}\n" for line in block.plain())
-        return block.drawn(self.width, has_color=self.out_has_color)
+            return "".join(f"{line}\n" for line in table.plain())
+        return table.drawn(self.width, has_color=self.out_has_color)
 
     def result_parts(self, parts: Iterable[bytes]) -> None:
         """A finished result, piece by piece."""

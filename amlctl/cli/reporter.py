@@ -11,7 +11,7 @@ from threading import RLock
 from typing import BinaryIO
 
 from amlctl.cli.output import Output
-from amlctl.cli.render.progress import LiveProgress, NoProgress, Progress, Throttle, Wait
+from amlctl.cli.render.progress import LiveProgress, Progress, Throttle, Wait
 from amlctl.cli.render.tables import Line, Styled, bad, bold, dim, good, highlight, printable, warning
 from amlctl.core.events import (
     Event,
@@ -35,6 +35,7 @@ class Reporter:
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._is_quiet = output.options.is_quiet
         self._lock = RLock()
         self._is_log_open = False
         self._log_is_terminal = output.err_is_terminal if output.options.is_json else output.out_is_terminal
@@ -49,15 +50,13 @@ class Reporter:
 
     def _make_progress(self) -> Progress:
         write = self._output.write_text
-        if self._output.options.is_quiet:
-            return NoProgress(write)
         if self._output.can_redraw:
             return LiveProgress(write, sys.stderr, has_color=self._output.err_has_color)
         return Progress(write)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, StageProgress):  # without the lock: there are thousands a second
-            if not self._is_log_open:
+            if not self._is_log_open and not self._is_quiet:
                 self._progress.update(event)
         elif isinstance(event, (Retried, Unanswered)):
             self._show_wait(event)
@@ -81,7 +80,7 @@ class Reporter:
             )
             if not event.is_noteworthy and not options.is_verbose:
                 return
-        if options.is_quiet:
+        if self._is_quiet:
             return
         wait = Wait(event.name, printable(reason), wait_s, is_open_ended=isinstance(event, Unanswered))
         with self._lock:
@@ -109,7 +108,7 @@ class Reporter:
         options = self._output.options
         if isinstance(event, Warned):
             return [warning("warning:"), " ", event.message]
-        if options.is_quiet:
+        if self._is_quiet:
             return None
         if isinstance(event, Note):
             return event.message

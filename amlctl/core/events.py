@@ -1,7 +1,8 @@
 """What happens, as facts for any observer: terminal, plain lines, tests.
 
 A sink is thread-safe, fast and never raises. Counts are absolute, never increments, since a retry starts
-over. Rates, estimates and words belong to the renderer. Their types tell events apart, not `==`: they are tuples.
+over. Send one as often as something happens: throttling, rates and words belong to the renderer. Events are tuples:
+tell them apart by type, not by `==`.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ class Warned(NamedTuple):
 
 
 NOTEWORTHY_S = 2.0
-"""Seconds after which a person wonders what a command waits for."""
+"""Seconds after which a user wants to know what a command waits for."""
 
 
 class Retried(NamedTuple):
-    """A request to the service `name` failed for `reason` after `took_s`, and is repeated in `wait_s`.
+    """A request to the service `name` failed for `reason` after `took_s`, and is retried in `wait_s`.
 
-    `attempt` counts the repetitions from 1; there are `most` at most.
+    `attempt` counts retries from 1 to `most`.
     """
 
     name: str
@@ -63,12 +64,12 @@ class Retried(NamedTuple):
 
     @property
     def is_noteworthy(self) -> bool:
-        """Whether it costs enough time for a person to wonder."""
+        """Whether it takes long enough for a user to notice."""
         return self.took_s + self.wait_s >= NOTEWORTHY_S
 
 
 class Unanswered(NamedTuple):
-    """The service `name` has not answered for `waited_s`; the attempt is given up after `limit_s`."""
+    """The service `name` has not answered for `waited_s`; the attempt ends after `limit_s`."""
 
     name: str
     waited_s: float
@@ -76,14 +77,14 @@ class Unanswered(NamedTuple):
 
 
 class SnapshotCommitted(NamedTuple):
-    """HEAD of a dataset names this snapshot now."""
+    """HEAD of a dataset now names this snapshot."""
 
     dataset: str
     snapshot: str
 
 
 class RunCreated(NamedTuple):
-    """The run exists and is recorded; anything that fails from here on can be looked up by its id."""
+    """The run exists and is recorded; whatever fails from here on can be looked up by its id."""
 
     run: str
 

@@ -1,8 +1,8 @@
-"""Commands that messages name, as data: what a user can type next is never edited inside a finished text.
+"""Commands in messages, as data, so that a finished text never has to be edited.
 
-`Command` holds the words of one command, `Message` holds prose with commands in it. Both are texts as well, for logs,
-records and comparisons: then with no option but those that they were made with. What was typed for this call
-(`--workspace`, `--project`, `--store`) is added once, where the terminal or the JSON document is written.
+`Command` holds the words of one command, `Message` prose with commands in it. Both are strings as well, for logs,
+records and comparisons, without further options. Those of this call (`--workspace`, `--project`, `--store`) are added
+once, where the terminal or the JSON document is written.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud80
 
 
 class Command(str):
-    """One command of amlctl by its words, unquoted: `Command("sync", "--pull", "data_blobs/a b")`.
+    """One command of amlctl, as unquoted words: `Command("sync", "--pull", "data_blobs/a b")`.
 
-    `workspace` is for a command that goes to another workspace than the one in use.
+    `workspace` is for a command that uses another workspace than this call.
     """
 
     words: tuple[str, ...]
@@ -34,7 +34,7 @@ class Command(str):
 
 
 class Message(str):
-    """Parts that follow each other without anything between them; some are commands."""
+    """Parts, joined without a separator; some are commands."""
 
     parts: tuple[str, ...]
 
@@ -48,7 +48,7 @@ class Message(str):
 
 
 def with_commands(text: str, typed: Callable[[Command], str]) -> str:
-    """`text`, each of its commands as `typed` makes it."""
+    """`text`, with each of its commands replaced by `typed`."""
     if isinstance(text, Command):
         return typed(text)
     if isinstance(text, Message):
@@ -61,7 +61,7 @@ def shell_line(words: tuple[str, ...]) -> str:
 
 
 def shell_word(word: str) -> str:
-    """Quoted for a shell where needed. What a terminal does not show becomes an escape, which bash and zsh read."""
+    """Quoted for a shell if needed. Characters that a terminal does not show become escapes of bash and zsh."""
     if word.isprintable() or not re.search(_UNPRINTABLE, word):
         return shlex.quote(word)
     quoted = word.replace("\\", "\\\\").replace("'", "\\'")

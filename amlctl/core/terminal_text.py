@@ -1,7 +1,7 @@
-"""What a run's log may do to a terminal: write text, colors, tabs, carriage returns and line feeds. Nothing else.
+"""Limits what a run's log can do to a terminal: text, colors, tabs, carriage returns and line feeds, nothing else.
 
-A log holds whatever a script, its libraries and its data have written. Left as it is, it could set the window's title,
-clear the screen, move the cursor over other lines, fill the clipboard, or make the terminal type an answer.
+A log contains whatever a script, its libraries and its data have written. Unfiltered, it could set the window title,
+clear the screen, overwrite other lines, fill the clipboard, or make the terminal type an answer.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import re
 
 _ESCAPE, _CSI, _STRING_END = "\x1b", "\x9b", "\x9c"
 _MAX_PARAMETERS = 64
-"""Characters of a color. A longer sequence is dropped, so that what is held back stays small."""
+"""Characters of a color. A longer sequence is dropped, so that the buffer stays small."""
 
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-"""Marks that make the terminal show a line in another order than it is written."""
+"""Marks that reorder the characters of a line on the terminal."""
 _SPECIAL = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_BIDI}]")
 _END_OF_STRING = re.compile("[\x07\x18\x1a\x1b\x9c\r\n]")
 _COLOR = re.compile(r"[0-9;:]*")
 _RESET = re.compile(r"(?:.*;)?0*")
 _STRINGS_8_BIT = "\x90\x98\x9d\x9e\x9f"
 _STRINGS_7_BIT = "PX]^_"
-"""DCS, SOS, OSC, PM, APC: what follows, up to a terminator, is for the terminal and not for people."""
+"""DCS, SOS, OSC, PM, APC: the text up to a terminator is for the terminal, not for people."""
 
 
 class TerminalFilter:
-    """Incremental: how the log is cut into pieces makes no difference. Not thread-safe.
+    """Incremental: the result does not depend on how the log is split into pieces. Not thread-safe.
 
-    A sequence that is not a color is dropped whole; one without an end is dropped up to the end of its line, so that no
-    log can hide what comes after it. Marks of direction are shown as `\\u202e`.
+    Sequences other than colors are dropped; one without an end is dropped up to the end of its line, so that it cannot
+    hide the rest of the log. Direction marks are shown as `\\u202e`.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class TerminalFilter:
         self._is_colored = False
 
     def feed(self, text: str) -> str:
-        """What of `text` can be shown, as far as it is complete."""
+        """The printable part of `text`, up to an incomplete sequence."""
         shown: list[str] = []
         at = 0
         while at < len(text):
@@ -56,14 +56,14 @@ class TerminalFilter:
                     at -= 1
                 self._state = "escape" if found[0] == _ESCAPE else "text"
             elif text[at] < " " or text[at] > "~":
-                self._state = "text"  # the sequence is broken off; the character is looked at again
+                self._state = "text"  # the sequence is broken off; the character is read again
             else:
                 shown.append(self._continue(text[at]))
                 at += 1
         return "".join(shown)
 
     def end(self) -> str:
-        """What puts the terminal's color back, if the log has left one on."""
+        """The sequence that resets the color, if the log has left one on."""
         was_colored, self._is_colored = self._is_colored, False
         return f"{_ESCAPE}[0m" if was_colored else ""
 
@@ -79,13 +79,13 @@ class TerminalFilter:
         return ""
 
     def _continue(self, character: str) -> str:
-        """The next character, from blank to `~`, of a sequence."""
+        """Take the next character (blank to `~`) of a sequence."""
         if self._state == "escape":
             if character == "[":
                 self._begin_csi()
             elif character in _STRINGS_7_BIT:
                 self._state = "string"
-            elif character >= "0":  # below are intermediate characters: more comes
+            elif character >= "0":  # intermediate characters are below
                 self._state = "text"
             else:
                 self._state = "intermediate"

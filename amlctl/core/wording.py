@@ -1,4 +1,4 @@
-"""How messages say how many."""
+"""Numbers, sizes and suggestions in messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def below_data_blobs(dataset: str) -> str:
-    """The dataset as an argument of a command that a message names."""
+    """The dataset as the argument of a command in a message."""
     return f"data_blobs/{dataset}"
 
 

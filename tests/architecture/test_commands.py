@@ -49,7 +49,7 @@ def test_help_texts_have_no_full_stop(name: str) -> None:
     assert [text for text in texts if not text[0].isupper()] == []
 
 
-def test_the_exit_codes_are_told() -> None:
+def test_the_exit_codes_are_documented() -> None:
     for code in ("0", "1", "2", "3", "4", "5", "6", "70", "130"):
         assert f" {code} " in ALL["amlctl"].epilog
 

@@ -119,7 +119,7 @@ def test_status_knows_what_runs_have_published(data: Cli) -> None:
     assert [one["dataset"] for one in data.json("status")["datasets"]] == ["working/x"]
 
 
-def test_what_is_told_to_type_goes_to_the_same_store(data: Cli, tmp_path: Path) -> None:
+def test_suggested_commands_name_the_same_store(data: Cli, tmp_path: Path) -> None:
     there = f"--store {tmp_path / 'there'}"
     data.json("sync", *there.split(), "working/x")
     shutil.rmtree(data.cwd / "data_blobs/working/x")
@@ -265,7 +265,7 @@ def test_store(data: Cli) -> None:
 
 
 @pytest.mark.parametrize("command", ["stats", "gc", "verify"])
-def test_a_place_without_a_store_is_no_empty_store(data: Cli, command: str) -> None:
+def test_a_missing_store_is_not_an_empty_store(data: Cli, command: str) -> None:
     answer = data("store", command, "--store", "elsewhere")
     assert answer.code == 4
     assert "no store at" in answer.err
@@ -351,7 +351,7 @@ def test_one_of_several_datasets_that_fails_does_not_stop_the_others(data: Cli) 
     assert "error: data_blobs/working/missing is not on this machine" in answer.err
 
 
-def test_what_would_hit_all_datasets_ends_the_sync_and_what_was_done_is_told(data: Cli) -> None:
+def test_an_error_of_all_datasets_ends_the_sync_and_results_so_far_are_shown(data: Cli) -> None:
     for name in ("y", "z"):
         data.write(f"data_blobs/working/{name}/f", name)
     data("sync", "working/x")
@@ -366,7 +366,7 @@ def test_what_would_hit_all_datasets_ends_the_sync_and_what_was_done_is_told(dat
     assert "error" in data("sync", "working/y", "working/z", "--json").document
 
 
-def test_a_store_that_is_damaged_is_told_with_the_command_that_mends_it(data: Cli) -> None:
+def test_damage_is_reported_with_the_command_that_repairs_it(data: Cli) -> None:
     data("sync", "working/x")
     data.write(".amlctl/store/datasets/working/x/HEAD", "")
     assert data("store", "verify", "--json").document["to_repair"] == ["working/x"]

@@ -98,7 +98,7 @@ def test_ambiguous_script(project: Cli) -> None:
     assert "pipeline/b/train.py" in answer.err
 
 
-def test_config_that_is_no_json(project: Cli) -> None:
+def test_a_config_that_is_not_json(project: Cli) -> None:
     project.write("pipeline/train.py", "print(1)")
     project.write("pipeline/configs/base.json", '{"epochs": 3,\n "rate": }\n')
     answer = project("submit", "train.py", "--config", "base.json", "--env-from", "current")
@@ -176,7 +176,7 @@ def test_settings_that_are_no_toml(project: Cli) -> None:
     assert ".amlctl.toml:2" in answer.err
 
 
-def test_an_environment_file_that_is_no_yaml(project: Cli) -> None:
+def test_an_environment_file_that_is_not_yaml(project: Cli) -> None:
     project.write("pptdaml.yaml", "dependencies:\n  - python=3.11\n - pip\n")
     answer = project("env", "show")
     assert answer.code == 3

@@ -80,17 +80,17 @@ def test_no_secret_in_the_report() -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk(number: int) -> None:
-    told = explained(OSError(number, os.strerror(number), "/data/file"))
-    assert isinstance(told, ServiceUnavailable)
-    assert told.message.startswith("/data/file: ")
-    assert "mounted at /" in told.message
+    error = explained(OSError(number, os.strerror(number), "/data/file"))
+    assert isinstance(error, ServiceUnavailable)
+    assert error.message.startswith("/data/file: ")
+    assert "mounted at /" in error.message
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
 def test_missing_rights(number: int) -> None:
-    told = explained(OSError(number, os.strerror(number), "/data/file"))
-    assert isinstance(told, RightsError)
-    assert told.message.startswith("/data/file: ")
+    error = explained(OSError(number, os.strerror(number), "/data/file"))
+    assert isinstance(error, RightsError)
+    assert error.message.startswith("/data/file: ")
 
 
 def test_other_failures_are_ours() -> None:
@@ -98,7 +98,7 @@ def test_other_failures_are_ours() -> None:
     assert explained(ValueError("x")) is None
 
 
-def test_a_reader_that_goes_away_is_no_fault(project: Cli) -> None:
+def test_a_reader_that_goes_away_is_not_an_error(project: Cli) -> None:
     process = subprocess.Popen(
         project.command("runs", "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=project.cwd
     )

@@ -116,7 +116,7 @@ def test_logs_only_stops_watching(endless: Cli, terminal: StartTerminal) -> None
     wait_for_state(endless, "Canceled")
 
 
-def test_a_ctrl_c_that_comes_while_a_lock_is_taken_is_no_fault_of_ours() -> None:
+def test_a_ctrl_c_while_a_lock_is_taken_is_not_an_internal_error() -> None:
     """Python's own locks then raise an error in its place; here a condition does, as in a thread's start."""
     program = (
         "import os, signal, threading\n"

@@ -46,7 +46,7 @@ def test_a_pipe_gets_no_escape_codes(with_run: Cli) -> None:
     [({"NO_COLOR": "1"}, ()), ({"TERM": "dumb"}, ()), ({}, ("--no-color",))],
     ids=["NO_COLOR", "TERM=dumb", "--no-color"],
 )
-def test_no_colour_on_a_terminal(
+def test_no_color_on_a_terminal(
     with_run: Cli, variables: dict[str, str], options: tuple[str, ...], terminal: StartTerminal
 ) -> None:
     for command in (("runs",), ("logs", "nothing"), ("--help",)):
@@ -56,7 +56,7 @@ def test_no_colour_on_a_terminal(
         assert "\x1b[1;3" not in screen.text, command
 
 
-def test_colour_on_a_terminal(with_run: Cli, terminal: StartTerminal) -> None:
+def test_color_on_a_terminal(with_run: Cli, terminal: StartTerminal) -> None:
     screen = terminal(with_run.command("runs"), with_run.cwd)
     assert screen.finish() == 0
     assert "\x1b[32mCompleted\x1b[0m" in screen.text
@@ -146,7 +146,7 @@ def test_carriage_returns(project: Cli, terminal: StartTerminal) -> None:
     assert "done\r\n" in screen.text
 
 
-def test_a_file_is_no_terminal(project: Cli, tmp_path: Path, terminal: StartTerminal) -> None:
+def test_a_file_is_not_a_terminal(project: Cli, tmp_path: Path, terminal: StartTerminal) -> None:
     """stdout in a file while stderr is the terminal: color for one of them only."""
     command = " ".join([*project.command("runs", "show", "nothing")])
     screen = terminal(["sh", "-c", f"{command} > out.txt"], project.cwd)

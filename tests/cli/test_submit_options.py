@@ -20,17 +20,17 @@ def echo(project: Cli, *arguments: str) -> str:
 
 
 def test_arguments_follow_two_dashes(project: Cli) -> None:
-    told = echo(project, "echo.py", *CURRENT, "--", "--json", "-v", "--", "a b", "--workspace")
-    assert '"arguments": ["--json", "-v", "--", "a b", "--workspace"]' in told
+    output = echo(project, "echo.py", *CURRENT, "--", "--json", "-v", "--", "a b", "--workspace")
+    assert '"arguments": ["--json", "-v", "--", "a b", "--workspace"]' in output
 
 
 def test_variables_and_config(project: Cli) -> None:
     project.write("pipeline/configs/base.json", '{"rate": 1, "name": "x"}')
-    told = echo(
+    output = echo(
         project, "echo.py", *CURRENT, "--config", "base.json", "--set", "rate=0.5", "--env", "GREETING=good day"
     )
-    assert '"config": {"rate": 0.5, "name": "x"}' in told
-    assert '"variable": "good day"' in told
+    assert '"config": {"rate": 0.5, "name": "x"}' in output
+    assert '"variable": "good day"' in output
 
 
 def test_names_of_the_first_tool(project: Cli) -> None:
@@ -49,7 +49,7 @@ def test_names_of_the_first_tool(project: Cli) -> None:
     assert "--script-path" not in project("submit", "--help").out
 
 
-def test_a_failure_is_told_last(project: Cli) -> None:
+def test_a_failure_is_reported_last(project: Cli) -> None:
     project.write("pipeline/broken.py", "raise SystemExit(3)")
     answer = project("submit", "broken.py", *CURRENT)
     assert answer.code == 1

@@ -95,6 +95,11 @@ def test_odd_names_stay_on_one_line() -> None:
     assert drawn(Table([Column("A")], [["[red]\x1b[2J"]]), 80) == ["A", "[red]\\x1b[2J"]
 
 
+def test_commands_in_a_table() -> None:
+    table = Table([Column()], [[Message("then: ", Command("runs"))]]).in_words(str.upper)
+    assert list(table.plain()) == ["THEN: AMLCTL RUNS"]
+
+
 def test_a_line_of_parts() -> None:
     line: list[Cell] = [good("o\x1bk"), "  ", Message("then: ", Command("runs"))]
     assert painted(line, str.upper, has_color=False) == "O\\x1bK  THEN: AMLCTL RUNS"

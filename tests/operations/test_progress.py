@@ -37,7 +37,7 @@ def _opened(proxy: FaultProxy, azurite: Azurite) -> Iterator[Store]:
     store.close()
 
 
-def _told(clone: Clone, stage: Stage) -> list[StageProgress]:
+def _progress(clone: Clone, stage: Stage) -> list[StageProgress]:
     return [event for event in clone.events if isinstance(event, StageProgress) and event.stage is stage]
 
 
@@ -47,10 +47,10 @@ def test_a_large_file_moves_on_while_it_is_sent_and_received(slow: Store, tmp_pa
     one.sync(pack_below=1000)
     other.pull(pack_below=1000)
     for clone, stage in ((one, Stage.SEND), (other, Stage.RECEIVE)):
-        told = _told(clone, stage)
-        assert len({event.done_bytes for event in told if 0 < event.done_bytes < SIZE}) >= 2
-        assert all(early.done_bytes <= late.done_bytes for early, late in pairwise(told))
-        assert (told[-1].done_files, told[-1].done_bytes, told[-1].is_done) == (1, SIZE, True)
+        events = _progress(clone, stage)
+        assert len({event.done_bytes for event in events if 0 < event.done_bytes < SIZE}) >= 2
+        assert all(early.done_bytes <= late.done_bytes for early, late in pairwise(events))
+        assert (events[-1].done_files, events[-1].done_bytes, events[-1].is_done) == (1, SIZE, True)
 
 
 def test_a_folder_store_ends_at_the_same_figures(tmp_path: Path) -> None:
@@ -58,4 +58,4 @@ def test_a_folder_store_ends_at_the_same_figures(tmp_path: Path) -> None:
     clone.make({"large": b"x" * SIZE, "small": b"y" * 5000})
     clone.sync()
     for stage in (Stage.HASH, Stage.SEND):
-        assert _told(clone, stage)[-1].done_bytes == SIZE + 5000
+        assert _progress(clone, stage)[-1].done_bytes == SIZE + 5000

@@ -232,13 +232,3 @@ class LiveProgress(Progress):
                 region.stop()
         self.stages.clear()
         self._waiting.clear()
-
-
-class NoProgress(Progress):
-    """For `--quiet`: messages only."""
-
-    def update(self, event: StageProgress) -> None:
-        pass
-
-    def wait(self, wait: Wait) -> None:
-        pass

@@ -77,6 +77,10 @@ class Table:
         self._columns = [columns[i] for i in kept]
         self._rows = [[row[i] for i in kept] for row in cells]
 
+    def in_words(self, in_words: Callable[[str], str]) -> Table:
+        """The table with commands in its cells ready to type, and without secrets."""
+        return Table(self._columns, [[Styled(in_words(cell.text), cell.style) for cell in row] for row in self._rows])
+
     def plain(self) -> Iterator[str]:
         """Aligned lines, as wide as needed."""
         headings = [Styled(column.heading, "") for column in self._columns]

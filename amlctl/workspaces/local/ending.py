@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from amlctl.runs.records import read_published, save_both
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.workspaces.local.logs import SavedLogs, say
+from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
 from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store, upload_produced
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, release_reserve
 
@@ -85,7 +85,7 @@ def finish(
     ending: Ending,
     clock: Clock,
     *,
-    logs: SavedLogs | None = None,
+    logs: Sequence[SavedLog] = (),
 ) -> RunRecord:
     """Save what the run has left and make its record final. All of its processes must have ended.
 
@@ -111,7 +111,8 @@ def finish(
         hint = f" ({ending.hint})" if ending.hint else ""
         say(paths.log, f"{ending.state.value}: {ending.message}{hint}")
     try:
-        (logs or SavedLogs(store, paths, record)).save()
+        for log in logs or saved_logs(store, paths, record):
+            log.save()
     except (AmlctlError, OSError) as error:
         say(paths.log, f"cannot write the log to the store: {error}")
     record.exit_code = ending.exit_code

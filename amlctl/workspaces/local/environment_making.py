@@ -17,7 +17,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ from amlctl.workspaces.local.environments import (
     python_of,
 )
 from amlctl.workspaces.local.packages import Pip, expected_names, is_of_network
-from amlctl.workspaces.local.tools import ToolFailed, find_python, pip_settings, run_tool
+from amlctl.workspaces.local.tools import ToolFailed, ToolRunner, find_python, pip_settings
 
 EXPIRES_S = 120.0
 """A mark that was not renewed for so long belongs to a machine that was switched off, or to a suspended process."""
@@ -86,34 +86,30 @@ class Mark:
 
 def is_being_made(place: Path) -> bool:
     """Whether the maker of an attempt in `place` is alive and has renewed its mark."""
-    return any(_is_in_force(mark) for mark in place.glob(f"*{_SUFFIX}"))
+    return any(_is_in_force(_read(mark)) for mark in place.glob(f"*{_SUFFIX}"))
 
 
 def remove_leftovers(place: Path) -> None:
     """Of makers that have ended: their tools are ended, then their folders removed."""
     for mark in place.glob(f"*{_SUFFIX}"):
-        if not _is_in_force(mark):
-            _end_tool(mark)
-            shutil.rmtree(mark.with_name(mark.name.removesuffix(_SUFFIX)), ignore_errors=True)
-            mark.unlink(missing_ok=True)
+        document = _read(mark)
+        if _is_in_force(document):
+            continue
+        tool, owner = read_identity(document.get("tool")), read_identity(document.get("owner"))
+        if tool is not None and owner is not None and owner.is_gone() and is_alive(tool):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(tool.process, signal.SIGKILL)  # tools are started as leaders of a process group
+        shutil.rmtree(mark.with_name(mark.name.removesuffix(_SUFFIX)), ignore_errors=True)
+        mark.unlink(missing_ok=True)
 
 
-def _is_in_force(mark: Path) -> bool:
-    document = _read(mark)
+def _is_in_force(document: Mapping[str, Any]) -> bool:
     owner = read_identity(document.get("owner"))
     if owner is not None and owner.is_gone():
         return False
     expires_at = document.get("expires_at")
     # A clock that was set back must not keep a mark in force for long.
     return isinstance(expires_at, (int, float)) and 0 < expires_at - time.time() <= EXPIRES_S
-
-
-def _end_tool(mark: Path) -> None:
-    document = _read(mark)
-    tool, owner = read_identity(document.get("tool")), read_identity(document.get("owner"))
-    if tool is not None and owner is not None and owner.is_gone() and is_alive(tool):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(tool.process, signal.SIGKILL)  # tools are started as leaders of a process group
 
 
 def _read(mark: Path) -> dict[str, Any]:
@@ -134,12 +130,8 @@ _OLD_FOLDER = "env"
 """Of an environment that an earlier version of amlctl has made."""
 
 
-def never_stop() -> None:
-    """For a caller that waits until the environment is made."""
-
-
 def prepare_environment(
-    environments: Environments, spec: EnvironmentSpec, sink: EventSink, *, check: Callable[[], None] = never_stop
+    environments: Environments, spec: EnvironmentSpec, sink: EventSink, *, check: Callable[[], None] = lambda: None
 ) -> EnvironmentInfo:
     """Find it or make it; `check` is called at intervals, and what it raises stops the making.
 
@@ -196,21 +188,13 @@ class _Maker:
             mark.renew()
             self.check()
 
+        runner = ToolRunner(lambda line: self.sink(Note(line)), check, mark.tool_started)
+
         def run(name: str, command: Sequence[str]) -> None:
-            variables = tool_variables(self.environments.variables)
             try:
-                run_tool(
-                    command,
-                    variables=variables,
-                    cwd=self.home.parent,
-                    tell=self._tell,
-                    check=check,
-                    started=mark.tool_started,
-                )
+                runner.run(name, command, variables=tool_variables(self.environments.variables), cwd=self.home.parent)
             except ToolFailed as failed:
                 raise _not_made(name, failed) from failed
-            except OSError as error:
-                raise SettingsError(f"the environment cannot be made: {name} cannot be started: {error}") from error
 
         resolved: list[list[str]] = []
         if tool:
@@ -224,7 +208,7 @@ class _Maker:
         settings = pip_settings(python_of(self.home), self.environments.variables)
         if settings.unused:
             self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
-        pip = Pip([str(python_of(self.home)), "-m", "pip"], settings.variables, self._tell, check, mark.tool_started)
+        pip = Pip([str(python_of(self.home)), "-m", "pip"], settings.variables, runner)
         packages = pip.install(self.spec, self.home, brings_conda=not tool, resolved=resolved)
         _confirm(self.environments, self.spec, self.home, tool or "venv", packages)
         self.sink(Note(f"environment {self.spec.id} is ready after {time.monotonic() - started:.0f} s"))
@@ -244,9 +228,6 @@ class _Maker:
         finally:
             if carries_secret(text):
                 file.unlink(missing_ok=True)
-
-    def _tell(self, line: str) -> None:
-        self.sink(Note(line))
 
 
 def _taken(file: Path) -> list[list[str]]:

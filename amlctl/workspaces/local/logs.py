@@ -32,20 +32,12 @@ def say(log: Path, line: str) -> None:
 _PART_BYTES = 1 << 20
 
 
-class SavedLogs:
-    """Those of all processes of a run. Not thread-safe."""
-
-    def __init__(self, store: Store, paths: RunPaths, record: RunRecord) -> None:
-        names = log_names(record.spec.layout.world_size)
-        self._logs = [
-            SavedLog(store, log_key(record.run, name), paths.log_of(rank), paths.collapsed_log_of(rank))
-            for rank, name in enumerate(names)
-        ]
-
-    def save(self) -> None:
-        """Raises OSError, RightsError, ServiceUnavailable."""
-        for log in self._logs:
-            log.save()
+def saved_logs(store: Store, paths: RunPaths, record: RunRecord) -> list[SavedLog]:
+    """Those of all processes of a run."""
+    return [
+        SavedLog(store, log_key(record.run, name), paths.log_of(rank), paths.collapsed_log_of(rank))
+        for rank, name in enumerate(log_names(record.spec.layout.world_size))
+    ]
 
 
 class SavedLog:

@@ -9,9 +9,9 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import write_bytes, write_json
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import Environments
-from amlctl.workspaces.local.tools import Python, ToolFailed, find_python, pip_settings, run_tool
+from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_python, pip_settings
 
 _NETWORK_SIGNS = (
     "NewConnectionError",
@@ -58,14 +58,11 @@ _REASONS = 6
 
 @dataclass(frozen=True)
 class Pip:
-    """`command` starts pip (`python -m pip`) with `variables`; `tell` gets each line of its output, and what `check`
-    raises, which is called at intervals, stops pip."""
+    """`command` starts pip (`python -m pip`) with `variables`."""
 
     command: Sequence[str]
     variables: Mapping[str, str]
-    tell: Callable[[str], None]
-    check: Callable[[], None]
-    started: Callable[[int], None] = lambda pid: None
+    runner: ToolRunner = field(default_factory=ToolRunner)
 
     def install(
         self, spec: EnvironmentSpec, folder: Path, *, brings_conda: bool, resolved: Sequence[Sequence[str]] = ()
@@ -87,7 +84,7 @@ class Pip:
                         found.update(self._run(spec, ["install", "--no-deps", *options], report, folder))
                         continue
                     except (SettingsError, ServiceUnavailable):  # an index has changed, say
-                        self.tell("the versions resolved before cannot be installed; resolving them again")
+                        self.runner.tell("the versions resolved before cannot be installed; resolving them again")
                 options = _written(spec, lines, folder, number)
                 found.update(self._run(spec, ["install", *options], report, folder))
             finally:
@@ -111,38 +108,25 @@ class Pip:
         return found
 
     def _run(self, spec: EnvironmentSpec, arguments: Sequence[str], report: Path, folder: Path) -> dict[str, str]:
-        reporting = ["--report", str(report)]
         command = [*self.command, *arguments, "--disable-pip-version-check", "--no-input"]
+        runner = replace(self.runner, tell=self._tell)
         try:
             try:
-                self._start([*command, *reporting], folder)
+                runner.run("pip", [*command, "--report", str(report)], variables=self.variables, cwd=folder)
             except ToolFailed as failed:
                 if not any(_NO_OPTION in line for line in failed.last_lines):
                     raise
                 if "--dry-run" in arguments:
                     return {}
-                self._start(command, folder)
+                runner.run("pip", command, variables=self.variables, cwd=folder)
         except ToolFailed as failed:
             readable = ToolFailed(failed.exit_code, [_with_requirement(line) for line in failed.last_lines])
             raise pip_failure(spec, readable) from failed
         return {str(one["name"]): str(one["version"]) for _, one in _chosen(report)}
 
-    def _start(self, command: Sequence[str], folder: Path) -> None:
-        try:
-            run_tool(
-                command,
-                variables=self.variables,
-                cwd=folder,
-                tell=self._tell,
-                check=self.check,
-                started=self.started,
-            )
-        except OSError as error:
-            raise SettingsError(f"the environment cannot be made: pip cannot be started: {error}") from error
-
     def _tell(self, line: str) -> None:
         if not line.startswith(_NOISE):
-            self.tell(_with_requirement(line))
+            self.runner.tell(_with_requirement(line))
 
 
 def expected_names(spec: EnvironmentSpec) -> list[str]:
@@ -284,7 +268,7 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
         return
     settings = pip_settings(Path(command[0]), environments.variables)
     sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
-    resolved = Pip(command, settings.variables, _keep_quiet, _go_on).resolve(spec)
+    resolved = Pip(command, settings.variables).resolve(spec)
     with suppress(OSError):  # then pip resolves them again when the environment is made
         write_json(environments.resolved(spec.id, python.version), resolved)
 
@@ -322,11 +306,3 @@ def _located(place: str) -> Iterator[None]:
         if not place:
             raise
         raise SettingsError(f"{place}: {error.message}", hint=error.hint, details=error.details) from error
-
-
-def _keep_quiet(line: str) -> None:
-    pass
-
-
-def _go_on() -> None:
-    pass

@@ -34,7 +34,7 @@ from amlctl.runtime.script import Wakeups
 from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
 from amlctl.workspaces.local.environments import Environments, interpreter
-from amlctl.workspaces.local.logs import SavedLogs, say
+from amlctl.workspaces.local.logs import saved_logs, say
 from amlctl.workspaces.local.node_files import download_inputs, is_folder, make_container, node_store, open_run_store
 from amlctl.workspaces.local.rank_processes import (
     HOST,
@@ -68,7 +68,7 @@ class Supervisor:
         self._record = record
         self._wakeups = wakeups
         self._environments = Environments(Path(settings.environments_dir), os.environ)
-        self._logs = SavedLogs(self._store, self._paths, record)
+        self._logs = saved_logs(self._store, self._paths, record)
         self._savers: dict[int, TreeSaver] = {}
         self._has_started = False
         self._is_stop_signalled = False
@@ -289,7 +289,8 @@ class Supervisor:
 
     def _save_log(self) -> None:
         with contextlib.suppress(AmlctlError, OSError):  # reported at the end if it still fails
-            self._logs.save()
+            for log in self._logs:
+                log.save()
 
     def _save_outputs(self) -> None:
         """The runtime saves them into the node's folder; another store gets them from here."""

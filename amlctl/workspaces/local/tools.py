@@ -40,55 +40,57 @@ class ToolFailed(Exception):
         self.last_lines = tuple(last_lines)
 
 
-def run_tool(
-    command: Sequence[str],
-    *,
-    variables: Mapping[str, str],
-    cwd: Path,
-    tell: Callable[[str], None],
-    check: Callable[[], None],
-    started: Callable[[int], None] = lambda pid: None,
-) -> None:
-    """Run it to its end. `check` is called at intervals; what it raises kills the tool and is raised. `started` gets
-    the id of its process, which leads a process group.
-
-    Raises ToolFailed, OSError (cannot be started).
+@dataclass(frozen=True)
+class ToolRunner:
+    """`tell` gets each line of a tool's output; `check` is called at intervals, and what it raises kills the tool;
+    `started` gets the id of its process, which leads a process group.
     """
-    lines: queue.Queue[str | None] = queue.Queue()
-    kept: deque[str] = deque(maxlen=_KEPT_LINES)
-    with subprocess.Popen(
-        list(command),
-        cwd=cwd,
-        env=dict(variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        process_group=0,
-    ) as process:
-        reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
-        reader.start()
+
+    tell: Callable[[str], None] = lambda line: None
+    check: Callable[[], None] = lambda: None
+    started: Callable[[int], None] = lambda pid: None
+
+    def run(self, name: str, command: Sequence[str], *, variables: Mapping[str, str], cwd: Path) -> None:
+        """Raises ToolFailed, SettingsError (it cannot be started), what `check` raises."""
+        lines: queue.Queue[str | None] = queue.Queue()
+        kept: deque[str] = deque(maxlen=_KEPT_LINES)
         try:
-            started(process.pid)
-            while True:
-                check()
-                try:
-                    line = lines.get(timeout=_LOOK_S)
-                except queue.Empty:
-                    continue
-                if line is None:
-                    break
-                if line.strip():
-                    kept.append(line)
-                    tell(line)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        exit_code = process.wait()
-        reader.join()
-    if exit_code != 0:
-        raise ToolFailed(exit_code, kept)
+            process = subprocess.Popen(
+                list(command),
+                cwd=cwd,
+                env=dict(variables),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                process_group=0,
+            )
+        except OSError as error:
+            raise SettingsError(f"the environment cannot be made: {name} cannot be started: {error}") from error
+        with process:
+            reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
+            reader.start()
+            try:
+                self.started(process.pid)
+                while True:
+                    self.check()
+                    try:
+                        line = lines.get(timeout=_LOOK_S)
+                    except queue.Empty:
+                        continue
+                    if line is None:
+                        break
+                    if line.strip():
+                        kept.append(line)
+                        self.tell(line)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            exit_code = process.wait()
+            reader.join()
+        if exit_code != 0:
+            raise ToolFailed(exit_code, kept)
 
 
 def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
