@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from amlctl.mirror.export import PlainFilesUnderWay
 
 from amlctl.core.store_keys import FORMAT_KEY, head_key
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.localfs.database import check_of
-from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.operations.store.gc import gc
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.store_format import find_store_id

@@ -28,8 +28,7 @@ from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, tree_saver
 from amlctl.snapshots import deletion, gc_mark, heads, kept, lease, manifests
 from amlctl.snapshots.heads import Head
-from amlctl.snapshots.kept import ANY_SIZE
-from amlctl.snapshots.known import KnownContents
+from amlctl.snapshots.known import ANY_SIZE, KnownContents
 from amlctl.snapshots.manifests import Written
 from amlctl.stores.contract import Store
 
