@@ -81,7 +81,7 @@ def _state(path: Path, entry: FileEntry) -> str | None:
         return "synced" if file_content_id(path) == entry.content_id else "modified"
     except FileNotFoundError:
         return "deleted"
-    except OSError:  # unreadable: not known
+    except OSError:  # unreadable, so the state is unknown
         return None
 
 

@@ -21,7 +21,6 @@ PENDING = {
     "amlctl/azure_access",
     "amlctl/config",
     "amlctl/operations",
-    "amlctl/operations/submit",
     "amlctl/runs",
     "amlctl/stores/azure_blob",
     "amlctl/workspaces",

@@ -40,9 +40,8 @@ from amlctl.core.store_keys import (
 )
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.machine import passed_s
-from amlctl.operations.store.verify_runs import heads_of_record, manifests_of_record, read_fields
 from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
-from amlctl.runs.records import read_published
+from amlctl.runs.records import heads_of_record, manifests_of_record, read_fields, read_published
 from amlctl.snapshots.gc_mark import GcLease
 from amlctl.snapshots.heads import fence, is_superseded, read_head, read_head_value
 from amlctl.snapshots.lease import delete_all

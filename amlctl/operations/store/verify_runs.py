@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from amlctl.core.content_id import is_content_id
-from amlctl.core.document import Fields, parse
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.message import Command, Message
-from amlctl.core.run_schema import MAX_BYTES
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.store_keys import (
     CODE,
@@ -31,38 +29,10 @@ from amlctl.core.store_keys import (
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.store.damage import Damage, StoreListing
-from amlctl.runs.records import read_published
+from amlctl.runs.records import manifests_of_record, read_fields, read_published
 from amlctl.runs.tree import TreeFile, TreeIndex, read_index, read_tree_index, stored_key
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.stores.contract import Store
-
-
-def read_fields(store: Store, run: str) -> Fields:
-    """The run's record. Raises NotFound, ValueError."""
-    try:
-        data = store.get(record_key(run), length=MAX_BYTES + 1)
-    except IntegrityError as error:
-        raise ValueError(error.message) from error
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES >> 20} MiB")
-    return Fields(parse(data))
-
-
-def manifests_of_record(record: Fields) -> list[str]:
-    """Keys of the manifests that the run reads. Raises ValueError."""
-    found = list(record.member("manifests").values())
-    if not all(isinstance(key, str) for key in found):
-        raise ValueError("'manifests' must name keys")
-    return found
-
-
-def heads_of_record(record: Fields) -> list[str]:
-    """Keys of the manifests that the datasets it produces begin with. Raises ValueError."""
-    found = [key for key in record.member("heads").values() if key is not None]
-    if not all(isinstance(key, str) for key in found):
-        raise ValueError("'heads' must name keys")
-    return found
-
 
 _RANK = re.compile(r"outputs\.rank-([0-9]+)\.json")
 _MOST_NODES = 100_000
