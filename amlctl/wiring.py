@@ -84,7 +84,7 @@ class App:
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
         """See `operations.context.Context`. An address that is not public is read with the login of the workspace in
         use, or else of the first one of Azure ML in the settings."""
-        from amlctl.core.asset import container_of
+        from amlctl.core.job import container_of
         from amlctl.stores.azure_blob.credentials import Anonymous
         from amlctl.stores.azure_blob.store import open_blob_store
 

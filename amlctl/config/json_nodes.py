@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from amlctl.config.nodes import MAX_CHARACTERS, MAX_NODES, Kind, Node
-from amlctl.core.depth import MAX_DEPTH
+from amlctl.core.run_schema import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
 
 _TOKEN = re.compile(

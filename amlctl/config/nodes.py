@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from amlctl.config.yaml_scalars import DATE, NOTHING, NUMBER, TEXT, TRUTH, core_value, plain_kinds
-from amlctl.core.depth import MAX_DEPTH
+from amlctl.core.run_schema import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
 
 MAX_CHARACTERS = 4 << 20

@@ -11,8 +11,8 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from amlctl.config.json_nodes import json_documents
 from amlctl.config.nodes import Kind, Node, check_duplicates, check_expanded, plain_value, yaml_documents
 from amlctl.config.text_file import read_bytes
 from amlctl.config.yaml_scalars import MAX_DIGITS, date_error, is_date
-from amlctl.core.depth import is_deep
 from amlctl.core.run import CONFIG_ENCODINGS, RunSpec, config_bytes
+from amlctl.core.run_schema import is_shallow
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -42,26 +42,18 @@ _MARKS = (
 )
 
 
-@dataclass(frozen=True)
-class RecordedConfig:
-    """See `config_content` and `config_file` of `RunRecord`."""
-
-    content: Any
-    file: Mapping[str, str] | None
-
-
 def read_config(path: Path, shown: str) -> bytes:
     """Raises SettingsError (too large), NotFound, RightsError; `shown` names it in errors."""
     return read_bytes(path, shown, limit=MAX_BYTES)
 
 
-def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) -> RecordedConfig:
-    """What the record keeps of a config, with `overrides` applied. Raises SettingsError, UsageError."""
+def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) -> RunSpec:
+    """What a spec has of a config, with `overrides` applied. Raises SettingsError, UsageError."""
     text, encoding = _decoded(data)
     if text is None:
         if overrides:
             raise SettingsError(f"{name} is not UTF-8 text, so --set cannot change it", hint="save it as UTF-8")
-        return RecordedConfig(None, {"base64": base64.b64encode(data).decode()})
+        return RunSpec(config=name, config_file={"base64": base64.b64encode(data).decode()})
     if overrides:
         is_yaml = name.lower().endswith(YAML_SUFFIXES)
         if not is_yaml and not name.lower().endswith(JSON_SUFFIX):
@@ -74,7 +66,7 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
     is_as_written = (not name.endswith(JSON_SUFFIX) or content is not text) and config_bytes(spec, None) == text.encode(
         encoding
     )
-    return RecordedConfig(content, None if is_as_written else {"text": text, "encoding": encoding})
+    return spec if is_as_written else replace(spec, config_file={"text": text, "encoding": encoding})
 
 
 def _require_json(text: str, name: str) -> None:
@@ -89,11 +81,11 @@ def _require_json(text: str, name: str) -> None:
 
 
 def config_values(spec: RunSpec) -> Any:
-    """What to show of a run's config: its values, or in a few words what it is where they cannot be had."""
+    """What to show of a run's config: its values, or a summary where they cannot be read."""
     content, name = spec.config_content, spec.config or ""
     text = (spec.config_file or {}).get("text", content if isinstance(content, str) else None)
     if content is not None and (not isinstance(content, str) or text is None):
-        return "(nested too deep to be shown)" if is_deep(content) else content
+        return content if is_shallow(content) else "(nested too deep to be shown)"
     if text is None:
         return None if spec.config_file is None else _summary(spec.config_file.get("base64", "").encode())
     try:
@@ -168,8 +160,3 @@ def _is_exact(node: Node) -> bool:
     if node.kind is not Kind.SCALAR or node.text in ("true", "false", "null"):
         return True
     return len(node.text) <= MAX_DIGITS and math.isfinite(float(node.text))
-
-
-def recorded_bytes(spec: RunSpec) -> bytes:
-    """The config of a run, to submit it again; places of secrets stay. Raises SettingsError."""
-    return config_bytes(spec, None)

@@ -1,10 +1,13 @@
-"""The command of a job file, with inputs and outputs in their places."""
+"""What a job file names: inputs and outputs in its command, assets (`azureml:NAME:VERSION`) and addresses of data."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Optional
+from urllib.parse import quote, unquote
 
 from amlctl.errors import SettingsError
 
@@ -35,7 +38,7 @@ def input_names(datasets: Iterable[str], inputs: Mapping[str, Mapping[str, str]]
 
 
 def places_in(text: str) -> list[str]:
-    """What stands between `${{` and `}}`: `inputs.data`, say. Raises SettingsError for what can stand for nothing."""
+    """What stands between `${{` and `}}`: `inputs.data`, say. Raises SettingsError for anything else."""
     for match in _PLACE.finditer(text):
         if _NAME.fullmatch(match[1]) is None:
             raise SettingsError(f"{match[0]} is not an input or output", hint="${{inputs.NAME}} or ${{outputs.NAME}}")
@@ -79,3 +82,40 @@ def _quoted(path: str, quote: str) -> str:
     if quote == '"':
         return re.sub(r'([\\"$`])', r"\\\1", path)
     return shlex.quote(path)
+
+
+_ASSET = re.compile(r"azureml:([A-Za-z0-9_][\w.-]*)(?::([\w.-]+)|@latest)")
+
+
+_BLOB = re.compile(r"(?:wasbs?|abfss?)://([^@/]+)@([^/]+?)\.(?:blob|dfs)\.([^/]+)/?(.*)")
+_AT_ACCOUNT = re.compile(r"(https?://[^/]+\.blob\.[^/]+/[^/?]+)/?([^?]*)(.*)")
+
+
+def https_of(url: str) -> str:
+    """The address by which anyone may read what `url` names, if it is public; empty if it has no such address."""
+    if found := _BLOB.fullmatch(url):
+        return f"https://{found[2]}.blob.{found[3]}/{found[1]}/{quote(found[4], safe='/%')}"
+    return url if url.startswith(("http://", "https://")) else ""
+
+
+def container_of(url: str) -> Optional[tuple[str, str]]:
+    """URL of a container, and the path in it, of data in Azure's blobs."""
+    found = _AT_ACCOUNT.fullmatch(https_of(url))
+    return None if found is None else (found[1] + found[3], unquote(found[2]))
+
+
+@dataclass(frozen=True)
+class AssetName:
+    """Something registered in a workspace of Azure ML. `version` is empty for the latest one, which changes."""
+
+    name: str
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"azureml:{self.name}:{self.version}" if self.version else f"azureml:{self.name}@latest"
+
+
+def parse_asset(text: str) -> Optional[AssetName]:
+    """None for anything else: an address, a name alone, one of a registry."""
+    found = _ASSET.fullmatch(text)
+    return None if found is None else AssetName(found[1], found[2] or "")

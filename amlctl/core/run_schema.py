@@ -1,7 +1,7 @@
 """What a run record may hold: one rule for every field, checked before anything of a record is used.
 
-Records lie in a store that others write and on disks that fail, and their values become paths, keys of the store,
-variables and lines on a terminal. A record that breaks a rule is damaged; nothing of it is guessed.
+Others write to the store and disks fail, while values of a record become paths, keys of the store, variables and lines
+on a terminal. A record that breaks a rule is damaged; nothing of it is guessed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import folders_of
 
 MAX_BYTES = 32 << 20
-"""Of a record's JSON. Configs and environment files are kilobytes; a larger one would only fill the memory."""
+"""Of a record's JSON. Configs and environment files have kilobytes; a larger record would only fill the memory."""
 MAX_DEPTH = 100
-"""Of lists and tables within each other in a config: the writers of JSON and of tables recurse."""
+"""Of nested lists and tables in a config: the writers of JSON and of tables recurse."""
 MAX_PROCESSES = 100_000
 """Processes of a run. Several loops go over all of them."""
 
@@ -35,10 +35,10 @@ _UNSAFE = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 
 
 def wrong_field(document: Mapping[str, Any], run: Optional[str] = None) -> str:
-    """Which field breaks its rule, in words; empty where none does. `run` is the id that the record's place says."""
+    """Which field breaks its rule, in words; empty if none does. `run` is the id that the record must have."""
     for name, rule in RULES.items():
         if name not in document:
-            if name in _SINCE_THE_FIRST:
+            if name not in _ADDED_LATER:
                 return f"it has no {name}"
         elif not rule(document[name]):
             return f"its {name} is not valid"
@@ -51,7 +51,7 @@ def wrong_field(document: Mapping[str, Any], run: Optional[str] = None) -> str:
 
 
 def is_time(value: Any) -> bool:
-    """An ISO 8601 moment with its zone, of a year that every clock of ours can show."""
+    """An ISO 8601 time with its zone, of a year that all our clocks can show."""
     if not isinstance(value, str) or _TIME.fullmatch(value) is None or not "1971" <= value[:4] <= "9998":
         return False
     try:
@@ -224,24 +224,11 @@ RULES: Mapping[str, Rule] = {
     "outputs": _text,
 }
 
-_SINCE_THE_FIRST = RULES.keys() - {
-    *(
-        "config_file",
-        "waits_for",
-        "command",
-        "inputs",
-        "named_outputs",
-        "output_places",
-        "job_type",
-        "children",
-        "services",
-        "description",
-        "heads",
-        "sync",
-    ),
-    *("distribution", "processes", "instances", "node"),
+_ADDED_LATER = {
+    *("config_file", "waits_for", "command", "inputs", "named_outputs", "output_places", "job_type", "children"),
+    *("services", "description", "heads", "sync", "distribution", "processes", "instances", "node"),
 }
-"""Every writer has always written all fields that it knew, so one of these that is missing is damage."""
+"""The first records did not have these fields. Any other one that is missing is damage: writers write all fields."""
 
 
 def is_published(value: Any) -> bool:

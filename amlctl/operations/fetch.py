@@ -241,7 +241,7 @@ class _Fetch:
     def bring_files(
         self, run_files: RunFiles, *, folder: str = "", is_wanted: Callable[[str], bool] = lambda path: True
     ) -> None:
-        """Without a list there are no content ids: size and time tell what is up to date."""
+        """Without a list content ids are unknown: size and time tell what is up to date."""
         files = [file for file in run_files.files() if self._include(folder + file.path) and is_wanted(file.path)]
         missing = [file for file in files if not _is_here(self._target / folder / file.path, file)]
         missing = [file for file in missing if self._make_way(folder + file.path)]

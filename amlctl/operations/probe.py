@@ -16,9 +16,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import amlctl
+from amlctl.core.check import ProbeResult, ProbeStep, hidden
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
-from amlctl.core.probe import ProbeResult, ProbeStep, hidden
 from amlctl.core.store_keys import run_prefix
 from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound
 from amlctl.operations.context import Context

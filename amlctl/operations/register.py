@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from amlctl.core.asset import AssetName
+from amlctl.core.job import AssetName
 from amlctl.core.message import Command
 from amlctl.core.wording import below_data_blobs
 from amlctl.errors import UsageError

@@ -115,7 +115,7 @@ class RunView:
 def show(context: Context, run: str) -> RunView:
     """Metrics are read once a run has finished: an active one costs one request to its service, and no store.
 
-    If the store cannot be read, there are no metrics, and a warning says so. Raises NotFound.
+    If the store cannot be read, metrics are missing, with a warning. Raises NotFound.
     """
     record, metrics = context.workspace.read(run), None
     if record.is_final:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from amlctl.core.document import Fields, parse
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import newest_first
@@ -221,3 +222,33 @@ def save_both(state_dir: Path, store: Store, record: RunRecord) -> Optional[Amlc
     if record.is_final:
         save_local_record(state_dir, record)
     return failure
+
+
+def read_fields(store: Store, run: str) -> Fields:
+    """The run's record, of which each value is taken with its type: a damaged one must not hide what gc has to keep.
+
+    Raises NotFound, ValueError.
+    """
+    try:
+        data = store.get(record_key(run), length=MAX_BYTES + 1)
+    except IntegrityError as error:
+        raise ValueError(error.message) from error
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES >> 20} MiB")
+    return Fields(parse(data))
+
+
+def manifests_of_record(record: Fields) -> list[str]:
+    """Keys of the manifests that the run reads. Raises ValueError."""
+    found = list(record.member("manifests").values())
+    if not all(isinstance(key, str) for key in found):
+        raise ValueError("'manifests' must name keys")
+    return found
+
+
+def heads_of_record(record: Fields) -> list[str]:
+    """Keys of the manifests that the datasets it produces begin with. Raises ValueError."""
+    found = [key for key in record.member("heads").values() if key is not None]
+    if not all(isinstance(key, str) for key in found):
+        raise ValueError("'heads' must name keys")
+    return found

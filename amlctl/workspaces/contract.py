@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Protocol, runtime_checkable
 
-from amlctl.core.asset import AssetName
 from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
+from amlctl.core.job import AssetName
 from amlctl.core.run import RunRecord
 
 

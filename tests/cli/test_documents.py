@@ -91,7 +91,7 @@ def test_status_of_several_of_which_one_fails(data: Cli) -> None:
     assert [one["kind"] for one in answer.document["errors"]] == ["not_found"]
     answer = data("status", "working/missing", "working/x")
     assert (answer.code, answer.out) == (4, "working/x  up to date\n")
-    assert "there is no dataset working/missing" in answer.err
+    assert "dataset working/missing not found" in answer.err
     assert data("status", "working/missing", "working/none").out == ""
     os.mkfifo(data.cwd / "data_blobs/working/a-fifo")
     for command in ("status", "sync"):

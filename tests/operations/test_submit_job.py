@@ -13,6 +13,7 @@ from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import LogText, Note, Warned
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.operations.submit.check import check
+from amlctl.operations.submit.job_file import find_job_file
 from amlctl.operations.submit.submit import plan
 from tests.support.bench import Bench, wait_until_tidied
 
@@ -280,7 +281,7 @@ def test_an_environment_that_others_have_made(bench: Bench, environment: str, to
     def planned() -> EnvironmentSpec:
         request = bench.request("jobs/e.yml", env_from_current=False)
         bench.events.clear()
-        return check(bench, request).environment
+        return check(bench, request, find_job_file(request, bench.project)).environment
 
     assert planned().source == "pptdaml.yaml"
     assert [event for event in bench.told(Warned) if told in event.message and "pptdaml.yaml" in event.message]

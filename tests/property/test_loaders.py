@@ -25,10 +25,9 @@ from amlctl.config.script_config import config_values, record_config
 from amlctl.config.settings import load_settings
 from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.run import RunRecord, config_bytes
-from amlctl.core.script_block import read_script_block
+from amlctl.core.run_sources import read_script_block
 from amlctl.errors import AmlctlError, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
-from tests.support.runs import run_record
 
 YAML_SEED = """\
 # a comment
@@ -194,10 +193,10 @@ def test_configs_travel_or_are_refused(text: str, name: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     found = ours(lambda: record_config(data, name, (), lambda key, new, old: new))
     if not isinstance(found, AmlctlError):
-        record = run_record("r", "s", config=name, config_content=found.content, config_file=found.file)
+        record = RunRecord("r", found)
         record = RunRecord.from_json(json.loads(json.dumps(record.to_json())))
         assert config_bytes(record.spec, None) == data
-        assert len(json.dumps(config_values(record.spec))) < 100_000
+        assert len(json.dumps(config_values(found))) < 100_000
 
 
 KEYS = [

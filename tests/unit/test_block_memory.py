@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from amlctl.stores.azure_blob.block_memory import BlockMemory
-from amlctl.stores.azure_blob.window import Window
+from amlctl.stores.azure_blob.window import BlockMemory, Window
 
 MIB = 1 << 20
 

@@ -14,7 +14,7 @@ from amlctl.config.compute_file import read_compute_files
 from amlctl.config.environment_file import read_environment
 from amlctl.config.settings import load_settings
 from amlctl.core.compute import ClusterTarget, LocalTarget
-from amlctl.core.script_block import ScriptNeeds, read_script_block
+from amlctl.core.run_sources import read_script_block
 from amlctl.localfs.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -95,13 +95,13 @@ def test_init_writes_the_file_paths_of_the_example() -> None:
 @pytest.mark.parametrize(
     ("script", "needs"),
     [
-        ("make_raw.py", ScriptNeeds(produces=(RAW,))),
-        ("preprocess.py", ScriptNeeds(datasets=(RAW,), produces=(PATCHES,))),
-        ("model_train.py", ScriptNeeds(datasets=(PATCHES,))),
+        ("make_raw.py", {"produces": [RAW]}),
+        ("preprocess.py", {"datasets": [RAW], "produces": [PATCHES]}),
+        ("model_train.py", {"datasets": [PATCHES]}),
     ],
 )
-def test_a_script_states_what_it_reads_and_writes(script: str, needs: ScriptNeeds) -> None:
-    assert read_script_block((EXAMPLE / script).read_text(encoding="utf-8"), script) == needs
+def test_a_script_states_what_it_reads_and_writes(script: str, needs: dict[str, list[str]]) -> None:
+    assert read_script_block((EXAMPLE / script).read_text(encoding="utf-8"), script).values == needs
 
 
 def test_every_pip_dependency_is_pinned_to_one_version() -> None:

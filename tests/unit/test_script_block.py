@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.script_block import read_script_block
+from amlctl.core.run_sources import read_script_block
 from amlctl.errors import SettingsError
 
 HEAD = '"""A script."""\nimport json\n\n'

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amlctl.config.script_config import MAX_BYTES, config_values, read_config, record_config, recorded_bytes
+from amlctl.config.script_config import MAX_BYTES, config_values, read_config, record_config
 from amlctl.core.run import RunRecord, config_bytes
 from amlctl.errors import SettingsError, UsageError
 from tests.support.runs import run_record
@@ -56,7 +56,7 @@ CARRIED = [
 
 def record_of(data: bytes, name: str, *overrides: str) -> RunRecord:
     found = record_config(data, name, overrides, lambda key, new, old: new)
-    record = run_record("r", "s", config=name, config_content=found.content, config_file=found.file)
+    record = RunRecord("r", found)
     return RunRecord.from_json(json.loads(json.dumps(record.to_json(), indent=2).encode()))
 
 
@@ -64,7 +64,7 @@ def record_of(data: bytes, name: str, *overrides: str) -> RunRecord:
 def test_it_travels_byte_for_byte(name: str, data: bytes) -> None:
     record = record_of(data, name)
     assert config_bytes(record.spec, {}) == data
-    assert recorded_bytes(record.spec) == data
+    assert config_bytes(record.spec, None) == data
     shown = json.dumps(config_values(record.spec))
     assert len(shown) < 20_000
 
@@ -93,7 +93,7 @@ def test_a_config_that_is_neither_json_nor_yaml_cannot_be_changed() -> None:
     with pytest.raises(UsageError, match=r"c\.toml is neither JSON nor YAML, so --set cannot change it"):
         record_config(b"a = 1\n", "c.toml", ["a=2"], lambda key, new, old: new)
     recorded = record_config(b'{"a": 1}', "c.conf", ["a=2"], lambda key, new, old: new)
-    assert recorded.content == '{"a": 2}'
+    assert recorded.config_content == '{"a": 2}'
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_text_of_unknown_encoding_cannot_be_changed() -> None:
 def test_a_changed_config_can_be_changed_again() -> None:
     for name, data in (("c.json", b'{\n\t"a": 1, "b": 2 }'), ("c.yaml", b"a: 1 # x\nb: 2\n")):
         once = record_of(data, name, "a=5")
-        again = record_of(recorded_bytes(once.spec), name, "b=6")
+        again = record_of(config_bytes(once.spec, None), name, "b=6")
         assert config_bytes(again.spec, {}) == data.replace(b"1", b"5").replace(b"2", b"6")
 
 

@@ -12,9 +12,8 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Cell, Column, Line, Table, bad, good
-from amlctl.core.check import Check
+from amlctl.core.check import Check, ProbeResult
 from amlctl.core.message import Command
-from amlctl.core.probe import ProbeResult
 from amlctl.errors import UsageError
 from amlctl.operations.doctor import run_checks
 from amlctl.wiring import locate_project

@@ -1,4 +1,6 @@
-"""Runs and code in a store: records, lists of outputs and their bytes, what was published, code and its indexes."""
+"""Runs and code in a store: records, lists of outputs and their bytes, what was published, code and its indexes. Each
+value of a record is taken with its type: others may have written it.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,7 @@ from amlctl.core.store_keys import (
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.store.damage import Damage, StoreListing
-from amlctl.operations.store.named_by_runs import manifests_of_record, read_fields
-from amlctl.runs.records import read_published
+from amlctl.runs.records import manifests_of_record, read_fields, read_published
 from amlctl.runs.tree import TreeFile, TreeIndex, read_index, read_tree_index, stored_key
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.stores.contract import Store

@@ -36,7 +36,7 @@ from amlctl.operations.context import Context
 from amlctl.operations.environment import project_environment, recorded_environment, stand_in
 from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.inputs import Address, with_present_assets
-from amlctl.operations.submit.job_file import warn_of_serverless_settings
+from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
 from amlctl.operations.submit.secrets import SubmitSecrets
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, is_in_one, read_sources
 from amlctl.runs.code import Sources as CodeSources
@@ -69,12 +69,12 @@ class CheckedRun:
     downloads: Mapping[str, Address] = field(default_factory=dict)
 
 
-def check(context: Context, request: SubmitRequest) -> CheckedRun:
+def check(context: Context, request: SubmitRequest, file: JobFile | None) -> CheckedRun:
     """Read all sources, merge them, and look at all that the run names.
 
     Raises UsageError, SettingsError, NotFound, RightsError, CheckFailed.
     """
-    sources = read_sources(context, request)
+    sources = read_sources(context, request, file)
     run = _resolve(context, request, sources)
     run = with_present_assets(run, context.workspace)
     _check_code_apart(context, run)
@@ -98,7 +98,7 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
         spec = replace(spec, name=Path(spec.script).stem)
     spec = _with_config(spec, merged, project, request, secrets.hider)
     spec = _without_secrets(spec, secrets.hider)
-    for name, value in (request.spec.get("tags") or {}).items():
+    for name, value in merged.spec.tags.items():
         if spec.tags[name] != value:
             sink(Note(f"the value of tag {name} looks like a secret and is not recorded"))
     is_recorded = sources.earlier is not None and merged.sources.get("environment") == f"run {sources.earlier.run}"
@@ -192,7 +192,7 @@ def _with_config(spec: RunSpec, merged: MergedSpec, project: Project, request: S
     else:
         return spec
     recorded = record_config(data, shown, request.overrides, hider.setting)
-    return replace(spec, config=name, config_content=recorded.content, config_file=recorded.file)
+    return replace(spec, config=name, config_content=recorded.config_content, config_file=recorded.config_file)
 
 
 def _without_secrets(spec: RunSpec, hider: Hider) -> RunSpec:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from amlctl.azure_access.connections import certificates
-from amlctl.core.asset import AssetName, container_of, https_of, parse_asset
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Note, Warned
 from amlctl.core.hidden_values import VARIABLE_PREFIX, filled
+from amlctl.core.job import AssetName, container_of, https_of, parse_asset
 from amlctl.core.run_sources import at_line
 from amlctl.core.secret_names import masked
 from amlctl.core.wording import count, size

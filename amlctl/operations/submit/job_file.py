@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from amlctl.azure_access.azure_ai_ml import check_job
 from amlctl.config.environment_file import parse_environment
-from amlctl.config.job_file import CommandJob, parse_job_file, read_command_job
+from amlctl.config.job_file import CommandJob, is_job_file, parse_job_file, read_command_job
 from amlctl.config.yaml_file import YamlDocument
-from amlctl.core.asset import parse_asset
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
+from amlctl.core.job import parse_asset
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_sources import PartialSpec
@@ -95,8 +95,10 @@ class JobSource:
     links: Mapping[str, Path] = field(default_factory=dict)
 
 
-def find_job_file(request: SubmitRequest, project: Project) -> JobFile:
-    """Raises NotFound, RightsError, SettingsError with the line."""
+def find_job_file(request: SubmitRequest, project: Project) -> JobFile | None:
+    """None for a script. Raises NotFound, RightsError, SettingsError with the line."""
+    if not is_job_file(request.script):
+        return None
     for base in (request.cwd, project.root, project.pipeline_dir):
         path = Path(os.path.abspath(base / os.path.expanduser(request.script)))
         if path.is_file():
@@ -108,7 +110,7 @@ def find_job_file(request: SubmitRequest, project: Project) -> JobFile:
     return JobFile(path, document, check_job(document, path))
 
 
-def read_job(context: Context, request: SubmitRequest) -> JobSource:
+def read_job(context: Context, request: SubmitRequest, file: JobFile) -> JobSource:
     """Of a command job. Raises UsageError, NotFound, SettingsError."""
     typed = request.spec
     for given, option in (
@@ -118,7 +120,6 @@ def read_job(context: Context, request: SubmitRequest) -> JobSource:
             raise UsageError(
                 f"{option} is for scripts; a job file has its whole command", hint="edit the command in the file"
             )
-    file = find_job_file(request, context.project)
     if file.kind != "command":
         raise file.only_remote()
     return _Reader(context, file, read_command_job(file.document, file.path.parent)).read(request)

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.job_file import is_job_file
 from amlctl.config.text_file import file_error
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import VARIABLE_PREFIX
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import MAX_NAME, slug
-from amlctl.core.run_sources import MergedSpec, PartialSpec, merge
-from amlctl.core.script_block import read_script_block
+from amlctl.core.run_sources import MergedSpec, PartialSpec, merge, read_script_block
 from amlctl.core.settings import Settings
 from amlctl.core.store_keys import code_index_key
 from amlctl.errors import NotFound, SettingsError, UsageError
@@ -26,7 +24,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_script
 from amlctl.operations.context import Context
 from amlctl.operations.runs import resolve_run
-from amlctl.operations.submit.job_file import JobSource, read_job
+from amlctl.operations.submit.job_file import JobFile, JobSource, read_job
 from amlctl.stores.contract import Store
 
 TYPED = "command line"
@@ -75,8 +73,8 @@ class Sources:
     given_variables: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def read_sources(context: Context, request: SubmitRequest) -> Sources:
-    """Raises UsageError, SettingsError, NotFound."""
+def read_sources(context: Context, request: SubmitRequest, file: JobFile | None) -> Sources:
+    """`file` is the job file that was named instead of a script. Raises UsageError, SettingsError, NotFound."""
     project, settings = context.project, context.settings
     typed = _typed(request, project, context.sink)
     earlier, origin = None, context.store
@@ -86,7 +84,7 @@ def read_sources(context: Context, request: SubmitRequest) -> Sources:
     if not request.script and earlier is None:
         raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
     is_repeat = earlier is not None and not request.script
-    job = read_job(context, request) if is_job_file(request.script) else None
+    job = None if file is None else read_job(context, request, file)
     found = [typed]
     if job is not None:
         found.append(job.spec)

@@ -18,7 +18,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from amlctl.config.job_file import is_job_file
 from amlctl.core.events import Note, Warned
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord, RunSpec
@@ -37,7 +36,7 @@ from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import InterruptChoice, follow
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
-from amlctl.operations.submit.job_file import find_job_file, hand_over
+from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.start import PreparedRun, start
@@ -65,11 +64,11 @@ def submit(
     Raises what `plan` raises before there is a run; afterwards only what keeps it from being started or read.
     """
     started = time.monotonic()
-    job = find_job_file(request, context.project) if is_job_file(request.script) else None
-    if job is not None and job.kind != "command":
-        run = hand_over(context, job, request, clock())
+    file = find_job_file(request, context.project)
+    if file is not None and file.kind != "command":
+        run = hand_over(context, file, request, clock())
     else:
-        prepared = prepare(context, request, clock)
+        prepared = prepare(context, request, file, clock)
         _warn_of_secrets(context, prepared)
         start(context, prepared, clock)
         run = prepared.record.run
@@ -85,7 +84,7 @@ def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
 
     Raises UsageError, SettingsError, NotFound, Conflict, RightsError, CheckFailed.
     """
-    checked = check(context, request)
+    checked = check(context, request, find_job_file(request, context.project))
     spec = checked.spec
     with checked.merged.at("compute"):
         checked_target(context, spec.compute)
@@ -105,9 +104,11 @@ def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
     )
 
 
-def prepare(context: Context, request: SubmitRequest, clock: Callable[[], datetime]) -> PreparedRun:
+def prepare(
+    context: Context, request: SubmitRequest, file: JobFile | None, clock: Callable[[], datetime]
+) -> PreparedRun:
     """Check, send datasets and code, and describe the run; it is not started. Raises as `plan` does."""
-    checked = check(context, request)
+    checked = check(context, request, file)
     context.workspace.expect_start()
     with checked.merged.at("compute"):
         prepare_target(context, checked.spec.compute)  # before the first byte is sent

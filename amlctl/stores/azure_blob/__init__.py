@@ -9,7 +9,6 @@
     answer.py       what the service has answered
     refusals.py     what it refuses, in words
     window.py       how much may be under way, by what the line carries
-    block_memory.py memory for blocks under way
     credentials.py  account key, SAS, or a token of the login
     address.py      store URLs
 

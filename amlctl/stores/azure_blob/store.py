@@ -15,14 +15,13 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.localfs.disk_errors import disk_error, sending_error
-from amlctl.localfs.memory import use_one_heap
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.answer import Answer, check_origin
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.direct import Body
 from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, Limits, Uploader, raise_early, settle
-from amlctl.stores.azure_blob.window import Window
+from amlctl.stores.azure_blob.window import Window, use_one_heap
 from amlctl.stores.contract import Body as StoreBody
 from amlctl.stores.contract import Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
 from amlctl.stores.wrappers import Pace
@@ -308,7 +307,7 @@ def _is_whole(answer: Answer, key: str) -> bool:
 
 def _checked(key: str) -> str:
     if not is_valid_key(key):
-        raise SettingsError(f"{key!r} is no key of a store")
+        raise SettingsError(f"{key!r} is not a key of a store")
     return key
 
 

@@ -20,11 +20,10 @@ from typing import Any, TypeVar
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
 from amlctl.localfs.disk_errors import sending_error
-from amlctl.stores.azure_blob.block_memory import BlockMemory
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
 from amlctl.stores.azure_blob.direct import Body
 from amlctl.stores.azure_blob.service import ANY, NEW, BlobService, unchanged
-from amlctl.stores.azure_blob.window import Window
+from amlctl.stores.azure_blob.window import BlockMemory, Window
 from amlctl.stores.contract import Buffer, FileBody, always
 
 CONTENT_ID = "content_id"

@@ -1,10 +1,15 @@
-"""How much may be under way to a service at a time."""
+"""How much may be under way to a service at a time, and the memory of it: bounded, and used again.
+
+New pages cost as much as reading does.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Condition
 
 _LEAST_BYTES = 8 << 20
@@ -62,3 +67,54 @@ class Window:
             yield
         finally:
             self.give_back(size_bytes)
+
+
+class BlockMemory:
+    """A buffer for each block that the window lets in. Thread-safe: a list takes and gives in one step."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._free: list[bytearray] = []
+
+    @contextmanager
+    def block(self, size_bytes: int) -> Iterator[BlockBuffer]:
+        """Waits until there is room. It is free again behind the `with`, unless it was handed over to be sent."""
+        self._window.take(size_bytes)
+        buffer = self._free.pop() if self._free else bytearray()
+        block = BlockBuffer(buffer if len(buffer) >= size_bytes else bytearray(size_bytes), size_bytes)
+        try:
+            yield block
+        finally:
+            if not block.is_handed_over:
+                self._give_back(block, has_travelled=False)
+
+    def hand_over(self, block: BlockBuffer) -> Callable[[], None]:
+        """What is to be called once the block has been sent, or never will be."""
+        block.is_handed_over = True
+        return functools.partial(self._give_back, block, has_travelled=True)
+
+    def _give_back(self, block: BlockBuffer, *, has_travelled: bool) -> None:
+        self._free.append(block.memory)
+        self._window.give_back(block.size_bytes, has_travelled=has_travelled)
+
+
+class BlockBuffer:
+    """`data` is the place for `size_bytes`; what stands there is old."""
+
+    def __init__(self, memory: bytearray, size_bytes: int) -> None:
+        self.memory = memory
+        self.size_bytes = size_bytes
+        self.data = memoryview(memory)[:size_bytes]
+        self.is_handed_over = False
+
+
+_M_ARENA_MAX = -8
+
+
+def use_one_heap() -> None:
+    """For all threads that begin later. Each would get a heap of its own, and what large values one has left is of no
+    use to another: sending 16 files of 24 MB and 2,500 small ones took 180 MB instead of 124, bringing them 179
+    instead of 131. Who waits for a network loses no time by it.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.config.environment_file import check_runtime_python
-from amlctl.core.asset import AssetName, parse_asset
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec
+from amlctl.core.job import AssetName, parse_asset
 from amlctl.core.store_keys import code_prefix
 from amlctl.errors import NotFound, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
