@@ -20,14 +20,8 @@ ROOT = Path(__file__).parents[2]
 PENDING = {
     "amlctl/cli",
     "amlctl/config",
-    "amlctl/localfs",
-    "amlctl/mirror",
     "amlctl/operations",
-    "amlctl/operations/store",
-    "amlctl/operations/sync",
     "amlctl/runs",
-    "amlctl/snapshots",
-    "amlctl/stores",
     "tests",
 }
 """Areas that are being rewritten. A clean one leaves this list, and the list leaves with the last one."""

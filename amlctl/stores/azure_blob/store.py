@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +18,6 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.localfs.disk_errors import sending_error
-from amlctl.localfs.memory import use_one_heap
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.answer import BlobAnswer, check_origin
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
@@ -39,6 +40,8 @@ _WORKERS = 16
 """Parallel blocks and ranges, which need memory."""
 _CONCURRENCY = 48
 """Parallel small values, which mostly wait for the network."""
+_M_ARENA_MAX = -8
+"""Of mallopt(3)."""
 _T = TypeVar("_T")
 
 
@@ -62,7 +65,7 @@ def open_blob_store(
     address, sas = parse_address(url)
     if prefix is not None:
         address = replace(address, prefix=prefix)
-    use_one_heap()
+    _use_one_heap()
     credential = credential or find_credential(address, sas, variables)
     return AzureBlobStore(address, credential, variables, workers, limits or Limits(), pace, sleep, tell)
 
@@ -314,3 +317,11 @@ class _NoParts:
 
     def arrived(self, start: int, length: int) -> None:
         """Progress is not tracked."""
+
+
+def _use_one_heap() -> None:
+    """For all threads that begin later. With a heap per thread, memory that large values leave in one is of no use to
+    another: sending 16 files of 24 MB and 2,500 small ones took 180 MB instead of 124. Threads that wait for a network
+    lose no time by it."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
