@@ -168,18 +168,17 @@ def _become(arguments: Sequence[str], cwd: str, variables: Mapping[str, str], st
     sys.orig_argv = [sys.executable, "-m", "amlctl", *arguments]
     from amlctl.cli.app import main
 
-    code: object = 1
+    code: str | int | None = 1
     try:
         main()
     except SystemExit as exit_:
         code = exit_.code or 0
     except BaseException:  # noqa: BLE001  as at the end of a program
         traceback.print_exc()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
     sys.stdout.flush()
-    os._exit(code if isinstance(code, int) else 1)  # else all that was imported would be taken apart first
+    if all(thread.daemon or thread is threading.current_thread() for thread in threading.enumerate()):
+        os._exit(code if isinstance(code, int) else 1)  # else all that was imported would be taken apart first
+    sys.exit(code)  # Python ends the threads
 
 
 if __name__ == "__main__":
