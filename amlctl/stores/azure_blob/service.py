@@ -17,6 +17,7 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from amlctl.azure_access.retry import AGAIN, Retries, RetryPolicy
 from amlctl.azure_access.transport import Answered, Read, Transport
 from amlctl.core.events import EventSink, null_sink
+from amlctl.core.store_keys import area_of
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.answer import Answer, not_blob_storage, reason_of_refusal, refusal, still_failing
@@ -347,7 +348,7 @@ _BLOCKS = {"comp": "blocklist", "blocklisttype": "all"}
 
 
 def _is_one_of_many(key: str) -> bool:
-    return key.startswith(("mirror/", "code/", "runs/"))
+    return area_of(key).has_thousands
 
 
 def _is_folder(blob: ElementTree.Element) -> bool:
