@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[2]
 
 PENDING = {
     "amlctl/cli",
-    "amlctl/config",
     "amlctl/operations",
     "amlctl/runs",
     "tests",
