@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 from amlctl.core.manifest import ONE_FILE, FileEntry, entry_order
@@ -63,6 +64,13 @@ def arrived(base: Sequence[FileEntry], local: Sequence[FileEntry], target: Seque
     return sorted(agreed.values(), key=entry_order)
 
 
+class Side(Enum):
+    """Of a merge; the values are the options that choose it."""
+
+    OURS = "--ours"
+    THEIRS = "--theirs"
+
+
 class Merge(NamedTuple):
     """Of two sides that both started from `base`. `conflicts`: paths that both changed, differently."""
 
@@ -76,9 +84,9 @@ def merge(
     ours: Sequence[FileEntry],
     theirs: Sequence[FileEntry],
     *,
-    prefer: str = "",
+    prefer: Side | None = None,
 ) -> Merge:
-    """Three-way, path by path: the side that changed wins; where both did, `prefer` (`ours`, `theirs`) decides.
+    """Three-way, path by path: the side that changed wins; where both did, `prefer` decides.
 
     `taken_from_theirs` are the paths whose result differs from ours. Without `prefer` a conflict keeps ours
     in `entries` and is listed; nothing may then be written. A file where the other side has made a folder is
@@ -96,9 +104,9 @@ def merge(
             chosen = their
             taken.append(path)
         else:
-            if not prefer:
+            if prefer is None:
                 conflicts.append(path)
-            chosen = their if prefer == "theirs" else our
+            chosen = their if prefer is Side.THEIRS else our
             if chosen is not our:
                 taken.append(path)
         if chosen is not None:
@@ -109,7 +117,7 @@ def merge(
 
 
 def _settle_shapes(
-    result: dict[str, FileEntry], mine: Mapping[str, FileEntry], prefer: str, taken: list[str]
+    result: dict[str, FileEntry], mine: Mapping[str, FileEntry], prefer: Side | None, taken: list[str]
 ) -> list[str]:
     """Remove what cannot stand beside each other: `a` and `a/b`, and the mark of a folder that is not empty."""
     folders: dict[str, list[str]] = {}
@@ -128,7 +136,7 @@ def _settle_shapes(
             continue
         conflicts += [] if prefer else [folder]
         file_is_mine = folder in mine
-        losers = inside if file_is_mine == (prefer != "theirs") else [folder]
+        losers = inside if file_is_mine == (prefer is not Side.THEIRS) else [folder]
         for path in losers:
             result.pop(path, None)
             taken.append(path)

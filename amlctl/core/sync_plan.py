@@ -4,7 +4,7 @@
 
 1. Content that the store has already (from HEAD, from packs that arrived before, under any path) is reused.
 2. New small files go into packs in canonical order; new large ones, and those of a dataset of only a few
-   files, become objects. In the layout `mirror` every file is a plain file under its own path.
+   files, become objects. (Plain files of a mirror have a plan of their own.)
 3. Where more than a third of the bytes of a dataset's packs is dead, the live rest of the deadest packs is sent
    again in packs of its own, but never more than the new bytes of this sync, so that no sync sends more than
    twice its change. What is left of such a pack follows with the next syncs.
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 
-from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, total_bytes
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, total_bytes
 from amlctl.core.pack import MAX_MEMBERS, local_size, stored_size
 
 FEW_FILES = 8
@@ -48,14 +48,22 @@ class Layout:
         return False
 
     @property
+    def is_auto(self) -> bool:
+        return self.name == "auto"
+
+    @property
+    def is_mirror(self) -> bool:
+        return self.name == "mirror"
+
+    @property
     def written_as(self) -> str:
         """The layout as results and manifests name it: what `auto` came to."""
-        return "mirror" if self.name == "mirror" else "pack"
+        return "mirror" if self.is_mirror else "pack"
 
 
 @dataclass(frozen=True)
 class SyncPlan:
-    """`packs`: lists of contents, one list a pack. `objects`, `mirror_files`: single files to send.
+    """`packs`: lists of contents, one list a pack. `files` are sent alone, as objects or plain files.
 
     `repacked` are contents that are there already and are sent again; they share no pack with new ones. Sizes are
     those of the content; what goes over the wire may be less where members are deflated, and is a little more for
@@ -66,17 +74,16 @@ class SyncPlan:
     layout: str
     places: Mapping[str, StoredAt]
     packs: Sequence[Sequence[FileEntry]] = ()
-    objects: Sequence[FileEntry] = ()
-    mirror_files: Sequence[FileEntry] = ()
+    files: Sequence[FileEntry] = ()
     repacked: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def send_files(self) -> int:
-        return sum(map(len, self.packs)) + len(self.objects) + len(self.mirror_files)
+        return sum(map(len, self.packs)) + len(self.files)
 
     @property
     def send_bytes(self) -> int:
-        return sum(map(total_bytes, (*self.packs, self.objects, self.mirror_files)))
+        return sum(map(total_bytes, (*self.packs, self.files)))
 
     @property
     def reused_bytes(self) -> int:
@@ -94,11 +101,7 @@ def plan_sync(
 
     `sent_bytes` of new content were sent already, before there was a plan; they count as change of this sync.
     """
-    if layout.name == "mirror":
-        return _plan_mirror(entries, head)
-    places = dict(head.places)
-    if head.layout == "mirror":
-        places = {content: place for content, place in places.items() if place != MIRROR}
+    places = {content: place for content, place in head.places.items() if place.kind is not Kind.MIRROR}
     new: dict[str, FileEntry] = {}
     for entry in entries:
         if entry.content_id not in places and not needs_no_bytes(entry):
@@ -108,7 +111,7 @@ def plan_sync(
     to_send = [entry for content, entry in new.items() if content not in places]
     is_packed = layout.packs(entries)
     small = [entry for entry in to_send if is_packed and layout.is_small(entry)]
-    objects = [entry for entry in to_send if not (is_packed and layout.is_small(entry))]
+    alone = [entry for entry in to_send if not (is_packed and layout.is_small(entry))]
     repacked = _repack(entries, head, sent_bytes + total_bytes(to_send))
     for content in places.keys() - {entry.content_id for entry in entries}:
         del places[content]
@@ -117,24 +120,9 @@ def plan_sync(
         layout.written_as,
         places,
         packs=split_packs(small, layout.pack_size) + split_packs(repacked, layout.pack_size),
-        objects=objects,
+        files=alone,
         repacked=frozenset(entry.content_id for entry in repacked),
     )
-
-
-def _plan_mirror(entries: Sequence[FileEntry], head: Manifest) -> SyncPlan:
-    was = {entry.path: entry for entry in head.entries} if head.layout == "mirror" else {}
-    to_send = []
-    for entry in entries:
-        before = was.get(entry.path)
-        # An empty file needs no bytes, but a mirror shows it.
-        is_file = not entry.path.endswith("/")
-        # What a run has published into a mirror that moved meanwhile is an object, or in a pack, for now.
-        is_there = needs_no_bytes(entry) or head.places.get(entry.content_id) == MIRROR
-        if is_file and (before is None or before.content_id != entry.content_id or not is_there):
-            to_send.append(entry)
-    places = {entry.content_id: MIRROR for entry in entries if not needs_no_bytes(entry)}
-    return SyncPlan(entries, "mirror", places, mirror_files=to_send)
 
 
 def _repack(entries: Sequence[FileEntry], head: Manifest, budget_bytes: int) -> list[FileEntry]:

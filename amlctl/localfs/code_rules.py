@@ -209,7 +209,7 @@ def _repository_of(base: Path) -> Path:
             if rules.enter("/".join(parts[:depth]), (GIT_IGNORE_FILE,)).match(part, True) is not None:
                 return base
     except RightsError:
-        pass  # `CodeRules` goes on without that file as well
+        pass  # `CodeRules` continues without that file as well
     return top
 
 
@@ -224,7 +224,7 @@ def _user_excluded(root: Path) -> Sequence[Rule]:
 
 
 def _read_foreign(path: Path, source: str, folder: str) -> Sequence[Rule]:
-    """As Git does, go on without a file outside of the project that cannot be read."""
+    """As Git does, continue without a file outside of the project that cannot be read."""
     try:
         return read_rules(path, source, folder)
     except RightsError:

@@ -1,6 +1,6 @@
 """amlctl's own SQLite files: they may be lost without losing data.
 
-A damaged one is noticed wherever it is met, removed, said, and made anew: for the caller it is empty from then on.
+A damaged one is noticed wherever it is met, removed, said, and created again: for the caller it is empty from then on.
 SQLite sees damage to its own structure only, so every row carries a check of its values as its last column. A file
 that cannot be used now (locked, read-only, disk full) is left alone.
 """
@@ -62,7 +62,7 @@ class Database:
         try:
             self._database = self._open()
         except sqlite3.DatabaseError as error:
-            self._make_anew(error)
+            self._recreate(error)
 
     def close(self) -> None:
         self._database.close()
@@ -76,7 +76,7 @@ class Database:
             error = sqlite3.DatabaseError("a row is not what was written")
         except sqlite3.DatabaseError as raised:
             error = raised
-        self._make_anew(error)
+        self._recreate(error)
         return []
 
     def write(self, statement: str, rows: Sequence[Sequence[Value]]) -> None:
@@ -88,7 +88,7 @@ class Database:
         try:
             self._write(changes)
         except sqlite3.DatabaseError as error:
-            self._make_anew(error)
+            self._recreate(error)
             try:
                 self._write(changes)
             except sqlite3.DatabaseError as again:
@@ -127,7 +127,7 @@ class Database:
         with suppress(OSError):  # it says itself, and better, what is wrong
             os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT, FILE_MODE))
 
-    def _make_anew(self, error: sqlite3.DatabaseError) -> None:
+    def _recreate(self, error: sqlite3.DatabaseError) -> None:
         """Raises what the error is, unless it is damage."""
         if isinstance(error, sqlite3.ProgrammingError):
             raise error  # a fault of ours
@@ -156,16 +156,16 @@ def check_of(values: Sequence[Any]) -> bytes:
 
 def _unusable(path: Path, error: sqlite3.DatabaseError) -> AmlctlError:
     """SQLite says what it could not do; why, only the file itself tells."""
-    told = str(error)
-    if "locked" in told:
-        return ServiceUnavailable(f"{path}: {told}", hint="end the program that uses it, then run it again")
-    cause = OSError(errno.ENOSPC, told, str(path)) if "full" in told else _cause(path)
-    if cause is None and "disk I/O error" in told:
-        cause = OSError(errno.EIO, told, str(path))
+    message = str(error)
+    if "locked" in message:
+        return ServiceUnavailable(f"{path}: {message}", hint="end the program that uses it, then run it again")
+    cause = OSError(errno.ENOSPC, message, str(path)) if "full" in message else _cause(path)
+    if cause is None and "disk I/O error" in message:
+        cause = OSError(errno.EIO, message, str(path))
     found = disk_error(cause, str(path)) if cause is not None else None
-    if found is None and ("readonly" in told or "unable to open" in told):
-        return RightsError(f"{path}: {told}", hint="check the rights of that file and its folder")
-    return found or ServiceUnavailable(f"{path} cannot be used: {told}", hint="check its disk, then run it again")
+    if found is None and ("readonly" in message or "unable to open" in message):
+        return RightsError(f"{path}: {message}", hint="check the rights of that file and its folder")
+    return found or ServiceUnavailable(f"{path} cannot be used: {message}", hint="check its disk, then run it again")
 
 
 def _cause(path: Path) -> Optional[OSError]:

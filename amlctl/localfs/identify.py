@@ -25,6 +25,8 @@ from amlctl.localfs.read_file import FileReader, Taker
 from amlctl.localfs.scan import FileRow, Scan, pack_rows, unpack_names, unpack_rows
 from amlctl.localfs.stat_cache import RACY_NS, CachedFolder, CachedScan, StatCache
 
+_FILES_BETWEEN_EVENTS = 16
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -114,7 +116,8 @@ def identify(
                 before[folder_number] = _ids_by_name(table.cached)
             if before[folder_number].get(row[0]) != entry[3]:
                 taker.take(entry, data)
-        report(0)
+        if not done % _FILES_BETWEEN_EVENTS:
+            report(0)
     if to_read:
         sink(StageProgress(Stage.HASH, subject, len(to_read), hashed, len(to_read), hashed, is_done=True))
     if unreadable:

@@ -82,13 +82,13 @@ class FolderRules:
         return self._chain is other._chain
 
     def screen(self) -> Optional[tuple[frozenset[str], tuple[str, ...]]]:
-        """Whole names and endings: a file with none of them is kept. None where a name alone does not tell."""
+        """Whole names and endings: a file without any of them is kept. None where a name alone does not tell."""
         rules = [rule for rule in self._chain.rules if not rule.is_folder_only]
         whole = frozenset(rule.body for rule in rules if _IS_PLAIN.fullmatch(rule.body))
         endings = tuple(rule.body[1:] for rule in rules if _IS_SUFFIX.fullmatch(rule.body))
-        is_told_by_name = all(rule.is_for_names and rule.body.isascii() for rule in rules)
+        is_known_by_name = all(rule.is_for_names and rule.body.isascii() for rule in rules)
         return (
-            (whole, endings) if is_told_by_name and len(whole) + len(endings) >= len({r.body for r in rules}) else None
+            (whole, endings) if is_known_by_name and len(whole) + len(endings) >= len({r.body for r in rules}) else None
         )
 
     def match(self, name: str, is_dir: bool) -> Optional[Rule]:
@@ -283,7 +283,7 @@ def dataset_rules(project: Project, dataset: str, ignore: Sequence[str]) -> Rule
 def ignore_files_above(project: Project, datasets: Iterable[str]) -> dict[str, str]:
     """The text of each ignore file above the datasets, by its path below `data_blobs/`: a node does not have them.
 
-    Bytes that are no UTF-8 are surrogate escapes. Raises OSError.
+    Bytes that are not UTF-8 are surrogate escapes. Raises OSError.
     """
     found: dict[str, str] = {}
     for dataset in datasets:

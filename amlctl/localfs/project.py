@@ -72,16 +72,16 @@ class Project:
             name = readings[0]
         if not name:
             raise UsageError(
-                f"{path!r} is no dataset: datasets are files and folders under {self.data_blobs_dir}",
+                f"{path!r} is not a dataset: datasets are files and folders under {self.data_blobs_dir}",
                 hint=Message("for example: ", Command("sync", "data_blobs/working")),
             )
         if "HEAD" in name.split("/"):
-            raise UsageError(f"{path!r} can be no dataset: the store keeps the name HEAD for itself")
+            raise UsageError(f"{path!r} cannot be a dataset: the store keeps the name HEAD for itself")
         return name
 
     def typed_path(self, path: str, cwd: Path) -> Path:
         """The file or folder that PATH means, with the same readings: the first under `data_blobs/` or `pipeline/` that
-        exists, else the first that exists, else the first under these; absolute, also where it is none of all."""
+        exists, else the first that exists, else the first under these; absolute, also where it does not exist."""
         typed = [Path(os.path.abspath(base / path)) for base in (cwd, self.root, self.data_blobs_dir)]
         inside = [one for one in typed if {self.data_blobs_dir, self.pipeline_dir} & {one, *one.parents}]
         return next((one for one in [*inside, *typed] if os.path.lexists(one)), (inside or typed)[0])
@@ -157,7 +157,7 @@ def find_project(start: Path) -> Project:
         if settings.is_file():
             return Project(candidate)
         if os.path.lexists(settings):
-            what = "is a folder" if settings.is_dir() else "is no file, or a link that leads to none"
+            what = "is a folder" if settings.is_dir() else "is not a file"
             raise SettingsError(f"{settings} {what}", hint=Message("move it away, then: ", Command("init")))
     raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint=Command("init"))
 

@@ -74,14 +74,14 @@ class Taker(Protocol):
         ...
 
 
-class _Nobody:
+class _NoTaker:
     """Satisfies `Taker`."""
 
     def room(self, path: str, size_bytes: int) -> Optional[memoryview]:
         return None
 
     def take(self, entry: FileEntry, data: memoryview) -> None:
-        """Nobody wants it."""
+        """Not wanted."""
 
 
 class FileReader:
@@ -89,7 +89,7 @@ class FileReader:
 
     def __init__(self, taker: Optional[Taker], on_bytes: Callable[[int], None]) -> None:
         """`on_bytes` is told how much of a large file has been read."""
-        self._taker = taker or _Nobody()
+        self._taker = taker or _NoTaker()
         self._on_bytes = on_bytes
         self._memory = memoryview(bytearray(64 << 10))
         self._can_look = can_look_for_writers()

@@ -1,6 +1,6 @@
 """Walk a folder: one compact row of stat data a file, folder by folder, and what could not be taken along.
 
-Behaviour that `docs/store-format.md` promises: links are followed (a link that dangles, loops, or leads to a
+Behavior that `docs/store-format.md` promises: links are followed (a link that dangles, loops, or leads to a
 folder that holds it or to a system folder is left out with a warning); sockets, fifos and devices are left out with a
 warning; an empty folder is an entry of its own; what cannot be read is collected, so that all of it is reported.
 
@@ -142,7 +142,7 @@ def _stat_top(root: Path) -> os.stat_result:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENAMETOOLONG):
             raise
-        raise UsageError(f"{root} can be no dataset: {os.strerror(error.errno).lower()}") from error
+        raise UsageError(f"{root} cannot be a dataset: {os.strerror(error.errno).lower()}") from error
     if stat.S_IFMT(top.st_mode) not in (_REGULAR, _FOLDER):
         raise UsageError(f"{root} is neither a file nor a folder", hint="name a file or folder under data_blobs/")
     return top

@@ -24,7 +24,7 @@ from amlctl.localfs.plain_folder import Careful
 FolderAnswer = Optional[tuple[bytes, list[str]]]
 _BATCH = 4
 _BATCHES_UNDER_WAY = 2
-"""So that the helper goes on while this process reads a folder of its own."""
+"""So that the helper works while this process reads a folder of its own."""
 _SMALLEST_PIPE = 4096
 _PIPE_BYTES = 1 << 20
 """As much as a batch of large folders comes to: 70 bytes a file."""
@@ -42,7 +42,7 @@ class ScanHelper:
         self._requests = requests
         self._answers = answers
         self._careful = careful
-        self._is_told = False
+        self._is_configured = False
         self._asked: deque[list[tuple[str, str]]] = deque()
 
     @property
@@ -51,21 +51,21 @@ class ScanHelper:
 
     @property
     def asked(self) -> list[tuple[str, str]]:
-        """Folders that it has not told of yet."""
+        """Folders that it has not answer of yet."""
         return [folder for batch in self._asked for folder in batch]
 
     def ask(self, pending: list[tuple[str, str]]) -> None:
         """Take some folders, as (path in the tree, full path), from the front of the list; fewer and fewer towards its
         end, so that both processes come to theirs at the same time."""
-        if not self._is_told:
-            self._is_told = True
-            self._tell(marshal.dumps(self._careful, 2))
+        if not self._is_configured:
+            self._is_configured = True
+            self._send(marshal.dumps(self._careful, 2))
         while len(pending) > 1 and len(self._asked) < _BATCHES_UNDER_WAY:
             batch = pending[: min(_BATCH, len(pending) // 2)]
             message = marshal.dumps([full for _, full in batch], 2)
             if self._asked and len(message) > _SMALLEST_PIPE:
                 break  # it may be waiting for its answer to be read, and this would wait for it
-            self._tell(message)
+            self._send(message)
             del pending[: len(batch)]
             self._asked.append(batch)
 
@@ -74,10 +74,10 @@ class ScanHelper:
         while self._asked and (wait or select.select([self._answers], [], [], 0)[0]):
             wait = False
             size_bytes = int.from_bytes(self._read(plain_folder.LENGTH_BYTES), "little")
-            told = marshal.loads(self._read(size_bytes))
-            yield from zip(self._asked.popleft(), told)
+            answer = marshal.loads(self._read(size_bytes))
+            yield from zip(self._asked.popleft(), answer)
 
-    def _tell(self, message: bytes) -> None:
+    def _send(self, message: bytes) -> None:
         rest = memoryview(message)
         try:
             while rest:

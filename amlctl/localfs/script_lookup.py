@@ -108,14 +108,14 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError as error:  # a loop of links is not a file
-        if told := failing_disk(error, entry.path):
-            raise told from error
+        if failure := failing_disk(error, entry.path):
+            raise failure from error
         return False
 
 
 def _checked(path: Path, root: Path, pipeline: Path, ignore: IgnoreRules) -> Path:
     if path.suffix != ".py":
-        raise UsageError(f"{_shown(path, root)} is no Python script", hint="its name has to end in .py")
+        raise UsageError(f"{_shown(path, root)} is not a Python script", hint="its name has to end in .py")
     folder = ""
     parts = path.relative_to(pipeline).parts
     for position, name in enumerate(parts):
@@ -171,4 +171,4 @@ def _not_found(message: str, text: str, files: Sequence[Path], root: Path) -> No
         name = Path(shown[0]).name
         return NotFound(message, hint=f"did you mean {name if len(by_name[name]) == 1 else shown[0]}?", details=shown)
     some = sorted(path for paths in by_name.values() for path in paths)[:5]
-    return NotFound(message, hint=f"there are: {', '.join(some)}" if some else "there are none yet")
+    return NotFound(message, hint=f"there are: {', '.join(some)}" if some else "not created yet")

@@ -4,7 +4,7 @@ A row is trusted while its stat data (name, mode, size, mtime, inode, ctime) is 
 file that changed less than two seconds before it was hashed may change again within the clock tick of its file
 system: such a row is stored in a form that never matches, and the file is read again next time.
 
-The cache may be deleted at any time; a damaged one is made anew (see `database.py`). One writer at a time (see
+The cache may be deleted at any time; a damaged one is created again (see `database.py`). One writer at a time (see
 `locks.py`).
 """
 
@@ -47,13 +47,13 @@ class StatCache:
     """Keys are folders as bytes, relative to the project. Not thread-safe."""
 
     def __init__(self, path: Path, on_damage: Callable[[str], None]) -> None:
-        # Losing the cache in a power cut costs one more reading, so nobody waits for the disk.
+        # Losing the cache in a power cut costs one more reading, so no command waits for the disk.
         self._database = Database(
             path,
             version=_VERSION,
             schema=_SCHEMA,
             synchronous="OFF",
-            on_damage=lambda told: on_damage(f"{told}; files are read again once"),
+            on_damage=lambda message: on_damage(f"{message}; files are read again once"),
         )
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ _CLASSES: dict[str, set[int]] = {
 
 
 def byte_text(name: str) -> str:
-    """`name` (with surrogate escapes for bytes that are no UTF-8) as byte text."""
+    """`name` (with surrogate escapes for bytes that are not UTF-8) as byte text."""
     return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
@@ -55,7 +55,7 @@ def path_regex(pattern: str) -> str:
 
 
 def any_of(expressions: Iterable[str]) -> Optional[re.Pattern[str]]:
-    """One expression that matches where any of them does, None where there are none."""
+    """One expression that matches where any of them does, None without any."""
     joined = "|".join(expressions)
     return re.compile(joined, re.DOTALL) if joined else None
 

@@ -1,6 +1,6 @@
 """Mirrors inside one another: `b/y` of the mirror `a` and `y` of the mirror `a/b` are one plain file of the store.
 
-Whoever wrote it last would damage the other dataset, so of two such mirrors one must leave that folder alone.
+The last writer would damage the other dataset, so of two such mirrors one must leave that folder alone.
 """
 
 from __future__ import annotations

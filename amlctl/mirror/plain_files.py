@@ -1,7 +1,7 @@
-"""The plain files of a mirror that a run has produced: written when HEAD moves, by whoever moves it.
+"""Plain files of a mirror: which ones there are, and those that a run has produced, which are written when HEAD moves.
 
-A run writes packs and objects alone, so what it leaves harms nobody, whoever syncs the mirror meanwhile and however
-the run ends. Its workspace then takes the mirror's lease, merges, and writes the plain files from these contents.
+A run writes packs and objects alone, so what it leaves does no harm, whatever is synced meanwhile and however the run
+ends. Its workspace then takes the mirror's lease, merges, and writes the plain files from these contents.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from amlctl.core.kinds import displaced
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Kind, Manifest, needs_no_bytes
 from amlctl.core.message import Command, Message
+from amlctl.core.paths import displaced
 from amlctl.core.store_keys import mirror_key
 from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict
+from amlctl.mirror.lease import MirrorLease
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import place_key, read_content
-from amlctl.snapshots.deletion import delete_all
-from amlctl.snapshots.lease import MirrorLease
+from amlctl.snapshots.lease import delete_all
 from amlctl.stores.contract import Body, FileBody, Store
+
+LAYOUT = "mirror"
 
 
 def unchanged_contents(entries: Sequence[FileEntry], before: Manifest) -> set[str]:
@@ -29,7 +31,7 @@ def unchanged_contents(entries: Sequence[FileEntry], before: Manifest) -> set[st
     return {entry.content_id for entry in entries if not needs_no_bytes(entry)} - changed
 
 
-def misplaced(manifest: Manifest, head: Manifest) -> list[str]:
+def moved_since(manifest: Manifest, head: Manifest) -> list[str]:
     """Paths that `manifest` takes for plain files although they are others, or none, by now."""
     stand = _standing(head)
     return [
@@ -39,7 +41,7 @@ def misplaced(manifest: Manifest, head: Manifest) -> list[str]:
     ]
 
 
-def in_the_way(
+def files_in_the_way(
     store: Store,
     dataset: str,
     written: Sequence[FileEntry],
@@ -95,7 +97,7 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
 
     files = [entry for entry in manifest.entries if not entry.path.endswith("/")]
     wanted = [entry for entry in files if stand.get(entry.path) != entry.content_id]
-    gone = in_the_way(store, manifest.dataset, wanted, manifest.entries, head)
+    gone = files_in_the_way(store, manifest.dataset, wanted, manifest.entries, head)
     delete_all(store, gone, guard=lease.guard)
     were_written = in_parallel(write, wanted, store.concurrency)
     missing = {entry.content_id for entry, was_written in zip(wanted, were_written) if not was_written}
@@ -107,7 +109,7 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
 
 def _standing(manifest: Manifest) -> dict[str, str]:
     """What is a plain file: the content by path. An empty file is one in a mirror, an empty folder is not."""
-    if manifest.layout != "mirror":
+    if manifest.layout != LAYOUT:
         return {}
     return {
         entry.path: entry.content_id

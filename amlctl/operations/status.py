@@ -10,15 +10,17 @@ from amlctl.core.diff import diff
 from amlctl.errors import NotFound
 from amlctl.localfs.identify import identify
 from amlctl.operations.context import Context
-from amlctl.operations.sync.agreement import agreed_entries
 from amlctl.operations.sync.dataset_state import (
     LocalState,
     head_manifest,
     local_state,
     look_at,
 )
-from amlctl.operations.sync.known_datasets import known_datasets
+from amlctl.operations.sync.merge import agreed_entries
 from amlctl.operations.sync.result import SyncOptions
+from amlctl.runs.records import local_records
+from amlctl.snapshots.heads import has_head
+from amlctl.snapshots.store_format import find_store_id
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,12 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     changes = diff(before, local)
     deleted = () if is_new else changes.deleted  # what was never here was not deleted here
     return DatasetStatus(dataset, changes.added, changes.modified, deleted, remote_moved, snapshot)
+
+
+def known_datasets(context: Context, state: LocalState) -> list[str]:
+    """Those that were synced with the store from here, or published into it by runs, as far as they still exist."""
+    project, store = context.project, context.store
+    synced = {dataset for key in (find_store_id(store), store.url) for dataset in state.sync.datasets(key)}
+    published = {dataset for record in local_records(project.state_dir) for dataset in record.published}
+    here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
+    return sorted(here | {dataset for dataset in (synced | published) - here if has_head(store, dataset)})

@@ -14,8 +14,8 @@ from amlctl.localfs.ignore import IgnoreRules, Rule, dataset_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.operations.context import Context
+from amlctl.operations.status import known_datasets
 from amlctl.operations.sync.dataset_state import local_state
-from amlctl.operations.sync.known_datasets import known_datasets
 from amlctl.snapshots.contents import place_key
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest

@@ -16,10 +16,10 @@ from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import for_each
 from amlctl.runs.tree import read_index
+from amlctl.snapshots.contents import downloaded
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.kept import ValuesLost, ensure_kept
+from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
-from amlctl.snapshots.partial import downloaded
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import FileBody, Store
 
@@ -82,7 +82,7 @@ def copy_snapshot(source: Store, target: Store, manifest_key: str, *, scratch: P
         try:
             return _copy_snapshot(source, target, manifest_key, scratch)
         except ValuesLost as error:
-            lost = error.told
+            lost = error.conflict
     raise lost
 
 

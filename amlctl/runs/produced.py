@@ -23,12 +23,12 @@ from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.scan import scan
+from amlctl.mirror.lease import MirrorLease
 from amlctl.mirror.nested import mirrors_sharing_files
-from amlctl.mirror.plain_files import misplaced, unchanged_contents, with_plain_files
+from amlctl.mirror.plain_files import moved_since, unchanged_contents, with_plain_files
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, fence_writer, read_head, swap_head
-from amlctl.snapshots.kept import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
-from amlctl.snapshots.lease import MirrorLease
+from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.pack_sender import pack_sender
 from amlctl.snapshots.send import send_plan
@@ -82,7 +82,7 @@ def publish(
         try:
             return publisher.publish(lost)
         except ValuesLost as error:
-            failure = error.told
+            failure = error.conflict
             lost |= error.keys
     raise failure
 
@@ -121,7 +121,6 @@ class _Publisher:
                 self.root,
                 before,
                 sender,
-                dataset=dataset,
                 max_workers=store.concurrency,
                 replace=bool(lost),
                 sink=null_sink,
@@ -222,7 +221,7 @@ class _Newest:
             lease.confirm()
         except ValuesLost as error:
             raise Conflict(
-                f"{dataset}: a gc deleted what the run has produced before it was committed ({error.told.message})",
+                f"{dataset}: a gc deleted what the run has produced before it was committed ({error.conflict.message})",
                 hint="run the script again",
             ) from error
         except Conflict as error:
@@ -251,7 +250,7 @@ class _Newest:
             {pack: sizes[pack] for pack in packs},
             shards=theirs.shards,
         )
-        if replaced := misplaced(newest, theirs):
+        if replaced := moved_since(newest, theirs):
             raise _overtaken(ours, replaced)
         return newest
 

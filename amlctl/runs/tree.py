@@ -26,7 +26,7 @@ from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import clear, in_the_way
 from amlctl.parallel import in_parallel
-from amlctl.snapshots.partial import downloaded
+from amlctl.snapshots.contents import downloaded
 from amlctl.stores.contract import Store
 
 FORMAT = 2

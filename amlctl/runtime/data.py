@@ -19,7 +19,7 @@ from amlctl.runs.tree import read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.ranks import NodeRank
 from amlctl.runtime.script import NodeFolders
-from amlctl.snapshots.materialise import materialise
+from amlctl.snapshots.receive import materialise
 from amlctl.stores.contract import Store
 
 

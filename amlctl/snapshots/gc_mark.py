@@ -140,7 +140,7 @@ class GcWatch:
     def wait(self) -> None:
         """Until no gc is running; that is noted. Raises Conflict where one takes long."""
         watched = Watched(self._stale_s, self._clock)
-        began_s, is_told = self._clock(), False
+        began_s, is_noted = self._clock(), False
         pause_s = self._ask_every_s / 64
         while True:
             found = self._store.get_versioned(GC_KEY)
@@ -160,9 +160,9 @@ class GcWatch:
                     f"a gc of the store is running on {holder}",
                     hint="run the same command again when it has ended: what was sent is kept",
                 )
-            if not is_told:
+            if not is_noted:
                 self._sink(Note(f"waiting until the gc on {holder} has ended"))
-                is_told = True
+                is_noted = True
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, self._ask_every_s)
 
@@ -172,7 +172,7 @@ class GcWatch:
             self._store.swap(GC_KEY, _free(mark.generation), expected=found.version)
         except Conflict:
             return
-        self._sink(Note("the gc of the store has given no sign of life: going on without it"))
+        self._sink(Note("the gc of the store has given no sign of life: continuing without it"))
 
 
 def _mark(found: Optional[Versioned]) -> _Mark:
@@ -180,7 +180,7 @@ def _mark(found: Optional[Versioned]) -> _Mark:
 
 
 def _generation(found: Optional[Versioned]) -> int:
-    """0 where there was no gc yet, or the mark is one that says nothing; HEADs know the last one (`raise_above`)."""
+    """0 before the first gc, or for a mark that cannot be read; HEADs know the last one (`raise_above`)."""
     if found is None:
         return 0
     try:

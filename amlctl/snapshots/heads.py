@@ -32,6 +32,14 @@ _MOST_HEAD_BYTES = 1 << 20
 """A HEAD has a few kilobytes at most: one long name, and 16 commits."""
 
 
+class HeadMoved(Exception):
+    """Another machine swapped HEAD after it was read; `conflict` is shown if planning again fails as well."""
+
+    def __init__(self, conflict: Conflict) -> None:
+        super().__init__(conflict)
+        self.conflict = conflict
+
+
 class Head(NamedTuple):
     """What HEAD names; `version` is the tag that a swap compares: empty where the value is missing and is to be made
     again."""
@@ -83,7 +91,7 @@ def last_written(store: Store, dataset: str) -> Head:
     manifests = _manifests(store, dataset)
     if not manifests:
         raise IntegrityError(
-            f"HEAD of {dataset} cannot be read, and there is no snapshot of it",
+            f"HEAD of {dataset} cannot be read, and it has no snapshot",
             hint=Message(
                 f"delete {head_key(dataset)} in {store.url}, then ", Command("sync", below_data_blobs(dataset))
             ),
@@ -153,7 +161,7 @@ def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
 
 def fence_writer(store: Store, dataset: str) -> None:
     """The lease of a mirror was taken over: its former holder may still be about to swap the HEAD of before, although
-    others write the plain files now. Where there is no HEAD yet, the fence of a gc stops its first commit.
+    others write the plain files now. Before the first HEAD, the fence of a gc stops its first commit.
     """
     while True:
         present = _read(store, dataset)

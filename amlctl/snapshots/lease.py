@@ -13,15 +13,16 @@ import os
 import platform
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, Callable, Optional
 
 from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
-from amlctl.core.store_keys import lease_key
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.machine import ProcessIdentity, passed_s, this_process
+from amlctl.parallel import for_each
 from amlctl.stores.contract import Guard, Store, Versioned
 
 STALE_S = 60.0
@@ -35,7 +36,7 @@ class Lease(ABC):
     """On one key. Taken and released by one thread; a second one renews it; any may check it.
 
     Its `with` releases it where it was taken; what leaves the `with` by an error is left as unfinished. A subclass says
-    what else the value holds, and what is said to whom.
+    what else the value holds, and the messages.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Lease(ABC):
     def take(self) -> None:
         """Wait until it is ours. Raises what the store raises."""
         watched = Watched(self._stale_s, self._clock)
-        is_told = False
+        is_noted = False
         while not self.is_held:
             found = self._store.get_versioned(self._key)
             holder = watched.holder(found)
@@ -92,9 +93,9 @@ class Lease(ABC):
                 return
             if watched.was_renewed:
                 self._refuse(holder)
-            if not is_told:
+            if not is_noted:
                 self._sink(Note(self._waits_for(holder)))
-                is_told = True
+                is_noted = True
             time.sleep(self._ask_every_s)
 
     def check(self) -> None:
@@ -228,45 +229,12 @@ def living_holder(data: bytes) -> str:
     return "" if ProcessIdentity(machine, process, started).is_gone() else f"{host} (process {process})"
 
 
-class MirrorLease(Lease):
-    """Who writes the plain files of a mirrored dataset."""
+def delete_all(store: Store, keys: Collection[str], *, guard: Optional[Guard] = None) -> None:
+    """In parallel, each only while the guard holds; what that raises ends it."""
 
-    def __init__(
-        self,
-        store: Store,
-        dataset: str,
-        sink: EventSink,
-        *,
-        stale_s: float = STALE_S,
-        ask_every_s: float = ASK_EVERY_S,
-        clock: Callable[[], float] = passed_s,
-    ) -> None:
-        super().__init__(store, lease_key(dataset), sink, stale_s=stale_s, ask_every_s=ask_every_s, clock=clock)
-        self._dataset = dataset
-        self.was_left_unfinished = False
-        """Once it is held: whether the one who wrote before did not come to an end."""
-        self.was_taken_over = False
-        """Once it is held: whether the one who wrote before may still be alive."""
+    def delete(key: str) -> None:
+        if guard is not None:
+            guard.check()
+        store.delete(key, guard=guard)
 
-    def __enter__(self) -> MirrorLease:
-        return self
-
-    def _found(self, found: Optional[Versioned]) -> None:
-        self.was_left_unfinished = found is not None and found.data != _FINISHED
-        self.was_taken_over = found is not None and bool(living_holder(found.data))
-
-    def _freed(self, *, is_finished: bool) -> bytes:
-        return _FINISHED if is_finished else _UNFINISHED
-
-    def _waits_for(self, holder: str) -> str:
-        return f"{self._dataset}: waiting until {holder} has written its mirror"
-
-    def _lost(self) -> Conflict:
-        return Conflict(
-            f"another machine writes the mirror of {self._dataset} now: this one gave no sign of life for long",
-            hint="run the same command again",
-        )
-
-
-_FINISHED = b"{}\n"
-_UNFINISHED = b'{"unfinished": true}\n'
+    for_each(delete, keys, store.concurrency)

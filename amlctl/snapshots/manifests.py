@@ -1,11 +1,19 @@
-"""Manifest files: reading and writing them, whole or in shards (`docs/store-format.md`)."""
+"""Manifest files: read and written, whole or in shards (`docs/store-format.md`), and kept on this machine.
+
+Those of what a machine and a store agree on are kept, since a gc of the store removes old snapshots. A machine that was
+away for longer still has to know what its folder had in common with the store: otherwise every file that changed since
+would be a conflict, and every deleted one would come back.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import NamedTuple, Optional, Protocol
+
+import xxhash
 
 from amlctl.core.content_id import content_id
 from amlctl.core.document import MOST_BYTES, first_line, gunzip
@@ -22,9 +30,11 @@ from amlctl.core.manifest import (
     repair_command,
     shard_entries,
 )
-from amlctl.core.store_keys import dataset_folder, dataset_of_key, manifest_key, shard_key
-from amlctl.errors import IntegrityError
+from amlctl.core.store_keys import dataset_folder, dataset_of_key, folder_of, manifest_key, shard_key
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.atomic import UnfitFile, open_regular, write_bytes
 from amlctl.localfs.deflate import gzip_bytes
+from amlctl.localfs.disk_errors import disk_error
 from amlctl.parallel import in_parallel
 from amlctl.stores.contract import Store
 
@@ -52,12 +62,9 @@ class Written(NamedTuple):
     files: Sequence[str] = ()
 
 
-def write_manifest(
-    store: Store, manifest: Manifest, *, before: Optional[Manifest] = None, replace: bool = False
-) -> Written:
+def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -> Written:
     """Write shards, then the manifest. A shard that did not change is not sent again, unless it is to be replaced
-    because it may be damaged. What `before` has the same of, in shards of its own, is not even written down again.
-    """
+    because it may be damaged."""
     folder = dataset_folder(manifest.dataset)
     names: list[str] = []
     inline = b""
@@ -65,12 +72,7 @@ def write_manifest(
     if len(manifest.entries) < SHARD_FROM:
         inline = encode_section(manifest.entries, manifest)
     else:
-        kept = {} if before is None or replace else _shards_by_start(before)
         for entries in shard_entries(manifest.entries, mean=SHARD_MEAN):
-            name, same = kept.get(entries[0].path, ("", ()))
-            if name and same == entries and before is not None and _is_placed_alike(entries, before, manifest):
-                names.append(name)
-                continue
             section = encode_section(entries, manifest)
             names.append(f"{content_id(section)}.gz")
             if replace or names[-1] not in manifest.shards:
@@ -99,22 +101,6 @@ def _put(store: Store, key: str, data: bytes, *, replace: bool) -> bool:
         return True
     found = store.info(key)
     return (found is None or found.size_bytes != len(data)) and store.put(key, data, replace=True)
-
-
-def _shards_by_start(manifest: Manifest) -> dict[str, tuple[str, Sequence[FileEntry]]]:
-    """By the path of its first entry: the name of each shard, and its entries."""
-    found = {}
-    start = 0
-    for name, count in manifest.shards.items():
-        entries = manifest.entries[start : start + count]
-        found[entries[0].path] = (name, entries)
-        start += count
-    return found
-
-
-def _is_placed_alike(entries: Sequence[FileEntry], one: Manifest, other: Manifest) -> bool:
-    contents = [entry.content_id for entry in entries]
-    return list(map(one.places.get, contents)) == list(map(other.places.get, contents))
 
 
 def read_manifest(store: Reader, key: str) -> Manifest:
@@ -197,3 +183,67 @@ def _unzip(data: bytes, key: str, most_bytes: int = MOST_BYTES) -> bytes:
 def _damaged(key: str, why: object) -> IntegrityError:
     dataset = dataset_of_key(key)
     return IntegrityError(f"the manifest {key} is damaged: {why}", hint=repair_command(dataset))
+
+
+class KeptManifests:
+    """Those of one dataset in one store: its manifest files and their shards, by name. Satisfies `Reader`."""
+
+    concurrency = 1
+
+    def __init__(self, state_dir: Path, store: str, dataset: str) -> None:
+        """`store`: its id, or its URL where it has none."""
+        self._state_dir = state_dir
+        self._dataset = dataset
+        name = xxhash.xxh3_128_hexdigest(f"{store}\0{dataset}".encode("utf-8", "surrogateescape"))
+        self._folder = state_dir / "agreed" / name
+        self._shards_of: dict[str, list[str]] = {}
+
+    def of_store(self, store: str) -> KeptManifests:
+        return KeptManifests(self._state_dir, store, self._dataset)
+
+    def adopt(self, known_as: str) -> None:
+        """Take over what was kept when the store went by another name. Raises OSError."""
+        before = self.of_store(known_as)._folder
+        if before.is_dir() and not self._folder.exists():
+            before.rename(self._folder)
+
+    def get(self, key: str, *, length: Optional[int] = None) -> bytes:
+        """Raises NotFound, and ServiceUnavailable where the disk fails: what cannot be read now is not gone."""
+        try:
+            with open_regular(self._path(key)) as file:
+                return file.read(MOST_BYTES if length is None else length)
+        except UnfitFile as error:
+            raise NotFound(f"{key} is not kept on this machine") from error
+        except OSError as error:
+            raise disk_error(error, str(self._path(key))) or NotFound(f"{key} is not kept on this machine") from error
+
+    def keep(self, store: Reader, key: str) -> None:
+        """Copy the manifest from the store. Raises OSError, and what the store raises."""
+        self._copy(store, key)
+        for shard in self._shards(key):
+            self._copy(store, shard)
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Remove all other manifests."""
+        names = {_file_name(key) for manifest in keys for key in (manifest, *self._shards(manifest))}
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if path.name not in names:
+                    path.unlink(missing_ok=True)
+
+    def _shards(self, key: str) -> list[str]:
+        if key not in self._shards_of:
+            self._shards_of[key] = [shard_key(folder_of(key), name) for name in read_header(self, key).shards]
+        return self._shards_of[key]
+
+    def _copy(self, store: Reader, key: str) -> None:
+        path = self._path(key)
+        if not path.exists():
+            write_bytes(path, store.get(key, length=MOST_BYTES))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / _file_name(key)
+
+
+def _file_name(key: str) -> str:
+    return key.rpartition("/")[2]

@@ -1,16 +1,17 @@
-"""Bring contents into a store: packs as they fill up, objects and mirrored files in parallel."""
+"""Bring contents into a store: packs as they fill up, and large files in parallel."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Kind, Manifest, StoredAt
-from amlctl.core.store_keys import mirror_key, object_key
+from amlctl.core.store_keys import object_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.disk_errors import failing_disk
@@ -18,7 +19,37 @@ from amlctl.localfs.read_file import read_small
 from amlctl.parallel import in_background, in_parallel
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.pack_sender import PackSender
-from amlctl.stores.contract import FileBody, Store, always
+from amlctl.stores.contract import FileBody, Store
+
+
+class Destination(Protocol):
+    """Where files that are sent alone get to."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether what the store has there is replaced."""
+        ...
+
+    def key(self, entry: FileEntry) -> str: ...
+
+    def check(self) -> None:
+        """Before each file, and while it travels; what it raises ends the file."""
+        ...
+
+
+class _Objects:
+    """Satisfies `Destination`: under the id of their content."""
+
+    replaces = False
+
+    def key(self, entry: FileEntry) -> str:
+        return object_key(entry.content_id)
+
+    def check(self) -> None:
+        """An object may always be written."""
+
+
+OBJECTS = _Objects()
 
 
 def send_plan(
@@ -28,26 +59,23 @@ def send_plan(
     head: Manifest,
     sender: PackSender,
     *,
-    dataset: str,
     max_workers: int,
     replace: bool = False,
-    may_replace: Callable[[], None] = always,
+    destination: Destination = OBJECTS,
     sink: EventSink,
 ) -> tuple[Mapping[str, StoredAt], Mapping[str, int], Set[str]]:
     """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
-    the store had although nobody knew (a gc may be about to take them).
+    the store had although that was not known (a gc may be about to take them). `destination`: of files that are sent
+    alone.
 
-    `may_replace` is asked before each plain file of a mirror, and while it travels; what it raises ends it.
     Raises Conflict where a file is not any more what it was when it was identified.
     """
-    progress = _Progress(plan, dataset, sink)
-    predecessors = _predecessors(plan, head)
+    progress = _Progress(plan, head.dataset, sink)
+    predecessors = {} if destination.replaces else _predecessors(plan, head)
 
     def send_file(entry: FileEntry) -> bool:
         progress.check()
-        is_plain = plan.layout == "mirror"
-        if is_plain:
-            may_replace()
+        destination.check()
         body = FileBody(
             _local(root, entry),
             entry.size_bytes,
@@ -55,15 +83,13 @@ def send_plan(
             None if replace else predecessors.get(entry.path),
             is_sent_whole=replace,
             on_bytes=functools.partial(progress.part, entry),
-            may_go_on=may_replace if is_plain else always,
+            may_go_on=destination.check,
         )
-        key = mirror_key(dataset, entry.path) if is_plain else object_key(entry.content_id)
-        was_new = store.put(key, body, replace=replace or is_plain)
+        was_new = store.put(destination.key(entry), body, replace=replace or destination.replaces)
         progress.sent(entry)
         return was_new
 
-    files = [*plan.objects, *plan.mirror_files]
-    with in_background(lambda: list(in_parallel(send_file, files, max_workers, stop=progress.stop))) as were_new:
+    with in_background(lambda: list(in_parallel(send_file, plan.files, max_workers, stop=progress.stop))) as were_new:
         try:
             for pack in plan.packs:
                 if pack[0].content_id in plan.repacked:
@@ -72,12 +98,12 @@ def send_plan(
                     sender.add(entry, _content(store, root, head, entry, plan))
                     progress.sent(entry)
             sender.finish()
-            was_there = {entry.content_id for entry, was_new in zip(files, were_new()) if not was_new}
+            was_there = {entry.content_id for entry, was_new in zip(plan.files, were_new()) if not was_new}
         except BaseException:
             progress.stop()
             raise
     progress.finish()
-    places = {**plan.places, **{entry.content_id: OBJECT for entry in plan.objects}, **sender.places}
+    places = {**dict.fromkeys((entry.content_id for entry in plan.files), OBJECT), **plan.places, **sender.places}
     live = {entry.content_id for entry in plan.entries}
     places = {content: place for content, place in places.items() if content in live}
     sizes = {**head.pack_sizes, **sender.pack_sizes}
@@ -97,7 +123,7 @@ class _Progress:
         self._files = 0
         self._bytes = 0
         self._is_stopped = False
-        if plan.send_files:  # said at once: the first large file may take long
+        if plan.send_files:  # at once: the first large file may take long
             sink(StageProgress(Stage.SEND, dataset, 0, 0, *self._total))
 
     def stop(self) -> None:
@@ -114,7 +140,7 @@ class _Progress:
         self.check()
         with self._lock:
             before = self._parts.get(entry, 0)
-            # A store that begins a file anew tells of the same bytes again.
+            # A store that starts a file again reports the same bytes again.
             self._parts[entry] = min(entry.size_bytes, before + size_bytes)
             self._bytes += self._parts[entry] - before
             self._report()
@@ -151,7 +177,7 @@ def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: S
 
 def _predecessors(plan: SyncPlan, head: Manifest) -> Mapping[str, str]:
     """For the path of each large file to send: the key of the object that it was before."""
-    paths = {entry.path for entry in plan.objects}
+    paths = {entry.path for entry in plan.files}
     return {
         entry.path: object_key(entry.content_id)
         for entry in head.entries

@@ -25,8 +25,8 @@ from typing import Callable, NamedTuple, Optional, Protocol, Union
 Buffer = Union[bytes, bytearray, memoryview]
 
 
-def _nobody(size_bytes: int) -> None:
-    """Nobody wants to know."""
+def _unobserved(size_bytes: int) -> None:
+    """Not observed."""
 
 
 def always() -> None:
@@ -52,7 +52,7 @@ class FileBody:
     predecessor: Optional[str] = None
     same_as: Optional[str] = None
     is_sent_whole: bool = False
-    on_bytes: Callable[[int], None] = field(default=_nobody, compare=False)
+    on_bytes: Callable[[int], None] = field(default=_unobserved, compare=False)
     may_go_on: Callable[[], None] = field(default=always, compare=False)
 
 
@@ -63,7 +63,7 @@ Body = Union[bytes, Sequence[Buffer], FileBody]
 class Entry(NamedTuple):
     """A stored value as a listing shows it; `modified_at` in seconds since 1970 UTC.
 
-    `content_id` of a mirrored file, where the store knows it; empty: nobody can say without reading the value.
+    `content_id` of a mirrored file, where the store knows it; empty: only reading the value tells.
     """
 
     key: str
@@ -140,7 +140,7 @@ class Store(Protocol):
         ...
 
     def check_key(self, key: str) -> None:
-        """Raises SettingsError where no value can have that name here; asks nobody."""
+        """Raises SettingsError where no value can have that name here; makes no request."""
         ...
 
     def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
@@ -148,7 +148,7 @@ class Store(Protocol):
         ...
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
-        """The value and its version; None where there is none."""
+        """The value and its version; None if it does not exist."""
         ...
 
     def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
@@ -163,14 +163,14 @@ class Store(Protocol):
         ...
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
-        """Write if the present version is `expected` (None: there is no value yet); the new version.
+        """Write if the present version is `expected` (None: it does not exist yet); the new version.
 
         Raises Conflict where it is not.
         """
         ...
 
     def info(self, key: str) -> Optional[Entry]:
-        """Size and age of a value; None where there is none."""
+        """Size and age of a value; None if it does not exist."""
         ...
 
     def list(self, prefix: str) -> Iterator[Entry]:
@@ -194,7 +194,7 @@ class Store(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Whoever waits for a network or a limit of bandwidth, in any thread, and whoever asks until `resume`, gets
+        """Calls that wait for a network or a bandwidth limit, in any thread, and those that come until `resume`, raise
         Interrupted at once. A store that waits for neither need not do anything."""
         ...
 

@@ -109,12 +109,12 @@ class DirectoryStore:
             shutil.copyfile(source, target)
         except OSError as error:
             if _is_of_target(error, target):
-                told = disk_error(error, str(target.parent))
+                found = disk_error(error, str(target.parent))
             else:
-                told = _translate(error, key, self.url)
-            if told is None:
+                found = _translate(error, key, self.url)
+            if found is None:
                 raise
-            raise told from error
+            raise found from error
         size = target.stat().st_size
         self._traffic.add(received_bytes=size)
         if parts is not None:
@@ -283,7 +283,7 @@ class DirectoryStore:
 
     def _path(self, key: str) -> Path:
         if not is_valid_key(key):
-            raise SettingsError(f"{key!r} is no key of a store")
+            raise SettingsError(f"{key!r} is not a key of a store")
         return self._root / key
 
     @contextmanager
@@ -326,9 +326,9 @@ def _translate(error: OSError, key: str, url: str) -> AmlctlError:
             f"the store {url} cannot hold {key}: a file stands where a folder is needed",
             hint="choose another folder",
         )
-    told = disk_error(
+    found = disk_error(
         error, f"{key or 'the folder'} of the store {url}", rights_hint=f"check the owner and the rights of {url}"
     )
-    if told is not None:
-        return told
+    if found is not None:
+        return found
     return ServiceUnavailable(f"the store {url} failed at {key}: {error.strerror or error}", hint="try again")

@@ -119,7 +119,7 @@ def test_a_dataset_outside_of_data_blobs(project: Cli) -> None:
     assert_error(
         project("sync", "elsewhere"),
         2,
-        f"error: 'elsewhere' is no dataset: datasets are files and folders under {project.cwd}/data_blobs",
+        f"error: 'elsewhere' is not a dataset: datasets are files and folders under {project.cwd}/data_blobs",
         "hint: for example: amlctl sync data_blobs/working",
     )
 

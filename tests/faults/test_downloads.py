@@ -9,7 +9,7 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import IntegrityError, ServiceUnavailable
-from amlctl.snapshots.partial import downloaded
+from amlctl.snapshots.contents import downloaded
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from tests.support.azurite import Azurite
 from tests.support.clones import Clone

@@ -16,7 +16,7 @@ import pytest
 from amlctl.core.store_keys import FORMAT_KEY, head_key
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.localfs.database import check_of
-from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
+from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.store.gc import gc
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.store_format import find_store_id

@@ -125,7 +125,7 @@ def test_a_different_one_is_told_apart_and_changed_when_asked(bench: Bench) -> N
     assert "differs from its file in min_instances" in bench.show().note
     with pytest.raises(Conflict) as caught:
         bench.create()
-    assert caught.value.details == ("min_instances: 0 there, 2 wanted",)
+    assert caught.value.details == ("min_instances: 0 now, 2 in the file",)
     assert "--update" in caught.value.hint
     result = bench.create(is_update=True)
     assert [change.field for change in result.changes] == ["min_instances"]
@@ -140,7 +140,7 @@ def test_what_never_changes_is_refused_in_words(bench: Bench, azureml: AzureMLSe
     with pytest.raises(UsageError, match="size") as caught:
         bench.create(is_update=True)
     assert f"compute delete {bench.name}" in caught.value.hint
-    assert caught.value.details == ("size: STANDARD_NC6S_V3 there, Standard_DS3_v2 wanted",)
+    assert caught.value.details == ("size: STANDARD_NC6S_V3 now, Standard_DS3_v2 in the file",)
     assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == before
 
 
@@ -255,7 +255,7 @@ def test_what_the_service_does_not_tell_is_said(bench: Bench) -> None:
     bench.write(text=text)
     bench.create()
     assert bench.create().is_reused
-    assert "does not tell setup_scripts" in bench.messages
+    assert "does not return setup_scripts" in bench.messages
 
 
 def test_one_that_failed_is_not_reused(bench: Bench, azureml: AzureMLService) -> None:

@@ -239,7 +239,7 @@ def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_
     assert asked >= 5
     assert [event.message for event in told if isinstance(event, Note)] == [
         "waiting until the gc on far (process 1) has ended",
-        "the gc of the store has given no sign of life: going on without it",
+        "the gc of the store has given no sign of life: continuing without it",
     ]
     assert json.loads(store.get(GC_KEY)) == {"generation": 5}
     assert watch.generation == 5

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -312,6 +313,19 @@ def test_a_run_whose_runtime_was_a_folder_of_its_code_is_repeated(bench: Bench) 
     again = bench.submit(from_run=first.run).record
     assert (again.status, again.spec.code) == ("Completed", code)
     assert log_of(bench).count("repeated") == 2
+
+
+def test_the_runtime_is_unpacked_once_and_an_old_one_is_removed(bench: Bench) -> None:
+    bench.script("print(1)")
+    runtimes = bench.project.state_dir / "runtimes"
+    (runtimes / "0123").mkdir(parents=True)
+    os.utime(runtimes / "0123", (0, 0))
+    assert bench.submit("train.py").record.status == "Completed"
+    (runtime,) = runtimes.iterdir()
+    module = runtime / "amlctl/runtime/__main__.py"
+    seen = module.stat().st_ino
+    assert bench.submit("train.py", name="again").record.status == "Completed"
+    assert module.stat().st_ino == seen
 
 
 def test_from_repeats_a_run_exactly(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amlctl.core.content_id import EMPTY, content_id
-from amlctl.core.diff import diff, merge
+from amlctl.core.diff import Side, diff, merge
 from amlctl.core.manifest import (
     MIRROR,
     OBJECT,
@@ -220,5 +220,5 @@ def test_who_did_not_change_takes_all(base: list[FileEntry], side: list[FileEntr
 def test_preferring_a_side_leaves_no_conflict(
     base: list[FileEntry], ours: list[FileEntry], theirs: list[FileEntry]
 ) -> None:
-    assert not merge(base, ours, theirs, prefer="ours").conflicts
-    assert not merge(base, ours, theirs, prefer="theirs").conflicts
+    assert not merge(base, ours, theirs, prefer=Side.OURS).conflicts
+    assert not merge(base, ours, theirs, prefer=Side.THEIRS).conflicts

@@ -145,7 +145,7 @@ def _nothing(asked: object) -> dict[str, StoredAt]:
 def test_a_plan_sends_each_new_content_once(local: list[FileEntry], stored: list[FileEntry], layout: Layout) -> None:
     places = {e.content_id: OBJECT for e in stored if not needs_no_bytes(e)}
     plan = plan_sync(local, Manifest("d", "pack", stored, places, {}), layout, _nothing)
-    sent = [e.content_id for pack in plan.packs for e in pack] + [e.content_id for e in plan.objects]
+    sent = [e.content_id for pack in plan.packs for e in pack] + [e.content_id for e in plan.files]
     needed = {e.content_id for e in local if not needs_no_bytes(e)}
     assert len(sent) == len(set(sent))
     assert set(sent) == needed - places.keys()
@@ -179,7 +179,7 @@ def test_repacking_never_doubles_more_than_the_change(local: list[FileEntry], de
 def test_a_dataset_of_few_files_is_not_packed() -> None:
     few = [FileEntry(f"f{i}", 10, False, content_id(b"%d" % i)) for i in range(7)]
     plan = plan_sync(few, empty_manifest("d"), Layout(), _nothing)
-    assert (len(plan.packs), len(plan.objects)) == (0, 7)
+    assert (len(plan.packs), len(plan.files)) == (0, 7)
     eight = [*few, FileEntry("f7", 10, False, content_id(b"7"))]
     plan = plan_sync(eight, empty_manifest("d"), Layout(), _nothing)
-    assert (len(plan.packs), len(plan.objects)) == (1, 0)
+    assert (len(plan.packs), len(plan.files)) == (1, 0)

@@ -14,22 +14,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from amlctl.core import head as core_head
-from amlctl.core.diff import merge
+from amlctl.core.diff import Side, merge
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
 from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
+from amlctl.mirror import lease as mirror_lease
 from amlctl.operations.store import gc as store_gc
 from amlctl.operations.submit import start
-from amlctl.operations.sync import agreement, pull, repair
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
+from amlctl.operations.sync import pull, repair
 from amlctl.operations.sync.pull_target import PullTarget
 from amlctl.runs import code, tree_saver
-from amlctl.snapshots import deletion, gc_mark, heads, kept, lease, manifests
+from amlctl.snapshots import gc_mark, heads, known, lease, manifests
 from amlctl.snapshots.heads import Head
-from amlctl.snapshots.kept import ANY_SIZE
-from amlctl.snapshots.known import KnownContents
+from amlctl.snapshots.known import ANY_SIZE, KnownContents
 from amlctl.snapshots.manifests import Written
 from amlctl.stores.contract import Store
 
@@ -105,13 +105,13 @@ def _base_before_head() -> Replaced:
 
 
 def _sizes_not_checked() -> Replaced:
-    real = kept.missing_values
+    real = known.missing_values
 
     def missing_values(store: Store, wanted: Mapping[str, int]) -> set[str]:
         return real(store, dict.fromkeys(wanted, ANY_SIZE))
 
     def look_for(self: Any, packs: Sequence[str]) -> None:
-        self._is_there.update((pack, self._store.info(kept.pack_key(pack)) is not None) for pack in packs)
+        self._is_there.update((pack, self._store.info(known.pack_key(pack)) is not None) for pack in packs)
 
     return [*_everywhere(real, missing_values), (KnownContents, "_look_for", look_for)]
 
@@ -175,13 +175,13 @@ def _delete_first() -> Replaced:
 
 
 def _base_only_in_store() -> Replaced:
-    real = agreement._entries
+    real = sync_merge._entries
 
     def entries(store: Store, looked: Any, base: Any) -> Sequence[FileEntry]:
         without = replace(looked, kept=store)
         return real(store, without, base._replace(section=b""))
 
-    return [(agreement, "_entries", entries)]
+    return [(sync_merge, "_entries", entries)]
 
 
 def _gone_is_deleted() -> Replaced:
@@ -205,21 +205,21 @@ def _index_trusted() -> Replaced:
 
 
 def _ours_wins_silently() -> Replaced:
-    def always_ours(base: Any, ours: Any, theirs: Any, *, prefer: str = "") -> Any:
-        return merge(base, ours, theirs, prefer=prefer or "ours")
+    def always_ours(base: Any, ours: Any, theirs: Any, *, prefer: Any = None) -> Any:
+        return merge(base, ours, theirs, prefer=prefer or Side.OURS)
 
     return [(sync_merge, "merge", always_ours)]
 
 
 def _no_merge() -> Replaced:
-    def ours_alone(base: Any, ours: Any, theirs: Any, *, prefer: str = "") -> Any:
+    def ours_alone(base: Any, ours: Any, theirs: Any, *, prefer: Any = None) -> Any:
         return merge(ours, ours, ours)
 
     return [(sync_merge, "merge", ours_alone)]
 
 
 def _by_age_only() -> Replaced:
-    return [(store_gc, "_fence", _nothing), *_everywhere(kept.ensure_kept, _nothing)]
+    return [(store_gc, "_fence", _nothing), *_everywhere(known.ensure_kept, _nothing)]
 
 
 def _runs_not_kept() -> Replaced:
@@ -240,13 +240,13 @@ _BEFORE_SWAPS = [f"a{a}b{b}g{g}abg" for a in (8, 9, 10, 11) for b in (8, 9, 10) 
 def _nothing_replaced() -> Replaced:
     writers = ("write_manifest", "send_plan", "pack_sender")
     unreplaced = [(sync_attempt, name, _unreplaced(getattr(sync_attempt, name))) for name in writers]
-    return [*unreplaced, *_everywhere(repair.read_back, _nothing), *_everywhere(kept.ensure_kept, _nothing)]
+    return [*unreplaced, *_everywhere(repair.read_back, _nothing), *_everywhere(known.ensure_kept, _nothing)]
 
 
 MUTANTS: Sequence[Mutant] = (
     Mutant("HEAD is swapped without comparing", ["sync+sync", "sync+sync-same-file"], _swap_without_compare),
     Mutant("a sync does not make sure that what it reuses is kept", ["sync-old-packs+gc"],
-           lambda: _everywhere(kept.ensure_kept, _nothing)),
+           lambda: _everywhere(known.ensure_kept, _nothing)),
     Mutant("the base is recorded before HEAD moves", ["sync+sync"], _base_before_head),
     Mutant("a pull does not write down what it is about to do", ["pull-behind+sync-same-files", "pull-fresh+sync"],
            lambda: [(pull, "begin", _nothing)]),
@@ -262,11 +262,11 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("a sync does not wait until a gc has ended", ["sync-old-packs+gc-ahead", "submit+gc"],
            lambda: [(gc_mark.GcWatch, "wait", _nothing)]),
     Mutant("gc does not make sure that it holds its lease", ["gc+gc+sync", "sync-old-packs+gc"],
-           lambda: _everywhere(deletion.delete_all, _unguarded)),
+           lambda: _everywhere(lease.delete_all, _unguarded)),
     Mutant("the manifest is written after HEAD", ["sync+sync"], _manifest_after_head),
     Mutant("HEAD is read without its check", ["swapped-heads"], _head_without_check),
     Mutant("the lease of a mirror is not checked", ["mirror+mirror-same-file"],
-           lambda: [(lease.MirrorLease, "check", _nothing), (lease.MirrorLease, "confirm", _nothing)]),
+           lambda: [(mirror_lease.MirrorLease, "check", _nothing), (mirror_lease.MirrorLease, "confirm", _nothing)]),
     Mutant("a repair does not read back", ["repair"], lambda: _everywhere(repair.read_back, _nothing)),
     Mutant("a repair does not replace what is there", ["repair"], _nothing_replaced),
     Mutant("a pull deletes before everything has arrived", ["pull-behind+sync"], _delete_first),

@@ -10,7 +10,7 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.runs.copies import copy_snapshot
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.snapshots.materialise import materialise
+from amlctl.snapshots.receive import materialise
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import DATASET, Clones, random_tree
 from tests.support.trees import read_tree

@@ -14,7 +14,7 @@ import pytest
 from amlctl.core.events import Event
 from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
-from amlctl.snapshots.lease import MirrorLease
+from amlctl.mirror.lease import MirrorLease
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from tests.support.faulty_store import FaultyStore

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.runs.produced import publish
-from amlctl.snapshots.materialise import materialise
+from amlctl.snapshots.receive import materialise
 from amlctl.stores.directory import DirectoryStore
 
 NOBODY = 65534

@@ -42,9 +42,9 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.machine import passed_s
 from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
 from amlctl.runs.records import heads_of_record, manifests_of_record, read_fields, read_published
-from amlctl.snapshots.deletion import delete_all
 from amlctl.snapshots.gc_mark import GcLease
 from amlctl.snapshots.heads import fence, is_superseded, read_head, read_head_value
+from amlctl.snapshots.lease import delete_all
 from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
@@ -79,7 +79,7 @@ def gc(
     """`clock`, in seconds, tells how long the lease of this gc still holds.
 
     Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted; Conflict where
-    another gc is running, or another command has gone on without this one.
+    another gc is running, or another command has continued without this one.
     """
     if not delete:
         with ended_by_interrupt(store):

@@ -15,8 +15,7 @@ from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import FORMAT_KEY
 from amlctl.errors import IntegrityError
 from amlctl.operations.store.damage import Damage, StoreListing
-from amlctl.operations.store.verify_bytes import bytes_checks
-from amlctl.operations.store.verify_datasets import StoredDatasets, check_datasets
+from amlctl.operations.store.verify_datasets import StoredDatasets, bytes_checks, check_datasets
 from amlctl.operations.store.verify_runs import code_checks, run_checks
 from amlctl.parallel import ended_by_interrupt, in_parallel
 from amlctl.snapshots.store_format import find_store_id

@@ -1,4 +1,6 @@
-"""Runs and code in a store: records, lists of outputs and their bytes, what was published, code and its indexes."""
+"""Runs and code in a store: records, lists of outputs and their bytes, what was published, code and its indexes. Each
+value of a record is taken with its type: others may have written it.
+"""
 
 from __future__ import annotations
 

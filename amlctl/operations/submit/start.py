@@ -18,7 +18,7 @@ from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.records import note_made, save_record
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.kept import ANY_SIZE, missing_values, values_named
+from amlctl.snapshots.known import ANY_SIZE, missing_values, values_named
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
 

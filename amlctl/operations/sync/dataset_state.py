@@ -23,17 +23,16 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind
 from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.locks import exclusive
-from amlctl.localfs.plain_files_under_way import PlainFilesUnderWay
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, scan
 from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
+from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
 from amlctl.operations.store_apart import check_apart
 from amlctl.parallel import in_background
 from amlctl.snapshots.heads import Head, has_snapshots, last_written, read_head
-from amlctl.snapshots.kept_manifests import KeptManifests
-from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.manifests import KeptManifests, read_manifest
 from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
 
@@ -101,7 +100,7 @@ class LocalState(NamedTuple):
 
 @contextmanager
 def local_state(context: Context, purpose: str, *, is_reading: bool = False) -> Iterator[LocalState]:
-    """One command at a time writes the local state; a second one waits and says for whom. `is_reading`: the command
+    """One command at a time writes the local state; a second one waits, and says for which. `is_reading`: the command
     writes nothing that has to last, so in a project that cannot be written it works on a copy."""
     project, sink = context.project, context.sink
     if is_reading and not project.is_state_writable():
@@ -130,8 +129,8 @@ def _copied_state(project: Project) -> Iterator[Path]:
 
 @contextmanager
 def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
-    def warn(told: str) -> None:
-        sink(Warned(told))
+    def warn(message: str) -> None:
+        sink(Warned(message))
 
     cache_file, sync_file = (folder / name for name in _DATABASES)
     with closing(StatCache(cache_file, warn)) as cache, closing(SyncState(sync_file, warn)) as known:

@@ -1,20 +1,135 @@
-"""What the store shall hold after a sync: the three-way merge with HEAD, and what has to be confirmed first."""
+"""The three-way merge of a sync: where it starts, what it comes to, and what has to be confirmed first.
+
+It starts at what this machine and the store have agreed on (the base), which is kept here with its entries, so that no
+gc deletes it. A command that was killed has left its step behind (`SyncState.begin`); what it had done by then follows
+from what the folder has and from where HEAD is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from amlctl.core.diff import Changes, merge
-from amlctl.core.events import EventSink
-from amlctl.core.manifest import FileEntry, Manifest
+from amlctl.core.diff import Changes, Side, arrived, merge
+from amlctl.core.events import EventSink, Warned
+from amlctl.core.head import HeadValue, Relation, parse_head, relation
+from amlctl.core.manifest import FileEntry, Manifest, decode_section
 from amlctl.core.message import Command, Message
 from amlctl.core.wording import below_data_blobs, count
-from amlctl.errors import Conflict, NeedsConfirmation
-from amlctl.operations.sync.agreement import agreed_entries
+from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
+from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.sync.dataset_state import DatasetState
-from amlctl.operations.sync.large_deletions import confirm_deletions
 from amlctl.operations.sync.result import SyncOptions
+from amlctl.snapshots.known import KnownContents
+from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
+
+
+def agreed_entries(
+    store: Store, looked: DatasetState, local: Sequence[FileEntry], stored: Manifest, sink: EventSink
+) -> Sequence[FileEntry]:
+    """Empty where nothing was agreed, or where it cannot be known any more. `stored` is what HEAD lists, or another
+    snapshot that is to come here."""
+    if looked.base is not None and looked.base.snapshot == stored.snapshot:
+        return stored.entries
+    head = None if looked.head is None else looked.head.value
+    entries, seen = _follow(store, looked, local, head)
+    if head is None or seen is None:
+        return entries
+    found = relation(seen, head)
+    if found is Relation.BEHIND:
+        sink(Warned(f"{looked.dataset}: the store has an older snapshot than this machine has seen (was it restored?)"))
+        return stored.entries if stored.snapshot == head.snapshot else ()
+    if found is Relation.UNRELATED:
+        sink(Warned(f"{looked.dataset}: the store has other commits than this machine has seen (is it a copy?)"))
+        return ()
+    return entries
+
+
+def _follow(
+    store: Store, looked: DatasetState, local: Sequence[FileEntry], head: HeadValue | None
+) -> tuple[Sequence[FileEntry], HeadValue | None]:
+    """The base, and the steps that broke off since; the HEAD that was seen last."""
+    entries: Sequence[FileEntry] = ()
+    seen: HeadValue | None = None
+    agreement = looked.agreement
+    if agreement.base is not None:
+        entries, seen = _entries(store, looked, agreement.base), _head(looked, agreement.base)
+    for step, base in agreement.under_way:
+        tried = _head(looked, base)
+        if step is not Step.COMMIT:
+            before = () if step is Step.PULL_ALL else entries
+            entries, seen = arrived(before, local, _entries(store, looked, base)), tried
+        elif head is not None and tried is not None and tried.commit in (head.commit, *head.before):
+            entries, seen = _entries(store, looked, base), tried
+    return entries, seen
+
+
+def _entries(store: Store, looked: DatasetState, base: Base) -> Sequence[FileEntry]:
+    if base.section:
+        entries: list[FileEntry] = []
+        decode_section(base.section, entries, {}, {})
+        return entries
+    for source in (looked.kept, store):
+        try:
+            return read_manifest(source, base.manifest_key).entries
+        except (NotFound, IntegrityError):
+            continue
+    return ()
+
+
+def _head(looked: DatasetState, base: Base) -> HeadValue | None:
+    return parse_head(base.head, looked.dataset) if base.head else None
+
+
+_SHARE = 0.5
+_MANY = 10
+
+
+def confirm_deletions(
+    deleted: Sequence[str],
+    before: Sequence[FileEntry],
+    after: Sequence[FileEntry],
+    *,
+    where: str,
+    command: Command,
+    is_sure: bool,
+) -> None:
+    """`deleted` are the paths of `before` that `after` lacks; `where` says from where they would go. A file that is
+    still there under another name does not go.
+
+    Raises NeedsConfirmation where more than half of the files, and more than ten, would go.
+    """
+    if is_sure or len(deleted) <= _MANY:
+        return
+    gone = set(deleted)
+    files = [entry for entry in before if not entry.path.endswith("/")]
+    kept_contents = {entry.content_id for entry in after}
+    lost = [entry.path for entry in files if entry.path in gone and entry.content_id not in kept_contents]
+    if len(lost) > max(_MANY, _SHARE * len(files)):
+        raise NeedsConfirmation(
+            f"{count(len(lost), 'file')} of {len(files)} would be deleted {where}",
+            hint=Message("if that is intended: ", Command(*command.words, "--yes")),
+            details=lost,
+        )
+
+
+@dataclass(frozen=True)
+class Merged:
+    """`entries` are to be committed; `changes` lead to them from `head`, what HEAD lists and the store is sure to have.
+
+    `local` is what this machine has, `taken` the paths of entries that it does not have. `damaged_elsewhere` are
+    contents that are damaged in the store and not on this machine, with an entry of each.
+    """
+
+    local: Sequence[FileEntry]
+    head: Manifest
+    known: KnownContents
+    entries: Sequence[FileEntry]
+    snapshot: str
+    taken: Sequence[str]
+    changes: Changes
+    damaged_elsewhere: Mapping[str, FileEntry]
 
 
 def merge_with_head(
@@ -47,24 +162,19 @@ def merge_with_head(
 def confirm_changes(
     store: Store,
     looked: DatasetState,
-    local: Sequence[FileEntry],
-    head: Manifest,
-    entries: Sequence[FileEntry],
-    changes: Changes,
+    merged: Merged,
     options: SyncOptions,
     sink: EventSink,
 ) -> None:
-    """`changes` lead from HEAD to `entries`.
-
-    Raises NeedsConfirmation where much of what the store has, or work of others, would go.
-    """
+    """Raises NeedsConfirmation where much of what the store has, or work of others, would go."""
     if options.yes:
         return
-    prefer = [f"--{options.prefer}"] if options.prefer else []
+    head = merged.head
+    prefer = [options.prefer.value] if options.prefer else []
     command = Command("sync", *options.words, *prefer, below_data_blobs(looked.dataset))
     if options.force:
-        base = agreed_entries(store, looked, local, head, sink)
-        theirs = merge(base, local, head.entries, prefer="theirs").taken_from_theirs
+        base = agreed_entries(store, looked, merged.local, head, sink)
+        theirs = merge(base, merged.local, head.entries, prefer=Side.THEIRS).taken_from_theirs
         stored = {entry.path for entry in head.entries}
         if lost := [path for path in theirs if path in stored]:
             raise NeedsConfirmation(
@@ -73,9 +183,9 @@ def confirm_changes(
                 details=lost,
             )
     confirm_deletions(
-        changes.deleted,
+        merged.changes.deleted,
         head.entries,
-        entries,
+        merged.entries,
         where=f"from {looked.dataset} in the store",
         command=command,
         is_sure=False,

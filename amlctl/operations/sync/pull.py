@@ -23,9 +23,8 @@ from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.scan import scan
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.context import Context
-from amlctl.operations.sync.agreement import agreed_entries
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
-from amlctl.operations.sync.large_deletions import confirm_deletions
+from amlctl.operations.sync.merge import agreed_entries, confirm_deletions
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.sync import SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt
@@ -169,8 +168,8 @@ def _pull(
     if snapshot is None and (kept := diff(wanted.entries, target).count):
         path = below_data_blobs(looked.dataset)
         drop = Command("sync", "--pull", "--theirs", "--snapshot", wanted.snapshot[:12], path)
-        told = f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
-        sink(Note(Message(told, drop)))
+        kept_note = f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
+        sink(Note(Message(kept_note, drop)))
     if snapshot is not None:
         _check_mirror(store, looked, wanted, to_write)
     refuse_links(looked.dataset, looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
@@ -224,7 +223,7 @@ def _written(looked: DatasetState) -> bytes:
 
 
 def _options_typed(options: SyncOptions, snapshot: str | None) -> list[str]:
-    prefer = [f"--{options.prefer}"] if options.prefer else []
+    prefer = [options.prefer.value] if options.prefer else []
     return prefer + (["--snapshot", snapshot] if snapshot else [])
 
 

@@ -1,4 +1,4 @@
-"""The folder that a pull writes to: room is made for what comes, and nothing goes that nobody has seen.
+"""The folder that a pull writes to: room is made for what comes, and nothing is deleted that the pull has not seen.
 
 Somebody may work in the folder while the pull is under way. What they edit, make or put in the way is left alone
 and named at the end; everything else arrives.

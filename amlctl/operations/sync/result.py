@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amlctl.core.diff import Changes
-from amlctl.core.head import HeadValue
+from amlctl.core.diff import Changes, Side
 from amlctl.core.manifest import FileEntry, Manifest, total_bytes
 from amlctl.core.sync_plan import Layout, SyncPlan
 from amlctl.snapshots.heads import Head
@@ -42,8 +41,8 @@ class SyncOptions:
         return self.jobs or store.concurrency
 
     @property
-    def prefer(self) -> str:
-        return "ours" if self.ours else "theirs" if self.theirs else ""
+    def prefer(self) -> Side | None:
+        return Side.OURS if self.ours else Side.THEIRS if self.theirs else None
 
     @property
     def words(self) -> list[str]:
@@ -112,18 +111,12 @@ def unchanged_result(dataset: str, head: Head, files: int, size_bytes: int) -> S
 
 
 def committed_result(
-    dataset: str,
-    value: HeadValue,
-    entries: Sequence[FileEntry],
-    head: Manifest,
-    changes: Changes,
-    plan: SyncPlan,
-    hashed_bytes: int,
+    dataset: str, snapshot: str, entries: Sequence[FileEntry], head: Manifest, changes: Changes, plan: SyncPlan
 ) -> SyncResult:
-    """HEAD has become `value`, and was `head`; `changes` lead from there to `entries`."""
+    """HEAD was `head`; `changes` lead from there to `entries`, which are `snapshot`."""
     return SyncResult(
         dataset,
-        value.snapshot,
+        snapshot,
         head.snapshot if head.created_at else None,
         plan.layout,
         files=len(entries),
@@ -132,8 +125,6 @@ def committed_result(
         modified=len(changes.modified),
         deleted=len(changes.deleted),
         unchanged=changes.unchanged,
-        uploaded_blobs=len(plan.packs) + len(plan.objects) + len(plan.mirror_files),
+        uploaded_blobs=len(plan.packs) + len(plan.files),
         reused_bytes=plan.reused_bytes,
-        hashed_bytes=hashed_bytes,
-        manifest_key=value.manifest_key,
     )

@@ -1,8 +1,8 @@
 """Make the store hold what a dataset's folder holds now.
 
-Order of writing: bytes, then manifest, then HEAD under a condition. Whoever loses the race for HEAD plans anew
-on the new one. Three-way: changes that another machine has synced since are kept; where both changed the same
-file it is a Conflict, unless `ours` or `theirs` decides.
+Order of writing: bytes, then manifest, then HEAD under a condition. A sync that loses the race for HEAD plans again on
+the new one. Three-way: changes that another machine has synced since are kept; where both changed the same file it is a
+Conflict, unless `ours` or `theirs` decides.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dataclasses import replace
 from amlctl.core.events import Note
 from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name
 from amlctl.localfs.machine import passed_s
+from amlctl.mirror.lease import MirrorLease
 from amlctl.operations.context import Context
-from amlctl.operations.sync.attempt import SyncAttempt
+from amlctl.operations.sync.attempt import ContentsLost, SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state
+from amlctl.operations.sync.repair import repair_format
 from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
-from amlctl.operations.sync.retry import ContentsLost, HeadMoved
 from amlctl.parallel import ended_by_interrupt
-from amlctl.snapshots.lease import MirrorLease
-from amlctl.snapshots.store_repair import repair_format
+from amlctl.snapshots.heads import HeadMoved
 
 _TRIES = 8
-"""Times that a sync plans anew because another writer has moved HEAD."""
+"""Times that a sync plans again because another writer has moved HEAD."""
 
 
 def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callable[[], float] = passed_s) -> SyncResult:
@@ -52,12 +52,12 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
                 break
             except ContentsLost as error:
                 if attempt == _TRIES - 1:
-                    raise error.told from error
+                    raise error.conflict from error
                 lost.update(error.contents)
                 sink(Note(f"{dataset}: the store has lost some of what was reused or sent; sending it again"))
             except HeadMoved as moved:
                 if attempt == _TRIES - 1:
-                    raise moved.told from moved
+                    raise moved.conflict from moved
                 sink(Note(f"{dataset}: another machine has synced at the same time; planning again"))
     return replace(
         result,

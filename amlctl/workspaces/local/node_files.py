@@ -16,6 +16,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import area_of, code_index_key, code_prefix, published_key, run_prefix
 from amlctl.core.wording import count, size
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.file_ops import set_mtime, sync_to_disk
 from amlctl.localfs.folders import make_folders, make_private_folder, remove_tree
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import in_parallel
@@ -41,6 +43,8 @@ from amlctl.stores.contract import FileBody, Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.starting import TOKEN_VARIABLE
 
+_UNUSED_S = 30 * 86400.0
+"""A runtime of another version that was not used for so long is removed; a run can unpack it again."""
 _PLAIN_RUNTIME = "amlctl/"
 """Of a code snapshot that an earlier amlctl has made."""
 
@@ -71,6 +75,7 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
 
     folder = runtimes / archive.content_id
     if folder.is_dir():
+        set_mtime(folder, time.time_ns())
         return folder
     key = code_prefix(code) + archive.path
     data = store.get(key)
@@ -83,11 +88,18 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
     with tempfile.TemporaryDirectory(prefix="new-", dir=runtimes) as scratch:
         unpacked = Path(scratch, "runtime")
         ZipFile(io.BytesIO(data)).extractall(unpacked)
+        for module in unpacked.rglob("*.py"):
+            with module.open("rb") as file:  # a power cut must not leave empty modules under the final name
+                sync_to_disk(file.fileno())
         try:
             unpacked.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another run of this moment has unpacked it
                 raise
+    for other in runtimes.iterdir():
+        with suppress(FileNotFoundError):  # another run of this moment has removed it
+            if other.stat().st_mtime < time.time() - _UNUSED_S:
+                remove_tree(other, ignore_errors=True)
     return folder
 
 

@@ -43,6 +43,8 @@ _ABANDONED_LOOK_S = 1.0
 class LocalWorkspace:
     """Not thread-safe; any number of processes may use the same project."""
 
+    shows_variables = False
+
     def __init__(
         self,
         project: Project,

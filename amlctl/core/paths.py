@@ -1,12 +1,13 @@
 """Paths that exclude each other: a file is not a folder at the same time, and some file systems take two spellings for
-one name."""
+one name, by case (macOS, Windows) or by Unicode normal form (macOS).
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from amlctl.core.manifest import ONE_FILE
+from amlctl.core.manifest import ONE_FILE, FileEntry
 
 
 def displaced(before: Iterable[str], written: Collection[str], kept: Collection[str]) -> set[str]:
@@ -42,3 +43,17 @@ def _above(path: str) -> list[str]:
 
 def _folded(path: str) -> str:
     return path.casefold() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
+
+
+def colliding_names(entries: Sequence[FileEntry]) -> list[tuple[str, str]]:
+    """Pairs of paths that cannot stand beside each other on every file system, in canonical order."""
+    if len({entry.path.lower() for entry in entries if entry.path.isascii()}) == len(entries):
+        return []
+    seen: dict[str, str] = {}
+    pairs = []
+    for entry in entries:
+        folded = entry.path if entry.path.isascii() else unicodedata.normalize("NFC", entry.path)
+        other = seen.setdefault(folded.casefold(), entry.path)
+        if other != entry.path:
+            pairs.append((other, entry.path))
+    return pairs

@@ -1,0 +1,110 @@
+"""What the store has of a dataset when a sync begins, read only once a new content asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from amlctl.core.events import EventSink, Warned
+from amlctl.core.manifest import FileEntry, Manifest, empty_manifest
+from amlctl.core.sync_plan import Layout
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.operations.sync.dataset_state import DatasetState, LocalState, head_manifest
+from amlctl.operations.sync.repair import without
+from amlctl.operations.sync.result import SyncOptions
+from amlctl.snapshots.gc_mark import GcWatch
+from amlctl.snapshots.known import KnownContents
+from amlctl.snapshots.pack_sender import PackSender
+from amlctl.stores.contract import Store
+
+_MUCH_BYTES = 16 << 20
+"""New bytes from which on other datasets are asked for their contents."""
+
+
+class StoredContents:
+    """What HEAD lists, and what else the store is known to have. `watch` notes the gc before anything is read."""
+
+    def __init__(
+        self,
+        store: Store,
+        looked: DatasetState,
+        options: SyncOptions,
+        state: LocalState,
+        layout: Layout,
+        watch: GcWatch,
+        sink: EventSink,
+        *,
+        lost: Collection[str],
+    ) -> None:
+        """`lost` are contents that are sent again, whatever the store seems to have of them."""
+        self._store = store
+        self._looked = looked
+        self._options = options
+        self._state = state
+        self._layout = layout
+        self._watch = watch
+        self._sink = sink
+        self._lost = lost
+        self._found: tuple[Manifest, KnownContents] | None = None
+
+    @property
+    def is_read(self) -> bool:
+        return self._found is not None
+
+    def read(self) -> tuple[Manifest, KnownContents]:
+        """From the store at the first call. Raises what the store raises, IntegrityError."""
+        if self._found is None:
+            self._watch.note()
+            head = self._head()
+            self._found = without(head, self._lost) if self._lost else head, self._known(head)
+        return self._found
+
+    def _known(self, head: Manifest) -> KnownContents:
+        # Other datasets cost a request each: they are asked where much is new that may be theirs.
+        has_grown = self._looked.local().size_bytes - head.size_bytes >= _MUCH_BYTES
+        known = KnownContents(
+            self._store,
+            self._looked.store_key,
+            self._state.sync,
+            self._layout,
+            look_at_other_datasets=self._looked.head is None or has_grown,
+        )
+        if self._lost:
+            known.distrust(self._lost)
+        return known
+
+    def _head(self) -> Manifest:
+        """What HEAD lists. A repair does without it where only the list is lost."""
+        looked = self._looked
+        try:
+            return head_manifest(self._store, looked.dataset, looked.head)
+        except (NotFound, IntegrityError) as error:
+            if not self._options.repair or looked.head is None:
+                raise
+            is_ours = looked.base is not None and looked.base.snapshot == looked.head.snapshot
+            if not is_ours and not self._options.force:
+                raise IntegrityError(
+                    f"{error.message}; the store's latest snapshot was not the one of this machine",
+                    hint="repair it where it was synced last, or add --force: the store then gets what is here",
+                ) from error
+            self._sink(Warned(f"{looked.dataset}: {error.message}; sending everything again from here"))
+            return empty_manifest(looked.dataset)
+
+
+class EarlyPacks:
+    """Satisfies `Taker`: new small files go into packs while they are hashed. They are read once, and straight to their
+    place in the pack."""
+
+    def __init__(self, sender: PackSender, below_bytes: int, stored: StoredContents) -> None:
+        self._sender = sender
+        self._below_bytes = below_bytes
+        self._stored = stored
+
+    def room(self, path: str, size_bytes: int) -> memoryview | None:
+        return self._sender.room(path, size_bytes) if size_bytes <= self._below_bytes else None
+
+    def take(self, entry: FileEntry, data: memoryview) -> None:
+        if entry.size_bytes >= self._below_bytes:
+            return
+        head, known = self._stored.read()
+        if entry.content_id not in head.places and known.packed(entry.content_id) is None:
+            self._sender.keep(entry)
