@@ -21,7 +21,6 @@ PENDING = {
     "amlctl/cli",
     "amlctl/config",
     "amlctl/operations",
-    "amlctl/runs",
     "tests",
 }
 """Areas that are being rewritten. A clean one leaves this list, and the list leaves with the last one."""
