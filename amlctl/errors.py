@@ -97,8 +97,11 @@ class NeedsConfirmation(Conflict):
 
 
 class ServiceUnavailable(AmlctlError):
+    """`was_sent` is False if the service certainly has not received the request."""
+
     kind = "unavailable"
     exit_code = 6
+    was_sent = True
 
 
 class Unconfirmed(ServiceUnavailable):

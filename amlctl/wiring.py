@@ -85,12 +85,12 @@ class App:
         """See `operations.context.Context`. An address that is not public is read with the login of the workspace in
         use, or else of the first one of Azure ML in the settings."""
         from amlctl.core.job import container_of
-        from amlctl.stores.azure_blob.credentials import Anonymous
+        from amlctl.stores.azure_blob.credentials import Credential
         from amlctl.stores.azure_blob.store import open_blob_store
 
         blob = container_of(url)
         clouds = [one.name for one in self.settings.workspaces.values() if not one.runs_here]
-        credential: Credential | None = Anonymous()
+        credential: Credential | None = Credential()  # for public data
         if blob is None and not clouds:
             raise SettingsError(
                 f"{url} is in Azure ML, but the settings have no workspace there",

@@ -1,4 +1,8 @@
-"""`azure.ai.ml`, loaded fast and kept off the screen, for those who then import from it."""
+"""`azure.ai.ml`: imported fast, kept off the screen, and its check of job files with file and line.
+
+The import takes more than a second of processor time, so only commands that create something in Azure ML or read a job
+file do it.
+"""
 
 from __future__ import annotations
 
@@ -13,61 +17,85 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from amlctl.core.environment import DEFAULT_IMAGE
 from amlctl.core.wording import did_you_mean
 from amlctl.errors import NotFound, SettingsError
 
-if TYPE_CHECKING:  # commands that read neither jobs nor YAML import this module, too
-    from amlctl.config.yaml_file import Place, YamlDocument
+if TYPE_CHECKING:
+    from amlctl.config.yaml_file import YamlDocument, YamlPath
 
-_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class _Quiet:
+    """Warnings are off while at least one thread is inside; the last one to leave restores the process's state, with
+    the variable that the SDK sets to its current cloud."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._cloud: str | None = None
+        self._warnings = warnings.catch_warnings()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                self._cloud = os.environ.get(CLOUD_VARIABLE)
+                self._warnings = warnings.catch_warnings()
+                self._warnings.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._warnings.__exit__(None, None, None)
+                    os.environ.pop(CLOUD_VARIABLE, None)
+                    if self._cloud is not None:
+                        os.environ[CLOUD_VARIABLE] = self._cloud
+
+
+_quiet = _Quiet()
+_importing = Lock()
 
 
 def begin_import() -> Thread:
-    """It takes most of a second of processor time, which a command can use to wait for the network."""
-    thread = Thread(target=_import_quietly, name="import azure.ai.ml", daemon=True)
+    """Import it in the background, while the command waits for the network."""
+
+    def act() -> None:
+        with azure_ai_ml():
+            pass
+
+    thread = Thread(target=act, name="import azure.ai.ml", daemon=True)
     thread.start()
     return thread
 
 
 @contextmanager
 def azure_ai_ml() -> Iterator[None]:
-    """Without its warnings and log lines, such as its notes on experimental fields.
-
-    It writes its current cloud into a variable of the process, which is put back.
-    """
-    before = os.environ.get(CLOUD_VARIABLE)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    """Import from `azure.ai.ml` inside: without its warnings and log lines, such as those on experimental fields."""
+    with _quiet.entered():
+        with _importing:
             _import()
-            for name in ("azure", "azure.ai.ml"):  # the import sets a level and a handler of its own
-                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-            yield
-    finally:
-        os.environ.pop(CLOUD_VARIABLE, None)
-        if before is not None:
-            os.environ[CLOUD_VARIABLE] = before
+        for name in ("azure", "azure.ai.ml"):  # the import sets a level and a handler of its own
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        yield
 
 
 def first_line(error: Exception) -> str:
-    """Of a message of the SDK, which may be colored and go on for a page."""
+    """Of a message of the SDK, which may be colored and a page long."""
     return _COLOR.sub("", str(error)).strip().partition("\n")[0]
 
 
-def _import_quietly() -> None:
-    with azure_ai_ml():
-        pass
-
-
 def _import() -> None:
-    """Without garbage collection, which finds nothing in what stays: 0.85 s instead of 1.1, and at the end of the
-    process 0.35 s less.
-    """
+    """Without garbage collection, which finds nothing in modules: 0.85 s instead of 1.1, and 0.35 s less at exit."""
     if "azure.ai.ml" in sys.modules:
         return
     gc.disable()
@@ -84,7 +112,7 @@ _COMMAND_KEYS = (
     *("distribution", "resources", "limits", "display_name", "experiment_name", "description", "tags", "services"),
     *("identity", "queue_settings", "name", "properties"),
 )
-"""Only for suggestions: what is known is the SDK's business."""
+"""For suggestions; the SDK knows all keys."""
 _HINTS = {
     "command": "command: python train.py",
     "code": "a folder or file, relative to the job file",
@@ -96,13 +124,13 @@ _UNHELPFUL = ("is not a data binding string", "data cannot be a string", "In ord
 
 
 def check_job(file: YamlDocument, path: Path) -> str:
-    """The type of the job that `file`, which lies at `path`, describes: `command`, `sweep`, `pipeline`, say.
+    """The type of the job in `file`, which was read from `path`: `command`, `sweep` or `pipeline`, say.
 
-    Raises SettingsError or NotFound, with the line of what the SDK refuses.
+    Raises SettingsError or NotFound, with the line that the SDK refuses.
     """
     document = dict(file.value)
     if str(document.get("type", "command")).lower() == "command":
-        document.setdefault("environment", {"image": DEFAULT_IMAGE})  # without one it is the project's own
+        document.setdefault("environment", {"image": DEFAULT_IMAGE})  # the default is the project's own
     with azure_ai_ml():
         from azure.ai.ml import load_job
         from azure.ai.ml.exceptions import MlException
@@ -112,7 +140,7 @@ def check_job(file: YamlDocument, path: Path) -> str:
             job = load_job(io.StringIO(json.dumps(document, default=str)), relative_origin=str(path))
         except (ValidationError, MlException) as error:
             raise refused(file, str(error)) from error
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # what its schemas do not foresee
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # not handled by its schemas
             raise file.error(f"the SDK cannot read this job: {error}") from error
     return str(job.type)
 
@@ -120,31 +148,34 @@ def check_job(file: YamlDocument, path: Path) -> str:
 def refused(
     file: YamlDocument, text: str, *, what: str = "a job", keys: Sequence[str] = _COMMAND_KEYS
 ) -> SettingsError | NotFound:
-    """What the SDK says of a file, in one line, with the line of the file. `keys` are those of the outermost level."""
-    place, messages = _simplest(file, (), _innermost(text))
-    key = str(place[-1]) if place else ""
+    """The SDK's error about a file in one line, with the line of the file. `keys` are those of the outermost level."""
+    yaml_path, messages = _simplest(file, (), _innermost(text))
+    key = str(yaml_path[-1]) if yaml_path else ""
     if messages[0] == "Unknown field.":
-        known = keys if len(place) == 1 else ()
-        told, hint = f"{key!r} is not a key of {'.'.join(map(str, place[:-1])) or what}", did_you_mean(key, known)
+        known = keys if len(yaml_path) == 1 else ()
+        message, hint = (
+            f"{key!r} is not a key of {'.'.join(map(str, yaml_path[:-1])) or what}",
+            did_you_mean(key, known),
+        )
     elif sets := [match for match in map(_NOT_IN_SET.fullmatch, messages) if match]:
         allowed = dict.fromkeys(one.strip(" '") for match in sets for one in match[2].split(","))
-        told, hint = f"{key}: {sets[0][1]} is not valid", f"one of {', '.join(allowed)}"
+        message, hint = f"{key}: {sets[0][1]} is not valid", f"one of {', '.join(allowed)}"
     elif messages[0] == "Missing data for required field.":
-        told, hint = f"{key} is missing", ""
+        message, hint = f"{key} is missing", ""
     else:
         found = next((one for one in messages if not any(part in one for part in _UNHELPFUL)), "")
-        told = found or (f"{file.value_at(*place)!r} is not valid" if place in file.lines else "not valid")
-        told, hint = (f"{key}: {told}" if key else told).strip().rstrip("."), ""
-    hint = hint or next((_HINTS[str(part)] for part in place if part in _HINTS), "")
-    if any(part in told for part in _NOT_FOUND):
-        value = file.value_at(*place)
-        shown = f"{key}: {value} not found" if isinstance(value, str) else told
-        return NotFound(f"{file.where(*place)}: {shown}", hint=hint)
-    return file.error(told, *place, hint=hint)
+        message = found or (f"{file.value_at(*yaml_path)!r} is not valid" if yaml_path in file.lines else "not valid")
+        message, hint = (f"{key}: {message}" if key else message).strip().rstrip("."), ""
+    hint = hint or next((_HINTS[str(part)] for part in yaml_path if part in _HINTS), "")
+    if any(part in message for part in _NOT_FOUND):
+        value = file.value_at(*yaml_path)
+        shown = f"{key}: {value} not found" if isinstance(value, str) else message
+        return NotFound(f"{file.where(*yaml_path)}: {shown}", hint=hint)
+    return file.error(message, *yaml_path, hint=hint)
 
 
 def _innermost(text: str) -> Any:
-    """What went wrong, by key: the SDK's message is text around JSON, whose messages are text around JSON."""
+    """Errors by key: the SDK's message is text around JSON, whose messages are text around JSON."""
     start = text.find("{")
     if start < 0:
         return [text.strip()]
@@ -161,20 +192,20 @@ def _innermost(text: str) -> Any:
     return found
 
 
-def _simplest(file: YamlDocument, place: Place, errors: Any) -> tuple[Place, list[str]]:
+def _simplest(file: YamlDocument, yaml_path: YamlPath, errors: Any) -> tuple[YamlPath, list[str]]:
     """The first error, and of alternatives that a value may be, those with the fewest errors.
 
-    Keys that are not in the file, such as the `value` of a mapping's entry, are the SDK's own.
+    Keys that are not in the file, such as the `value` of a mapping's entry, come from the SDK.
     """
     if isinstance(errors, dict):
         key, below = next(iter(errors.items()))
-        is_ours = (*place, key) in file.lines or below == ["Missing data for required field."]
-        return _simplest(file, (*place, key) if is_ours else place, below)
+        is_ours = (*yaml_path, key) in file.lines or below == ["Missing data for required field."]
+        return _simplest(file, (*yaml_path, key) if is_ours else yaml_path, below)
     if not isinstance(errors, list):
-        return place, [str(errors)]
+        return yaml_path, [str(errors)]
     fewest = min((_count(one) for one in errors), default=0)
-    found = [_simplest(file, place, one) for one in errors if _count(one) == fewest]
-    deepest = max((one[0] for one in found), key=len, default=place)
+    found = [_simplest(file, yaml_path, one) for one in errors if _count(one) == fewest]
+    deepest = max((one[0] for one in found), key=len, default=yaml_path)
     return deepest, [message for at, messages in found for message in messages if at == deepest] or ["invalid value"]
 
 

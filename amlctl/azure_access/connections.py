@@ -1,7 +1,7 @@
-"""One pool of kept-alive HTTP/1.1 connections to one host, used by all threads of a store.
+"""Kept-alive HTTP/1.1 connections to one host, shared by all threads; Ctrl-C ends requests that are under way.
 
-`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` choose the way, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE` or
-`SSL_CERT_FILE` the certificates, as for requests and curl.
+`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` select a proxy, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE` or
+`SSL_CERT_FILE` the certificates, as in requests and curl.
 """
 
 from __future__ import annotations
@@ -19,18 +19,86 @@ from functools import cache
 from threading import Event, Lock
 from urllib.parse import unquote, urlsplit
 
-from amlctl.azure_access.http import ProxyUnreachable, Response
+from amlctl.azure_access.http import ProxyUnreachable, WireResponse
 from amlctl.errors import Interrupted, SettingsError
 
 _CONNECT_S = 15.0
 """For each step of connecting: TCP, the tunnel of a proxy, TLS."""
 _TRANSFER_S = 60.0
-"""For each read or write: not for a whole transfer."""
+"""For each read or write, not for a whole transfer."""
 _WITH_PORT = re.compile(r"(?P<name>.+):(?P<port>\d{1,5})")
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
+
+
+def is_host(name: str) -> bool:
+    """Whether it can be looked up: other names are a ValueError of `socket`."""
+    return bool(_HOST.fullmatch(name)) or is_ip(name)
+
+
+def is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def bracketed(host: str) -> str:
+    """As it is written in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+class Interrupts:
+    """Ctrl-C for threads that wait for the network, for all connections of a transport. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._is_on = Event()
+        self._count = 0
+        self._in_use: set[socket.socket] = set()
+        self._lock = Lock()
+
+    @property
+    def count(self) -> int:
+        """Number of interrupts so far; a request that began at another count has been interrupted."""
+        return self._count
+
+    def interrupt(self) -> None:
+        """End requests under way; no new one begins until `resume`."""
+        with self._lock:
+            self._count += 1
+            self._is_on.set()
+            for used in self._in_use:
+                # Only the connection: a TLS socket that another thread uses needs the rest to fail by itself.
+                with suppress(OSError):  # it has just ended
+                    socket.socket.shutdown(used, socket.SHUT_RDWR)
+
+    def resume(self) -> None:
+        self._is_on.clear()
+
+    def check(self, since: int) -> None:
+        """Raises Interrupted between `interrupt` and `resume`, and for a request that began at another count."""
+        if self._is_on.is_set() or self._count != since:
+            raise Interrupted("interrupted")
+
+    def wait(self, seconds: float) -> None:
+        """Ends early on an interrupt."""
+        self._is_on.wait(seconds)
+
+    @contextmanager
+    def ending(self, used: socket.socket, since: int) -> Iterator[None]:
+        """An interrupt wakes a thread that waits for `used` inside. Raises Interrupted."""
+        with self._lock:
+            self.check(since)
+            self._in_use.add(used)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_use.discard(used)
 
 
 class Connections:
-    """Thread-safe. Keeps what is given back; a connection belongs to one request at a time."""
+    """Thread-safe. A connection belongs to one request at a time."""
 
     def __init__(
         self,
@@ -45,19 +113,19 @@ class Connections:
         self._port = port
         self._is_https = is_https
         self._proxy = _proxy(host, port, is_https=is_https, variables=variables)
-        self._certificates = certificates(variables) if is_https else None
+        self._certificates = _certificates(variables) if is_https else None
         self._idle: list[http.client.HTTPConnection] = []
         self._interrupts = interrupts or Interrupts()
         self._lock = Lock()
 
     @property
     def target_prefix(self) -> str:
-        """What stands before the path in a request line: a proxy for plain http wants the whole URL."""
+        """Goes before the path in a request line: a proxy for plain http requires the whole URL."""
         return f"http://{bracketed(self._host)}:{self._port}" if self._proxy and not self._is_https else ""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What each request tells a proxy for plain http; a tunnel is told once, when it is made."""
+        """For a proxy for plain http; a tunnel gets them once, when it is opened."""
         return self._proxy[2] if self._proxy and not self._is_https else {}
 
     @contextmanager
@@ -81,7 +149,7 @@ class Connections:
         except BaseException:
             connection.close()
             raise
-        if connection.sock is not None:  # else the service, or the block, has closed it
+        if connection.sock is not None:  # not closed by the service or the block
             with self._lock:
                 self._idle.append(connection)
 
@@ -92,10 +160,7 @@ class Connections:
             connection.close()
 
     def _connect(self, since: int) -> http.client.HTTPConnection:
-        host, port = self._host, self._port
-        headers: dict[str, str] = {}
-        if self._proxy is not None:
-            host, port, headers = self._proxy
+        host, port, headers = self._proxy or (self._host, self._port, {})
         connection: http.client.HTTPConnection
         if self._is_https:
             assert self._certificates is not None
@@ -104,43 +169,45 @@ class Connections:
                 connection.set_tunnel(self._host, self._port, headers)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_CONNECT_S)
-        # Step by step: what http.client does in one cannot be interrupted.
+        # Step by step, so that each step can be interrupted.
         try:
-            dialled = self._dial(since, host, port)
+            dialed = self._dial(since, host, port)
         except OSError as error:
             if self._proxy is None:
                 raise
             raise ProxyUnreachable(f"{host}:{port}", error) from error
-        connection._create_connection = lambda *_: dialled  # type: ignore[attr-defined]
+        connection._create_connection = lambda *_: dialed  # type: ignore[attr-defined]
         try:
-            with self._interrupts.ending(dialled, since):
-                http.client.HTTPConnection.connect(connection)  # with the tunnel, and without TLS
+            with self._interrupts.ending(dialed, since):
+                http.client.HTTPConnection.connect(connection)  # with the tunnel, without TLS
             if self._certificates is not None:
                 connection.sock = self._secured(connection.sock, self._certificates, since)
             connection.sock.settimeout(_TRANSFER_S)
         except BaseException:
             connection.close()
-            _let_go(dialled)
+            # Python 3.11.2 keeps the response of a proxy that refuses a tunnel open, and with it the socket.
+            if (descriptor := dialed.detach()) >= 0:
+                os.close(descriptor)
             raise
-        connection.response_class = Response  # not before: an answer to CONNECT is read by http.client itself
+        connection.response_class = WireResponse  # only now: http.client reads the response to CONNECT itself
         return connection
 
     def _dial(self, since: int, host: str, port: int) -> socket.socket:
-        """A connection of TCP to the first address of the host that takes one."""
+        """A TCP connection to the first address of the host that accepts one."""
         failure = OSError(f"{host} has no address")
         for family, kind, protocol, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            dialled = socket.socket(family, kind, protocol)
+            dialed = socket.socket(family, kind, protocol)
             try:
-                dialled.settimeout(_CONNECT_S)
-                with self._interrupts.ending(dialled, since):
-                    dialled.connect(address)
+                dialed.settimeout(_CONNECT_S)
+                with self._interrupts.ending(dialed, since):
+                    dialed.connect(address)
             except BaseException as error:
-                dialled.close()
+                dialed.close()
                 if not isinstance(error, OSError):
                     raise
                 failure = error
             else:
-                return dialled
+                return dialed
         raise failure
 
     def _secured(self, plain: socket.socket, certificates: ssl.SSLContext, since: int) -> ssl.SSLSocket:
@@ -154,35 +221,28 @@ class Connections:
         return secured
 
 
-def _let_go(dialled: socket.socket) -> None:
-    """For good: older Pythons (3.11.2) leave the answer open by which a proxy has refused a tunnel, and with it the
-    line."""
-    descriptor = dialled.detach()
-    if descriptor >= 0:
-        os.close(descriptor)
-
-
 def _proxy(
     host: str, port: int, *, is_https: bool, variables: Mapping[str, str]
 ) -> tuple[str, int, dict[str, str]] | None:
-    """Host, port and the headers for it. Raises SettingsError."""
+    """Host, port and headers. Raises SettingsError."""
     kind = "https" if is_https else "http"
-    # HTTP_PROXY in capitals is what a CGI client can set, but this is no CGI program.
+    # A CGI client could set HTTP_PROXY in capitals; amlctl is not a CGI program.
     names = (f"{kind}_proxy", f"{kind.upper()}_PROXY", "all_proxy", "ALL_PROXY")
     name = next((name for name in names if variables.get(name)), "")
-    if not name or _is_direct(host, port, variables.get("no_proxy") or variables.get("NO_PROXY") or ""):
+    exceptions = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
+    if not name or any(_matches(one, host, port) for one in re.split(r"[,\s]+", exceptions.lower()) if one):
         return None
     found = variables[name]
-    hint = f"{kind.upper()}_PROXY=http://HOST:PORT, or name {host} in NO_PROXY"
+    hint = f"{kind.upper()}_PROXY=http://HOST:PORT, or add {host} to NO_PROXY"
     try:
         parts = urlsplit(found if "://" in found else f"http://{found}")
         proxy_host, proxy_port = parts.hostname or "", 80 if parts.port is None else parts.port
     except ValueError as error:
-        raise SettingsError(f"{name} is no URL of a proxy", hint=hint) from error
+        raise SettingsError(f"{name} is not the URL of a proxy", hint=hint) from error
     if parts.scheme != "http":
-        raise SettingsError(f"{name} names a proxy of kind {parts.scheme!r}, which is not supported", hint=hint)
+        raise SettingsError(f"{name}: proxies of kind {parts.scheme!r} are not supported", hint=hint)
     if not is_host(proxy_host):
-        raise SettingsError(f"{name} names no valid host", hint=hint)
+        raise SettingsError(f"{name} has an invalid host", hint=hint)
     headers: dict[str, str] = {}
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -190,13 +250,9 @@ def _proxy(
     return proxy_host, proxy_port, headers
 
 
-def _is_direct(host: str, port: int, exceptions: str) -> bool:
-    """Whether NO_PROXY names the host."""
-    return any(_means(entry, host, port) for entry in re.split(r"[,\s]+", exceptions.lower()) if entry)
-
-
-def _means(entry: str, host: str, port: int) -> bool:
-    """An entry is `*`, an address, a network, or a domain with all that is in it; all but networks may have a port."""
+def _matches(entry: str, host: str, port: int) -> bool:
+    """An entry of NO_PROXY is `*`, an address, a network, or a domain with its subdomains; all but networks may have a
+    port."""
     network = _network(entry.strip("[]"))
     if network is None and (found := _WITH_PORT.fullmatch(entry)):
         if int(found["port"]) != port:
@@ -216,8 +272,8 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
         return None
 
 
-def certificates(variables: Mapping[str, str]) -> ssl.SSLContext:
-    """Those that the usual variables name, else certifi's. Raises SettingsError."""
+def _certificates(variables: Mapping[str, str]) -> ssl.SSLContext:
+    """From the usual variables, else certifi's. Raises SettingsError."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         bundle = variables.get(name, "")
         if not bundle:
@@ -226,8 +282,7 @@ def certificates(variables: Mapping[str, str]) -> ssl.SSLContext:
             return _trusting(bundle)
         except (OSError, ssl.SSLError) as error:
             raise SettingsError(
-                f"{name} names {bundle}, which cannot be read as certificates",
-                hint=f"unset {name}, or name a PEM file",
+                f"{name}: {bundle} cannot be read as certificates", hint=f"unset {name}, or set it to a PEM file"
             ) from error
     import certifi
 
@@ -236,81 +291,7 @@ def certificates(variables: Mapping[str, str]) -> ssl.SSLContext:
 
 @cache
 def _trusting(bundle: str) -> ssl.SSLContext:
-    """Made once for all hosts: to read the usual bundle takes a fiftieth of a second."""
+    """Once for all hosts: reading the usual bundle takes 20 ms."""
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
     return ssl.create_default_context(cafile=bundle)
-
-
-_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
-
-
-def is_host(name: str) -> bool:
-    """Whether it can be asked for: what cannot is a ValueError of `socket`, not one of the network."""
-    return bool(_HOST.fullmatch(name)) or is_ip(name)
-
-
-def is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def bracketed(host: str) -> str:
-    """As a URL has it."""
-    return f"[{host}]" if ":" in host else host
-
-
-class Interrupts:
-    """Of all connections of one transport. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._is_on = Event()
-        self._count = 0
-        self._in_use: set[socket.socket] = set()
-        self._lock = Lock()
-
-    @property
-    def count(self) -> int:
-        """How many interrupts there have been: a request belongs to the time before or after each of them."""
-        return self._count
-
-    def interrupt(self) -> None:
-        """End what is under way; until `resume` nothing new begins."""
-        with self._lock:
-            self._count += 1
-            self._is_on.set()
-            for used in self._in_use:
-                _shut(used)
-
-    def resume(self) -> None:
-        self._is_on.clear()
-
-    def check(self, since: int) -> None:
-        """Raises Interrupted between `interrupt` and `resume`, and for what began when the count was another one."""
-        if self._is_on.is_set() or self._count != since:
-            raise Interrupted("interrupted")
-
-    def wait(self, seconds: float) -> None:
-        """Until then, or until an interrupt."""
-        self._is_on.wait(seconds)
-
-    @contextmanager
-    def ending(self, used: socket.socket, since: int) -> Iterator[None]:
-        """An interrupt wakes a thread that waits for `used` inside. Raises Interrupted."""
-        with self._lock:
-            self.check(since)
-            self._in_use.add(used)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_use.discard(used)
-
-
-def _shut(used: socket.socket) -> None:
-    """The line alone: a TLS socket that another thread uses keeps what it needs to fail by itself."""
-    with suppress(OSError):  # it has ended meanwhile
-        socket.socket.shutdown(used, socket.SHUT_RDWR)

@@ -1,4 +1,9 @@
-"""Who asks: tokens of DefaultAzureCredential, kept until shortly before they run out."""
+"""Tokens of DefaultAzureCredential, kept in memory and on disk until shortly before they expire.
+
+On disk they are one file (0600) in the user's cache folder (0700), like those of the az CLI, so that the next command
+need not log in again (with the az CLI that takes a second). A token is found only by a login of the same kind: its name
+includes the variables that select a login, and the profile that `az login`, `az logout` and `az account set` write.
+"""
 
 from __future__ import annotations
 
@@ -20,46 +25,43 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
 
 _RENEW_BEFORE_S = 300
+_PREFIXES = ("AZURE_", "IDENTITY_", "MSI_", "IMDS_")
+_PROFILES = (
+    ("AZURE_CONFIG_DIR", "~/.azure", "azureProfile.json"),
+    ("AZURE_CONFIG_DIR", "~/.azure", "AzureRmContext.json"),
+    ("AZD_CONFIG_DIR", "~/.azd", "auth.json"),
+)
+"""Variable and default folder of the files that a tool writes when another login is selected."""
+_MAX_KEPT = 50
 
 
 class Login:
-    """Thread-safe. `azure.identity` is imported where no kept token will do: that, and its asking, takes a second."""
+    """Thread-safe. `azure.identity` is imported only without a valid kept token: import and login take a second."""
 
-    def __init__(
-        self,
-        *,
-        authority: str = "",
-        tenant_id: str = "",
-        purpose: str = "",
-        otherwise: str = "",
-    ) -> None:
-        """`purpose` says in errors what the login is for; `otherwise` what would do instead of one."""
+    def __init__(self, *, authority: str = "", tenant_id: str = "", purpose: str = "", alternatives: str = "") -> None:
+        """`purpose` (what the login is for) and `alternatives` to a login appear in errors."""
         self._authority = authority
         self._tenant_id = tenant_id
         self._purpose = purpose
-        self._otherwise = otherwise
+        self._alternatives = alternatives
         self._credential: TokenCredential | None = None
-        self._cache = TokenCache(os.environ)  # where `azure.identity` looks as well
+        self._cache = TokenCache(os.environ)  # `azure.identity` reads the process's variables as well
         self._tokens: dict[str, tuple[str, float]] = {}
         self._lock = Lock()
 
-    def token(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> str:
-        """A bearer token for `audience`; one that was asked for with `claims`, or afresh, is a new one.
+    def token(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> tuple[str, float]:
+        """A bearer token for `audience` and when it expires, in seconds since 1970; a new one if there are `claims`,
+        or for `is_fresh`.
 
         Raises LoginError, SettingsError.
         """
-        return self.token_until(audience, claims=claims, is_fresh=is_fresh)[0]
-
-    def token_until(self, audience: str, *, claims: str = "", is_fresh: bool = False) -> tuple[str, float]:
-        """As `token`, and when it runs out, in seconds since 1970."""
         name = " ".join((self._authority, self._tenant_id, audience))
         with self._lock:
-            if claims or is_fresh:
-                found = None
-                if is_fresh:
-                    self._credential = None  # it would hand out again what it keeps itself
-            else:
-                found = _lasting(self._tokens.get(audience)) or _lasting(self._cache.get(name))
+            found = None
+            if is_fresh:
+                self._credential = None  # it would return the token that it keeps
+            elif not claims:
+                found = _valid(self._tokens.get(audience)) or _valid(self._cache.get(name))
             if found is None:
                 found = self._ask(audience, claims)
                 self._cache.keep(name, *found)
@@ -72,7 +74,7 @@ class Login:
 
         try:
             if self._credential is None:
-                # Its page on every login that was tried would stand above our one line.
+                # Its page about every login it tried would appear above our one line.
                 logging.getLogger("azure.identity").addHandler(logging.NullHandler())
                 self._credential = DefaultAzureCredential(
                     **({"authority": self._authority} if self._authority else {}),
@@ -84,53 +86,43 @@ class Login:
         except AzureError as error:
             tenant = f" --tenant {self._tenant_id}" if self._tenant_id else ""
             raise LoginError(
-                f"nobody is logged in to Azure{self._purpose}: {str(error).splitlines()[0]}",
-                hint=f"az login{tenant}{self._otherwise}",
+                f"Not logged in to Azure{self._purpose}: {str(error).splitlines()[0]}",
+                hint=f"az login{tenant}{self._alternatives}",
             ) from error
-        except ValueError as error:  # a tenant that is none, a login by a name that there is not
+        except ValueError as error:  # an invalid tenant, an unknown kind of login
             raise SettingsError(
-                f"the login to Azure is not set up right: {str(error).splitlines()[0]}",
+                f"Invalid settings for the Azure login: {str(error).splitlines()[0]}",
                 hint="check tenant_id in .amlctl.toml, and the variables AZURE_TOKEN_CREDENTIALS and AZURE_TENANT_ID",
             ) from error
         return token.token, float(token.expires_on)
 
 
-def _lasting(found: tuple[str, float] | None) -> tuple[str, float] | None:
+def _valid(found: tuple[str, float] | None) -> tuple[str, float] | None:
     return found if found is not None and time.time() < found[1] - _RENEW_BEFORE_S else None
 
 
 class LoginCredential:
-    """The login as clients and policies of the SDKs take it (`azure.core.credentials.TokenCredential`)."""
+    """The login as an `azure.core.credentials.TokenCredential`."""
 
     def __init__(self, login: Login) -> None:
         self._login = login
 
-    def get_token(self, *scopes: str, claims: str | None = None, tenant_id: str | None = None, **_: Any) -> AccessToken:
-        """Raises LoginError, SettingsError. `tenant_id` is the login's own business."""
+    def get_token(self, *scopes: str, claims: str | None = None, **_: Any) -> AccessToken:
+        """Raises LoginError, SettingsError. The tenant is the login's."""
         from azure.core.credentials import AccessToken
 
-        token, expires_at_s = self._login.token_until(scopes[0].removesuffix("/.default"), claims=claims or "")
+        token, expires_at_s = self._login.token(scopes[0].removesuffix("/.default"), claims=claims or "")
         return AccessToken(token, int(expires_at_s))
 
 
-_PREFIXES = ("AZURE_", "IDENTITY_", "MSI_", "IMDS_")
-_PROFILES = (
-    ("AZURE_CONFIG_DIR", "~/.azure", "azureProfile.json"),
-    ("AZURE_CONFIG_DIR", "~/.azure", "AzureRmContext.json"),
-    ("AZD_CONFIG_DIR", "~/.azd", "auth.json"),
-)
-"""Variable and usual folder of what a tool writes when another login is chosen."""
-_MOST = 50
-
-
 class TokenCache:
-    """Losing it costs a login. Of two processes the last writer wins."""
+    """Losing it costs a login. If two processes write, the last one wins."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
 
     def get(self, name: str) -> tuple[str, float] | None:
-        """A token and when it runs out (seconds since 1970), as it was kept; None where there is none."""
+        """A token and when it expires (seconds since 1970); None if it is not kept."""
         found = self._read().get(self._key(name))
         if isinstance(found, list) and len(found) == 2 and isinstance(found[0], str):
             with suppress(TypeError, ValueError):
@@ -147,7 +139,7 @@ class TokenCache:
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.parent.chmod(0o700)
-            write_bytes(path, json.dumps(dict(list(kept.items())[-_MOST:])).encode(), mode=0o600)
+            write_bytes(path, json.dumps(dict(list(kept.items())[-_MAX_KEPT:])).encode(), mode=0o600)
 
     def _read(self) -> dict[str, object]:
         with suppress(OSError, ValueError):
@@ -162,17 +154,14 @@ class TokenCache:
         return user_cache_path("amlctl") / "login" / "tokens.json"
 
     def _key(self, name: str) -> str:
-        """Nothing of the variables can be read from it."""
-        chosen = sorted((key, value) for key, value in self._variables.items() if key.startswith(_PREFIXES))
-        return hashlib.sha256(repr((name, chosen, self._profiles())).encode()).hexdigest()
-
-    def _profiles(self) -> list[tuple[int, int] | None]:
-        found: list[tuple[int, int] | None] = []
-        for variable, usual, file in _PROFILES:
-            folder = self._variables.get(variable) or os.path.expanduser(usual)
+        """A digest, from which the variables cannot be read."""
+        selected = sorted((key, value) for key, value in self._variables.items() if key.startswith(_PREFIXES))
+        profiles: list[tuple[int, int] | None] = []
+        for variable, default, file in _PROFILES:
+            folder = self._variables.get(variable) or os.path.expanduser(default)
             try:
                 seen = os.stat(os.path.join(folder, file))
-                found.append((seen.st_mtime_ns, seen.st_size))
+                profiles.append((seen.st_mtime_ns, seen.st_size))
             except OSError:
-                found.append(None)
-        return found
+                profiles.append(None)
+        return hashlib.sha256(repr((name, selected, profiles)).encode()).hexdigest()

@@ -1,4 +1,8 @@
-"""The one layer that repeats requests to Azure, given to clients of the SDKs by their public `retry_policy=`."""
+"""The only retry layer for Azure, passed to SDK clients by their public argument `retry_policy=`.
+
+A request is given up after its last attempt, or once its host has been silent for `SILENCE_S` in total: a host that
+accepts connections and never answers costs a full timeout each time.
+"""
 
 from __future__ import annotations
 
@@ -13,101 +17,34 @@ from azure.core.exceptions import AzureError, ServiceRequestError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import HTTPPolicy
 
-from amlctl.azure_access.http import is_lasting, is_silence, reason_of, retry_after_s, unreachable
-from amlctl.azure_access.transport import Answered, Transport
+from amlctl.azure_access.http import MemoryResponse, is_lasting, is_silence, reason_of, retry_after_s, unreachable
+from amlctl.azure_access.transport import Transport
 from amlctl.core.events import EventSink, Retried, null_sink
+from amlctl.errors import ServiceUnavailable
 
-AGAIN = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses of a service that is likely to answer otherwise soon."""
+RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+"""A service with one of these is likely to answer differently soon."""
 _NOT_ACTED_ON = frozenset({429})
-"""After these a request may be sent again whatever it does."""
-
-
-class RetryPolicy(HTTPPolicy[Any, Any]):
-    """Repeats what `Retries` allows. Thread-safe.
-
-    A request whose option `is_repeatable` is False goes out again only where the service cannot have acted on it.
-    """
-
-    def __init__(
-        self,
-        retries: Retries,
-        transport: Transport,
-        *,
-        named_by: str,
-        reason: Callable[[Answered], str],
-        renew: Callable[[], bool] | None = None,
-    ) -> None:
-        """`named_by` is what the host's name comes from, for an error; `reason` says why a status is tried again;
-        `renew` asks for another right after a 401."""
-        super().__init__()
-        self._retries = retries
-        self._transport = transport
-        self._named_by = named_by
-        self._reason = reason
-        self._renew = renew
-
-    def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
-        """The answer, of whatever status; `attempts` of it is set where that was tried again in vain.
-
-        Raises ServiceUnavailable where none came, and what the transport raises.
-        """
-        options = request.context.options
-        is_repeatable = options.pop("is_repeatable", True)
-        mode = options.pop("location_mode", "primary")
-        options.pop("hosts", None)  # secondary hosts are read-only copies that lag behind
-        options["since"] = since = self._transport.interrupts.count
-        was_repeated = is_renewed = False
-        attempts = self._retries.begin()
-        while True:
-            try:
-                response = self.next.send(request)
-            except AzureError as failure:
-                error = failure.inner_exception
-                if not isinstance(error, Exception):
-                    raise
-                self._transport.interrupts.check(since)
-                may_have_acted = not isinstance(failure, ServiceRequestError)
-                may_repeat = not is_lasting(error) and (is_repeatable or not may_have_acted)
-                if not may_repeat or not attempts.again(reason_of(error), is_silent=is_silence(error)):
-                    host = urlsplit(request.http_request.url).hostname or ""
-                    raise unreachable(host, error, self._named_by, attempts.so_far()) from error
-                was_repeated = was_repeated or may_have_acted
-                continue
-            answer: Answered = response.http_response
-            attempts.answered()
-            answer.was_repeated = answer.was_repeated or was_repeated
-            answer.location_mode = mode
-            status = answer.status_code
-            if status == 401 and not is_renewed and self._renew is not None and self._renew():
-                is_renewed = True
-            elif status not in (AGAIN if is_repeatable else _NOT_ACTED_ON):
-                return response
-            elif not attempts.again(self._reason(answer), asked_s=retry_after_s(answer.headers)):
-                answer.attempts = attempts.so_far()
-                return response
-            was_repeated = True
-
-
+"""After these any request may be sent again."""
 FIRST_WAIT_S = 0.4
 """Doubles with each attempt; each wait is between half of that and all of it."""
 LONGEST_WAIT_S = 30.0
-LONGEST_ASKED_S = 60.0
-"""Cap for Retry-After: a value without sense must not hold a command for a day."""
+LONGEST_RETRY_AFTER_S = 60.0
+"""Limit for Retry-After: a bad value must not block a command for a day."""
 SILENCE_S = 75.0
-"""Longest total of answers that never came, over all attempts of one request."""
+"""Limit for the total time without a response, over all attempts of one request."""
 
 
 @dataclass
 class Retries:
-    """Of one client. Thread-safe. `name` is what people call the service."""
+    """Of one client; thread-safe. `name` is the service's name in events."""
 
     name: str
     tries: int
     sleep: Callable[[float], object]
     tell: EventSink = null_sink
     is_lost: bool = False
-    """The host was given up as silent, and has not answered since: further requests get one attempt each."""
+    """The host was given up as silent and has not answered since: further requests get one attempt each."""
 
     def begin(self) -> Attempts:
         return Attempts(self)
@@ -126,9 +63,9 @@ class Attempts:
         self._retries.is_lost = False
 
     def again(self, reason: str, *, asked_s: float = 0.0, is_silent: bool = False) -> bool:
-        """After a failed attempt: False if it was the last one. Otherwise tells `reason`, and waits for the next one.
+        """After a failed attempt: False if it was the last one; otherwise reports `reason` and waits.
 
-        `asked_s` is the service's Retry-After; `is_silent`: the attempt ended because no answer came.
+        `asked_s` is the service's Retry-After; `is_silent`: the attempt ended because no response came.
         """
         retries = self._retries
         took_s = time.monotonic() - self._attempt_s
@@ -140,8 +77,8 @@ class Attempts:
         if self._failed >= retries.tries or (is_silent and retries.is_lost):
             return False
         wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (self._failed - 1)) * random.uniform(0.5, 1.0)
-        wait_s = max(wait_s, min(LONGEST_ASKED_S, asked_s))
-        if asked_s > LONGEST_ASKED_S:
+        wait_s = max(wait_s, min(LONGEST_RETRY_AFTER_S, asked_s))
+        if asked_s > LONGEST_RETRY_AFTER_S:
             reason = f"{reason}, which asks to wait {asked_s:,.0f} s"
         retries.tell(Retried(retries.name, self._failed, retries.tries - 1, reason, wait_s, took_s))
         retries.sleep(wait_s)
@@ -149,6 +86,75 @@ class Attempts:
         return True
 
     def so_far(self) -> str:
-        """`6 attempts in 52 s`; for the error of a request that was given up."""
+        """`6 attempts in 52 s`, for the error of a request that was given up."""
         attempts = f"{self._failed} attempt{'s' if self._failed != 1 else ''}"
         return f"{attempts} in {time.monotonic() - self._begun_s:.0f} s"
+
+
+class RetryPolicy(HTTPPolicy[Any, Any]):
+    """Thread-safe. A request whose option `is_repeatable` is False is sent again only if the service cannot have acted
+    on it."""
+
+    def __init__(
+        self,
+        retries: Retries,
+        transport: Transport,
+        *,
+        host_source: str,
+        reason: Callable[[MemoryResponse], str],
+        renew: Callable[[], bool] | None = None,
+    ) -> None:
+        """`host_source` is where the host's name comes from, for errors; `reason` explains a status that is retried;
+        `renew` gets new credentials after a 401."""
+        super().__init__()
+        self._retries = retries
+        self._transport = transport
+        self._host_source = host_source
+        self._reason = reason
+        self._renew = renew
+
+    def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        """The response, of any status; its `attempts` is set if retries were used up.
+
+        Raises ServiceUnavailable without a response, and what the transport raises.
+        """
+        options = request.context.options
+        is_repeatable = options.pop("is_repeatable", True)
+        mode = options.pop("location_mode", "primary")
+        options.pop("hosts", None)  # secondary hosts are read-only copies that lag behind
+        options["since"] = since = self._transport.interrupts.count
+        was_repeated = is_renewed = was_sent = False
+        attempts = self._retries.begin()
+        while True:
+            try:
+                response = self.next.send(request)
+            except AzureError as failure:
+                error = failure.inner_exception
+                if not isinstance(error, Exception):
+                    raise
+                self._transport.interrupts.check(since)
+                may_have_acted = not isinstance(failure, ServiceRequestError)
+                was_sent = was_sent or may_have_acted
+                may_repeat = not is_lasting(error) and (is_repeatable or not may_have_acted)
+                if not may_repeat or not attempts.again(reason_of(error), is_silent=is_silence(error)):
+                    host = urlsplit(request.http_request.url).hostname or ""
+                    problem = unreachable(host, error, self._host_source, attempts.so_far())
+                    if isinstance(problem, ServiceUnavailable):
+                        problem.was_sent = was_sent
+                    raise problem from error
+                was_repeated = was_repeated or may_have_acted
+                continue
+            answer: MemoryResponse = response.http_response
+            attempts.answered()
+            answer.was_repeated = answer.was_repeated or was_repeated
+            answer.location_mode = mode
+            status = answer.status_code
+            was_sent = was_sent or status not in _NOT_ACTED_ON
+            if status == 401 and not is_renewed and self._renew is not None and self._renew():
+                is_renewed = True
+            elif status not in (RETRIED_STATUSES if is_repeatable else _NOT_ACTED_ON):
+                return response
+            elif not attempts.again(self._reason(answer), asked_s=retry_after_s(answer.headers)):
+                answer.attempts = attempts.so_far()
+                return response
+            was_repeated = True

@@ -1,7 +1,7 @@
 """`compute/*.yaml`: what `az ml compute create -f` takes, and `type: local` of our own.
 
-Of a cluster or an instance only what amlctl itself uses is checked here: `azure.ai.ml`, which knows the whole schema,
-takes a second to import, and checks the file when a target is created from it.
+For a cluster or an instance only keys that amlctl uses are checked here: `azure.ai.ml` knows the whole schema, takes
+a second to import, and checks the file when a target is created from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOCAL = {"slots": 1, "gpus": 0}
 
 
 def read_compute(path: Path) -> ComputeTarget:
-    """Raises NotFound, RightsError, SettingsError naming file, line and key."""
+    """Raises NotFound, RightsError, SettingsError with file, line and key."""
     shown = f"{path.parent.name}/{path.name}"
     file = parse_yaml(read_text(path, shown, hint=Command("compute", "list")), shown)
     if not isinstance(file.value, dict):
@@ -45,7 +45,7 @@ def _kind(file: YamlDocument) -> str:
     folded = kind.lower() if isinstance(kind, str) else ""
     if folded in _KINDS:
         return folded
-    hint = did_you_mean(folded, _KINDS) or f"it is one of {', '.join(_KINDS)}"
+    hint = did_you_mean(folded, _KINDS) or f"must be one of {', '.join(_KINDS)}"
     raise file.error(f"Invalid type {kind!r}" if folded else "type is missing", "type", hint=hint)
 
 
@@ -55,7 +55,7 @@ def _local(file: YamlDocument, name: str, values: Mapping[str, Any]) -> LocalTar
             hint = did_you_mean(key, _LOCAL) or f"its keys are {', '.join(sorted(('name', 'type', *_LOCAL)))}"
             raise file.error(f"a target of type local has no key {key!r}", key, hint=hint)
         if isinstance(value, bool) or not isinstance(value, int) or value < _LOCAL[key]:
-            raise file.error(f"{key} must be a whole number from {_LOCAL[key]} on", key)
+            raise file.error(f"{key} must be a whole number of at least {_LOCAL[key]}", key)
     return LocalTarget(name, **values)
 
 
@@ -74,25 +74,23 @@ def _cluster(file: YamlDocument, path: Path, name: str, kind: str, values: dict[
         raise file.error(f"min_instances is {least}, more than max_instances", "min_instances")
     ssh = values.get("ssh_settings")
     if isinstance(ssh, dict) and "admin_password" in ssh:
-        raise file.error(
-            "ssh_settings: a password does not belong in a file that is committed: use ssh_key_value", "ssh_settings"
-        )
+        raise file.error("ssh_settings: do not put a password into a committed file; use ssh_key_value", "ssh_settings")
     return ClusterTarget(name, kind, **texts, **counts, rest=values, file=str(path))
 
 
 def _count(file: YamlDocument, key: str) -> int:
-    """Digits in quotes are a number to Azure ML as well."""
+    """Azure ML accepts digits in quotes, too."""
     value = file.value[key]
     if isinstance(value, str) and value.isdecimal():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise file.error(f"{key} must be a whole number from 0 on", key)
+        raise file.error(f"{key} must be a whole number of at least 0", key)
     return value
 
 
 @dataclass(frozen=True)
 class BrokenFile:
-    """A file that is not a target amlctl can use; `name` is the one that it gives itself, else that of the file."""
+    """A file that amlctl cannot use; `name` is its own or the file's."""
 
     path: Path
     name: str
@@ -101,13 +99,13 @@ class BrokenFile:
 
 @dataclass(frozen=True)
 class ComputeFiles:
-    """All of `compute/`, by file name. One bad file matters only to those who ask for it by its name."""
+    """All of `compute/`, by file name. A broken file is an error only for its own name."""
 
     targets: Sequence[ComputeTarget]
     broken: Sequence[BrokenFile]
 
     def find(self, name: str) -> ComputeTarget | None:
-        """Raises what is wrong with the file of that name."""
+        """Raises the error of a broken file of that name."""
         for target in self.targets:
             if target.name == name:
                 return target
@@ -118,14 +116,14 @@ class ComputeFiles:
 
 
 def read_compute_files(project: Project) -> ComputeFiles:
-    """Raises RightsError where the folder cannot be read."""
+    """Raises RightsError if the folder cannot be read."""
     found: dict[str, list[tuple[Path, ComputeTarget]]] = {}
     broken: list[BrokenFile] = []
     for path in _files(project.compute_dir):
         try:
             target = read_compute(path)
         except NotFound:
-            continue  # a link that leads nowhere, or a file that was just removed
+            continue  # a broken link, or a file that was just removed
         except AmlctlError as error:
             broken.append(BrokenFile(path, _own_name(path), error))
         else:

@@ -1,7 +1,8 @@
-"""`--set key=value`: changes one value in the text of a config, and leaves every other character as it is.
+"""`--set key=value`: change one value in the text of a config, and no other character.
 
-A key is dotted (`model.layers.0.width`), with indices for lists, and must exist: a typing mistake must not
-make a run that looks changed and is not. After a change the text is read again and compared, value by value.
+A key is dotted (`model.layers.0.width`), with indices for lists, and must exist, so that a typing mistake cannot make a
+run that looks changed. The new value is typed by YAML 1.2's rules and must fit the old one. After a change the text is
+read again and compared, value by value.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from amlctl.core.wording import similar
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 Hide = Callable[[str, Any, Any], Any]
-"""What stands in the config instead of a value, from its key, itself and the old one."""
+"""The text in the config instead of a value, from its key, itself and the old value."""
 
 _PROPERTIES = re.compile(r"(?:[!&]\S*(?:\s+|$))*")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
@@ -54,7 +55,7 @@ _MOST_COPIES = 1_000
 
 
 def with_overrides(text: str, source: str, overrides: Sequence[str], hide: Hide, *, is_yaml: bool) -> str:
-    """The text with the changes made in order. Raises UsageError, and SettingsError where the text cannot be read."""
+    """The changed text. Raises UsageError, and SettingsError if the text cannot be read."""
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key.strip():
@@ -65,7 +66,7 @@ def with_overrides(text: str, source: str, overrides: Sequence[str], hide: Hide,
 
 @dataclass(frozen=True)
 class _Found:
-    """The nodes from the document down to the value, as they stand in the text, and their positions."""
+    """The nodes from the document to the value, with aliases not resolved, and their positions."""
 
     nodes: Sequence[Node]
     path: Sequence[int]
@@ -112,7 +113,7 @@ class _Edit:
         return documents[0]
 
     def _with_own_text(self, root: Node) -> _Found:
-        """Give the value a text that nothing else refers to: aliases become copies of what they stand for."""
+        """Give the value a text of its own: aliases are replaced by copies of what they stand for."""
         for _ in range(_MOST_COPIES):
             found = self._find(root)
             aliases = _shared(root, found)
@@ -128,7 +129,7 @@ class _Edit:
         parts = self._key.split(".")
         done = 0
         while done < len(parts):
-            for end in range(len(parts), done, -1):  # a key may have dots in it
+            for end in range(len(parts), done, -1):  # a key may have dots
                 steps = _steps(nodes[-1].resolved, ".".join(parts[done:end]))
                 if steps:
                     break
@@ -173,7 +174,7 @@ class _Edit:
             is_joined = start and not text[start - 1].isspace()
             return text[:start] + (" " if is_joined else "") + written_new + text[end:]
         if old.kind in (Kind.MAPPING, Kind.SEQUENCE) and not old.is_flow:
-            # Beside its key: a list may stand no deeper than its key, where a value of another kind cannot.
+            # On the line of its key: a list may have the indentation of its key, other values may not.
             begin = len(text[:start].rstrip())
             if (
                 parent is not None
@@ -187,7 +188,7 @@ class _Edit:
         value = new.value
         if isinstance(value, str) and not new.typed:
             if value.startswith("<secret:"):
-                return quoted(value)  # the runtime puts a quoted text in its place
+                return quoted(value)  # the runtime replaces a quoted text
             if old.quote == "'" and value.isprintable():
                 return "'" + value.replace("'", "''") + "'"
             return quoted(value) if old.quote == '"' or not is_plain(value) else value
@@ -195,7 +196,7 @@ class _Edit:
 
 
 def _steps(node: Node, part: str) -> list[tuple[Node, int]]:
-    """From a mapping or list to what `part` names: one step, or several where a mapping has it from `<<`."""
+    """From a mapping or list to the value of `part`: one step, or several if a mapping has it from `<<`."""
     if node.kind is Kind.SEQUENCE:
         size = len(node.items)
         if re.fullmatch(r"-?[0-9]{1,9}", part) and -size <= int(part) < size:
@@ -219,7 +220,7 @@ def _steps(node: Node, part: str) -> list[tuple[Node, int]]:
 
 
 def _shared(root: Node, found: _Found) -> list[Node]:
-    """Aliases that have to become copies before the value can be changed alone."""
+    """Aliases that must be replaced before the value can be changed alone."""
     on_the_way = [node for node in found.nodes[:-1] if node.kind is Kind.ALIAS]
     if on_the_way:
         return on_the_way[:1]
@@ -229,7 +230,7 @@ def _shared(root: Node, found: _Found) -> list[Node]:
 
 
 def _flow(node: Node) -> str:
-    """A node on one line; what it refers to is written out."""
+    """A node on one line, with aliases resolved."""
     node = node.resolved
     tag = f"!<{node.tag}> " if node.tag and node.tag != "!" else ""
     if node.kind is Kind.SEQUENCE:
@@ -269,7 +270,7 @@ def _is_value(node: Node, new: NewValue) -> bool:
 
 
 def _same_but(one: Node, other: Node, path: Sequence[int]) -> bool:
-    """Whether two documents hold the same but for the value at `path`."""
+    """Whether two documents are equal except for the value at `path`."""
     known: set[tuple[int, int]] = set()
 
     def same(one: Node, other: Node, path: Sequence[int] | None) -> bool:
@@ -299,14 +300,14 @@ _CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 @dataclass(frozen=True)
 class NewValue:
-    """`typed` is the text where it can stand in a file as it was typed, without quotes."""
+    """`typed` is the text as it was typed, if it can be written without quotes."""
 
     value: Any
     typed: str = ""
 
 
 def new_value(key: str, text: str, old: Node, *, is_yaml: bool) -> NewValue:
-    """Raises UsageError where it does not suit `old`."""
+    """Raises UsageError if it does not fit `old`."""
     value, is_quoted = _typed(key, text)
     if isinstance(value, str):
         _check_text(key, value)
@@ -314,14 +315,14 @@ def new_value(key: str, text: str, old: Node, *, is_yaml: bool) -> NewValue:
     if not is_quoted and isinstance(value, str) and is_yaml and value and plain_kinds(value) == before != {TEXT}:
         if DATE in before and (reason := date_error(value)):
             raise UsageError(f"--set {key}: {text!r} is not a date: {reason}", hint=f"--set {key}=2026-01-31")
-        return NewValue(value, text)  # a date, or one of YAML 1.1's truths (`yes`): written as the file writes them
+        return NewValue(value, text)  # a date, or a boolean of YAML 1.1 (`yes`), written as in the file
     kind = _kind(value)
     if kind == NOTHING or before == {NOTHING} or kind in before or (not before and kind not in (A_LIST, A_TABLE)):
         return NewValue(value, text if kind == NUMBER else "")
     if kind == TEXT and DATE in before and is_quoted:
         return NewValue(value)
     if TEXT in before and kind in (NUMBER, DATE):
-        return NewValue(text)  # a text that happens to look like one: a version, a name
+        return NewValue(text)  # a version or a name that looks like one
     hint = ""
     if TEXT in before:
         hint = f"quote it to mean text: --set '{key}={json.dumps(text)}'"
@@ -335,7 +336,7 @@ def new_value(key: str, text: str, old: Node, *, is_yaml: bool) -> NewValue:
 
 
 def _typed(key: str, text: str) -> tuple[Any, bool]:
-    """The value, and whether it is text because of quotes."""
+    """The value, and whether it is a string because of quotes."""
     if text.startswith('"'):
         try:
             return str(json.loads(text)), True
@@ -351,7 +352,7 @@ def _typed(key: str, text: str) -> tuple[Any, bool]:
 
 
 def _collection(key: str, text: str) -> Any:
-    """A list or mapping as JSON or YAML writes it; text where it is neither."""
+    """A list or mapping in JSON or YAML, else the text."""
     source = f"--set {key}"
     node: Node | None = None
     for is_json in (True, False):

@@ -1,6 +1,6 @@
 """`pptdaml.yaml`: a conda environment file, as `conda env create -f` takes it.
 
-Where a run's environment is not that of the project, its text is an environment of Azure ML: `image` and `conda_file`.
+The text of a run's environment that is not the project's is an environment of Azure ML: `image` and `conda_file`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import read_text
-from amlctl.config.yaml_file import Place, YamlDocument, parse_yaml
+from amlctl.config.yaml_file import YamlDocument, YamlPath, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, OLDEST_PYTHON, EnvironmentSpec, environment_without_file
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message
@@ -29,20 +29,20 @@ _KEYS = ("name", "channels", "dependencies", "prefix")
 _PYTHON = re.compile(r"python(?![\w.-])\s*(.*)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _RECORDED = "x-amlctl"
-"""Key of an environment as a record has it, where its own file has named others: see `recorded_text`."""
+"""Key in a record of an environment whose file named other files: see `recorded_text`."""
 
 
 def read_environment(path: Path) -> EnvironmentSpec:
-    """Raises NotFound, RightsError, SettingsError naming the line."""
+    """Raises NotFound, RightsError, SettingsError with the line."""
     text = read_text(path, path.name, hint=Message(Command("init"), " writes a starter"))
     return parse_environment(text, path.name, folder=path.absolute().parent)
 
 
 def parse_environment(text: str, source: str, *, folder: Path | None = None) -> EnvironmentSpec:
-    """The environment of a file's text; `source` names it in errors, and files that it names are relative to `folder`;
-    without one it can name none. Raises SettingsError.
+    """The environment in a file's text; `source` names it in errors. Files in it are relative to `folder`, and not
+    allowed without one. Raises SettingsError.
 
-    `name` and `prefix` say where conda would put it, and are left out.
+    `name` and `prefix`, by which conda chooses a folder, are ignored.
     """
     file = parse_yaml(text, source)
     if isinstance(file.value, dict) and "conda_file" in file.value:
@@ -52,8 +52,8 @@ def parse_environment(text: str, source: str, *, folder: Path | None = None) -> 
 
 
 def recorded_text(text: str, spec: EnvironmentSpec) -> str:
-    """What a record keeps of the file `text` that `spec` was read from: the text itself, unless it names other files.
-    Then their lines stand in their place, so that it can be read anywhere."""
+    """The `text` that `spec` was read from, for the record; with the content of other files that it names, so that it
+    can be read anywhere."""
     if not spec.has_files:
         return text
     document: dict[str, Any] = {
@@ -71,14 +71,14 @@ def _written_version(python: str) -> str:
 
 
 def conda_environment(file: YamlDocument, folder: Path | None = None) -> EnvironmentSpec:
-    """The environment of a conda file that was read already. Raises SettingsError."""
+    """The environment of a parsed conda file. Raises SettingsError."""
     document = {} if file.value is None else file.value
     if not isinstance(document, dict):
-        raise file.error("no conda environment file", hint="it needs a list named dependencies")
+        raise file.error("not a conda environment file", hint="it must have a list named dependencies")
     for key in document:
         if key == "variables":
             raise file.error(
-                "variables do not belong to a shared environment", key, hint=Command("submit", "--env", "K=V", "SCRIPT")
+                "variables are not part of a shared environment", key, hint=Command("submit", "--env", "K=V", "SCRIPT")
             )
         if key not in _KEYS and key != _RECORDED:
             hint = did_you_mean(key, _KEYS) or f"the keys are {', '.join(_KEYS)}"
@@ -103,7 +103,7 @@ def conda_environment(file: YamlDocument, folder: Path | None = None) -> Environ
 
 
 class _Dependencies:
-    """What the list `dependencies` has said so far."""
+    """The list `dependencies`, as far as it was read."""
 
     def __init__(self, file: YamlDocument, pip: PipListReader) -> None:
         self._file = file
@@ -114,7 +114,7 @@ class _Dependencies:
         self._pip_entries: dict[str, None] = {}
         self._has_pip = False
 
-    def add(self, item: Any, place: Place) -> None:
+    def add(self, item: Any, place: YamlPath) -> None:
         if isinstance(item, dict):
             self._add_pip(item, place)
             return
@@ -122,23 +122,21 @@ class _Dependencies:
         match = _PYTHON.fullmatch(text.rpartition("::")[2])
         if match is None:
             if not _NAME.match(text.rpartition("::")[2]):
-                raise self._file.error(f"{text!r} is no package", *place, hint="for example numpy=2.1")
+                raise self._file.error(f"{text!r} is not a package", *place, hint="for example numpy=2.1")
             self._once(self.conda, text, place)
             self.places[text] = self._file.where(*place)
         elif self.python is not None:
-            raise self._file.error("python stands twice in dependencies", *place)
+            raise self._file.error("python is in dependencies twice", *place)
         else:
             self.python = _python_version(self._file, match[1], place)
             self.places["python"] = self._file.where(*place)
 
-    def _add_pip(self, item: dict[str, Any], place: Place) -> None:
+    def _add_pip(self, item: dict[str, Any], place: YamlPath) -> None:
         for key in item:
             if key != "pip":
-                raise self._file.error(
-                    f"{key!r} has a list of its own in dependencies", *place, hint="only `- pip:` may have one"
-                )
+                raise self._file.error(f"{key!r} has a list in dependencies", *place, hint="only `- pip:` may have one")
         if self._has_pip:
-            raise self._file.error("`- pip:` stands twice in dependencies", *place)
+            raise self._file.error("`- pip:` is in dependencies twice", *place)
         self._has_pip = True
         for position, entry in enumerate(_list(self._file, item.get("pip"), *place, "pip")):
             where = (*place, "pip", position)
@@ -146,19 +144,19 @@ class _Dependencies:
             self._once(self._pip_entries, line, where)
             self.pip.add(line, self._file.where(*where))
 
-    def _once(self, found: dict[str, None], text: str, place: Place) -> None:
+    def _once(self, found: dict[str, None], text: str, place: YamlPath) -> None:
         if text in found:
-            raise self._file.error(f"{text!r} stands twice", *place)
+            raise self._file.error(f"{text!r} is there twice", *place)
         found[text] = None
 
 
-def _python_version(file: YamlDocument, text: str, place: Place) -> str:
+def _python_version(file: YamlDocument, text: str, place: YamlPath) -> str:
     """`3.11` of conda's `=3.11`, `3.11`, `3.11.*`, `=3.11=build`; anything else as written, without spaces."""
     joined = re.sub(r"\s*([,|<>=!~]+)\s*", r"\1", text).partition(" ")[0]
     if plain := re.fullmatch(r"=?(\d+(?:\.\d+)*)(?:\.\*)?(?:=[^=]+)?", joined):
         return plain[1]
     if joined and not re.fullmatch(r"(?:(?:^|[,|])[<>=!~]{0,2}\d[\w.*]*)+", joined):
-        raise file.error(f"python {text!r} is no version", *place, hint="for example python=3.11 or python>=3.9")
+        raise file.error(f"python {text!r} is not a version", *place, hint="for example python=3.11 or python>=3.9")
     return joined
 
 
@@ -166,19 +164,19 @@ def _list(file: YamlDocument, value: Any, *place: str | int) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise file.error(f"{place[-1]} has to be a list", *place, hint="each item on a line of its own, after `- `")
+        raise file.error(f"{place[-1]} must be a list", *place, hint="each item on its own line, after `- `")
     return value
 
 
-def _text(file: YamlDocument, value: Any, place: Place) -> str:
+def _text(file: YamlDocument, value: Any, place: YamlPath) -> str:
     if not isinstance(value, str) or not value.strip():
         what = "this" if isinstance(value, (list, dict)) else repr(value)
-        raise file.error(f"{what} is no text", *place, hint="put it in quotes")
+        raise file.error(f"{what} must be a string", *place, hint="put it in quotes")
     return value.strip()
 
 
 def environment_of(record: RunRecord, secrets: Mapping[str, str]) -> EnvironmentSpec:
-    """What the record says of its environment, with its `secrets` in their places. Raises SettingsError."""
+    """The environment of a record, with its `secrets` filled in. Raises SettingsError."""
     known = environment_without_file(record.spec.environment)
     if known is not None:
         return known
@@ -190,7 +188,7 @@ def environment_of(record: RunRecord, secrets: Mapping[str, str]) -> Environment
 
 _NEWEST_MINOR = 40
 _NEWEST_PATCH = 40
-"""Versions that are tried to find out whether a range has one that the runtime works with."""
+"""Versions that are tried to check whether a range has one that the runtime supports."""
 
 
 def python_specifiers(wanted: str) -> SpecifierSet:
@@ -212,13 +210,13 @@ def python_specifiers(wanted: str) -> SpecifierSet:
 
 
 def pinned_python(spec: EnvironmentSpec) -> tuple[int, int] | None:
-    """Major and minor version, where the environment file names just one."""
+    """Major and minor version, if the environment file has just one."""
     match = re.fullmatch(r"={0,2}(\d+)\.(\d+)(\.\d+|\.\*)*", spec.python)
     return None if match is None else (int(match[1]), int(match[2]))
 
 
 def check_runtime_python(spec: EnvironmentSpec) -> None:
-    """Raises SettingsError for an environment whose Python is surely too old for amlctl's runtime."""
+    """Raises SettingsError for an environment whose Python is certainly too old for amlctl's runtime."""
     if spec.is_current or not spec.python:
         return
     ranges = [python_specifiers(wanted) for wanted in spec.python.split("|")]  # conda's "or"
@@ -227,10 +225,10 @@ def check_runtime_python(spec: EnvironmentSpec) -> None:
         return
     older = (f"3.{minor}.{patch}" for minor in range(OLDEST_PYTHON[1]) for patch in range(_NEWEST_PATCH))
     if not any(one.contains(version) for version in (*older, "2.7", "2.7.18") for one in ranges):
-        return  # a version that does not exist (yet) is for the tool that looks for it to refuse
+        return  # a version that does not exist (yet) is refused by the tool that searches for it
     oldest = ".".join(map(str, OLDEST_PYTHON))
     place = spec.places.get("python", "")
     raise SettingsError(
-        f"{place}: Python {spec.python} is too old: amlctl's runtime needs {oldest} or newer".removeprefix(": "),
-        hint=f"write python>={oldest}, or the newest version that the scripts work with",
+        f"{place}: Python {spec.python} is too old: amlctl's runtime requires {oldest} or newer".removeprefix(": "),
+        hint=f"use python>={oldest}, or the newest version that the scripts support",
     )

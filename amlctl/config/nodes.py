@@ -1,4 +1,5 @@
-"""A config as a tree that knows where in the text each value stands, so that one can be changed and all else kept."""
+"""A YAML or JSON text as a tree that knows the position of each value, so that one can be changed and all else kept;
+and plain values of such a tree."""
 
 from __future__ import annotations
 
@@ -16,10 +17,18 @@ from amlctl.core.run_schema import MAX_DEPTH
 from amlctl.errors import BeyondBounds, SettingsError
 
 MAX_CHARACTERS = 4 << 20
-"""Of any text that is parsed: pure Python needs some ten seconds for so many."""
+"""Of any text that is parsed: pure Python takes about ten seconds for that."""
 MAX_NODES = 200_000
 MAX_EXPANDED = 100_000
-"""Values after each alias is counted as what it stands for: nine aliases of nine aliases … come to billions."""
+"""Values with each alias counted as what it stands for: nine aliases of nine aliases … are billions."""
+A_LIST, A_TABLE = "a list", "a table"
+FIX_LINE = "fix that line and run the command again"
+_CORE = "tag:yaml.org,2002:"
+_TAG_KINDS = {"str": TEXT, "int": NUMBER, "float": NUMBER, "bool": TRUTH, "null": NOTHING, "timestamp": DATE}
+_yaml: Any = yaml
+_Loader: Any = yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
+_UNPRINTABLE = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 class Kind(Enum):
@@ -31,9 +40,9 @@ class Kind(Enum):
 
 @dataclass(eq=False)
 class Node:
-    """`start` and `end` are offsets in the text; those of a value with a tag or an anchor begin with it. `line` and
-    `column` count from 1. `text` is a scalar's content or an alias's name; `tag` stands only where the text has one.
-    `quote` is the character that a scalar begins with, or empty. `keys` and `items` are parallel in a mapping.
+    """`start` and `end` are offsets in the text, including a tag or an anchor; `line` and `column` count from 1. `text`
+    is a scalar's content or an alias's name; `tag` only a tag in the text; `quote` the first character of a scalar in
+    quotes or of a block. `keys` and `items` are parallel in a mapping; `target` is what an alias stands for.
     """
 
     kind: Kind
@@ -56,12 +65,105 @@ class Node:
         return self if self.target is None else self.target
 
     def walk(self) -> Iterator[Node]:
-        """This node and all below it in the text; aliases are not followed."""
+        """This node and all below it; aliases are not followed."""
         pending = [self]
         while pending:
             node = pending.pop()
             yield node
             pending += [*node.keys, *node.items]
+
+
+def yaml_documents(text: str, source: str) -> list[Node]:
+    """One tree per document; tags are not interpreted. Raises SettingsError with `source`, line and column;
+    BeyondBounds."""
+    if len(text) > MAX_CHARACTERS:
+        raise BeyondBounds(f"{source} has more than {MAX_CHARACTERS >> 20} million characters")
+    skipped = 1 if text.startswith(_BYTE_ORDER_MARK) else 0  # libyaml does not count it
+    text = text[skipped:]
+    bad = _UNPRINTABLE.search(text)
+    if bad is not None:
+        line = text.count("\n", 0, bad.start()) + 1
+        raise SettingsError(
+            f"{source}:{line}: invalid YAML: the character {bad.group()!a} is not allowed", hint="remove it"
+        )
+    try:
+        return _Builder(source, skipped, yaml.parse(text, Loader=_Loader)).documents()
+    except yaml.MarkedYAMLError as error:
+        mark: Any = error.problem_mark or error.context_mark
+        line = min(mark.line, text.count("\n")) + 1 if mark else 1  # libyaml counts the end as a line
+        column = f" (column {mark.column + 1})" if mark else ""
+        problem = error.problem or error.context or "cannot be parsed"
+        if "nesting" in problem:  # libyaml's own limit
+            raise too_deep(source, line) from error
+        raise SettingsError(f"{source}:{line}: invalid YAML: {problem}{column}", hint=FIX_LINE) from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source}: invalid YAML: {error}", hint="fix it and run the command again") from error
+
+
+class _Builder:
+    def __init__(self, source: str, skipped: int, events: Iterator[Any]) -> None:
+        self._source = source
+        self._skipped = skipped
+        self._events = events
+        self._anchors: dict[str, Node] = {}
+        self._count = 0
+
+    def documents(self) -> list[Node]:
+        found = []
+        for event in self._events:
+            if isinstance(event, _yaml.DocumentStartEvent):
+                self._anchors.clear()
+                found.append(self._build(next(self._events), 0))
+        return found
+
+    def _build(self, event: Any, depth: int) -> Node:
+        if isinstance(event, _yaml.AliasEvent):
+            node = self._node(Kind.ALIAS, event, event.anchor)
+            node.target = self._anchors.get(event.anchor)
+            if node.target is None:
+                missing = f"the anchor of *{event.anchor} is missing"
+                raise SettingsError(f"{self._source}:{node.line}: invalid YAML: {missing}", hint=FIX_LINE)
+            return node
+        if isinstance(event, _yaml.ScalarEvent):
+            node = self._node(Kind.SCALAR, event, event.value)
+            node.quote = event.style or ""
+        else:
+            is_mapping = isinstance(event, _yaml.MappingStartEvent)
+            node = self._node(Kind.MAPPING if is_mapping else Kind.SEQUENCE, event)
+            node.is_flow = bool(event.flow_style)
+        node.tag = event.tag or ""
+        node.anchor = event.anchor or ""
+        if node.anchor:
+            self._anchors[node.anchor] = node
+        if node.kind is not Kind.SCALAR:
+            self._fill(node, depth + 1)
+        return node
+
+    def _fill(self, node: Node, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise too_deep(self._source, node.line)
+        for event in self._events:
+            if isinstance(event, (_yaml.SequenceEndEvent, _yaml.MappingEndEvent)):
+                # A block mapping ends, for libyaml, where the next value begins, after blank lines and comments.
+                last = node.items[-1].end if node.items else node.start
+                node.end = event.end_mark.index + self._skipped if node.is_flow else last
+                return
+            if node.kind is Kind.MAPPING:
+                node.keys.append(self._build(event, depth))
+                event = next(self._events)
+            node.items.append(self._build(event, depth))
+
+    def _node(self, kind: Kind, event: Any, text: str = "") -> Node:
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise BeyondBounds(f"{self._source} has more than {MAX_NODES:,} values")
+        start, end = event.start_mark, event.end_mark
+        offsets = start.index + self._skipped, end.index + self._skipped
+        return Node(kind, *offsets, start.line + 1, start.column + 1, text)
+
+
+def too_deep(source: str, line: int) -> BeyondBounds:
+    return BeyondBounds(f"{source}:{line}: nested more than {MAX_DEPTH} levels deep")
 
 
 def check_expanded(root: Node, source: str, limit: int = MAX_EXPANDED) -> None:
@@ -75,7 +177,7 @@ def check_expanded(root: Node, source: str, limit: int = MAX_EXPANDED) -> None:
             raise SettingsError(f"{source}:{node.line}: a value cannot contain itself", hint=f"see &{node.anchor}")
         if id(node) not in known:
             if len(inside) > MAX_DEPTH:
-                raise BeyondBounds(f"{source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
+                raise too_deep(source, node.line)
             below = inside | {id(node)} if node.keys or node.items else inside
             found = [measure(one, below) for one in [*node.keys, *node.items]]
             known[id(node)] = 1 + sum(count for count, _ in found), 1 + max((deep for _, deep in found), default=0)
@@ -83,14 +185,14 @@ def check_expanded(root: Node, source: str, limit: int = MAX_EXPANDED) -> None:
         if count > limit:
             raise BeyondBounds(f"{source}:{node.line}: its aliases stand for more than {limit:,} values")
         if deep + len(inside) > MAX_DEPTH + 1:
-            raise BeyondBounds(f"{source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
+            raise too_deep(source, node.line)
         return known[id(node)]
 
     measure(root, frozenset())
 
 
 def check_duplicates(root: Node, source: str) -> None:
-    """Raises SettingsError that names both lines of a key."""
+    """Raises SettingsError with both lines of a repeated key."""
     for node in root.walk():
         seen: dict[tuple[str, str], Node] = {}
         for key in node.keys:
@@ -104,150 +206,39 @@ def check_duplicates(root: Node, source: str) -> None:
 
 
 def is_merge(key: Node) -> bool:
-    """`<<`: the mapping also has what its value, a mapping or a list of them, has."""
+    """`<<`: the mapping also has the keys of its value, a mapping or a list of mappings."""
     return key.kind is Kind.SCALAR and key.text == "<<" and not key.quote
 
 
-_yaml: Any = yaml
-_HAS_C = hasattr(yaml, "CSafeLoader")
-_UNPRINTABLE = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
-_MARK = "\ufeff"
-_BREAK = "\n"
-_HINT = "fix it and run the command again"
-
-
-def yaml_documents(text: str, source: str) -> list[Node]:
-    """Raises SettingsError naming `source`, line and column; BeyondBounds."""
-    if len(text) > MAX_CHARACTERS:
-        raise BeyondBounds(f"{source} has more than {MAX_CHARACTERS >> 20} million characters")
-    skipped = 1 if text.startswith(_MARK) else 0  # libyaml does not count it
-    text = text[skipped:]
-    bad = _UNPRINTABLE.search(text)
-    if bad is not None:
-        line = text.count("\n", 0, bad.start()) + 1
-        raise SettingsError(
-            f"{source}:{line}: invalid YAML: the character {bad.group()!a} is not allowed", hint="remove it"
-        )
-    try:
-        return _Builder(source, skipped).documents(text)
-    except yaml.MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark
-        where = f":{min(mark.line, text.count(_BREAK)) + 1}" if mark else ""  # libyaml counts the end as a line
-        column = f" (column {mark.column + 1})" if mark else ""
-        problem = error.problem or error.context or "cannot be parsed"
-        if "nesting" in problem:  # libyaml's own bound; it looks ahead
-            raise BeyondBounds(f"{source}{where}: nested more than {MAX_DEPTH} levels deep") from error
-        raise SettingsError(
-            f"{source}{where}: invalid YAML: {problem}{column}", hint="fix that line and run the command again"
-        ) from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{source}: invalid YAML: {error}", hint=_HINT) from error
-
-
-class _Builder:
-    def __init__(self, source: str, skipped: int) -> None:
-        self._source = source
-        self._skipped = skipped
-        self._count = 0
-
-    def documents(self, text: str) -> list[Node]:
-        documents: list[Node] = []
-        anchors: dict[str, Node] = {}
-        open_nodes: list[Node] = []
-        waiting: list[Node | None] = []  # the key that has no value yet, for each open node
-
-        def add(node: Node) -> None:
-            if not open_nodes:
-                documents.append(node)
-            elif open_nodes[-1].kind is Kind.SEQUENCE:
-                open_nodes[-1].items.append(node)
-            elif (key := waiting[-1]) is None:
-                waiting[-1] = node
-            else:
-                open_nodes[-1].keys.append(key)
-                open_nodes[-1].items.append(node)
-                waiting[-1] = None
-
-        for event in self._events(text):
-            if isinstance(event, _yaml.DocumentStartEvent):
-                anchors.clear()
-            elif isinstance(event, _yaml.AliasEvent):
-                target = anchors.get(event.anchor)
-                if target is None:
-                    line = event.start_mark.line + 1
-                    raise SettingsError(
-                        f"{self._source}:{line}: invalid YAML: the anchor of *{event.anchor} is missing"
-                    )
-                node = self._node(Kind.ALIAS, event, text=event.anchor)
-                node.target = target
-                add(node)
-            elif isinstance(event, _yaml.ScalarEvent):
-                node = self._node(Kind.SCALAR, event, text=event.value)
-                node.quote = event.style or ""
-                self._named(node, event, anchors)
-                add(node)
-            elif isinstance(event, (_yaml.SequenceStartEvent, _yaml.MappingStartEvent)):
-                kind = Kind.SEQUENCE if isinstance(event, _yaml.SequenceStartEvent) else Kind.MAPPING
-                node = self._node(kind, event)
-                node.is_flow = bool(event.flow_style)
-                self._named(node, event, anchors)
-                add(node)
-                open_nodes.append(node)
-                waiting.append(None)
-                if len(open_nodes) > MAX_DEPTH:
-                    raise BeyondBounds(f"{self._source}:{node.line}: nested more than {MAX_DEPTH} levels deep")
-            elif isinstance(event, (_yaml.SequenceEndEvent, _yaml.MappingEndEvent)):
-                node = open_nodes.pop()
-                waiting.pop()
-                below = node.items[-1].end if node.items else node.start
-                # That of a block mapping is where the next value begins, after blank lines and comments.
-                node.end = event.end_mark.index + self._skipped if node.is_flow else below
-        return documents
-
-    def _events(self, text: str) -> Any:
-        return yaml.parse(text, Loader=yaml.CSafeLoader if _HAS_C else yaml.SafeLoader)
-
-    def _node(self, kind: Kind, event: Any, text: str = "") -> Node:
-        self._count += 1
-        if self._count > MAX_NODES:
-            raise BeyondBounds(f"{self._source} has more than {MAX_NODES:,} values")
-        start, end = event.start_mark, event.end_mark
-        return Node(
-            kind, start.index + self._skipped, end.index + self._skipped, start.line + 1, start.column + 1, text
-        )
-
-    def _named(self, node: Node, event: Any, anchors: dict[str, Node]) -> None:
-        node.tag = event.tag or ""
-        node.anchor = event.anchor or ""
-        if node.anchor:
-            anchors[node.anchor] = node
-
-
-A_LIST, A_TABLE = "a list", "a table"
-_CORE = "tag:yaml.org,2002:"
-_TAG_KINDS = {"str": TEXT, "int": NUMBER, "float": NUMBER, "bool": TRUTH, "null": NOTHING, "timestamp": DATE}
+def merged_mappings(node: Node) -> Sequence[Node]:
+    """The value of `<<`, not resolved: one mapping or several, of which the first wins."""
+    return node.items if node.kind is Kind.SEQUENCE else [node]
 
 
 def plain_value(node: Node) -> Any:
-    """What JSON can hold, with texts as keys; `check_expanded` comes before."""
+    """In YAML 1.2 or JSON, with strings as keys; other tags are ignored. Call `check_expanded` before."""
     node = node.resolved
     if node.kind is Kind.SEQUENCE:
         return [plain_value(item) for item in node.items]
     if node.kind is Kind.SCALAR:
         is_text = node.quote or node.tag == f"{_CORE}str"
         return node.text if is_text else core_value(_json_number(node.text))
-    values: dict[str, Any] = {}
-    for key, item in zip(node.keys, node.items, strict=True):
-        if is_merge(key):
-            values = {**_merged(item.resolved), **values}
+    merged: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     for key, item in zip(node.keys, node.items, strict=True):
         if not is_merge(key):
-            values[key_text(key)] = plain_value(item)
-    return values
+            own[key_text(key)] = plain_value(item)
+            continue
+        values: dict[str, Any] = {}
+        for one in merged_mappings(item.resolved):
+            if one.resolved.kind is Kind.MAPPING:
+                values = {**plain_value(one), **values}
+        merged = {**values, **merged}
+    return {**merged, **own}
 
 
 def kinds(node: Node) -> set[str]:
-    """What the value is to one loader or another; empty where its tag leaves that open."""
+    """The kinds of the value in different loaders; empty if its tag leaves that open."""
     node = node.resolved
     if node.tag.removeprefix(_CORE) in _TAG_KINDS:
         return {_TAG_KINDS[node.tag.removeprefix(_CORE)]}
@@ -261,19 +252,6 @@ def kinds(node: Node) -> set[str]:
 def key_text(key: Node) -> str:
     key = key.resolved
     return key.text if key.kind is Kind.SCALAR else json.dumps(plain_value(key))
-
-
-def merged_mappings(node: Node) -> Sequence[Node]:
-    """What stands at `<<`, as it stands in the text: one mapping or several, of which the first wins."""
-    return node.items if node.kind is Kind.SEQUENCE else [node]
-
-
-def _merged(node: Node) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for one in merged_mappings(node):
-        if one.resolved.kind is Kind.MAPPING:
-            values = {**plain_value(one), **values}
-    return values
 
 
 def _json_number(text: str) -> str:

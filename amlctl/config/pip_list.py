@@ -1,8 +1,8 @@
-"""The `pip:` list of an environment file, read as pip reads a requirements file.
+"""The `pip:` list of an environment file, read like a requirements file of pip.
 
-Each entry is a line of such a file, or several. Files that it names (`-r`, `-c`) are read here and their lines taken in
-their place, so that their content counts; packages that lie on this machine are identified by their content. What
-cannot be taken is refused with its file and line. The rules are those of
+An entry is one or more lines of such a file. Files that it names (`-r`, `-c`) are replaced by their lines, so that
+their content counts; packages on this machine are identified by their content. What is not supported is refused with
+its file and line. Rules:
 https://pip.pypa.io/en/stable/reference/requirements-file-format/ (read 2026-11).
 """
 
@@ -22,7 +22,7 @@ from amlctl.errors import NotFound, RightsError, SettingsError
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _PINNED = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:==\d+(?:\.\d+)*)?")
-"""Most lines: a name, or a name and a version, valid at sight."""
+"""Most lines: a name, or a name and a version; certainly valid."""
 _ARCHIVES = (".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2", ".tar.xz", ".tar")
 _FLAGS = ("--no-index", "--prefer-binary", "--pre", "--require-hashes")
 _WITH_VALUE = {
@@ -41,20 +41,20 @@ _LOCAL_HINT = "build a wheel (pip wheel --no-deps DIR) and list that file, or mo
 
 @dataclass
 class PipList:
-    """`lines` and `constraints` as pip takes them, with paths that are absolute; `local` has the sha256 of each path of
-    this machine that they name, and `places` the `file:line` of each line."""
+    """`lines` and `constraints` for pip, with absolute paths; `local` has the sha256 of each path in them, and `places`
+    the `file:line` of each line."""
 
     lines: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     local: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     has_files: bool = False
-    """Whether another file was read, or is needed to install this."""
+    """Whether another file was read, or is required to install this."""
 
 
 class PipListReader:
-    """`folder` is that of the environment file. Without one only those local files can be named that were `identified`
-    when the list was recorded (path and sha256)."""
+    """`folder` is that of the environment file. Without one, only local files may be named that were `identified` when
+    the list was recorded (path and sha256)."""
 
     def __init__(self, folder: Path | None, identified: Mapping[str, str] | None = None) -> None:
         self.found = PipList()
@@ -69,8 +69,8 @@ class PipListReader:
     def _file(self, path: str, place: str, folder: Path | None, *, is_constraint: bool, depth: int) -> None:
         if "://" in path:
             raise SettingsError(
-                f"{place}: {path} is not a file: what it says may change without notice",
-                hint="download it, and name the file",
+                f"{place}: {path} is not a file: its content may change",
+                hint="download it and use the file",
             )
         if depth >= _MAX_DEPTH:
             raise SettingsError(f"{place}: the requirement files name each other in a circle")
@@ -113,9 +113,7 @@ class PipListReader:
         elif option == "--constraint":
             self._file(value, place, folder, is_constraint=True, depth=depth)
         elif option == "--editable":
-            raise SettingsError(
-                f"{place}: -e {value} installs from a folder that can change after the run was made", hint=_LOCAL_HINT
-            )
+            raise SettingsError(f"{place}: -e {value} installs from a folder that can change later", hint=_LOCAL_HINT)
         elif option == "--find-links" and ("://" not in value or value.startswith("file:")):
             full = self._path(value, place, folder)
             self._identify(full, place)
@@ -124,7 +122,7 @@ class PipListReader:
             self._take(f"{option} {value}".strip(), place, is_constraint=False)
 
     def _is_local(self, requirement: str, folder: Path | None) -> bool:
-        """As pip decides it: a path, or an archive that exists."""
+        """Like pip: a path, or an archive."""
         where = requirement.partition(" @ ")[2] or requirement
         if where.startswith("file:"):
             return True
@@ -143,11 +141,9 @@ class PipListReader:
         path = path.partition("#")[0] if path.startswith("file:") else path
         full = self._path(path, place, folder)
         if full.is_dir():
-            raise SettingsError(
-                f"{place}: {where} is a folder, which can change after the run was made", hint=_LOCAL_HINT
-            )
+            raise SettingsError(f"{place}: {where} is a folder, which can change later", hint=_LOCAL_HINT)
         if not full.name.lower().endswith(_ARCHIVES):
-            raise SettingsError(f"{place}: {where} is neither a wheel nor an archive of sources")
+            raise SettingsError(f"{place}: {where} is neither a wheel nor a source archive")
         self._identify(full, place)
         if extras:
             name, at = re.split(r"-\d", full.name)[0].replace("_", "-") + extras, " @ "
@@ -160,13 +156,13 @@ class PipListReader:
             return Path(plain)
         if self._root is None or folder is None:
             raise SettingsError(
-                f"{place}: {path!r} needs another file, which is not part of this environment",
+                f"{place}: {path!r} requires another file, which is not part of this environment",
                 hint="write the packages into this list",
             )
         candidates = [Path(os.path.abspath(base / plain)) for base in (folder, self._root)]
         full = next((one for one in candidates if one.exists()), None)
         if full is None:
-            raise SettingsError(f"{place}: {path} does not exist", hint=f"it is looked for at {candidates[0]}")
+            raise SettingsError(f"{place}: {path} does not exist", hint=f"expected at {candidates[0]}")
         return full
 
     def _identify(self, path: Path, place: str) -> None:
@@ -178,7 +174,7 @@ class PipListReader:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that says something: continued lines joined, comments left out."""
+    """Number and text of each line: continued lines are joined, comments and blank lines removed."""
     joined, start = "", 0
     for number, raw in enumerate(text.splitlines(), 1):
         is_comment = raw.lstrip().startswith("#")
@@ -197,7 +193,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _options(line: str, place: str) -> Iterator[tuple[str, str]]:
-    """Each option of the line with its value. Raises SettingsError for one that a requirements file does not have."""
+    """Each option of the line with its value. Raises SettingsError for an unsupported one."""
     words = _words(line, place)
     while words:
         word = words.pop(0)
@@ -210,16 +206,16 @@ def _options(line: str, place: str) -> Iterator[tuple[str, str]]:
         option = _WITH_VALUE.get(name)
         if option is None:
             raise SettingsError(
-                f"{place}: pip's option {name} cannot stand in this list",
-                hint="known: -r, -c, -f, -i, --extra-index-url, --no-index, --no-binary, --only-binary, "
+                f"{place}: pip's option {name} is not supported in this list",
+                hint="supported: -r, -c, -f, -i, --extra-index-url, --no-index, --no-binary, --only-binary, "
                 "--prefer-binary, --pre, --trusted-host, --require-hashes",
             )
         if not equals:
             if not words:
-                raise SettingsError(f"{place}: {name} needs a value")
+                raise SettingsError(f"{place}: {name} requires a value")
             value = words.pop(0)
         if not value:
-            raise SettingsError(f"{place}: {name} needs a value")
+            raise SettingsError(f"{place}: {name} requires a value")
         yield option, value
 
 
@@ -231,7 +227,7 @@ def _words(line: str, place: str) -> list[str]:
 
 
 def _split_options(line: str, place: str) -> tuple[str, str]:
-    """A requirement, and the options behind it."""
+    """A requirement, and its options."""
     match = re.search(r"\s--?[a-z]", line)
     if match is None:
         return line, ""
@@ -239,13 +235,13 @@ def _split_options(line: str, place: str) -> tuple[str, str]:
     for word in _words(options, place):
         if word.startswith("-") and word.partition("=")[0] not in _OF_REQUIREMENT:
             raise SettingsError(
-                f"{place}: {word.partition('=')[0]} cannot stand behind a requirement", hint="on a line of its own"
+                f"{place}: {word.partition('=')[0]} is not supported after a requirement", hint="put it on its own line"
             )
     return requirement, options
 
 
 def _without_marker(text: str) -> tuple[str, str]:
-    """A path or URL, and the environment marker behind it: `;` begins one after a blank, as pip has it for URLs."""
+    """A path or URL, and the environment marker after `;`."""
     before, found, after = text.partition(";")
     return (before.strip(), after.strip()) if found else (text.strip(), "")
 
@@ -265,7 +261,7 @@ def _check_requirement(line: str, place: str) -> None:
 
 
 def _digest(path: Path) -> str:
-    """sha256 of a file; of a folder that of its archives and pages with their names."""
+    """sha256 of a file; for a folder, of its archives and pages with their names."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

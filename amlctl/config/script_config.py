@@ -1,7 +1,7 @@
-"""A script's own config: it travels byte for byte, whatever it is, and `--set` changes values of JSON and YAML.
+"""A script's own config: it is passed on byte for byte, and `--set` changes values of JSON and YAML.
 
-Only what no reader of its format can read is refused before the run: broken JSON or YAML, and dates that do not exist.
-Anything else (tags, several documents, comments in JSON, templates, other encodings) is the script's affair.
+Only files that every reader of their format refuses are refused before the run: broken JSON or YAML, and invalid dates.
+Anything else (tags, several documents, comments in JSON, templates, other encodings) is left to the script.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from amlctl.errors import BeyondBounds, SettingsError, UsageError
 YAML_SUFFIXES = (".yaml", ".yml")
 JSON_SUFFIX = ".json"
 MAX_BYTES = 4 << 20
-"""The config travels in the run's record, which every list of runs reads."""
+"""The config is part of the run's record, which every list of runs reads."""
 
 _MOST_SHOWN = 2_000
 _TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{")
@@ -70,7 +70,7 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
 
 
 def _require_json(text: str, name: str) -> None:
-    """Of a config whose name does not tell what it is. Raises UsageError."""
+    """For a config whose name does not tell its format. Raises UsageError."""
     try:
         json_documents(text, name)
     except SettingsError as error:
@@ -104,7 +104,7 @@ def _summary(data: bytes) -> str:
 
 
 def _decoded(data: bytes) -> tuple[str | None, str]:
-    """The text with its byte-order mark, and how it is encoded; no text where it would not give the same bytes."""
+    """The text with its byte-order mark, and its encoding; no text if that would not give the same bytes."""
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     assert encoding in CONFIG_ENCODINGS
     try:
@@ -115,7 +115,7 @@ def _decoded(data: bytes) -> tuple[str | None, str]:
 
 
 def _check(text: str, name: str) -> None:
-    """Raises SettingsError for what no reader of that format can read."""
+    """Raises SettingsError for what every reader of that format refuses."""
     try:
         if name.endswith(JSON_SUFFIX):
             json_documents(text, name)
@@ -141,7 +141,7 @@ def _check_date(node: Node, name: str) -> None:
 
 
 def _document(text: str, name: str) -> Any:
-    """A JSON config as the document that it is; its text where a document would not say all of it."""
+    """A JSON config as a document, or as its text if a document would lose something."""
     try:
         found = json_documents(text, name)
         if found.oddity is not None:

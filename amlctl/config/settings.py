@@ -1,8 +1,7 @@
 """Settings from their layers: option, variable, `.amlctl.toml`, the user's `config.toml`, default.
 
-In order: the files become keys with raw values and their places; variables and the option are laid over them;
-every value is checked, while an error can still name the place and the nearest key; what is left becomes the
-frozen `Settings`.
+In order: the files become keys with raw values and their lines; variables and the option replace some of them; every
+value is checked, with errors that name its line and the nearest key; the result is the frozen `Settings`.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def _workspace_in_use(
     found = _checked(_WORKSPACE_IN_USE, found)
     if found.value not in known:
         raise SettingsError(
-            f"{found.origin}: there is no workspace {found.value!r}, only {', '.join(sorted(known))}",
+            f"{found.origin}: unknown workspace {found.value!r}, known: {', '.join(sorted(known))}",
             hint=did_you_mean(found.value, known) or f"add a section [workspaces.{found.value}] to .amlctl.toml",
         )
     return found
@@ -128,23 +127,23 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
         if missing:
             raise SettingsError(
                 f"{sections[chosen.name]}: [workspaces.{chosen.name}] has no {' and no '.join(missing)}",
-                hint="az ml workspace show tells them",
+                hint="az ml workspace show",
             )
     return settings
 
 
 def _workspace(name: str, section: Mapping[str, Any], origin: str) -> WorkspaceSettings:
-    compute = section.get("compute", "local" if name == LOCAL_WORKSPACE else None)
+    compute = section.get("compute", ENGINES[0] if name == LOCAL_WORKSPACE else None)
     if compute is None:
         raise SettingsError(
             f"{origin}: [workspaces.{name}] has no compute", hint='compute = "local", or compute = "azureml"'
         )
-    store = DEFAULT_LOCAL_STORE if compute == "local" else None
+    store = DEFAULT_LOCAL_STORE if compute == ENGINES[0] else None
     return WorkspaceSettings(name, **{"store": store, **section, "compute": compute})
 
 
 def _read_file(path: Path, shown: str) -> Mapping[Key, _Value]:
-    """What the file says, by key; the key (`workspaces`, NAME) alone stands for the section. No file is no layer."""
+    """The file's values by key; the key (`workspaces`, NAME) stands for the section. Empty without a file."""
     try:
         document = parse_toml(read_text(path, shown), shown)
     except NotFound:
@@ -182,43 +181,43 @@ def _is_section(key: Key) -> bool:
     return len(key) == 2 and key[0] == "workspaces"
 
 
-# --- checks: each takes a raw value and gives the one for Settings, or raises ValueError saying what is needed ---
+# --- checks: from a raw value to the one in Settings; ValueError says what it must be ---
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError("a text is needed, in quotes")
+        raise ValueError("must be a non-empty string, in quotes")
     return value
 
 
 def _one_of(words: Sequence[str], value: Any) -> str:
     if value not in words:
         near = did_you_mean(value, words) if isinstance(value, str) else ""
-        raise ValueError(f"it is one of {', '.join(words)}" + (f"; {near}" if near else ""))
+        raise ValueError(f"must be one of {', '.join(words)}" + (f"; {near}" if near else ""))
     return str(value)
 
 
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("true or false is needed, without quotes")
+        raise ValueError("must be true or false, without quotes")
     return value
 
 
 def _size(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError('a size such as "64MiB" is needed')
+        raise ValueError('must be a size such as "64MiB"')
     try:
         size_bytes = parse_size(str(value))
     except UsageError as error:
         raise ValueError(f"{error.message}; {error.hint}") from error
     if not 1 <= size_bytes <= GIB:
-        raise ValueError("it is from 1 byte to 1GiB")
+        raise ValueError("must be from 1 byte to 1GiB")
     return size_bytes
 
 
 def _patterns(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and "\n" not in item for item in value):
-        raise ValueError('a list of patterns is needed, such as ["*.tmp"]')
+        raise ValueError('must be a list of patterns, such as ["*.tmp"]')
     return tuple(value)
 
 
@@ -253,8 +252,8 @@ def _checked(key: Key, one: _Value) -> _Value:
     try:
         return _Value(check(one.value), one.origin)
     except ValueError as error:
-        hint = "fix it, then run the same command again"
-        raise SettingsError(f"{one.origin}: {'.'.join(key)} cannot be used: {error}", hint=hint) from error
+        hint = "fix it and run the command again"
+        raise SettingsError(f"{one.origin}: {'.'.join(key)} {error}", hint=hint) from error
 
 
 def _unknown(key: Key, one: _Value) -> SettingsError:
@@ -270,7 +269,7 @@ def _from_text(key: Key, text: str) -> Any:
 
 
 class Variable(NamedTuple):
-    """`key` is the dotted settings key it stands for; `{workspace}` is the workspace in use."""
+    """`key` is the dotted settings key that it replaces; `{workspace}` is the workspace in use."""
 
     name: str
     key: str
@@ -286,11 +285,11 @@ VARIABLES = (
     Variable("AMLCTL_SYNC_PACK_BELOW", "sync.pack_below", "files smaller than this are packed"),
     Variable("AMLCTL_SYNC_PACK_SIZE", "sync.pack_size", "size of a full pack"),
     Variable("AMLCTL_SUBMIT_MODE", "submit.mode", "mount or download"),
-    Variable("AMLCTL_SUBMIT_FETCH", "submit.fetch", "true or false: bring the outputs back after a run"),
+    Variable("AMLCTL_SUBMIT_FETCH", "submit.fetch", "true or false: download outputs after a run"),
     Variable("AMLCTL_SUBMIT_ON_INTERRUPT", "submit.on_interrupt", "ask, cancel or detach"),
 )
-"""Further ones, read where they act: AMLCTL_PROJECT (the project's folder), AMLCTL_ENVIRONMENTS_DIR (where the local
-workspace keeps environments), and those that the runtime sets for scripts (AMLCTL_RUN_ID, AMLCTL_OUTPUTS_DIR, …)."""
+"""Variables for settings. Others are read elsewhere: AMLCTL_PROJECT (the project's folder), AMLCTL_ENVIRONMENTS_DIR
+(environments of the local workspace), and those that the runtime sets for scripts (AMLCTL_RUN_ID, …)."""
 
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)
@@ -302,12 +301,14 @@ _UNITS: dict[str, int] = {"": 1, "b": 1} | {
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `64MiB` (1024²), `64MB` (1000²), `64M` (as MiB) or `67108864`; case does not matter.
+    """Bytes of `64MiB` (1024²), `64MB` (1000²), `64M` (MiB) or `67108864`, in any case.
 
     Raises UsageError.
     """
     match = _SIZE.fullmatch(text.strip())
     factor = _UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
-        raise UsageError(f"{text!r} is no size", hint="for example 512KiB, 64MiB or 1GiB")
+        raise UsageError(
+            f"Invalid size {text!r}: expected a number with a unit", hint="for example 512KiB, 64MiB or 1GiB"
+        )
     return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor

@@ -1,4 +1,4 @@
-"""Text files of the project, with errors that name the file."""
+"""Text and TOML files, with errors that name file and line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.localfs.disk_errors import disk_error
 
 MAX_BYTES = 4 << 20
-"""Of a settings, job, compute or environment file; one that is larger is something else."""
+"""Of a settings, job, compute or environment file; a larger one is something else."""
 
 
 def read_bytes(path: Path, shown: str, *, hint: str = "", limit: int = MAX_BYTES) -> bytes:
@@ -24,27 +24,27 @@ def read_bytes(path: Path, shown: str, *, hint: str = "", limit: int = MAX_BYTES
     Raises NotFound, RightsError, SettingsError (not a file, or larger than `limit`).
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # never wait for the other end of a pipe
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # does not wait for the other end of a pipe
         with os.fdopen(descriptor, "rb") as file:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISDIR(mode) or not stat.S_ISREG(mode):
                 raise _not_a_file(path, shown, "a folder" if stat.S_ISDIR(mode) else "a pipe, device or socket")
             data = file.read(limit + 1)
     except FileNotFoundError:
-        raise NotFound(f"there is no {shown}", hint=hint) from None
+        raise NotFound(f"{shown} not found", hint=hint) from None
     except IsADirectoryError as error:
         raise _not_a_file(path, shown, "a folder") from error
     except OSError as error:
         raise file_error(error, path, shown) from error
     if len(data) > limit:
         raise SettingsError(
-            f"{shown} has more than {limit >> 20} MiB", hint="put what is large into pipeline/ or data_blobs/"
+            f"{shown} has more than {limit >> 20} MiB", hint="put large content into pipeline/ or data_blobs/"
         )
     return data
 
 
 def read_text(path: Path, shown: str, *, hint: str = "") -> str:
-    """UTF-8, a byte-order mark left out. Raises as `read_bytes` does, and SettingsError for what is not UTF-8."""
+    """UTF-8, without a byte-order mark. Raises what `read_bytes` raises, and SettingsError (not UTF-8)."""
     try:
         return read_bytes(path, shown, hint=hint).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -52,14 +52,14 @@ def read_text(path: Path, shown: str, *, hint: str = "") -> str:
 
 
 def file_error(error: OSError, path: Path, shown: str) -> AmlctlError:
-    """Why a file or folder of the project, shown as `shown`, cannot be read."""
+    """Why a file or folder, named `shown`, cannot be read."""
     hint = f"check the rights of {path}"
     found = disk_error(error, f"cannot read {shown}", rights_hint=hint)
     return found or RightsError(f"cannot read {shown}: {error.strerror}", hint=hint)
 
 
 def _not_a_file(path: Path, shown: str, what: str) -> SettingsError:
-    return SettingsError(f"{shown} is {what}, and a file is needed there", hint=f"move {path} away")
+    return SettingsError(f"{shown} is {what}, not a file", hint=f"move {path} away")
 
 
 Key = tuple[str, ...]
@@ -80,7 +80,7 @@ class TomlDocument:
     lines: Mapping[Key, int]
 
     def place(self, key: Key) -> str:
-        """`file:line` of that key, or of the section that holds it."""
+        """`file:line` of that key, or of its section."""
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.source}:{self.lines.get(key, 1)}"
@@ -92,19 +92,19 @@ def parse_toml(text: str, source: str) -> TomlDocument:
         return TomlDocument(source, tomllib.loads(text), dict(_lines(text)))
     except RecursionError as error:
         raise SettingsError(f"{source}: invalid TOML: nested too deep", hint="write it flatter") from error
-    except ValueError as error:  # a TOMLDecodeError, or that of a number of 5,000 digits, which has no line
+    except ValueError as error:  # a TOMLDecodeError, or for a number of 5,000 digits one without a line
         found = _PLACE.search(str(error))
         at_end = max(1, len(text.splitlines()))
         line = int(found[1]) if found and found[1] else at_end
         column = f":{found[2]}" if found and found[2] else ""
         raise SettingsError(
             f"{source}:{line}{column}: invalid TOML: {_PLACE.sub('', str(error))}",
-            hint="TOML is: key = value, with texts in double quotes, below a [section]",
+            hint="TOML is: key = value, with strings in double quotes, below a [section]",
         ) from error
 
 
 def _lines(text: str) -> Iterator[tuple[Key, int]]:
-    """The line of each section and key: tomllib does not tell. `text` is TOML already known to be right."""
+    """The line of each section and key, which tomllib does not return. `text` is valid TOML."""
     section: Key = ()
     open_text = ""
     for number, line in enumerate(text.splitlines(), 1):

@@ -1,4 +1,4 @@
-"""YAML's scalars: what YAML 1.2 (core schema) takes one for, what older loaders do, and how to write one for both.
+"""Scalars of YAML: their values in YAML 1.2 (core schema) and in older loaders, and how to write one for both.
 
 PyYAML and its kin read YAML 1.1: `1e-5` is text to them, `yes` is true and `2024-01-01` a date. ruamel, OmegaConf and
 JSON-like loaders read 1.2: `1e-5` is a number, the other two are text.
@@ -36,7 +36,7 @@ NUMBER, TRUTH, NOTHING, TEXT, DATE = "a number", "true or false", "nothing", "te
 
 
 def core_value(text: str) -> Any:
-    """What YAML 1.2 takes a plain scalar for; a number of too many digits stays text."""
+    """The value of a plain scalar in YAML 1.2; a number with too many digits stays text."""
     if _NULL.fullmatch(text):
         return None
     if _TRUE.fullmatch(text):
@@ -57,9 +57,9 @@ def core_value(text: str) -> Any:
 
 
 def old_value(text: str, *, tag: str = "", is_quoted: bool = False) -> Any:
-    """What YAML 1.1 takes a scalar for, as the tools do whose files these are; a date stays text.
+    """The value of a scalar in YAML 1.1, like in the tools that own these files; a date stays text.
 
-    Raises ValueError: it is not what its tag or its form says.
+    Raises ValueError: it does not match its tag or its form.
     """
     if tag in ("", "!"):
         tag = f"{_PREFIX}str" if is_quoted or tag else _old_tag(text)
@@ -77,7 +77,7 @@ def old_value(text: str, *, tag: str = "", is_quoted: bool = False) -> Any:
 
 
 def plain_kinds(text: str) -> set[str]:
-    """What a plain scalar is to one loader or another."""
+    """The kinds of a plain scalar in different loaders."""
     value = core_value(text)
     if value is None:
         return {NOTHING}
@@ -98,7 +98,7 @@ def is_date(text: str) -> bool:
 
 
 def date_error(text: str) -> str:
-    """Why a scalar that looks like a date is not one; empty where it is."""
+    """Why a scalar that looks like a date is not one; empty if it is."""
     try:
         SafeConstructor().construct_yaml_timestamp(yaml.ScalarNode(f"{_PREFIX}timestamp", text))
     except (ValueError, OverflowError) as error:
@@ -107,7 +107,7 @@ def date_error(text: str) -> str:
 
 
 def written(value: Any, typed: str = "") -> str:
-    """A value as YAML that every loader reads alike. `typed` is how a number was typed: it is kept if that will do."""
+    """A value as YAML for every loader. `typed` is a number as it was typed, which is kept if every loader reads it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -122,13 +122,13 @@ def written(value: Any, typed: str = "") -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Whether every loader reads it as text without quotes, wherever it stands."""
+    """Whether every loader reads it as text without quotes, in any context."""
     is_simple = _PLAIN.fullmatch(text) is not None and not _OLD_TRUTHS.fullmatch(text)
     return is_simple and isinstance(core_value(text), str) and _old_tag(text) == f"{_PREFIX}str"
 
 
 def quoted(text: str) -> str:
-    """A string of JSON, which is one of YAML once the line breaks that only YAML knows are escaped."""
+    """A JSON string, with the line breaks escaped that only YAML knows; so it is a YAML string too."""
     return _BREAKS.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(text, ensure_ascii=False))
 
 

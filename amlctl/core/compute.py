@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Optional, Union
 
 TIERS = ("dedicated", "low_priority")
+FAILED_STATES = ("Failed", "Canceled", "SetupFailed", "CreateFailed")
+"""Of a target in Azure ML that cannot be used."""
 HOURS_A_MONTH = 730
 _IDLE_S = 120
 _MOST = 4

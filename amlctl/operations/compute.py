@@ -1,7 +1,7 @@
-"""`compute`: the targets that the files of `compute/` describe, and which of them a run may use.
+"""`compute`: the targets in the files of `compute/`, and which of them a run may use.
 
-For the local workspace everything is in the files: a local target is always there and has nothing to start or
-stop. A workspace that `ManagesCompute` makes its clusters from the files, and may have others besides.
+A local target is only its file: it always exists, and cannot be started or stopped. A workspace that `ManagesCompute`
+creates clusters from the files, and may have others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.compute_file import BrokenFile, read_compute, read_compute_files
+from amlctl.config.compute_file import read_compute, read_compute_files
 from amlctl.core.compute import (
+    FAILED_STATES,
     BrokenTarget,
     ClusterTarget,
     ComputeTarget,
@@ -33,16 +34,15 @@ from amlctl.operations.context import Context
 from amlctl.workspaces.contract import ComputeTargets, ManagesCompute, PresentTarget, Workspace
 
 SERVERLESS = "serverless"
-_FAILED = ("Failed", "Canceled", "SetupFailed", "CreateFailed")
-_CHANGEABLE = ("min_instances", "max_instances", "idle_time_before_scale_down", "description", "tags", "identity")
-"""Of a cluster. All else is settled when it is made; of an instance everything is."""
 LOCAL = "local"
-"""The target that is there without any file: one slot."""
+"""The target that exists without a file: one slot."""
+_CHANGEABLE = ("min_instances", "max_instances", "idle_time_before_scale_down", "description", "tags", "identity")
+"""Of a cluster. All else is fixed, and everything of an instance."""
 
 
 @dataclass(frozen=True)
 class ComputeView:
-    """A target and what can be said of it: `state` is a word, `note` a sentence or empty."""
+    """`state` is a word, `note` a sentence or empty."""
 
     target: ComputeTarget | BrokenTarget
     state: str
@@ -52,13 +52,13 @@ class ComputeView:
         facts = asdict(self.target)
         if isinstance(self.target, ClusterTarget):
             del facts["file"]
-        facts.update(dict(facts.pop("rest", ())))  # what Azure ML's schema has and amlctl only hands on
+        facts.update(dict(facts.pop("rest", ())))  # fields of Azure ML's schema that amlctl passes on
         return {**facts, "state": self.state, "note": self.note}
 
 
 @dataclass(frozen=True)
 class CreateResult:
-    """`is_reused`: an equal target was there already. `changes` is what was different before an update."""
+    """`is_reused`: an equal target existed. `changes` are the differences before an update."""
 
     name: str
     is_reused: bool
@@ -70,55 +70,56 @@ class CreateResult:
 
 
 def list_targets(context: Context) -> list[ComputeView]:
-    """All files of `compute/` and what the workspace has besides, by name; `local` in any case.
+    """All files of `compute/`, further targets of the workspace, and `local`, by name; then broken files.
 
-    A file that cannot be used is listed with its reason. Raises RightsError, and what asking the workspace raises.
+    Raises RightsError, and what asking the workspace raises.
     """
     workspace = context.workspace
     files = read_compute_files(context.project)
     targets = {target.name: target for target in files.targets}
     if not any(one.name == LOCAL for one in files.broken):
         targets.setdefault(LOCAL, LocalTarget(LOCAL))
-    views = {name: _view(target) for name, target in targets.items()}
+    found = {}
     if isinstance(workspace, ManagesCompute):
-        there = {one.target.name: one for one in workspace.computes.list()}
-        for name, target in targets.items():
-            if isinstance(target, ClusterTarget):
-                views[name] = _present_view(there.get(name), target, workspace)
-        views |= {name: _there(one) for name, one in there.items() if name not in views}
-    return [*(views[name] for name in sorted(views)), *map(_broken_view, files.broken)]
+        found = {one.target.name: one for one in workspace.computes.list()}
+    views = {name: _view(target, found.get(name), workspace) for name, target in targets.items()}
+    views |= {name: _present_view(one) for name, one in found.items() if name not in views}
+    broken = [
+        ComputeView(BrokenTarget(one.name, f"compute/{one.path.name}"), "broken", one.error.message)
+        for one in files.broken
+    ]
+    return [*(views[name] for name in sorted(views)), *broken]
 
 
 def show(context: Context, name: str) -> ComputeView:
     """Raises NotFound with the nearest name, SettingsError."""
     project, workspace = context.project, context.workspace
-    if not isinstance(workspace, ManagesCompute):
-        return _view(find_target(project, name))
-    there = workspace.computes.find(name)
+    found = workspace.computes.find(name) if isinstance(workspace, ManagesCompute) else None
     own = read_compute_files(project).find(name)
-    if there is not None and not isinstance(own, ClusterTarget):
-        return _there(there)
-    target = own or find_target(project, name, workspace)
-    return _present_view(there, target, workspace) if isinstance(target, ClusterTarget) else _view(target)
+    if found is not None and not isinstance(own, ClusterTarget):
+        return _present_view(found)
+    return _view(own or find_target(project, name, workspace), found, workspace)
 
 
 def create(context: Context, source: str, *, cwd: Path, is_update: bool = False) -> CreateResult:
-    """Make the target of a file, or of a name that stands in `compute/`; an equal one is reused.
+    """Create the target of a file, or of a name in `compute/`; an equal one is reused.
 
     Raises NotFound, SettingsError (broken file), UsageError (not for this workspace, or refused), Conflict (a different
-    one is there, and `is_update` was not asked for), ServiceUnavailable (quota, failure).
+    one exists, without `is_update`), ServiceUnavailable (quota, failure).
     """
     project, workspace, sink = context.project, context.workspace, context.sink
     path = cwd / source
     wanted = read_compute(path) if path.is_file() else find_target(project, source)
     if isinstance(wanted, ClusterTarget):
-        computes = _computes(workspace, wanted)
+        if not isinstance(workspace, ManagesCompute):
+            raise _is_of_azureml(wanted.name, "create")
+        computes = workspace.computes
         computes.check(wanted)
-        there = computes.find(wanted.name)
-        untold = sorted(wanted.rest.keys() - there.target.rest.keys()) if there is not None else []
-        if untold:
-            sink(Note(f"the service does not tell {', '.join(untold)} of {wanted.name}: not compared"))
-        return _ensure_cluster(computes, wanted, there, is_update=is_update, sink=sink)
+        found = computes.find(wanted.name)
+        unknown = sorted(wanted.rest.keys() - found.target.rest.keys()) if found is not None else []
+        if unknown:
+            sink(Note(f"the service does not return {', '.join(unknown)} of {wanted.name}: not compared"))
+        return _ensure_cluster(computes, wanted, found, is_update=is_update, sink=sink)
     if isinstance(workspace, ManagesCompute):
         raise UsageError(
             f"{wanted.name} is this machine, and workspace {workspace.name} is in Azure ML",
@@ -127,139 +128,130 @@ def create(context: Context, source: str, *, cwd: Path, is_update: bool = False)
     changes = differences(read_compute_files(project).find(wanted.name) or wanted, wanted)
     if changes:
         raise UsageError(
-            f"{source} is not the target {wanted.name} of compute/: it differs in "
-            + ", ".join(change.field for change in changes),
-            hint=f"edit the file of {wanted.name} in compute/: a local target is what its file says",
+            f"{source} differs from the target {wanted.name} of compute/ in {_fields(changes)}",
+            hint=f"edit the file of {wanted.name} in compute/: it defines a local target",
         )
-    sink(Note(f"{wanted.name} is this machine: nothing has to be made"))
+    sink(Note(f"{wanted.name} is this machine: already exists"))
     return CreateResult(wanted.name, is_reused=True)
 
 
 def checked_target(context: Context, name: str) -> tuple[ClusterTarget | None, PresentTarget | None]:
-    """What a run would use: the target as its file says, and what is there of it. Nothing is made.
+    """The target of a run as in its file, and as it exists. Nothing is created.
 
-    Raises NotFound (neither a file nor there), UsageError (it is there, and cannot be used).
+    Raises NotFound (neither a file nor a target), UsageError (it cannot be used).
     """
     project, workspace = context.project, context.workspace
     if not isinstance(workspace, ManagesCompute) or name == SERVERLESS:
         return None, None
     own = read_compute_files(project).find(name)
-    there = workspace.computes.find(name)
-    if there is None and not isinstance(own, ClusterTarget):
+    found = workspace.computes.find(name)
+    if found is None and not isinstance(own, ClusterTarget):
         find_target(project, name, workspace)
-    if there is not None:
-        _check_state(there)
-        if there.target.type == "computeinstance" and there.state in ("Stopped", "Stopping"):
-            raise UsageError(f"the instance {name} is {there.state}", hint=Command("compute", "start", name))
-    return own if isinstance(own, ClusterTarget) else None, there
+    if found is not None:
+        _check_state(found)
+        if found.target.type == "computeinstance" and found.state in ("Stopped", "Stopping"):
+            raise UsageError(f"the instance {name} is {found.state}", hint=Command("compute", "start", name))
+    return own if isinstance(own, ClusterTarget) else None, found
 
 
 def prepare_target(context: Context, name: str) -> None:
-    """Before a run: a target that has a file and is not there is made; one that differs is used as it is, and said.
+    """Before a run: create a missing target from its file; one that differs is used as it is, with a warning.
 
-    Raises as `checked_target` does, ServiceUnavailable (quota, failure), RightsError.
+    Raises what `checked_target` raises, ServiceUnavailable (quota, failure), RightsError.
     """
     workspace, sink = context.workspace, context.sink
-    own, there = checked_target(context, name)
+    own, found = checked_target(context, name)
     if own is None or not isinstance(workspace, ManagesCompute):
         return
     try:
-        _ensure_cluster(workspace.computes, own, there, is_update=False, sink=sink)
+        _ensure_cluster(workspace.computes, own, found, is_update=False, sink=sink)
     except Conflict as error:
-        sink(Warned(Message(error.message, "; the run takes it as it is (", error.hint, ")")))
+        sink(Warned(Message(error.message, "; the run uses it as it is (", error.hint, ")")))
 
 
-def _check_state(there: PresentTarget) -> None:
-    """Raises UsageError for one that is none any more, or never became one."""
-    name = there.target.name
-    if there.state in _FAILED:
-        why = f": {there.note}" if there.note else ""
-        raise UsageError(f"{name} is {there.state}{why}", hint=_again(name))
-    if there.state == "Deleting":
+def _check_state(found: PresentTarget) -> None:
+    """Raises UsageError for a target that cannot be used."""
+    name = found.target.name
+    if found.state in FAILED_STATES:
+        why = f": {found.note}" if found.note else ""
+        raise UsageError(f"{name} is {found.state}{why}", hint=_recreate(name))
+    if found.state == "Deleting":
         raise UsageError(
             f"{name} is being deleted", hint=Message("wait until it is gone: ", Command("compute", "show", name))
         )
 
 
-def _again(name: str) -> Message:
+def _recreate(name: str) -> Message:
     return Message(Command("compute", "delete", name), "; ", Command("compute", "create", name))
 
 
 def _ensure_cluster(
     computes: ComputeTargets,
     wanted: ClusterTarget,
-    there: PresentTarget | None,
+    found: PresentTarget | None,
     *,
     is_update: bool,
     sink: EventSink,
 ) -> CreateResult:
     """See `create`."""
-    if there is None:
-        made = with_defaults(wanted)
-        _warn_of_idle_nodes(made, sink)
-        computes.create(made, sink)
-        return CreateResult(made.name, is_reused=False)
-    _check_state(there)
-    again = _again(wanted.name)
-    changes = _changes(there, wanted)
-    if not changes:
-        return CreateResult(wanted.name, is_reused=True)
-    told = [f"{change.field}: {_text(change.present)} there, {_text(change.wanted)} wanted" for change in changes]
-    is_fixed = not wanted.is_cluster or any(change.field.partition(".")[0] not in _CHANGEABLE for change in changes)
-    if is_update and is_fixed:
-        raise UsageError(
-            f"{wanted.name} cannot be changed in what is settled when it is made: {_fields(changes)}",
-            hint=again,
-            details=told,
-        )
-    if not is_update:
-        change_it = Message(Command("compute", "create", wanted.name, "--update"), " changes it")
-        raise Conflict(
-            f"{wanted.name} is there already, and differs in {_fields(changes)}",
-            hint=Message("only a new one can have that: ", again) if is_fixed else change_it,
-            details=told,
-        )
-    target = merged(there.target, wanted)
-    _warn_of_idle_nodes(target, sink)
-    computes.create(target, sink)
-    return CreateResult(wanted.name, is_reused=False, changes=tuple(changes))
-
-
-def _warn_of_idle_nodes(target: ClusterTarget, sink: EventSink) -> None:
+    if found is None:
+        target, changes = with_defaults(wanted), tuple[FieldDifference, ...]()
+    else:
+        _check_state(found)
+        changes = tuple(_changes(found, wanted))
+        if not changes:
+            return CreateResult(wanted.name, is_reused=True)
+        _check_changes(wanted, changes, is_update=is_update)
+        target = merged(found.target, wanted)
     if target.min_instances:
         nodes = "one node" if target.min_instances == 1 else f"{target.min_instances} nodes"
         hours = target.node_hours_a_month
         sink(Warned(f"{target.name} keeps {nodes} day and night: {hours:,} node hours a month"))
+    computes.create(target, sink)
+    return CreateResult(target.name, is_reused=False, changes=changes)
+
+
+def _check_changes(wanted: ClusterTarget, changes: Sequence[FieldDifference], *, is_update: bool) -> None:
+    """Raises UsageError for changes that are not possible, Conflict for those that were not requested."""
+    name, fields = wanted.name, _fields(changes)
+    details = [f"{one.field}: {_text(one.present)} now, {_text(one.wanted)} in the file" for one in changes]
+    is_fixed = not wanted.is_cluster or any(one.field.partition(".")[0] not in _CHANGEABLE for one in changes)
+    if is_update and is_fixed:
+        raise UsageError(f"{name} cannot be changed in {fields}", hint=_recreate(name), details=details)
+    if not is_update:
+        update = Message(Command("compute", "create", name, "--update"), " changes it")
+        recreate = Message("delete it and create it again: ", _recreate(name))
+        raise Conflict(
+            f"{name} already exists and differs in {fields}", hint=recreate if is_fixed else update, details=details
+        )
 
 
 def start(context: Context, name: str) -> str:
-    """Its state then. Raises UsageError: a local target has nothing to start."""
+    """Returns its state. Raises UsageError for a local target."""
     workspace = context.workspace
     if isinstance(workspace, ManagesCompute):
-        computes = workspace.computes
-        return present_or_not_found(workspace, name, lambda: computes.start(name, context.sink)).state
-    raise _refusal(context.project, name, "started: it is this machine, and it is always there")
+        return _found(workspace, name, lambda: workspace.computes.start(name, context.sink)).state
+    raise _is_local(context.project, name, "started: it is this machine, and always ready")
 
 
 def stop(context: Context, name: str) -> str:
-    """Its state then. Raises UsageError: a local target has nothing to stop."""
+    """Returns its state. Raises UsageError for a local target."""
     workspace = context.workspace
     if isinstance(workspace, ManagesCompute):
-        computes = workspace.computes
-        return present_or_not_found(workspace, name, lambda: computes.stop(name, context.sink)).state
-    raise _refusal(context.project, name, "stopped: it is this machine")
+        return _found(workspace, name, lambda: workspace.computes.stop(name, context.sink)).state
+    raise _is_local(context.project, name, "stopped: it is this machine")
 
 
 def deletable(context: Context, name: str) -> PresentTarget:
-    """What `delete` would delete. Raises NotFound, UsageError: a local target is only its file."""
+    """The target that `delete` would delete. Raises NotFound, UsageError for a local target."""
     workspace = context.workspace
     if not isinstance(workspace, ManagesCompute):
-        raise _refusal(context.project, name, "deleted: it is this machine; remove its file in compute/ instead")
-    return present_or_not_found(workspace, name, lambda: workspace.computes.find(name))
+        raise _is_local(context.project, name, "deleted: it is this machine; remove its file in compute/ instead")
+    return _found(workspace, name, lambda: workspace.computes.find(name))
 
 
 def delete(context: Context, name: str) -> str:
-    """Raises as `deletable` does, Conflict where runs use it."""
+    """Raises what `deletable` raises, Conflict if runs use it."""
     workspace = context.workspace
     if not isinstance(workspace, ManagesCompute):
         deletable(context, name)
@@ -269,22 +261,22 @@ def delete(context: Context, name: str) -> str:
 
 
 def find_target(project: Project, name: str, workspace: Workspace | None = None) -> ComputeTarget:
-    """Raises NotFound with the nearest name, also among those that `workspace` has, SettingsError (broken file)."""
+    """Raises NotFound with the nearest name, also of the `workspace`'s targets, SettingsError (broken file)."""
     files = read_compute_files(project)
     found = files.find(name)
     if found is not None:
         return found
     if name == LOCAL:
         return LocalTarget(LOCAL)
-    names = {LOCAL, *(target.name for target in files.targets)}
+    names = {target.name for target in files.targets}
     if isinstance(workspace, ManagesCompute):
-        places = f"compute/ or workspace {workspace.name}"
-        raise not_found(name, places, names - {LOCAL} | names_there(workspace) | {SERVERLESS})
-    raise not_found(name, "compute/", names)
+        where = f"compute/ or workspace {workspace.name}"
+        raise _not_found(name, where, names - {LOCAL} | _names_in(workspace) | {SERVERLESS})
+    raise _not_found(name, "compute/", names | {LOCAL})
 
 
 def default_target(settings: Settings, workspace: str) -> str:
-    """The target of a run that names none. Raises SettingsError where the workspace needs one to be named."""
+    """The target of a run without one. Raises SettingsError if the workspace requires one."""
     chosen = settings.workspace(workspace)
     if chosen.default_compute:
         return chosen.default_compute
@@ -292,12 +284,12 @@ def default_target(settings: Settings, workspace: str) -> str:
         return LOCAL
     raise SettingsError(
         f"the workspace {workspace} has no default_compute",
-        hint=f"name a target with --compute, or set default_compute in [workspaces.{workspace}]",
+        hint=f"use --compute, or set default_compute in [workspaces.{workspace}]",
     )
 
 
 def check_target(context: Context, name: str) -> None:
-    """The sink gets a warning for each other file that cannot be used.
+    """The sink gets a warning for each other broken file.
 
     Raises NotFound, SettingsError (broken file of that name), UsageError (the target is not for this workspace).
     """
@@ -305,11 +297,10 @@ def check_target(context: Context, name: str) -> None:
     is_local = settings.workspace().runs_here
     files = read_compute_files(project)
     own = files.find(name)
-    for path in dict.fromkeys(one.path for one in files.broken):
-        error = next(one.error for one in files.broken if one.path == path)
+    for error in {one.path: one.error for one in reversed(files.broken)}.values():
         context.sink(Warned(f"{error.message}; the file is not used"))
     if not is_local and (name == SERVERLESS or own is None):
-        return  # it may be there without a file: `prepare_target` looks
+        return  # it may exist without a file: `prepare_target` checks
     target = find_target(project, name)
     if isinstance(target, LocalTarget) == is_local:
         return
@@ -320,41 +311,30 @@ def check_target(context: Context, name: str) -> None:
     )
 
 
-def _view(target: ComputeTarget) -> ComputeView:
+def _view(target: ComputeTarget, found: PresentTarget | None, workspace: Workspace) -> ComputeView:
+    """The target of a file."""
     if isinstance(target, LocalTarget):
         return ComputeView(target, "ready")
-    return ComputeView(
-        target,
-        "unknown",
-        Message("made by an azureml workspace: ", Command("compute", "show", target.name, workspace="NAME")),
-    )
-
-
-def _broken_view(file: BrokenFile) -> ComputeView:
-    shown = f"compute/{file.path.name}"
-    return ComputeView(BrokenTarget(file.name, shown), "broken", file.error.message)
-
-
-def _present_view(present: PresentTarget | None, target: ClusterTarget, workspace: Workspace) -> ComputeView:
-    """Of a file: what is there of it."""
-    if present is None:
+    if not isinstance(workspace, ManagesCompute):
+        show_it = Command("compute", "show", target.name, workspace="NAME")
+        return ComputeView(target, "unknown", Message("made by an azureml workspace: ", show_it))
+    if found is None:
         return ComputeView(target, "not made", Command("compute", "create", target.name, workspace=workspace.name))
-    changes = _changes(present, target)
-    differs = f"differs from its file in {_fields(changes)}" if changes else ""
-    return _there(present, differs)
+    changes = _changes(found, target)
+    return _present_view(found, f"differs from its file in {_fields(changes)}" if changes else "")
 
 
-def _there(present: PresentTarget, differs: str = "") -> ComputeView:
-    """Without the fields that are empty there."""
-    told = {name: value for name, value in present.target.rest.items() if value not in (None, {}, [])}
-    note = "; ".join(part for part in (present.note, differs) if part)
-    return ComputeView(replace(present.target, rest=told), present.state, note)
+def _present_view(found: PresentTarget, difference: str = "") -> ComputeView:
+    """Without empty fields."""
+    rest = {name: value for name, value in found.target.rest.items() if value not in (None, {}, [])}
+    note = "; ".join(part for part in (found.note, difference) if part)
+    return ComputeView(replace(found.target, rest=rest), found.state, note)
 
 
-def _changes(present: PresentTarget, wanted: ClusterTarget) -> list[FieldDifference]:
-    """What the service does not tell cannot be compared."""
-    told = {name: value for name, value in wanted.rest.items() if name in present.target.rest}
-    return differences(present.target, replace(wanted, rest=told))
+def _changes(found: PresentTarget, wanted: ClusterTarget) -> list[FieldDifference]:
+    """Fields that the service does not return cannot be compared."""
+    rest = {name: value for name, value in wanted.rest.items() if name in found.target.rest}
+    return differences(found.target, replace(wanted, rest=rest))
 
 
 def _fields(changes: Sequence[FieldDifference]) -> str:
@@ -365,50 +345,41 @@ def _text(value: object) -> str:
     return "nothing" if value in (None, "", {}, []) else str(value)
 
 
-def _computes(workspace: Workspace, target: ClusterTarget) -> ComputeTargets:
-    """Raises UsageError where the workspace makes none."""
-    if isinstance(workspace, ManagesCompute):
-        return workspace.computes
-    raise UsageError(
-        f"{target.name} is a target of an azureml workspace, and this one is local",
-        hint=Command("compute", "create", target.name, workspace="NAME"),
+def _is_of_azureml(name: str, verb: str) -> UsageError:
+    return UsageError(
+        f"{name} is a target of an azureml workspace, and this one is local",
+        hint=Command("compute", verb, name, workspace="NAME"),
     )
 
 
-def _refusal(project: Project, name: str, why: str) -> UsageError:
+def _is_local(project: Project, name: str, why: str) -> UsageError:
     """Raises NotFound."""
-    target = find_target(project, name)
-    if isinstance(target, ClusterTarget):
-        return UsageError(
-            f"{name} is a target of an azureml workspace, and this one is local",
-            hint=Command("compute", "show", name, workspace="NAME"),
-        )
+    if isinstance(find_target(project, name), ClusterTarget):
+        return _is_of_azureml(name, "show")
     return UsageError(f"{name} cannot be {why}", hint=Command("compute", "list"))
 
 
-def not_found(name: str, places: str, names: Iterable[str]) -> NotFound:
+def _found(workspace: Workspace, name: str, ask: Callable[[], PresentTarget | None]) -> PresentTarget:
+    """Raises NotFound with the targets that the workspace has."""
+    found = None
+    with suppress(NotFound):
+        found = ask()
+    if found is None:
+        raise _not_found(name, f"workspace {workspace.name}", _names_in(workspace))
+    return found
+
+
+def _not_found(name: str, where: str, names: Iterable[str]) -> NotFound:
     names = sorted(names)
     return NotFound(
-        f"compute target {name!r} is not in {places}",
+        f"compute target {name!r} is not in {where}",
         hint=did_you_mean(name, names) or f"available: {', '.join(names) or 'none'}",
     )
 
 
-def present_or_not_found(workspace: Workspace, name: str, ask: Callable[[], PresentTarget | None]) -> PresentTarget:
-    """Raises NotFound, which names the targets that the workspace has."""
-    try:
-        found = ask()
-    except NotFound:
-        found = None
-    if found is None:
-        raise not_found(name, f"workspace {workspace.name}", names_there(workspace))
-    return found
-
-
-def names_there(workspace: Workspace) -> set[str]:
-    """For a hint: a workspace that does not answer has said so already, or will."""
-    found: set[str] = set()
+def _names_in(workspace: Workspace) -> set[str]:
+    """For a hint, so an error of the workspace is ignored."""
     with suppress(AmlctlError):
         if isinstance(workspace, ManagesCompute):
-            found.update(one.target.name for one in workspace.computes.list())
-    return found
+            return {one.target.name for one in workspace.computes.list()}
+    return set()

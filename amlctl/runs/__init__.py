@@ -1,1 +1,1 @@
-"""What belongs to a run wherever it runs: its record, code, outputs and what it has produced."""
+"""What belongs to a run in any workspace: its record, code, outputs and what it has produced."""

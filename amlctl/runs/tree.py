@@ -31,7 +31,7 @@ from amlctl.stores.contract import Store
 
 FORMAT = 2
 """Format 1 has neither times nor layers nor empty folders; code snapshots still have it."""
-_LOOKS = 5
+_ATTEMPTS = 5
 """Attempts to read a file while the run replaces it."""
 
 
@@ -298,7 +298,7 @@ class _Restore:
     def _download(self, file: TreeFile) -> int:
         path = self.target / file.path
         versions = _versions(file, self.pending)
-        for _ in range(_LOOKS):
+        for _ in range(_ATTEMPTS):
             mode = 0o777 if file.is_executable else 0o666
             key = stored_key(self.prefix, file)
             try:

@@ -15,7 +15,7 @@ from amlctl.stores.directory import DirectoryStore
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="amlctl.runtime", description="Runs a script on a compute node.")
+    parser = argparse.ArgumentParser(prog="amlctl.runtime", description="Run a script on a compute node")
     parser.add_argument("--store", type=Path, required=True, help="the store, as a folder; may be read-only")
     parser.add_argument("--save", type=Path, help="the store as a folder that can be written (default: --store)")
     parser.add_argument("--run", required=True, help="run id")
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         type=int,
         nargs=2,
         metavar=("NODE", "LOCAL"),
-        help="which node, and which process on it, from 0 (default: what the launcher's variables say)",
+        help="number of the node, and of the process on it, from 0 (default: from the launcher's variables)",
     )
     parser.add_argument(
         "--place",
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str]) -> int:
         action="append",
         default=[],
         metavar=("NAME", "PATH"),
-        help="where an input or output of a job file is that the node has by itself: inputs.data /mnt/data",
+        help="mount path of an input or output of a job file, e.g. inputs.data /mnt/data",
     )
     parser.add_argument(
-        "words", nargs="*", metavar="COMMAND", help="what is run, for readers: the record in the store decides"
+        "words", nargs="*", metavar="COMMAND", help="shown on the page of the run; the record in the store decides"
     )
     options = parser.parse_args(arguments)
     container = options.container.absolute()

@@ -21,7 +21,7 @@ _PIPE_BYTES = 1 << 20
 """Buffer of the kernel for a script that writes faster than its disk; Linux's limit for users."""
 _SET_PIPE_SIZE = 1031
 """F_SETPIPE_SZ, which `fcntl` names from Python 3.10 on."""
-_LOOK_S = 0.01
+_POLL_S = 0.01
 WRITTEN_OUT_LIMIT_S = 10.0
 """How long the end of a run waits for its log, should a writer be left that cannot be killed."""
 
@@ -142,7 +142,7 @@ def wait_until_written_out(log: str, timeout_s: float = WRITTEN_OUT_LIMIT_S) -> 
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
     except OSError:  # a file system without locks
         return
     finally:

@@ -20,8 +20,8 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from amlctl.localfs.machine import ProcessIdentity, this_process
 
-_LOOK_S = 0.01
-_LONGEST_LOOK_S = 0.1
+_POLL_S = 0.01
+_LONGEST_POLL_S = 0.1
 _OWN_END_S = 0.3
 """After their script, helpers such as the workers of a data loader end by themselves, and are not reported."""
 TERM_GRACE_S = 2.0
@@ -190,7 +190,7 @@ def end_descendants(keep: Collection[int] = (), *, own_end_s: float = _OWN_END_S
     """
     signaled: dict[tuple[int, int], Process] = {}
     began = time.monotonic()
-    pause_s = _LOOK_S
+    pause_s = _POLL_S
     while True:
         reap_adopted(keep)
         if not has_children():
@@ -209,7 +209,7 @@ def end_descendants(keep: Collection[int] = (), *, own_end_s: float = _OWN_END_S
                 send_signal(process, signal.SIGTERM)
                 send_signal(process, signal.SIGCONT)  # a stopped process would not get it
         time.sleep(pause_s)
-        pause_s = min(_LONGEST_LOOK_S, pause_s * 1.5)
+        pause_s = min(_LONGEST_POLL_S, pause_s * 1.5)
     return list(signaled.values())
 
 
@@ -248,7 +248,7 @@ def end_found(find: Callable[[Mapping[int, Process]], Iterable[Process]]) -> int
         for identity, process in found.items():
             killed.add(identity)
             send_signal(process, signal.SIGKILL)
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
     for process in stopped.values():  # at the time limit: no process may stay stopped
         send_signal(process, signal.SIGKILL)
     return len(killed)

@@ -71,7 +71,7 @@ def _tensorflow_index(variables: Mapping[str, str]) -> int:
     return index + 1 if task.get("type") == "worker" and "chief" in variables.get("TF_CONFIG", "") else index
 
 
-_LOOK_S = 0.05
+_POLL_S = 0.05
 _FIRST_LIMIT_S = 60.0
 """How long the other processes of a node wait for the first one to start."""
 _STOP_MARGIN_S = 5.0
@@ -103,7 +103,7 @@ def attempt_of_first(state_dir: Path) -> Optional[int]:
         attempt = _attempt(state_dir, 0) if _is_alive(state_dir, 0) else None
         if attempt is not None:
             return attempt
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
     return None
 
 
@@ -162,7 +162,7 @@ def wait_for_others(
         left = {local for local in left if not _is_gone(state_dir, local, attempt)}
         if not left or time.monotonic() >= deadline:
             break
-        if wakeups.wait(_LOOK_S) and not was_stopped:
+        if wakeups.wait(_POLL_S) and not was_stopped:
             was_stopped = True
             deadline = min(deadline, time.monotonic() + limit_s)
     ends = [read_end(state_dir, local) for local in range(1, processes)]

@@ -1,9 +1,9 @@
-"""`Workspace`: where runs are made. The local one and Azure ML keep the same promises.
+"""`Workspace`: where runs execute. The local one and Azure ML keep the same promises.
 
-- A run's id is chosen by the caller; `start` with an id that exists already starts nothing twice.
-- A run goes on when the caller's process ends. Its record is up to date whenever it is read: a run that
-  nobody looks after any more is Failed, with the reason, never Running for ever.
-- A log is read by offset: nothing is lost and nothing comes twice, however often a reader comes back.
+- The caller chooses a run's id; `start` with an existing id does not start it again.
+- A run continues when the caller's process ends. Its record is up to date whenever it is read: a run without a
+  supervisor is Failed, with the reason, and never Running forever.
+- A log is read by offset: no byte is lost or repeated, however often a reader returns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from amlctl.core.run import RunRecord
 
 @dataclass(frozen=True)
 class LogChunk:
-    """A piece of a log. `cursor` is the byte offset to read on from; `is_final`: no more will ever come."""
+    """Part of a log. `cursor` is the byte offset to continue from; `is_final`: the log is complete."""
 
     data: bytes
     cursor: int
@@ -32,7 +32,7 @@ class LogChunk:
 
 @dataclass(frozen=True)
 class EnvironmentInfo:
-    """An environment of the workspace; `location` is a folder or a resource id, empty if not made yet."""
+    """An environment of the workspace; `location` is a folder or a resource id, empty before it is made."""
 
     id: str
     is_ready: bool
@@ -42,7 +42,7 @@ class EnvironmentInfo:
 
 @dataclass(frozen=True)
 class RunFile:
-    """A file that a run has left outside of the store; `modified_at` in seconds since 1970 UTC."""
+    """A file of a run outside of the store; `modified_at` is in seconds since 1970 UTC."""
 
     path: str
     size_bytes: int
@@ -50,7 +50,7 @@ class RunFile:
 
 
 class RunFiles(Protocol):
-    """Those of one run. Thread-safe once `files` has returned."""
+    """Of one run. Thread-safe once `files` has returned."""
 
     def files(self) -> Sequence[RunFile]: ...
 
@@ -61,7 +61,7 @@ class RunFiles(Protocol):
 
 @runtime_checkable
 class KeepsFiles(Protocol):
-    """A workspace that keeps what runs leave behind by itself, also of those that know nothing of amlctl."""
+    """A workspace that stores files of runs itself, also of runs without amlctl."""
 
     def run_files(self, run: str) -> RunFiles:
         """Raises NotFound."""
@@ -70,7 +70,7 @@ class KeepsFiles(Protocol):
 
 @dataclass(frozen=True)
 class PresentTarget:
-    """A compute target as it is there now: `state` is a word, `note` more of it or empty."""
+    """A compute target as it is now: `state` is a word, `note` a detail or empty."""
 
     target: ClusterTarget
     state: str
@@ -78,7 +78,7 @@ class PresentTarget:
 
 
 class ComputeTargets(Protocol):
-    """Those of a workspace that makes them. What is waited for may take minutes."""
+    """Of a workspace that creates them. Waits may take minutes, and have a limit."""
 
     def list(self) -> Sequence[PresentTarget]:
         """By name."""
@@ -87,11 +87,11 @@ class ComputeTargets(Protocol):
     def find(self, name: str) -> Optional[PresentTarget]: ...
 
     def check(self, target: ClusterTarget) -> None:
-        """Raises SettingsError naming the line of its file that is wrong."""
+        """Raises SettingsError with the wrong line of its file."""
         ...
 
     def create(self, target: ClusterTarget, sink: EventSink) -> PresentTarget:
-        """Make it, or change the one of that name. Raises ServiceUnavailable (quota, failure), UsageError (refused)."""
+        """Create or change it. Raises ServiceUnavailable (quota, failure, timeout), UsageError (refused)."""
         ...
 
     def start(self, name: str, sink: EventSink) -> PresentTarget:
@@ -109,7 +109,7 @@ class ComputeTargets(Protocol):
 
 @runtime_checkable
 class ManagesCompute(Protocol):
-    """A workspace whose compute targets are made and deleted."""
+    """A workspace whose compute targets can be created and deleted."""
 
     @property
     def computes(self) -> ComputeTargets: ...
@@ -117,8 +117,7 @@ class ManagesCompute(Protocol):
 
 @dataclass(frozen=True)
 class PresentAsset:
-    """Something registered, with its version; `type` of data is `uri_file` or `uri_folder`, say, and `uri` where it
-    lies."""
+    """A registered asset with its version; `type` of data is `uri_file` or `uri_folder`, say, and `uri` its address."""
 
     asset: AssetName
     type: str = ""
@@ -126,7 +125,7 @@ class PresentAsset:
 
 
 class RegisteredAssets(Protocol):
-    """What is looked for by name, and made by nobody here; None where it is not there."""
+    """Lookups by name return None for a missing asset."""
 
     def environment(self, asset: AssetName) -> Optional[PresentAsset]: ...
 
@@ -135,7 +134,7 @@ class RegisteredAssets(Protocol):
     def model(self, asset: AssetName) -> Optional[PresentAsset]: ...
 
     def register_mirror(self, name: str, store_url: str, dataset: str, snapshot: str, *, is_file: bool) -> AssetName:
-        """Name the plain files of a mirrored dataset; the version is the snapshot. Raises Conflict, SettingsError."""
+        """The plain files of a mirrored dataset; the version is the snapshot. Raises Conflict, SettingsError."""
         ...
 
     def has_datastore(self, name: str) -> bool: ...
@@ -150,17 +149,17 @@ class KeepsAssets(Protocol):
 
 
 class ProbeSteps(Protocol):
-    """Where a probe notes what it tries. `id` names everything that it makes; `names` are hidden in the table."""
+    """The log of a probe. `id` names everything that it creates; `names` are hidden in the table."""
 
     id: str
     names: dict[str, str]
 
     def try_step(self, name: str, action: Callable[[], str]) -> bool:
-        """Whether the action succeeded; it returns what was seen, and anything that it raises is noted."""
+        """Whether the action succeeded; its result, and any error, is logged."""
         ...
 
     def remove_at_end(self, name: str, action: Callable[[], str]) -> None:
-        """Before the thing is made."""
+        """Call it before the thing is created."""
         ...
 
     def tell(self, message: str) -> None: ...
@@ -168,41 +167,46 @@ class ProbeSteps(Protocol):
 
 @runtime_checkable
 class ProbedWorkspace(Protocol):
-    """A workspace in which a probe makes one of each thing."""
+    """A workspace in which a probe creates one of each thing."""
 
     def probe(self, steps: ProbeSteps, target: str) -> None:
-        """`target` is the compute target of a job of a minute."""
+        """`target` is the compute target of a job of one minute."""
         ...
 
 
 @runtime_checkable
 class TakesJobFiles(Protocol):
-    """A workspace whose service takes job files of every type as they are: sweeps and pipelines, say."""
+    """A workspace whose service accepts job files of every type as they are: sweeps and pipelines, say."""
 
     def hand_over(self, record: RunRecord, path: Path) -> None:
-        """Have the job of the file, under the record's id. Raises as `Workspace.start` does."""
+        """Submit the job file under the record's id. Raises what `Workspace.start` raises."""
         ...
 
 
 class Workspace(Protocol):
-    """One place where runs are made."""
+    """A place where runs execute.
+
+    `shows_variables`: others with access to the workspace can read the environment variables of a run.
+    """
+
+    shows_variables: bool
 
     @property
     def name(self) -> str: ...
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """Look the environment up without making it."""
+        """Look it up without making it."""
         ...
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
-        """Find out, without making it, whether it can be made.
+        """Check without making it whether it can be made.
 
-        Raises SettingsError (which line of its file, and why), ServiceUnavailable (that cannot be found out now).
+        Raises SettingsError (which line of its file, and why), ServiceUnavailable (cannot be checked now).
         """
         ...
 
     def python(self, spec: EnvironmentSpec) -> Optional[tuple[int, int]]:
-        """Major and minor version of the Python that a run in that environment will have; None where not known."""
+        """Major and minor version of the environment's Python; None if unknown."""
         ...
 
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
@@ -210,18 +214,18 @@ class Workspace(Protocol):
         ...
 
     def expect_start(self) -> None:
-        """A run will be started soon: load in the background what that takes."""
+        """A run will be started soon: load what that takes in the background."""
         ...
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
-        """Hand the run over; the store has its record. `secrets` are the variables whose value it does not hold.
+        """Start the run, whose record is in the store. `secrets` are the variables whose values are not in the record.
 
-        Raises Unconfirmed where it may have been taken all the same: whoever reads it later will see.
+        Raises Unconfirmed if it may have been accepted nevertheless, which `read` shows later.
         """
         ...
 
     def read(self, run: str) -> RunRecord:
-        """The run's record as it stands now. Raises NotFound."""
+        """The run's current record. Raises NotFound."""
         ...
 
     def list_runs(self) -> list[RunRecord]:
@@ -233,31 +237,29 @@ class Workspace(Protocol):
         ...
 
     def read_log(self, run: str, cursor: int, *, name: Optional[str] = None) -> LogChunk:
-        """What was written since `cursor` (0: from the beginning), possibly nothing."""
+        """The bytes since `cursor` (0: from the beginning), possibly none."""
         ...
 
     def log_end(self, run: str, *, name: Optional[str] = None) -> Optional[int]:
-        """The offset at which that log ends now, so that it can be read from there backwards.
-
-        None: only reading from the beginning will tell.
-        """
+        """The current size of that log, so that it can be read backwards; None if only reading it from the beginning
+        tells."""
         ...
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: Optional[str] = None) -> None:
-        """Return when the run's state or that log may have changed, at the latest after `timeout_s`."""
+        """Return when the run's state or that log may have changed, at most after `timeout_s`."""
         ...
 
     def cancel(self, run: str) -> None:
-        """Ask the run to end and keep its outputs so far. A run that ended already is left alone."""
+        """Ask the run to end; its outputs so far are kept. Ignores a run that has ended."""
         ...
 
     def delete(self, run: str) -> Sequence[str]:
-        """Forget an ended run: record, logs, outputs. Returns what stays, and why, in words.
+        """Delete an ended run: record, logs, outputs. Returns what stays, and why.
 
-        Raises Conflict while it is going.
+        Raises Conflict while it is active.
         """
         ...
 
     def checks(self, target: Optional[ClusterTarget]) -> Iterator[Check]:
-        """What can be wrong with the workspace, tried out; nothing is changed. `target` is the one that runs use."""
+        """Check everything that can be wrong with the workspace, without changes. `target` is the one that runs use."""
         ...

@@ -141,7 +141,7 @@ def _record(number: int, distribution: str, identity: str, resources: Mapping[st
 
 
 def _parts(connection: Connection) -> JobParts:
-    workspace = connection.place.id
+    workspace = connection.address.id
     return JobParts(
         code_id=f"{workspace}/codes/amlctl/versions/c1",
         environment=f"azureml:{workspace}/environments/amlctl-env/versions/e1",

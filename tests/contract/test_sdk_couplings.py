@@ -33,7 +33,7 @@ def transport() -> Iterator[Transport]:
 
 def _retry(transport: Transport) -> RetryPolicy:
     retries = Retries("blob store", 3, lambda _: None)
-    return RetryPolicy(retries, transport, named_by="test", reason=lambda answer: str(answer.status_code))
+    return RetryPolicy(retries, transport, host_source="test", reason=lambda answer: str(answer.status_code))
 
 
 @pytest.fixture

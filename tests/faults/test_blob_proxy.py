@@ -71,7 +71,7 @@ def test_a_proxy_that_is_down_is_not_taken_for_the_store(kind: str, name: str, h
     with pytest.raises(ServiceUnavailable) as caught:
         store.get("value")
     store.close()
-    assert caught.value.message.startswith(f"the proxy {host}:1 on the way to 192.168.7.7 does not answer: ")
+    assert caught.value.message.startswith(f"the proxy {host}:1 for 192.168.7.7 does not answer: ")
     assert why in caught.value.message
     assert "NO_PROXY" in caught.value.hint
 
@@ -123,7 +123,7 @@ def test_what_no_proxy_means(exceptions: str, host: str, is_direct: bool) -> Non
 @pytest.mark.parametrize("kind", ["socks5", "socks5h", "https"])
 def test_a_proxy_of_another_kind_is_refused_where_it_would_be_used(azurite: Azurite, kind: str) -> None:
     variables = {"ALL_PROXY": f"{kind}://me:hush@127.0.0.1:1080"}
-    with pytest.raises(SettingsError, match=f"ALL_PROXY names a proxy of kind '{kind}', which is not supp") as caught:
+    with pytest.raises(SettingsError, match=f"ALL_PROXY: proxies of kind '{kind}' are not supported") as caught:
         open_blob_store(f"{azurite.url}/data", variables)
     assert "NO_PROXY" in caught.value.hint
     assert "hush" not in caught.value.message + caught.value.hint

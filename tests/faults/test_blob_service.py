@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from amlctl.azure_access.http import Response
+from amlctl.azure_access.http import WireResponse
 from amlctl.core.content_id import content_id
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
@@ -61,7 +61,7 @@ def test_an_answer_that_is_not_read_to_its_end_holds_no_connection(store: AzureB
     with pytest.raises(ServiceUnavailable, match="not one of Blob Storage") as caught:
         store.get("there")
     assert caught.tb is not None  # an error that is kept keeps the answer, too
-    assert not [one for one in gc.get_objects() if type(one) is Response and not one.isclosed()]
+    assert not [one for one in gc.get_objects() if type(one) is WireResponse and not one.isclosed()]
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])

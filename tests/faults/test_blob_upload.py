@@ -22,7 +22,7 @@ from azure.storage.blob import BlobClient
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, ServiceUnavailable
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS
-from amlctl.stores.azure_blob.direct import Body
+from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.service import ANY
 from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
@@ -217,7 +217,7 @@ def test_a_copy_that_was_not_finished_counts_as_missing(
     store.put(old_key, old_body)
     refused = Reply(403, {"x-ms-error-code": "AuthorizationFailure"})
     proxy.act = lambda seen: refused if "comp=blocklist" in seen.path and seen.verb == "PUT" else None  # type: ignore[attr-defined]
-    with pytest.raises(Exception, match="no right"):
+    with pytest.raises(Exception, match="No right"):
         store.put(new_key, new_body)
     proxy.act = lambda seen: None
     assert any(entry.key == new_key for entry in store.list("objects/"))
@@ -371,7 +371,7 @@ def test_a_repair_reuses_no_block_of_the_right_name(open_with: Open, tmp_path: P
 
     def stage(letter: bytes) -> None:
         for block in blocks:
-            service.put_block(key, block.id, Body([letter * block.size_bytes]))
+            service.put_block(key, block.id, BlobBody([letter * block.size_bytes]))
 
     stage(b"x")
     if not is_pack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceU
 from amlctl.localfs.project import Project
 from amlctl.operations import compute
 from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.azureml.compute import Computes
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.support.azureml_service import AzureMLService
@@ -125,7 +127,7 @@ def test_a_different_one_is_told_apart_and_changed_when_asked(bench: Bench) -> N
     assert "differs from its file in min_instances" in bench.show().note
     with pytest.raises(Conflict) as caught:
         bench.create()
-    assert caught.value.details == ("min_instances: 0 there, 2 wanted",)
+    assert caught.value.details == ("min_instances: 0 now, 2 in the file",)
     assert "--update" in caught.value.hint
     result = bench.create(is_update=True)
     assert [change.field for change in result.changes] == ["min_instances"]
@@ -140,7 +142,7 @@ def test_what_never_changes_is_refused_in_words(bench: Bench, azureml: AzureMLSe
     with pytest.raises(UsageError, match="size") as caught:
         bench.create(is_update=True)
     assert f"compute delete {bench.name}" in caught.value.hint
-    assert caught.value.details == ("size: STANDARD_NC6S_V3 there, Standard_DS3_v2 wanted",)
+    assert caught.value.details == ("size: STANDARD_NC6S_V3 now, Standard_DS3_v2 in the file",)
     assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == before
 
 
@@ -255,7 +257,7 @@ def test_what_the_service_does_not_tell_is_said(bench: Bench) -> None:
     bench.write(text=text)
     bench.create()
     assert bench.create().is_reused
-    assert "does not tell setup_scripts" in bench.messages
+    assert "does not return setup_scripts" in bench.messages
 
 
 def test_one_that_failed_is_not_reused(bench: Bench, azureml: AzureMLService) -> None:
@@ -339,3 +341,12 @@ def test_the_local_target_is_none_of_the_workspace(bench: Bench) -> None:
     (bench.project.compute_dir / "local.yaml").write_text("name: local\ntype: local\n")
     with pytest.raises(AmlctlError, match="this machine"):
         compute.create(bench, "local", cwd=bench.project.root)
+
+
+def test_a_wait_for_the_service_has_a_limit(bench: Bench, azureml: AzureMLService) -> None:
+    bench.create()
+    azureml.faults.operation_s = 600.0
+    computes = Computes(bench.connection, sleep=lambda seconds: None, clock=itertools.count(step=600.0).__next__)
+    with pytest.raises(ServiceUnavailable, match="within 30 minutes") as caught:
+        computes.delete(bench.name)
+    assert "compute show" in caught.value.hint

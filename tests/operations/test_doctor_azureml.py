@@ -94,7 +94,7 @@ def test_whatever_is_asked_for_a_place_that_is_not_there_is_told_as_such(
     settings: WorkspaceSettings, project: Project, field: str, hint: str
 ) -> None:
     connection = Connection(dataclasses.replace(settings, **{field: "typo"}), project, os.environ)
-    with pytest.raises(NotFound, match="finds no workspace") as caught:
+    with pytest.raises(NotFound, match="does not find the workspace") as caught:
         connection.workspace("GET", "/datastores", "1")
     assert hint in caught.value.hint
     connection.close()
@@ -103,9 +103,9 @@ def test_whatever_is_asked_for_a_place_that_is_not_there_is_told_as_such(
 @pytest.mark.parametrize(
     ("identity", "has_own", "ok", "told"),
     [
-        ("user_identity", False, True, "as you, who need the role Storage Blob Data Contributor"),
-        ("", True, True, "as the managed identity of gpu, which needs the role Storage Blob Data Contributor"),
-        ("", False, False, "gpu no managed identity"),
+        ("user_identity", False, True, "as you, which requires the role Storage Blob Data Contributor"),
+        ("", True, True, "as the managed identity of gpu, which requires the role Storage Blob Data Contributor"),
+        ("", False, False, "gpu has no managed identity"),
     ],
 )
 def test_a_datastore_without_a_key(
@@ -141,14 +141,14 @@ def test_another_default_datastore(settings: WorkspaceSettings, project: Project
     finally:
         azureml.storage.default_datastore = before
     assert told.startswith("another: ")
-    assert f"it was {before} until now" in told
+    assert f"it was {before} before" in told
 
 
 def test_no_right_to_the_datastore(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
     found(settings, project)
     azureml.faults.deny("/datastores", "Microsoft.MachineLearningServices/workspaces/datastores/read")
     told = found(settings, project)["datastore"]
-    assert (told.ok, "no right to read datastore" in told.message) == (False, True)
+    assert (told.ok, "No right to read datastore" in told.message) == (False, True)
     assert "AzureML Data Scientist" in told.hint
 
 
@@ -194,9 +194,9 @@ def test_a_workspace_that_was_made_anew(settings: WorkspaceSettings, project: Pr
     connection.memory.set(facts={**vars(facts), "workspace_id": "another"}, datastore=vars(gone))
     connection.close()
     told = found(settings, project)
-    assert "made anew" in told["workspace"].message
+    assert "created again" in told["workspace"].message
     assert azureml.default_container in told["datastore"].message
-    assert "made anew" not in found(settings, project)["workspace"].message
+    assert "created again" not in found(settings, project)["workspace"].message
 
 
 def test_a_clock_that_is_wrong(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
@@ -220,7 +220,7 @@ def test_a_role_that_may_not_make_clusters(
     # As the built-in role AzureML Data Scientist has it.
     azureml.workspaces.not_actions += ["Microsoft.MachineLearningServices/workspaces/computes/*/write"]
     told = found(settings, project)["rights"]
-    assert (told.ok, told.message) == (True, "may submit runs; may not make clusters")
+    assert (told.ok, told.message) == (True, "may submit runs; may not create clusters")
 
 
 @pytest.mark.parametrize(("cores", "is_ok", "words"), [(0, False, "0 of 0"), (6, True, "1 of the 4 nodes")])

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from amlctl.azure_access import retry
 from amlctl.core.events import Note, Warned
 from amlctl.errors import NotFound, RightsError, ServiceUnavailable
 from amlctl.operations.submit import inputs
@@ -59,7 +60,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     found.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(inputs, "_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield found
     server.shutdown()

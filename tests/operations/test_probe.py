@@ -23,7 +23,7 @@ def assert_nothing_is_left(service: AzureMLService, project: Path, done: Done) -
     assert not [path for path in (project / ".amlctl/runs").glob("*") if "probe" in path.name]
     steps = {step["name"]: step for step in done.document["probe"]}
     for kind in ("environment", "code"):
-        assert steps[f"{kind}: remove"]["message"].startswith(("archived", "deleted", "was not there"))
+        assert steps[f"{kind}: remove"]["message"].startswith(("archived", "deleted", "did not exist"))
 
 
 def test_everything_is_tried_and_removed(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:

@@ -452,7 +452,7 @@ def test_data_of_the_workspace_is_read_on_this_machine(
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("azureml:nowhere:1", "the workspace has no data azureml:nowhere:1"),
+        ("azureml:nowhere:1", "data azureml:nowhere:1 not found in the workspace"),
         ("azureml://datastores/nowhere/paths/x", "datastore nowhere"),
         ("azureml://datastores/theirs/paths/gone", "not found"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.workspaces.azureml.address import place_of
+from amlctl.workspaces.azureml.address import workspace_address
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ from amlctl.workspaces.azureml.address import place_of
 )
 def test_addresses_of_the_resource_manager(url: str, is_ours: bool) -> None:
     settings = WorkspaceSettings("cloud", "azureml", subscription_id="s", resource_group="g", workspace_name="w")
-    assert place_of(settings).cloud.has_manager(url) is is_ours
+    assert workspace_address(settings).cloud.has_manager(url) is is_ours
 
 
 def test_names_are_encoded_in_addresses_alone() -> None:
     settings = WorkspaceSettings("cloud", "azureml", subscription_id="s", resource_group="ml (ü)", workspace_name="w")
-    place = place_of(settings)
+    place = workspace_address(settings)
     assert place.id == "/subscriptions/s/resourceGroups/ml (ü)/providers/Microsoft.MachineLearningServices/workspaces/w"
     assert place.path.startswith("/subscriptions/s/resourceGroups/ml%20%28%C3%BC%29/providers/")
     assert "wsid=/subscriptions/s/resourcegroups/ml%20%28%C3%BC%29/workspaces/w" in place.studio_url("r")

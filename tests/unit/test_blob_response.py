@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from amlctl.azure_access.http import Response, answer_of
+from amlctl.azure_access.http import WireResponse, response_to
 
 
 @pytest.fixture
-def ask() -> Callable[..., tuple[Response, bytes, bool]]:
+def ask() -> Callable[..., tuple[WireResponse, bytes, bool]]:
     """Sends a request to a peer that says `said`; the answer, its body, and whether the connection stays open."""
 
-    def send(said: bytes, verb: str = "GET") -> tuple[Response, bytes, bool]:
+    def send(said: bytes, verb: str = "GET") -> tuple[WireResponse, bytes, bool]:
         one, other = socket.socketpair()
 
         def serve() -> None:
@@ -27,11 +27,11 @@ def ask() -> Callable[..., tuple[Response, bytes, bool]]:
         thread = threading.Thread(target=serve)
         thread.start()
         connection = http.client.HTTPConnection("peer")
-        connection.response_class = Response
+        connection.response_class = WireResponse
         connection.sock = one
         try:
             connection.request(verb, "/")
-            response = answer_of(connection, 0, lambda waited_s, limit_s: None)
+            response = response_to(connection, 0, lambda waited_s, limit_s: None)
             body = response.read()
             return response, body, not response.will_close
         finally:
@@ -42,14 +42,14 @@ def ask() -> Callable[..., tuple[Response, bytes, bool]]:
     return send
 
 
-def test_headers_are_found_in_any_case_and_spacing(ask: Callable[..., tuple[Response, bytes, bool]]) -> None:
+def test_headers_are_found_in_any_case_and_spacing(ask: Callable[..., tuple[WireResponse, bytes, bool]]) -> None:
     said = b'HTTP/1.1 200 OK\r\nETag:  "a:b" \r\nX-Ms-Meta-A:\r\nContent-LENGTH: 4\r\nno header\r\n\r\nbody'
     response, body, goes_on = ask(said)
     assert response.fields == {"etag": '"a:b"', "x-ms-meta-a": "", "content-length": "4"}
     assert (response.status, response.reason, body, goes_on) == (200, "OK", b"body", True)
 
 
-def test_chunks(ask: Callable[..., tuple[Response, bytes, bool]]) -> None:
+def test_chunks(ask: Callable[..., tuple[WireResponse, bytes, bool]]) -> None:
     said = b"HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
     response, body, goes_on = ask(said)
     assert (response.status, body, goes_on) == (206, b"abcde", True)
@@ -63,12 +63,12 @@ def test_chunks(ask: Callable[..., tuple[Response, bytes, bool]]) -> None:
         (b"HTTP/1.1 204 No Content\r\n\r\n", "GET"),
     ],
 )
-def test_answers_without_a_body(ask: Callable[..., tuple[Response, bytes, bool]], head: bytes, verb: str) -> None:
+def test_answers_without_a_body(ask: Callable[..., tuple[WireResponse, bytes, bool]], head: bytes, verb: str) -> None:
     _, body, goes_on = ask(head, verb)
     assert (body, goes_on) == (b"", True)
 
 
-def test_continue_is_passed_over(ask: Callable[..., tuple[Response, bytes, bool]]) -> None:
+def test_continue_is_passed_over(ask: Callable[..., tuple[WireResponse, bytes, bool]]) -> None:
     said = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
     assert ask(said)[0].status == 201
 
@@ -81,7 +81,7 @@ def test_continue_is_passed_over(ask: Callable[..., tuple[Response, bytes, bool]
         b"HTTP/1.1 200 OK\r\n\r\n",
     ],
 )
-def test_a_connection_that_ends_is_not_kept(ask: Callable[..., tuple[Response, bytes, bool]], head: bytes) -> None:
+def test_a_connection_that_ends_is_not_kept(ask: Callable[..., tuple[WireResponse, bytes, bool]], head: bytes) -> None:
     _, body, goes_on = ask(head + b"body")
     assert (body, goes_on) == (b"body", False)
 
@@ -95,6 +95,6 @@ def test_a_connection_that_ends_is_not_kept(ask: Callable[..., tuple[Response, b
         b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 300 + b"\r\n",
     ],
 )
-def test_what_is_no_answer_is_an_error_of_http(ask: Callable[..., tuple[Response, bytes, bool]], said: bytes) -> None:
+def test_other_answers_are_an_error_of_http(ask: Callable[..., tuple[WireResponse, bytes, bool]], said: bytes) -> None:
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         ask(said)

@@ -251,7 +251,7 @@ services:
         ("command: x\noutputs:\n  a:\n    mode: ro_mount\n", 4, "'ro_mount' is not valid", "rw_mount"),
         ("command: x\nenvironment: mine\n", 2, "environment: 'mine' is not valid", "azureml:NAME:VERSION"),
         ("command: x\nenvironment:\n  image: i\n  imag: i\n", 4, "'imag' is not a key of environment", ""),
-        ("command: x\nenvironment:\n  conda_file:\n    dependencies:\n      - 7\n", 5, "no text", ""),
+        ("command: x\nenvironment:\n  conda_file:\n    dependencies:\n      - 7\n", 5, "must be a string", ""),
         ("command: x\ndistribution:\n  type: rey\n", 3, "'rey' is not valid", "pytorch, tensorflow, mpi, ray"),
         ("command: x\ndistribution:\n  process_count_per_instance: 2\n", 2, "type is missing", ""),
         ("command: x\nqueue_settings:\n  job_tier: fast\n", 3, "'fast' is not valid", "spot"),

@@ -163,9 +163,9 @@ def test_every_variable_of_the_list_works(tmp_path: Path) -> None:
         ("[sync]\nignore = [1]\n", 2, "list", ""),
         ('[submit]\nfetch = "yes"\n', 2, "true or false", ""),
         ('[submit]\nmode = "copy"\n', 2, "mount, download", ""),
-        ("experiment = 3\n", 1, "text", ""),
-        ('experiment = ""\n', 1, "text", ""),
-        ("[experiment]\n", 1, "text", ""),
+        ("experiment = 3\n", 1, "string", ""),
+        ('experiment = ""\n', 1, "string", ""),
+        ("[experiment]\n", 1, "string", ""),
         ('experiment = "a"\nbroken =\n', 2, "TOML", ""),
         ('experiment = "a\n', 1, "TOML", ""),
         ('x = """\nabc', 2, "TOML", ""),
@@ -185,9 +185,9 @@ def test_an_error_says_where(tmp_path: Path, text: str, line: int, message: str,
 @pytest.mark.parametrize(
     ("variables", "workspace", "message"),
     [
-        ({"AMLCTL_WORKSPACE": "clowd"}, None, "AMLCTL_WORKSPACE: there is no workspace 'clowd'"),
-        ({"AMLCTL_WORKSPACE": "clowd", "AMLCTL_STORE": "x"}, None, "AMLCTL_WORKSPACE: there is no"),
-        ({}, "clowd", "--workspace: there is no workspace 'clowd'"),
+        ({"AMLCTL_WORKSPACE": "clowd"}, None, "AMLCTL_WORKSPACE: unknown workspace 'clowd'"),
+        ({"AMLCTL_WORKSPACE": "clowd", "AMLCTL_STORE": "x"}, None, "AMLCTL_WORKSPACE: unknown workspace"),
+        ({}, "clowd", "--workspace: unknown workspace 'clowd'"),
         ({"AMLCTL_SYNC_LAYOUT": "flat"}, None, "AMLCTL_SYNC_LAYOUT: sync.layout"),
         ({"AMLCTL_SUBMIT_FETCH": "maybe"}, None, "AMLCTL_SUBMIT_FETCH: submit.fetch"),
         ({"AMLCTL_SYNC_PACK_BELOW": "-1"}, None, "AMLCTL_SYNC_PACK_BELOW: sync.pack_below"),
@@ -264,7 +264,7 @@ def test_sizes(text: str, size_bytes: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MiB", "-1", "1.", "1 2", "1XB", "1e6", "١", "1MiBs", "0x10"])
 def test_no_sizes(text: str) -> None:
-    with pytest.raises(UsageError, match="no size"):
+    with pytest.raises(UsageError, match="Invalid size"):
         parse_size(text)
 
 

@@ -14,7 +14,7 @@ from amlctl.cli.invocation import Invocation, each_dataset, invocation
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.config.settings import parse_size
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command
 from amlctl.core.settings import LAYOUTS
 from amlctl.core.wording import ID_CELLS, count, size
 from amlctl.errors import NeedsConfirmation, UsageError
@@ -94,32 +94,30 @@ def sync(
     ] = None,
 ) -> int:
     """Upload a dataset to the store, only what changed; --pull downloads it"""
-    if ours and theirs:
-        raise UsageError("--ours and --theirs exclude each other", hint=Command("sync", "--help"))
-    if force and (ours or theirs):
-        hint = Command("sync", "--help")
-        raise UsageError("--force excludes --ours and --theirs", hint=hint)
-    if snapshot is not None and not snapshot:
-        raise UsageError("--snapshot is empty", hint=Message(Command("store", "stats"), " lists the snapshots"))
-    if snapshot is not None and not is_pull:
+    pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout, "--force": force}
+    named = ", ".join(name for name, is_given in pushing.items() if is_given)
+    for is_wrong, message in (
+        (ours and theirs, "--ours and --theirs exclude each other"),
+        (force and (ours or theirs), "--force excludes --ours and --theirs"),
+        (is_pull and named, f"{named} and --pull exclude each other"),
+        (
+            registered and (is_pull or is_dry_run or len(paths) > 1),
+            "--register requires a single PATH, without --pull and --dry-run",
+        ),
+    ):
+        if is_wrong:
+            raise UsageError(message, hint=Command("sync", "--help"))
+    if snapshot and not is_pull:
         raise UsageError("--snapshot requires --pull", hint=Command("sync", "--pull", "--snapshot", snapshot, paths[0]))
-    if layout is not None and layout not in LAYOUTS:
+    if layout and layout not in LAYOUTS:
         raise UsageError(f"Invalid --layout {layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
-    if is_pull:
-        pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout is not None}
-        pushing["--force"] = force
-        if named := [name for name, is_given in pushing.items() if is_given]:
-            raise UsageError(f"{', '.join(named)} and --pull exclude each other", hint=Command("sync", "--help"))
     call = invocation(ctx)
-    if registered is not None:
+    register = None
+    if registered:
         from amlctl.operations.register import MIRROR, registration  # here, since no other sync requires a workspace
 
-    if registered is not None and (is_pull or is_dry_run or len(paths) > 1):
-        raise UsageError(
-            "--register requires a single PATH, without --pull and --dry-run", hint=Command("sync", "--help")
-        )
-    register = None if registered is None else registration(call.app.workspace, registered)
-    layout = layout or (None if register is None else MIRROR)
+        register = registration(call.app.workspace, registered)
+        layout = layout or MIRROR
     call.output.commands.store_url = store_url
     settings = call.app.settings.sync
     options = SyncOptions(

@@ -10,18 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from amlctl.azure_access.connections import certificates
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Note, Warned
 from amlctl.core.hidden_values import VARIABLE_PREFIX, filled
@@ -56,12 +51,8 @@ _DOWNLOADED = re.compile(r"(?:https?|wasbs?|abfss?)://|azureml://(?:.*/)?datasto
 _PLAIN_NAME = re.compile(r"[\w-][\w. -]{0,99}")
 
 
-_PIECE_BYTES = 1 << 20
-_READ_S = 60.0
-_TRIES = 4
-_WAIT_S = 0.5
 _LIMIT_BYTES = 50 << 30
-"""Of all downloads together; those used least recently make room."""
+"""For all downloads together; those used least recently are removed."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +162,7 @@ def bring(context: Context, dataset: str, address: Address) -> None:
             if not download.was_whole:
                 raise
             sink(
-                Warned(f"{masked(address.url)} cannot be checked for changes, so the earlier download is used: {error}")
+                Warned(f"{_shown(address.url)} cannot be checked for changes, so the earlier download is used: {error}")
             )
         except OSError as error:
             raise disk_error(error, str(target)) or RightsError(f"cannot write {target}: {error}") from error
@@ -196,7 +187,7 @@ class _Download:
         is_blob = container_of(url) is not None
         if not self._address.is_file and not is_blob and url:
             raise SettingsError(
-                f"{masked(url)} is not a folder that can be listed", hint="type: uri_file, for one file"
+                f"{_shown(url)} is not a folder that can be listed", hint="type: uri_file, for one file"
             )
         try:
             if url and self._address.is_file:
@@ -213,11 +204,14 @@ class _Download:
 
     def _bring_file(self, url: str) -> None:
         known = self._known()
-        headers = {"If-None-Match": known["etag"]} if known.get("etag") else {}
         temporary = self._target.parent / temporary_name()
         self._target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            found = _get(url, headers, temporary)
+            from amlctl.azure_access.download import download_file  # imports azure.core
+
+            found = download_file(
+                url, temporary, known.get("etag") or "", shown=_shown(url), variables=os.environ, tell=self._sink
+            )
             if found is None:
                 return
             temporary.replace(self._target)
@@ -239,7 +233,7 @@ class _Download:
                 listed = [one._replace(key=one.key[len(prefix) :]) for one in store.list(prefix)]
                 entries = [one for one in listed if one.key and not one.key.endswith("/")]  # others stand for folders
             if not entries:
-                raise NotFound(f"{masked(self._address.url)} not found", hint="check the path, and the type")
+                raise NotFound(f"{_shown(self._address.url)} not found", hint="check the path, and the type")
             there = {entry.key: [entry.size_bytes, entry.modified_at] for entry in entries}
             wanted = [
                 name
@@ -248,7 +242,7 @@ class _Download:
             ]
             for name in wanted:
                 if name and not is_valid_key(name):
-                    raise IntegrityError(f"{name!r} of {masked(self._address.url)} is not a path of a file")
+                    raise IntegrityError(f"{name!r} of {_shown(self._address.url)} is not a path of a file")
             if wanted:
                 kept = {name: one for name, one in there.items() if name not in wanted}
                 self._write_note(is_whole=False, files=kept)
@@ -286,50 +280,15 @@ class _Download:
         return {}
 
     def _write_note(self, *, is_whole: bool, **content: Any) -> None:
-        write_json(self._note, {"url": masked(self._address.url), "is_whole": is_whole, **content})
+        write_json(self._note, {"url": _shown(self._address.url), "is_whole": is_whole, **content})
 
     def _tell(self, files: int, size_bytes: int) -> None:
-        self._sink(Note(f"downloaded {masked(self._address.url)}: {count(files, 'file')}, {size(size_bytes)}"))
+        self._sink(Note(f"downloaded {_shown(self._address.url)}: {count(files, 'file')}, {size(size_bytes)}"))
 
 
-def _get(url: str, headers: Mapping[str, str], target: Path) -> str | None:
-    """Write the content to `target` and return its ETag (empty: it has none); None where it is what the headers say.
-
-    A connection that breaks is taken up where it was. Raises NotFound, RightsError, ServiceUnavailable.
-    """
-    shown, etag, done = masked(url), "", 0
-    for attempt in range(_TRIES):
-        if attempt:
-            time.sleep(_WAIT_S * 2**attempt)
-        resumed = {"Range": f"bytes={done}-", "If-Range": etag} if done and etag else {}
-        request = urllib.request.Request(url, headers={**headers, **resumed, "Accept-Encoding": "identity"})
-        try:
-            with urllib.request.urlopen(request, timeout=_READ_S, context=certificates(os.environ)) as answer:
-                done = done if answer.status == 206 else 0
-                etag = answer.headers.get("ETag") or ""
-                length = answer.headers.get("Content-Length")
-                with target.open("r+b" if done else "wb") as file:
-                    file.seek(done)
-                    expected = None if length is None else done + int(length)
-                    while piece := answer.read(_PIECE_BYTES):
-                        file.write(piece)
-                        done += len(piece)
-            if expected is None or done == expected:
-                return etag
-            failure = f"{done} of {expected} bytes came"
-        except urllib.error.HTTPError as error:
-            if error.code == 304:
-                return None
-            if error.code in (404, 410):
-                raise NotFound(f"{shown} not found (status {error.code})", hint="check the address") from error
-            if error.code not in (408, 429) and error.code < 500:
-                raise RightsError(f"{shown} cannot be read (status {error.code})", hint="is it public?") from error
-            failure = f"status {error.code}"
-        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
-            failure = str(getattr(error, "reason", error))
-            if query := urlsplit(url).query:  # it may hold a signature
-                failure = failure.replace(query, "…")
-    raise ServiceUnavailable(f"{shown} cannot be downloaded: {failure}", hint="run the same command again")
+def _shown(url: str) -> str:
+    """Without its query, which may hold a signature."""
+    return masked(url.partition("?")[0])
 
 
 def _make_room(folder: Path, kept: Path) -> None:

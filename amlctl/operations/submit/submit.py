@@ -232,7 +232,7 @@ def _sync_options(context: Context) -> SyncOptions:
 
 
 def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:
-    if prepared.secrets and not context.settings.workspace().runs_here:
+    if prepared.secrets and context.workspace.shows_variables:
         names = ", ".join(sorted(prepared.secrets))
         context.sink(Warned(f"{names}: visible to everyone who can read the workspace's jobs"))
 

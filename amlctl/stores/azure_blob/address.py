@@ -1,5 +1,5 @@
 """Store URLs of Azure Blob Storage: `https://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX]`, or path style
-`http://127.0.0.1:10000/ACCOUNT/CONTAINER[/PREFIX]` for Azurite and for hosts that have no name of an account."""
+`http://127.0.0.1:10000/ACCOUNT/CONTAINER[/PREFIX]` for Azurite and for hosts whose name has no account."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9_-]+")
 _SIGN = r"(?:\b|%26|%3f)sig(?:=|%3d)"
 _SIGNATURE = re.compile(rf"(?i){_SIGN}")
 _LOGIN = re.compile(r"(?s)(?<=://).*@")
-"""Up to the last @: a password may hold any character, also those that end a host."""
+"""Up to the last @: a password may have any character, including those that end a host."""
 _TOKEN = re.compile(rf"(?is)[?#].*|[^/]*{_SIGN}.*")
 _IN_URL = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
 _UNFIT = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ufffe\uffff]|\.(?=/|\Z)")
-"""The service makes `/` of a backslash, takes the dot from the end of a part, and refuses the others or cannot list
-them. Azurite takes some of them. Source:
+"""The service replaces a backslash by `/`, drops a dot at the end of a part, and refuses the others or cannot list
+them; Azurite accepts some. Source:
 https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata"""
 _MAX_NAME = 1024
 _LONGEST_OWN = 128
-"""Characters of a name that packs, objects and runs need; names of datasets and files may be longer."""
+"""Characters that names of packs, objects and runs need; names of datasets and files may be longer."""
 _EXAMPLE = "https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX"
 
 
 @dataclass(frozen=True)
 class BlobAddress:
-    """A container and the prefix that every key gets; `prefix` is empty or ends with `/`."""
+    """A container and the prefix of every key; `prefix` is empty or ends with `/`."""
 
     is_https: bool
     host: str
@@ -50,7 +50,7 @@ class BlobAddress:
 
     @property
     def url(self) -> str:
-        """`parse_address` makes the same address of it; otherwise as people write it."""
+        """As people write it; `parse_address` returns the same address."""
         return f"{self.account_url}/{self.container}/{self.prefix.translate(_IN_URL)}".rstrip("/")
 
     @property
@@ -58,7 +58,7 @@ class BlobAddress:
         return (f"/{self.account}" if self.is_path_style else "") + f"/{self.container}"
 
     def blob_path(self, key: str) -> str:
-        """Percent-encoded path of a value. Raises SettingsError where a blob cannot have that name."""
+        """Percent-encoded path of a value. Raises SettingsError for a name that a blob cannot have."""
         try:
             name = (self.prefix + key).encode()
         except UnicodeEncodeError as error:
@@ -69,7 +69,7 @@ class BlobAddress:
         if found := _UNFIT.search(name.decode()):
             what = "a dot at the end of a part" if found.group() == "." else repr(found.group())
             raise SettingsError(
-                f"{key!r} cannot be the name of a blob: {what} does not survive there",
+                f"{key!r} cannot be the name of a blob: {what} is not preserved",
                 hint="rename the file, or name it in .amlctlignore",
             )
         if len(self.prefix) + len(key) > _MAX_NAME:
@@ -81,7 +81,7 @@ class BlobAddress:
 
 
 def parse_address(url: str) -> tuple[BlobAddress, str]:
-    """The address and the SAS token that the URL carries (empty where it has none). Raises SettingsError."""
+    """The address, and the SAS token in the URL or an empty text. Raises SettingsError."""
     shown = without_secrets(url)
 
     def wrong(what: str, hint: str = _EXAMPLE) -> SettingsError:
@@ -91,9 +91,9 @@ def parse_address(url: str) -> tuple[BlobAddress, str]:
         parts = urlsplit(url)
         names = [unquote(part, errors="strict") for part in parts.path.split("/") if part]
     except ValueError as error:
-        raise wrong("is no URL") from error
+        raise wrong("is not a URL") from error
     if "@" in parts.netloc:
-        raise wrong("carries a login", f"{_EXAMPLE}, and the key in AZURE_STORAGE_KEY, or az login")
+        raise wrong("has a login", f"{_EXAMPLE}, and the key in AZURE_STORAGE_KEY, or az login")
     if parts.fragment:
         raise wrong("has a fragment", "write %23 for a # in the prefix")
     if _SIGNATURE.search(parts.path):
@@ -101,13 +101,13 @@ def parse_address(url: str) -> tuple[BlobAddress, str]:
     try:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise wrong("has no valid port") from error
+        raise wrong("has an invalid port") from error
     if port == 0:
-        raise wrong("has no valid port")
+        raise wrong("has an invalid port")
     if not host:
-        raise wrong("names no host")
+        raise wrong("has no host")
     if not is_host(host):
-        raise wrong(f"names {host!r}, which cannot be a host")
+        raise wrong(f"has an invalid host {host!r}")
     if parts.scheme != "https" and not _is_near(host):
         raise wrong("would send keys and data unencrypted over the network", f"https://{parts.netloc}{parts.path}")
     is_path_style = port not in (None, 80, 443) or "." not in host or is_ip(host)
@@ -117,25 +117,23 @@ def parse_address(url: str) -> tuple[BlobAddress, str]:
     elif names:
         account, *names = names
     else:
-        raise wrong("names neither account nor container", f"{given}/ACCOUNT/CONTAINER/PREFIX")
+        raise wrong("has neither account nor container", f"{given}/ACCOUNT/CONTAINER/PREFIX")
     if not _ACCOUNT.fullmatch(account):
-        raise wrong(f"names {account!r}, which cannot be an account")
+        raise wrong(f"has an invalid account {account!r}")
     if not names:
-        raise wrong("names no container", f"{given}{f'/{account}' if is_path_style else ''}/CONTAINER/PREFIX")
+        raise wrong("has no container", f"{given}{f'/{account}' if is_path_style else ''}/CONTAINER/PREFIX")
     container, *rest = names
     if not _CONTAINER.fullmatch(container):
-        raise wrong(
-            f"names {container!r}, which cannot be a container", "3 to 63 lower-case letters, digits and single hyphens"
-        )
+        raise wrong(f"has an invalid container {container!r}", "3 to 63 lower-case letters, digits and single hyphens")
     if sum(len(part) + 1 for part in rest) + _LONGEST_OWN > _MAX_NAME:
         raise wrong(
             f"has a prefix of more than {_MAX_NAME - _LONGEST_OWN} characters",
-            f"a blob's name has {_MAX_NAME} at most, and what amlctl puts below the prefix needs its part",
+            f"a blob's name has at most {_MAX_NAME}, and amlctl needs some of them below the prefix",
         )
     if any(part.endswith(".") or not part.isprintable() for part in rest):
-        raise wrong(f"has a {'/'.join(rest)!r} that is no prefix")
+        raise wrong(f"has an invalid prefix {'/'.join(rest)!r}")
     if parts.query and "sig" not in parse_qs(parts.query):
-        raise wrong("has a query that is no SAS token", f"{_EXAMPLE}?sv=…&sig=…, or without the query")
+        raise wrong("has a query that is not a SAS token", f"{_EXAMPLE}?sv=…&sig=…, or without the query")
     prefix = "/".join(rest) + "/" if rest else DEFAULT_PREFIX
     is_https = parts.scheme == "https"
     address = BlobAddress(is_https, host, port or (443 if is_https else 80), account, is_path_style, container, prefix)
@@ -143,10 +141,10 @@ def parse_address(url: str) -> tuple[BlobAddress, str]:
 
 
 def without_secrets(url: str) -> str:
-    """The URL as it may be shown: no login, no query, no fragment, and no SAS token that lacks its `?`."""
+    """The URL to show: without login, query, fragment, and a SAS token that lacks its `?`."""
     return _TOKEN.sub("", _LOGIN.sub("…@", url))
 
 
 def _is_near(host: str) -> bool:
-    """This machine, or a network of one's own: an emulator may speak plain http there."""
+    """This machine, or a private network, where an emulator may use plain http."""
     return ipaddress.ip_address(host).is_private if is_ip(host) else "." not in host.removesuffix(".")

@@ -1,10 +1,9 @@
 """Where a large file is cut into blocks, so that an edit or an insertion changes few of them. Pure.
 
-A block's id is its content: 16 bytes xxh3-128 and its first 32 bytes, its *anchor*. The list of blocks that the
-service keeps is therefore enough, on any machine, to find the old blocks again in a new file, wherever they stand:
-one of them is found by its anchor, the hash confirms it, and its neighbours before and behind follow without a
-search. Borders of a first version are at fixed distances. Measured against borders that depend on the content:
-see `docs/azure-clients.md`.
+A block's id is its content: 16 bytes xxh3-128 and its first 32 bytes, its *anchor*. So the service's list of blocks
+suffices, on any machine, to find the old blocks in a new file at any offset: one of them is found by its anchor, the
+hash confirms it, and its neighbors before and after it follow without a search. Borders of a first version are at fixed
+distances. For a comparison with borders that depend on the content see `docs/azure-clients.md`.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from amlctl.stores.contract import Buffer
 MIB = 1 << 20
 MIN_BLOCK = 4 * MIB
 MAX_BLOCKS = 50_000
-"""Of one blob: what the service allows (Put Block List)."""
+"""Of one blob: the limit of the service (Put Block List)."""
 _USUAL_BLOCKS = 20_000
 _ANCHOR = 32
 _ID_BYTES = 16 + _ANCHOR
 ID_LENGTH = _ID_BYTES * 5 // 4
-"""Characters of an id: the service wants those of all uncommitted blocks of a blob of one length, 64 bytes at most."""
+"""Characters of an id: the service requires equal lengths for all uncommitted blocks of a blob, at most 64 bytes."""
 _WORD = 8
 _STRIDE = _ANCHOR - _WORD
-"""Of words this far apart one is inside of any anchor: only these are looked up (0.5 GB/s, for all anchors)."""
+"""Of words this far apart one is inside any anchor: only these are looked up (0.5 GB/s, for all anchors)."""
 _SEARCHED = 4096
-"""Old blocks that are searched for, spread evenly; the others are found beside them. It bounds the memory (10 MB)."""
+"""Old blocks that are searched for, spread evenly; the others are found next to them. Limits memory to 10 MB."""
 _PATIENCE = 8
-"""The gap before the next window is an eighth of what was gone through in vain: a file that is new throughout costs
-few searches, and a stretch that moved is found if it is longer than an eighth of what is new before it."""
+"""The gap before the next window is an eighth of the part searched without success: an entirely new file costs few
+searches, and a part that moved is found if it is longer than an eighth of the new bytes before it."""
 _CANDIDATES = 4
-"""Anchors, places of one and blocks with it that are tried: some content has the same bytes everywhere."""
+"""Anchors, offsets of an anchor, and blocks with it that are tried: some content repeats everywhere."""
 
 Read = Callable[[int, int], bytes]
 """Bytes of the file: from an offset, at most so many."""
@@ -46,9 +45,9 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True)
 class Block:
-    """`id` as the SDK has it: text, which it sends as base64. `size_bytes` of content.
+    """`id` is text, which the SDK sends as base64; `size_bytes` is that of the content.
 
-    An id of another form is one of another program, or of an amlctl before this form: the block is not used again.
+    An id of another form belongs to another program or an earlier amlctl: the block is not reused.
     """
 
     id: str
@@ -56,12 +55,12 @@ class Block:
 
 
 def block_id(data: Buffer) -> str:
-    """Base85 of hash and anchor: 60 characters for every block, as the service wants them of one length."""
+    """Base85 of hash and anchor: 60 characters for every block, since the service requires equal lengths."""
     return _id(xxhash.xxh3_128_digest(data), bytes(data[:_ANCHOR]))
 
 
 def block_id_of(parts: Sequence[Buffer]) -> str:
-    """`block_id` of parts that follow each other."""
+    """`block_id` of consecutive parts."""
     state = xxhash.xxh3_128()
     start = b""
     for part in parts:
@@ -76,7 +75,7 @@ def _id(digest: bytes, anchor: bytes) -> str:
 
 
 def block_size(size_bytes: int, *, smallest: int = MIN_BLOCK) -> int:
-    """The distance of borders for a file of that size: so that the number of blocks stays far from the limit."""
+    """The distance of borders for a file of that size, which keeps the number of blocks far below the limit."""
     size = smallest
     while size * _USUAL_BLOCKS < size_bytes:
         size *= 2
@@ -88,8 +87,8 @@ def cut(
 ) -> Iterator[int]:
     """Sizes of the blocks of a file of `size_bytes`; they add up to it.
 
-    `old` are the blocks of an earlier version in order; those that were made by other programs match nothing.
-    Where reusing them would lead to more than `max_blocks` blocks, the file is cut at fixed distances.
+    `old` are the blocks of an earlier version in order; those of other programs match nothing. If reusing them leads to
+    more than `max_blocks` blocks, the file is cut at fixed distances.
     """
     aligned = _aligned(read, size_bytes, [_Old.of(block) for block in old], distance) if old else iter(())
     sizes = list(islice(aligned, max_blocks + 1))
@@ -121,13 +120,13 @@ class _Old:
         return len(data) == self.size_bytes and xxhash.xxh3_128_digest(data) == self.digest
 
     def is_searchable(self, distance: int) -> bool:
-        """Short periods (zeros) are found everywhere, which tells nothing; small blocks could cut a file to pieces."""
-        tells = len(self.anchor) == _ANCHOR and self.anchor.find(self.anchor[_ANCHOR // 2 :]) == _ANCHOR // 2
-        return tells and self.size_bytes * 8 >= distance
+        """Short periods (zeros) are found everywhere, which means nothing; small blocks could fragment a file."""
+        is_distinct = len(self.anchor) == _ANCHOR and self.anchor.find(self.anchor[_ANCHOR // 2 :]) == _ANCHOR // 2
+        return is_distinct and self.size_bytes * 8 >= distance
 
 
 class _Index:
-    """Old blocks by the words of their anchors: at whichever offset an anchor stands, a looked-up word is inside."""
+    """Old blocks by the words of their anchors: at any offset of an anchor, a word that is looked up is inside."""
 
     def __init__(self, old: Sequence[_Old], distance: int) -> None:
         self._old = old
@@ -142,7 +141,7 @@ class _Index:
         }
 
     def find(self, read: Read, window: int, size_bytes: int, expected: int) -> tuple[int, int] | None:
-        """The first place in a window where an old block stands, and which; of many, those from `expected` on."""
+        """The first offset of an old block in a window, and its number; of many, those from `expected` on."""
         data = read(window, size_bytes + 2 * _ANCHOR)
         words = memoryview(data)[: len(data) // _WORD * _WORD].cast("Q")[:: _STRIDE // _WORD]
         found = {}
@@ -150,11 +149,11 @@ class _Index:
             numbers = self._by_word[word]
             nearest = bisect_left(numbers, expected) % len(numbers)
             found[(numbers[nearest] - expected) % len(self._old)] = numbers[nearest : nearest + _CANDIDATES]
-        places = (self._confirm(read, data, window, found[far]) for far in sorted(found)[:_CANDIDATES])
-        return min((place for place in places if place), default=None)
+        offsets = (self._confirm(read, data, window, found[far]) for far in sorted(found)[:_CANDIDATES])
+        return min((one for one in offsets if one), default=None)
 
     def _confirm(self, read: Read, data: bytes, window: int, numbers: Sequence[int]) -> tuple[int, int] | None:
-        """Where one of the blocks, all of the same anchor, really stands."""
+        """The offset of one of the blocks, which all have the same anchor."""
         hit = -1
         for _ in range(_CANDIDATES):
             hit = data.find(self._old[numbers[0]].anchor, hit + 1)
@@ -193,30 +192,30 @@ def _aligned(read: Read, size_bytes: int, old: Sequence[_Old], distance: int) ->
 def _resume(
     read: Read, size_bytes: int, old: Sequence[_Old], index: _Index, at: int, expected: int, distance: int
 ) -> tuple[int, int] | None:
-    """The next place from `at` where an old block stands, and which; None: there is none.
+    """The next offset from `at` of an old block, and its number; None without one.
 
-    Two things are looked for: blocks that were overwritten, behind which the next stands where it always stood,
-    and bytes that came, went or moved, so that the same blocks stand elsewhere.
+    Two cases: blocks were overwritten, and the next one is at its old offset; or bytes were inserted, removed or moved,
+    and the same blocks are at other offsets.
     """
-    place, number, window = at, expected, at
+    offset, number, window = at, expected, at
     while window < size_bytes:
         window_end = min(window + distance, size_bytes)
-        while number < len(old) and place <= window_end:
-            if place > at and old[number].is_at(read, place):
-                return place, number
-            place += old[number].size_bytes
+        while number < len(old) and offset <= window_end:
+            if offset > at and old[number].is_at(read, offset):
+                return offset, number
+            offset += old[number].size_bytes
             number += 1
         found = index.find(read, window, window_end - window, expected)
         if found is not None:
             return _step_back(read, old, at, *found)
         gap = (window_end - at) // distance // _PATIENCE * distance
-        # Never past the last window: the end of a file often stays.
+        # Never beyond the last window: the end of a file often stays the same.
         window = max(window_end, min(window_end + gap, size_bytes - distance))
     return None
 
 
 def _step_back(read: Read, old: Sequence[_Old], at: int, start: int, number: int) -> tuple[int, int]:
-    """The first of the old blocks that stand, one after the other, before the one that was found."""
+    """The first of the consecutive old blocks before the one that was found."""
     while number > 0 and start - old[number - 1].size_bytes >= at:
         if not old[number - 1].is_at(read, start - old[number - 1].size_bytes):
             break

@@ -1,4 +1,4 @@
-"""Who asks: an account key, a SAS token, or a token of DefaultAzureCredential, found as the az CLI finds them.
+"""Account key, SAS token, or a token of DefaultAzureCredential, found like the az CLI finds them.
 
 The SDKs sign. No credential is ever part of a message, a repr or a URL that is shown.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
@@ -26,47 +26,51 @@ from amlctl.stores.azure_blob.address import BlobAddress
 
 _AUDIENCE = "https://storage.azure.com"
 _RENEWED_S = 30.0
-"""So long a token counts as new: of many requests that are refused at once, one asks for another."""
+"""A token counts as new for this long: of many requests that are refused at once, one asks for another token."""
 _SAS_LASTS = timedelta(days=1)
 _SAS_IS_RENEWED_BEFORE = timedelta(hours=1)
 
 
-class Credential(Protocol):
-    """Makes a request one of ours."""
+class Credential:
+    """Authorizes requests; this one sends nothing along, for data that is public."""
 
     @property
     def for_sdk(self) -> Any:
-        """What a client of azure-storage-blob takes as its `credential`; another object once another one is needed."""
-        ...
+        """The `credential` for a client of azure-storage-blob; another object after a change."""
+        return None
 
-    @property
+    @cached_property
     def policy(self) -> Any:
-        """What proves who asks in a pipeline of azure-core, within the container; likewise."""
-        ...
+        """The authorization in an azure-core pipeline, within the container; another object after a change."""
+        return SansIOHTTPPolicy[Any, Any]()
+
+    def current(self) -> Credential:
+        """The credential to use now, for one that is looked up."""
+        return self
 
     def source_query(self) -> str:
-        """What a copy's source URL needs in its query."""
-        ...
+        """The query that the source URL of a copy needs."""
+        return ""
 
     def renew(self) -> bool:
-        """The service does not accept who asks any more: ask anew for the right to. False where nobody can be asked."""
-        ...
+        """After a refusal: get new rights. False if that is not possible."""
+        return False
 
     def explain(self) -> str:
-        """In words, why the service may have refused us."""
-        ...
+        """Why the service may have refused a request."""
+        return "it is not public"
 
     def remedy(self) -> str:
-        """What to do about it: a command, where there is one."""
-        ...
+        """What to do about it: a command, if there is one."""
+        return "az login"
 
     def is_out_of_time(self) -> bool:
-        """Whether nothing else can be the reason of a refusal."""
-        ...
+        """Whether that must be the reason of a refusal."""
+        return False
 
 
 @dataclass(frozen=True)
-class AccountKey:
+class AccountKey(Credential):
     """Shared Key."""
 
     account: str
@@ -81,27 +85,18 @@ class AccountKey:
     def policy(self) -> Any:
         return _SasOfKey(self)
 
-    def source_query(self) -> str:
-        return ""
-
-    def renew(self) -> bool:
-        return False
-
     def explain(self) -> str:
         return (
             f"the key in AZURE_STORAGE_KEY or the connection string is not one of account {self.account}, "
-            "or the account's network rules keep this machine out"
+            "or the account's network rules block this machine"
         )
 
     def remedy(self) -> str:
         return f"az storage account keys list --account-name {self.account}; the portal's Networking page has the rules"
 
-    def is_out_of_time(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True)
-class SasToken:
+class SasToken(Credential):
     """A shared access signature: the query string without `?`."""
 
     token: str = field(repr=False)
@@ -112,13 +107,10 @@ class SasToken:
 
     @cached_property
     def policy(self) -> Any:
-        return AzureSasCredentialPolicy(AzureSasCredential(self.token))
+        return AzureSasCredentialPolicy[Any, Any](self.for_sdk)
 
     def source_query(self) -> str:
         return self.token
-
-    def renew(self) -> bool:
-        return False
 
     def explain(self) -> str:
         fields = dict(parse_qsl(self.token))
@@ -126,7 +118,7 @@ class SasToken:
         return self._out_of_time() or f"the SAS token allows {allowed} (needed: r, w, c, l, d)"
 
     def remedy(self) -> str:
-        return "az storage container generate-sas --permissions rwcld --expiry …, then set it as this one was set"
+        return "az storage container generate-sas --permissions rwcld --expiry …, then set it in the same way"
 
     def is_out_of_time(self) -> bool:
         return bool(self._out_of_time())
@@ -135,13 +127,13 @@ class SasToken:
         fields = dict(parse_qsl(self.token))
         now = datetime.now(UTC)
         for name, text in (("se", "expired at"), ("st", "is not valid before")):
-            moment = _moment(fields.get(name, ""))
-            if moment is not None and (moment < now if name == "se" else moment > now):
+            at = _time(fields.get(name, ""))
+            if at is not None and (at < now if name == "se" else at > now):
                 return f"the SAS token {text} {fields[name]}"
         return ""
 
 
-class Token:
+class Token(Credential):
     """Bearer tokens of a login. Thread-safe."""
 
     def __init__(self, login: Login) -> None:
@@ -157,9 +149,6 @@ class Token:
     def policy(self) -> Any:
         return BearerTokenCredentialPolicy(LoginCredential(self._login), f"{_AUDIENCE}/.default")
 
-    def source_query(self) -> str:
-        return ""
-
     def renew(self) -> bool:
         with self._lock:
             if time.monotonic() - self._renewed_at_s > _RENEWED_S:
@@ -168,49 +157,19 @@ class Token:
         return True
 
     def explain(self) -> str:
-        return "whoever is logged in lacks the role Storage Blob Data Contributor on the container or account"
+        return "the login lacks the role Storage Blob Data Contributor on the container or account"
 
     def remedy(self) -> str:
-        return (
-            "az login as somebody who has it, or ask for that role; the portal's Networking page has the network rules"
-        )
-
-    def is_out_of_time(self) -> bool:
-        return False
-
-
-class Anonymous:
-    """For what is open to everyone."""
-
-    for_sdk = None
-
-    @cached_property
-    def policy(self) -> Any:
-        return SansIOHTTPPolicy[Any, Any]()
-
-    def source_query(self) -> str:
-        return ""
-
-    def renew(self) -> bool:
-        return False
-
-    def explain(self) -> str:
-        return "it is not open to everyone"
-
-    def remedy(self) -> str:
-        return "az login"
-
-    def is_out_of_time(self) -> bool:
-        return False
+        return "az login as a user with that role, or ask for it; the portal's Networking page has the network rules"
 
 
 class _SasOfKey(SansIOHTTPPolicy[Any, Any]):
-    """Signs with a SAS token that the SDK has made from the account key: once a day instead of once a request."""
+    """Signs with a SAS token that the SDK makes from the account key: once a day instead of once a request."""
 
     def __init__(self, key: AccountKey) -> None:
         self._key = key
         self._renew_at = datetime.min.replace(tzinfo=UTC)
-        self._credential = AzureSasCredential("none yet")
+        self._credential = AzureSasCredential("unset")
         self._policy = AzureSasCredentialPolicy[Any, Any](self._credential)
         self._lock = Lock()
 
@@ -236,10 +195,9 @@ class _SasOfKey(SansIOHTTPPolicy[Any, Any]):
 
 
 def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[str, str]) -> Credential:
-    """The first of: SAS in the URL, the connection string, the key, the SAS variable, DefaultAzureCredential.
+    """The first of: SAS in the URL, connection string, key, SAS variable, DefaultAzureCredential.
 
-    A variable that is empty counts as not set: that is how a shell or a CI job takes one away. Raises SettingsError
-    for one that cannot be what it says.
+    An empty variable counts as not set, as shells and CI jobs unset them. Raises SettingsError for an invalid one.
     """
     if sas_in_url:
         return _sas(sas_in_url, "the store's URL")
@@ -256,7 +214,7 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
                 return _sas(token, "AZURE_STORAGE_CONNECTION_STRING")
             raise SettingsError(
                 "AZURE_STORAGE_CONNECTION_STRING has neither AccountKey nor SharedAccessSignature",
-                hint="copy it anew: az storage account show-connection-string --name ACCOUNT",
+                hint="copy it again: az storage account show-connection-string --name ACCOUNT",
             )
     if (variables.get("AZURE_STORAGE_ACCOUNT") or address.account) == address.account:
         if key := variables.get("AZURE_STORAGE_KEY"):
@@ -264,39 +222,45 @@ def find_credential(address: BlobAddress, sas_in_url: str, variables: Mapping[st
         if token := variables.get("AZURE_STORAGE_SAS_TOKEN"):
             return _sas(token, "AZURE_STORAGE_SAS_TOKEN")
     others = ", or set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING"
-    return Token(Login(otherwise=others))
+    return Token(Login(alternatives=others))
 
 
 _DEVELOPMENT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Published for every emulator; `UseDevelopmentStorage=true` stands for it."""
 
 
-def _checked(key: str, variable: str) -> str:
+def is_account_key(text: str) -> bool:
     try:
-        base64.b64decode(key, validate=True)
-    except (binascii.Error, ValueError) as error:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+def _checked(key: str, variable: str) -> str:
+    if not is_account_key(key):
         raise SettingsError(
-            f"{variable} holds no account key (it is not base64)",
+            f"{variable} is not an account key (it is not base64)",
             hint="az storage account keys list --account-name ACCOUNT",
-        ) from error
+        )
     return key
 
 
 def _sas(token: str, variable: str) -> SasToken:
     token = token.strip().lstrip("?")
     if "sig" not in parse_qs(token):
-        raise SettingsError(f"{variable} holds no SAS token (it has no sig=)", hint="it looks like sv=…&se=…&sig=…")
+        raise SettingsError(f"{variable} is not a SAS token (it has no sig=)", hint="it looks like sv=…&se=…&sig=…")
     if not all("!" <= character <= "~" for character in token):
-        # http.client would refuse it, and show the whole of it.
+        # http.client would refuse it, and show all of it.
         raise SettingsError(
-            f"{variable} holds a SAS token with a character that none has (a blank, perhaps)", hint="copy it anew"
+            f"{variable} has a SAS token with an invalid character (a blank, perhaps)", hint="copy it again"
         )
     return SasToken(token)
 
 
-def _moment(text: str) -> datetime | None:
+def _time(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(unquote(text).replace("Z", "+00:00"))
+        found = datetime.fromisoformat(unquote(text).replace("Z", "+00:00"))
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

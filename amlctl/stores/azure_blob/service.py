@@ -1,4 +1,4 @@
-"""The verbs that the store needs, by azure-storage-blob; what it may leave to `direct.py` stands in `_is_one_of_many`.
+"""The verbs that the store needs, by azure-storage-blob, or by `direct.py` for keys that come in thousands.
 
 A verb may be sent twice when an answer is lost; the callers' conditions make that safe.
 """
@@ -14,16 +14,17 @@ from azure.core import MatchConditions
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 
-from amlctl.azure_access.retry import AGAIN, Retries, RetryPolicy
-from amlctl.azure_access.transport import Answered, Read, Transport
+from amlctl.azure_access.http import MemoryResponse
+from amlctl.azure_access.retry import Retries, RetryPolicy
+from amlctl.azure_access.transport import MAX_IN_MEMORY_BYTES, Read, Transport
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.store_keys import area_of
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
-from amlctl.stores.azure_blob.answer import Answer, not_blob_storage, reason_of_refusal, refusal, still_failing
+from amlctl.stores.azure_blob.answer import BlobAnswer, not_blob_storage, refusal
 from amlctl.stores.azure_blob.blocks import Block
 from amlctl.stores.azure_blob.credentials import Credential
-from amlctl.stores.azure_blob.direct import VERSION, Body, DirectRequests, md5_header
+from amlctl.stores.azure_blob.direct import VERSION, BlobBody, DirectRequests
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient
@@ -32,11 +33,11 @@ NAME = "blob store"
 _TRIES = 6
 _META = "x-ms-meta-"
 _ONE_REQUEST = 256 << 20
-"""The SDK is never to cut a value itself: blocks and ranges are the store's."""
+"""Larger than any request: the store cuts values into blocks and ranges, not the SDK."""
 _PAGE = 5000
 
 ANY: Mapping[str, Any] = {}
-"""Conditions of a write, as the SDK takes them: none, only a new value, only instead of that version."""
+"""Conditions of a write for the SDK: none; only a new value; only instead of that version."""
 NEW: Mapping[str, Any] = {"match_condition": MatchConditions.IfMissing}
 
 
@@ -56,7 +57,7 @@ class BlobService:
         sleep: Callable[[float], object] | None = None,
         tell: EventSink = null_sink,
     ) -> None:
-        """`tell` gets an event for each repeated request, from any thread."""
+        """`tell` gets an event for each retry, from any thread."""
         self._address = address
         self._credential = credential
         self._transport = transport
@@ -64,20 +65,20 @@ class BlobService:
         self._retries = Retries(NAME, _TRIES, sleep or transport.sleep, tell)
 
     def urgently(self) -> AbstractContextManager[None]:
-        """What this thread asks within does not wait for its turn."""
+        """Requests of this thread do not wait for a free slot."""
         return self._transport.urgently()
 
     def blob_url(self, key: str) -> str:
-        """URL of a value as a copy's source, credential included: never to be shown."""
+        """URL of a value as the source of a copy; it includes the credential, so it is never shown."""
         url = self._address.account_url
         if self._address.is_path_style:
             url = url.removesuffix(f"/{self._address.account}")
-        query = self._credential.source_query()
+        query = self._credential.current().source_query()
         return f"{url}{self._address.blob_path(key)}" + (f"?{query}" if query else "")
 
-    def get(self, key: str, *, accept: Iterable[int] = ()) -> Answer:
-        """The whole value."""
-        return self._checked(self._direct.blob("GET", key), key, accept)
+    def get(self, key: str, *, accept: Iterable[int] = (), max_bytes: int = MAX_IN_MEMORY_BYTES) -> BlobAnswer:
+        """The whole value. Raises IntegrityError above `max_bytes`."""
+        return self._checked(self._direct.blob("GET", key, max_bytes=max_bytes), key, accept)
 
     def get_range(
         self,
@@ -88,9 +89,9 @@ class BlobService:
         *,
         accept: Iterable[int] = (),
         sink: Callable[[Read], int] | None = None,
-    ) -> Answer:
+    ) -> BlobAnswer:
         """`size` bytes from `start` (None: all), of the version `etag` where that is given; into the `sink`, if any."""
-        if size is None or _is_one_of_many(key):  # the SDK would ask for the rest of a large value piece by piece
+        if size is None or _is_one_of_many(key):  # the SDK would get the rest of a large value in pieces
             headers = {"range": f"bytes={start}-" + ("" if size is None else str(start + size - 1))}
             if etag:
                 headers["if-match"] = etag
@@ -99,7 +100,7 @@ class BlobService:
         into = {"sink": sink} if sink else {}
         return self._ask(key, accept, self._blob(key).download_blob, offset=start, length=size, **into, **condition)
 
-    def properties(self, key: str, *, accept: Iterable[int] = ()) -> Answer:
+    def properties(self, key: str, *, accept: Iterable[int] = ()) -> BlobAnswer:
         if _is_one_of_many(key):
             return self._checked(self._direct.blob("HEAD", key), key, accept)
         return self._ask(key, accept, self._blob(key).get_blob_properties)
@@ -107,14 +108,14 @@ class BlobService:
     def put_blob(
         self,
         key: str,
-        body: Body,
+        body: BlobBody,
         condition: Mapping[str, Any],
         metadata: Mapping[str, str] | None = None,
         *,
         accept: Iterable[int] = (),
-    ) -> Answer:
+    ) -> BlobAnswer:
         """A value in one request."""
-        md5 = md5_header(body.md5())
+        md5 = body.md5_header()
         if _is_one_of_many(key):
             headers = {
                 "x-ms-blob-type": "BlockBlob",
@@ -137,12 +138,12 @@ class BlobService:
             **condition,
         )
 
-    def put_block(self, key: str, identity: str, body: Body) -> Answer:
-        headers = {"content-md5": md5_header(body.md5())}
+    def put_block(self, key: str, identity: str, body: BlobBody) -> BlobAnswer:
+        headers = {"content-md5": body.md5_header()}
         return self._ask(key, (), self._blob(key).stage_block, identity, body, length=body.size_bytes, headers=headers)
 
     def block_lists(self, key: str) -> tuple[list[Block], list[Block], str | None]:
-        """Committed and uncommitted blocks, and the ETag (None: nothing is committed)."""
+        """Committed and uncommitted blocks, and the ETag (None without committed blocks)."""
         lists: list[Any] = []
 
         def act(**options: Any) -> None:
@@ -154,7 +155,7 @@ class BlobService:
         if not lists:
             raise not_blob_storage(answer.host, "a list of blocks that cannot be read")
         committed, waiting = ([Block(str(one.id), int(one.size)) for one in blocks] for blocks in lists)
-        # Blocks that wait for a list of their own make no value yet: then there is no ETag of one.
+        # Uncommitted blocks alone are not a value yet and have no ETag.
         is_value = "etag" in answer.headers and "last-modified" in answer.headers
         return committed, waiting, answer.headers["etag"] if is_value else None
 
@@ -168,8 +169,8 @@ class BlobService:
         md5: bytes = b"",
         accept: Iterable[int] = (),
         may_go_on: Callable[[], None] | None = None,
-    ) -> Answer:
-        """The value is made of these blocks now, whose text ids are `identities`; `md5` is that of the whole value."""
+    ) -> BlobAnswer:
+        """Make the value of the blocks with the text ids `identities`; `md5` is that of the whole value."""
         from azure.storage.blob import BlobBlock, ContentSettings
 
         settings = ContentSettings(content_type="application/octet-stream", content_md5=bytearray(md5) if md5 else None)
@@ -192,10 +193,10 @@ class BlobService:
         metadata: Mapping[str, str],
         *,
         accept: Iterable[int] = (),
-    ) -> Answer:
-        """Make `key` from the value of `source` within the service. Without `metadata` it keeps that of the source."""
-        # Signed with the account's key a copy needs no token for its source, and only the SDK signs.
-        if _is_one_of_many(key) and not isinstance(self._credential.for_sdk, AzureNamedKeyCredential):
+    ) -> BlobAnswer:
+        """Copy the value of `source` to `key` within the service, with its metadata unless `metadata` is given."""
+        # Only the SDK signs with the account key; a copy then needs no token for its source.
+        if _is_one_of_many(key) and not isinstance(self._credential.current().for_sdk, AzureNamedKeyCredential):
             headers = {
                 "x-ms-copy-source": self.blob_url(source),
                 **_headers(condition),
@@ -214,13 +215,13 @@ class BlobService:
             self._ask(key, (404,), self._blob(key).delete_blob, delete_snapshots="include")
 
     def create_container(self) -> None:
-        """Raises RightsError where it may not be made."""
+        """Raises RightsError."""
         try:
             answer = self._ask("", (409,), self._container.create_container)
         except (RightsError, NotFound) as error:
             raise RightsError(
-                f"the container {self._address.container} of account {self._address.account} does not exist, and it "
-                "may not be made with these rights",
+                f"the container {self._address.container} of account {self._address.account} does not exist, and "
+                "these credentials may not create it",
                 hint=f"az storage container create --account-name {self._address.account} "
                 f"--name {self._address.container} --auth-mode login",
             ) from error
@@ -229,15 +230,15 @@ class BlobService:
 
     def list_page(self, prefix: str, marker: str, metadata: str = "") -> tuple[list[tuple[str, int, float, str]], str]:
         """Names below the store's prefix with sizes, times and the value of one name of `metadata`; and the marker of
-        the next page (empty: none)."""
+        the next page (empty after the last one)."""
         prefix = self._address.prefix + prefix
-        if metadata:  # of mirrored files, of which there may be many thousands
+        if metadata:  # many thousands of mirrored files
             query = {"comp": "list", "prefix": prefix, "maxresults": str(_PAGE), "include": "metadata"}
             if marker:
                 query["marker"] = marker
             answer = self._checked(self._direct.container("GET", query), "", (404,))
         else:
-            # The names alone: the SDK takes 1.0 s to make models of 5,000 blobs, and the page itself is read in 0.1 s.
+            # Names only: the SDK takes 1.0 s to make models of 5,000 blobs; reading the page itself takes 0.1 s.
             def act(**options: Any) -> None:
                 names = self._container.list_blob_names(name_starts_with=prefix, results_per_page=_PAGE, **options)
                 next(names.by_page(marker or None))
@@ -250,30 +251,28 @@ class BlobService:
         return found, root.findtext("NextMarker", "")
 
     def recommit(self, key: str) -> None:
-        """Drop the uncommitted blocks of another program, whose ids may be any bytes: the SDK takes text alone."""
+        """Drop uncommitted blocks of another program, whose ids may be any bytes: the SDK accepts only text."""
         answer = self._checked(self._direct.blob("GET", key, None, query=_BLOCKS), key, ())
         root = answer.document("BlockList")
         listed = "".join(f"<Latest>{one.text}</Latest>" for one in root.iterfind("CommittedBlocks/Block/Name"))
-        body = Body([f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()])
+        body = BlobBody([f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode()])
         headers = {"content-type": "application/xml", _META + "copied_from": "unfinished"}
         self._checked(self._direct.blob("PUT", key, headers, body, {"comp": "blocklist"}), key, ())
 
-    def error(self, answer: Answer, key: str) -> AmlctlError:
-        """An answer that is no success, in words."""
-        if answer.status in AGAIN:
-            return still_failing(answer, key, self._address, answer.attempts)
+    def error(self, answer: BlobAnswer, key: str) -> AmlctlError:
+        """A refusal in words."""
         return refusal(answer, key, self._address, self._credential)
 
-    def _listed(self, answer: Answer, blob: ElementTree.Element, metadata: str) -> tuple[str, int, float, str]:
+    def _listed(self, answer: BlobAnswer, blob: ElementTree.Element, metadata: str) -> tuple[str, int, float, str]:
         size = answer.number(blob.findtext("Properties/Content-Length", "0"))
-        modified_at = answer.moment(blob.findtext("Properties/Last-Modified", ""))
-        said = blob.findtext(f"Metadata/{metadata}", "") if metadata else ""
-        return blob.findtext("Name", "")[len(self._address.prefix) :], size, modified_at, said
+        modified_at = answer.seconds(blob.findtext("Properties/Last-Modified", ""))
+        value = blob.findtext(f"Metadata/{metadata}", "") if metadata else ""
+        return blob.findtext("Name", "")[len(self._address.prefix) :], size, modified_at, value
 
-    def _ask(self, key: str, accept: Iterable[int], act: Callable[..., Any], *sent: Any, **options: Any) -> Answer:
-        """One call of the SDK. What it says is read from the answer itself: an answer which the SDK cannot read, and
-        fails at in many ways, is then an error of ours that names the host."""
-        last: list[Answered] = []
+    def _ask(self, key: str, accept: Iterable[int], act: Callable[..., Any], *sent: Any, **options: Any) -> BlobAnswer:
+        """One call of the SDK. The result is read from the answer itself, so that one which the SDK cannot read is our
+        error that names the host."""
+        last: list[MemoryResponse] = []
         try:
             act(*sent, on_answer=last.append, **options)
         except AmlctlError:
@@ -281,21 +280,21 @@ class BlobService:
         except Exception:
             if not last:
                 raise
-        return self._checked(Answer.of(last[-1]), key, accept)
+        return self._checked(BlobAnswer.of(last[-1]), key, accept)
 
-    def _checked(self, answer: Answer, key: str, accept: Iterable[int]) -> Answer:
+    def _checked(self, answer: BlobAnswer, key: str, accept: Iterable[int]) -> BlobAnswer:
         if answer.status < 400 or answer.status in accept:
             return answer
         raise self.error(answer, key)
 
     def _blob(self, key: str) -> BlobClient:
-        self._address.blob_path(key)  # raises for a name that does not survive there
+        self._address.blob_path(key)  # raises for a name that a blob cannot have
         return self._container.get_blob_client(self._address.prefix + key)
 
     @property
     def _container(self) -> ContainerClient:
-        """The SDK's client: another one once the credential is another one, such as a new SAS token."""
-        credential = self._credential.for_sdk
+        """The SDK's client; a new one after a change of the credential, such as a new SAS token."""
+        credential = self._credential.current().for_sdk
         made = self._made.get("sdk")
         if made is None or made[0] is not credential:
             self._made["sdk"] = made = (credential, self._client_of(credential))
@@ -303,7 +302,7 @@ class BlobService:
 
     @property
     def _direct(self) -> DirectRequests:
-        policy = self._credential.policy
+        policy = self._credential.current().policy
         made = self._made.get("direct")
         if made is None or made[0] is not policy:
             self._check_line()
@@ -327,10 +326,10 @@ class BlobService:
         )
 
     def _check_line(self) -> None:
-        """Raises SettingsError where a login would be readable on the network: the SDK would refuse it as well."""
-        if not self._address.is_https and isinstance(self._credential.policy, BearerTokenCredentialPolicy):
+        """Raises SettingsError if a login would be readable on the network; the SDK refuses it as well."""
+        if not self._address.is_https and isinstance(self._credential.current().policy, BearerTokenCredentialPolicy):
             raise SettingsError(
-                f"the store {self._address.url} takes no login: tokens travel over HTTPS alone",
+                f"the store {self._address.url} cannot use a login: tokens require HTTPS",
                 hint="use https://, or set AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN",
             )
 
@@ -338,8 +337,8 @@ class BlobService:
         return RetryPolicy(
             self._retries,
             self._transport,
-            named_by="storage account in the store's URL",
-            reason=lambda answered: reason_of_refusal(Answer.of(answered)),
+            host_source="storage account in the store's URL",
+            reason=lambda response: BlobAnswer.of(response).reason(),
             renew=self._credential.renew,
         )
 

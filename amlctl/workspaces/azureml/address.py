@@ -1,4 +1,4 @@
-"""Which cloud, which workspace: hosts, scopes of tokens, resource ids."""
+"""Pure: the cloud and the workspace of settings, as hosts, scopes of tokens and resource ids."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
-PROVIDER = "Microsoft.MachineLearningServices"
-
 
 @dataclass(frozen=True)
 class Cloud:
-    """Addresses of one of Azure's clouds, without a slash at the end.
+    """Addresses of an Azure cloud, without a slash at the end.
 
-    `audience` is what tokens for the resource manager are for, `service` the same for Azure ML itself.
+    `audience` is that of tokens for the resource manager, `service` that of tokens for Azure ML itself.
     """
 
     name: str
     resource_manager: str
-    audience: str
     authority: str
     storage_suffix: str
     studio: str
     service: str
+    audience: str = ""
 
     def has_manager(self, url: str) -> bool:
-        """Whether an address is one of the resource manager, or of it in a region; its usual port may be named."""
-        there, own = _origin(url), _origin(self.resource_manager)
-        return there[::2] == own[::2] and (there[1] == own[1] or there[1].endswith(f".{own[1]}"))
+        """Whether an address belongs to the resource manager, or to it in a region; its default port may be given."""
+        theirs, ours = _origin(url), _origin(self.resource_manager)
+        return theirs[::2] == ours[::2] and (theirs[1] == ours[1] or theirs[1].endswith(f".{ours[1]}"))
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
@@ -42,42 +40,33 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 _PUBLIC = Cloud(
     "AzureCloud",
     "https://management.azure.com",
-    "https://management.azure.com",
     "https://login.microsoftonline.com",
     "core.windows.net",
-    "https://ml.azure.com",
-    "https://ml.azure.com",
+    studio="https://ml.azure.com",
+    service="https://ml.azure.com",
 )
-_CLOUDS = {
-    cloud.name.lower(): cloud
-    for cloud in (
-        _PUBLIC,
-        Cloud(
-            "AzureUSGovernment",
-            "https://management.usgovcloudapi.net",
-            "https://management.usgovcloudapi.net",
-            "https://login.microsoftonline.us",
-            "core.usgovcloudapi.net",
-            "https://ml.azure.us",
-            "https://ml.azure.us",
-        ),
-        Cloud(
-            "AzureChinaCloud",
-            "https://management.chinacloudapi.cn",
-            "https://management.chinacloudapi.cn",
-            "https://login.chinacloudapi.cn",
-            "core.chinacloudapi.cn",
-            "https://studio.ml.azure.cn",
-            "https://ml.azure.cn",
-        ),
-    )
-}
-_CLOUDS["azurepubliccloud"] = _PUBLIC
+_GOVERNMENT = Cloud(
+    "AzureUSGovernment",
+    "https://management.usgovcloudapi.net",
+    "https://login.microsoftonline.us",
+    "core.usgovcloudapi.net",
+    studio="https://ml.azure.us",
+    service="https://ml.azure.us",
+)
+_CHINA = Cloud(
+    "AzureChinaCloud",
+    "https://management.chinacloudapi.cn",
+    "https://login.chinacloudapi.cn",
+    "core.chinacloudapi.cn",
+    studio="https://studio.ml.azure.cn",
+    service="https://ml.azure.cn",
+)
+_CLOUDS = {cloud.name.lower(): cloud for cloud in (_PUBLIC, _GOVERNMENT, _CHINA)} | {"azurepubliccloud": _PUBLIC}
 
 
 @dataclass(frozen=True)
-class Place:
-    """One workspace. `tenant_id` is empty where the login chooses."""
+class WorkspaceAddress:
+    """`tenant_id` is empty if the login selects it."""
 
     name: str
     cloud: Cloud
@@ -88,15 +77,15 @@ class Place:
 
     @property
     def id(self) -> str:
-        """The resource id, as documents name it."""
+        """The resource id, as in documents."""
         return (
             f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
-            f"/providers/{PROVIDER}/workspaces/{self.workspace_name}"
+            f"/providers/Microsoft.MachineLearningServices/workspaces/{self.workspace_name}"
         )
 
     @property
     def path(self) -> str:
-        """The resource id as the path of an address: names of groups may have brackets and letters of any script."""
+        """The resource id in a URL: names of groups may have brackets and letters of any script."""
         return quote(self.id)
 
     @property
@@ -110,12 +99,12 @@ class Place:
         return f"{self.cloud.studio}/runs/{run}?wsid={group}/workspaces/{quote(self.workspace_name, safe='')}{tenant}"
 
 
-def place_of(settings: WorkspaceSettings) -> Place:
-    """Raises SettingsError for a cloud that is not known, an endpoint that is no https address, a missing name."""
+def workspace_address(settings: WorkspaceSettings) -> WorkspaceAddress:
+    """Raises SettingsError: an unknown cloud, an endpoint that is not an https address, a missing name."""
     for key in ("subscription_id", "resource_group", "workspace_name"):
         if not getattr(settings, key):
-            raise SettingsError(f"[workspaces.{settings.name}] has no {key}", hint="az ml workspace show tells it")
-    return Place(
+            raise SettingsError(f"[workspaces.{settings.name}] has no {key}", hint="az ml workspace show")
+    return WorkspaceAddress(
         settings.name,
         _cloud(settings),
         settings.subscription_id or "",
@@ -131,15 +120,16 @@ def _cloud(settings: WorkspaceSettings) -> Cloud:
     if cloud is None:
         known = sorted({cloud.name for cloud in _CLOUDS.values()})
         raise SettingsError(
-            f"[workspaces.{settings.name}] names the cloud {name!r}, which is not known",
+            f"[workspaces.{settings.name}]: unknown cloud {name!r}",
             hint=did_you_mean(name, _CLOUDS) or f"one of {', '.join(known)}",
         )
+    cloud = replace(cloud, audience=cloud.resource_manager)
     if not settings.endpoint:
         return cloud
     parts = urlsplit(settings.endpoint)
     if parts.scheme != "https" or not parts.hostname:
         raise SettingsError(
-            f"[workspaces.{settings.name}] endpoint {settings.endpoint!r} is no https address",
+            f"[workspaces.{settings.name}]: endpoint {settings.endpoint!r} is not an https address",
             hint=f"for example {cloud.resource_manager}",
         )
     return replace(cloud, resource_manager=settings.endpoint.rstrip("/"))

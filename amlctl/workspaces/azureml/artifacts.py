@@ -1,6 +1,4 @@
-"""What a run has left with Azure ML itself: files of `./outputs` and `./logs`, and named outputs. Plain jobs have
-nothing else.
-"""
+"""Files that a run has left in Azure ML itself: those of `./outputs` and `./logs`, and named outputs."""
 
 from __future__ import annotations
 
@@ -23,18 +21,22 @@ from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import default_datastore, named_datastore
 from amlctl.workspaces.contract import RunFile, RunFiles
 
-ARTIFACT_STORE = "workspaceartifactstore"
-VERSION = "2024-01-01-preview"
+_ARTIFACT_STORE = "workspaceartifactstore"
+_VERSION = "2024-01-01-preview"
 _URI = re.compile(r"azureml:/.*?/?datastores/([^/]+)/(?:paths/)?(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """Blobs below a prefix, which ends with a slash, and where their files belong below the run's folder."""
+    """Blobs below a prefix, which ends with a slash, and the target of their files below the run's folder."""
 
     container_url: str
     prefix: str
     target: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.container_url}/{self.prefix}"
 
 
 class Artifacts:
@@ -46,36 +48,35 @@ class Artifacts:
         self._open_store = open_store
         self._run = run
         self._container = container
-        self._places: dict[str, tuple[Store, str]] = {}
+        self._sources: dict[str, tuple[Store, str]] = {}
 
     def files(self) -> list[RunFile]:
         """Raises RightsError, ServiceUnavailable."""
         found: dict[str, RunFile] = {}
         for folder in self._folders():
-            store = self._open_store(f"{folder.container_url}/{folder.prefix}")
+            store = self._open_store(folder.url)
             entries = [entry for entry in store.list("") if is_valid_key(entry.key)]
-            # A blob of the name of a folder is a mark for it, and no file.
-            parents = {above for entry in entries for above in _above(entry.key)}
+            # A blob with the name of a folder is a marker, also of an empty folder.
+            parents = {above for entry in entries for above in _parents(entry.key)}
             files = [
                 entry
                 for entry in entries
-                # An empty folder has a mark, too.
                 if entry.key not in parents and (entry.size_bytes or store.info(entry.key) is not None)
             ]
             target = _free_target(folder.target, [entry.key for entry in files], found)
             for entry in files:
-                self._places[target + entry.key] = store, entry.key
+                self._sources[target + entry.key] = store, entry.key
                 found[target + entry.key] = RunFile(target + entry.key, entry.size_bytes, entry.modified_at)
         return list(found.values())
 
     def download(self, file: RunFile, target: Path) -> None:
-        """To a file that exists; it gets the blob's time, by which it is known again."""
-        store, key = self._places[file.path]
+        """To an existing file; it gets the blob's time, by which it is recognized later."""
+        store, key = self._sources[file.path]
         store.download(key, target)
         os.utime(target, (file.modified_at, file.modified_at))
 
     def delete(self) -> list[str]:
-        """All that Azure ML has made a folder of its own for; what stays, and why, in words.
+        """All folders that Azure ML has made for the run; returns what stays, and why.
 
         Raises ServiceUnavailable.
         """
@@ -95,15 +96,14 @@ class Artifacts:
             except NotFound:  # the container
                 continue
             except RightsError as error:
-                kept.append(f"{folder.container_url}/{folder.prefix} ({error.message})")
+                kept.append(f"{folder.url} ({error.message})")
         return kept
 
     def _delete_below(self, folder: _Folder) -> None:
-        store = self._open_store(f"{folder.container_url}/{folder.prefix}")
-        # Where folders are real, one can be deleted once it is empty.
-        keys = sorted(
-            (entry.key for entry in store.list("") if is_valid_key(entry.key)), key=lambda key: -key.count("/")
-        )
+        """Deepest first: with a hierarchical namespace a folder can be deleted once it is empty."""
+        store = self._open_store(folder.url)
+        keys = [entry.key for entry in store.list("") if is_valid_key(entry.key)]
+        keys.sort(key=lambda key: -key.count("/"))
         for _, level in itertools.groupby(keys, key=lambda key: key.count("/")):
             for_each(store.delete, level, store.concurrency)
 
@@ -111,9 +111,8 @@ class Artifacts:
         yield self._artifact_folder("outputs/", "")
         yield self._artifact_folder("logs/", "logs/")
         for name, output in self._named_outputs():
-            if not output.get("uri"):
-                yield self._output_folder(name)
-            elif (folder := self._folder_of(str(output["uri"]), name)) is not None:
+            folder = self._folder_of(str(output["uri"]), name) if output.get("uri") else self._output_folder(name)
+            if folder is not None:
                 yield folder
 
     def _folder_of(self, uri: str, name: str) -> _Folder | None:
@@ -127,7 +126,7 @@ class Artifacts:
         return _Folder(datastore.container_url, match[2].rstrip("/") + "/", f"{name}/")
 
     def _artifact_folder(self, prefix: str, target: str) -> _Folder:
-        artifacts = named_datastore(self._connection, ARTIFACT_STORE)
+        artifacts = named_datastore(self._connection, _ARTIFACT_STORE)
         return _Folder(artifacts.container_url, f"ExperimentRun/{self._container}/{prefix}", target)
 
     def _output_folder(self, name: str) -> _Folder:
@@ -135,30 +134,33 @@ class Artifacts:
         return _Folder(container_url, f"azureml/{self._run}/{name}/", f"{name}/")
 
     def _named_outputs(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Without `default`, which is `./outputs`, and what the runtime keeps in the store."""
-        answer = self._connection.workspace("GET", f"/jobs/{self._run}", VERSION, accept=(404,))
+        """Without `default`, which is `./outputs`, and the runtime's own in the store."""
+        answer = self._connection.workspace("GET", f"/jobs/{self._run}", _VERSION, accept=(404,))
         outputs: dict[str, Any] = ((answer.document or {}).get("properties") or {}).get("outputs") or {}
         return ((name, output) for name, output in outputs.items() if name not in ("default", "saves"))
 
 
 def _free_target(target: str, keys: Sequence[str], found: Mapping[str, object]) -> str:
     """`./outputs` may have a `logs/` of its own: then the files of `./logs` go to `amlctl-logs/`."""
-    taken = {*found, *(above for path in found for above in _above(path))}
+    taken = {*found, *(above for path in found for above in _parents(path))}
     while target and any(
-        target + key in taken or any(above in found for above in _above(target + key)) for key in keys
+        target + key in taken or any(above in found for above in _parents(target + key)) for key in keys
     ):
         target = f"amlctl-{target}"
     return target
 
 
-def _above(path: str) -> Iterator[str]:
+def _parents(path: str) -> Iterator[str]:
     return (path[:at] for at, sign in enumerate(path) if sign == "/")
 
 
 def delete_run(connection: Connection, store: Store, record: RunRecord, artifacts: Artifacts) -> list[str]:
-    """Returns what stays, and why, in words. Raises IntegrityError, ServiceUnavailable; it can be called again."""
+    """Delete a run's files in the store and its artifacts; returns what stays, and why. It can be repeated.
+
+    Raises IntegrityError, ServiceUnavailable.
+    """
     run, experiment = record.run, record.spec.experiment or "Default"
-    if "/" in experiment:  # no experiment there can have it, and the path would lead to another run
+    if "/" in experiment:  # impossible in Azure ML, and the path would lead to another run
         raise IntegrityError(f"the record of run {run} names the experiment {experiment!r}, which cannot exist")
     kept = artifacts.delete()
     path = f"/experiments/{experiment}/runs/{run}"
@@ -170,7 +172,7 @@ def delete_run(connection: Connection, store: Store, record: RunRecord, artifact
 
 
 class FamilyFiles:
-    """Satisfies `RunFiles`: a run's own files, and those of its children in a folder each."""
+    """Satisfies `RunFiles`: a run's own files, and those of each child run in a folder."""
 
     def __init__(self, own: RunFiles, children: Mapping[str, RunFiles]) -> None:
         self._members = {"": own, **children}
@@ -189,7 +191,7 @@ class FamilyFiles:
 
 
 def folder_names(children: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """By folder, the run whose files it gets: a step's name, where it is a file name and not there twice."""
+    """Run by folder; a folder has the step's name if that is a unique file name."""
     counted = Counter(one["name"] for one in children)
     names = {}
     for one in children:

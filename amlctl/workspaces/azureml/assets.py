@@ -1,4 +1,5 @@
-"""What is registered in the workspace: environments, data, models and datastores are looked up, data is registered."""
+"""Assets of the workspace: registered environments, data and models are looked up; data, code snapshots and
+environments are registered, the latter two under the hash of their content."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import named_datastore, store_address
 from amlctl.workspaces.contract import EnvironmentInfo, PresentAsset
 
+ENVIRONMENT_NAME = "amlctl-env"
 _VERSION = "2023-04-01-preview"
 _CODE_VERSION = "2023-04-01"
-_CODE_NAME = "amlctl"
-ENVIRONMENT_NAME = "amlctl-env"
-_ENVIRONMENTS, _DATA, _MODELS = "environments", "data", "models"
+_CODES = "/codes/amlctl/versions"
+_IN_DATASTORE = re.compile(r"azureml://(?:(?P<workspace>.*)/)?datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)")
 
 
 class Assets:
@@ -35,13 +36,13 @@ class Assets:
         self._connection = connection
 
     def environment(self, asset: AssetName) -> PresentAsset | None:
-        return self._find(_ENVIRONMENTS, asset)
+        return self._find("environments", asset)
 
     def data(self, asset: AssetName) -> PresentAsset | None:
-        return self._find(_DATA, asset)
+        return self._find("data", asset)
 
     def model(self, asset: AssetName) -> PresentAsset | None:
-        return self._find(_MODELS, asset)
+        return self._find("models", asset)
 
     def register_data(
         self,
@@ -53,7 +54,7 @@ class Assets:
         description: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Give the data at `uri` a name and a version. Raises Conflict where that version is something else."""
+        """Give the data at `uri` a name and a version. Raises Conflict if that version is something else."""
         from azure.core.exceptions import HttpResponseError
 
         connection = self._connection
@@ -61,18 +62,11 @@ class Assets:
             with connection.sdk.client() as client:
                 from azure.ai.ml.entities import Data
 
-                client.data.create_or_update(
-                    Data(
-                        name=name,
-                        version=version,
-                        path=uri,
-                        type=kind,
-                        description=description or None,
-                        tags=dict(tags or {}),
-                    )
-                )
+                data = Data(name=name, version=version, path=uri, type=kind, tags=dict(tags or {}))
+                data.description = description or None
+                client.data.create_or_update(data)
         except HttpResponseError as error:
-            path = f"{connection.place.path}/{_DATA}/{name}/versions/{version}"
+            path = f"{connection.address.path}/data/{name}/versions/{version}"
             raise connection.error(answer_of_error(error), "PUT", path) from error
 
     def register_mirror(self, name: str, store_url: str, dataset: str, snapshot: str, *, is_file: bool) -> AssetName:
@@ -104,37 +98,47 @@ class Assets:
         return PresentAsset(AssetName(asset.name, version), kind_of_data, uri)
 
     def _properties(self, path: str) -> Mapping[str, Any]:
-        """Empty where nothing is there."""
+        """Empty if it does not exist."""
         answer = self._connection.workspace("GET", path, _VERSION, accept=(404,))
         return {} if answer.status == 404 else (answer.document or {}).get("properties") or {}
 
 
-def environment_asset_id(connection: Connection, asset: AssetName) -> str:
-    return f"{connection.place.id}/{_ENVIRONMENTS}/{asset.name}/versions/{asset.version}"
+def data_address(connection: Connection, name: str) -> tuple[str, str]:
+    """URL of the container, and the path in it, of registered data or a path in a datastore.
+
+    Raises NotFound, SettingsError.
+    """
+    asset = parse_asset(name)
+    if asset is not None:
+        found = Assets(connection).data(asset)
+        if found is None:
+            raise NotFound(f"data {name} not found in the workspace", hint="az ml data list -o table")
+        name = found.uri
+    match = _IN_DATASTORE.fullmatch(name)
+    if match is None:
+        raise SettingsError(f"{name} is not in a datastore of blobs", hint="use a file or folder of this project")
+    address = connection.address
+    wanted = (match["workspace"] or "").rpartition("/")[2]
+    if wanted and wanted.lower() != address.workspace_name.lower():
+        raise SettingsError(f"{name} is in workspace {wanted}, not in {address.shown}", hint="add it to .amlctl.toml")
+    return named_datastore(connection, match["datastore"]).container_url, match["path"]
 
 
 def ensure_code(connection: Connection, code: str, root: BlobAddress) -> str:
-    """The resource id of the snapshot, which lies below `root`: one call, or none where this machine has made it.
+    """The resource id of the code snapshot below `root`, which is registered unless this machine has done so.
 
-    A version cannot be given another folder: should the datastore have become another one, it gets one more version.
+    The folder of a version cannot change: if the datastore has changed, another version is registered.
     """
     uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(code)}".rstrip("/")
     known = connection.memory.value("codes", uri)
     if known is None:
+        body = {"properties": {"codeUri": uri, "isAnonymous": False, "properties": {"amlctl.tree": code}}}
         known = code
-        if not _register(connection, known, code, uri):
+        if connection.workspace("PUT", f"{_CODES}/{known}", _CODE_VERSION, body, accept=(400, 409)).status >= 400:
             known = f"{code}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
-            _register(connection, known, code, uri, must=True)
+            connection.workspace("PUT", f"{_CODES}/{known}", _CODE_VERSION, body)
         connection.memory.add("codes", uri, known)
-    return f"{connection.place.id}/codes/{_CODE_NAME}/versions/{known}"
-
-
-def _register(connection: Connection, version: str, code: str, uri: str, *, must: bool = False) -> bool:
-    """False where the version has another folder."""
-    body = {"properties": {"codeUri": uri, "isAnonymous": False, "properties": {"amlctl.tree": code}}}
-    path = f"/codes/{_CODE_NAME}/versions/{version}"
-    answer = connection.workspace("PUT", path, _CODE_VERSION, body, accept=() if must else (400, 409))
-    return answer.status < 400
+    return f"{connection.address.id}{_CODES}/{known}"
 
 
 class Environments:
@@ -146,33 +150,36 @@ class Environments:
         if spec.registered:
             return self._registered(spec)
         version = version_of(spec)
-        is_there = self._connection.memory.has(_ENVIRONMENTS, version) or self._exists(version)
-        location = environment_id(self._connection, version) if is_there else ""
-        return EnvironmentInfo(spec.id, is_there or spec.is_current, location, "azureml")
+        exists = self._connection.memory.value("environments", version) or self._exists(version)
+        return EnvironmentInfo(spec.id, exists or spec.is_current, self._id(version) if exists else "", "azureml")
 
     def ensure(self, spec: EnvironmentSpec, context_uri: str = "") -> EnvironmentInfo:
-        """Make it unless it is there: one call where this machine does not know, none where it does.
+        """Register it unless it exists: one request, or none if this machine knows it.
 
-        `context_uri` is the folder with what the run's code snapshot has for building an image.
+        `context_uri` is the folder of the code snapshot with the files for building an image.
         """
         if spec.registered:
             return self._registered(spec)
         version = version_of(spec)
-        if not self._connection.memory.has(_ENVIRONMENTS, version):
+        if not self._connection.memory.value("environments", version):
             if not self._exists(version):
                 self._make(spec, version, context_uri)
-            self._connection.memory.add(_ENVIRONMENTS, version)
-        return EnvironmentInfo(spec.id, True, environment_id(self._connection, version), "azureml")
+            self._connection.memory.add("environments", version)
+        return EnvironmentInfo(spec.id, True, self._id(version), "azureml")
 
     def _registered(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        """What a job file names was looked for before; one of a registry is named as it is."""
+        """It was looked up when the job file was read; one of a registry keeps its name."""
         asset = parse_asset(spec.registered)
-        location = spec.registered if asset is None else environment_asset_id(self._connection, asset)
+        location = spec.registered
+        if asset is not None:
+            location = f"{self._connection.address.id}/environments/{asset.name}/versions/{asset.version}"
         return EnvironmentInfo(spec.id, True, location, "azureml")
 
     def _exists(self, version: str) -> bool:
-        answer = self._connection.workspace("GET", _path(version), _VERSION, accept=(404,))
-        return answer.status != 404
+        return self._connection.workspace("GET", _path(version), _VERSION, accept=(404,)).status != 404
+
+    def _id(self, version: str) -> str:
+        return f"{self._connection.address.id}{_path(version)}"
 
     def _make(self, spec: EnvironmentSpec, version: str, context_uri: str) -> None:
         from azure.core.exceptions import HttpResponseError
@@ -183,42 +190,37 @@ class Environments:
 
                 content: dict[str, Any] = {"image": spec.image}
                 if spec.build:
-                    where, _, dockerfile = spec.build.rpartition("#")
-                    where = where if "://" in where else context_uri
-                    content = {"build": BuildContext(path=where, dockerfile_path=dockerfile)}
+                    folder, _, dockerfile = spec.build.rpartition("#")
+                    folder = folder if "://" in folder else context_uri
+                    content = {"build": BuildContext(path=folder, dockerfile_path=dockerfile)}
                 elif not spec.is_bare:
                     content["conda_file"] = conda_document(spec)
                 client.environments.create_or_update(Environment(name=ENVIRONMENT_NAME, version=version, **content))
         except HttpResponseError as error:
             answer = answer_of_error(error)
             if answer.status != 409:  # another machine was faster, with the same content
-                raise self._connection.error(answer, "PUT", environment_id(self._connection, version)) from error
+                raise self._connection.error(answer, "PUT", self._id(version)) from error
 
 
 def check_environment(spec: EnvironmentSpec) -> None:
-    """Raises SettingsError for what is certain to fail: Azure ML makes the environment from its conda file alone."""
+    """Raises SettingsError for what certainly fails: Azure ML makes the environment from its conda file alone."""
     check_runtime_python(spec)
     for line in spec.pip:
         if any(Path(path).as_uri() in line for path in spec.local_files):
-            raise _not_taken(
-                spec, line, "names a file of this machine", hint="put it into a package index, or name a URL"
-            )
+            hint = "put it into a package index, or use a URL"
+            raise _unsupported(spec, line, "names a file of this machine", hint=hint)
     for line in spec.constraints:
-        raise _not_taken(spec, line, "is a constraint (-c)", hint="write the versions into the list itself")
+        raise _unsupported(spec, line, "is a constraint (-c)", hint="write the versions into the list itself")
     hashed = next((line for line in spec.pip if " --hash" in line or line == "--require-hashes"), "")
     if hashed and not any(line.startswith("xxhash==") for line in spec.pip):
-        hint = "add xxhash, which amlctl's runtime needs, with its version and hashes"
-        raise _not_taken(spec, hashed, "makes pip ask for the hash of every package", hint=hint)
+        hint = "add xxhash, which amlctl's runtime requires, with its version and hashes"
+        raise _unsupported(spec, hashed, "makes pip require the hash of every package", hint=hint)
 
 
-def _not_taken(spec: EnvironmentSpec, line: str, why: str, *, hint: str) -> SettingsError:
-    place = spec.places.get(line, "")
-    told = f"{line!r} {why}, which Azure ML cannot use when it makes the environment"
-    return SettingsError(f"{place}: {told}" if place else told, hint=hint)
-
-
-def environment_id(connection: Connection, version: str) -> str:
-    return f"{connection.place.id}{_path(version)}"
+def _unsupported(spec: EnvironmentSpec, line: str, why: str, *, hint: str) -> SettingsError:
+    source_line = spec.places.get(line, "")
+    message = f"{line!r} {why}, which Azure ML cannot use when it makes the environment"
+    return SettingsError(f"{source_line}: {message}" if source_line else message, hint=hint)
 
 
 def version_of(spec: EnvironmentSpec) -> str:
@@ -232,29 +234,30 @@ def version_of(spec: EnvironmentSpec) -> str:
 
 
 def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
-    """A conda file that stands for the specification; JSON is YAML too."""
+    """A conda file for the specification, as JSON, which is YAML too."""
     if spec.is_current:
         major, minor, _ = platform.python_version_tuple()
-        spec = EnvironmentSpec(python=f"{major}.{minor}", pip=installed_packages())
+        spec = EnvironmentSpec(python=f"{major}.{minor}", pip=_installed_packages())
     wanted = spec.normalized()
     python = str(wanted["python"])
-    # A version alone means any of its patches; what has operators of its own is taken as written.
+    # A version alone means any of its patches; operators are kept as written.
     shown = f"python={python}" if python[:1].isdigit() else f"python{python}"
+    conda = [one for one in wanted["conda"] if one != "pip"]
     return {
         "name": ENVIRONMENT_NAME,
         "channels": list(wanted["channels"]) or ["conda-forge"],
-        "dependencies": [shown, "pip", *(one for one in wanted["conda"] if one != "pip"), {"pip": list(wanted["pip"])}],
+        "dependencies": [shown, "pip", *conda, {"pip": list(wanted["pip"])}],
     }
 
 
-def installed_packages() -> tuple[str, ...]:
-    """Those of this interpreter that come from an index, at their versions."""
+def _installed_packages() -> tuple[str, ...]:
+    """Those of this interpreter that come from an index, with their versions."""
     import importlib.metadata
 
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
-        # What was installed from a folder, a file or a repository is in no index.
+        # Packages installed from a folder, a file or a repository are in no index.
         if name and distribution.read_text("direct_url.json") is None:
             found.setdefault(name.lower().replace("_", "-"), f"{name}=={distribution.version}")
     return tuple(found[name] for name in sorted(found))
@@ -262,27 +265,3 @@ def installed_packages() -> tuple[str, ...]:
 
 def _path(version: str) -> str:
     return f"/environments/{ENVIRONMENT_NAME}/versions/{version}"
-
-
-_IN_DATASTORE = re.compile(r"azureml://(?:(?P<workspace>.*)/)?datastores/(?P<datastore>[^/]+)/paths/(?P<path>.*)")
-
-
-def data_address(connection: Connection, name: str) -> tuple[str, str]:
-    """URL of the container, and the path in it, of registered data or a path in a datastore.
-
-    Raises NotFound, SettingsError.
-    """
-    asset = parse_asset(name)
-    if asset is not None:
-        found = Assets(connection).data(asset)
-        if found is None:
-            raise NotFound(f"the workspace has no data {name}", hint="az ml data list -o table")
-        name = found.uri
-    match = _IN_DATASTORE.fullmatch(name)
-    if match is None:
-        raise SettingsError(f"{name} is not in a datastore of blobs", hint="name a file or folder of this project")
-    place = connection.place
-    wanted = (match["workspace"] or "").rpartition("/")[2]
-    if wanted and wanted.lower() != place.workspace_name.lower():
-        raise SettingsError(f"{name} is in workspace {wanted}, not in {place.shown}", hint="add it to .amlctl.toml")
-    return named_datastore(connection, match["datastore"]).container_url, match["path"]

@@ -1,4 +1,8 @@
-"""HTTP with Azure ML: azure-core's pipelines over amlctl's transport and its one retry policy."""
+"""HTTP with Azure ML: azure-core pipelines over amlctl's transport and retries, and `MLClient` of azure-ai-ml.
+
+Importing azure-ai-ml takes more than a second of processor time, so reading commands must not reach `SDKClient`, and a
+submit starts the import early, while it waits for the network.
+"""
 
 from __future__ import annotations
 
@@ -23,34 +27,35 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest
 
 from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import
-from amlctl.azure_access.http import retry_after_s
+from amlctl.azure_access.http import MemoryResponse, retry_after_s
 from amlctl.azure_access.login import Login, LoginCredential
 from amlctl.azure_access.retry import Attempts, Retries, RetryPolicy
-from amlctl.azure_access.transport import Answered, SharedTransport, Transport
+from amlctl.azure_access.transport import SharedTransport, Transport
 from amlctl.core.events import EventSink, null_sink
 from amlctl.errors import UsageError
-from amlctl.workspaces.azureml.address import Place
+from amlctl.workspaces.azureml.address import WorkspaceAddress
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Job
     from azure.core.credentials import AccessToken, TokenCredential
     from azure.core.exceptions import HttpResponseError
-    from azure.core.pipeline.transport import HttpTransport
 
+_NAME = "Azure ML"
 _TRIES = 5
 _GZIP = 16 + zlib.MAX_WBITS
-_MOST_BYTES = 64 << 20
-"""Of an unpacked answer."""
-_NAME = "Azure ML"
-_KEPT_ALIVE = ("GET", "HEAD", "POST", "PATCH", "DELETE")
-"""A PUT may create a job: it goes over a new connection, so that a closed one leaves no doubt whether it was read."""
-_A_JOB = re.compile(r"/jobs/[^/?]+(?:\?|$)")
+_MAX_BYTES = 64 << 20
+"""Of a response, packed and unpacked; lists come in pages, logs in ranges."""
+_REUSED = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+"""A PUT may create a job: it uses a new connection, so that a closed one leaves no doubt whether it was received."""
+_JOB_URL = re.compile(r"/jobs/[^/?]+(?:\?|$)")
+_POLL_S = 1.0
+"""For long-running operations: the service does not say when to ask again, and azure-core's default is 30 s."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers (lower-case names), the body's bytes."""
+    """Headers have lower-case names."""
 
     status: int
     headers: Mapping[str, str]
@@ -58,7 +63,7 @@ class Answer:
 
     @cached_property
     def document(self) -> Any:
-        """The body as JSON; None where it is none."""
+        """The body as JSON; None if it is not."""
         try:
             return json.loads(self.data)
         except ValueError:
@@ -79,8 +84,13 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The service's own words, on one line."""
+        """The service's words on one line."""
         return " ".join(str(self._error.get("message") or "").split())
+
+    @property
+    def reason(self) -> str:
+        """Status and code: why a request is repeated."""
+        return f"{self.status} {self.code or http.client.responses.get(self.status, '')}".rstrip()
 
     @property
     def correlation_id(self) -> str:
@@ -89,24 +99,22 @@ class Answer:
 
     @property
     def _error(self) -> Mapping[str, Any]:
-        document = self.document
-        error = document.get("error") if isinstance(document, dict) else None
+        error = self.document.get("error") if isinstance(self.document, dict) else None
         return error if isinstance(error, dict) else {}
 
 
-def answer_of(response: Answered) -> Answer:
+def answer_of(response: MemoryResponse) -> Answer:
     data = response.content
     if response.headers.get("content-encoding", "").lower() == "gzip":
         unpacker = zlib.decompressobj(_GZIP)
         with suppress(zlib.error):
-            data = unpacker.decompress(data, _MOST_BYTES)
-        if not unpacker.eof:  # cut short, damaged, or larger than any list
+            data = unpacker.decompress(data, _MAX_BYTES)
+        if not unpacker.eof:  # cut off, damaged or too large
             data = b""
     return Answer(response.status_code, response.headers, data)
 
 
 def answer_of_error(error: HttpResponseError) -> Answer:
-    """The answer that azure-core has made an exception of."""
     response: Any = error.response
     return Answer(int(error.status_code or 0), {}, b"") if response is None else answer_of(response)
 
@@ -126,20 +134,18 @@ class Exchange:
         tell: EventSink = null_sink,
     ) -> None:
         """`credential` gives tokens for `scope`, `renew` a new one after a 401; `takes_login` says which URLs may get
-        one. `tell` gets an event for each repeated
-        request.
-        """
+        one. `tell` gets an event for each retry."""
         self._retries = Retries(_NAME, _TRIES, sleep, tell)
-        self._transport = Transport(_NAME, variables, repeats=_KEPT_ALIVE, tell=tell)
-        self._open = self._client(self._policy())
-        self._authorized = self._open
+        self._transport = Transport(_NAME, variables, repeats=_REUSED, max_bytes=_MAX_BYTES, tell=tell)
+        self._public = self._client(self._policy())
+        self._authorized = self._public
         if credential is not None:
             self._authorized = self._client(self._policy(renew), BearerTokenCredentialPolicy(credential, scope))
         pipeline = Pipeline(self._transport, policies=[self._policy()])
         self.sdk_transport = SDKTransport(pipeline, self._transport, renew, takes_login)
 
     def close(self) -> None:
-        """Let the connections go; the next request makes new ones."""
+        """Close idle connections; the next request opens new ones."""
         self._transport.close()
 
     def send(
@@ -151,27 +157,27 @@ class Exchange:
         *,
         is_authorized: bool = False,
     ) -> Answer:
-        """Whatever the service answers in the end; `is_authorized` sends the login along.
+        """The answer, with any status; `is_authorized` sends the login along.
 
-        Raises ServiceUnavailable where no answer came, SettingsError (proxy, certificates), LoginError.
+        Raises ServiceUnavailable without an answer, SettingsError (proxy, certificates), LoginError.
         """
-        client = self._authorized if is_authorized else self._open
+        client = self._authorized if is_authorized else self._public
         return answer_of(client.send_request(HttpRequest(verb, url, headers=dict(headers), content=body)))
 
     def begin(self) -> Attempts:
-        """For a caller that repeats a request by what it finds out."""
+        """For a caller that decides itself whether to repeat a request."""
         return self._retries.begin()
 
     def again(self, attempts: Attempts, answer: Answer) -> bool:
-        """Whether another attempt follows after this answer; it waits for that, as long as the answer asks for."""
-        return attempts.again(_reason(answer), asked_s=retry_after_s(answer.headers))
+        """Whether another attempt follows this answer, after the wait that it asks for."""
+        return attempts.again(answer.reason, asked_s=retry_after_s(answer.headers))
 
     def _policy(self, renew: Callable[[], str] | None = None) -> RetryPolicy:
         return RetryPolicy(
             self._retries,
             self._transport,
-            named_by="workspace and its cloud",
-            reason=lambda response: _reason(answer_of(response)),
+            host_source="workspace and its cloud",
+            reason=lambda response: answer_of(response).reason,
             renew=None if renew is None else lambda: bool(renew()),
         )
 
@@ -180,10 +186,8 @@ class Exchange:
 
 
 class SDKTransport(SharedTransport):
-    """For the SDK's clients, which repeat nothing themselves: requests go through amlctl's retry policy as well.
-
-    All but the PUT of a job, which is looked for before it is sent again (`submission`).
-    """
+    """For the SDK's clients, whose own retries are off: requests use amlctl's retry policy, except the PUT of a job,
+    which is looked up before it is sent again (`starting.submit_job`)."""
 
     def __init__(
         self,
@@ -199,41 +203,41 @@ class SDKTransport(SharedTransport):
 
     def send(self, request: Any, **options: Any) -> Any:
         response = self._run(request)
-        # The SDK's own policy asks for another token only where the answer says which.
-        if (
-            response.status_code == 401
-            and self._renew
-            and self._takes_login(request.url)
-            and "claims=" not in response.headers.get("www-authenticate", "")
-        ):
+        # The SDK's policy gets a new token only if the answer names claims.
+        has_claims = "claims=" in response.headers.get("www-authenticate", "")
+        if response.status_code == 401 and self._renew and self._takes_login(request.url) and not has_claims:
             request.headers["Authorization"] = f"Bearer {self._renew()}"
             response = self._run(request)
         return response
 
     def _run(self, request: Any) -> Any:
-        is_repeatable = request.method != "PUT" or _A_JOB.search(request.url) is None
+        is_repeatable = request.method != "PUT" or _JOB_URL.search(request.url) is None
         return self._pipeline.run(request, is_repeatable=is_repeatable).http_response
 
     def sleep(self, duration: float) -> None:
         self._transport.sleep(duration)
 
 
-def _reason(answer: Answer) -> str:
-    return f"{answer.status} {answer.code or http.client.responses.get(answer.status, '')}".rstrip()
+class ArmCredential(LoginCredential):
+    """The login for Azure ML; an endpoint of one's own in the settings does not change the audience of tokens."""
 
+    def __init__(self, login: Login, address: WorkspaceAddress) -> None:
+        super().__init__(login)
+        self._cloud = address.cloud
 
-_POLL_S = 1.0
-"""Between two looks at a long-running operation: the service does not say how long, and azure-core waits 30 s."""
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        is_own = scopes[0].removesuffix("/.default") == self._cloud.resource_manager
+        return super().get_token(f"{self._cloud.audience}/.default" if is_own else scopes[0], **options)
 
 
 class SDKClient:
-    """Used from one thread; `begin_import` may be called at any time before."""
+    """One `MLClient` per workspace. Used from one thread; `begin_import` may be called at any time before."""
 
-    def __init__(self, place: Place, credential: Credential, transport: HttpTransport[Any, Any]) -> None:
-        self._place = place
+    def __init__(self, address: WorkspaceAddress, credential: ArmCredential, transport: SDKTransport) -> None:
+        self._address = address
         self._credential = credential
         self._transport = transport
-        self._cloud = f"amlctl-{uuid.uuid4().hex}"  # the addresses of a name that the SDK knows cannot be changed
+        self._cloud = f"amlctl-{uuid.uuid4().hex}"  # the addresses of a cloud that the SDK knows cannot be changed
         self._client: MLClient | None = None
         self._importing: Thread | None = None
 
@@ -255,13 +259,13 @@ class SDKClient:
     def _opened(self) -> MLClient:
         from azure.ai.ml import MLClient
 
-        place, cloud = self._place, self._place.cloud
+        address, cloud = self._address, self._address.cloud
         options: dict[str, Any] = {"transport": self._transport, "retry_total": 0, "polling_interval": _POLL_S}
         return MLClient(
             self._credential,
-            place.subscription_id,
-            place.resource_group,
-            place.workspace_name,
+            address.subscription_id,
+            address.resource_group,
+            address.workspace_name,
             cloud=self._cloud,
             cloud_metadata={
                 "azure_portal": cloud.studio,
@@ -287,15 +291,3 @@ class SDKClient:
                 return load_job(io.StringIO(json.dumps(document)))
             except (MlException, ValidationError) as error:
                 raise UsageError(f"azure-ai-ml does not accept the job: {' '.join(str(error).split())}") from error
-
-
-class Credential(LoginCredential):
-    """The login for Azure ML. An endpoint of one's own is not what tokens are for."""
-
-    def __init__(self, login: Login, place: Place) -> None:
-        super().__init__(login)
-        self._cloud = place.cloud
-
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        is_own = scopes[0].removesuffix("/.default") == self._cloud.resource_manager
-        return super().get_token(f"{self._cloud.audience}/.default" if is_own else scopes[0], **options)

@@ -1,13 +1,11 @@
-"""Datastores of a workspace: the default one as the store, its credential, and how a job names a store.
+"""Datastores of a workspace: the default one as the store, credentials, and how a job names a store.
 
-The credential is asked for with the first request to the blobs: the variables of the az CLI win, then listSecrets
-(AccountKey or Sas), then, where there is none or nobody may read it, a token of the login.
+The credential is looked up with the first request for blobs: the variables of the az CLI, then listSecrets (AccountKey
+or Sas), then a token of the login if the secret is missing or secret from this login.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,16 +17,25 @@ from urllib.parse import parse_qs
 
 from amlctl.errors import NotFound, RightsError, ServiceUnavailable, SettingsError
 from amlctl.stores.azure_blob.address import DEFAULT_PREFIX, BlobAddress, parse_address
-from amlctl.stores.azure_blob.credentials import AccountKey, Credential, SasToken, Token, find_credential
+from amlctl.stores.azure_blob.credentials import (
+    AccountKey,
+    Credential,
+    SasToken,
+    Token,
+    find_credential,
+    is_account_key,
+)
 from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection
 
 _RENEW_BEFORE_S = 300
 _FOREVER = float("inf")
+_BY_NAME, _BY_CONTAINER = "named_datastores", "datastores"
+"""Kinds in the memory of the connection."""
 
 
 @dataclass(frozen=True)
 class Datastore:
-    """A blob container that the workspace knows by a name. `account_url` has no slash at the end."""
+    """A blob container with a name in the workspace. `account_url` has no slash at the end."""
 
     name: str
     account: str
@@ -42,11 +49,15 @@ class Datastore:
 
     @property
     def url(self) -> str:
-        """The store's."""
-        return f"{self.account_url}/{self.container}/{DEFAULT_PREFIX}".rstrip("/")
+        """Of the store in it."""
+        return f"{self.container_url}/{DEFAULT_PREFIX}".rstrip("/")
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.container}"
 
     def uri(self, path: str) -> str:
-        """What a job calls a path in the container."""
+        """The name of a path in jobs."""
         return f"azureml://datastores/{self.name}/paths/{path}"
 
     def holds(self, address: BlobAddress) -> bool:
@@ -54,85 +65,75 @@ class Datastore:
 
 
 def default_datastore(connection: Connection) -> Datastore:
-    """The workspace's own one; asked for once, then remembered. Raises SettingsError where it holds no blobs."""
-    known = connection.memory.get("datastore")
+    """The workspace's own; requested once, then remembered. Raises SettingsError if it is not a blob container."""
     with suppress(TypeError):
-        return Datastore(**known)
-    suffix = connection.place.cloud.storage_suffix
+        return Datastore(**connection.memory.get("datastore"))
     query = {"isDefault": "true", "count": "30", "orderByAsc": "false"}
     for document in connection.values("/datastores", WORKSPACE_VERSION, query):
-        found = _blob_datastore(document, suffix)
+        found = _blob_datastore(connection, document)
         if found is not None and (document.get("properties") or {}).get("isDefault"):
             connection.memory.set(datastore=asdict(found))
             return found
     raise SettingsError(
-        f"the default datastore of {connection.place.shown} is no blob container",
-        hint=f"name a container: store = … in [workspaces.{connection.place.name}]",
+        f"the default datastore of {connection.address.shown} is not a blob container",
+        hint=f"set store in [workspaces.{connection.address.name}] to a container",
     )
 
 
 def named_datastore(connection: Connection, name: str) -> Datastore:
-    """Raises NotFound where it is not there, or holds no blobs."""
-    known = connection.memory.value("named_datastores", name)
+    """Raises NotFound if it does not exist, or is not a blob container."""
     with suppress(TypeError):
-        return Datastore(**known)
+        return Datastore(**connection.memory.value(_BY_NAME, name))
     document = connection.workspace("GET", f"/datastores/{name}", WORKSPACE_VERSION).document or {}
-    found = _blob_datastore(document, connection.place.cloud.storage_suffix)
+    found = _blob_datastore(connection, document)
     if found is None:
-        raise NotFound(f"the datastore {name} of {connection.place.shown} holds no blobs")
-    connection.memory.add("named_datastores", name, asdict(found))
-    # So that it is found again by its address, which is how its credential is looked for.
-    connection.memory.add("datastores", f"{found.account}/{found.container}", asdict(found))
+        raise NotFound(f"the datastore {name} of {connection.address.shown} is not a blob container")
+    connection.memory.add(_BY_NAME, name, asdict(found))
+    connection.memory.add(_BY_CONTAINER, found.key, asdict(found))  # its credential is looked up by its address
     return found
 
 
 def datastore_of(connection: Connection, address: BlobAddress) -> Datastore | None:
-    """The datastore that a container belongs to, so that nodes may mount it; None where there is none."""
+    """The datastore of a container, so that nodes can mount it; None without one."""
     default = default_datastore(connection)
     if default.holds(address):
         return default
     key = f"{address.account}/{address.container}"
-    known = connection.memory.value("datastores", key)
     with suppress(TypeError):
-        return Datastore(**known)
-    if key in connection.strangers:
+        return Datastore(**connection.memory.value(_BY_CONTAINER, key))
+    if key in connection.other_containers:
         return None
     for document in connection.values("/datastores", WORKSPACE_VERSION):
-        found = _blob_datastore(document, connection.place.cloud.storage_suffix)
+        found = _blob_datastore(connection, document)
         if found is not None and found.holds(address):
-            connection.memory.add("datastores", key, asdict(found))
+            connection.memory.add(_BY_CONTAINER, key, asdict(found))
             return found
-    connection.strangers.add(key)
+    connection.other_containers.add(key)
     return None
 
 
-def _blob_datastore(document: Any, storage_suffix: str) -> Datastore | None:
+def _blob_datastore(connection: Connection, document: Any) -> Datastore | None:
     properties = document.get("properties") or {}
-    kind = str(properties.get("datastoreType") or "")
-    if kind.lower() != "azureblob" or not properties.get("containerName"):
+    kind, container = str(properties.get("datastoreType") or ""), str(properties.get("containerName") or "")
+    if kind.lower() != "azureblob" or not container:
         return None
     account = str(properties.get("accountName") or "")
-    endpoint = str(properties.get("endpoint") or storage_suffix)
-    protocol = str(properties.get("protocol") or "https")
-    credentials = str((properties.get("credentials") or {}).get("credentialsType") or "None")
-    return Datastore(
-        str(document.get("name") or ""),
-        account,
-        str(properties["containerName"]),
-        f"{protocol}://{account}.blob.{endpoint}",
-        credentials == "None",
-    )
+    endpoint = str(properties.get("endpoint") or connection.address.cloud.storage_suffix)
+    account_url = f"{properties.get('protocol') or 'https'}://{account}.blob.{endpoint}"
+    credentials = (properties.get("credentials") or {}).get("credentialsType") or "None"
+    return Datastore(str(document.get("name") or ""), account, container, account_url, credentials == "None")
 
 
 def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress]:
-    """How a job names the store's root (ends with a slash), and its address.
+    """The name of the store's root in jobs (ends with a slash), and its address.
 
-    Raises SettingsError for a store that no node can mount.
+    Raises SettingsError for a store that nodes cannot mount.
     """
     if not url.startswith(("http://", "https://")):
+        shown = connection.address.shown
         raise SettingsError(
-            f"the store {url} is a folder of this machine, which the nodes of {connection.place.shown} cannot mount",
-            hint=f"leave store out of [workspaces.{connection.place.name}], or name a blob container",
+            f"the store {url} is a folder of this machine, which the nodes of {shown} cannot mount",
+            hint=f"remove store from [workspaces.{connection.address.name}], or set it to a blob container",
         )
     address, _ = parse_address(url)
     datastore = datastore_of(connection, address)
@@ -141,104 +142,75 @@ def store_address(connection: Connection, url: str) -> tuple[str, BlobAddress]:
     return f"{address.account_url}/{address.container}/{address.prefix}", address
 
 
-def datastore_credential(connection: Connection, datastore: Datastore, variables: Mapping[str, str]) -> Credential:
-    """Raises SettingsError for a variable that cannot be what it says. Nothing is asked for yet."""
-    found = find_credential(parse_address(datastore.url)[0], "", variables)
-    return DatastoreCredential(connection, datastore) if isinstance(found, Token) else found
-
-
 def credential_for(connection: Connection, url: str, variables: Mapping[str, str]) -> Credential:
-    """Of a container, be it a datastore's or not. Raises SettingsError, and what the connection raises."""
+    """For a container, with or without a datastore. Raises SettingsError, and what the connection raises."""
     address, sas = parse_address(url)
-    datastore = None if sas else datastore_of(connection, address)
-    if datastore is not None:
-        return datastore_credential(connection, datastore, variables)
     found = find_credential(address, sas, variables)
-    return Token(connection.login) if isinstance(found, Token) else found  # of the same cloud and tenant
+    if not isinstance(found, Token):
+        return found
+    datastore = datastore_of(connection, address)
+    if datastore is None:
+        return Token(connection.login)  # of the workspace's cloud and tenant
+    return DatastoreCredential(connection, datastore)
 
 
-class DatastoreCredential:
-    """Satisfies `Credential`: what listSecrets gives, renewed in time, else the login. Thread-safe."""
+class DatastoreCredential(Credential):
+    """The result of listSecrets, renewed in time, else the login. Thread-safe."""
 
     def __init__(self, connection: Connection, datastore: Datastore) -> None:
         self._connection = connection
         self._datastore = datastore
         self._current: Credential | None = None
         self._renew_at_s = 0.0
-        self._keeps_its_key = False
-        """Whether nobody with this login gets to see it."""
+        self._is_key_secret = False
+        """Whether the login may not read the datastore's key."""
         self._lock = Lock()
 
-    @property
-    def for_sdk(self) -> Any:
-        return self._credential().for_sdk
-
-    @property
-    def policy(self) -> Any:
-        return self._credential().policy
-
-    def source_query(self) -> str:
-        return self._credential().source_query()
-
-    def renew(self) -> bool:
-        with self._lock:
-            self._renew_at_s = 0.0  # a key that was changed since is asked for, too
-        return self._credential().renew()
-
-    def explain(self) -> str:
-        why = f"{self._credential().explain()}, which is datastore {self._datastore.name} of the workspace"
-        return f"{why}, and may not read that one's key" if self._keeps_its_key else why
-
-    def remedy(self) -> str:
-        return self._credential().remedy()
-
-    def is_out_of_time(self) -> bool:
-        return self._credential().is_out_of_time()
-
-    def _credential(self) -> Credential:
+    def current(self) -> Credential:
         with self._lock:
             if self._current is None or time.time() >= self._renew_at_s:
                 self._current, self._renew_at_s = self._ask()
             return self._current
 
+    def renew(self) -> bool:
+        with self._lock:
+            self._renew_at_s = 0.0  # the key may have changed
+        return self.current().renew()
+
+    def explain(self) -> str:
+        why = f"{self.current().explain()}, which is datastore {self._datastore.name} of the workspace"
+        return f"{why}, and may not read that datastore's key" if self._is_key_secret else why
+
+    def remedy(self) -> str:
+        return self.current().remedy()
+
+    def is_out_of_time(self) -> bool:
+        return self.current().is_out_of_time()
+
     def _ask(self) -> tuple[Credential, float]:
-        login = Token(self._connection.login)
-        if self._datastore.is_identity_based:
+        """A credential, and when to ask again (seconds since 1970)."""
+        datastore, login = self._datastore, Token(self._connection.login)
+        if datastore.is_identity_based:
             return login, _FOREVER
+        body = {"expirableSecret": True, "expireAfterHours": 1}
+        path = f"/datastores/{datastore.name}/listSecrets"
         try:
-            secrets = self._connection.workspace(
-                "POST",
-                f"/datastores/{self._datastore.name}/listSecrets",
-                WORKSPACE_VERSION,
-                {"expirableSecret": True, "expireAfterHours": 1},
-            ).document
-        except RightsError:  # a role without that right may still read and write the blobs
-            self._keeps_its_key = True
+            secrets = self._connection.workspace("POST", path, WORKSPACE_VERSION, body).document or {}
+        except RightsError:  # such a role may still read and write the blobs
+            self._is_key_secret = True
             return login, _FOREVER
-        kind = (secrets or {}).get("secretsType")
-        if kind == "AccountKey":
-            return AccountKey(
-                self._datastore.account, self._datastore.container, _checked(str(secrets.get("key") or ""))
-            ), _FOREVER
-        if kind == "Sas":
+        if secrets.get("secretsType") == "AccountKey":
+            key = str(secrets.get("key") or "")
+            if not is_account_key(key):
+                raise ServiceUnavailable(
+                    "the workspace returned an invalid key of its datastore",
+                    hint="az login with another role, or try again",
+                )
+            return AccountKey(datastore.account, datastore.container, key), _FOREVER
+        if secrets.get("secretsType") == "Sas":
             token = str(secrets.get("sasToken") or "").lstrip("?")
-            return SasToken(token), _end_of(token) - _RENEW_BEFORE_S
+            ends_at_s = _FOREVER
+            with suppress(KeyError, ValueError):
+                ends_at_s = datetime.fromisoformat(parse_qs(token)["se"][0]).timestamp()
+            return SasToken(token), ends_at_s - _RENEW_BEFORE_S
         return login, _FOREVER
-
-
-def _checked(key: str) -> str:
-    try:
-        base64.b64decode(key, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ServiceUnavailable(
-            "the workspace gives a key of its datastore that is none", hint="az login with another role, or try again"
-        ) from error
-    return key
-
-
-def _end_of(token: str) -> float:
-    """Seconds since 1970; far away where the token does not say."""
-    try:
-        return datetime.fromisoformat(parse_qs(token)["se"][0]).timestamp()
-    except (KeyError, ValueError):
-        return _FOREVER

@@ -1,4 +1,4 @@
-"""How a run ended, in the record's words, and what is done once about it: HEAD, and the store's copies."""
+"""How a run ended, and what happens once after it: publishing what it produced, copying its logs to the store."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from amlctl.errors import Conflict, IntegrityError
 from amlctl.parallel import for_each
 from amlctl.runs.records import read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
-from amlctl.workspaces.azureml.job import entered, moment
-from amlctl.workspaces.azureml.logs import AT_A_TIME, Logs, names_of
+from amlctl.workspaces.azureml.job import entered, time_of
+from amlctl.workspaces.azureml.logs import PARALLEL_LOGS, Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
 
 _EXIT_CODE = re.compile(
@@ -32,67 +32,62 @@ _EXIT_CODE = re.compile(
     r"|\bexit_codes?:\s+(\d+)",
     re.IGNORECASE,
 )
-"""Of the user's process. The builder of an image, say, has an exit code that is not the script's."""
+"""Of the user's process; an image builder, say, has an exit code that is not the script's."""
 _TIME_LIMIT = re.compile(r"time limit|timed out|time-?out|max(?:imum)?\s*run\s*duration", re.IGNORECASE)
 _PART_OF_LIMIT = 0.9
-"""The service counts from a moment that is not quite the start it tells."""
-_LONGEST_LOG_BYTES = 256 << 20
-_LONGEST_REASON = 600
+"""The service counts from a time that is not quite the start it reports."""
+_MAX_LOG_BYTES = 256 << 20
+_MAX_REASON = 600
 
 
 def ended(record: RunRecord, run: Mapping[str, Any], failure: Mapping[str, Any] | None, now: datetime) -> RunRecord:
-    """The final record. `run` is the document of run history, `failure` what the runtime told of itself."""
+    """The final record. `run` is the document of run history, `failure` the runtime's own report."""
     state = RunState(str(run["status"]))
-    at = moment(run.get("endTimeUtc")) or now
-    told = _message(run.get("error"))
-    code, error = _reason(record, run, state, told, failure)
+    at = time_of(run.get("endTimeUtc")) or now
+    code, error = _reason(record, run, state, failure)
     if error is not None and error["kind"] == "timeout":
         state = RunState.FAILED
-    return replace(
-        record,
-        status=state.value,
-        exit_code=code,
-        error=error,
-        services={},
-        times=entered(record.times, state.value, at),
-    )
+    times = entered(record.times, state.value, at)
+    return replace(record, status=state.value, exit_code=code, error=error, services={}, times=times)
 
 
 def _reason(
-    record: RunRecord, run: Mapping[str, Any], state: RunState, told: str, failure: Mapping[str, Any] | None
+    record: RunRecord, run: Mapping[str, Any], state: RunState, failure: Mapping[str, Any] | None
 ) -> tuple[int | None, dict[str, str] | None]:
     if state is RunState.COMPLETED:
         return 0, None
-    found = _EXIT_CODE.search(told)
+    message = _message(run.get("error"))
+    found = _EXIT_CODE.search(message)
     code = int(found[1] or found[2]) if found else None
-    if code is None and failure is None and _was_late(record, run, told):
+    if code is None and failure is None and _timed_out(record, run, message):
         return None, {
             "kind": "timeout",
             "message": f"the run took longer than its limit of {record.spec.timeout_s:g} s",
         }
     if state is RunState.CANCELED:
-        return None, {"kind": "canceled", "message": told or "canceled"}
+        return None, {"kind": "canceled", "message": message or "canceled"}
     if failure is not None:
         texts = {key: str(failure.get(key) or "") for key in ("kind", "message", "hint")}
         return failure.get("exit_code", code), {key: text for key, text in texts.items() if text}
     if code is not None:
         return code, {"kind": "script", "message": _script_end(code)}
-    message = told or "Azure ML gives no reason; its system logs may, on the page of the run in Studio"
-    return None, {"kind": "service", "message": message}
+    default = "Azure ML gives no reason; its system logs may, on the page of the run in Studio"
+    return None, {"kind": "service", "message": message or default}
 
 
-def _was_late(record: RunRecord, run: Mapping[str, Any], told: str) -> bool:
-    """Whether its time limit has ended it: the service says so, or has canceled it unasked as late as only that does.
+def _timed_out(record: RunRecord, run: Mapping[str, Any], message: str) -> bool:
+    """Whether its time limit ended it: the service says so, or canceled it unasked as late as only the limit does.
 
     A script that fails with a timeout of its own ends before the limit.
     """
     if record.spec.timeout_s is None or RunState.CANCEL_REQUESTED in record.times:
         return False
-    begin, end = moment(run.get("startTimeUtc")), moment(run.get("endTimeUtc"))
+    begin, end = time_of(run.get("startTimeUtc")), time_of(run.get("endTimeUtc"))
+    says_so = _TIME_LIMIT.search(message) is not None
     if begin is None or end is None:
-        return _TIME_LIMIT.search(told) is not None
+        return says_so
     took_s = (end - begin).total_seconds()
-    if _TIME_LIMIT.search(told):
+    if says_so:
         return took_s >= _PART_OF_LIMIT * record.spec.timeout_s
     return run.get("status") == RunState.CANCELED and took_s >= record.spec.timeout_s
 
@@ -119,22 +114,19 @@ def _message(error: Any) -> str:
         if not texts:
             break
         text = max(texts, key=len)
-    return " ".join(text.split())[:_LONGEST_REASON]
+    return " ".join(text.split())[:_MAX_REASON]
 
 
 def _leaves(document: Any) -> Iterator[Any]:
-    if isinstance(document, Mapping):
-        for value in document.values():
-            yield from _leaves(value)
-    elif isinstance(document, list):
-        for value in document:
+    if isinstance(document, (Mapping, list)):
+        for value in document.values() if isinstance(document, Mapping) else document:
             yield from _leaves(value)
     else:
         yield document
 
 
 def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
-    """What the runtime has noted of the script that failed first, in the form of a failure; None where it has not."""
+    """The runtime's note about the script that failed first, in the form of a failure; None without one."""
     first = read_first_failure(store, record.run)
     if first is None:
         return None
@@ -148,8 +140,8 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
 
 
 def publish(store: Store, record: RunRecord) -> RunRecord:
-    """Make what a completed run has produced the newest; a conflict is told in `error`, and nothing is lost."""
-    from amlctl.runs.produced import make_newest  # most looks are at runs that produce nothing
+    """Make the datasets of a completed run the newest; a conflict is recorded in `error`, and nothing is lost."""
+    from amlctl.runs.produced import make_newest  # most runs produce nothing
 
     published, errors = dict(record.published), list[Conflict | IntegrityError]()
     try:
@@ -157,48 +149,29 @@ def publish(store: Store, record: RunRecord) -> RunRecord:
     except IntegrityError as error:
         produced = {}
         errors.append(error)
-    for dataset, place in produced.items():
+    for dataset, one in produced.items():
         try:
-            newest = make_newest(store, dataset, place["manifest_key"], record.spec.heads.get(dataset))
-            published[dataset] = newest.snapshot
+            published[dataset] = make_newest(
+                store, dataset, one["manifest_key"], record.spec.heads.get(dataset)
+            ).snapshot
         except Conflict as error:
             errors.append(error)
     if not errors:
         return replace(record, published=published)
-    told = {
+    problem = {
         "kind": errors[-1].kind,
         "message": "; ".join(error.message for error in errors),
         "hint": "; ".join(error.hint for error in errors),
     }
-    return replace(record, published=published, error=told)
-
-
-def save_log(store: Store, run: str, name: str, parts: Iterable[bytes]) -> None:
-    """The log as a terminal would show it in the end. One that is very long stays where Azure ML keeps it."""
-    collapser, hasher, size = CarriageReturnCollapser(), ContentHasher(), 0
-    with tempfile.TemporaryDirectory(prefix="amlctl-log-") as folder:
-        path = Path(folder) / "log"
-        with path.open("wb") as file:
-            for part in parts:
-                size += _write(file.write, hasher, collapser.feed(part))
-                if size > _LONGEST_LOG_BYTES:
-                    return
-            size += _write(file.write, hasher, collapser.flush())
-        store.put(log_key(run, name), FileBody(path, size, hasher.content_id()), replace=True)
-
-
-def _write(write: Callable[[bytes], Any], hasher: ContentHasher, data: bytes) -> int:
-    write(data)
-    hasher.update(data)
-    return len(data)
+    return replace(record, published=published, error=problem)
 
 
 def copy_logs(
     store: Store, record: RunRecord, look: Look, logs: Logs, looks: Looks, is_settled: Callable[[Look], bool]
 ) -> None:
-    """The first one before the others: its reader waits for all of them."""
+    """To the store, where they outlive what Azure ML keeps. The main log is first: its reader waits for all of them."""
 
-    def whole(name: str) -> Iterator[bytes]:
+    def parts(name: str) -> Iterator[bytes]:
         cursor = 0
         while (seen := looks.last(record.run) or looks.at(record.run)) is not None:
             chunk = logs.read(record, seen, name, cursor, is_settled=is_settled(seen))
@@ -208,10 +181,29 @@ def copy_logs(
             cursor = chunk.cursor
 
     def save(name: str) -> None:
-        save_log(store, record.run, name, whole(name))
+        _save_log(store, record.run, name, parts(name))
 
     expected = log_names(record.spec.layout.world_size)
     names = [name for name in names_of(record, look.log_files) if name in expected]
     for name in names[:1]:
         save(name)
-    for_each(save, names[1:], AT_A_TIME)
+    for_each(save, names[1:], PARALLEL_LOGS)
+
+
+def _save_log(store: Store, run: str, name: str, parts: Iterable[bytes]) -> None:
+    """The log as a terminal shows it in the end. A very long one stays in Azure ML only."""
+    collapser, hasher, size = CarriageReturnCollapser(), ContentHasher(), 0
+    with tempfile.TemporaryDirectory(prefix="amlctl-log-") as folder:
+        path = Path(folder) / "log"
+        with path.open("wb") as file:
+
+            def write(data: bytes) -> int:
+                hasher.update(data)
+                return file.write(data)
+
+            for part in parts:
+                size += write(collapser.feed(part))
+                if size > _MAX_LOG_BYTES:
+                    return
+            size += write(collapser.flush())
+        store.put(log_key(run, name), FileBody(path, size, hasher.content_id()), replace=True)

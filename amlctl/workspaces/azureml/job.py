@@ -1,4 +1,4 @@
-"""Pure: from a run's record to the job that Azure ML is asked for, and from its documents back to records."""
+"""Pure: a run's record as a job of Azure ML, and its documents as records."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ _XXHASH = (
     '|| {{ echo "amlctl: the environment {environment} has no xxhash, and pip cannot bring it: add xxhash to it"; '
     "exit 1; }}; "
 )
-"""For environments that others have made, or whose Python is not for us to choose. Each process brings its own, out of
-the way of what the image has. Some images have `python3` alone, and Azure ML's have one beside the environment's."""
+"""For environments that others have made, or whose Python we cannot choose. Each process installs its own xxhash, apart
+from the image's packages. Some images have only `python3`, and Azure ML's have one besides the environment's."""
 _RUNTIME = f'export PYTHONPATH="$PWD/{RUNTIME_ARCHIVE}${{PYTHONPATH:+:$PYTHONPATH}}"; '
 """The code that a run had before its runtime was one file has it as a folder, which Python finds first."""
 _UNKNOWN = "Unknown"
-"""The service's own word for a state that it does not tell."""
+"""The service's own word for a state that it does not return."""
 _OUTPUTS = ".amlctl-outputs"
-"""Not `outputs`, whose files Azure ML keeps a second time: those of the runtime are the output `saves`."""
+"""Not `outputs`, whose files Azure ML stores a second time: the runtime's are the output `saves`."""
 _LONGEST_SHOWN = 2000
 _STATES = {state.value for state in RunState}
 _PROPERTY = "amlctl."
 EXPERIMENT_PROPERTY = f"{_PROPERTY}experiment"
-"""By which the service finds the runs of a project."""
+"""The service finds the runs of a project by it."""
 
 
 @dataclass(frozen=True)
 class JobParts:
     """Resource ids, and addresses of the store that end with a slash.
 
-    `saves_uri` is where the run may write: its own folder, or the whole store where it produces datasets.
-    `data_uris` are ids of registered data, and addresses, of a job file's inputs. `identity` is what the settings name.
+    `saves_uri` is where the run may write: its own folder, or the whole store if it produces datasets. `data_uris` are
+    ids of registered data, and addresses, of a job file's inputs. `identity` is from the settings.
     """
 
     code_id: str
@@ -61,7 +61,7 @@ class JobParts:
 
 
 def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str]) -> dict[str, Any]:
-    """The run as job YAML, which the SDK loads. What a job file asks of the nodes stands in it as in the file."""
+    """The run as job YAML, which the SDK loads; settings of nodes are as in the job file."""
     spec = record.spec
     node = dict(spec.node)
     document: dict[str, Any] = {
@@ -75,7 +75,7 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
         "environment": parts.environment,
         "inputs": {
             STORE_INPUT: {"type": "uri_folder", "mode": "ro_mount", "path": parts.store_uri},
-            # For the page of the run: the runtime brings the files, from the mount of the store.
+            # For the page of the run: the runtime gets the files from the mount of the store.
             **{
                 name: {"type": "uri_folder", "mode": "direct", "path": f"{parts.store_uri}{_shown_folder(dataset)}/"}
                 for dataset, name in input_names(spec.manifests, spec.inputs).items()
@@ -99,7 +99,7 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             },
         },
         "environment_variables": {
-            # The runtime fills in the others: not every input of a job file is one of the job.
+            # The runtime fills in the others: not every input of a job file is an input of the job.
             **{name: value for name, value in spec.variables.items() if value is not None and "${{" not in value},
             **{name: value for name, value in secrets.items() if not name.startswith(ENVIRONMENT_PREFIX)},
         },
@@ -119,7 +119,7 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
 
 
 def _shown_folder(dataset: str) -> str:
-    """The SDK takes what follows an @ for the label of something registered."""
+    """The SDK takes the text after an @ as the label of an asset."""
     return dataset_folder(dataset).replace("@", "%40")
 
 
@@ -143,26 +143,26 @@ def _command(record: RunRecord) -> str:
     else:
         environment, python = "", "python"
     if not record.spec.produces:
-        # Only the run's own folder can be written to; the runtime sees it at its place in a store. Of several
-        # processes on a node one makes the link.
+        # Only the run's own folder is writable; a link puts it at its path in a store. Several processes on a node
+        # may try to make the link.
         saves, link = ".amlctl-saves", f".amlctl-saves/runs/{record.run}"
         make = f'ln -s "${{{{outputs.saves}}}}" {link}'
         prepare = f"mkdir -p .amlctl-saves/runs && (test -L {link} || {make} || test -L {link}) && "
-    places = "".join(
-        f' --place {place} "${{{{{place}}}}}"'
-        for place in (
+    paths = "".join(
+        f' --place {name} "${{{{{name}}}}}"'
+        for name in (
             *(f"inputs.{name}" for name in record.spec.assets),
             *(f"outputs.{name}" for name in record.spec.output_places),
         )
     )
     return (
         f"{environment}{_RUNTIME}{prepare}{python} -m amlctl.runtime --store ${{{{inputs.store}}}} --save {saves} "
-        f"--run {record.run} --container . --outputs {_OUTPUTS}{places} -- {_shown_command(record)}"
+        f"--run {record.run} --container . --outputs {_OUTPUTS}{paths} -- {_shown_command(record)}"
     )
 
 
 def _shown_command(record: RunRecord) -> str:
-    """What the run's page is to show: the runtime takes what it runs from the record."""
+    """For the run's page: the runtime reads its command from the record."""
     if record.spec.command is not None:
         words = [record.spec.command.strip()]
     else:
@@ -179,7 +179,7 @@ def _distribution(record: RunRecord) -> dict[str, Any]:
 
 
 def run_properties(record: RunRecord) -> dict[str, str]:
-    """What a list of runs shows, so that it need not read a record for each."""
+    """For a list of runs, which then need not read each record."""
     facts = {
         "experiment": record.spec.experiment or "Default",
         "script": record.spec.script,
@@ -196,11 +196,11 @@ def run_properties(record: RunRecord) -> dict[str, str]:
 
 
 def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunRecord:
-    """The record with the state that run history tells; a final one is left to `ending`."""
+    """The record with the state from run history; a final state is left to `ending`."""
     times = dict(record.times)
     status = str(run.get("status") or record.status)
     record = replace(record, services=_services(run))
-    started = moment(run.get("startTimeUtc"))
+    started = time_of(run.get("startTimeUtc"))
     if started is not None and RunState.RUNNING not in times:
         times = entered(times, RunState.RUNNING, started)
     if is_final(status):
@@ -212,7 +212,7 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
 
 
 def _services(run: Mapping[str, Any]) -> dict[str, str]:
-    """Addresses that a person can open; each run has two that are none of its own."""
+    """Addresses that a person can open, without the two that each run has."""
     found = {str(name): str((one or {}).get("endpoint") or "") for name, one in (run.get("services") or {}).items()}
     return {
         name: url for name, url in found.items() if url.startswith("https://") and name not in ("Studio", "Tracking")
@@ -220,13 +220,13 @@ def _services(run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def entered(times: Mapping[str, str], state: str, at: datetime) -> dict[str, str]:
-    """`times` with the state at the moment that the service tells; what our own clock has put later is moved there."""
+    """`times` with the state at the time_of that the service tells; what our own clock has put later is moved there."""
     text = iso(at)
     return {**{name: min(time, text) for name, time in times.items() if name != state}, state: text}
 
 
 def record_of_job(document: Mapping[str, Any], workspace: str) -> RunRecord:
-    """What the job alone tells, of a run that was submitted elsewhere, by whatever tool."""
+    """From the job alone, of a run that was submitted elsewhere by any tool."""
     properties = document.get("properties") or {}
     created = (document.get("systemData") or {}).get("createdAt")
     return _foreign(
@@ -256,7 +256,7 @@ def record_of_run(run: Mapping[str, Any], workspace: str) -> RunRecord:
 
 
 def is_of_amlctl(run: Mapping[str, Any]) -> bool:
-    """Whether some amlctl has made it, as run history tells."""
+    """Whether an amlctl has made it, according to run history."""
     return any(key.startswith(_PROPERTY) for key in run.get("properties") or {})
 
 
@@ -278,7 +278,7 @@ def _foreign(
         for key, value in (document.get("tags") or {}).items()
         if not key.startswith(("_aml_system_", "azureml."))
     }
-    at = moment(created)
+    at = time_of(created)
     return RunRecord(
         run,
         RunSpec(
@@ -301,12 +301,12 @@ def _foreign(
 
 
 def iso(at: datetime) -> str:
-    """As records have times."""
+    """The format of times in records."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def moment(text: Any) -> datetime | None:
-    """Of a time that the service has written; without a zone it is UTC."""
+def time_of(text: Any) -> datetime | None:
+    """A time from the service; UTC without a zone."""
     try:
         at = datetime.fromisoformat(str(text))
     except ValueError:

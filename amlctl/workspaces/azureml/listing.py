@@ -1,7 +1,7 @@
-"""Which jobs of a workspace a list of runs shows, asked so that a busy workspace costs no more than a quiet one.
+"""The jobs of a workspace that a list of runs shows; a busy workspace costs no more requests than a quiet one.
 
-The service finds jobs that amlctl has made by the experiment that they name in a property. Jobs of other tools are
-found among the newest of the whole workspace: for them the service cannot be asked.
+The service finds jobs of amlctl by a property with their experiment. It cannot be asked for jobs of other tools: they
+are found among the newest of the whole workspace.
 """
 
 from __future__ import annotations
@@ -21,54 +21,50 @@ from amlctl.workspaces.azureml.looks import Look, Looks
 from amlctl.workspaces.azureml.records import has_ended, without_presumed_end
 
 _VERSION = "2024-10-01"
-_LISTED = 200
-_PAGES = 10
-"""Jobs that a list shows, and pages that it asks for."""
+_MAX_JOBS = 200
+_MAX_PAGES = 10
 
 
 @dataclass
 class ListedJobs:
-    """Documents by run id. Not `is_whole`: a limit was reached, and older jobs are missing."""
+    """Documents by run id. `is_complete` is False if a limit was reached, so that older jobs are missing."""
 
     jobs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    is_whole: bool = True
+    is_complete: bool = True
 
 
 def list_jobs(connection: Connection, experiment: str, own: Collection[str], sink: EventSink) -> ListedJobs:
-    """Those of the experiment, and those in `own`. The sink is told when a limit was reached.
+    """Those of the experiment, and those in `own`. The sink gets a note if a limit was reached.
 
-    Where one page holds all jobs of the workspace, nothing else is asked for.
+    Only one request if one page has all jobs of the workspace.
     """
-    listed, asked = ListedJobs(), 0
+    listed, requested, checked = ListedJobs(), 0, 0
     newest = connection.pages("/jobs", _VERSION, {"listViewType": "ActiveOnly"})
     by_property = {"listViewType": "ActiveOnly", "properties": f"{EXPERIMENT_PROPERTY}={experiment}"}
-    looked_at = 0
-    for pages, of_all in (
+    for pages, is_newest in (
         (itertools.islice(newest, 2), True),
         (connection.pages("/jobs", _VERSION, by_property) if experiment else iter(()), False),
         (newest, True),
     ):
-        if asked == 1:  # there was no second one
+        if requested == 1 or not listed.is_complete:  # there was only one page, or enough
             break
         for page in pages:
-            asked += 1
-            looked_at += len(page) if of_all else 0
+            requested += 1
+            checked += len(page) if is_newest else 0
             for job in page:
                 run = str(job.get("name") or "")
                 if run in own or _is_of(job, experiment):
                     listed.jobs.setdefault(run, job)
-            if asked >= _PAGES or len(listed.jobs) >= _LISTED:
-                listed.is_whole = False
+            if requested >= _MAX_PAGES or len(listed.jobs) >= _MAX_JOBS:
+                listed.is_complete = False
                 break
-        if not listed.is_whole:
-            break
-    if len(listed.jobs) >= _LISTED:
+    if len(listed.jobs) >= _MAX_JOBS:
         sink(Note(f"only {len(listed.jobs)} runs of experiment {experiment} are listed"))
-    elif not listed.is_whole:
+    elif not listed.is_complete:
         sink(
             Note(
-                f"runs that other tools have made were looked for among the newest {looked_at} jobs of the workspace; "
-                "Studio shows older ones"
+                f"runs of other tools were searched for among the newest {checked} jobs of the workspace; Studio shows "
+                "older ones"
             )
         )
     return listed
@@ -82,7 +78,7 @@ def _is_of(job: Mapping[str, Any], experiment: str) -> bool:
 
 
 class ListedRecords:
-    """Of runs that were recorded here: as the list tells them, and as a look tells those that it shows as ended."""
+    """Records of this machine, updated from the list, and from a look if the list shows an end."""
 
     def __init__(
         self,
@@ -111,5 +107,5 @@ class ListedRecords:
             return self._read(own.run)
         from amlctl.workspaces.azureml.ending import ended
 
-        # Its log may still come in, and is not waited for here: a list may have many such runs.
+        # Its log may still arrive, which is not awaited here: a list may have many such runs.
         return ended(watched(own, look.document, self._clock()), look.document, None, self._clock())

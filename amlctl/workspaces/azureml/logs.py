@@ -1,7 +1,7 @@
-"""Logs by offset, from the signed addresses of run details: one range for what is new.
+"""Logs by offset, from the signed addresses of run details: one range for new bytes.
 
-The main log is that of rank 0. As long as there is none, and the image is being built, the builder's log stands in for
-it, and whoever has begun to read then goes on in the main log without a gap.
+The main log is that of rank 0. While the image is being built, the builder's log replaces it, and a reader continues
+in the main log without a gap.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _SHOWN = re.compile(r"user_logs/.+|azureml-logs/.+\.txt")
 _MAIN = re.compile(r"user_logs/std_log.*\.txt")
 _OLD_MAIN = re.compile(r"azureml-logs/\d+_driver_log.*\.txt")
 _PART_BYTES = 1 << 20
-AT_A_TIME = 16
-"""Logs of one run that are asked for together."""
+PARALLEL_LOGS = 16
+"""Of one run, requested in parallel."""
 
 
 def names_of(record: RunRecord, files: Mapping[str, str]) -> list[str]:
-    """The main log first, then further ranks, then all else. What a run will have is named before it is there."""
+    """The main log, then further ranks, then all else. Expected logs are named before they exist."""
     shown = sorted((key for key in files if _SHOWN.fullmatch(key)), key=_order)
     mains = [key for key in shown if _MAIN.fullmatch(key) or _OLD_MAIN.fullmatch(key)]
     expected = [] if mains else [USER_LOGS + name for name in log_names(record.spec.layout.world_size)]
     if record.is_final and not mains and shown:
-        expected = []  # it never came to run
+        expected = []  # it never started
     return [key.removeprefix(USER_LOGS) for key in dict.fromkeys([*mains, *expected, *shown])]
 
 
@@ -45,9 +45,8 @@ def _order(key: str) -> tuple[bool, list[int], str]:
 
 @dataclass
 class _Stream:
-    """What one reader's offsets mean: the file's first byte has the offset `base`, and `before` is what was shown of
-    the builder's log.
-    """
+    """The meaning of a reader's offsets: the file's first byte has the offset `base`, and `before` is the part of the
+    builder's log that was shown."""
 
     before: bytes = b""
     base: int = 0
@@ -55,7 +54,7 @@ class _Stream:
 
 
 class Logs:
-    """Several threads may each read another log."""
+    """Thread-safe for different logs."""
 
     def __init__(self, exchange: Exchange, looks: Looks, timing: AzureMLTiming, sleep: Callable[[float], None]) -> None:
         self._exchange = exchange
@@ -67,9 +66,9 @@ class Logs:
         self._settled: set[tuple[str, str]] = set()
 
     def read(self, record: RunRecord, look: Look, name: str | None, cursor: int, *, is_settled: bool) -> LogChunk:
-        """What came after `cursor`. Of an ended run it is final once nothing more has come for a while.
+        """The bytes after `cursor`. Final once the run has ended and nothing has arrived for a while.
 
-        `is_settled`: the run ended so long ago that nothing will. Raises NotFound (no log of that name).
+        `is_settled`: the run ended so long ago that nothing will arrive. Raises NotFound (no log of that name).
         """
         stream = self._streams.setdefault((record.run, name), _Stream())
         data = self._next(record, look, name, stream, cursor)
@@ -90,7 +89,7 @@ class Logs:
         return LogChunk(data, cursor + len(data), not data)
 
     def end(self, record: RunRecord, look: Look, name: str | None) -> int | None:
-        """Where the log ends now; None while the builder's log, or none yet, stands in for it. Raises NotFound."""
+        """The log's size now; None while the builder's log replaces it, or no log exists. Raises NotFound."""
         stream = self._streams.setdefault((record.run, name), _Stream())
         key = self._key(record, look, name, stream)
         url = look.log_files.get(key)
@@ -100,7 +99,7 @@ class Logs:
         return stream.base + size
 
     def has_more(self, record: RunRecord, look: Look, name: str | None, cursor: int) -> bool:
-        """Whether `read` would bring something; that is kept for it."""
+        """Whether `read` would return bytes; they are kept for it."""
         stream = self._streams.setdefault((record.run, name), _Stream())
         data = self._next(record, look, name, stream, cursor)
         if data:
@@ -118,7 +117,7 @@ class Logs:
             return ahead[1]
         key = self._key(record, look, name, stream)
         if cursor < len(stream.before):
-            # A reader that begins anew gets what it may get at once, and not the builder's words alone.
+            # A reader that starts again gets all there is, not the builder's log alone.
             start = stream.before[cursor:]
             return start if stream.is_building else start + self._new(record.run, look, key, stream, len(stream.before))
         data = self._new(record.run, look, key, stream, cursor)
@@ -128,27 +127,27 @@ class Logs:
 
     def _new(self, run: str, look: Look, key: str, stream: _Stream, cursor: int) -> bytes:
         if cursor < stream.base:
-            stream.base = len(stream.before)  # what was there before it was written anew is gone
+            stream.base = len(stream.before)  # earlier bytes are lost: the log was rewritten
         url = look.log_files.get(key)
         if url is None:
             return b""
         data, size = self._range(run, key, url, cursor - stream.base)
         if size < cursor - stream.base:
-            stream.base = cursor  # written anew: from its beginning
+            stream.base = cursor  # rewritten: from its beginning
             data, _ = self._range(run, key, url, 0)
         return data
 
     def _key(self, record: RunRecord, look: Look, name: str | None, stream: _Stream) -> str:
-        """Which file it is now; the switch from the builder's log to the main one happens here. Raises NotFound."""
+        """The current file; here the builder's log is replaced by the main one. Raises NotFound."""
         files = look.log_files
         names = names_of(record, files)
         if name is not None:
             if name not in names:
-                raise NotFound(f"run {record.run} has no log {name!r}", hint=f"it has: {', '.join(names)}")
+                raise NotFound(f"run {record.run} has no log {name!r}", hint=f"available: {', '.join(names)}")
             return _key_of(name, files)
         main, build = _key_of(names[0], files), _build_log(files)
         if main in files or record.is_final:
-            if stream.is_building:  # what came last of its log, or all of it, should it have been written anew
+            if stream.is_building:  # the rest of its log, or all of it if it was rewritten
                 shown = stream.before[stream.base :]
                 whole = self._whole(record.run, build or "", files)
                 stream.before += whole[len(shown) :] if whole.startswith(shown) else whole
@@ -161,11 +160,11 @@ class Logs:
         return build
 
     def _sizes(self, run: str, look: Look, but: str) -> dict[str, int]:
-        """Of the other logs of processes that may still grow."""
+        """Of the other logs that may still grow."""
         keys = [
             key for key in look.log_files if _MAIN.fullmatch(key) and key != but and (run, key) not in self._settled
         ]
-        parts = in_parallel(lambda key: self._range(run, key, look.log_files[key], 0, 1), keys, AT_A_TIME)
+        parts = in_parallel(lambda key: self._range(run, key, look.log_files[key], 0, 1), keys, PARALLEL_LOGS)
         return {key: size for key, (_, size) in zip(keys, parts, strict=True)}
 
     def _whole(self, run: str, key: str, files: Mapping[str, str]) -> bytes:
@@ -178,11 +177,11 @@ class Logs:
         return data
 
     def _range(self, run: str, key: str, url: str, start: int, count: int = _PART_BYTES) -> tuple[bytes, int]:
-        """Up to `count` bytes from `start` on, and the size of the whole; past its end there are none."""
+        """Up to `count` bytes from `start`, and the size of the whole log."""
         for is_again in (False, True):
             headers = {"range": f"bytes={start}-{start + count - 1}", "x-ms-version": "2021-12-02"}
             answer = self._exchange.send("GET", url, headers)
-            if answer.status == 403 and not is_again:  # the address is old: they live some hours
+            if answer.status == 403 and not is_again:  # the address has expired: it is valid for some hours
                 look = self._looks.at(run)
                 url = look.log_files.get(key, url) if look is not None else url
                 continue

@@ -1,4 +1,4 @@
-"""What `doctor --probe` tries in an Azure ML workspace: an environment, a code version, and a job of a minute."""
+"""`doctor --probe` in an Azure ML workspace: an environment, a code version, and a job of a minute."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class WorkspaceProbe:
         self._store = store
         self._workspace = workspace
         self._steps = steps
-        place = connection.place
+        address = connection.address
         steps.names.update(
             {
-                place.subscription_id: "subscription",
-                place.resource_group: "resource group",
-                place.workspace_name: "workspace",
-                place.tenant_id: "tenant",
+                address.subscription_id: "subscription",
+                address.resource_group: "resource group",
+                address.workspace_name: "workspace",
+                address.tenant_id: "tenant",
             }
         )
 
@@ -68,21 +68,21 @@ class WorkspaceProbe:
             self._job(target)
 
     def _asset(self, kind: str, folder: str, version: str, create: Callable[[], str]) -> bool:
-        """Make it, read it, change it; it is deleted at the end, or archived where it cannot be."""
+        """Create, read and change it; it is deleted at the end, or archived if that is not possible."""
         path = f"/{folder}/{_NAME}/versions/{self._steps.id}"
         request = self._connection.workspace
 
         def change() -> str:
             properties = {**self._properties(path, version), "tags": {"probe": "changed"}}
             request("PUT", path, version, {"properties": properties})
-            return "" if self._properties(path, version).get("tags") else "tags are not kept"
+            return "" if self._properties(path, version).get("tags") else "tags are not stored"
 
         def remove() -> str:
             answer = request("DELETE", path, version, accept=range(400, 600))
             if answer.status < 400:
                 return "deleted"
             if request("GET", path, version, accept=(404,)).status == 404:
-                return "was not there"
+                return "did not exist"
             request("PUT", path, version, {"properties": {**self._properties(path, version), "isArchived": True}})
             return f"archived; DELETE is answered with {answer.status} {answer.code}".rstrip()
 
@@ -128,7 +128,7 @@ class WorkspaceProbe:
         steps.try_step("job: change", self._change)
 
     def _loaded(self, target: str) -> Any:
-        base = self._connection.place.id
+        base = self._connection.address.id
         store_uri, _ = store_address(self._connection, self._store.url)
         prefix = store_uri + run_prefix(self._steps.id)
         document: dict[str, Any] = {
@@ -167,14 +167,14 @@ class WorkspaceProbe:
             data += chunk.data
         text = data.decode(errors="replace")
         if "of the code" not in text or "of the data" not in text:
-            raise CheckFailed("the log has not what the job has printed")
+            raise CheckFailed("the log lacks what the job printed")
         refused = [line.removeprefix("mount: ") for line in text.splitlines() if line.endswith("is refused")]
         return "the mount of outputs: " + (", ".join(refused) or "nothing is refused")
 
     def _output(self) -> str:
         data = self._store.get(f"{run_prefix(self._steps.id)}result/copied.txt")
         if not data.startswith(b"of the data"):
-            raise CheckFailed("the output has other bytes than the job has written")
+            raise CheckFailed("the output differs from what the job wrote")
         return ""
 
     def _change(self) -> str:
@@ -182,7 +182,7 @@ class WorkspaceProbe:
         self._connection.history("PATCH", f"/experiments/{_NAME}/runs/{run}", {"tags": {"probe": "changed"}})
         document: Mapping[str, Any] = self._connection.history("GET", f"/runs/{run}").document or {}
         if (document.get("tags") or {}).get("probe") != "changed":
-            raise CheckFailed("the tag is not there")
+            raise CheckFailed("the tag is missing")
         return ""
 
     def _remove_job(self) -> str:
@@ -190,14 +190,16 @@ class WorkspaceProbe:
         try:
             record = self._workspace.read(run)
         except NotFound:
-            return "was not there"
+            return "did not exist"
         if not record.is_final:
             self._workspace.cancel(run)
             deadline = time.monotonic() + _JOB_LIMIT_S
             while not self._workspace.read(run).is_final:
                 if time.monotonic() > deadline:
-                    raise CheckFailed(f"it was canceled and goes on; delete it later: {Command('runs', 'delete', run)}")
+                    raise CheckFailed(
+                        f"it is still active after the cancel; delete it later: {Command('runs', 'delete', run)}"
+                    )
                 self._workspace.wait(run, 1 << 60, 10.0)
-        # The output was given a path among the probe's own blobs, which are removed after this.
+        # The output has a path among the probe's own blobs, which are removed after this.
         kept = [what for what in self._workspace.delete(run) if run_prefix(run) not in what]
         return f"stays: {'; '.join(kept)}" if kept else "nothing is left"

@@ -1,4 +1,8 @@
-"""A record becomes a job: code version, environment, compute target, store, and a `Command` of the SDK."""
+"""From a record, or a job file of any type, to a job: code version, environment, compute target, store, and one PUT.
+
+The SDK sends that PUT once, and neither a lost answer nor a retry creates a second job: without an answer, or after one
+that says nothing about the job, it is looked up under its id, which was chosen here. Only then is it sent again.
+"""
 
 from __future__ import annotations
 
@@ -33,197 +37,53 @@ from amlctl.workspaces.azureml.job import SERVERLESS, JobParts, job_document, ru
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
 
-COMPUTE_VERSION = "2023-08-01-preview"
-OpenStore = Callable[[str], Store]
-
-
-class Starter:
-    """`open_store` opens the store of a URL; only where code has to go to another one than the run's own."""
-
-    def __init__(self, connection: Connection, store: Store, open_store: OpenStore) -> None:
-        self._connection = connection
-        self._store = store
-        self._open_store = open_store
-
-    def start(self, record: RunRecord, secrets: Mapping[str, str]) -> AcceptedJob:
-        """Raises as the contract says, SettingsError (store), NotFound (compute target)."""
-        connection = self._connection
-        connection.sdk.begin_import()
-        try:
-            return submit_job(connection, self._job(record, secrets), record.spec.git)
-        except (NotFound, UsageError):
-            if connection.memory.get("codes") is None:
-                raise
-            # What this machine remembers may be about a workspace that was deleted and created again.
-            connection.memory.forget("codes", "environments")
-            return submit_job(connection, self._job(record, secrets), record.spec.git)
-
-    def _job(self, record: RunRecord, secrets: Mapping[str, str]) -> Job:
-        document = job_document(record, self._parts(record, secrets), secrets)
-        return self._connection.sdk.loaded_job(document)
-
-    def _parts(self, record: RunRecord, secrets: Mapping[str, str]) -> JobParts:
-        connection = self._connection
-        store_uri, address = store_address(connection, self._store.url)
-        default = default_datastore(connection)
-        root = address
-        if not default.holds(address):
-            root = parse_address(default.url)[0]
-            copy_code(self._store, self._open_store(default.url), record.spec.code)
-        self._check_compute(record.spec.compute)
-        context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.spec.code)}{CONTEXT}/"
-        location = Environments(connection).ensure(environment_of(record, secrets), context_uri).location
-        return JobParts(
-            code_id=ensure_code(connection, record.spec.code, root),
-            environment=location if location.startswith("azureml:") else f"azureml:{location}",
-            store_uri=store_uri,
-            saves_uri=store_uri + ("" if record.spec.produces else run_prefix(record.run)),
-            data_uris={name: filled(one["asset"], secrets) for name, one in record.spec.assets.items()},
-            identity=connection.identity,
-        )
-
-    def _check_compute(self, name: str) -> None:
-        """Raises NotFound, UsageError: the service would accept the job, and fail later."""
-        # A target that this submit has just looked at is not asked for again.
-        if name == SERVERLESS or name in self._connection.ready_targets:
-            return
-        place = self._connection.place
-        answer = self._connection.workspace("GET", f"/computes/{name}", COMPUTE_VERSION, accept=(404,))
-        if answer.status == 404:
-            raise NotFound(
-                f"the workspace {place.shown} has no compute target {name}",
-                hint=Command("compute", "create", name, workspace=place.name),
-            )
-        state = str(((answer.document or {}).get("properties") or {}).get("provisioningState") or "")
-        if state in ("Failed", "Deleting", "Canceled"):
-            raise UsageError(
-                f"the compute target {name} is {state}",
-                hint=Command("compute", "show", name, workspace=place.name),
-            )
-
-
-_VERSION = "2025-01-01-preview"
-_UNSURE = (408, 500, 502, 503, 504)
-"""The service may have acted all the same."""
+_COMPUTE_VERSION = "2023-08-01-preview"
+_JOB_VERSION = "2025-01-01-preview"
+_UNCLEAR = (408, 500, 502, 503, 504)
+"""The service may have acted nevertheless."""
+_GIT_VARIABLES = {"commit": "AZUREML_GIT_COMMIT", "branch": "AZUREML_GIT_BRANCH", "dirty": "AZUREML_GIT_DIRTY"}
+_GIT_REMOTE = "AZUREML_GIT_REPOSITORY_URI"
+_URL_LOGIN = re.compile(r"(?<=://)[^/]*@")
+"""Up to the last @ before the path: a password may have others."""
 
 
 @dataclass(frozen=True)
 class AcceptedJob:
-    """What the service says of a job that it has. Either may be empty."""
+    """From the service's answer; both may be empty."""
 
     status: str
     studio_url: str
 
 
-def submit_job(connection: Connection, job: Job, git: Mapping[str, Any] | None = None) -> AcceptedJob:
-    """`git` is the state of the project (`RunRecord.git`).
+def start_job(
+    connection: Connection,
+    store: Store,
+    open_store: Callable[[str], Store],
+    record: RunRecord,
+    secrets: Mapping[str, str],
+) -> AcceptedJob:
+    """`open_store` is used if code has to be in another store than the run's own.
 
-    Raises UsageError and the like (refused), ServiceUnavailable (not accepted), Unconfirmed (nothing is known)."""
-    with git_of_job(connection.project.root, git):
-        return _Submission(connection, job).run()
-
-
-class _Submission:
-    def __init__(self, connection: Connection, job: Job) -> None:
-        self._connection = connection
-        self._job = job
-        self._run = str(job.name)
-        self._may_exist = False
-
-    def run(self) -> AcceptedJob:
-        attempts = self._connection.exchange.begin()
-        while True:
-            outcome = self._put()
-            if isinstance(outcome, AcceptedJob):
-                return outcome
-            if self._may_exist and (present := self._present()) is not None:
-                return present
-            if isinstance(outcome, Answer):
-                failure = self._connection.error(outcome, "PUT", f"{self._connection.place.path}/jobs/{self._run}")
-                if outcome.status not in _UNSURE:
-                    raise failure
-                is_another = self._connection.exchange.again(attempts, outcome)
-            else:
-                failure = outcome
-                is_another = attempts.again(failure.message)
-            if not is_another:
-                raise _unconfirmed(self._run, failure)
-
-    def _put(self) -> AcceptedJob | Answer | AmlctlError:
-        """The job, the service's refusal, or why no answer came."""
-        from azure.ai.ml.exceptions import MlException
-        from azure.core.exceptions import HttpResponseError
-
-        try:
-            with self._connection.sdk.client() as client:
-                # What `load_job` has checked need not be checked again, which takes as long as all the rest.
-                made = client.jobs.create_or_update(self._job, skip_validation=True)
-        except MlException as error:
-            raise UsageError(f"azure-ai-ml does not accept the job: {first_line(error)}") from error
-        except HttpResponseError as error:
-            answer = answer_of_error(error)
-            self._may_exist = self._may_exist or answer.status in _UNSURE or answer.status < 400
-            return answer
-        except ServiceUnavailable as error:
-            self._may_exist = True
-            return error
-        except AmlctlError:
-            raise
-        except Exception:  # the SDK cannot read the answer, say: a job may exist by now
-            present = self._present()
-            if present is None:
-                raise
-            return present
-        return AcceptedJob(str(getattr(made.status, "value", made.status) or ""), str(made.studio_url or ""))
-
-    def _present(self) -> AcceptedJob | None:
-        """The job if the service has it. Raises Unconfirmed."""
-        try:
-            found = self._connection.workspace("GET", f"/jobs/{self._run}", _VERSION, accept=(404,))
-        except ServiceUnavailable as error:
-            raise _unconfirmed(self._run, error) from error
-        if found.status == 404:
-            return None
-        properties: dict[str, Any] = (found.document or {}).get("properties") or {}
-        studio = (properties.get("services") or {}).get("Studio") or {}
-        return AcceptedJob(str(properties.get("status") or ""), str(studio.get("endpoint") or ""))
-
-
-def _unconfirmed(run: str, failure: AmlctlError) -> Unconfirmed:
-    return Unconfirmed(
-        f"Azure ML may or may not have accepted the job {run}: {failure.message}",
-        hint=Message(Command("runs", "show", run), " shows it as soon as Azure ML answers again"),
-    )
-
-
-_VARIABLES = {"commit": "AZUREML_GIT_COMMIT", "branch": "AZUREML_GIT_BRANCH", "dirty": "AZUREML_GIT_DIRTY"}
-_ADDRESS = "AZUREML_GIT_REPOSITORY_URI"
-_LOGIN = re.compile(r"(?<=://)[^/]*@")
-"""Up to the last @ before the path: a password may hold others."""
-
-
-@contextmanager
-def git_of_job(root: Path, state: Mapping[str, Any] | None) -> Iterator[None]:
-    """Tell the SDK by the variables that it reads before it asks Git itself: in the working folder, with a status that
-    goes through all of `data_blobs/`, and with the password that a remote's address may have.
+    Raises what the contract says, SettingsError (store), NotFound (compute target).
     """
-    given = {}
-    if state:
-        given = {name: str(state[key]) for key, name in _VARIABLES.items() if state.get(key) is not None}
-        remote = ask_git(root, "ls-remote", "--get-url")
-        if remote is not None and remote.code == 0:
-            given[_ADDRESS] = _LOGIN.sub("", remote.output)
-    given = {name: value for name, value in given.items() if name not in os.environ}
-    os.environ.update(given)
+    connection.sdk.begin_import()
+
+    def submit() -> AcceptedJob:
+        document = job_document(record, _parts(connection, store, open_store, record, secrets), secrets)
+        return submit_job(connection, connection.sdk.loaded_job(document), record.spec.git)
+
     try:
-        yield
-    finally:
-        for name in given:
-            os.environ.pop(name, None)
+        return submit()
+    except (NotFound, UsageError):
+        if connection.memory.get("codes") is None:
+            raise
+        # What this machine remembers may be about a workspace that was deleted and created again.
+        connection.memory.forget("codes", "environments")
+        return submit()
 
 
 def hand_over(connection: Connection, record: RunRecord, path: Path) -> AcceptedJob:
-    """Raises as `submit_job` does."""
+    """Submit a job file of any type as it is. Raises what `submit_job` raises."""
     with connection.sdk.client():
         from azure.ai.ml import load_job
         from azure.ai.ml.exceptions import MlException
@@ -238,5 +98,145 @@ def hand_over(connection: Connection, record: RunRecord, path: Path) -> Accepted
     job.experiment_name = record.spec.experiment
     job.tags = {**(job.tags or {}), **record.spec.tags}
     job.properties = {**(job.properties or {}), **run_properties(record)}
-    with contextlib.redirect_stderr(io.StringIO()):  # the SDK tells of each upload
+    with contextlib.redirect_stderr(io.StringIO()):  # the SDK reports each upload
         return submit_job(connection, job, record.spec.git)
+
+
+def _parts(
+    connection: Connection,
+    store: Store,
+    open_store: Callable[[str], Store],
+    record: RunRecord,
+    secrets: Mapping[str, str],
+) -> JobParts:
+    store_uri, address = store_address(connection, store.url)
+    default = default_datastore(connection)
+    root = address
+    if not default.holds(address):
+        root = parse_address(default.url)[0]
+        copy_code(store, open_store(default.url), record.spec.code)
+    _check_compute(connection, record.spec.compute)
+    context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.spec.code)}{CONTEXT}/"
+    location = Environments(connection).ensure(environment_of(record, secrets), context_uri).location
+    assets = record.spec.assets
+    return JobParts(
+        code_id=ensure_code(connection, record.spec.code, root),
+        environment=location if location.startswith("azureml:") else f"azureml:{location}",
+        store_uri=store_uri,
+        saves_uri=store_uri + ("" if record.spec.produces else run_prefix(record.run)),
+        data_uris={name: filled(one["asset"], secrets) for name, one in assets.items()},
+        identity=connection.identity,
+    )
+
+
+def _check_compute(connection: Connection, name: str) -> None:
+    """Raises NotFound, UsageError: the service would accept the job, and fail later."""
+    if name == SERVERLESS or name in connection.ready_targets:
+        return
+    workspace = connection.address.name
+    answer = connection.workspace("GET", f"/computes/{name}", _COMPUTE_VERSION, accept=(404,))
+    if answer.status == 404:
+        raise NotFound(
+            f"Compute target {name} not found in the workspace {connection.address.shown}",
+            hint=Command("compute", "create", name, workspace=workspace),
+        )
+    state = str(((answer.document or {}).get("properties") or {}).get("provisioningState") or "")
+    if state in ("Failed", "Deleting", "Canceled"):
+        raise UsageError(
+            f"the compute target {name} is {state}", hint=Command("compute", "show", name, workspace=workspace)
+        )
+
+
+def submit_job(connection: Connection, job: Job, git: Mapping[str, Any] | None = None) -> AcceptedJob:
+    """`git` is the state of the project (`RunRecord.git`).
+
+    Raises UsageError and the like (refused), ServiceUnavailable (not accepted), Unconfirmed (nothing is known)."""
+    run = str(job.name)
+    may_exist = False
+    attempts = connection.exchange.begin()
+    with _git_variables(connection.project.root, git):
+        while True:
+            outcome = _put(connection, job)
+            if isinstance(outcome, AcceptedJob):
+                return outcome
+            if isinstance(outcome, Answer):
+                failure = connection.error(outcome, "PUT", f"{connection.address.path}/jobs/{run}")
+                is_unclear = outcome.status in _UNCLEAR
+                may_exist = may_exist or is_unclear or outcome.status < 400
+            else:
+                failure, is_unclear = outcome, True
+                may_exist = may_exist or outcome.was_sent
+            if may_exist and (present := _present(connection, run)) is not None:
+                return present
+            if not is_unclear:
+                raise failure
+            if isinstance(outcome, Answer):
+                is_another = connection.exchange.again(attempts, outcome)
+            else:
+                is_another = attempts.again(failure.message)
+            if not is_another:
+                raise _unconfirmed(run, failure) if may_exist else failure
+
+
+def _put(connection: Connection, job: Job) -> AcceptedJob | Answer | ServiceUnavailable:
+    """The job, the service's refusal, or why no answer came."""
+    from azure.ai.ml.exceptions import MlException
+    from azure.core.exceptions import HttpResponseError
+
+    try:
+        with connection.sdk.client() as client:
+            # `load_job` has validated it already; doing so again takes as long as all the rest.
+            made = client.jobs.create_or_update(job, skip_validation=True)
+    except MlException as error:
+        raise UsageError(f"azure-ai-ml does not accept the job: {first_line(error)}") from error
+    except HttpResponseError as error:
+        return answer_of_error(error)
+    except ServiceUnavailable as error:
+        return error
+    except AmlctlError:
+        raise
+    except Exception:  # the SDK cannot read the answer, say: a job may exist now
+        present = _present(connection, str(job.name))
+        if present is None:
+            raise
+        return present
+    return AcceptedJob(str(getattr(made.status, "value", made.status) or ""), str(made.studio_url or ""))
+
+
+def _present(connection: Connection, run: str) -> AcceptedJob | None:
+    """The job, if the service has it. Raises Unconfirmed."""
+    try:
+        found = connection.workspace("GET", f"/jobs/{run}", _JOB_VERSION, accept=(404,))
+    except ServiceUnavailable as error:
+        raise _unconfirmed(run, error) from error
+    if found.status == 404:
+        return None
+    properties: dict[str, Any] = (found.document or {}).get("properties") or {}
+    studio = (properties.get("services") or {}).get("Studio") or {}
+    return AcceptedJob(str(properties.get("status") or ""), str(studio.get("endpoint") or ""))
+
+
+def _unconfirmed(run: str, failure: AmlctlError) -> Unconfirmed:
+    return Unconfirmed(
+        f"Azure ML may or may not have accepted the job {run}: {failure.message}",
+        hint=Message(Command("runs", "show", run), " shows it as soon as Azure ML answers again"),
+    )
+
+
+@contextmanager
+def _git_variables(root: Path, state: Mapping[str, Any] | None) -> Iterator[None]:
+    """Pass the project's Git state to the SDK in the variables that it reads. It would ask Git itself: in the working
+    folder, with a status of all of `data_blobs/`, and with the password that the URL of a remote may have."""
+    given = {}
+    if state:
+        given = {name: str(state[key]) for key, name in _GIT_VARIABLES.items() if state.get(key) is not None}
+        remote = ask_git(root, "ls-remote", "--get-url")
+        if remote is not None and remote.code == 0:
+            given[_GIT_REMOTE] = _URL_LOGIN.sub("", remote.output)
+    given = {name: value for name, value in given.items() if name not in os.environ}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name in given:
+            os.environ.pop(name, None)

@@ -1,4 +1,4 @@
-"""`Workspace` on Azure ML: runs are command jobs; what is known of them here is a record, and a look at run history."""
+"""`Workspace` on Azure ML: runs are command jobs, known here by a record and a look at run history."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from amlctl.runs.records import load_record, read_failure, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection
-from amlctl.workspaces.azureml.job import is_of_amlctl, moment, record_of_job, record_of_run, watched
+from amlctl.workspaces.azureml.job import is_of_amlctl, record_of_job, record_of_run, time_of, watched
 from amlctl.workspaces.azureml.listing import ListedRecords, list_jobs
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
-from amlctl.workspaces.azureml.records import Absence, Records, has_ended, without_presumed_end
+from amlctl.workspaces.azureml.records import MissingRuns, Records, has_ended, without_presumed_end
 from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ _CANCEL_VERSION = "2023-04-01-preview"
 
 class AzureMLWorkspace:
     """Not thread-safe; any number of processes may use the same project."""
+
+    shows_variables = True
 
     def __init__(
         self,
@@ -59,9 +61,9 @@ class AzureMLWorkspace:
         sleep: Callable[[float], None] = time.sleep,
         sink: EventSink = null_sink,
     ) -> None:
-        """`store` gives the one that runs use, `open_store` opens another: a look at a run that goes on needs none.
+        """`store` opens the one that runs use, `open_store` another; watching an active run needs neither.
 
-        `experiment` is the one whose runs are listed, whoever has made them.
+        `experiment` is the one whose runs are listed, of any user.
         """
         self._name = name
         self._connection = connection
@@ -77,7 +79,7 @@ class AzureMLWorkspace:
         self._services = Services(connection)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
         self._listed = ListedRecords(self._looks, self.read, self._is_settled, clock).of
-        self._absence = Absence(name, lambda: self._store, self._keep, clock)
+        self._missing = MissingRuns(name, lambda: self._store, self._save_everywhere, clock)
         self._changed_at: dict[str, float] = {}
 
     @cached_property
@@ -111,7 +113,7 @@ class AzureMLWorkspace:
         WorkspaceProbe(self._connection, self._store, self, steps).run(target)
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        from amlctl.workspaces.azureml.assets import Environments  # reads YAML, which watching a run need not
+        from amlctl.workspaces.azureml.assets import Environments  # loads YAML, which watching a run does not need
 
         return Environments(self._connection).find(spec)
 
@@ -137,16 +139,16 @@ class AzureMLWorkspace:
 
     def start(self, record: RunRecord, secrets: Mapping[str, str]) -> None:
         """See the contract. Raises SettingsError (store), NotFound (compute target), UsageError (refused)."""
-        from amlctl.workspaces.azureml.starting import Starter
+        from amlctl.workspaces.azureml.starting import start_job
 
         _check(record.run)
         if self._records.load(record.run) is not None:
             return
         record = replace(record)
         try:
-            job = Starter(self._connection, self._store, self._open_store).start(record, secrets)
+            job = start_job(self._connection, self._store, self._open_store, record, secrets)
         except Unconfirmed:
-            self._records.save(record)  # Azure ML may have it all the same: the next look shows that
+            self._records.save(record)  # Azure ML may have it; the next look shows that
             raise
         except AmlctlError as error:
             if isinstance(error, Conflict) and self._looks.at(record.run) is not None:
@@ -172,7 +174,7 @@ class AzureMLWorkspace:
 
     def _accepted(self, record: RunRecord, job: AcceptedJob) -> None:
         page, tenant = job.studio_url, ""
-        with suppress(AmlctlError):  # the run is there, whatever becomes of this question
+        with suppress(AmlctlError):  # the run exists even if this fails
             tenant = self._connection.facts.tenant_id
         if page and tenant and "tid=" not in page:
             page += f"&tid={tenant}"
@@ -186,21 +188,21 @@ class AzureMLWorkspace:
         if known is not None and has_ended(known):
             return known
         look = self._looks.at(run, max_age_s=self._timing.fresh_s)
-        if known is None and (look is None or is_of_amlctl(look.document)):  # a plain job needs no key to the store
+        if known is None and (look is None or is_of_amlctl(look.document)):  # other tools use no store
             known = self._stored(run)
             if known is not None and has_ended(known):
                 self._records.save(known)
                 return known
         if look is None:
-            return self._absence.seen(run, known)
+            return self._missing.record(run, known)
         if look.is_archived:
             raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint=Command("runs"))
         if known is None:
             return self._foreign(run, look)
         known = without_presumed_end(known)
         if known.studio_url is None:
-            known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it was there
-        record = self._with_children(watched(known, look.document, self._clock()), is_going=not is_final(look.status))
+            known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it existed
+        record = self._with_children(watched(known, look.document, self._clock()), is_active=not is_final(look.status))
         if is_final(look.status):
             return self._finish(record, look)
         if record.spec.job_type is None:
@@ -215,7 +217,7 @@ class AzureMLWorkspace:
         own = self._records.load_all(damaged.append)
         found: dict[str, RunRecord] = {}
         for run in damaged:
-            with suppress(NotFound):  # it may be one of another workspace
+            with suppress(NotFound):  # it may belong to another workspace
                 own[run] = self.read(run)
         listed = list_jobs(self._connection, self._experiment, own, self._sink)
         for run, job in listed.jobs.items():
@@ -223,8 +225,8 @@ class AzureMLWorkspace:
                 foreign = replace(record_of_job(job, self._name), studio_url=self._studio_url(run))
                 found[run] = self._listed(own[run], job) if run in own else foreign
         for run, record in own.items():
-            never_came = record.studio_url is None
-            if run not in found and (never_came or not listed.is_whole or not record.is_final):
+            never_arrived = record.studio_url is None
+            if run not in found and (never_arrived or not listed.is_complete or not record.is_final):
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return newest_first(found.values(), self._records.order())
@@ -237,10 +239,10 @@ class AzureMLWorkspace:
         record, look = self._seen(run)
         if look is None:
             if name is not None and name not in names_of(record, {}):
-                raise NotFound(f"run {run} has no log {name!r}", hint="it has none yet")
+                raise NotFound(f"run {run} has no log {name!r}", hint="it has no logs yet")
             return LogChunk(b"", cursor, record.is_final)
         known = self._records.load(run)
-        # Whose final record is kept here had its log read to the very end for it.
+        # If the final record is here, the log was read to its end before.
         is_settled = (known is not None and known.is_final) or self._is_settled(look)
         return self._logs.read(record, look, name, cursor, is_settled=is_settled)
 
@@ -249,7 +251,7 @@ class AzureMLWorkspace:
         return None if look is None else self._logs.end(record, look, name)
 
     def wait(self, run: str, cursor: int, timeout_s: float, *, name: str | None = None) -> None:
-        """See the contract. The log is looked at more often than the state, which costs the service more."""
+        """See the contract. The log is read more often than the state, which costs the service more."""
         record, look = self._record_and_look(run)
         deadline = time.monotonic() + timeout_s
         while not record.is_final and time.monotonic() < deadline:
@@ -276,10 +278,10 @@ class AzureMLWorkspace:
         answer = self._connection.workspace("POST", f"/jobs/{run}/cancel", _CANCEL_VERSION, accept=(400, 404, 409))
         self._looks.forget(run)
         if answer.status == 404:
-            self._absence.canceled(record, self._looks.at(run))
+            self._missing.cancel(record, self._looks.at(run))
         elif answer.status >= 400:
             if not self.read(run).is_final:
-                raise self._connection.error(answer, "POST", self._connection.place.path + f"/jobs/{run}")
+                raise self._connection.error(answer, "POST", self._connection.address.path + f"/jobs/{run}")
         elif is_ours:
             record.reached(RunState.CANCEL_REQUESTED, self._clock())
             self._records.save(record)
@@ -296,13 +298,13 @@ class AzureMLWorkspace:
         self._logs.forget(run)
         return kept
 
-    def _with_children(self, record: RunRecord, *, is_going: bool) -> RunRecord:
+    def _with_children(self, record: RunRecord, *, is_active: bool) -> RunRecord:
         if record.spec.job_type is None:
             return record
-        from amlctl.workspaces.azureml.looks import children_of, in_words
+        from amlctl.workspaces.azureml.looks import children_of, counted_states
 
         children = children_of(self._connection, record.run)
-        return replace(record, children=children, waits_for=in_words(children) if is_going else "")
+        return replace(record, children=children, waits_for=counted_states(children) if is_active else "")
 
     def run_files(self, run: str) -> RunFiles:
         record = self.read(run)
@@ -322,7 +324,7 @@ class AzureMLWorkspace:
         return Artifacts(self._connection, self._open_store, run, container)
 
     def _seen(self, run: str) -> tuple[RunRecord, Look | None]:
-        """As `_record_and_look`, but a run that has ended is not finished: its last lines need not wait for that."""
+        """Like `_record_and_look`, but a run that has ended is not finished: its last lines need not wait for that."""
         known = self._records.load(run)
         look = None if known is None or known.is_final else self._looks.at(run, max_age_s=self._timing.fresh_s)
         if known is None or look is None or look.is_archived:
@@ -330,7 +332,7 @@ class AzureMLWorkspace:
         return watched(known, look.document, self._clock()), look
 
     def _record_and_look(self, run: str) -> tuple[RunRecord, Look | None]:
-        """The look is one that was made for the record, where there was one."""
+        """The look is the one made for the record, if any."""
         record = self.read(run)
         look = self._looks.last(run)
         if look is None or (record.is_final and not is_final(look.status)):
@@ -338,7 +340,7 @@ class AzureMLWorkspace:
         return record, look
 
     def _foreign(self, run: str, look: Look) -> RunRecord:
-        """A run that no amlctl has recorded here; nothing is kept of it."""
+        """A run without a record of amlctl; it is not saved."""
         record = watched(record_of_run(look.document, self._name), look.document, self._clock())
         if is_final(look.status):
             from amlctl.workspaces.azureml.ending import ended
@@ -348,9 +350,8 @@ class AzureMLWorkspace:
         return replace(record, studio_url=self._studio_url(run), services=services)
 
     def _finish(self, record: RunRecord, look: Look) -> RunRecord:
-        """Once a run: what everybody finds in the store, and HEAD of what it has produced."""
-        from amlctl.workspaces.azureml import ending  # most looks are at runs that go on
-        from amlctl.workspaces.azureml.ending import copy_logs
+        """Once per run: publish what it produced, copy its logs, and store the final record."""
+        from amlctl.workspaces.azureml import ending  # most looks are at active runs
 
         stored = self._stored(record.run)
         if stored is not None and has_ended(stored) and stored.spec.workspace == self._name:
@@ -362,29 +363,29 @@ class AzureMLWorkspace:
         record = ending.ended(record, look.document, failure, self._clock())
         if record.status == RunState.COMPLETED and record.spec.produces:
             record = ending.publish(self._store, record)
-        copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
-        self._keep(record)
+        ending.copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
+        self._save_everywhere(record)
         return record
 
     def _is_settled(self, look: Look) -> bool:
-        at = moment(look.document.get("endTimeUtc"))
+        at = time_of(look.document.get("endTimeUtc"))
         return at is not None and (self._clock() - at).total_seconds() > self._timing.settled_after_s
 
     def _stored(self, run: str) -> RunRecord | None:
-        """What the store has; a damaged record counts as none, and is named."""
+        """The store's record; a damaged one counts as missing, with a warning."""
         try:
             return load_record(self._store, run)
         except IntegrityError as error:
             self._sink(Warned(f"{error.message}, in the store"))
             return None
 
-    def _keep(self, record: RunRecord) -> None:
+    def _save_everywhere(self, record: RunRecord) -> None:
         save_record(self._store, record)
         self._records.save(record)
 
     def _studio_url(self, run: str) -> str:
         tenant = (self._connection.memory.get("facts") or {}).get("tenant_id", "")
-        return self._connection.place.studio_url(run, tenant)
+        return self._connection.address.studio_url(run, tenant)
 
 
 def _changed(before: Look, now: Look) -> bool:
@@ -393,4 +394,4 @@ def _changed(before: Look, now: Look) -> bool:
 
 def _check(run: str) -> None:
     if _RUN_ID.fullmatch(run) is None:
-        raise NotFound(f"no run {run!r}", hint=Command("runs"))
+        raise NotFound(f"Run {run!r} not found", hint=Command("runs"))

@@ -1,1 +1,1 @@
-"""Runs on this machine: each in a container folder of its own, looked after by a process of its own."""
+"""Runs on this machine: each with a container folder and a supervisor process."""

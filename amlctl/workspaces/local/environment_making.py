@@ -120,7 +120,7 @@ def _read(mark: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-_LOOK_S = 0.2
+_POLL_S = 0.2
 _SILENT_S = 10.0
 """A lock whose holder has no valid mark for so long is ignored."""
 _RESOLVED_S = 3600.0
@@ -312,7 +312,7 @@ def _locked(
                     sink(Note(f"waiting for another amlctl that is making environment {environment}"))
                     is_reported = True
                 check()
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
         yield
 
 

@@ -29,7 +29,7 @@ from amlctl.runtime.script import has_started
 from amlctl.workspaces.local.run_paths import RunPaths
 
 _MARK = "amlctl-"
-_LOOK_S = 0.01
+_POLL_S = 0.01
 _CGROUP_LIMIT_S = 10.0
 
 
@@ -55,7 +55,7 @@ class RunCgroup:
                     break
                 killed.update(present)
                 self._kill(present)
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
             self._folder.rmdir()
         return len(killed)
 

@@ -33,7 +33,7 @@ from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error
 
 _START_LIMIT_S = 5.0
 """How long a reader waits for the identity of a supervisor that has just been started."""
-_LOOK_S = 0.01
+_POLL_S = 0.01
 _KILLED = 137
 """128 + SIGKILL: exit code of a script that outlived its supervisor and is killed here."""
 
@@ -163,7 +163,7 @@ def _lock(descriptor: int, paths: RunPaths) -> bool:
             break
         if time.monotonic() >= deadline:
             return False
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
     if is_alive(leader):
         return False
     # The supervisor is dead, so the holder is another reader, which is ending the run.

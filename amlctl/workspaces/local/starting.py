@@ -40,8 +40,8 @@ def credential_in(url: str | None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LocalTiming:
-    """Seconds: between two saves of outputs and log; from SIGTERM to SIGKILL; between two looks at the queue,
-    at a request to cancel and at the timeout."""
+    """Seconds: between two saves of outputs and log; from SIGTERM to SIGKILL; and between
+    two polls of the queue, of requests to cancel and of the timeout."""
 
     save_interval_s: float = 15.0
     grace_s: float = 30.0

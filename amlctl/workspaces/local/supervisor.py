@@ -96,7 +96,7 @@ class Supervisor:
             except OSError:
                 if time.monotonic() >= deadline or self._is_stop_signalled:
                     raise
-            self._look_for_signals(_RETRY_S)
+            self._poll_signals(_RETRY_S)
 
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
@@ -200,12 +200,12 @@ class Supervisor:
         stopped: Ending | None = None
         failure: RankFailure | None = None
         while not processes.are_gone():
-            self._look_for_signals(timing.poll_s)
+            self._poll_signals(timing.poll_s)
             reap_adopted(processes.own_pids)
             processes.keep_logs_alive()
             now = time.monotonic()
             if stopped is None:
-                self._look_for_start(processes)
+                self._note_start(processes)
                 stopped = self._why_stop(now - started)
                 if stopped is not None:
                     processes.terminate()
@@ -224,7 +224,7 @@ class Supervisor:
                     self._is_record_behind = not self._try_to_reach(RunState.CANCEL_REQUESTED)
         self._end_leftovers(processes)
         if stopped is None:
-            self._look_for_start(processes)
+            self._note_start(processes)
         return self._ending(processes, stopped, failure or processes.first_failure())
 
     def _why_stop(self, passed_s: float) -> Ending | None:
@@ -259,7 +259,7 @@ class Supervisor:
         name = log_names(self._record.spec.layout.world_size)[rank]
         return dataclasses.replace(ending, hint=ending.hint or str(Command("logs", self._record.run, "--file", name)))
 
-    def _look_for_start(self, processes: RankProcesses) -> None:
+    def _note_start(self, processes: RankProcesses) -> None:
         """The run is Running from the start of its script; until then its data is downloaded."""
         if not self._has_started and processes.has_started():
             self._has_started = True
@@ -323,7 +323,7 @@ class Supervisor:
             retry = f"{event.reason}, retry {event.attempt} of {event.most} in {event.wait_s:.0f} s"
             say(self._paths.log, f"{event.name}: {retry}")
 
-    def _look_for_signals(self, wait_s: float) -> None:
+    def _poll_signals(self, wait_s: float) -> None:
         if self._wakeups.wait(wait_s):
             self._is_stop_signalled = True
 
@@ -332,7 +332,7 @@ class Supervisor:
 
     def _check_canceled(self, wait_s: float = 0.0) -> None:
         """Raises Interrupted once the run is to end."""
-        self._look_for_signals(wait_s)
+        self._poll_signals(wait_s)
         if self._is_cancel_requested():
             state = self._record.status
             self._try_to_reach(RunState.CANCEL_REQUESTED)

@@ -27,7 +27,7 @@ from amlctl.errors import SettingsError
 from amlctl.localfs.tool_variables import PIP_KEPT, pip_setting, pip_variable, tool_variables
 
 _KEPT_LINES = 40
-_LOOK_S = 0.2
+_POLL_S = 0.2
 """How often `check` is called while the tool is silent."""
 
 
@@ -76,7 +76,7 @@ class ToolRunner:
                 while True:
                     self.check()
                     try:
-                        line = lines.get(timeout=_LOOK_S)
+                        line = lines.get(timeout=_POLL_S)
                     except queue.Empty:
                         continue
                     if line is None:

@@ -36,12 +36,14 @@ from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, ma
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
 
 _LOG_PART_BYTES = 1 << 20
-_LOOK_S = 0.05
-_ABANDONED_LOOK_S = 1.0
+_POLL_S = 0.05
+_ABANDONED_POLL_S = 1.0
 
 
 class LocalWorkspace:
     """Not thread-safe; any number of processes may use the same project."""
+
+    shows_variables = False
 
     def __init__(
         self,
@@ -197,15 +199,15 @@ class LocalWorkspace:
         seen = self._seen.get(run, _mtime_ns(paths.record))
         log = paths.log if name is None else paths.log_of(_rank_of(run, self.log_names(run), name))
         now = time.monotonic()
-        deadline, next_look = now + timeout_s, now + _ABANDONED_LOOK_S
+        deadline, next_poll = now + timeout_s, now + _ABANDONED_POLL_S
         while now < deadline:
             if _mtime_ns(paths.record) != seen or _size(log) > cursor:
                 return
-            if now >= next_look:
-                next_look = now + _ABANDONED_LOOK_S
+            if now >= next_poll:
+                next_poll = now + _ABANDONED_POLL_S
                 if is_abandoned(paths):
                     return
-            time.sleep(min(_LOOK_S, deadline - now))
+            time.sleep(min(_POLL_S, deadline - now))
             now = time.monotonic()
 
     def cancel(self, run: str) -> None:
