@@ -175,9 +175,7 @@ def _become(arguments: Sequence[str], cwd: str, variables: Mapping[str, str], st
         code = exit_.code or 0
     except BaseException:  # noqa: BLE001  as at the end of a program
         traceback.print_exc()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    threading._shutdown()  # type: ignore[attr-defined]  as the interpreter ends: also workers of pools left open
     sys.stdout.flush()
     os._exit(code if isinstance(code, int) else 1)  # else all that was imported would be taken apart first
 
