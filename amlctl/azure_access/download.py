@@ -36,14 +36,13 @@ def download_file(
 
     `shown` is the address in errors. Raises NotFound, RightsError, SettingsError, ServiceUnavailable.
     """
-    url = quote(url.partition("#")[0], safe="%/:=&?~+!$,;'@()*[]")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(quote(url.partition("#")[0], safe="%/:=&?~+!$,;'@()*[]"))
         is_valid = is_host((parts.hostname or "").lower()) and parts.port != 0
-    except ValueError:
+    except ValueError:  # also text that is not valid UTF-8
         is_valid = False
     if not is_valid:
-        raise SettingsError(f"{shown} is not a valid address", hint="https://HOST/PATH")
+        raise SettingsError(f"{shown!a} is not a valid address", hint="https://HOST/PATH")
     part = _Part(target)
     transport = Transport(shown, variables, inspect=part.begin, tell=tell)
     retries = Retries(shown, TRIES, transport.sleep, tell)

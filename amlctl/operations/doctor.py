@@ -1,6 +1,6 @@
-"""`doctor`: everything that a submit needs, tried out one by one; each finding says what mends it.
+"""`doctor`: check everything that a submit requires; each finding has a suggested fix.
 
-A check that cannot begin because an earlier one failed is left out: one cause, one line.
+A check that depends on a failed one is skipped: one cause, one line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
 LEAST_FREE_BYTES = 1 << 30
-"""Less free space than this is soon used up by an environment or by packs in the making."""
+"""An environment or new packs soon use up less free space than this."""
 
 CLOCK_LIMIT_S = 60.0
 """Times of the store and of this machine are compared to find what is younger than a day."""
@@ -46,7 +46,7 @@ def run_checks(
     open_store: Callable[[], Store],
     open_workspace: Callable[[], Workspace],
 ) -> list[Check]:
-    """All findings in order. Each opener is called once, and what it raises is a finding too."""
+    """All findings in order; an error of an opener is a finding, too."""
     found = list(_own_checks())
     try:
         project = find_project()
@@ -59,8 +59,8 @@ def run_checks(
         found += _workspace_checks(project, load_settings, open_workspace)
         if found_failed(found, "login") or found_failed(found, "workspace"):
             return found
-        told = {check.message for check in found if not check.ok}
-        found += [check for check in _store_checks(open_store) if check.message not in told]
+        known = {check.message for check in found if not check.ok}
+        found += [check for check in _store_checks(open_store) if check.message not in known]
         found += _environment_checks(project, open_workspace)
     except AmlctlError as error:
         found.append(_failed("project", error))
@@ -72,7 +72,7 @@ def found_failed(found: list[Check], name: str) -> bool:
 
 
 def _tried(name: str, action: Callable[[], str]) -> Check:
-    """A finding from an action that says what is well, or raises."""
+    """A finding from an action that returns a message, or raises."""
     try:
         return Check(name, True, action())
     except AmlctlError as error:
@@ -196,7 +196,7 @@ def _workspace_checks(
     try:
         target = read_compute_files(project).find(wanted) if wanted else None
     except AmlctlError:
-        target = None  # the check of compute/ tells it
+        target = None  # the check of compute/ reports it
     try:
         yield from open_workspace().checks(target if isinstance(target, ClusterTarget) else None)
     except AmlctlError as error:

@@ -1,4 +1,4 @@
-"""`env`: the environment that a submit would use, and making it ahead."""
+"""`env`: the environment of a submit, and making it in advance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from amlctl.workspaces.contract import EnvironmentInfo
 
 @dataclass(frozen=True)
 class EnvironmentView:
-    """What is asked for, and what the workspace has of it; `location` is empty until it is made."""
+    """The specification, and what the workspace has of it; `location` is empty before it is made."""
 
     spec: EnvironmentSpec
     info: EnvironmentInfo
@@ -49,7 +49,7 @@ def show(context: Context, *, is_current: bool = False) -> EnvironmentView:
     try:
         workspace.check_environment(spec, sink)
     except ServiceUnavailable as error:
-        sink(Warned(f"it is not known whether the environment can be made: {error.message}"))
+        sink(Warned(f"cannot check whether the environment can be made: {error.message}"))
     return EnvironmentView(spec, workspace.environment(spec))
 
 
@@ -62,12 +62,12 @@ def prepare(context: Context, *, is_current: bool = False) -> EnvironmentView:
 
 
 def project_environment(project: Project, *, is_current: bool, sink: EventSink) -> tuple[EnvironmentSpec, str | None]:
-    """The project's environment and the text of its file, for the record; None where there is no file."""
+    """The project's environment and the text of its file for the record, None without a file."""
     path = project.environment_file
     if is_current:
         return EnvironmentSpec(is_current=True), None
     if not path.exists():
-        sink(Note(f"there is no {path.name}: the script gets plain Python"))
+        sink(Note(f"No {path.name} found; using Python without extra packages"))
         return EnvironmentSpec(), None
     spec = replace(read_environment(path), source=path.name)
     return spec, recorded_text(path.read_text(encoding="utf-8-sig"), spec)

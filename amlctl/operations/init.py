@@ -60,8 +60,8 @@ def init(folder: Path) -> InitResult:
         raise UsageError(message, hint="choose another folder, or move the file away") from error
     except OSError as error:
         hint = f"check who may write in {folder}"
-        told = disk_error(error, str(path), rights_hint=hint)
-        raise told or RightsError(f"cannot make {path}: {error.strerror}", hint=hint) from error
+        problem = disk_error(error, str(path), rights_hint=hint)
+        raise problem or RightsError(f"cannot make {path}: {error.strerror}", hint=hint) from error
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, ServiceU
 from amlctl.localfs.project import Project
 from amlctl.operations import compute
 from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.azureml.compute import Computes
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 from tests.support.azureml_service import AzureMLService
@@ -339,3 +341,12 @@ def test_the_local_target_is_none_of_the_workspace(bench: Bench) -> None:
     (bench.project.compute_dir / "local.yaml").write_text("name: local\ntype: local\n")
     with pytest.raises(AmlctlError, match="this machine"):
         compute.create(bench, "local", cwd=bench.project.root)
+
+
+def test_a_wait_for_the_service_has_a_limit(bench: Bench, azureml: AzureMLService) -> None:
+    bench.create()
+    azureml.faults.operation_s = 600.0
+    computes = Computes(bench.connection, sleep=lambda seconds: None, clock=itertools.count(step=600.0).__next__)
+    with pytest.raises(ServiceUnavailable, match="within 30 minutes") as caught:
+        computes.delete(bench.name)
+    assert "compute show" in caught.value.hint

@@ -101,28 +101,16 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
     for name, value in merged.spec.tags.items():
         if spec.tags[name] != value:
             sink(Note(f"the value of tag {name} looks like a secret and is not recorded"))
-    is_recorded = sources.earlier is not None and merged.sources.get("environment") == f"run {sources.earlier.run}"
-    recorded = [spec.config_content, spec.arguments, spec.environment_content if is_recorded else None]
-    secrets.restore([*recorded, spec.command, spec.inputs], project)
-    if "environment" not in merged.sources or request.env_from_current:
-        found = project_environment(project, is_current=request.env_from_current, sink=sink)
-    elif is_recorded and sources.earlier is not None:
-        found = recorded_environment(sources.earlier, secrets.all_values())
-    else:
-        assert job is not None
-        assert job.environment is not None
-        found = job.environment, spec.environment_content
-    environment, content = found
-    image_context = job.image_context if job is not None else ()
-    if settings.workspace().runs_here and is_of_others(environment.id):
-        with merged.at("environment"):
-            environment, content = stand_in(project, environment, image_context, sink)
-    if content is not None:
-        content = secrets.hider.environment(content)
+    recorded = [spec.config_content, spec.arguments, spec.command, spec.inputs]
+    if sources.is_of_run("environment"):
+        recorded.append(spec.environment_content)
+    secrets.restore(recorded, project)
+    environment, content = _environment(context, sources, secrets)
     compute = spec.compute if "compute" in merged.sources else default_target(settings, spec.workspace)
     with merged.at("compute"):
         check_target(context, compute)
-    values = secrets.all_values()
+    content = None if content is None else secrets.hider.environment(content)
+    values = secrets.all_values()  # after the last secret was hidden
     spec = replace(
         spec,
         compute=compute,
@@ -141,9 +129,27 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
         sources.origin,
         to_sync,
         code_source=job.code if job is not None else None if sources.is_repeat else project.pipeline_dir,
-        image_context=image_context,
+        image_context=() if job is None else job.image_context,
         downloads={name: Address(path.as_uri()) for name, path in (job.links if job is not None else {}).items()},
     )
+
+
+def _environment(context: Context, sources: Sources, secrets: SubmitSecrets) -> tuple[EnvironmentSpec, str | None]:
+    """The environment, and its text for the record. One made by others has a stand-in on this machine."""
+    merged, job = sources.merged, sources.job
+    source = merged.sources.get("environment")
+    if source in (None, TYPED):
+        found = project_environment(context.project, is_current=source == TYPED, sink=context.sink)
+    elif sources.earlier is not None and sources.is_of_run("environment"):
+        found = recorded_environment(sources.earlier, secrets.all_values())
+    else:
+        assert job is not None
+        assert job.environment is not None
+        found = job.environment, merged.spec.environment_content
+    if context.settings.workspace().runs_here and is_of_others(found[0].id):
+        with merged.at("environment"):
+            return stand_in(context.project, found[0], () if job is None else job.image_context, context.sink)
+    return found
 
 
 def _checked_options(spec: RunSpec) -> RunSpec:
@@ -224,7 +230,7 @@ def _with_datasets(
 ) -> tuple[RunSpec, Sequence[str]]:
     """With the snapshots that are known already, and the datasets that have to be synced first."""
     merged, earlier = sources.merged, sources.earlier
-    if earlier is not None and merged.sources["datasets"] == f"run {earlier.run}":
+    if earlier is not None and sources.is_of_run("datasets"):
         for dataset, snapshot in spec.datasets.items():
             key = spec.manifests.get(dataset, "")
             if not key or not is_in_one(key, context.store, sources.origin):

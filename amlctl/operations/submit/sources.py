@@ -72,6 +72,10 @@ class Sources:
     job: JobSource | None = None
     given_variables: Mapping[str, str | None] = field(default_factory=dict)
 
+    def is_of_run(self, name: str) -> bool:
+        """Whether the field comes from the run that is repeated."""
+        return self.earlier is not None and self.merged.sources.get(name) == f"run {self.earlier.run}"
+
 
 def read_sources(context: Context, request: SubmitRequest, file: JobFile | None) -> Sources:
     """`file` is the job file that was named instead of a script. Raises UsageError, SettingsError, NotFound."""
