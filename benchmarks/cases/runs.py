@@ -9,7 +9,7 @@ from measure import CommandFailed, interleaved
 from result import Goal, Result, rows_of
 from sandbox import Sandbox
 
-from amlctl.core.run import RunRecord
+from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.runs.records import save_both
@@ -49,14 +49,16 @@ def _record_runs(project: Path, count: int) -> None:
         run = new_run_id("model_train", created, f"{number:04x}")
         record = RunRecord(
             run,
-            "image/classification/screenshot/model_train.py",
-            name="model_train",
-            experiment="ScreencopyDetection",
-            config="baseline.json",
-            config_content={"epochs": 4, "learning_rate": 0.001, "seed": number},
-            code=f"{number:032x}",
-            datasets={"working/image/classification/screenshot/64x64": f"{number:032x}"},
-            environment=f"local-{number % 7:016x}",
+            RunSpec(
+                script="image/classification/screenshot/model_train.py",
+                name="model_train",
+                experiment="ScreencopyDetection",
+                config="baseline.json",
+                config_content={"epochs": 4, "learning_rate": 0.001, "seed": number},
+                code=f"{number:032x}",
+                datasets={"working/image/classification/screenshot/64x64": f"{number:032x}"},
+                environment=f"local-{number % 7:016x}",
+            ),
             command_line=["amlctl", "submit", "model_train.py", "--config", "baseline.json"],
             created_at=created.isoformat(timespec="milliseconds"),
         )

@@ -187,7 +187,7 @@ def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: st
         path.write_bytes(path.read_bytes()[:-20] + bytes(20)) if harm == "flip" else path.unlink()
     other = Project(tmp_path / "other")
     write_tree(other.dataset_path(DATASET), {"only": b"this"})
-    with pytest.raises(IntegrityError, match="not what this machine has") as caught:
+    with pytest.raises(IntegrityError, match="not the one of this machine") as caught:
         sync(Context(other, store), DATASET, replace(options, repair=True))
     assert "--force" in caught.value.hint
     sync(Context(project, store), DATASET, replace(options, repair=True))

@@ -256,7 +256,7 @@ def test_a_plain_job_is_watched_without_a_key_to_the_store(
         assert not [call for call in done.calls if call.path.endswith("listSecrets")]
     assert service.job(run).wait() == "Canceled"
     repeated = amlctl("submit", "--from", run)
-    assert (repeated.code, f"run {run} is not one of amlctl" in repeated.err) == (4, True)
+    assert (repeated.code, f"run {run} was not submitted by amlctl" in repeated.err) == (4, True)
 
 
 def test_a_run_with_an_unconfirmed_start_is_what_it_became(amlctl: Amlctl, service: AzureMLService) -> None:
@@ -286,7 +286,7 @@ def test_a_folder_is_not_a_store_for_nodes(amlctl: Amlctl, project: Path) -> Non
     path = project / ".amlctl.toml"
     path.write_text(path.read_text() + 'store = ".amlctl/store"\n')
     done = amlctl("submit", "train.py")
-    assert (done.code, "can mount" in done.err) == (3, True)
+    assert (done.code, "cannot mount" in done.err) == (3, True)
 
 
 def test_local_and_remote_runs_are_one_list(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:

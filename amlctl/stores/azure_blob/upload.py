@@ -29,10 +29,10 @@ from amlctl.stores.contract import Buffer, FileBody, always
 CONTENT_ID = "content_id"
 COPIED_FROM = "copied_from"
 """Names of metadata."""
-_FILE_BYTES = 44 << 20
-"""Of files in memory at a time."""
-_PACK_BYTES = 80 << 20
-"""Of packs under way at a time; one of the usual size is in memory as a whole anyway."""
+_FILE_BYTES = 24 << 20
+"""Of files in memory, and under way, at a time; what a kill may lose on a slow line."""
+_PACK_BYTES = 48 << 20
+"""Of packs under way at a time: three blocks."""
 _COPY_POLL_S = 0.1
 _COPY_LONGEST_S = 300.0
 _FILES_AT_ONCE = 6

@@ -231,13 +231,15 @@ def record_of_job(document: Mapping[str, Any], workspace: str) -> RunRecord:
     created = (document.get("systemData") or {}).get("createdAt")
     return _foreign(
         str(document.get("name") or ""),
-        workspace,
         properties,
-        experiment=str(properties.get("experimentName") or ""),
+        RunSpec(
+            experiment=str(properties.get("experimentName") or ""),
+            compute=str(properties.get("computeId") or SERVERLESS).rpartition("/")[2],
+            workspace=workspace,
+            instances=int((properties.get("resources") or {}).get("instanceCount") or 1),
+        ),
         created=created,
         user=str((document.get("systemData") or {}).get("createdBy") or ""),
-        compute=str(properties.get("computeId") or SERVERLESS).rpartition("/")[2],
-        instances=int((properties.get("resources") or {}).get("instanceCount") or 1),
     )
 
 
@@ -245,13 +247,12 @@ def record_of_run(run: Mapping[str, Any], workspace: str) -> RunRecord:
     """The same from run history."""
     return _foreign(
         str(run.get("runId") or ""),
-        workspace,
         run,
-        experiment=str(run.get("name") or ""),
+        RunSpec(
+            experiment=str(run.get("name") or ""), compute=str(run.get("target") or SERVERLESS), workspace=workspace
+        ),
         created=run.get("createdUtc"),
         user=str((run.get("createdBy") or {}).get("userName") or ""),
-        compute=str(run.get("target") or SERVERLESS),
-        instances=1,
     )
 
 
@@ -260,17 +261,8 @@ def is_of_amlctl(run: Mapping[str, Any]) -> bool:
     return any(key.startswith(_PROPERTY) for key in run.get("properties") or {})
 
 
-def _foreign(
-    run: str,
-    workspace: str,
-    document: Mapping[str, Any],
-    *,
-    experiment: str,
-    created: Any,
-    user: str,
-    compute: str,
-    instances: int,
-) -> RunRecord:
+def _foreign(run: str, document: Mapping[str, Any], spec: RunSpec, *, created: Any, user: str) -> RunRecord:
+    """With what the properties and tags of the job add to `spec`."""
     properties = document.get("properties") or {}
     facts = {key.removeprefix(_PROPERTY): str(value) for key, value in properties.items() if key.startswith(_PROPERTY)}
     tags = {
@@ -281,16 +273,14 @@ def _foreign(
     at = time_of(created)
     return RunRecord(
         run,
-        RunSpec(
+        replace(
+            spec,
             script=facts.get("script", ""),
             name=facts.get("name") or str(document.get("displayName") or ""),
-            experiment=experiment,
             config=facts.get("config"),
             code=facts.get("code", ""),
             environment=facts.get("environment", ""),
-            compute=facts.get("compute") or compute,
-            workspace=workspace,
-            instances=instances,
+            compute=facts.get("compute") or spec.compute,
             tags=tags,
             job_type=facts.get("job_type"),
         ),
