@@ -37,22 +37,24 @@ class Area(NamedTuple):
     """What the values below one folder at the top of a store have in common.
 
     `is_immutable`: named by its content, and never written twice. `is_durable`: HEADs rely on it, so it has to survive
-    a power cut. `is_plain`: others read it by its path, with what they have.
+    a power cut. `is_plain`: others read it by its path, with what they have. `has_thousands`: of values at a time, so
+    each request for one has to be cheap.
     """
 
     name: str
     is_immutable: bool = False
     is_durable: bool = False
     is_plain: bool = False
+    has_thousands: bool = False
 
 
 AREAS = (
     Area("packs", is_immutable=True, is_durable=True),
     Area("objects", is_immutable=True, is_durable=True),
     Area("datasets", is_durable=True),
-    Area("mirror", is_plain=True),
-    Area("code"),
-    Area("runs"),
+    Area("mirror", is_plain=True, has_thousands=True),
+    Area("code", has_thousands=True),
+    Area("runs", has_thousands=True),
     Area("gc"),
 )
 _BY_NAME = {area.name: area for area in AREAS}

@@ -259,11 +259,13 @@ class PlainFiles:
                 self._store.check_key(self.key(entry))
             except SettingsError as error:
                 refused.append(error)
+        packed = Command("sync", "--layout", "pack", below_data_blobs(self._dataset))
+        hint = Message("rename them, or use packs, which take every name: ", packed)
         if len(refused) == 1:
-            raise refused[0]
+            raise SettingsError(refused[0].message, hint=hint) from refused[0]
         if refused:
             raise SettingsError(
                 f"{count(len(refused), 'file')} of {self._dataset} cannot have their names in {self._store.url}",
-                hint=refused[0].hint,
+                hint=hint,
                 details=[error.message for error in refused],
             )

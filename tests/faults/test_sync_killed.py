@@ -137,7 +137,7 @@ def test_a_killed_pull_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "delete"])
 @pytest.mark.parametrize("kind", ["packs", "objects"])
-def test_damage_is_found_told_and_repaired(tmp_path: Path, harm: str, kind: str) -> None:
+def test_damage_is_found_reported_and_repaired(tmp_path: Path, harm: str, kind: str) -> None:
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "store")
     tree = {**_tree(6), "big": b"b" * 50_000}
     write_tree(project.dataset_path(DATASET), tree)
@@ -187,7 +187,7 @@ def test_a_lost_list_is_written_again_where_it_was_made(tmp_path: Path, harm: st
         path.write_bytes(path.read_bytes()[:-20] + bytes(20)) if harm == "flip" else path.unlink()
     other = Project(tmp_path / "other")
     write_tree(other.dataset_path(DATASET), {"only": b"this"})
-    with pytest.raises(IntegrityError, match="not what this machine has") as caught:
+    with pytest.raises(IntegrityError, match="not the one of this machine") as caught:
         sync(Context(other, store), DATASET, replace(options, repair=True))
     assert "--force" in caught.value.hint
     sync(Context(project, store), DATASET, replace(options, repair=True))

@@ -75,9 +75,9 @@ class _SyncInThread:
         self.reached = Flag()
         self.error: BaseException | None = None
         self._thread = Thread(target=self._run)
-        one.events.append = self._told  # type: ignore[method-assign]
+        one.sink = self._hear
 
-    def _told(self, event: Event) -> None:
+    def _hear(self, event: Event) -> None:
         if isinstance(event, Note) and event.message.startswith("waiting until the gc"):
             self.reached.set()
 
@@ -98,10 +98,6 @@ class _SyncInThread:
         assert not self._thread.is_alive()
 
 
-class _Events(list[Event]):
-    """A list whose `append` can be set."""
-
-
 @pytest.mark.parametrize("kind", ["known", "unknown", "first"])
 @pytest.mark.parametrize("who", ["sync inside gc", "gc inside sync"])
 @pytest.mark.parametrize("shape", ["packs and objects", "shards"])
@@ -117,7 +113,6 @@ def test_a_sync_never_commits_what_a_gc_deletes(
     met = 0
     for at in range(1, 300):
         clones, one = _prepare(tmp_path / f"{at}", tree, kind)
-        one.events = _Events()
         beside: list[_SyncInThread] = []
         happened = False
 
@@ -220,7 +215,7 @@ def _of_another_machine(count: int) -> bytes:
 def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_not(clones: Clones) -> None:
     store, clock = clones.store, _Clock()
     version = store.swap(GC_KEY, _of_another_machine(1), expected=None)
-    told: list[Event] = []
+    reported: list[Event] = []
     asked = 0
 
     def act(call: Call) -> None:
@@ -232,12 +227,12 @@ def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_
             if asked <= 3:
                 version = store.swap(GC_KEY, _of_another_machine(1 + asked), expected=version)
 
-    watch = GcWatch(FaultyStore(store, act), told.append, ask_every_s=0.01, clock=clock)
+    watch = GcWatch(FaultyStore(store, act), reported.append, ask_every_s=0.01, clock=clock)
     watch.note()
     asked = 0
     watch.wait()
     assert asked >= 5
-    assert [event.message for event in told if isinstance(event, Note)] == [
+    assert [event.message for event in reported if isinstance(event, Note)] == [
         "waiting until the gc on far (process 1) has ended",
         "the gc of the store has given no sign of life: continuing without it",
     ]

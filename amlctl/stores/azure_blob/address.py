@@ -59,26 +59,23 @@ class BlobAddress:
 
     def blob_path(self, key: str) -> str:
         """Percent-encoded path of a value. Raises SettingsError for a name that a blob cannot have."""
-        otherwise = "use --layout pack, which takes every name"
-        if not key.startswith("mirror/"):
-            otherwise = "name it in .amlctlignore"
         try:
             name = (self.prefix + key).encode()
         except UnicodeEncodeError as error:
             raise SettingsError(
                 f"{key!r} cannot be the name of a blob: it is not valid UTF-8",
-                hint=f"rename the file, or {otherwise}",
+                hint="rename the file, or name it in .amlctlignore",
             ) from error
         if found := _UNFIT.search(name.decode()):
             what = "a dot at the end of a part" if found.group() == "." else repr(found.group())
             raise SettingsError(
                 f"{key!r} cannot be the name of a blob: {what} is not preserved",
-                hint=f"rename the file, or {otherwise}",
+                hint="rename the file, or name it in .amlctlignore",
             )
         if len(self.prefix) + len(key) > _MAX_NAME:
             raise SettingsError(
                 f"{key!r} is longer than the {_MAX_NAME} characters that a blob's name may have",
-                hint=f"choose a shorter path, or {otherwise}",
+                hint="choose a shorter path, or name it in .amlctlignore",
             )
         return f"{self.container_path}/{quote(name, safe='/~!$()*,;=@:')}"
 

@@ -18,6 +18,7 @@ from amlctl.azure_access.http import MemoryResponse
 from amlctl.azure_access.retry import Retries, RetryPolicy
 from amlctl.azure_access.transport import MAX_IN_MEMORY_BYTES, Read, Transport
 from amlctl.core.events import EventSink, null_sink
+from amlctl.core.store_keys import area_of
 from amlctl.errors import AmlctlError, NotFound, RightsError, SettingsError
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.answer import BlobAnswer, not_blob_storage, refusal
@@ -346,7 +347,7 @@ _BLOCKS = {"comp": "blocklist", "blocklisttype": "all"}
 
 
 def _is_one_of_many(key: str) -> bool:
-    return key.startswith(("mirror/", "code/", "runs/"))
+    return area_of(key).has_thousands
 
 
 def _is_folder(blob: ElementTree.Element) -> bool:

@@ -16,6 +16,7 @@ from amlctl.azure_access.download import write_at
 from amlctl.azure_access.transport import Read, Transport
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
+from amlctl.core.store_keys import OBJECTS, area_of
 from amlctl.errors import Conflict, NotFound, SettingsError
 from amlctl.localfs.disk_errors import sending_error
 from amlctl.stores.azure_blob.address import BlobAddress, parse_address
@@ -174,7 +175,7 @@ class AzureBlobStore:
             if body.same_as is not None and self._uploader.copy(body.same_as, key, {}, replace=replace) is not None:
                 return True
             if body.size_bytes > self._limits.single_bytes:
-                with_md5 = key.startswith("mirror/")
+                with_md5 = area_of(key).is_plain
                 return self._making_container(
                     lambda: self._uploader.put_file(key, body, replace=replace, with_md5=with_md5)
                 )
@@ -211,12 +212,12 @@ class AzureBlobStore:
         answer = self._service.properties(_checked(key), accept=(404,))
         if answer.status == 404 or answer.headers.get(_IS_FOLDER) == "true":
             return None
-        if key.startswith("objects/") and not _is_whole(answer, key):
+        if key.startswith(OBJECTS) and not _is_whole(answer, key):
             return None
         return Entry(key, answer.size_bytes, answer.modified_at)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        metadata = CONTENT_ID if prefix.startswith("mirror/") else ""
+        metadata = CONTENT_ID if area_of(prefix).is_plain else ""
         marker = ""
         while True:
             page, marker = self._service.list_page(prefix, marker, metadata)
@@ -255,7 +256,7 @@ class AzureBlobStore:
             return True
         if replace or answer.code not in ("BlobAlreadyExists", "ConditionNotMet"):
             raise self._service.error(answer, key)
-        if key.startswith("objects/") and identity:
+        if key.startswith(OBJECTS) and identity:
             whole, etag = self._uploader.state(key)
             if whole != identity and etag is not None:  # an unfinished copy
                 return self._put_blob(key, body, unchanged(etag), metadata).status < 400
