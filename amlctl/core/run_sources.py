@@ -71,7 +71,7 @@ def merge(sources: Iterable[PartialSpec]) -> MergedSpec:
     lines: dict[str, str] = {}
     for one in sources:
         for name, value in one.values.items():
-            if value is None:
+            if value is None or (name in _BY_NAME and not value):
                 continue
             if name in _BY_NAME:
                 values[name] = {**value, **values.get(name, {})}

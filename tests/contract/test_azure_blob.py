@@ -120,7 +120,7 @@ def test_names_that_no_blob_can_have_are_refused(azurite: Azurite, name: str) ->
     store = open_blob_store(f"{azurite.url}/{azurite.new_container()}", {"AZURE_STORAGE_KEY": azurite.key})
     with pytest.raises(SettingsError) as caught:
         store.put(f"mirror/d/{name}", b"1", replace=True)
-    assert "--layout pack" in caught.value.hint
+    assert ".amlctlignore" in caught.value.hint
     with pytest.raises(SettingsError, match=r"cannot be the name|is longer than"):
         store.check_key(f"mirror/d/{name}")
     store.close()

@@ -201,16 +201,16 @@ def test_why_a_run_is_queued(bench: Bench, azureml: AzureMLService) -> None:
     connection.close()
     azureml.faults.quota = "nodes"
     run = bench.start("print('ran')", compute=name)
-    told: list[str] = []
+    reported: list[str] = []
 
     def sink(event: Event) -> None:
         if isinstance(event, RunStateChanged):
-            told.append(event.reason)
+            reported.append(event.reason)
             if event.reason:
                 azureml.faults.quota = ""
 
     assert follow(replace(bench, sink=sink), run).waits_for == ""
-    assert any(reason.startswith(f"{name} gets no nodes: ") and "quota" in reason.lower() for reason in told)
+    assert any(reason.startswith(f"{name} gets no nodes: ") and "quota" in reason.lower() for reason in reported)
 
 
 @pytest.mark.parametrize("way", ["key", "sas", "denied", "identity"])
@@ -324,10 +324,10 @@ def test_a_run_of_the_project_is_found_in_a_busy_workspace(
     run = bench.run("pass").run
     shown = {"jobType": "Command", "experimentName": "of others", "status": "Completed", "description": "x" * 2000}
     azureml.jobs.strangers = [{"name": f"stranger{number}", "properties": shown} for number in range(900)]
-    told: list[Event] = []
+    reported: list[Event] = []
     try:
         with opened_bench(
-            azureml, tmp_path / "other", experiment=bench.fields["experiment"], sink=told.append
+            azureml, tmp_path / "other", experiment=bench.fields["experiment"], sink=reported.append
         ) as other:
             before = len(azureml.calls)
             assert [record.run for record in other.workspace.list_runs()] == [run]
@@ -336,7 +336,7 @@ def test_a_run_of_the_project_is_found_in_a_busy_workspace(
         azureml.jobs.strangers = []
     assert len(lists) == 10
     assert {call.headers["accept-encoding"] for call in lists} == {"gzip"}
-    assert "among the newest" in "".join(event.message for event in told if isinstance(event, Note))
+    assert "among the newest" in "".join(event.message for event in reported if isinstance(event, Note))
 
 
 def test_what_a_job_has_left_is_deleted_with_its_run(bench: Bench, azureml: AzureMLService) -> None:
@@ -448,7 +448,7 @@ def test_a_store_of_its_own(azureml: AzureMLService, tmp_path: Path) -> None:
         assert f"/{azureml.default_container}/amlctl/code/" in code
 
 
-def test_a_store_that_is_no_datastore_is_logged_in_to_as_the_workspace_is(
+def test_a_store_that_is_not_a_datastore_is_logged_in_to_as_the_workspace_is(
     azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant = "33333333-0000-0000-0000-000000000000"
@@ -463,7 +463,7 @@ def test_a_store_that_is_no_datastore_is_logged_in_to_as_the_workspace_is(
     connection.close()
 
 
-def test_a_store_that_is_no_datastore_is_looked_for_once(azureml: AzureMLService, tmp_path: Path) -> None:
+def test_a_store_that_is_not_a_datastore_is_looked_for_once(azureml: AzureMLService, tmp_path: Path) -> None:
     """And is asked for again by the next command: it may have been made one meanwhile."""
     project, address = (
         make_project(tmp_path / "project"),

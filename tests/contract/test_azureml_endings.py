@@ -139,7 +139,7 @@ def test_a_second_start_of_a_run_fails_nothing(bench: Bench, azureml: AzureMLSer
     assert bench.finished(record.run).status == "Completed"
 
 
-def told(status: str, message: str, began: str = "10:00:00", end: str = "10:00:30") -> Mapping[str, Any]:
+def reported(status: str, message: str, began: str = "10:00:00", end: str = "10:00:30") -> Mapping[str, Any]:
     day = "2026-01-01T"
     return {
         "status": status,
@@ -157,14 +157,14 @@ BUILD_FAILED = 'Image build failed: process "/bin/sh -c pip install x" did not c
 @pytest.mark.parametrize(
     ("document", "kind", "code"),
     [
-        (told("Failed", SCRIPT_TIMED_OUT), "script", 1),
-        (told("Failed", "Connecting to the registry timed out"), "service", None),
-        (told("Failed", BUILD_FAILED, began=""), "service", None),
-        (told("Failed", "AzureMLCompute job failed ExecutionFailed: [REDACTED] exit_codes: 3"), "script", 3),
-        (told("Failed", "User program was stopped. It printed: tool ended with exit code 7"), "service", None),
-        (told("Canceled", "", end="10:01:01"), "timeout", None),
-        (told("Canceled", "exceeded its time limit", end="10:00:59"), "timeout", None),
-        (told("Canceled", "by its owner"), "canceled", None),
+        (reported("Failed", SCRIPT_TIMED_OUT), "script", 1),
+        (reported("Failed", "Connecting to the registry timed out"), "service", None),
+        (reported("Failed", BUILD_FAILED, began=""), "service", None),
+        (reported("Failed", "AzureMLCompute job failed ExecutionFailed: [REDACTED] exit_codes: 3"), "script", 3),
+        (reported("Failed", "User program was stopped. It printed: tool ended with exit code 7"), "service", None),
+        (reported("Canceled", "", end="10:01:01"), "timeout", None),
+        (reported("Canceled", "exceeded its time limit", end="10:00:59"), "timeout", None),
+        (reported("Canceled", "by its owner"), "canceled", None),
     ],
 )
 def test_reason_and_exit_code_are_those_of_the_service(

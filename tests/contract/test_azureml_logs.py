@@ -100,7 +100,7 @@ def test_who_follows_outlives_an_outage(azureml: AzureMLService, tmp_path: Path)
     assert warnings == 1
 
 
-def test_who_follows_gives_up_where_nobody_answers_for_long(azureml: AzureMLService, tmp_path: Path) -> None:
+def test_following_stops_after_a_long_silence(azureml: AzureMLService, tmp_path: Path) -> None:
     def sink(event: Event) -> None:
         if isinstance(event, LogText):
             azureml.faults.answer(503, "GET .*/details", times=1 << 20)

@@ -84,7 +84,7 @@ def test_what_was_read_once_is_read_without_a_request(tmp_path: Path, manifest: 
 
 
 @pytest.mark.parametrize("harm", [b"", b"flipped"])
-def test_a_damaged_copy_is_ignored_and_made_anew(tmp_path: Path, manifest: Manifest, harm: bytes) -> None:
+def test_a_damaged_copy_is_ignored_and_recreated(tmp_path: Path, manifest: Manifest, harm: bytes) -> None:
     store = _cached(tmp_path, limit_bytes=1 << 30)
     key = write_manifest(store, manifest).key
     for copy in _copies(tmp_path):
@@ -125,7 +125,7 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
     assert store.traffic.requests == requests + 1
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "copies").write_text("a file stands here")
     manifest = _manifest(3)
     store = _cached(tmp_path)

@@ -203,9 +203,9 @@ def test_background_children_end_with_the_script(tmp_path: Path) -> None:
         print(subprocess.Popen(sleeper).pid, subprocess.Popen(sleeper, process_group=0).pid)
         """
     )
-    pids, told = bench.log(record.run).decode().splitlines()
+    pids, reported = bench.log(record.run).decode().splitlines()
     assert not any(is_running(int(pid)) for pid in pids.split())
-    assert told.startswith("[amlctl] ended 2 processes that the script left running: ")
+    assert reported.startswith("[amlctl] ended 2 processes that the script left running: ")
 
 
 def test_the_container_is_gone_and_the_log_stays(tmp_path: Path) -> None:

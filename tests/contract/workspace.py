@@ -258,8 +258,8 @@ class WorkspaceSuite(ABC):
             secrets={"TOKEN": "hidden-value"},
         )
         assert record.status == "Completed"
-        told = json.loads(bench.log(record.run).splitlines()[-1])
-        assert told == ["--config", {"lr": 0.1}, ["--name", "a b"], "hé", "hidden-value"]
+        reported = json.loads(bench.log(record.run).splitlines()[-1])
+        assert reported == ["--config", {"lr": 0.1}, ["--name", "a b"], "hé", "hidden-value"]
 
     def test_a_secret_is_in_no_record(self, bench: Bench) -> None:
         run = bench.start("pass", variables={"TOKEN": None}, secrets={"TOKEN": "hidden-value"})

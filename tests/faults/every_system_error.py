@@ -57,18 +57,18 @@ class Point:
 @dataclass(frozen=True)
 class Ended:
     code: int
-    told: str
+    reported: str
     calls: list[str]
 
 
 def run(folder: Path, arguments: list[str], at: int = -1, number: int = 0) -> Ended:
     """The command in a child of this process, which has imported everything already."""
-    told, seen = folder.parent / "told", folder.parent / "seen"
+    reported, seen = folder.parent / "told", folder.parent / "seen"
     child = os.fork()
     if not child:
         code = 99
         try:
-            descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            descriptor = os.open(reported, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
@@ -85,7 +85,7 @@ def run(folder: Path, arguments: list[str], at: int = -1, number: int = 0) -> En
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(status), told.read_text(errors="replace"), seen.read_text().split())
+    return Ended(os.waitstatus_to_exitcode(status), reported.read_text(errors="replace"), seen.read_text().split())
 
 
 def make_states(folder: Path, work: Path) -> dict[str, Path]:
@@ -119,7 +119,7 @@ def make_states(folder: Path, work: Path) -> dict[str, Path]:
 
 def _must(folder: Path, arguments: list[str]) -> None:
     ended = run(folder, arguments)
-    assert ended.code == 0, ended.told
+    assert ended.code == 0, ended.reported
 
 
 def points(states: dict[str, Path], work: Path, only: str | None) -> Iterator[Point]:
@@ -152,8 +152,8 @@ def failure(point: Point, states: dict[str, Path], work: Path, codes: Counter[in
     codes[ended.code] += 1
     if ended.code not in FITTING:
         return f"exit code {ended.code}: {ended.told}"
-    if "Traceback" in ended.told:
-        return ended.told
+    if "Traceback" in ended.reported:
+        return ended.reported
     again = run(folder, arguments)
     if again.code != 0 and point.command != "fetch":
         return f"{ended.told}afterwards exit code {again.code}: {again.told}"

@@ -141,7 +141,7 @@ def test_a_proxy_that_cannot_be_one_is_named_without_its_password(azurite: Azuri
 
 
 @pytest.mark.parametrize("is_secure", [True, False])
-def test_a_refused_login_is_told_without_the_password(
+def test_a_refused_login_is_reported_without_the_password(
     secure: tuple[Azurite, Path], azurite: Azurite, proxy: ForwardProxy, is_secure: bool
 ) -> None:
     service, authority = secure if is_secure else (azurite, Path("none"))
@@ -156,7 +156,7 @@ def test_a_refused_login_is_told_without_the_password(
     assert "hush-hush" not in caught.value.message + caught.value.hint
 
 
-def test_a_certificate_that_nobody_trusts_is_explained(secure: tuple[Azurite, Path]) -> None:
+def test_an_untrusted_certificate_is_explained(secure: tuple[Azurite, Path]) -> None:
     with pytest.raises(ServiceUnavailable) as caught:
         _store_and_read(secure[0], {})
     assert "certificate" in caught.value.message

@@ -157,27 +157,27 @@ def test_what_will_not_pass_is_said_at_once(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "told", "hint"),
+    ("status", "code", "reported", "hint"),
     [
         (409, "BlobArchived", "is in the archive tier", "set-tier"),
         (409, "BlobImmutableDueToPolicy", "is kept by a policy", "immutability"),
         (412, "LeaseIdMissing", "is leased by another program", "lease break"),
     ],
 )
-def test_what_nobody_s_change_is_the_reason_of_is_told_as_such(
-    store: AzureBlobStore, proxy: FaultProxy, status: int, code: str, told: str, hint: str
+def test_a_refusal_without_a_concurrent_change_is_reported_as_one(
+    store: AzureBlobStore, proxy: FaultProxy, status: int, code: str, reported: str, hint: str
 ) -> None:
     proxy.act = lambda seen: Reply(status, {"x-ms-error-code": code})
     for write in (
         lambda: store.put("there", b"other", replace=True),
         lambda: store.swap("there", b"other", expected='"1"'),
     ):
-        with pytest.raises(Conflict, match=told) as caught:
+        with pytest.raises(Conflict, match=reported) as caught:
             write()
         assert re.search(hint, caught.value.hint)
 
 
-def test_a_container_that_is_being_deleted_is_told(store: AzureBlobStore, proxy: FaultProxy) -> None:
+def test_a_container_that_is_being_deleted_is_reported(store: AzureBlobStore, proxy: FaultProxy) -> None:
     """It is gone already, and its name is not free yet."""
 
     def act(seen: Seen) -> Reply:
@@ -210,7 +210,7 @@ def test_a_wrong_clock_is_explained(store: AzureBlobStore, proxy: FaultProxy) ->
     assert "clock" in caught.value.hint
 
 
-def test_who_lacks_a_right_is_told_how_this_credential_gets_it(azurite: Azurite) -> None:
+def test_a_missing_permission_names_how_this_credential_gets_it(azurite: Azurite) -> None:
     container = azurite.new_container()
     with closing(open_blob_store(f"{azurite.url}/{container}", {"AZURE_STORAGE_KEY": azurite.key})) as owner:
         owner.put("there", b"1")
@@ -269,7 +269,7 @@ def test_a_service_that_does_not_listen(slept: list[float]) -> None:
 @pytest.mark.parametrize(
     "variable", ["AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CONNECTION_STRING"]
 )
-def test_a_variable_that_is_no_credential_is_named(variable: str) -> None:
+def test_a_variable_that_is_not_a_credential_is_named(variable: str) -> None:
     with pytest.raises(SettingsError, match=variable) as caught:
         open_blob_store("https://a.blob.core.windows.net/data", {variable: "!secret!"})
     assert "!secret!" not in caught.value.message

@@ -62,7 +62,7 @@ def store(azurite: Azurite, proxy: FaultProxy) -> Iterator[AzureBlobStore]:
     assert not waits  # a login page does not pass by waiting
 
 
-def _assert_told(use: Use, store: AzureBlobStore, folder: Path) -> ServiceUnavailable:
+def _assert_reported(use: Use, store: AzureBlobStore, folder: Path) -> ServiceUnavailable:
     with pytest.raises(ServiceUnavailable, match=r"the answer of 127\.0\.0\.1 is not one of Blob Storage") as caught:
         use(store, folder)
     assert "URL" in caught.value.hint
@@ -76,8 +76,8 @@ def test_a_page_in_place_of_the_service(
     store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path, use: Use, status: int
 ) -> None:
     proxy.act = lambda seen: Reply(status, {"Content-Type": "text/html"}, b"" if seen.verb == "HEAD" else _PAGE)
-    told = _assert_told(use, store, tmp_path)
-    assert f"({status}, text/html)" in told.message
+    reported = _assert_reported(use, store, tmp_path)
+    assert f"({status}, text/html)" in reported.message
     assert not (tmp_path / "back").exists() or (tmp_path / "back").read_bytes() == b""
 
 
@@ -87,7 +87,7 @@ def test_another_document_in_place_of_the_service_s(
     store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path, name: str, body: bytes
 ) -> None:
     proxy.act = lambda seen: Reply(200, _SIGN, body)
-    _assert_told(_USES[name], store, tmp_path)
+    _assert_reported(_USES[name], store, tmp_path)
 
 
 @pytest.mark.parametrize("status", [200, 201, 206])
@@ -96,7 +96,7 @@ def test_headers_that_are_missing(
     store: AzureBlobStore, proxy: FaultProxy, tmp_path: Path, name: str, status: int
 ) -> None:
     proxy.act = lambda seen: Reply(status, _SIGN)
-    _assert_told(_USES[name], store, tmp_path)
+    _assert_reported(_USES[name], store, tmp_path)
 
 
 @pytest.mark.parametrize("moment", ["", "yesterday", "Mon, 01 Jan 2024 00:00:00 +99999999999999"])
@@ -108,8 +108,8 @@ def test_a_time_that_is_none(store: AzureBlobStore, proxy: FaultProxy, tmp_path:
     proxy.act = lambda seen: Reply(
         200, {**_SIGN, "Last-Modified": moment, "ETag": "1"}, b"" if seen.verb == "HEAD" else listed.encode()
     )
-    _assert_told(_USES["info"], store, tmp_path)
-    _assert_told(_USES["list"], store, tmp_path)
+    _assert_reported(_USES["info"], store, tmp_path)
+    _assert_reported(_USES["list"], store, tmp_path)
 
 
 @pytest.mark.parametrize("size", ["many", "-5", "\u00b2"])
@@ -117,10 +117,10 @@ def test_a_size_that_is_none(store: AzureBlobStore, proxy: FaultProxy, tmp_path:
     proxy.act = lambda seen: Reply(
         206, {**_SIGN, "Content-Length": "0", "Content-Range": f"bytes 0-4/{size}", "ETag": "1"}
     )
-    _assert_told(_USES["download"], store, tmp_path)
+    _assert_reported(_USES["download"], store, tmp_path)
     listed = (
         "<EnumerationResults><Blobs><Blob><Name>amlctl/there</Name><Properties>"
         f"<Content-Length>{size}</Content-Length></Properties></Blob></Blobs></EnumerationResults>"
     )
     proxy.act = lambda seen: Reply(200, _SIGN, listed.encode())
-    _assert_told(_USES["list"], store, tmp_path)
+    _assert_reported(_USES["list"], store, tmp_path)

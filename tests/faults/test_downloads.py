@@ -36,8 +36,8 @@ def store(azurite: Azurite, proxy: FaultProxy) -> Iterator[AzureBlobStore]:
     opened.close()
 
 
-def _download(store: AzureBlobStore, folder: Path, told: list[int] | None = None) -> bytes:
-    on_bytes = (lambda size: None) if told is None else told.append
+def _download(store: AzureBlobStore, folder: Path, reported: list[int] | None = None) -> bytes:
+    on_bytes = (lambda size: None) if reported is None else reported.append
     arriving = downloaded(store, KEY, content_id(DATA), len(DATA), folder, mode=0o666, on_bytes=on_bytes)
     with arriving as temporary:
         return temporary.read_bytes()
@@ -57,10 +57,10 @@ def test_the_next_download_asks_for_the_rest(
         _download(store, tmp_path)
     proxy.act = lambda seen: None
     proxy.seen.clear()
-    told: list[int] = []
-    assert _download(store, tmp_path, told) == DATA
+    reported: list[int] = []
+    assert _download(store, tmp_path, reported) == DATA
     assert sorted(_starts(proxy)) == list(range(first_bad, len(DATA), RANGE))
-    assert sum(told) == len(DATA)
+    assert sum(reported) == len(DATA)
     assert list(tmp_path.iterdir()) == []
 
 

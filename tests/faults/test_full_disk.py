@@ -45,11 +45,11 @@ def test_a_submit_that_finds_no_room_says_at_once_where(tmp_path: Path, left_kb:
         timeout 30 "$PYTHON" -m amlctl runs --json
         """,
     )
-    code, _, told = done.stderr.partition("\n")
+    code, _, reported = done.stderr.partition("\n")
     runs = json.loads(done.stdout)["runs"]
     assert code in ("1", "6"), done.stderr
-    assert f"{disk}/.amlctl/" in told
-    assert "no space left on the disk" in told
+    assert f"{disk}/.amlctl/" in reported
+    assert "no space left on the disk" in reported
     assert [run["status"] for run in runs][-1] == "Completed"
     assert {run["status"] for run in runs[:-1]} <= {"Failed"}
 
@@ -80,10 +80,10 @@ END
         cat .amlctl/store/runs/big-*/outputs/early
         """,
     )
-    code, _, told = done.stderr.partition("\n")
+    code, _, reported = done.stderr.partition("\n")
     document, _, kept = done.stdout.rpartition("}")
     [run] = json.loads(document + "}")["runs"]
-    assert code == "1", told
+    assert code == "1", reported
     assert run["status"] == "Failed"
     assert "no space left on the disk" in run["error"]["message"].lower(), run["error"]
     assert kept.strip() == "saved"
@@ -104,8 +104,8 @@ def test_a_pack_that_finds_no_room_leaves_nothing_and_a_later_sync_needs_nothing
         timeout 60 "$PYTHON" -m amlctl sync x --json
         """,
     )
-    code, _, told = done.stderr.partition("\n")
+    code, _, reported = done.stderr.partition("\n")
     assert code == "6", done.stderr
-    assert "no space left on the disk" in told
-    assert ".amlctl-tmp-" not in told
+    assert "no space left on the disk" in reported
+    assert ".amlctl-tmp-" not in reported
     assert json.loads(done.stdout)["files"] == 9

@@ -116,11 +116,14 @@ def test_each_attempt_is_an_event(
     # A kept connection that ends is replaced without a word: that is how servers end them.
     proxy.act = times(3 if isinstance(fault, LoseAnswer) else 2, fault)  # type: ignore[assignment]
     assert store.get("there") == b"bytes"
-    told = [event for event in events if isinstance(event, Retried)]
-    assert [(event.name, event.attempt, event.most) for event in told] == [("blob store", 1, 5), ("blob store", 2, 5)]
-    assert {event.reason for event in told} == {reason}
-    assert [event.wait_s for event in told] == waits
-    assert all(event.wait_s >= least_s for event in told)
+    reported = [event for event in events if isinstance(event, Retried)]
+    assert [(event.name, event.attempt, event.most) for event in reported] == [
+        ("blob store", 1, 5),
+        ("blob store", 2, 5),
+    ]
+    assert {event.reason for event in reported} == {reason}
+    assert [event.wait_s for event in reported] == waits
+    assert all(event.wait_s >= least_s for event in reported)
 
 
 def test_the_error_says_what_was_tried(store: AzureBlobStore, proxy: FaultProxy) -> None:
@@ -152,8 +155,8 @@ def test_azure_ml_tells_its_retries(silent: Silent) -> None:
     exchange = Exchange({}, sleep=lambda s: None, tell=events.append)
     with pytest.raises(ServiceUnavailable, match=r"no answer within 0 s \(3 attempts"):
         exchange.send("GET", f"{silent.url}/subscriptions/s", {})
-    told = [event for event in events if isinstance(event, Retried)]
-    assert [(event.name, event.reason) for event in told] == [("Azure ML", "no answer within 0 s")] * 2
+    reported = [event for event in events if isinstance(event, Retried)]
+    assert [(event.name, event.reason) for event in reported] == [("Azure ML", "no answer within 0 s")] * 2
 
 
 def test_an_answer_that_is_cut_in_its_headers_is_asked_for_again() -> None:
@@ -179,7 +182,7 @@ def test_an_answer_that_is_cut_in_its_headers_is_asked_for_again() -> None:
     assert reasons == {"the connection ended in the middle of an answer"}
 
 
-def test_a_file_that_cannot_grow_is_no_failure_of_the_service(
+def test_a_file_that_cannot_grow_is_not_a_failure_of_the_service(
     store: AzureBlobStore, events: list[Event], tmp_path: Path
 ) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -275,7 +275,7 @@ def test_a_value_that_has_grown_or_is_a_pipe_is_damage(clones: Clones, kind: str
             os.truncate(path, _GROWN_BYTES)
         else:
             os.mkfifo(path)
-        told = _command(clones, "store", "verify")
+        reported = _command(clones, "store", "verify")
         for dataset in ("raw/sharded", "working/packed", "raw/mirror"):
             pulled = _command(clones, "sync", "--pull", f"data_blobs/{dataset}")
             assert pulled.returncode in (0, 1), pulled.stderr
@@ -284,5 +284,5 @@ def test_a_value_that_has_grown_or_is_a_pipe_is_damage(clones: Clones, kind: str
         path.unlink()
         kept.rename(path)
         path.chmod(mode)
-    assert told.returncode == 1, told.stderr
-    assert str(path.relative_to(clones.folder / "store")) in told.stdout + told.stderr
+    assert reported.returncode == 1, reported.stderr
+    assert str(path.relative_to(clones.folder / "store")) in reported.stdout + reported.stderr

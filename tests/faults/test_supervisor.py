@@ -282,7 +282,7 @@ def test_a_record_that_cannot_be_written_is_written_later(tmp_path: Path, is_can
     assert json.loads(bench.store.get(f"runs/{run}/record.json"))["status"] == record.status
 
 
-def test_a_supervisor_that_waits_to_write_the_record_ends_when_it_is_told_to(tmp_path: Path) -> None:
+def test_a_supervisor_that_waits_to_write_the_record_ends_on_request(tmp_path: Path) -> None:
     bench = local_bench(tmp_path)
     run = bench.start(SLEEPER)
     script = pids_of(bench, run)[0]

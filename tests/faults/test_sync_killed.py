@@ -137,7 +137,7 @@ def test_a_killed_pull_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "delete"])
 @pytest.mark.parametrize("kind", ["packs", "objects"])
-def test_damage_is_found_told_and_repaired(tmp_path: Path, harm: str, kind: str) -> None:
+def test_damage_is_found_reported_and_repaired(tmp_path: Path, harm: str, kind: str) -> None:
     project, store = Project(tmp_path / "p"), DirectoryStore(tmp_path / "store")
     tree = {**_tree(6), "big": b"b" * 50_000}
     write_tree(project.dataset_path(DATASET), tree)

@@ -16,7 +16,7 @@ SEED = int(os.environ.get("AMLCTL_TEST_SEED", "1"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_error_of_the_system_is_told_as_what_it_is(command: str) -> None:
+def test_each_error_of_the_system_is_reported_as_what_it_is(command: str) -> None:
     options = ["--only", command, "--sample", str(SAMPLE), "--seed", str(SEED)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.every_system_error", *options],

@@ -259,7 +259,7 @@ def test_a_plain_job_is_watched_without_a_key_to_the_store(
     assert (repeated.code, f"run {run} was not submitted by amlctl" in repeated.err) == (4, True)
 
 
-def test_a_run_whose_start_nobody_has_confirmed_is_what_it_became(amlctl: Amlctl, service: AzureMLService) -> None:
+def test_a_run_with_an_unconfirmed_start_is_what_it_became(amlctl: Amlctl, service: AzureMLService) -> None:
     assert amlctl("submit", "train.py").code == 0
     service.faults.lose_answer("PUT .*/jobs/")
     service.faults.answer(503, "GET .*/jobs/train", times=99)
@@ -282,7 +282,7 @@ def test_cancel(amlctl: Amlctl, project: Path, service: AzureMLService) -> None:
     assert (shown["status"], "CancelRequested" in shown["times"]) == ("Canceled", True)
 
 
-def test_a_folder_is_no_store_for_nodes(amlctl: Amlctl, project: Path) -> None:
+def test_a_folder_is_not_a_store_for_nodes(amlctl: Amlctl, project: Path) -> None:
     path = project / ".amlctl.toml"
     path.write_text(path.read_text() + 'store = ".amlctl/store"\n')
     done = amlctl("submit", "train.py")

@@ -39,7 +39,7 @@ def test_deleting_a_target_asks(amlctl: Amlctl, project: Path, service: AzureMLS
     make_cluster(amlctl, project)
 
 
-def test_a_target_that_nobody_has_is_missed_at_once(amlctl: Amlctl, project: Path) -> None:
+def test_an_unknown_target_is_reported_at_once(amlctl: Amlctl, project: Path) -> None:
     name = make_cluster(amlctl, project)
     (project / "compute/gpu.yaml").unlink()
     for command in ("show", "start", "stop", "delete"):
@@ -72,7 +72,7 @@ def test_a_mirrored_dataset_is_registered(amlctl: Amlctl, project: Path, service
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "reported"),
     [
         (("--workspace", "local", "sync", "data_blobs/raw", "--register", "x"), 2, "keeps no data assets"),
         (("sync", "data_blobs/raw", "--register", "no name"), 2, "Invalid name"),
@@ -80,9 +80,9 @@ def test_a_mirrored_dataset_is_registered(amlctl: Amlctl, project: Path, service
         (("sync", "data_blobs/raw", "--layout", "pack", "--register", "x"), 2, "plain files"),
     ],
 )
-def test_what_cannot_be_registered(amlctl: Amlctl, arguments: tuple[str, ...], code: int, told: str) -> None:
+def test_what_cannot_be_registered(amlctl: Amlctl, arguments: tuple[str, ...], code: int, reported: str) -> None:
     done = amlctl(*arguments)
-    assert (done.code, told in done.err) == (code, True), done.err
+    assert (done.code, reported in done.err) == (code, True), done.err
 
 
 def test_a_run_that_was_not_seen_here_is_found_in_any_workspace(

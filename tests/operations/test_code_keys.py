@@ -80,23 +80,23 @@ def collected(root: Path) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.parametrize("path", KEYS)
-def test_a_key_stays_at_home_and_is_told(tmp_path: Path, path: str) -> None:
+def test_a_key_stays_at_home_and_is_reported(tmp_path: Path, path: str) -> None:
     make(tmp_path / "pipeline", path)
     make(tmp_path / "pipeline", "train.py")
-    paths, told = collected(tmp_path)
+    paths, reported = collected(tmp_path)
     assert paths == ["train.py"]
-    assert bool(told) == (".git" not in path.split("/"))
-    if told:
-        assert "1 file or folder" in told[0]
-        assert path.split("/")[0] in told[0]
+    assert bool(reported) == (".git" not in path.split("/"))
+    if reported:
+        assert "1 file or folder" in reported[0]
+        assert path.split("/")[0] in reported[0]
 
 
 def test_ordinary_files_are_sent(tmp_path: Path) -> None:
     for path in ORDINARY:
         make(tmp_path / "pipeline", path)
-    paths, told = collected(tmp_path)
+    paths, reported = collected(tmp_path)
     assert paths == sorted(ORDINARY, key=str.encode)
-    assert not told
+    assert not reported
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,13 @@ def test_gitignore_does_not_take_them_back(tmp_path: Path) -> None:
     assert collected(tmp_path)[0] == [".amlignore", ".gitignore"]
 
 
-def test_many_are_told_in_one_line(tmp_path: Path) -> None:
+def test_many_are_reported_in_one_line(tmp_path: Path) -> None:
     for path in ("a/.env", "b/.env", "c/.ssh/x", "d/k.pem", "e/k.pem"):
         make(tmp_path / "pipeline", path)
-    (told,) = collected(tmp_path)[1]
-    assert "5 files and folders" in told
-    assert "a/.env, b/.env, c/.ssh/, …" in told
-    assert "!PATH" in told
+    (reported,) = collected(tmp_path)[1]
+    assert "5 files and folders" in reported
+    assert "a/.env, b/.env, c/.ssh/, …" in reported
+    assert "!PATH" in reported
 
 
 def test_why_names_the_rule(bench: Bench) -> None:

@@ -44,7 +44,7 @@ def test_creating_a_local_target_is_idempotent(bench: Bench) -> None:
     assert compute.create(bench, "compute/local.yaml", cwd=bench.project.root).is_reused
 
 
-def test_a_different_local_target_is_told_apart(bench: Bench) -> None:
+def test_a_different_local_target_is_recognized(bench: Bench) -> None:
     bench.write("other.yaml", "name: local\ntype: local\nslots: 5\n")
     with pytest.raises(UsageError, match="slots"):
         compute.create(bench, "other.yaml", cwd=bench.project.root)
@@ -81,7 +81,7 @@ def test_a_foreign_file_does_not_stop_those_who_do_not_need_it(bench: Bench) -> 
     bench.write("compute/spark.yml", "name: spark\ntype: synapsespark\n")
     bench.script("print(1)")
     assert bench.submit("train.py").record.status == "Completed"
-    assert ["compute/spark.yml" in one.message for one in bench.told(Warned)] == [True]
+    assert ["compute/spark.yml" in one.message for one in bench.reported(Warned)] == [True]
     assert compute.show(bench, "local").to_json()["slots"] == 2
     views = compute.list_targets(bench)
     assert [(view.target.name, view.state) for view in views] == [

@@ -121,7 +121,7 @@ def test_an_equal_one_is_reused(bench: Bench, azureml: AzureMLService) -> None:
     assert len(azureml.calls_like(f"PUT .*/computes/{bench.name}")) == before
 
 
-def test_a_different_one_is_told_apart_and_changed_when_asked(bench: Bench) -> None:
+def test_a_different_target_is_recognized_and_changed_on_request(bench: Bench) -> None:
     bench.create()
     bench.write(least=2)
     assert "differs from its file in min_instances" in bench.show().note
@@ -225,7 +225,7 @@ def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml:
 
 
 @pytest.mark.parametrize(
-    ("text", "told", "hint"),
+    ("text", "reported", "hint"),
     [
         (
             "name: {name}\ntype: amlcompute\nmax_instance: 4\n",
@@ -242,12 +242,12 @@ def test_a_change_of_a_cluster_sends_everything_else_back(bench: Bench, azureml:
     ],
 )
 def test_what_the_sdk_does_not_take_is_said_with_its_line(
-    bench: Bench, azureml: AzureMLService, text: str, told: str, hint: str
+    bench: Bench, azureml: AzureMLService, text: str, reported: str, hint: str
 ) -> None:
     bench.write(text=text)
     with pytest.raises(SettingsError) as caught:
         bench.create()
-    assert caught.value.message.startswith(f"compute/{told}")
+    assert caught.value.message.startswith(f"compute/{reported}")
     assert hint in caught.value.hint
     assert not azureml.calls_like(f"PUT .*/computes/{bench.name}")
 

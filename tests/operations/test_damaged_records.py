@@ -37,14 +37,14 @@ def _damage(file: Path, old: bytes = b'"Completed"', new: bytes = b'"Complfted"'
 
 def _telling(bench: Bench) -> tuple[LocalWorkspace, list[str]]:
     """The workspace as a new command opens it, and the warnings that it gives."""
-    told: list[str] = []
+    reported: list[str] = []
 
     def sink(event: Event) -> None:
         if isinstance(event, Warned):
-            told.append(event.message)
+            reported.append(event.message)
 
     settings = WorkspaceSettings("local", compute="local", store=bench.store.url)
-    return LocalWorkspace(bench.project, settings, bench.store, sink=sink), told
+    return LocalWorkspace(bench.project, settings, bench.store, sink=sink), reported
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def test_it_is_named_once_and_taken_from_the_store(two: tuple[Bench, str, str]) 
     bench, older, newer = two
     good = _record_file(bench, older).read_bytes()
     _damage(_record_file(bench, older))
-    workspace, told = _telling(bench)
+    workspace, reported = _telling(bench)
     assert [record.run for record in workspace.list_runs()] == [newer, older]
-    assert len(told) == 1
-    assert older in told[0]
-    assert "status" in told[0]
+    assert len(reported) == 1
+    assert older in reported[0]
+    assert "status" in reported[0]
     assert _record_file(bench, older).read_bytes() == good
     assert read_log_text(workspace, resolve_run(workspace, "@2")) == "done\n"
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
 def test_the_store_is_not_written(two: tuple[Bench, str, str]) -> None:
@@ -73,20 +73,20 @@ def test_the_store_is_not_written(two: tuple[Bench, str, str]) -> None:
     before = bench.store.get(record_key(older))
     for old, new in ((b'"status"', b'"stAtus"'), (b'"times"', b'"tImes"'), (b'"run"', b'"rUn"')):
         _damage(_record_file(bench, older), old, new)
-        workspace, told = _telling(bench)
+        workspace, reported = _telling(bench)
         assert workspace.read(older).status == "Completed"
         assert bench.store.get(record_key(older)) == before
-        assert told
+        assert reported
 
 
 def test_one_that_is_lost_on_both_sides_is_left_out_and_can_be_deleted(two: tuple[Bench, str, str]) -> None:
     bench, older, newer = two
     _damage(_record_file(bench, older))
     bench.store.put(record_key(older), b"{", replace=True)
-    workspace, told = _telling(bench)
+    workspace, reported = _telling(bench)
     assert [record.run for record in workspace.list_runs()] == [newer]
     assert resolve_run(workspace, "@last") == newer
-    assert all(older in message for message in told)
+    assert all(older in message for message in reported)
     with pytest.raises(IntegrityError, match=older) as caught:
         workspace.read(older)
     assert caught.value.hint == f"amlctl runs delete {older}"
@@ -101,17 +101,17 @@ def test_a_folder_in_its_place_is_damage_too(two: tuple[Bench, str, str]) -> Non
     file = _record_file(bench, older)
     file.unlink()
     file.mkdir()
-    workspace, told = _telling(bench)
+    workspace, reported = _telling(bench)
     assert [record.run for record in workspace.list_runs()] == [newer, older]
-    assert "is a folder" in told[0]
+    assert "is a folder" in reported[0]
 
 
 def test_the_record_of_another_run_is_not_this_ones(two: tuple[Bench, str, str]) -> None:
     bench, older, newer = two
     _record_file(bench, older).write_bytes(_record_file(bench, newer).read_bytes())
-    workspace, told = _telling(bench)
+    workspace, reported = _telling(bench)
     assert workspace.read(older).run == older
-    assert "another run" in told[0]
+    assert "another run" in reported[0]
     _record_file(bench, older).write_bytes(_record_file(bench, newer).read_bytes())
     delete({older: workspace})
     assert workspace.read(newer).status == "Completed"
@@ -124,9 +124,9 @@ def test_a_damaged_copy_of_a_run_that_works_is_left_to_its_supervisor(bench: Ben
     run = bench.submit("train.py", is_detached=True).record.run
     wait_until(lambda: bench.workspace.read(run).status == "Running", what="the script")
     _damage(_record_file(bench, run), b'"Running"', b'"Runninh"')
-    workspace, told = _telling(bench)
+    workspace, reported = _telling(bench)
     assert workspace.read(run).status == "Running"
-    assert told
+    assert reported
     with pytest.raises(Conflict):
         delete({run: workspace})
     gate.touch()

@@ -43,7 +43,7 @@ def _overwrite(path: Path, at: int, garbage: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", DATABASES)
-def test_a_file_that_is_no_database_is_made_anew(one: Clone, name: str) -> None:
+def test_a_file_that_is_not_a_database_is_recreated(one: Clone, name: str) -> None:
     _database(one, name).write_bytes(b"not a database at all" * 400)
     assert one.sync().unchanged == len(TREE)
     assert name in _warnings(one)[0]
@@ -55,9 +55,9 @@ def test_damage_further_back_is_said_once(one: Clone, name: str) -> None:
     _overwrite(path, 4096, b"\xa5" * (path.stat().st_size - 4096))
     (one.root / "d1/new").write_bytes(b"new")
     assert one.sync().files == len(TREE) + 1
-    [told] = _warnings(one)
-    assert name in told
-    assert ("fresh clone" in told) == (name == "sync_state.sqlite")
+    [reported] = _warnings(one)
+    assert name in reported
+    assert ("fresh clone" in reported) == (name == "sync_state.sqlite")
     assert one.sync().unchanged == len(TREE) + 1
     assert not _warnings(one)
 
@@ -85,14 +85,14 @@ def test_garbage_anywhere_never_reaches_the_store(tmp_path: Path, one: Clone, na
 
 def test_a_row_that_is_not_what_was_written_counts_as_damage(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
-    told: list[str] = []
-    cache = StatCache(path, told.append)
+    reported: list[str] = []
+    cache = StatCache(path, reported.append)
     cache.remember_scan("x", CachedScan(b"digest", "the snapshot", 3, 300))
     cache.close()
     _overwrite(path, path.read_bytes().index(b"the snapshot"), b"another one!")
-    cache = StatCache(path, told.append)
+    cache = StatCache(path, reported.append)
     assert cache.last_scan("x") is None
-    assert "not what was written" in told[0]
+    assert "not what was written" in reported[0]
     cache.remember_scan("x", CachedScan(b"digest", "the snapshot", 3, 300))
     assert cache.last_scan("x") == CachedScan(b"digest", "the snapshot", 3, 300)
     cache.close()

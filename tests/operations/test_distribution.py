@@ -122,7 +122,7 @@ def test_processes_meet_at_the_master(bench: Bench, processes: int, instances: i
     texts = [read_log_text(bench.workspace, record.run, name=name) for name in names]
     others = " ".join(str(rank) for rank in range(1, size))
     assert texts == [f"rank 0 of {size} met {others}\n"] + [f"rank {r} of {size} met 0\n" for r in range(1, size)]
-    assert "".join(event.text for event in bench.told(LogText)) == texts[0]
+    assert "".join(event.text for event in bench.reported(LogText)) == texts[0]
     for name, text in zip(names, texts, strict=True):
         assert bench.store.get(f"runs/{record.run}/logs/{name}").decode() == text
 
@@ -381,15 +381,15 @@ def test_the_log_of_another_rank_can_be_followed(bench: Bench) -> None:
     run = bench.submit("train.py", is_detached=True, processes=2, variables={"GO": str(go)}).record.run
     name = "std_log_process_1.txt"
     wait_until(lambda: "line of 1" in read_log_text(bench.workspace, run, name=name), "the first line")
-    told: list[str] = []
+    reported: list[str] = []
 
     def note(event: object) -> None:
         if isinstance(event, LogText):
-            told.append(event.text)
+            reported.append(event.text)
             go.touch()
 
     assert follow(replace(bench, sink=note), run, name=name).status == "Completed"
-    assert "".join(told) == "line of 1\nend of 1\n"
+    assert "".join(reported) == "line of 1\nend of 1\n"
     with pytest.raises(NotFound, match="std_log_process_2"):
         read_log_text(bench.workspace, run, name="std_log_process_2.txt")
     done = fetch(bench, run, with_logs=True)
@@ -409,16 +409,16 @@ def test_waiting_for_a_log_looks_at_that_log(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         ({"distribution": "horovod"}, "--distribution 'horovod' is unknown"),
         ({"processes": 0}, "--processes 0"),
         ({"instances": -1}, "--instances -1"),
     ],
 )
-def test_wrong_use_stops_before_there_is_a_run(bench: Bench, options: dict[str, Any], told: str) -> None:
+def test_wrong_use_stops_before_there_is_a_run(bench: Bench, options: dict[str, Any], reported: str) -> None:
     bench.script("pass")
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=reported):
         bench.submit("train.py", **options)
     assert bench.workspace.list_runs() == []
 

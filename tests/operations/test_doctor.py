@@ -120,7 +120,7 @@ def test_a_python_that_is_not_here_is_found(bench: Bench) -> None:
     assert has_conda or "2.6" in found.message
 
 
-def test_a_broken_compute_file_is_told_once(bench: Bench) -> None:
+def test_a_broken_compute_file_is_reported_once(bench: Bench) -> None:
     bench.write("compute/local.yaml", "type: [\n")
     found = run_checks(lambda: bench.project, lambda: bench.settings, lambda: bench.store, lambda: bench.workspace)
     [broken] = [check for check in found if not check.ok]

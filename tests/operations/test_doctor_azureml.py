@@ -63,34 +63,34 @@ def found(settings: WorkspaceSettings, project: Project, target: ClusterTarget |
 
 
 def test_a_workspace_in_order(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
-    told = found(settings, project)
-    assert list(told) == ["login", "workspace", "cloud clock", "rights", "datastore", "quota"]
-    assert [check for check in told.values() if not check.ok] == []
-    assert "tenant 11111111-2222-3333-4444-555555555555" in told["login"].message
-    assert azureml.workspace_name in told["workspace"].message
-    assert azureml.default_container in told["datastore"].message
-    assert "100 of 100 cores" in told["quota"].message
+    reported = found(settings, project)
+    assert list(reported) == ["login", "workspace", "cloud clock", "rights", "datastore", "quota"]
+    assert [check for check in reported.values() if not check.ok] == []
+    assert "tenant 11111111-2222-3333-4444-555555555555" in reported["login"].message
+    assert azureml.workspace_name in reported["workspace"].message
+    assert azureml.default_container in reported["datastore"].message
+    assert "100 of 100 cores" in reported["quota"].message
 
 
 def test_another_tenant(settings: WorkspaceSettings, project: Project) -> None:
-    told = found(dataclasses.replace(settings, tenant_id="22222222-0000-0000-0000-000000000000"), project)
-    assert not told["login"].ok
-    assert told["login"].hint == "az login --tenant 22222222-0000-0000-0000-000000000000"
+    reported = found(dataclasses.replace(settings, tenant_id="22222222-0000-0000-0000-000000000000"), project)
+    assert not reported["login"].ok
+    assert reported["login"].hint == "az login --tenant 22222222-0000-0000-0000-000000000000"
 
 
 def test_no_such_workspace(settings: WorkspaceSettings, project: Project) -> None:
-    told = found(dataclasses.replace(settings, workspace_name="typo"), project)
-    assert list(told) == ["login", "workspace"]
-    assert not told["workspace"].ok
-    assert "typo" in told["workspace"].message
-    assert "az ml workspace list" in told["workspace"].hint
+    reported = found(dataclasses.replace(settings, workspace_name="typo"), project)
+    assert list(reported) == ["login", "workspace"]
+    assert not reported["workspace"].ok
+    assert "typo" in reported["workspace"].message
+    assert "az ml workspace list" in reported["workspace"].hint
 
 
 @pytest.mark.parametrize(
     ("field", "hint"),
     [("subscription_id", "az account list"), ("resource_group", "az ml workspace list")],
 )
-def test_whatever_is_asked_for_a_place_that_is_not_there_is_told_as_such(
+def test_every_request_for_a_missing_container_says_that_it_is_missing(
     settings: WorkspaceSettings, project: Project, field: str, hint: str
 ) -> None:
     connection = Connection(dataclasses.replace(settings, **{field: "typo"}), project, os.environ)
@@ -101,7 +101,7 @@ def test_whatever_is_asked_for_a_place_that_is_not_there_is_told_as_such(
 
 
 @pytest.mark.parametrize(
-    ("identity", "has_own", "ok", "told"),
+    ("identity", "has_own", "ok", "reported"),
     [
         ("user_identity", False, True, "as you, which requires the role Storage Blob Data Contributor"),
         ("", True, True, "as the managed identity of gpu, which requires the role Storage Blob Data Contributor"),
@@ -115,7 +115,7 @@ def test_a_datastore_without_a_key(
     identity: str,
     has_own: bool,
     ok: bool,
-    told: str,
+    reported: str,
 ) -> None:
     azureml.faults.has_identity_datastores = True
     name = f"gpu{uuid.uuid4().hex[:6]}"
@@ -127,7 +127,7 @@ def test_a_datastore_without_a_key(
     target = dataclasses.replace(CLUSTER, name=name)
     check = found(dataclasses.replace(settings, identity=identity or None), project, target)["identity"]
     assert check.ok == ok
-    assert told in check.message.replace(name, "gpu")
+    assert reported in check.message.replace(name, "gpu")
     assert ("identity =" in check.hint) == (not ok)
 
 
@@ -137,38 +137,38 @@ def test_another_default_datastore(settings: WorkspaceSettings, project: Project
     azureml.datastores.add("another", "another")
     azureml.storage.default_datastore = "another"
     try:
-        told = found(settings, project)["datastore"].message
+        reported = found(settings, project)["datastore"].message
     finally:
         azureml.storage.default_datastore = before
-    assert told.startswith("another: ")
-    assert f"it was {before} before" in told
+    assert reported.startswith("another: ")
+    assert f"it was {before} before" in reported
 
 
 def test_no_right_to_the_datastore(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
     found(settings, project)
     azureml.faults.deny("/datastores", "Microsoft.MachineLearningServices/workspaces/datastores/read")
-    told = found(settings, project)["datastore"]
-    assert (told.ok, "No right to read datastore" in told.message) == (False, True)
-    assert "AzureML Data Scientist" in told.hint
+    reported = found(settings, project)["datastore"]
+    assert (reported.ok, "No right to read datastore" in reported.message) == (False, True)
+    assert "AzureML Data Scientist" in reported.hint
 
 
-def test_nobody_is_logged_in(
+def test_without_a_login(
     settings: WorkspaceSettings, project: Project, azureml: AzureMLService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IDENTITY_HEADER", "wrong")
-    told = found(settings, project)
-    assert list(told) == ["login"]
-    assert (told["login"].ok, told["login"].hint) == (False, "az login")
+    reported = found(settings, project)
+    assert list(reported) == ["login"]
+    assert (reported["login"].ok, reported["login"].hint) == (False, "az login")
 
 
 def test_a_login_by_a_name_that_there_is_not(
     settings: WorkspaceSettings, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "nonsense")
-    told = found(settings, project)
-    assert list(told) == ["login"]
-    assert (told["login"].ok, "nonsense" in told["login"].message) == (False, True)
-    assert "AZURE_TOKEN_CREDENTIALS" in told["login"].hint
+    reported = found(settings, project)
+    assert list(reported) == ["login"]
+    assert (reported["login"].ok, "nonsense" in reported["login"].message) == (False, True)
+    assert "AZURE_TOKEN_CREDENTIALS" in reported["login"].hint
 
 
 def test_a_subscription_of_another_tenant(
@@ -179,39 +179,39 @@ def test_a_subscription_of_another_tenant(
     azureml.faults.answer(
         401, times=2, code="InvalidAuthenticationTokenTenant", headers={"WWW-Authenticate": challenge}
     )
-    told = found(settings, project)["login"]
-    assert (told.ok, told.hint) == (
+    reported = found(settings, project)["login"]
+    assert (reported.ok, reported.hint) == (
         False,
         f'az login --tenant {tenant}, and tenant_id = "{tenant}" in [workspaces.cloud]',
     )
 
 
-def test_a_workspace_that_was_made_anew(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
+def test_a_workspace_that_was_recreated(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
     """Under its old name, with another storage account: what was remembered would lead astray."""
     connection = Connection(settings, project, os.environ)
     facts = connection.facts
     gone = Datastore("workspaceblobstore", "gone", "gone", "https://gone.example.org", False)
     connection.memory.set(facts={**vars(facts), "workspace_id": "another"}, datastore=vars(gone))
     connection.close()
-    told = found(settings, project)
-    assert "created again" in told["workspace"].message
-    assert azureml.default_container in told["datastore"].message
+    reported = found(settings, project)
+    assert "created again" in reported["workspace"].message
+    assert azureml.default_container in reported["datastore"].message
     assert "created again" not in found(settings, project)["workspace"].message
 
 
 def test_a_clock_that_is_wrong(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
     azureml.faults.clock_ahead_s = 600
-    told = found(settings, project)["cloud clock"]
-    assert (told.ok, told.message) == (False, "this machine's clock is 10 minutes behind Azure's")
+    reported = found(settings, project)["cloud clock"]
+    assert (reported.ok, reported.message) == (False, "this machine's clock is 10 minutes behind Azure's")
 
 
 def test_a_role_that_may_not_submit(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
     azureml.workspaces.not_actions += ["Microsoft.MachineLearningServices/workspaces/jobs/*"]
-    told = found(settings, project)["rights"]
-    assert not told.ok
-    assert "submit runs" in told.message
-    assert "register code" not in told.message
-    assert "AzureML Data Scientist" in told.hint
+    reported = found(settings, project)["rights"]
+    assert not reported.ok
+    assert "submit runs" in reported.message
+    assert "register code" not in reported.message
+    assert "AzureML Data Scientist" in reported.hint
 
 
 def test_a_role_that_may_not_make_clusters(
@@ -219,8 +219,8 @@ def test_a_role_that_may_not_make_clusters(
 ) -> None:
     # As the built-in role AzureML Data Scientist has it.
     azureml.workspaces.not_actions += ["Microsoft.MachineLearningServices/workspaces/computes/*/write"]
-    told = found(settings, project)["rights"]
-    assert (told.ok, told.message) == (True, "may submit runs; may not create clusters")
+    reported = found(settings, project)["rights"]
+    assert (reported.ok, reported.message) == (True, "may submit runs; may not create clusters")
 
 
 @pytest.mark.parametrize(("cores", "is_ok", "words"), [(0, False, "0 of 0"), (6, True, "1 of the 4 nodes")])
@@ -228,10 +228,10 @@ def test_a_quota_that_is_too_small(
     settings: WorkspaceSettings, project: Project, azureml: AzureMLService, cores: int, is_ok: bool, words: str
 ) -> None:
     azureml.workspaces.quotas["standardNCSv3Family"] = cores
-    told = found(settings, project)["quota"]
-    assert told.ok is is_ok
-    assert words in told.message
-    assert is_ok or "ask for more" in told.hint
+    reported = found(settings, project)["quota"]
+    assert reported.ok is is_ok
+    assert words in reported.message
+    assert is_ok or "ask for more" in reported.hint
 
 
 @pytest.mark.parametrize(("cores", "is_ok"), [(0, False), (24, True)])
@@ -240,16 +240,16 @@ def test_low_priority_has_a_quota_of_its_own(
 ) -> None:
     azureml.workspaces.quotas["standardNCSv3Family"] = 0
     azureml.workspaces.low_priority_cores = cores
-    told = found(settings, project, dataclasses.replace(CLUSTER, tier="low_priority"))["quota"]
-    assert told.ok is is_ok
-    assert f"{cores} of {cores} cores of TotalLowPriorityCores are free" in told.message
+    reported = found(settings, project, dataclasses.replace(CLUSTER, tier="low_priority"))["quota"]
+    assert reported.ok is is_ok
+    assert f"{cores} of {cores} cores of TotalLowPriorityCores are free" in reported.message
 
 
 def test_a_region_that_is_full(settings: WorkspaceSettings, project: Project, azureml: AzureMLService) -> None:
     azureml.workspaces.quotas["TotalDedicatedCores"] = 20
     azureml.workspaces.cores_in_use["TotalDedicatedCores"] = 18
-    told = found(settings, project)["quota"]
-    assert (told.ok, "2 of 20 cores of TotalDedicatedCores" in told.message) == (False, True)
+    reported = found(settings, project)["quota"]
+    assert (reported.ok, "2 of 20 cores of TotalDedicatedCores" in reported.message) == (False, True)
 
 
 def test_nodes_that_are_there_need_no_further_quota(
@@ -273,15 +273,15 @@ def test_a_role_on_the_workspace_alone_sees_no_quota(
     settings: WorkspaceSettings, project: Project, azureml: AzureMLService
 ) -> None:
     azureml.faults.deny("/usages", "Microsoft.MachineLearningServices/locations/usages/read")
-    told = found(settings, project)["quota"]
-    assert (told.ok, "may not see" in told.message) == (True, True)
+    reported = found(settings, project)["quota"]
+    assert (reported.ok, "may not see" in reported.message) == (True, True)
 
 
 def test_a_size_that_the_location_has_not(settings: WorkspaceSettings, project: Project) -> None:
-    told = found(settings, project, dataclasses.replace(CLUSTER, size="Standard_Typo"))["quota"]
-    assert not told.ok
-    assert "Standard_Typo" in told.message
+    reported = found(settings, project, dataclasses.replace(CLUSTER, size="Standard_Typo"))["quota"]
+    assert not reported.ok
+    assert "Standard_Typo" in reported.message
 
 
-def test_no_cluster_is_no_fault(settings: WorkspaceSettings, project: Project) -> None:
+def test_a_missing_cluster_is_not_an_error(settings: WorkspaceSettings, project: Project) -> None:
     assert found(settings, project, None)["quota"].ok

@@ -32,7 +32,7 @@ def test_what_a_submit_would_use_is_shown_without_making_it(bench: Bench) -> Non
 def test_without_a_file_the_environment_is_plain_python(bench: Bench) -> None:
     view = environment.show(bench)
     assert (view.spec.conda, view.spec.pip) == ((), ())
-    assert "pptdaml.yaml" in bench.told(Note)[0].message
+    assert "pptdaml.yaml" in bench.reported(Note)[0].message
 
 
 def test_the_present_interpreter_is_ready(bench: Bench) -> None:
@@ -41,7 +41,7 @@ def test_the_present_interpreter_is_ready(bench: Bench) -> None:
     assert view.info.id == "current"
 
 
-def test_a_broken_file_is_told_with_its_place(bench: Bench) -> None:
+def test_a_broken_file_is_reported_with_its_place(bench: Bench) -> None:
     bench.write("pptdaml.yaml", "dependencies: [\n")
     with pytest.raises(SettingsError, match=r"pptdaml\.yaml"):
         environment.show(bench)

@@ -80,9 +80,11 @@ def made(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> tuple[Enviro
     events: list[Event] = []
     assert prepare_environment(environments, spec, events.append).is_ready
     assert not elsewhere.exists()
-    told = [event.message for event in events if isinstance(event, Note) and event.message.startswith("pip's settings")]
-    assert len(told) == 1
-    assert "target" in told[0]
+    reported = [
+        event.message for event in events if isinstance(event, Note) and event.message.startswith("pip's settings")
+    ]
+    assert len(reported) == 1
+    assert "target" in reported[0]
     return environments, spec
 
 
@@ -147,7 +149,7 @@ def test_settings_of_pip_conf_do_not_bend_it_but_say_where_packages_are(
     assert has(environments, spec, "leaf")
 
 
-def test_a_pip_conf_that_cannot_be_read_is_told(tmp_path: Path, wheels: Path) -> None:
+def test_a_pip_conf_that_cannot_be_read_is_reported(tmp_path: Path, wheels: Path) -> None:
     file = tmp_path / "pip.conf"
     file.write_text("nonsense\n")
     with pytest.raises(SettingsError, match=r"pip's settings cannot be read"):
@@ -248,15 +250,15 @@ def test_what_an_earlier_amlctl_has_made_counts_if_it_has_everything(
 
 
 @pytest.mark.parametrize(
-    ("pip", "line", "told"),
+    ("pip", "line", "reported"),
     [
         (("leaf", "nosuchpackage==9"), "pptdaml.yaml:6", "nosuchpackage==9"),
         (("leaf==7",), "pptdaml.yaml:5", "leaf==7"),
         (("leaf==1.0", "fussy"), "pptdaml.yaml:5", "conflict"),
     ],
 )
-def test_packages_that_cannot_be_had_are_told_before_with_their_line(
-    tmp_path: Path, wheels: Path, pip: tuple[str, ...], line: str, told: str
+def test_unavailable_packages_are_reported_early_with_their_line(
+    tmp_path: Path, wheels: Path, pip: tuple[str, ...], line: str, reported: str
 ) -> None:
     text = "name: x\ndependencies:\n- python>=3.9\n- pip:\n" + "".join(f"  - {one}\n" for one in pip)
     spec = parse_environment(text, "pptdaml.yaml")
@@ -264,7 +266,7 @@ def test_packages_that_cannot_be_had_are_told_before_with_their_line(
     with pytest.raises(SettingsError) as caught:
         check_environment(environments, spec, null_sink)
     assert caught.value.message.startswith(f"{line}: ")
-    assert told in caught.value.message
+    assert reported in caught.value.message
     assert not environments.folder.exists()
 
 
@@ -282,13 +284,13 @@ def test_what_was_resolved_before_is_installed_and_said_once(tmp_path: Path, whe
     assert prepare_environment(environments, spec, events.append).is_ready
     ready = json.loads((environments.folder_of(spec.id) / "ready.json").read_text())
     assert ready["packages"]["leaf"] == ("2.0" if is_gone else "1.0")
-    told = [event.message for event in events if isinstance(event, Note)]
-    assert not [line for line in told if line.startswith(("Collecting", "Looking in", "Requirement already"))]
-    assert len([line for line in told if line.startswith("Successfully installed")]) == 1
+    reported = [event.message for event in events if isinstance(event, Note)]
+    assert not [line for line in reported if line.startswith(("Collecting", "Looking in", "Requirement already"))]
+    assert len([line for line in reported if line.startswith("Successfully installed")]) == 1
     assert not list(environments.folder.glob("*.resolved"))
 
 
-def test_a_silent_index_is_no_fault_of_the_file(tmp_path: Path, wheels: Path) -> None:
+def test_a_silent_index_is_not_a_fault_of_the_file(tmp_path: Path, wheels: Path) -> None:
     variables = settings(wheels, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
     del variables["PIP_NO_INDEX"]
     with pytest.raises(ServiceUnavailable, match="cannot reach a package index"):
@@ -296,14 +298,14 @@ def test_a_silent_index_is_no_fault_of_the_file(tmp_path: Path, wheels: Path) ->
 
 
 @pytest.mark.parametrize("python", ["3.6", "2.7", "=3.8", "<3.9", ">=3.5,<3.8", "3.7|3.8"])
-def test_a_python_that_is_too_old_is_told_with_its_line(tmp_path: Path, wheels: Path, python: str) -> None:
+def test_a_python_that_is_too_old_is_reported_with_its_line(tmp_path: Path, wheels: Path, python: str) -> None:
     text = f"dependencies:\n- python{python if python[0] in '<=>' else '=' + python}\n"
     with pytest.raises(SettingsError, match=r"pptdaml\.yaml:2: Python .* too old.* 3\.9"):
         check_environment(here(tmp_path, wheels), parse_environment(text, "pptdaml.yaml"), null_sink)
 
 
 @pytest.mark.parametrize("python", ["3.39", "3.99", "5.1"])
-def test_a_python_that_this_machine_does_not_have_is_told_with_its_line(
+def test_a_python_that_this_machine_does_not_have_is_reported_with_its_line(
     tmp_path: Path, wheels: Path, python: str
 ) -> None:
     spec = parse_environment(f"dependencies:\n- python={python}\n", "pptdaml.yaml")

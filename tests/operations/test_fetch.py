@@ -57,7 +57,7 @@ def test_only_what_is_missing_is_brought(bench: Bench, run: str) -> None:
     assert (folder / "mine.txt").read_text() == "stays"
 
 
-def test_what_was_changed_here_is_kept_and_told(bench: Bench, run: str, tmp_path: Path) -> None:
+def test_what_was_changed_here_is_kept_and_reported(bench: Bench, run: str, tmp_path: Path) -> None:
     folder = bench.project.outputs_dir / run
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text("was there before")
@@ -68,13 +68,13 @@ def test_what_was_changed_here_is_kept_and_told(bench: Bench, run: str, tmp_path
     assert sorted(result.kept) == ["graphs/loss.png", "metrics.json"]
     assert (folder / "metrics.json").read_text() == "was there before"
     assert (folder / "graphs/loss.png").read_text() == "graphs/l0ss.png"
-    told = bench.told(Warned)[-1].message
-    assert "graphs/loss.png, metrics.json" in told
-    assert f"amlctl fetch --to FOLDER {run}" in told
+    reported = bench.reported(Warned)[-1].message
+    assert "graphs/loss.png, metrics.json" in reported
+    assert f"amlctl fetch --to FOLDER {run}" in reported
     assert get(bench, run, to=tmp_path / "fresh").kept == ()
 
 
-def test_what_the_run_has_written_anew_replaces_what_was_fetched(bench: Bench) -> None:
+def test_what_the_run_has_written_again_replaces_what_was_fetched(bench: Bench) -> None:
     bench.script(
         """
         import itertools, os, pathlib, time
@@ -88,7 +88,7 @@ def test_what_the_run_has_written_anew_replaces_what_was_fetched(bench: Bench) -
     wait_until(lambda: get(bench, run).files == 1, "the first save of the outputs")
     first = file.read_text()
     wait_until(lambda: get(bench, run).kept == () and file.read_text() != first, "a later save")
-    assert not bench.told(Warned)
+    assert not bench.reported(Warned)
 
 
 def test_a_lost_list_is_not_taken_for_no_outputs(bench: Bench, run: str) -> None:
@@ -117,7 +117,7 @@ def test_include_brings_what_matches(bench: Bench, run: str, tmp_path: Path) -> 
     assert set(read_tree(target)) == ALL - {"metrics.json"}
     assert result.to == str(target)
     get(bench, run, to=tmp_path / "none", include=("*.gif",))
-    assert any("*.gif" in event.message for event in bench.told(Warned))
+    assert any("*.gif" in event.message for event in bench.reported(Warned))
 
 
 def test_logs_come_along_when_asked_for(bench: Bench, run: str) -> None:

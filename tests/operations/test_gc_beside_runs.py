@@ -91,7 +91,7 @@ def test_what_a_run_publishes_is_whole_when_head_names_it(tmp_path: Path, monkey
         save_record(clones.store, record)
         root = tmp_path / f"{at}/container"
         write_tree(root / "data_blobs" / DATASET, produced)
-        publish_produced(store, record, NodeFolders(root, root / "outputs"), lambda told: None)
+        publish_produced(store, record, NodeFolders(root, root / "outputs"), lambda reported: None)
         published = read_published(store, "r")[DATASET]
         make_newest(store, DATASET, str(published["manifest_key"]), head.manifest_key)
         if not has_happened():

@@ -215,7 +215,7 @@ def _of_another_machine(count: int) -> bytes:
 def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_not(clones: Clones) -> None:
     store, clock = clones.store, _Clock()
     version = store.swap(GC_KEY, _of_another_machine(1), expected=None)
-    told: list[Event] = []
+    reported: list[Event] = []
     asked = 0
 
     def act(call: Call) -> None:
@@ -227,12 +227,12 @@ def test_a_command_waits_for_a_gc_that_is_alive_and_goes_on_without_one_that_is_
             if asked <= 3:
                 version = store.swap(GC_KEY, _of_another_machine(1 + asked), expected=version)
 
-    watch = GcWatch(FaultyStore(store, act), told.append, ask_every_s=0.01, clock=clock)
+    watch = GcWatch(FaultyStore(store, act), reported.append, ask_every_s=0.01, clock=clock)
     watch.note()
     asked = 0
     watch.wait()
     assert asked >= 5
-    assert [event.message for event in told if isinstance(event, Note)] == [
+    assert [event.message for event in reported if isinstance(event, Note)] == [
         "waiting until the gc on far (process 1) has ended",
         "the gc of the store has given no sign of life: continuing without it",
     ]

@@ -91,7 +91,7 @@ def test_a_file_is_downloaded_once(bench: Bench, site: Site, job: str) -> None:
     assert submitted(bench, job) == site.content
     assert submitted(bench, job) == site.content
     assert [status for _, _, status in site.asked] == [200, 304]
-    assert len([event for event in bench.told(Note) if event.message.startswith("downloaded ")]) == 1
+    assert len([event for event in bench.reported(Note) if event.message.startswith("downloaded ")]) == 1
     site.content, site.etag = b"changed", '"two"'
     assert submitted(bench, job) == b"changed"
     assert site.asked[-1][2] == 200
@@ -126,11 +126,11 @@ def test_without_a_network_the_earlier_download_is_used(bench: Bench, site: Site
     assert submitted(bench, job) == site.content
     site.status, site.etag = 503, '"two"'
     assert submitted(bench, job) == site.content
-    assert [event for event in bench.told(Warned) if "the earlier download is used" in event.message]
+    assert [event for event in bench.reported(Warned) if "the earlier download is used" in event.message]
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (403, RightsError)])
-def test_what_is_not_to_be_had_is_told_with_its_line(
+def test_an_unavailable_package_is_reported_with_its_line(
     bench: Bench, site: Site, job: str, status: int, kind: type[Exception]
 ) -> None:
     site.status = status

@@ -73,7 +73,7 @@ def test_syntax_that_the_runs_python_is_too_old_for() -> None:
 
 def test_syntax_that_a_newer_python_may_know_is_a_warning(bench: Bench) -> None:
     check_syntax(b"x = = 1\n", "x.py", (3, 99), bench.events.append)
-    (warned,) = bench.told(Warned)
+    (warned,) = bench.reported(Warned)
     assert "x.py:1" in warned.message
 
 
@@ -144,7 +144,7 @@ def test_a_store_among_the_code(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ({"experiment": ""}, "--experiment"),
         ({"experiment": "  "}, "--experiment"),
@@ -158,16 +158,18 @@ def test_a_store_among_the_code(bench: Bench) -> None:
         ({"produces": ("working/x", "")}, "--produces"),
     ],
 )
-def test_what_was_typed_is_refused_where_it_cannot_be_used(bench: Bench, given: dict[str, object], told: str) -> None:
+def test_what_was_typed_is_refused_where_it_cannot_be_used(
+    bench: Bench, given: dict[str, object], reported: str
+) -> None:
     bench.script("print(1)")
-    assert_refused(bench, UsageError, told, "train.py", **given)
+    assert_refused(bench, UsageError, reported, "train.py", **given)
 
 
 def test_a_name_that_an_id_cannot_have_as_it_is(bench: Bench) -> None:
     bench.script("print(1)")
     result = bench.submit("train.py", name="my first try")
     assert result.record.run.startswith("my-first-try-")
-    assert any("'my-first-try' instead of 'my first try'" in note.message for note in bench.told(Note))
+    assert any("'my-first-try' instead of 'my first try'" in note.message for note in bench.reported(Note))
 
 
 def test_a_run_whose_environment_fails_has_no_exit_code_and_was_never_running(bench: Bench, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ WAITING = """
 def test_following_loses_nothing_and_repeats_nothing(bench: Bench) -> None:
     bench.script(COUNT)
     record = bench.submit("train.py").record
-    text = "".join(event.text for event in bench.told(LogText))
+    text = "".join(event.text for event in bench.reported(LogText))
     lines = [line for line in text.splitlines() if line.startswith("größe")]
     assert lines == [f"größe {number} €" for number in range(200)]
     assert "not utf-8: \ufffd\ufffd" in text
@@ -47,8 +47,8 @@ def test_reading_goes_on_at_a_cursor(bench: Bench) -> None:
     for cursor in (0, 1, 30, len(whole)):
         events: list[Event] = []
         follow(replace(bench, sink=events.append), record.run, cursor=cursor)
-        told = "".join(event.text for event in events if isinstance(event, LogText))
-        assert told == whole[cursor:].decode("utf-8", "replace") or "\xff" in repr(whole)
+        reported = "".join(event.text for event in events if isinstance(event, LogText))
+        assert reported == whole[cursor:].decode("utf-8", "replace") or "\xff" in repr(whole)
         assert [event.state for event in events if isinstance(event, RunStateChanged)] == ["Completed"]
 
 
@@ -122,7 +122,7 @@ def test_a_tail_begins_where_its_first_line_does(bench: Bench, kind: type[LogRea
 def test_a_progress_bar_is_one_line(bench: Bench) -> None:
     bench.script("for n in range(9): print(f'\\r{n} of 8', end='')\nprint('\\nend')\n")
     record = bench.submit("train.py").record
-    assert "\r3 of 8" in "".join(event.text for event in bench.told(LogText))
+    assert "\r3 of 8" in "".join(event.text for event in bench.reported(LogText))
     assert read_log_text(bench.workspace, record.run, tail=2) == "8 of 8\nend\n"
 
 

@@ -129,7 +129,7 @@ def test_a_sync_that_was_stopped_in_the_middle_is_put_right_by_the_next(clones: 
     assert len(watched.calls) == 1
 
 
-def test_whoever_reads_what_is_being_replaced_is_told_to_try_again(clones: Clones, one: Clone) -> None:
+def test_a_reader_of_a_file_being_replaced_gets_try_again(clones: Clones, one: Clone) -> None:
     one.make(random_tree(1))
     first = one.sync(layout="mirror")
     manifest = clones.manifest()
@@ -142,7 +142,7 @@ def test_whoever_reads_what_is_being_replaced_is_told_to_try_again(clones: Clone
 
 
 @pytest.mark.parametrize("harm", ["flip", "delete"])
-def test_damage_at_head_is_told_and_repaired(clones: Clones, one: Clone, harm: str) -> None:
+def test_damage_at_head_is_reported_and_repaired(clones: Clones, one: Clone, harm: str) -> None:
     tree = random_tree(1)
     one.make(tree)
     one.sync(layout="mirror")
@@ -305,7 +305,7 @@ def test_the_stop_comes_before_anything_is_written(clones: Clones, one: Clone) -
     assert clones.stored() == tree
 
 
-def test_delete_of_what_is_no_mirror_is_told(one: Clone) -> None:
+def test_delete_of_what_is_not_a_mirror_is_reported(one: Clone) -> None:
     one.make(random_tree(1))
     one.sync(delete=True)
     assert any("is not a mirror" in message for message in one.messages)

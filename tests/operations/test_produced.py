@@ -93,7 +93,7 @@ def test_the_same_file_changed_on_both_sides_leaves_head_alone(clones: Clones) -
     assert clones["two"].tree == ours
 
 
-def test_whoever_syncs_in_the_last_moment_loses_nothing(clones: Clones) -> None:
+def test_a_sync_in_the_last_moment_loses_nothing(clones: Clones) -> None:
     one = clones["one"]
     before = random_tree(1, 20)
     _synced(one, before)
@@ -223,8 +223,8 @@ def test_a_submit_that_waits_says_what_is_not_the_newest(bench: Bench, tmp_path:
     variables = {"GO": str(tmp_path / "go"), "SYNC": command}
     result = bench.submit("train.py", produces=("working/made",), variables=variables)
     assert result.failure is None
-    told = [event.message for event in bench.told(Warned)]
-    assert any("amlctl sync --pull --snapshot" in message for message in told)
+    reported = [event.message for event in bench.reported(Warned)]
+    assert any("amlctl sync --pull --snapshot" in message for message in reported)
     document = result.to_json()
     assert document["status"] == "Completed"
     assert document["error"]["kind"] == "conflict"

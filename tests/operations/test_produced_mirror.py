@@ -61,7 +61,7 @@ def _make_newest(clones: Clones, key: str, base: str | None, sink: Callable[[Eve
     make_newest(clones.store, DATASET, key, base, source=clones.store, sink=sink)
 
 
-def test_a_run_leaves_the_plain_files_to_whoever_moves_head(clones: Clones, one: Clone) -> None:
+def test_a_run_leaves_the_plain_files_to_the_mover_of_head(clones: Clones, one: Clone) -> None:
     before, base = one.tree, _head_key(clones)
     changed = sorted(before)[0]
     after = {**before, changed: b"changed", "new": b"new", "copy": before[sorted(before)[1]], "empty": b""}
@@ -149,7 +149,7 @@ def test_a_sync_waits_until_head_has_moved(clones: Clones, one: Clone) -> None:
     assert _plain_files(clones) == merged
 
 
-def test_whoever_was_stopped_meanwhile_moves_no_head(clones: Clones, one: Clone) -> None:
+def test_a_stopped_writer_does_not_move_head(clones: Clones, one: Clone) -> None:
     before, base = one.tree, _head_key(clones)
     key = _produced(clones, {**before, "ours": b"ours"}, base)
     lease = f"{dataset_folder(DATASET)}/mirror.lease"

@@ -381,13 +381,13 @@ def test_a_folder_that_becomes_a_link_during_a_pull_is_named_and_nothing_is_writ
                 _link_in_place_of(two.root / "d1", outside)
 
     two.store = FaultyStore(clones.store, act, is_remote=True)
-    told = ""
+    reported = ""
     try:
         two.pull(jobs=1)
     except Conflict as error:
-        told = " ".join([error.message, *error.details])
+        reported = " ".join([error.message, *error.details])
     # Without a conflict the link came too late, or was there before the pull looked at the folder.
-    assert "d1" in told or len(seen) <= number or seen[number].is_done or seen[number].key.startswith("datasets/")
+    assert "d1" in reported or len(seen) <= number or seen[number].is_done or seen[number].key.startswith("datasets/")
     assert read_tree(outside) == before
     two.store = clones.store
     if (two.root / "d1").is_symlink():

@@ -72,17 +72,17 @@ def _stock_client(service: AzureMLService) -> Any:
 
 
 def test_services_are_shown_while_the_run_works(azureml: AzureMLService, tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     def sink(event: Event) -> None:
         if isinstance(event, Note):
-            told.append(event.message)
+            reported.append(event.message)
             bench.workspace.cancel(run)
 
     with opened_bench(azureml, tmp_path) as bench:
         run = _with_services(bench)
         ended = follow(replace(bench, sink=sink), run)
-        assert [line.partition(f"-{run}.")[0] for line in told] == ["board: https://board"]
+        assert [line.partition(f"-{run}.")[0] for line in reported] == ["board: https://board"]
         assert (ended.status, ended.services) == ("Canceled", {})
 
 

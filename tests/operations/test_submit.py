@@ -49,7 +49,7 @@ def seen(bench: Bench, run: str) -> dict[str, object]:
 
 
 def log_of(bench: Bench) -> str:
-    return "".join(event.text for event in bench.told(LogText))
+    return "".join(event.text for event in bench.reported(LogText))
 
 
 def test_a_two_line_script_runs_and_its_outputs_come_back(bench: Bench) -> None:
@@ -62,7 +62,7 @@ def test_a_two_line_script_runs_and_its_outputs_come_back(bench: Bench) -> None:
     assert seen(bench, result.record.run)["arguments"] == ["--epochs", "3"]
     assert "wrote the outputs" in log_of(bench)
     assert result.failure is None
-    states = [event.state for event in bench.told(RunStateChanged)]
+    states = [event.state for event in bench.reported(RunStateChanged)]
     assert states[-1] == "Completed"
     assert len(states) == len(set(states))
     assert isinstance(bench.events[[isinstance(e, RunStateChanged) for e in bench.events].index(True) - 1], RunCreated)
@@ -159,7 +159,7 @@ def test_a_dataset_of_the_store_needs_no_local_folder(bench: Bench) -> None:
     path.parent.rmdir()
     again = bench.submit("train.py", datasets=("raw",))
     assert seen(bench, again.record.run)["data"] == {"raw/x.txt": "one"}
-    assert any("not on this machine" in note.message for note in bench.told(Note))
+    assert any("not on this machine" in note.message for note in bench.reported(Note))
 
 
 def test_an_unknown_dataset_stops_before_there_is_a_run(bench: Bench) -> None:
@@ -194,7 +194,7 @@ def test_a_produced_dataset_is_the_next_ones_input(bench: Bench) -> None:
     bench.write("data_blobs/raw/x.txt", "ab")
     made = bench.submit("preprocess.py")
     assert made.record.published.keys() == {"working/made"}
-    assert any("amlctl sync --pull data_blobs/working/made" in note.message for note in bench.told(Note))
+    assert any("amlctl sync --pull data_blobs/working/made" in note.message for note in bench.reported(Note))
     result = bench.submit("train.py", datasets=("working/made",))
     assert result.record.spec.datasets == {"working/made": made.record.published["working/made"]}
     assert seen(bench, result.record.run)["data"] == {"working/made/y.txt": "abab"}
@@ -262,7 +262,7 @@ def test_a_broken_config_names_the_place(bench: Bench, path: str, text: str, wor
         {"datasets": ("pipeline",)},
     ],
 )
-def test_wrong_use_is_told_before_anything_is_sent(bench: Bench, wrong: dict[str, Any]) -> None:
+def test_wrong_use_is_reported_before_anything_is_sent(bench: Bench, wrong: dict[str, Any]) -> None:
     bench.script(SHOW_ALL)
     with pytest.raises(UsageError):
         bench.submit("train.py", **wrong)
@@ -285,7 +285,7 @@ def test_no_run_is_made_whose_record_could_not_be_read(bench: Bench) -> None:
     assert list(bench.store.list("runs/")) == []
 
 
-def test_an_unknown_compute_target_is_told_before_anything_is_sent(bench: Bench) -> None:
+def test_an_unknown_compute_target_is_reported_before_anything_is_sent(bench: Bench) -> None:
     bench.script(SHOW_ALL)
     with pytest.raises(NotFound, match="gpu"):
         bench.submit("train.py", compute="gpu")
@@ -465,7 +465,7 @@ def test_detached_submits_do_not_wait(bench: Bench) -> None:
     bench.script("import time\nwhile True: time.sleep(0.1)\n")
     result = bench.submit("train.py", is_detached=True)
     assert not result.record.is_final
-    assert bench.told(RunCreated) == [RunCreated(result.record.run)]
+    assert bench.reported(RunCreated) == [RunCreated(result.record.run)]
     bench.workspace.cancel(result.record.run)
     assert wait_for_state(bench, result.record.run, "Canceled").status == "Canceled"
 
@@ -484,7 +484,7 @@ def test_ctrl_c_before_a_run_is_handed_over_cancels_it(bench: Bench) -> None:
         submit(replace(bench, sink=interrupt), bench.request("train.py"),
             on_interrupt=lambda: pytest.fail("nothing is followed yet"),
         )  # fmt: skip
-    [created] = bench.told(RunCreated)
+    [created] = bench.reported(RunCreated)
     assert bench.workspace.read(created.run).status == "Canceled"
     assert bench.events[-1] == Note(f"run {created.run} is canceled")
 
@@ -534,7 +534,7 @@ def test_a_fetch_that_fails_does_not_hide_the_run(bench: Bench) -> None:
     assert result.record.status == "Completed"
     assert result.failure is not None
     assert result.to_json()["fetch_error"]
-    assert any("amlctl fetch" in event.message for event in bench.told(Warned))
+    assert any("amlctl fetch" in event.message for event in bench.reported(Warned))
 
 
 def test_a_timeout_ends_the_run(bench: Bench) -> None:
@@ -572,7 +572,7 @@ def test_ignored_files_are_not_part_of_the_code(bench: Bench) -> None:
     code = bench.submit("train.py").record.spec.code
     sent = {entry.key.removeprefix(f"code/{code}/") for entry in bench.store.list(f"code/{code}/pipeline/")}
     assert sent == {"pipeline/train.py", "pipeline/sub/.amlctlignore", "pipeline/sub/kept.txt"}
-    assert any(event.message.startswith("code: 3 files; ") for event in bench.told(Note))
+    assert any(event.message.startswith("code: 3 files; ") for event in bench.reported(Note))
 
 
 @pytest.mark.parametrize(

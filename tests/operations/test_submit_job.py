@@ -78,7 +78,7 @@ def test_a_job_runs_here(bench: Bench) -> None:
     assert (outputs / "report").read_text() == "done"
     assert (outputs / "plain.txt").read_text() == "plain"
     assert not (outputs / "old.txt").exists()
-    assert "it is 0.01" in "".join(event.text for event in bench.told(LogText))
+    assert "it is 0.01" in "".join(event.text for event in bench.reported(LogText))
     assert (record.spec.script, record.spec.experiment, record.spec.tags) == ("jobs/train.yml", "trials", {"team": "a"})
     assert record.run.startswith("first-try-")
     assert list(record.spec.datasets) == ["working/a b"]
@@ -144,7 +144,7 @@ def test_without_code_it_runs_in_pipeline(bench: Bench) -> None:
     bench.script("print('from pipeline')")
     bench.write("jobs/own.yml", "command: python train.py && python -c 'import sys; print(sys.prefix)'\n")
     assert bench.submit("jobs/own.yml").record.status == "Completed"
-    assert "from pipeline" in "".join(event.text for event in bench.told(LogText))
+    assert "from pipeline" in "".join(event.text for event in bench.reported(LogText))
 
 
 def test_the_whole_project_as_code_leaves_its_data_out(bench: Bench) -> None:
@@ -168,7 +168,7 @@ def test_an_address_of_the_cloud_that_lies_here(bench: Bench, path: str) -> None
     bench.write("jobs/a.yml", f"command: ls '${{{{inputs.d}}}}' > outputs/ls\ninputs:\n  d: {{path: '{path}'}}\n")
     record = bench.submit("jobs/a.yml").record
     assert (bench.project.outputs_dir / record.run / "ls").read_text() == "x.txt\n"
-    assert any("data_blobs/working/a b" in event.message for event in bench.told(Note))
+    assert any("data_blobs/working/a b" in event.message for event in bench.reported(Note))
 
 
 def test_a_data_asset_by_its_name(bench: Bench) -> None:
@@ -261,7 +261,7 @@ def test_what_cannot_be_run_here_is_named(
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "reported"),
     [
         ("azureml:sklearn@latest", "the environment azureml:sklearn@latest is not used on this machine"),
         (
@@ -272,7 +272,7 @@ def test_what_cannot_be_run_here_is_named(
         ("{build: {path: docker}}", "the image that Dockerfile builds is not used"),
     ],
 )
-def test_an_environment_that_others_have_made(bench: Bench, environment: str, told: str) -> None:
+def test_an_environment_that_others_have_made(bench: Bench, environment: str, reported: str) -> None:
     """The project's own stands in, or a conda file beside the Dockerfile, and what is missing is said."""
     bench.write("jobs/docker/Dockerfile", "FROM scratch")
     bench.write("jobs/e.yml", f"command: echo ran\nenvironment: {environment}\n")
@@ -284,13 +284,13 @@ def test_an_environment_that_others_have_made(bench: Bench, environment: str, to
         return check(bench, request, find_job_file(request, bench.project)).environment
 
     assert planned().source == "pptdaml.yaml"
-    assert [event for event in bench.told(Warned) if told in event.message and "pptdaml.yaml" in event.message]
+    assert [event for event in bench.reported(Warned) if reported in event.message and "pptdaml.yaml" in event.message]
     bench.write("jobs/docker/conda.yml", "dependencies: [python=3.11]")
     assert planned().source == ("conda.yml" if "build" in environment else "pptdaml.yaml")
     assert bench.submit("jobs/e.yml").record.status == "Completed"
 
 
-def test_what_only_nodes_have_is_told(bench: Bench) -> None:
+def test_what_only_nodes_have_is_reported(bench: Bench) -> None:
     text = """\
         command: echo ran > ${{outputs.o}}/x
         resources:
@@ -306,15 +306,15 @@ def test_what_only_nodes_have_is_told(bench: Bench) -> None:
     record = bench.submit("jobs/n.yml").record
     assert (record.status, record.spec.compute) == ("Completed", "local")
     assert (bench.project.outputs_dir / record.run / "o/x").read_text() == "ran\n"
-    warned = [event.message for event in bench.told(Warned)]
-    for told in (
+    warned = [event.message for event in bench.reported(Warned)]
+    for reported in (
         "jobs/n.yml:3: resources.shm_size has no effect on this machine",
         "jobs/n.yml:4: services has no effect on this machine",
         "jobs/n.yml:9: distribution has no effect on this machine",
         "jobs/n.yml:8: output o stays in the run's outputs/, not azureml://datastores/d/paths/o/",
     ):
-        assert [message for message in warned if message.startswith(told)], warned
-    assert any("compute gpu" in event.message for event in bench.told(Note))
+        assert [message for message in warned if message.startswith(reported)], warned
+    assert any("compute gpu" in event.message for event in bench.reported(Note))
 
 
 def test_a_sweep_is_for_azure_ml(bench: Bench) -> None:
@@ -339,7 +339,7 @@ def test_what_goes_to_scripts(bench: Bench, more: dict[str, Any]) -> None:
         bench.submit("jobs/train.yml", **more)
 
 
-def test_there_is_no_such_file(bench: Bench, tmp_path: Path) -> None:
+def test_a_missing_file(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none\.yml"):
         bench.submit("none.yml")
 
@@ -351,4 +351,4 @@ def test_what_would_be_run(bench: Bench) -> None:
     shown = plan(bench, bench.request("jobs/p.yml", env_from_current=False)).to_json()
     assert shown["command"] == ["bash", "-c", "ls"]
     assert shown["script"] == "jobs/p.yml"
-    assert any("the image i is not used" in event.message for event in bench.told(Warned))
+    assert any("the image i is not used" in event.message for event in bench.reported(Warned))

@@ -222,7 +222,7 @@ def test_an_image_is_built_from_a_folder(amlctl: Amlctl, project: Path, service:
 
 
 @pytest.mark.parametrize(
-    ("lines", "place", "told"),
+    ("lines", "place", "reported"),
     [
         ("command: echo ran\ncompute: azureml:nowhere\n", 2, "nowhere"),
         (
@@ -232,15 +232,15 @@ def test_an_image_is_built_from_a_folder(amlctl: Amlctl, project: Path, service:
         ),
     ],
 )
-def test_what_is_nowhere_is_told_with_its_line(
-    amlctl: Amlctl, project: Path, lines: str, place: int, told: str
+def test_what_is_nowhere_is_reported_with_its_line(
+    amlctl: Amlctl, project: Path, lines: str, place: int, reported: str
 ) -> None:
     (project / "jobs").mkdir()
     (project / "jobs/job.yml").write_text(lines)
     done = amlctl("submit", "jobs/job.yml")
     assert done.code == 4
     assert done.err.partition("error: ")[2].startswith(f"jobs/job.yml:{place}: ")
-    assert told in done.err
+    assert reported in done.err
 
 
 def test_an_option_that_is_nowhere_is_not_on_a_line(amlctl: Amlctl, project: Path) -> None:
@@ -356,7 +356,7 @@ def test_an_environment_of_a_registry_is_named_as_it_is(amlctl: Amlctl, project:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "told"),
+    ("old", "new", "line", "reported"),
     [
         ("azureml:theirs@latest", "azureml:theirs:8", 4, "azureml:theirs:8"),
         ("azureml:theirs@latest", "azureml:nowhere@latest", 4, "azureml:nowhere@latest"),
@@ -365,19 +365,19 @@ def test_an_environment_of_a_registry_is_named_as_it_is(amlctl: Amlctl, project:
         ("datastores/theirs", "datastores/nowhere", 14, "datastores/nowhere"),
     ],
 )
-def test_what_is_not_registered_is_told_with_its_line(
-    amlctl: Amlctl, project: Path, registered: AzureMLService, old: str, new: str, line: int, told: str
+def test_what_is_not_registered_is_reported_with_its_line(
+    amlctl: Amlctl, project: Path, registered: AzureMLService, old: str, new: str, line: int, reported: str
 ) -> None:
     (project / "jobs").mkdir()
     (project / "jobs/job.yml").write_text(_REGISTERED.replace(old, new))
     done = amlctl("submit", "jobs/job.yml")
     assert done.code == 4
     assert done.err.partition("error: ")[2].startswith(f"jobs/job.yml:{line}: ")
-    assert told in done.err
+    assert reported in done.err
     assert not [call for call in done.calls if call.method == "PUT"]
 
 
-def test_data_of_another_type_is_told(amlctl: Amlctl, project: Path, registered: AzureMLService) -> None:
+def test_data_of_another_type_is_reported(amlctl: Amlctl, project: Path, registered: AzureMLService) -> None:
     (project / "jobs").mkdir()
     (project / "jobs/job.yml").write_text(_REGISTERED.replace("type: uri_file", "type: uri_folder"))
     done = amlctl("submit", "jobs/job.yml")
@@ -450,19 +450,19 @@ def test_data_of_the_workspace_is_read_on_this_machine(
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "reported"),
     [
         ("azureml:nowhere:1", "data azureml:nowhere:1 not found in the workspace"),
         ("azureml://datastores/nowhere/paths/x", "datastore nowhere"),
         ("azureml://datastores/theirs/paths/gone", "not found"),
     ],
 )
-def test_data_that_is_not_in_the_workspace_is_told_here(
-    amlctl: Amlctl, project: Path, registered: AzureMLService, path: str, told: str
+def test_data_that_is_not_in_the_workspace_is_reported_here(
+    amlctl: Amlctl, project: Path, registered: AzureMLService, path: str, reported: str
 ) -> None:
     (project / "jobs").mkdir()
     (project / "jobs/job.yml").write_text(f"command: echo ran\ninputs:\n  x: {{path: '{path}'}}\n")
     done = amlctl("--workspace", "local", "submit", "jobs/job.yml", "--env-from", "current")
     assert done.code == 4
     assert done.err.partition("error: ")[2].startswith("jobs/job.yml:3: ")
-    assert told in done.err
+    assert reported in done.err

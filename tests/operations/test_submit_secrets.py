@@ -92,7 +92,7 @@ def test_a_dry_run_shows_none(bench: Bench) -> None:
     assert "xyzzy" not in str(found.to_json())
 
 
-def test_a_secret_that_is_no_text_is_refused(bench: Bench) -> None:
+def test_a_secret_that_is_not_a_string_is_refused(bench: Bench) -> None:
     bench.write("pipeline/c.json", '{"api_key": null, "max_tokens": null}')
     bench.script("print(1)")
     with pytest.raises(UsageError, match="api_key") as caught:
@@ -170,7 +170,7 @@ def test_the_user_says_what_is_a_secret(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "--", "TOKEN=CANARY"])
-def test_what_is_no_name_is_refused_without_showing_it(bench: Bench, name: str) -> None:
+def test_what_is_not_a_name_is_refused_without_showing_it(bench: Bench, name: str) -> None:
     bench.script("print(1)")
     with pytest.raises(UsageError) as caught:
         bench.submit("train.py", secrets=(name,))

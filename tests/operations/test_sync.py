@@ -129,7 +129,7 @@ def test_a_renamed_dataset_sends_a_manifest_only(clones: Clones, one: Clone) -> 
     assert clones.stored("raw/copy") == tree
 
 
-def test_a_touched_file_is_no_change(one: Clone) -> None:
+def test_a_touched_file_is_not_a_change(one: Clone) -> None:
     one.make(random_tree(1))
     first = one.sync()
     age(one.root)
@@ -321,7 +321,7 @@ def test_losing_the_local_state_costs_no_data_and_no_blob(clones: Clones, one: C
     assert clones.stored() == tree | {"new": b"new"}
 
 
-def test_a_damaged_local_state_is_started_anew(clones: Clones, one: Clone) -> None:
+def test_a_damaged_local_state_is_recreated(clones: Clones, one: Clone) -> None:
     one.make(random_tree(1))
     one.sync()
     for name in ("stat_cache.sqlite", "sync_state.sqlite"):
@@ -428,9 +428,9 @@ def test_a_pull_that_keeps_local_changes_says_how_to_drop_them(clones: Clones) -
     one.events.clear()
     one.pull()
     assert not (one.root / "d1/f1").exists()
-    [told] = [message for message in one.messages if "local change" in message]
-    assert told.startswith(f"{DATASET}: kept 2 local changes")
-    assert f"--theirs --snapshot {snapshot[:12]}" in told
+    [reported] = [message for message in one.messages if "local change" in message]
+    assert reported.startswith(f"{DATASET}: kept 2 local changes")
+    assert f"--theirs --snapshot {snapshot[:12]}" in reported
     one.pull(theirs=True, snapshot=snapshot[:12])
     assert one.tree == tree
 
@@ -473,19 +473,19 @@ def test_what_the_store_has_otherwise_is_counted(clones: Clones) -> None:
     assert two.tree == one.tree
 
 
-def test_overlapping_datasets_are_told(clones: Clones) -> None:
+def test_overlapping_datasets_are_reported(clones: Clones) -> None:
     one = clones["one"]
     one.make(random_tree(1))
     one.sync()
     assert not one.messages
     one.sync(f"{DATASET}/d1")
-    [told] = one.messages
-    assert DATASET in told
-    assert f"{DATASET}/d1" in told
+    [reported] = one.messages
+    assert DATASET in reported
+    assert f"{DATASET}/d1" in reported
 
 
 @pytest.mark.parametrize("lost", [3, 1000])
-def test_who_loses_the_race_for_head_plans_anew_and_at_last_says_so(clones: Clones, one: Clone, lost: int) -> None:
+def test_the_loser_of_the_race_for_head_plans_again_and_finally_fails(clones: Clones, one: Clone, lost: int) -> None:
     other = clones["other"]
     one.make({"ours": b"1"})
     numbers = iter(range(lost))

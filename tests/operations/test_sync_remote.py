@@ -104,7 +104,7 @@ def _between(proxy: FaultProxy, act: Callable[[], object]) -> None:
     proxy.act = look
 
 
-def test_who_loses_the_race_for_head_plans_anew_and_merges(two: tuple[Clone, Clone, FaultProxy]) -> None:
+def test_the_loser_of_the_race_for_head_plans_again_and_merges(two: tuple[Clone, Clone, FaultProxy]) -> None:
     one, other, proxy = two
     (one.root / "a").write_bytes(b"from one")
     (other.root / "b").write_bytes(b"from the other")
@@ -116,7 +116,9 @@ def test_who_loses_the_race_for_head_plans_anew_and_merges(two: tuple[Clone, Clo
         assert clone.tree == expected
 
 
-def test_who_loses_the_race_for_head_with_the_same_file_is_told(two: tuple[Clone, Clone, FaultProxy]) -> None:
+def test_the_loser_of_the_race_for_head_with_the_same_file_gets_a_conflict(
+    two: tuple[Clone, Clone, FaultProxy],
+) -> None:
     one, other, proxy = two
     (one.root / "a").write_bytes(b"from one")
     (other.root / "a").write_bytes(b"from the other")

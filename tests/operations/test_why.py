@@ -66,12 +66,12 @@ def test_sync_and_why_agree_on_ignore_files_above_the_dataset(one: Clone, is_syn
     }
     if is_synced:
         one.sync()
-    told = {path: _why(one, path) for path in expected}
-    assert {path: (w.is_ignored, w.rule, w.rule_file, w.rule_line) for path, w in told.items()} == expected
+    reported = {path: _why(one, path) for path in expected}
+    assert {path: (w.is_ignored, w.rule, w.rule_file, w.rule_line) for path, w in reported.items()} == expected
     one.sync()
     stored = Clones(one.project.root.parent).stored()
     assert stored is not None
-    assert {path for path in expected if path in stored} == {path for path, w in told.items() if not w.is_ignored}
+    assert {path for path in expected if path in stored} == {path for path, w in reported.items() if not w.is_ignored}
 
 
 def test_a_rule_of_the_settings(one: Clone) -> None:

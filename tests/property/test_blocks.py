@@ -147,7 +147,7 @@ def test_old_blocks_stay_found_where_only_some_are_searched_for(monkeypatch: pyt
     assert sent(edited, blocks_of(data, [])) == len(fresh) + 1
 
 
-def test_equal_anchors_are_told_apart() -> None:
+def test_equal_anchors_are_distinguished() -> None:
     data = b"".join(
         b"the same head of every block: 32".ljust(40) + photo_like(DISTANCE - 40, seed) for seed in range(99)
     )
@@ -216,7 +216,7 @@ def test_blocks_of_other_programs_match_nothing() -> None:
     assert sent(data, foreign) == len(data)
 
 
-def test_more_blocks_than_the_service_takes_are_cut_anew() -> None:
+def test_more_blocks_than_the_service_takes_are_cut_again() -> None:
     data = photo_like(10 * DISTANCE)
     old = blocks_of(data, [])
     for at in range(0, 8 * DISTANCE, DISTANCE // 2):

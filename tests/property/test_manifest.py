@@ -160,7 +160,7 @@ def test_a_large_manifest_is_written_in_shards_and_rewrites_one(tmp_path: Path) 
     assert store.traffic.sent_bytes - sent < whole / 3
 
 
-def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_reported(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     entry = FileEntry("a", 1, False, content_id(b"a"))
     key = write_manifest(store, Manifest("d", "pack", [entry], {entry.content_id: OBJECT}, {})).key

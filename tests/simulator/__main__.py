@@ -85,8 +85,8 @@ def _replay(text: str) -> int:
         shutil.rmtree(base, ignore_errors=True)
     for number, step in enumerate(outcome.trace):
         print(f"{number:4} {step.actor} {step.method:6} {step.key}")
-    for name, told in outcome.refusals.items():
-        print(f"{name} ended with {told}")
+    for name, reported in outcome.refusals.items():
+        print(f"{name} ended with {reported}")
     print(outcome.problem or "all is as it must be")
     return bool(outcome.problem)
 

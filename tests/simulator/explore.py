@@ -38,8 +38,8 @@ class Tally:
         fault = outcome.order.fault
         if fault is not None and outcome.fault_came:
             self.faults[fault.kind] += 1
-        for told in outcome.refusals.values():
-            self.refusals[told.partition(":")[0]] += 1
+        for reported in outcome.refusals.values():
+            self.refusals[reported.partition(":")[0]] += 1
         if outcome.problem:
             self.failures.append(outcome)
         self._seen.add(hash((_normal_form(outcome.trace), fault, outcome.order.then)))

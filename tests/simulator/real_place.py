@@ -102,11 +102,11 @@ class Place:
 
     def run(self, name: str, *arguments: str, number: int = 0, kind: str = "") -> Ended:
         """`amlctl ARGUMENTS` in project `name`, harmed at its write `number` (0: not at all)."""
-        told = self.base / "told"
-        told.mkdir(exist_ok=True)
+        reported = self.base / "told"
+        reported.mkdir(exist_ok=True)
         process = os.fork()
         if process == 0:
-            self._in_child(name, arguments, number, kind, told)
+            self._in_child(name, arguments, number, kind, reported)
         deadline = time.monotonic() + _LIMIT_S
         while True:
             found, status = os.waitpid(process, os.WNOHANG)
@@ -117,21 +117,21 @@ class Place:
                 os.waitpid(process, 0)
                 raise Broken(f"amlctl {' '.join(arguments)} does not end")
             time.sleep(0.002)
-        writes = told / "writes"
+        writes = reported / "writes"
         seen = json.loads(writes.read_text()) if writes.exists() and os.WIFEXITED(status) else []
-        out, err = ((told / what).read_text(errors="replace") for what in ("out", "err"))
+        out, err = ((reported / what).read_text(errors="replace") for what in ("out", "err"))
         return Ended(os.waitstatus_to_exitcode(status), out, err, seen)
 
-    def _in_child(self, name: str, arguments: Sequence[str], number: int, kind: str, told: Path) -> None:
+    def _in_child(self, name: str, arguments: Sequence[str], number: int, kind: str, reported: Path) -> None:
         code = 99
         try:
             os.chdir(self.project(name))
             os.environ.update(HOME=str(self.root / "home"), NO_COLOR="1", PYTHONDONTWRITEBYTECODE="1")
             with suppress(FileNotFoundError):
-                (told / "writes").unlink()
+                (reported / "writes").unlink()
             for descriptor, (path, flags) in enumerate(
                 [("/dev/null", os.O_RDONLY)]
-                + [(told / what, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for what in ("out", "err")]
+                + [(reported / what, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for what in ("out", "err")]
             ):
                 os.dup2(os.open(path, flags, 0o600), descriptor)
             sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
@@ -142,6 +142,6 @@ class Place:
             code = run(arguments)
             sys.stdout.flush()
             sys.stderr.flush()
-            (told / "writes").write_text(json.dumps(faults.seen))
+            (reported / "writes").write_text(json.dumps(faults.seen))
         finally:
             os._exit(code)

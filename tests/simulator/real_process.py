@@ -136,8 +136,8 @@ def main(arguments: Sequence[str]) -> int:
             f"{name:12} {_counted(tally.trials)}; failed: {len(tally.failures)}; left behind: {tally.left[name]}",
             flush=True,
         )
-        for told in tally.failures:
-            print(f"    {told}", flush=True)
+        for reported in tally.failures:
+            print(f"    {reported}", flush=True)
         total.trials += tally.trials
         total.failures += tally.failures
     print(f"\n{sum(total.trials.values())} trials: {_counted(total.trials)}; failed: {len(total.failures)}")

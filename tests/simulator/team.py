@@ -317,10 +317,10 @@ def main(arguments: Sequence[str]) -> int:
     wanted = parser.parse_args(arguments)
     failed = 0
     for seed in range(wanted.seed, wanted.seed + wanted.years):
-        told = live(seed, wanted.steps)
-        failed += bool(told)
-        if told:
-            print(f"year {seed}: {told}", flush=True)
+        reported = live(seed, wanted.steps)
+        failed += bool(reported)
+        if reported:
+            print(f"year {seed}: {reported}", flush=True)
     print(f"{wanted.years} years of {wanted.steps} steps; failed: {failed}")
     return bool(failed)
 

@@ -36,11 +36,11 @@ def test_whatever_the_order_nothing_is_lost(folder: Path, name: str) -> None:
         tally = explore(
             SCENARIOS[name], folder, -(-ORDERS // len(SCENARIOS)), SEED, stop_at=lambda: time.process_time() > ends
         )
-    told = [
+    reported = [
         f"{outcome.problem}\n  again: python -m tests.simulator --replay '{outcome.order}'"
         for outcome in tally.failures
     ]
-    assert not told, "\n".join(told)
+    assert not reported, "\n".join(reported)
 
 
 def test_an_order_can_be_written_down_and_read_again() -> None:

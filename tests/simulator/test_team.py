@@ -9,5 +9,5 @@ from tests.simulator.team import live
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_team_gets_what_a_dict_says(seed: int) -> None:
-    told = live(seed, 80)
-    assert not told, told
+    reported = live(seed, 80)
+    assert not reported, reported

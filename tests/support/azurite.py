@@ -27,7 +27,7 @@ ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The emulator's published account key."""
 
-_UNTIL_NOBODY_HOLDS_STDIN = '"$@" 0</dev/null & service=$!; cat >/dev/null; kill "$service"; wait "$service"'
+_UNTIL_STDIN_CLOSES = '"$@" 0</dev/null & service=$!; cat >/dev/null; kill "$service"; wait "$service"'
 _LISTENS = re.compile(r"listens on (https?://\S+?):(\d+)")
 
 
@@ -78,7 +78,7 @@ def running_azurite(options: Sequence[str] = (), *, folder: Path | None = None) 
     ]
     with tempfile.TemporaryDirectory(prefix="azurite-") as cwd:
         process = subprocess.Popen(
-            ["sh", "-c", _UNTIL_NOBODY_HOLDS_STDIN, "azurite", *command],
+            ["sh", "-c", _UNTIL_STDIN_CLOSES, "azurite", *command],
             cwd=cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

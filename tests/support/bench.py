@@ -73,7 +73,7 @@ class Bench(Context):
             on_interrupt=on_interrupt,
         )
 
-    def told(self, kind: type[Event]) -> list[Any]:
+    def reported(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def with_settings(self, **changes: Any) -> Bench:

@@ -111,18 +111,18 @@ class WriteFaults:
             file = ""
 
             def execute(self, statement: str, *rest: Any) -> Any:
-                return self._told(statement, lambda: super(Connection, self).execute(statement, *rest))
+                return self._reported(statement, lambda: super(Connection, self).execute(statement, *rest))
 
             def executemany(self, statement: str, *rest: Any) -> Any:
-                return self._told(statement, lambda: super(Connection, self).executemany(statement, *rest))
+                return self._reported(statement, lambda: super(Connection, self).executemany(statement, *rest))
 
             def executescript(self, statement: str) -> Any:
-                return self._told("CREATE", lambda: super(Connection, self).executescript(statement))
+                return self._reported("CREATE", lambda: super(Connection, self).executescript(statement))
 
             def __exit__(self, *error: Any) -> Any:
                 return faults._point("commit", self.file, lambda: super(Connection, self).__exit__(*error))
 
-            def _told(self, statement: str, call: Callable[[], Any]) -> Any:
+            def _reported(self, statement: str, call: Callable[[], Any]) -> Any:
                 if not statement.lstrip().upper().startswith(_CHANGES):
                     return call()
                 return faults._point("sqlite", self.file, call)

@@ -72,7 +72,7 @@ def test_the_runtime_is_found_beside_the_code(tmp_path: Path, is_folder: bool) -
     assert done.stdout == f"ran {tmp_path if is_folder else archive_path}/amlctl/runtime/__main__.py {archive_path}\n"
 
 
-def test_an_image_without_python_is_told(tmp_path: Path) -> None:
+def test_an_image_without_python_is_reported(tmp_path: Path) -> None:
     record = run_record("r", "job.yml", environment="image:x", command="ls")
     command = str(job_document(record, _PARTS, {})["command"]).replace(" /usr/", " /nowhere/")
     done = subprocess.run(

@@ -22,7 +22,7 @@ def write(folder: Path, *lines: str, python: str = ">=3.9") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("line", "place", "told"),
+    ("line", "place", "reported"),
     [
         ("./own-1.0-py3-none-any.whl", "pptdaml.yaml:4", "file of this machine"),
         ("--find-links .", "pptdaml.yaml:4", "file of this machine"),
@@ -30,12 +30,12 @@ def write(folder: Path, *lines: str, python: str = ">=3.9") -> Path:
         ("six==1.0 --hash=sha256:ab", "pptdaml.yaml:4", "hash"),
     ],
 )
-def test_what_needs_this_machine(tmp_path: Path, line: str, place: str, told: str) -> None:
+def test_what_needs_this_machine(tmp_path: Path, line: str, place: str, reported: str) -> None:
     spec = read_environment(write(tmp_path, line))
     with pytest.raises(SettingsError) as caught:
         check_environment(spec)
     assert caught.value.message.startswith(f"{place}: ")
-    assert told in caught.value.message
+    assert reported in caught.value.message
 
 
 def test_a_python_that_is_too_old(tmp_path: Path) -> None:

@@ -63,18 +63,20 @@ _HOST = "https://acc.blob.core.windows.net"
         (f"{_HOST}/data%3Fsv=1%26sig%3Dhush", "SAS token in its path", "?sv="),
     ],
 )
-def test_a_url_that_cannot_be_used_is_told_without_its_secrets(tmp_path: Path, url: str, what: str, hint: str) -> None:
+def test_a_url_that_cannot_be_used_is_reported_without_its_secrets(
+    tmp_path: Path, url: str, what: str, hint: str
+) -> None:
     with pytest.raises(SettingsError) as caught:
         open_store(url, Project(tmp_path), {"AZURE_STORAGE_KEY": "eA=="})
-    told = caught.value
-    assert what in told.message
-    assert hint in told.hint
-    assert told.message.startswith("store 'https://" if url.startswith("https") else "store 'http://")
-    assert "hush" not in told.message + told.hint
+    reported = caught.value
+    assert what in reported.message
+    assert hint in reported.hint
+    assert reported.message.startswith("store 'https://" if url.startswith("https") else "store 'http://")
+    assert "hush" not in reported.message + reported.hint
 
 
 @pytest.mark.parametrize("url", ["file://[x/folder", "s3://me:hush@bucket/x", "abfss://data@acc/x?sig=hush"])
-def test_a_url_of_another_kind_is_told_without_its_secrets(tmp_path: Path, url: str) -> None:
+def test_a_url_of_another_kind_is_reported_without_its_secrets(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError, match=r"is (no|not a|not a valid) URL|is not a supported kind") as caught:
         open_store(url, Project(tmp_path), {})
     assert "hush" not in caught.value.message
@@ -103,7 +105,7 @@ def test_a_url_means_an_account_a_container_and_a_prefix(url: str, account: str,
     assert parse_address(address.url) == (address, "")
 
 
-def test_a_sas_token_is_no_part_of_the_address() -> None:
+def test_a_sas_token_is_not_part_of_the_address() -> None:
     address, sas = parse_address(f"{_HOST}/data?sv=1&sig=hush")
     assert sas == "sv=1&sig=hush"
     assert "hush" not in address.url + repr(address)

@@ -42,13 +42,14 @@ def test_the_key_of_another_account_is_not_used(name: str) -> None:
     assert type(_found({name: other, **key})) is Token
 
 
-def test_a_connection_string_without_a_key_is_told() -> None:
+def test_a_connection_string_without_a_key_is_reported() -> None:
     with pytest.raises(SettingsError, match="neither AccountKey nor SharedAccessSignature"):
         _found({"AZURE_STORAGE_CONNECTION_STRING": "AccountName=mine;AccountKey="})
 
 
 @pytest.mark.parametrize(
-    ("token", "told"), [("sp=rl&sig=x", "allows 'rl'"), ("si=readers&sig=x", "allows what its policy 'readers' says")]
+    ("token", "reported"),
+    [("sp=rl&sig=x", "allows 'rl'"), ("si=readers&sig=x", "allows what its policy 'readers' says")],
 )
-def test_a_sas_tells_what_it_allows(token: str, told: str) -> None:
-    assert told in SasToken(token).explain()
+def test_a_sas_tells_what_it_allows(token: str, reported: str) -> None:
+    assert reported in SasToken(token).explain()

@@ -215,7 +215,7 @@ def test_zero_and_false_are_wanted_values() -> None:
     assert [change.field for change in differences(present, wanted)] == ["min_instances", "ssh_public_access_enabled"]
 
 
-def test_a_local_target_is_no_cluster() -> None:
+def test_a_local_target_is_not_a_cluster() -> None:
     assert "type" in {change.field for change in differences(LocalTarget("x"), ClusterTarget("x", "amlcompute"))}
     assert differences(LocalTarget("x", 1, 2), LocalTarget("x", 2)) == [FieldDifference("slots", 1, 2)]
 

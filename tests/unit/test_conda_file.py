@@ -131,7 +131,7 @@ def test_aliases_that_come_to_billions_are_refused() -> None:
         parse_environment(f"name:\n  - &a0 [x]\n{steps}channels: [*a29]\n", "pptdaml.yaml")
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "pptdaml.yaml"
     with pytest.raises(NotFound, match=r"pptdaml\.yaml") as caught:
         read_environment(path)

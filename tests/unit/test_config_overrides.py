@@ -199,7 +199,7 @@ def test_only_the_value_that_is_named_changes_where_others_refer_to_it(
         ('name="\\ud800"', ["not valid text"]),
     ],
 )
-def test_what_does_not_fit_is_told(override: str, words: list[str], is_yaml: bool) -> None:
+def test_what_does_not_fit_is_reported(override: str, words: list[str], is_yaml: bool) -> None:
     with pytest.raises(UsageError) as caught:
         changed(YAML if is_yaml else JSON, override, is_yaml=is_yaml)
     for word in words:
@@ -232,7 +232,7 @@ def bomb(levels: int = 9) -> str:
         ("lr: \x00\n", True, "c.yaml:1"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_its_line(text: str, is_yaml: bool, words: str) -> None:
+def test_what_cannot_be_read_is_reported_with_its_line(text: str, is_yaml: bool, words: str) -> None:
     with pytest.raises(SettingsError) as caught:
         changed(text, "lr=2", is_yaml=is_yaml)
     assert words in caught.value.message

@@ -110,6 +110,6 @@ def test_a_database_asks_the_system_for_the_reason(tmp_path: Path) -> None:
 def test_a_folder_where_a_file_is_needed_is_named(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError) as caught:
         tmp_path.read_bytes()
-    told = explained(caught.value)
-    assert isinstance(told, SettingsError)
-    assert told.message == f"{tmp_path} is a folder, expected a file"
+    reported = explained(caught.value)
+    assert isinstance(reported, SettingsError)
+    assert reported.message == f"{tmp_path} is a folder, expected a file"

@@ -47,7 +47,7 @@ cat "$5" >> {calls}
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="APFS takes no name that is not UTF-8")
-def test_a_folder_whose_name_is_no_utf8_is_told_with_what_helps(tmp_path: Path) -> None:
+def test_a_folder_whose_name_is_not_utf8_is_reported_with_a_fix(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"\xff") / "environments"
     with pytest.raises(SettingsError, match="not valid UTF-8") as caught:
         prepare_environment(Environments(folder, {"PATH": ""}), EnvironmentSpec(), null_sink)
@@ -136,9 +136,9 @@ def test_failed_pip_says_why_and_leaves_nothing_that_counts(tmp_path: Path) -> N
     assert not here.find(spec.id).is_ready
 
 
-def test_no_network_is_told_apart(tmp_path: Path) -> None:
-    told = "WARNING: Retrying after connection broken by NewConnectionError"
-    here, spec, _ = with_pip(tmp_path, f"echo '{told}'; exit 1")
+def test_a_missing_network_is_recognized(tmp_path: Path) -> None:
+    reported = "WARNING: Retrying after connection broken by NewConnectionError"
+    here, spec, _ = with_pip(tmp_path, f"echo '{reported}'; exit 1")
     with pytest.raises(ServiceUnavailable, match="cannot reach a package index"):
         prepare_environment(here, spec, null_sink)
 

@@ -13,7 +13,7 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_without_a_repository_or_a_commit_there_is_no_state(tmp_path: Path) -> None:
+def test_no_state_without_a_repository_or_a_commit(tmp_path: Path) -> None:
     assert read_git_state(tmp_path) is None
     git(tmp_path, "init", "-q", "-b", "main", ".")
     assert read_git_state(tmp_path) is None

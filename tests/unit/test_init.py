@@ -58,13 +58,13 @@ def test_git_leaves_data_and_outputs_alone(tmp_path: Path) -> None:
     for name in ("data_blobs/raw/a", "outputs/run/b", "pipeline/c"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    told = subprocess.run(
+    reported = subprocess.run(
         ["git", "status", "--short", "-uall"], cwd=tmp_path, check=True, capture_output=True, text=True
     )
-    assert {line[3:] for line in told.stdout.splitlines()} == {*FILES, "pipeline/c"}
+    assert {line[3:] for line in reported.stdout.splitlines()} == {*FILES, "pipeline/c"}
 
 
-def test_a_gitignore_of_old_is_kept_and_what_it_lacks_is_told(tmp_path: Path) -> None:
+def test_a_gitignore_of_old_is_kept_and_what_it_lacks_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("*.pyc\n/outputs/*\n")
     result = init(tmp_path)
     assert (tmp_path / ".gitignore").read_text() == "*.pyc\n/outputs/*\n"

@@ -29,35 +29,35 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 def _lease(
     store: Store,
-    told: list[Event] | None = None,
+    reported: list[Event] | None = None,
     stale_s: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> MirrorLease:
-    sink = (lambda event: None) if told is None else told.append
+    sink = (lambda event: None) if reported is None else reported.append
     return MirrorLease(store, "working/x", sink, stale_s=stale_s, ask_every_s=0.01, clock=clock)
 
 
 def test_it_goes_from_one_to_the_next(store: DirectoryStore) -> None:
     for _ in range(3):
-        lease, told = _lease(store), []
+        lease, reported = _lease(store), []
         lease.take()
         lease.confirm()
         lease.release()
         lease.release()
-        assert told == []
+        assert reported == []
 
 
 def test_who_is_not_renewed_any_more_loses_it(store: DirectoryStore) -> None:
     """Like a killed process: its lease is not renewed."""
     store.swap(KEY, b'{"host": "a machine that died", "process": 1}', expected=None)
-    told: list[Event] = []
-    lease = _lease(store, told, stale_s=0.3)
+    reported: list[Event] = []
+    lease = _lease(store, reported, stale_s=0.3)
     lease.take()
-    assert "a machine that died" in str(told)
+    assert "a machine that died" in str(reported)
     lease.release()
 
 
-def test_who_slept_too_long_is_told(store: DirectoryStore) -> None:
+def test_a_holder_that_slept_too_long_notices(store: DirectoryStore) -> None:
     lease = _lease(store)
     lease.take()
     found = store.get_versioned(KEY)
@@ -104,7 +104,7 @@ class TestAStoppedHolder:
             with pytest.raises(Conflict, match="another machine"):
                 lease.check()
 
-    def test_it_goes_on_where_nobody_has(self, watched: FaultyStore, clock: list[float], lease: MirrorLease) -> None:
+    def test_it_continues_without_a_holder(self, watched: FaultyStore, clock: list[float], lease: MirrorLease) -> None:
         clock[0] += 1000
         with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(lease.check) for _ in range(20)]:
@@ -116,8 +116,8 @@ def test_who_was_killed_on_this_machine_is_not_waited_for(store: DirectoryStore)
     code = "import os, platform, json; print(json.dumps({'host': platform.node(), 'process': os.getpid()}))"
     dead = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     store.swap(KEY, dead, expected=None)
-    told: list[Event] = []
-    lease = _lease(store, told)
+    reported: list[Event] = []
+    lease = _lease(store, reported)
     lease.take()
-    assert told == []
+    assert reported == []
     lease.release()

@@ -14,7 +14,7 @@ from amlctl.runs.produced import publish
 from amlctl.snapshots.receive import materialise
 from amlctl.stores.directory import DirectoryStore
 
-NOBODY = 65534
+NO_USER = 65534
 LARGE = os.urandom(2 << 20)
 
 
@@ -31,7 +31,7 @@ def _ordinary_user() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(NO_USER)
     try:
         yield
     finally:

@@ -46,7 +46,7 @@ def test_lines_are_taken_as_pip_reads_them(tmp_path: Path, entry: str, lines: li
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "reported"),
     [
         ("-e .", "wheel"),
         ("--editable=./package", "wheel"),
@@ -63,12 +63,12 @@ def test_lines_are_taken_as_pip_reads_them(tmp_path: Path, entry: str, lines: li
         ("x @ git+file:///srv/x", "repository"),
     ],
 )
-def test_what_cannot_be_taken_is_refused_with_its_line(tmp_path: Path, entry: str, told: str) -> None:
+def test_what_cannot_be_taken_is_refused_with_its_line(tmp_path: Path, entry: str, reported: str) -> None:
     (tmp_path / "package").mkdir()
     with pytest.raises(SettingsError) as caught:
         read(tmp_path, "numpy", entry)
     assert caught.value.message.startswith("pptdaml.yaml:5: ")
-    assert told in caught.value.message + caught.value.hint
+    assert reported in caught.value.message + caught.value.hint
 
 
 def test_requirement_files_are_read_in_their_place_and_count(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_requirement_files_are_read_in_their_place_and_count(tmp_path: Path) -> 
     assert changed.id != first.id
 
 
-def test_a_fault_in_a_requirement_file_is_told_with_its_own_line(tmp_path: Path) -> None:
+def test_a_fault_in_a_requirement_file_is_reported_with_its_own_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^base\.txt:3: "):
         read(tmp_path, "-r base.txt", base="# x\none\ntwo=3\n")
 

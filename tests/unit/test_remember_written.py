@@ -21,8 +21,8 @@ TREE = {"a": b"a" * 100, "b/c": b"c" * 200, "b/d": b"d" * 300}
 LATER_NS = 3_000_000_000
 
 
-def warn(told: str) -> None:
-    raise AssertionError(told)
+def warn(reported: str) -> None:
+    raise AssertionError(reported)
 
 
 @pytest.fixture

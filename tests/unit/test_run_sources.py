@@ -29,6 +29,7 @@ def test_the_stronger_source_wins_field_by_field() -> None:
 
 def test_variables_are_merged_by_name() -> None:
     assert merge([TYPED, JOB]).spec.variables == {"A": "1", "B": "3"}
+    assert merge([PartialSpec("a", {"tags": {}}), PartialSpec("b", {"tags": {"t": "1"}})]).sources == {"tags": "b"}
 
 
 def test_an_empty_value_wins_over_a_weaker_source() -> None:

@@ -335,7 +335,7 @@ def test_failed_script_publishes_nothing(node: Node) -> None:
     assert node.store.info(published_key(record.run)) is None
 
 
-def test_data_that_will_not_be_kept_is_told(node: Node, tmp_path: Path) -> None:
+def test_data_that_will_not_be_kept_is_reported(node: Node, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "small.txt").write_text("small")
@@ -509,9 +509,9 @@ def test_the_process_tree_of_a_node_ends_with_the_script(node: Node) -> None:
         print(child.stdout.readline().decode(), flush=True)
     """)
     code, text = node.run(record)
-    pid, told = text.split(None, 1)
+    pid, reported = text.split(None, 1)
     assert code == 0
-    assert told == f"[amlctl] ended 1 process that the script left running: python ({pid})\n"
+    assert reported == f"[amlctl] ended 1 process that the script left running: python ({pid})\n"
     assert not Path(f"/proc/{pid}").exists()
 
 

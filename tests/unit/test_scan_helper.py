@@ -38,7 +38,7 @@ def _tree(root: Path, seed: int) -> None:
     os.mkfifo(rng.choice(folders) / "pipe")
 
 
-def _told(found: Scan) -> object:
+def _reported(found: Scan) -> object:
     return found.folders, sorted(found.warnings), sorted(found.unreadable), found.ignored
 
 
@@ -52,7 +52,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_it_finds_the_same(root: Path, patterns: tuple[str, ...]) -> None:
     rules = IgnoreRules(root, [".amlctlignore"], patterns)
     alone, together = scan(root, rules), scan(root, rules, is_large=True)
-    assert _told(together) == _told(alone)
+    assert _reported(together) == _reported(alone)
     assert together.digest() == alone.digest()
 
 
@@ -74,7 +74,7 @@ def test_it_goes_on_without_a_helper_that_was_killed(root: Path, monkeypatch: py
     rules = IgnoreRules(root, [".amlctlignore"])
     together = scan(root, rules, is_large=True)
     assert asked > after
-    assert _told(together) == _told(scan(root, rules))
+    assert _reported(together) == _reported(scan(root, rules))
 
 
 def _children() -> list[int]:

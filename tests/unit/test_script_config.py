@@ -131,7 +131,7 @@ def test_its_values_are_shown(name: str, data: bytes, values: Any) -> None:
 
 
 @pytest.mark.parametrize("data", [BOMB.encode(), b"a: 1\n---\nb: 1\n", b"\xff\xfe", b"a: &a [*a]"])
-def test_what_cannot_be_shown_is_told_by_its_size(data: bytes) -> None:
+def test_what_cannot_be_shown_is_reported_by_its_size(data: bytes) -> None:
     assert "bytes, hash" in config_values(record_of(data, "c.yaml").spec)
 
 

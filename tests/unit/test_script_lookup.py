@@ -79,7 +79,7 @@ def test_an_ambiguous_name_lists_all(root: Path) -> None:
     assert list(caught.value.details) == ["pipeline/image/model_train.py", "pipeline/sound/model_train.py"]
 
 
-def test_a_name_at_the_top_is_no_less_ambiguous(root: Path) -> None:
+def test_a_name_at_the_top_is_equally_ambiguous(root: Path) -> None:
     (root / "pipeline/sound/train.py").touch()
     with pytest.raises(UsageError) as caught:
         script(root, "train.py")
@@ -110,7 +110,7 @@ def test_a_folder_names_a_script_in_it(root: Path) -> None:
     ("text", "words"),
     [
         ("outside.py", "not under pipeline/"),
-        ("notes.txt", "no Python"),
+        ("notes.txt", "not a Python script"),
         ("pipeline/sound", "folder"),
         ("pipeline/wandb/ignored.py", "ignored"),
         ("", "no script"),

@@ -79,8 +79,8 @@ def test_values_that_show_it_themselves(value: str) -> None:
 
 
 def test_a_mask_leaves_the_rest_of_a_url() -> None:
-    told = "cannot reach https://user:CANARY@pypi.example/simple?x=1: refused"
-    assert masked(told) == "cannot reach https://user:***@pypi.example/simple?x=1: refused"
+    reported = "cannot reach https://user:CANARY@pypi.example/simple?x=1: refused"
+    assert masked(reported) == "cannot reach https://user:***@pypi.example/simple?x=1: refused"
 
 
 def test_places_and_variables_in_a_url_stay() -> None:

@@ -232,7 +232,7 @@ def test_a_secret_in_a_file_is_refused_and_not_shown(tmp_path: Path, line: str, 
     assert "hunter22" not in shown
 
 
-def test_a_file_that_is_no_utf8(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / ".amlctl.toml").write_bytes(b'experiment = "\xff"\n')
     with pytest.raises(SettingsError, match=r"\.amlctl\.toml is not UTF-8"):
         load_settings(Project(tmp_path), {}, user_file=None)

@@ -17,14 +17,14 @@ URL = "https://a.blob.core.windows.net/data"
     "url",
     ["https//a.blob.core.windows.net/data", "https:/a/data", "HTTP//a/data", "", " ", f" {URL}", f"{URL}/a\nb", "a\tb"],
 )
-def test_a_slip_is_told(tmp_path: Path, url: str) -> None:
+def test_a_typo_is_reported(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError):
         open_store(url, Project(tmp_path), {"AZURE_STORAGE_KEY": "eA=="})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["file://", "file:", "file:///", "file://localhost/"])
-def test_a_file_url_without_a_folder_is_told(tmp_path: Path, url: str) -> None:
+def test_a_file_url_without_a_folder_is_reported(tmp_path: Path, url: str) -> None:
     with pytest.raises(SettingsError, match="does not name a folder"):
         open_store(url, Project(tmp_path), {})
     assert list(tmp_path.iterdir()) == []

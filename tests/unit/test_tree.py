@@ -87,7 +87,7 @@ def test_nothing_is_sent_for_what_stayed(tmp_path: Path) -> None:
     assert store.traffic.requests == requests
 
 
-def test_damage_is_still_told(tmp_path: Path) -> None:
+def test_damage_is_still_reported(tmp_path: Path) -> None:
     store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
     write_tree(source, {"f": b"right"})
     TreeSaver(store, source, PREFIX, INDEX).save()
@@ -207,9 +207,11 @@ def test_what_cannot_be_read_costs_no_other_file(tmp_path: Path) -> None:
         "saver = TreeSaver(DirectoryStore(Path(sys.argv[1])), Path(sys.argv[2]), *sys.argv[3:])\n"
         "saver.save()\nprint(*sorted(map(': '.join, saver.refused.items())), sep='|')\n"
     )
-    told = run_without_root_rights(program, store.url, str(source), PREFIX, INDEX)
+    reported = run_without_root_rights(program, store.url, str(source), PREFIX, INDEX)
     (source / "shut").chmod(0o755)
     named = ("closed", "shut")
-    assert told.stdout.strip() == "|".join(f"{n}: cannot be read: Permission denied" for n in named), told.stderr
+    assert reported.stdout.strip() == "|".join(f"{n}: cannot be read: Permission denied" for n in named), (
+        reported.stderr
+    )
     expected = {"closed": b"1", "shut/inside": b"2", "open": b"changed", "new": b"4"}
     assert _restored(store, tmp_path / "target") == expected

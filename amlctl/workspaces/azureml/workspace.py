@@ -28,10 +28,16 @@ from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import is_of_amlctl, record_of_job, record_of_run, time_of, watched
-from amlctl.workspaces.azureml.listing import ListedRecords, list_jobs
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
-from amlctl.workspaces.azureml.records import MissingRuns, Records, has_ended, without_presumed_end
+from amlctl.workspaces.azureml.records import (
+    ListedRecords,
+    MissingRuns,
+    Records,
+    has_ended,
+    list_jobs,
+    without_presumed_end,
+)
 from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
 
 if TYPE_CHECKING:
