@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Union
+from typing import IO, Any, Optional, Union
 
 
 def walk(top: Union[str, Path]) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -117,7 +117,7 @@ def touch_private(path: Path) -> None:
     path.touch(mode=FILE_MODE)
 
 
-def close_to_others(folder: Path, but: Path) -> None:
+def close_to_others(folder: Path, but: Optional[Path] = None) -> None:
     """Take from others what an earlier version, or a copy, has given them, in `folder` and below, except `but`.
 
     The folder comes first, and keeps others out of the rest. Where its mode cannot be changed (a file system without
@@ -127,7 +127,7 @@ def close_to_others(folder: Path, but: Path) -> None:
     if is_open_to_others(folder):
         return
     for above, names, files in walk(folder):
-        if os.path.join(above, but.name) == str(but) and but.name in names:
+        if but is not None and os.path.join(above, but.name) == str(but) and but.name in names:
             names.remove(but.name)
         for name in (*names, *files):
             _close_to_others(os.path.join(above, name))

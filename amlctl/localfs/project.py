@@ -157,8 +157,8 @@ def find_project(start: Path) -> Project:
         if settings.is_file():
             return Project(candidate)
         if os.path.lexists(settings):
-            what = "is a folder" if settings.is_dir() else "is not a file"
-            raise SettingsError(f"{settings} {what}", hint=Message("move it away, then: ", Command("init")))
+            what = "a folder" if settings.is_dir() else "a broken link" if settings.is_symlink() else "not a file"
+            raise SettingsError(f"{settings} is {what}", hint=Message("move it away, then: ", Command("init")))
     raise NotFound(f"no {SETTINGS_FILE} in {folder} or above it", hint=Command("init"))
 
 

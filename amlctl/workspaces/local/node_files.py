@@ -30,7 +30,7 @@ from amlctl.core.store_keys import area_of, code_index_key, code_prefix, publish
 from amlctl.core.wording import count, size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.file_ops import set_mtime, sync_to_disk
-from amlctl.localfs.folders import make_folders, make_private_folder, remove_tree
+from amlctl.localfs.folders import close_to_others, make_folders, make_private_folder, remove_tree
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import in_parallel
 from amlctl.runs.code import PIPELINE
@@ -88,9 +88,11 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
     with tempfile.TemporaryDirectory(prefix="new-", dir=runtimes) as scratch:
         unpacked = Path(scratch, "runtime")
         ZipFile(io.BytesIO(data)).extractall(unpacked)
-        for module in unpacked.rglob("*.py"):
+        for module in list(unpacked.rglob("*.py")):
+            (module.parent / "__pycache__").mkdir(exist_ok=True)  # Python itself would use the umask
             with module.open("rb") as file:  # a power cut must not leave empty modules under the final name
                 sync_to_disk(file.fileno())
+        close_to_others(unpacked)
         try:
             unpacked.rename(folder)
         except OSError:

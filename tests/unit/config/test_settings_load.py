@@ -241,7 +241,7 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 def test_the_projects_own_file_can_be_used() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     assert load_settings(Project(root), {}, user_file=None).workspace().compute == "local"
 
 

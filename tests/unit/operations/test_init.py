@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
 
 def test_file_paths_is_the_example_projects_own(tmp_path: Path) -> None:
     init(tmp_path)
-    own = Path(__file__).parents[2] / "pipeline" / "file_paths.py"
+    own = Path(__file__).parents[3] / "pipeline" / "file_paths.py"
     assert (tmp_path / "pipeline" / "file_paths.py").read_bytes() == own.read_bytes()
 
 

@@ -15,7 +15,7 @@ from amlctl.errors import IntegrityError, SettingsError
 
 DATASET = "working/x"
 FOLDER = "datasets/working/x"
-GOLDEN = Path(__file__).parents[1] / "data" / "store"
+GOLDEN = Path(__file__).parents[2] / "data" / "store"
 
 
 def key(number: int) -> str:

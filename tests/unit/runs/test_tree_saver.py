@@ -20,7 +20,7 @@ from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
 
 PREFIX, INDEX = outputs_prefix("r"), outputs_index_key("r")
-DATA = Path(__file__).parent.parent / "data" / "outputs"
+DATA = Path(__file__).parents[2] / "data" / "outputs"
 
 
 class Killed(BaseException):

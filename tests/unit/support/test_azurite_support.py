@@ -31,7 +31,7 @@ def test_what_is_put_can_be_got(azurite: Azurite) -> None:
 
 
 def test_the_service_ends_when_its_test_process_is_killed() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     with subprocess.Popen([sys.executable, "-c", _STARTER], cwd=root, stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None
         address = urlsplit(starter.stdout.readline())

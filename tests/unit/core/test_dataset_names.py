@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from amlctl.core.store_keys import check_dataset_name, dataset_folder, dataset_of_folder, folders_of, old_folder
 from amlctl.errors import UsageError
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "data/store/dataset-names.json").read_text("utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[2] / "data/store/dataset-names.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize(("dataset", "folder"), GOLDEN)
