@@ -1,25 +1,6 @@
 """Plain English everywhere: messages, help texts, docstrings, comments, names, documents.
 
 One folder alone: `python -m pytest tests/architecture/test_wording.py -k amlctl/runs`; for a folder that is still
-PENDING add `--runxfail` to see its findings.
-"""
-
-from __future__ import annotations
-
-import ast
-import io
-import re
-import tokenize
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-ROOT = Path(__file__).parents[2]
-
-PENDING: set[str] = set()
-"""Areas that are being rewritten. A clean one leaves this list, and the list leaves with the last one."""
-
 _WORDS = (
     "anew",
     "mend(s|ed|ing)?",
@@ -117,13 +98,7 @@ def _areas() -> dict[str, list[Path]]:
 AREAS = _areas()
 
 
-@pytest.mark.parametrize(
-    "area",
-    [
-        pytest.param(area, marks=pytest.mark.xfail(reason="being rewritten", strict=False) if area in PENDING else ())
-        for area in AREAS
-    ],
-)
+@pytest.mark.parametrize("area", AREAS)
 def test_plain_english(area: str) -> None:
     assert [line for path in AREAS[area] for line in findings(path)] == []
 
