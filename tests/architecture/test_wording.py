@@ -1,6 +1,21 @@
 """Plain English everywhere: messages, help texts, docstrings, comments, names, documents.
 
-One folder alone: `python -m pytest tests/architecture/test_wording.py -k amlctl/runs`; for a folder that is still
+One folder alone: `python -m pytest tests/architecture/test_wording.py -k amlctl/runs`.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
 _WORDS = (
     "anew",
     "mend(s|ed|ing)?",
