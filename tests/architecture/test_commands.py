@@ -33,6 +33,8 @@ def test_a_command_has_help(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in ALL if name != "amlctl"])
 def test_a_command_has_an_example(name: str) -> None:
     assert f"amlctl {name}" in ALL[name].epilog
+    lines = [line for line in ALL[name].epilog.splitlines() if line.startswith("  amlctl")]
+    assert [line for line in lines if len(line) > 78] == []  # it is indented by one, and a screen may have 80 columns
 
 
 @pytest.mark.parametrize("name", ALL)

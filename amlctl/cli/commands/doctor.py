@@ -22,7 +22,7 @@ app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl doctor # check everything, change nothing",
-    "amlctl doctor --probe # try each service; a table for an issue report",
+    "amlctl doctor --probe # test every service",
     "amlctl doctor --probe --compute gpu # with a one-minute job on gpu",
     note="The exit code is 1 if a check fails.",
 )

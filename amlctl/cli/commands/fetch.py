@@ -23,7 +23,7 @@ app = TyperApp()
 _EXAMPLES = examples(
     "amlctl fetch @last # into outputs/RUN",
     "amlctl fetch @last --include '*.png' # only pictures",
-    "amlctl fetch @2 --to /data/models --logs # into another folder, with the logs",
+    "amlctl fetch @2 --to /data/models --logs # elsewhere, with logs",
     note="A file that was changed here since it was fetched is kept.",
 )
 

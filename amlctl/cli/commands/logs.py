@@ -21,7 +21,7 @@ app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl logs @last # the newest run's log",
-    "amlctl logs @last -f # and follow it; Ctrl-C only stops watching",
+    "amlctl logs @last -f # follow; Ctrl-C detaches",
     "amlctl logs model_train --tail 20 # its last 20 lines",
     "amlctl logs @last --file std_log_process_1.txt # another log of the run",
     note="Of control sequences only colors and carriage returns are shown, also in a pipe.\n"

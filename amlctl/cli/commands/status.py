@@ -20,7 +20,7 @@ from amlctl.operations.sync.result import SyncOptions
 app = TyperApp()
 
 _EXAMPLES = examples(
-    "amlctl status # every dataset synced from here or published by a run",
+    "amlctl status # every known dataset",
     "amlctl status data_blobs/working/image # one dataset",
     note="The exit code is 0 even if there are changes.",
 )

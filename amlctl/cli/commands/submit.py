@@ -89,12 +89,12 @@ def _as_meant(typed: Sequence[str], unknown: str, options: Collection[str]) -> C
 app = TyperApp()
 
 _EXAMPLES = examples(
-    "amlctl submit model_train.py --config baseline.json # run, follow the log, fetch the outputs",
+    "amlctl submit model_train.py --config baseline.json # upload, run, fetch",
     "amlctl submit model_train.py --config baseline.json --set training.epochs=3",
-    "amlctl submit model_train.py --detach # later: amlctl logs @last -f",
-    "amlctl submit preprocess.py -- --limit 100 # arguments for the script",
-    "amlctl submit model_train.py --processes 2 # distributed, two processes",
-    "amlctl submit jobs/train.yml # a job file of Azure ML",
+    "amlctl submit model_train.py --detach # do not wait for it",
+    "amlctl submit preprocess.py -- --limit 100 # script arguments",
+    "amlctl submit model_train.py --processes 2 # two processes",
+    "amlctl submit jobs/train.yml # an Azure ML job file",
     "amlctl submit --from @last # the same once more",
     "amlctl --workspace cloud submit --from @last # the same in Azure ML",
     note="Datasets, produces and compute can be declared in the script, in a # /// script block.\n"

@@ -26,9 +26,9 @@ app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl sync data_blobs/working/image # upload changes",
-    "amlctl sync --dry-run data_blobs/working # show what would be uploaded",
-    "amlctl sync --pull data_blobs/working/image # download changes",
-    "amlctl sync --pull --snapshot 3fa2 data_blobs/working/image # restore a snapshot",
+    "amlctl sync --dry-run working # show the changes",
+    "amlctl sync --pull working/image # download changes",
+    "amlctl sync --pull --snapshot 3fa2 working/image # restore a snapshot",
     note="Exit code 5: both sides changed the same files.",
 )
 

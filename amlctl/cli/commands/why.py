@@ -17,7 +17,7 @@ app = TyperApp()
 
 _EXAMPLES = examples(
     "amlctl why data_blobs/working/image/0001.png # dataset, snapshot and pack",
-    "amlctl why pipeline/notes.txt # is it part of the code snapshot?",
+    "amlctl why pipeline/notes.txt # is it in the code snapshot?",
 )
 
 _STATES = {
