@@ -128,7 +128,7 @@ def has_ended(record: RunRecord) -> bool:
     return record.is_final and not _is_presumed(record)
 
 
-def without_presumed_end(record: RunRecord) -> RunRecord:
+def reopened(record: RunRecord) -> RunRecord:
     """For a run that Azure ML turns out to have: an end that was concluded from its absence is void."""
     if not _is_presumed(record):
         return record
@@ -218,7 +218,7 @@ class ListedRecords:
         """Raises NotFound."""
         if has_ended(own):
             return own
-        own = without_presumed_end(own)
+        own = reopened(own)
         status = str((job.get("properties") or {}).get("status") or "")
         if not is_final(status):
             return watched(own, {"status": status}, self._clock())

@@ -30,14 +30,7 @@ from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import is_of_amlctl, record_of_job, record_of_run, time_of, watched
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
-from amlctl.workspaces.azureml.records import (
-    ListedRecords,
-    MissingRuns,
-    Records,
-    has_ended,
-    list_jobs,
-    without_presumed_end,
-)
+from amlctl.workspaces.azureml.records import ListedRecords, MissingRuns, Records, has_ended, list_jobs, reopened
 from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
 
 if TYPE_CHECKING:
@@ -205,7 +198,7 @@ class AzureMLWorkspace:
             raise NotFound(f"run {run} was deleted (it is archived in Azure ML)", hint=Command("runs"))
         if known is None:
             return self._foreign(run, look)
-        known = without_presumed_end(known)
+        known = reopened(known)
         if known.studio_url is None:
             known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it existed
         record = self._with_children(watched(known, look.document, self._clock()), is_active=not is_final(look.status))
