@@ -44,9 +44,9 @@ from amlctl.stores.contract import Store
 
 _MOST_STRETCHES = 8
 """Stretches of packs that are in memory at a time, however many files may travel."""
-_LOCAL_STRETCHES = 2
-"""Of a folder. With more, threads wait for the interpreter: pulling 20,000 files took 1.3 s of processor time with two,
-1.3 to 2.2 s with eight."""
+_LOCAL_STRETCHES = 1
+"""Of a folder. With more, threads wait for the interpreter: with two, pulling 20,000 files took 1.6 times the processor
+time and 1.2 times as long."""
 _BACKDATED_NS = 2 * RACY_NS
 _MOST_NOTED = 300_000
 """Files whose state after writing is kept: some 300 bytes each."""
