@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.core.distribution import log_names
+from amlctl.core.job import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
