@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional, Union
 
+from amlctl.core.message import count, size
 from amlctl.core.run_schema import is_shallow
-from amlctl.core.wording import count, size
 
 DOCUMENT = "metrics.json"
 LINES = "metrics.jsonl"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Callable, Optional
 
-from amlctl.core.distribution import DISTRIBUTIONS
+from amlctl.core.job import DISTRIBUTIONS
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import folders_of
 

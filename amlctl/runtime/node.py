@@ -19,10 +19,10 @@ from types import FrameType
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.job import input_names
+from amlctl.core.message import count
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.core.store_keys import failure_key, script_end_key
-from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.runs.records import load_record, save_script_end

@@ -9,11 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional, Protocol, runtime_checkable
+from typing import Any, Optional, Protocol, runtime_checkable
 
-from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
@@ -202,6 +201,19 @@ class TakesJobFiles(Protocol):
     def hand_over(self, record: RunRecord, path: Path) -> None:
         """Submit the job file under the record's id. Raises what `Workspace.start` raises."""
         ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `hint` is what to type or do, and empty if there is nothing to do."""
+
+    name: str
+    ok: bool
+    message: str
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class Workspace(Protocol):

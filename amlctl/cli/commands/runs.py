@@ -30,11 +30,10 @@ from amlctl.cli.render.tables import (
     moment,
     warning,
 )
-from amlctl.core.message import Command, Message
+from amlctl.core.message import ID_CELLS, Command, Message
 from amlctl.core.metrics import Metrics, as_json
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import FINAL_STATES, RunState
-from amlctl.core.wording import ID_CELLS
 from amlctl.errors import UsageError
 from amlctl.operations import runs as operations
 from amlctl.workspaces.contract import Workspace

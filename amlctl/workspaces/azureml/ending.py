@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.core.distribution import log_names
 from amlctl.core.events import EventSink, Warned
+from amlctl.core.job import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.message import Command
 from amlctl.core.metrics import Metrics

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
@@ -32,7 +31,15 @@ from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
 from amlctl.workspaces.azureml.metrics import Tracked
 from amlctl.workspaces.azureml.records import ListedRecords, MissingRuns, Records, has_ended, list_jobs, reopened
-from amlctl.workspaces.contract import ComputeTargets, EnvironmentInfo, LogChunk, ProbeSteps, RegisteredAssets, RunFiles
+from amlctl.workspaces.contract import (
+    Check,
+    ComputeTargets,
+    EnvironmentInfo,
+    LogChunk,
+    ProbeSteps,
+    RegisteredAssets,
+    RunFiles,
+)
 
 if TYPE_CHECKING:
     from amlctl.workspaces.azureml.artifacts import Artifacts

@@ -76,7 +76,7 @@ def test_lines_without_a_step_are_counted_and_repeated_steps_replaced() -> None:
     assert again.last == {"a": 3}
 
 
-def test_wrong_lines_are_told_once() -> None:
+def test_wrong_lines_are_one_warning() -> None:
     found = from_lines(b'{"a": 1}\nepoch 2\n\xff\n[1]\n{"a": 2}\n')
     assert found.last == {"a": 2}
     assert found.warnings == ["line 2 of metrics.jsonl, and 2 more lines: not used (Expecting value, line 1, column 1)"]
