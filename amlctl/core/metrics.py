@@ -207,6 +207,14 @@ def number_of(value: Any) -> Optional[float]:
     return float(value) if _is_number(value) else None
 
 
+def shown(value: Any) -> str:
+    """A value of a record in a cell, with four digits; empty without one."""
+    number = number_of(value)
+    if number is None:
+        return ""
+    return str(value) if type(value) is int or not math.isfinite(number) else f"{number:.4g}"
+
+
 class Goal(NamedTuple):
     """A metric to compare runs by."""
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from amlctl.core.events import Warned
-from amlctl.core.message import Command
-from amlctl.core.metrics import Metrics, as_json
+from amlctl.core.message import Command, did_you_mean
+from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import find_run, newest_first
 from amlctl.core.run_state import RunState, is_final
@@ -33,6 +33,8 @@ _MAX_VALUES = 100_000
 """Of a config that is shown."""
 
 
+_SHOWN = 10
+"""Names of metrics in a hint."""
 _COMPARED = ("mode", "compute", "distribution", "processes", "instances", "workspace", "experiment")
 
 
@@ -81,6 +83,22 @@ def list_runs(context: Context) -> list[RunRecord]:
     for workspace, reason in unreachable.items():
         sink(Warned(f"workspace {workspace}: {reason.message}; its runs are shown as last seen"))
     return newest_first(found, read_order(project.state_dir))
+
+
+def key_metric(records: Sequence[RunRecord], wanted: str | None) -> Goal | None:
+    """The metric to show of these runs: `wanted`, else the first one of the newest run that has any."""
+    if wanted is not None:
+        return goal_of(wanted)
+    return next((goal_of(name) for record in records for name in record.metrics), None)
+
+
+def best_first(records: Sequence[RunRecord], goal: Goal) -> list[RunRecord]:
+    """Runs without the metric come last. Raises NotFound if no run has it."""
+    known = {name for record in records for name in record.metrics}
+    if records and goal.name not in known:
+        hint = did_you_mean(goal.name, known) or f"there is {', '.join(sorted(known)[:_SHOWN]) or 'none'}"
+        raise NotFound(f"no run has the metric {goal.name!r}", hint=hint)
+    return sorted(records, key=lambda record: goal.rank(record.metrics))
 
 
 def _warn_of_damaged(run: str, context: Context) -> None:
