@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -10,16 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
-from amlctl.cli.commands import cancel, runs_list
+from amlctl.cli.commands import cancel, runs_compare, runs_list
+from amlctl.cli.commands.runs_compare import value_text
 from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import (
-    Column,
     Line,
-    Table,
-    cell_width,
     duration,
     fields,
     highlight,
@@ -70,24 +67,7 @@ def show(ctx: typer.Context, run: Run) -> None:
     call.result(view.to_json(), _details(view))
 
 
-@app.command(epilog=examples("amlctl runs compare @2 @last # the newest run and the one before"))
-def compare(
-    ctx: typer.Context,
-    run: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN...", autocompletion=complete_run, help="Two or more runs")
-    ],
-) -> None:
-    """Show what differs between runs: config, code, data, environment, results, metrics"""
-    call = invocation(ctx)
-    found = []
-    for one in run:
-        app_, reference = call.app_of(one)
-        run_id = operations.resolve_run(app_.workspace, reference)
-        found.append(operations.RunAt(run_id, app_))
-    comparison = operations.compare(found)
-    call.result(comparison.to_json(), _comparison(comparison, call.output.width))
-
-
+app.command("compare", epilog=runs_compare.EXAMPLES)(runs_compare.compare)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 
 
@@ -193,44 +173,10 @@ def _details(view: operations.RunView) -> Iterator[Line]:
 
 
 def _values(values: Mapping[str, Any]) -> list[str]:
-    return [f"{name} = {_value(value)}" for name, value in values.items()]
+    return [f"{name} = {value_text(value)}" for name, value in values.items()]
 
 
 def _metrics(metrics: Metrics) -> list[str]:
     """The last values, and what else `metrics.json` says."""
     others = {name: value for name, value in metrics.document.items() if name not in metrics.last}
     return [*(f"{name} = {as_json(value)}" for name, value in metrics.last.items()), *_values(others)]
-
-
-_MAX_LIST = 200
-"""Characters up to which a list in a config or in metrics is shown."""
-
-
-def _value(value: Any) -> str:
-    """`-` for a missing value; of a long list, for example one number per epoch, its length."""
-    if value is None:
-        return "-"
-    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-    return f"{len(value)} items (--json shows them)" if isinstance(value, list) and len(text) > _MAX_LIST else text
-
-
-def _comparison(comparison: operations.Comparison, width: int) -> Iterator[Line | Table]:
-    """A row for each difference; below, value by value, those too wide for one. Where the ids of the runs do not fit
-    side by side, they become numbers."""
-    if not comparison.rows:
-        yield "the runs do not differ in anything recorded"
-        return
-    rows = [[row.field, *map(_value, row.values)] for row in comparison.rows]
-    longest = max(cell_width(row[0]) for row in rows)
-    headings = list(comparison.runs)
-    if longest + sum(cell_width(run) + 2 for run in headings) > width:
-        headings = [f"({number})" for number in range(1, len(headings) + 1)]
-        yield from (f"{number}  {run}" for number, run in zip(headings, comparison.runs, strict=True))
-    room = (width - longest) // len(headings) - 2
-    wide = [row for row in rows if max(map(cell_width, row[1:])) > max(room, *map(cell_width, headings))]
-    yield Table(
-        [Column(heading, is_whole=True) for heading in ("", *headings)], [row for row in rows if row not in wide]
-    )
-    for row in wide:
-        yield row[0]
-        yield from fields(zip(headings, row[1:], strict=True), indent="  ")
