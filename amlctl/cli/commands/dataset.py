@@ -13,8 +13,7 @@ from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment
-from amlctl.core.message import Command, Message
-from amlctl.core.wording import ID_CELLS, below_data_blobs, count, size
+from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.errors import NeedsConfirmation
 from amlctl.operations.dataset.listing import DatasetDetails, DatasetList, list_stored, show_stored
 from amlctl.operations.dataset.removal import RemovalResult

@@ -12,9 +12,8 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
-from amlctl.core.message import Command, Message
+from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.core.run import parse_duration_s
-from amlctl.core.wording import ID_CELLS, below_data_blobs, count, size
 from amlctl.errors import IntegrityError
 from amlctl.operations.dataset.listing import StoredDataset
 from amlctl.operations.store.gc import GcResult

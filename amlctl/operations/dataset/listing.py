@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from amlctl.core.manifest import ManifestHeader
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.core.run_state import is_final
 from amlctl.core.store_keys import DATASETS, RUNS, dataset_of_key, folder_of, is_head_key, is_manifest_key, snapshot_of
-from amlctl.core.wording import did_you_mean
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.store.gc import REMOVED_S
 from amlctl.parallel import in_parallel

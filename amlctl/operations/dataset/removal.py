@@ -14,9 +14,8 @@ from typing import Any
 from amlctl.core.events import EventSink
 from amlctl.core.head import HeadValue, commit_of
 from amlctl.core.manifest import Kind, Manifest
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count, size
 from amlctl.core.store_keys import folder_of, mirror_key, shard_key
-from amlctl.core.wording import count, size
 from amlctl.errors import Conflict, NeedsConfirmation, NotFound
 from amlctl.localfs.machine import user_at_host
 from amlctl.operations.dataset.listing import not_stored, runs_in
