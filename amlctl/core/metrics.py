@@ -68,6 +68,12 @@ class Metrics:
         self.document = {**other.document, **self.document}
         self.warnings.extend(other.warnings)
 
+    @classmethod
+    def of_record(cls, kept: Mapping[str, Any]) -> Metrics:
+        """From what a record has."""
+        values = {name: value if type(value) is int else number_of(value) for name, value in kept.items()}
+        return cls(last={name: value for name, value in values.items() if value is not None})
+
     def kept(self) -> dict[str, Any]:
         """The first last values, as a record has them."""
         return {name: as_json(value) for name, value in list(self.last.items())[:MOST_KEPT]}

@@ -242,7 +242,7 @@ class _Codes:
         return [f"diff a/{path} b/{path}", *(line.rstrip("\n") for line in lines)]
 
     def _text(self, number: int, path: str) -> list[str] | None:
-        """Lines; none of a file that is not there, None of one that a patch does not show."""
+        """Lines; empty for a missing file, None for one that a patch does not show."""
         file = (self._tree(number) or {}).get(path)
         if file is None:
             return []

@@ -211,7 +211,7 @@ def _screen(comparison: Comparison, width: int) -> Iterator[Line | Table]:
 
 
 def _at(line: _Shown, columns: Sequence[int]) -> _Shown:
-    return line._replace(cells=[line.cells[i] for i in columns])
+    return _Shown(line.section, line.field, [line.cells[i] for i in columns])
 
 
 def _block(headings: Sequence[str], lines: Sequence[_Shown]) -> Table:

@@ -32,7 +32,7 @@ from amlctl.operations import runs as operations
 EXAMPLES = examples(
     "amlctl runs # newest first",
     "amlctl runs --sort accuracy # the best first",
-    "amlctl runs --status Failed --limit 5 # the last five that failed",
+    "amlctl runs list --status Failed --limit 5 # the last five that failed",
     "amlctl runs -q # ids only, one a line",
 )
 _BY_TIME = "time"
