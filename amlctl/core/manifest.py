@@ -28,8 +28,7 @@ import xxhash
 
 from amlctl.core.content_id import EMPTY, is_content_id
 from amlctl.core.document import Fields, checked_number, parse
-from amlctl.core.message import Command, Message
-from amlctl.core.wording import below_data_blobs
+from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.errors import IntegrityError, SettingsError
 
 FORMAT = 1

@@ -15,10 +15,9 @@ from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.head import HeadValue
 from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
-from amlctl.core.message import Command
+from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.store_keys import dataset_folder
 from amlctl.core.sync_plan import Layout, plan_sync
-from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.ignore import IgnoreRules

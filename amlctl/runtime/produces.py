@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from amlctl.core.events import null_sink
+from amlctl.core.message import count
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import published_key
 from amlctl.core.sync_plan import Layout
-from amlctl.core.wording import count
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.ignore import DATASET_IGNORE_FILES, RulesBelow
 from amlctl.runs.produced import Published, are_kept, publish

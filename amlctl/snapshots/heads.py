@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple, Optional
 
 from amlctl.core.head import HeadValue, encode_head, parse_head
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.store_keys import (
     DATASETS,
     dataset_folder,
@@ -21,7 +21,6 @@ from amlctl.core.store_keys import (
     old_folder,
     snapshot_of,
 )
-from amlctl.core.wording import below_data_blobs
 from amlctl.errors import Conflict, IntegrityError, NotFound
 from amlctl.snapshots.gc_mark import next_generation, restore_generation
 from amlctl.snapshots.manifests import read_header

@@ -12,8 +12,7 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
-from amlctl.core.message import Command, Message
-from amlctl.core.wording import ID_CELLS, below_data_blobs, count, size
+from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.errors import IntegrityError
 from amlctl.operations.store.gc import GcResult
 from amlctl.operations.store.gc import gc as gc_operation

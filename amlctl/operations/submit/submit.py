@@ -19,12 +19,11 @@ from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import Note, Warned
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line, masked
-from amlctl.core.wording import below_data_blobs
 from amlctl.errors import AmlctlError, IntegrityError, UsageError
 from amlctl.localfs.code_rules import code_rules, job_code_rules
 from amlctl.localfs.git import read_git_state

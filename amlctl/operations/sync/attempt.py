@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from amlctl.core.diff import diff
+from amlctl.core.diff import colliding_names, diff
 from amlctl.core.events import Note, SnapshotCommitted, Warned
 from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.manifest import (
@@ -20,10 +20,8 @@ from amlctl.core.manifest import (
     snapshot_id,
     total_bytes,
 )
-from amlctl.core.message import Command, Message
-from amlctl.core.paths import colliding_names
+from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
-from amlctl.core.wording import below_data_blobs
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.read_file import Taker

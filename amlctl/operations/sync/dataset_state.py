@@ -16,9 +16,8 @@ from typing import NamedTuple
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
-from amlctl.core.message import Command
+from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import head_key
-from amlctl.core.wording import below_data_blobs
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind, scratch_folder
 from amlctl.localfs.ignore import dataset_rules

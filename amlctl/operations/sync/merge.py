@@ -14,8 +14,7 @@ from amlctl.core.diff import Changes, Side, arrived, merge
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.head import HeadValue, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest, decode_section
-from amlctl.core.message import Command, Message
-from amlctl.core.wording import below_data_blobs, count
+from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.sync.dataset_state import DatasetState

@@ -15,9 +15,8 @@ from amlctl.core.diff import by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import snapshot_of
-from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound, UsageError
 from amlctl.localfs.identify import identify, remember_written
 from amlctl.localfs.scan import scan
