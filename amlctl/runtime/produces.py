@@ -53,6 +53,7 @@ def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset:
         base_key=record.spec.heads.get(dataset),
         layout=_layout(record),
         rules=_rules(record, folders, source),
+        made_by=f"run {record.run}",
     )
     log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
     return result
