@@ -29,6 +29,7 @@ def test_the_same_as_json(folder: Cli) -> None:
             "kind": "not_found",
             "message": f"no .amlctl.toml in {folder.cwd} or above it",
             "hint": "amlctl init",
+            "next": ["amlctl init"],
         }
     }
 
