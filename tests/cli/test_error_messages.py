@@ -35,13 +35,13 @@ def test_the_same_as_json(folder: Cli) -> None:
 
 
 def test_unknown_command(folder: Cli) -> None:
-    assert_error(folder("synk"), 2, "error: No such command 'synk'. Did you mean 'sync'?", "hint: amlctl --help")
+    assert_error(folder("synk"), 2, "error: No such command 'synk'", "hint: did you mean sync? See all: amlctl --help")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["synk"], "No such command 'synk'. Did you mean 'sync'?"),
+        (["synk"], "No such command 'synk'"),
         (["sync"], "Missing argument 'PATH...'"),
         (["sync", "--workspace"], "--workspace requires a value"),
         (["logs", "--tail", "x", "@last"], "Invalid value for"),
