@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
-from amlctl.core.wording import did_you_mean
+from amlctl.core.message import did_you_mean
 from amlctl.errors import SettingsError
 
 KIB = 1024
@@ -71,6 +71,13 @@ class SubmitSettings:
 
 
 @dataclass(frozen=True)
+class RunsSettings:
+    """`[runs]`. `metric` is the one that lists of runs show."""
+
+    metric: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one command.
 
@@ -87,6 +94,7 @@ class Settings:
     )
     sync: SyncSettings = SyncSettings()
     submit: SubmitSettings = SubmitSettings()
+    runs: RunsSettings = RunsSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, SettingsError] = field(default_factory=dict)
 

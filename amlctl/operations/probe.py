@@ -9,18 +9,18 @@ import importlib.metadata
 import os
 import platform
 import secrets
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import amlctl
-from amlctl.core.check import ProbeResult, ProbeStep, hidden
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
 from amlctl.core.store_keys import run_prefix
 from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound
+from amlctl.localfs.atomic import scratch_folder
 from amlctl.operations.context import Context
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.contract import ProbedWorkspace
@@ -28,6 +28,38 @@ from amlctl.workspaces.contract import ProbedWorkspace
 _LARGE_BYTES = 9 << 20
 """More than goes in one request, so that it travels as blocks."""
 _LIBRARIES = ("azure-core", "azure-identity", "azure-storage-blob", "azure-ai-ml")
+
+
+@dataclass(frozen=True)
+class ProbeStep:
+    """`message` is what was seen, or the service's refusal."""
+
+    name: str
+    ok: bool
+    seconds: float
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """`versions` by name, of what took part."""
+
+    steps: tuple[ProbeStep, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def ok(self) -> bool:
+        return all(step.ok for step in self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "versions": dict(self.versions), "probe": [asdict(step) for step in self.steps]}
+
+
+def hidden(text: str, names: Mapping[str, str]) -> str:
+    """The text with each of the names (subscription, account …) replaced by what it is."""
+    for name, kind in sorted(names.items(), key=lambda one: -len(one[0])):
+        text = text.replace(name, f"<{kind}>") if name else text
+    return text
 
 
 class Probe:
@@ -116,8 +148,8 @@ def _probe_store(found: Probe, store: Store) -> None:
         store.swap(head, b"2", expected=version)
         return expect((store.get_versioned(head) or (b"",))[0] == b"2", "another value is read")
 
-    with tempfile.TemporaryDirectory(prefix="amlctl-probe-") as folder:
-        source, target = Path(folder, "source"), Path(folder, "target")
+    with scratch_folder() as folder:
+        source, target = folder / "source", folder / "target"
         source.write_bytes(data)
         target.touch()
         body, parts = FileBody(source, len(data), content_id(data)), [data[:1000], data[1000:2000]]

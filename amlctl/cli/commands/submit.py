@@ -13,14 +13,14 @@ import typer
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import is_current
 from amlctl.cli.commands.fetch import fetched_text
-from amlctl.cli.commands.runs import named_values, state_cell, took, variable_values
+from amlctl.cli.commands.runs import named_values, variable_values
+from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import on_interrupt
 from amlctl.cli.render.tables import Line, fields, highlight
-from amlctl.core.message import Command, Message
+from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
 from amlctl.core.run import parse_duration_s
-from amlctl.core.wording import ID_CELLS, count, did_you_mean, size
 from amlctl.errors import UsageError
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
