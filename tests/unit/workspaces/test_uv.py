@@ -1,4 +1,4 @@
-"""What uv is told, and what its errors mean."""
+"""What uv is given, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UV = Uv("uv", "python", {}, (), ToolRunner())
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         ({"PIP_INDEX_URL": "https://a/simple"}, {"UV_DEFAULT_INDEX": "https://a/simple"}),
         ({"PIP_EXTRA_INDEX_URL": "https://a/s\nhttps://b/s"}, {"UV_INDEX": "https://a/s https://b/s"}),
@@ -33,10 +33,10 @@ UV = Uv("uv", "python", {}, (), ToolRunner())
         ({"UV_INDEX_OWN_PASSWORD": "x"}, {"UV_INDEX_OWN_PASSWORD": "x"}),
     ],
 )
-def test_what_is_said_for_pip_holds_for_uv(given: dict[str, str], told: dict[str, str]) -> None:
+def test_what_is_said_for_pip_holds_for_uv(given: dict[str, str], expected: dict[str, str]) -> None:
     variables = pip_settings({**NOWHERE, **given}).for_uv
-    assert told.items() <= variables.items()
-    assert ("UV_DEFAULT_INDEX" in variables) == ("UV_DEFAULT_INDEX" in told)
+    assert expected.items() <= variables.items()
+    assert ("UV_DEFAULT_INDEX" in variables) == ("UV_DEFAULT_INDEX" in expected)
 
 
 @pytest.mark.parametrize("name", ["UV_SYSTEM_PYTHON", "UV_PYTHON", "UV_OVERRIDE", "UV_PROJECT", "UV_NO_DEPS"])
@@ -100,8 +100,8 @@ def test_the_log_of_an_environment_is_short_and_it_has_pip(tmp_path: Path) -> No
     events: list[Event] = []
     made = prepare_environment(here, EnvironmentSpec(pip=("leaf", "--pre")), events.append)
     assert (made.tool, made.is_ready) == ("uv", True)
-    told = [event.message for event in events if isinstance(event, Note)]
-    assert [str(line).split()[0] for line in told] == ["making", "Prepared", "Installed", "environment"]
+    logged = [event.message for event in events if isinstance(event, Note)]
+    assert [str(line).split()[0] for line in logged] == ["making", "Prepared", "Installed", "environment"]
     assert list(Path(made.location).glob("lib/python*/site-packages/pip"))
 
 
