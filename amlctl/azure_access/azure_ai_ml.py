@@ -21,7 +21,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from amlctl.core.environment import DEFAULT_IMAGE
-from amlctl.core.wording import did_you_mean
+from amlctl.core.message import did_you_mean
 from amlctl.errors import NotFound, SettingsError
 
 if TYPE_CHECKING:

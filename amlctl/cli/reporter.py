@@ -25,9 +25,8 @@ from amlctl.core.events import (
     Unanswered,
     Warned,
 )
-from amlctl.core.log_text import CarriageReturnCollapser
+from amlctl.core.log_text import CarriageReturnCollapser, TerminalFilter
 from amlctl.core.run_state import is_final
-from amlctl.core.terminal_text import TerminalFilter
 
 
 class Reporter:
@@ -146,7 +145,7 @@ class _LogWriter:
     """A run's log on its way to `stream`: as written on a terminal, with progress bars collapsed elsewhere. If the
     reader goes away, the rest is dropped.
 
-    A pipe gets the filter of `core.terminal_text` as well, since `| less -R` and `| tee` end at a terminal;
+    A pipe gets the filter of `core.log_text` as well, since `| less -R` and `| tee` end at a terminal;
     `logs --raw` turns it off.
     """
 

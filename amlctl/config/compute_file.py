@@ -14,8 +14,7 @@ from typing import Any
 from amlctl.config.text_file import file_error, read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.compute import TIERS, ClusterTarget, ComputeTarget, LocalTarget
-from amlctl.core.message import Command
-from amlctl.core.wording import did_you_mean
+from amlctl.core.message import Command, did_you_mean
 from amlctl.errors import AmlctlError, NotFound, SettingsError
 from amlctl.localfs.project import Project
 

@@ -43,7 +43,7 @@ from amlctl.config.yaml_scalars import (
     quoted,
     written,
 )
-from amlctl.core.wording import similar
+from amlctl.core.message import similar
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
 Hide = Callable[[str, Any, Any], Any]

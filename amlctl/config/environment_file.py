@@ -17,9 +17,8 @@ from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import YamlDocument, YamlPath, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, OLDEST_PYTHON, EnvironmentSpec, environment_without_file
 from amlctl.core.hidden_values import filled
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.core.run import RunRecord
-from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 if TYPE_CHECKING:

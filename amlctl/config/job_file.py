@@ -17,8 +17,8 @@ from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import YamlDocument, parse_yaml
 from amlctl.core.environment import DEFAULT_IMAGE, BuildContext, EnvironmentSpec
 from amlctl.core.job import places_in
-from amlctl.core.run_sources import PartialSpec
-from amlctl.core.wording import did_you_mean
+from amlctl.core.message import did_you_mean
+from amlctl.core.run import PartialSpec
 from amlctl.errors import SettingsError
 
 DOCKERFILE = "Dockerfile"

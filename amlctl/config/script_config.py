@@ -1,4 +1,5 @@
-"""A script's own config: it is passed on byte for byte, and `--set` changes values of JSON and YAML.
+"""What a script brings along: its inline block, and its config, which is passed on byte for byte; `--set` changes
+values of JSON and YAML.
 
 Only files that every reader of their format refuses are refused before the run: broken JSON or YAML, and invalid dates.
 Anything else (tags, several documents, comments in JSON, templates, other encodings) is left to the script.
@@ -21,9 +22,10 @@ import xxhash
 from amlctl.config.config_edit import Hide, with_overrides
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.nodes import Kind, Node, check_duplicates, check_expanded, plain_value, yaml_documents
-from amlctl.config.text_file import read_bytes
+from amlctl.config.text_file import parse_toml, read_bytes
 from amlctl.config.yaml_scalars import MAX_DIGITS, date_error, is_date
-from amlctl.core.run import CONFIG_ENCODINGS, RunSpec, config_bytes
+from amlctl.core.message import did_you_mean
+from amlctl.core.run import CONFIG_ENCODINGS, PartialSpec, RunSpec, config_bytes
 from amlctl.core.run_schema import is_shallow
 from amlctl.errors import BeyondBounds, SettingsError, UsageError
 
@@ -160,3 +162,51 @@ def _is_exact(node: Node) -> bool:
     if node.kind is not Kind.SCALAR or node.text in ("true", "false", "null"):
         return True
     return len(node.text) <= MAX_DIGITS and math.isfinite(float(node.text))
+
+
+_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)[ \t]*$\n(?P<content>(?:^#(?:| .*)$\n)+?)^# ///[ \t]*$")
+"""https://packaging.python.org/en/latest/specifications/inline-script-metadata/"""
+_OPENING = re.compile(r"(?m)^# /// script[ \t]*$")
+_KEYS = ("datasets", "produces", "compute")
+
+
+def read_script_block(source: str, file: str) -> PartialSpec:
+    """What the table [tool.amlctl] of a script's inline block (PEP 723) says of its runs, dataset names as written.
+    `source` is the script's text; `file` names it in errors.
+
+    Raises SettingsError naming file and line: not closed, twice, invalid TOML, unknown key, wrong type.
+    """
+    source = source.replace("\r\n", "\n")
+    openings = [_line_of(source, match.start()) for match in _OPENING.finditer(source)]
+    blocks = [match for match in _BLOCK.finditer(source) if match["type"] == "script"]
+    if not openings:
+        return PartialSpec(file, {})
+    if not blocks:
+        raise SettingsError(
+            f"{file}:{openings[0]}: the inline block is not closed",
+            hint="end it with a line '# ///'; every line between begins with '# '",
+        )
+    if len(blocks) > 1:
+        raise SettingsError(f"{file}:{_line_of(source, blocks[1].start())}: a second inline block 'script'")
+    content = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines())
+    document = parse_toml(content, file, first_line=_line_of(source, blocks[0].start()) + 1, first_column=3)
+    tool = document.values.get("tool", {})
+    table = tool.get("amlctl", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise SettingsError(f"{document.place(('tool', 'amlctl'))}: [tool.amlctl] must be a table")
+    lines = {key: document.place(("tool", "amlctl", key)) for key in table}
+    for key, value in table.items():
+        if key not in _KEYS:
+            hint = did_you_mean(key, _KEYS) or f"known keys: {', '.join(_KEYS)}"
+            raise SettingsError(f"{lines[key]}: unknown key {key!r} in [tool.amlctl]", hint=hint)
+        if key == "compute" and not (isinstance(value, str) and value):
+            raise SettingsError(f"{lines[key]}: compute must be the name of a compute target", hint='compute = "gpu"')
+        is_list = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+        if key != "compute" and not is_list:
+            hint = f'{key} = ["working/images"]'
+            raise SettingsError(f"{lines[key]}: {key} must be a list of dataset names", hint=hint)
+    return PartialSpec(file, table, lines)
+
+
+def _line_of(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amlctl.config.text_file import Key, TomlDocument, parse_toml, read_text
+from amlctl.core.message import did_you_mean
 from amlctl.core.secret_names import carries_secret, has_secret_name
 from amlctl.core.settings import (
     DEFAULT_LOCAL_STORE,
@@ -29,7 +30,6 @@ from amlctl.core.settings import (
     SyncSettings,
     WorkspaceSettings,
 )
-from amlctl.core.wording import did_you_mean
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 

@@ -86,28 +86,28 @@ class TomlDocument:
         return f"{self.source}:{self.lines.get(key, 1)}"
 
 
-def parse_toml(text: str, source: str) -> TomlDocument:
-    """Raises SettingsError naming `source` and the line."""
+def parse_toml(text: str, source: str, *, first_line: int = 1, first_column: int = 1) -> TomlDocument:
+    """`text` begins at that line and column of `source`. Raises SettingsError naming `source` and the line."""
     try:
-        return TomlDocument(source, tomllib.loads(text), dict(_lines(text)))
+        return TomlDocument(source, tomllib.loads(text), dict(_lines(text, first_line)))
     except RecursionError as error:
-        raise SettingsError(f"{source}: invalid TOML: nested too deep", hint="write it flatter") from error
+        raise SettingsError(f"{source}:{first_line}: invalid TOML: nested too deep", hint="write it flatter") from error
     except ValueError as error:  # a TOMLDecodeError, or for a number of 5,000 digits one without a line
         found = _PLACE.search(str(error))
-        at_end = max(1, len(text.splitlines()))
-        line = int(found[1]) if found and found[1] else at_end
-        column = f":{found[2]}" if found and found[2] else ""
+        line = int(found[1]) if found and found[1] else max(1, len(text.splitlines()))
+        line += first_line - 1
+        column = f":{int(found[2]) + first_column - 1}" if found and found[2] else ""
         raise SettingsError(
             f"{source}:{line}{column}: invalid TOML: {_PLACE.sub('', str(error))}",
             hint="TOML is: key = value, with strings in double quotes, below a [section]",
         ) from error
 
 
-def _lines(text: str) -> Iterator[tuple[Key, int]]:
+def _lines(text: str, first_line: int) -> Iterator[tuple[Key, int]]:
     """The line of each section and key, which tomllib does not return. `text` is valid TOML."""
     section: Key = ()
     open_text = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), first_line):
         if open_text:
             open_text = "" if open_text in line else open_text
             continue

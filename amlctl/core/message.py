@@ -1,4 +1,4 @@
-"""Commands in messages, as data, so that a finished text never has to be edited.
+"""What messages consist of: commands as data, so that a finished text never has to be edited; numbers, suggestions.
 
 `Command` holds the words of one command, `Message` prose with commands in it. Both are strings as well, for logs,
 records and comparisons, without further options. Those of this call (`--workspace`, `--project`, `--store`) are added
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
 _UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
@@ -70,3 +71,43 @@ def shell_word(word: str) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     return "".join(f"\\x{byte:02x}" for byte in found[0].encode("utf-8", "surrogateescape"))
+
+
+ID_CELLS = 12
+"""Digits of an id that are shown; any unique prefix can be typed."""
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """`1 file`, `12,000 files`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def similar(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """Up to three of `known` that `word` may be a typo of, the most similar first; `cutoff` 1 means identical."""
+    from difflib import get_close_matches  # here, since few commands end with a typo
+
+    return get_close_matches(word.lower(), list(known), cutoff=cutoff)
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`did you mean X?` for the most similar of `known`; empty if none is similar enough."""
+    near = similar(word, known, cutoff)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def below_data_blobs(dataset: str) -> str:
+    """The dataset as the argument of a command in a message."""
+    return f"data_blobs/{dataset}"
+
+
+def size(size_bytes: float) -> str:
+    """`999 B`, `1.2 kB`, `380 MB`: decimal units, three digits at most."""
+    if size_bytes < 999.5:
+        return f"{size_bytes:.0f} B"
+    units = ["kB", "MB", "GB", "TB", "PB"]
+    value = size_bytes / 1000
+    unit = units.pop(0)
+    while value >= 999.5 and units:
+        value /= 1000
+        unit = units.pop(0)
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Runs: what one does (`RunSpec`), and the record of what became of it.
+"""Runs: what one does (`RunSpec`), the record of what became of it, and how a spec is merged from several sources.
 
 The record is JSON at `runs/<run id>/record.json` in the store; the runtime starts from nothing else.
 """
@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Optional
 
-from amlctl.core.distribution import Distribution
 from amlctl.core.hidden_values import filled, filled_text
+from amlctl.core.job import Distribution
 from amlctl.core.run_schema import MAX_BYTES, RULES, wrong_field
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked, masked_values
-from amlctl.errors import IntegrityError, SettingsError, UsageError
+from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError, UsageError
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class RunRecord:
     `times` has the moment at which each state was first reached, in order. `waits_for` says why it is Queued, where
     that is known. `children` has `run`, `name` and `status` of each run of a sweep or pipeline. `services` has the
     addresses of what a job file wants to run beside the command, such as Jupyter, while it runs. `published` has the
-    new snapshot of each dataset that the run has produced.
+    new snapshot of each dataset that the run has produced. `metrics` has the last value of each, once the run has ended
+    (`core.metrics.Metrics.kept`).
     """
 
     run: str
@@ -108,6 +110,7 @@ class RunRecord:
     children: list[dict[str, str]] = field(default_factory=list)
     services: dict[str, str] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     command_line: Sequence[str] = ()
     user: str = ""
     host: str = ""
@@ -224,3 +227,80 @@ def parse_duration_s(text: str) -> float:
         wanted = "expected a number above 0 with a unit" if not seconds > LONGEST_DURATION_S else "at most 10000d"
         raise UsageError(f"Invalid duration {text!r}: {wanted}", hint="use 90s, 15m, 2h or 1d")
     return seconds
+
+
+# --- where a spec comes from -------------------------------------------------------------------------------
+#
+# The order of the sources, from the strongest: the command line, a job file, the run that is repeated, the script's
+# inline block, the settings. It holds for each field by itself; `variables` and `tags` are merged name by name.
+
+_BY_NAME = frozenset({"variables", "tags"})
+_BELONGS_TO = {
+    "config_content": "config",
+    "config_file": "config",
+    "environment_content": "environment",
+    "manifests": "datasets",
+}
+"""These fields come from the source of another one, or from none."""
+
+
+@dataclass(frozen=True)
+class PartialSpec:
+    """What one source says: values of fields of `RunSpec`, by name; None: it says nothing of that field.
+
+    `lines` has the `file:line` of a field, or of a part of one (`inputs.data`).
+    """
+
+    source: str
+    values: Mapping[str, Any]
+    lines: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MergedSpec:
+    """`sources` names the source of each field that has one; `lines` are those of the values that won."""
+
+    spec: RunSpec
+    sources: Mapping[str, str]
+    lines: Mapping[str, str]
+
+    def at(self, key: str) -> AbstractContextManager[None]:
+        """An error about that value begins with its `file:line`, if it has one."""
+        return at_line(self.lines.get(key, ""))
+
+
+@contextmanager
+def at_line(line: str) -> Iterator[None]:
+    """An error about a value begins with the `file:line` of it; empty: it has none."""
+    try:
+        yield
+    except AmlctlError as error:
+        if not line or not isinstance(error, (NotFound, SettingsError, UsageError)):
+            raise
+        raise type(error)(f"{line}: {error.message}", hint=error.hint, details=error.details) from error
+
+
+def merge(sources: Iterable[PartialSpec]) -> MergedSpec:
+    """`sources` from the strongest to the weakest."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    lines: dict[str, str] = {}
+    for one in sources:
+        for name, value in one.values.items():
+            if value is None or (name in _BY_NAME and not value):
+                continue
+            if name in _BY_NAME:
+                values[name] = {**value, **values.get(name, {})}
+            elif name not in values:
+                values[name] = value
+            origins.setdefault(name, one.source)
+        lines.update(
+            (key, line)
+            for key, line in one.lines.items()
+            if key not in lines and origins.get(key.partition(".")[0], one.source) == one.source
+        )
+    for name, main in _BELONGS_TO.items():
+        if origins.get(name) != origins.get(main):
+            values.pop(name, None)
+            origins.pop(name, None)
+    return MergedSpec(RunSpec(**values), origins, lines)

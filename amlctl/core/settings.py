@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
-from amlctl.core.wording import did_you_mean
+from amlctl.core.message import did_you_mean
 from amlctl.errors import SettingsError
 
 KIB = 1024

@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from amlctl.core.message import Command
-from amlctl.core.wording import similar
+from amlctl.core.message import Command, similar
 from amlctl.errors import NotFound, SettingsError, UsageError
 from amlctl.localfs.disk_errors import disk_error, failing_disk
 from amlctl.localfs.ignore import IgnoreRules

@@ -16,10 +16,9 @@ import xxhash
 
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Manifest, needs_no_bytes
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import head_key, mirror_key
 from amlctl.core.sync_plan import SyncPlan
-from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import CheckFailed, Conflict, NotFound, SettingsError
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.mirror.lease import MirrorLease

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from amlctl.core.diff import displaced
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Kind, Manifest, needs_no_bytes
-from amlctl.core.message import Command, Message
-from amlctl.core.paths import displaced
+from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.core.store_keys import mirror_key
-from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict
 from amlctl.mirror.lease import MirrorLease
 from amlctl.parallel import in_parallel

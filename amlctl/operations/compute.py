@@ -25,9 +25,8 @@ from amlctl.core.compute import (
     with_defaults,
 )
 from amlctl.core.events import EventSink, Note, Warned
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.core.settings import Settings
-from amlctl.core.wording import did_you_mean
 from amlctl.errors import AmlctlError, Conflict, NotFound, SettingsError, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context

@@ -16,22 +16,20 @@ from pathlib import Path
 import amlctl
 from amlctl.config.compute_file import read_compute_files
 from amlctl.config.environment_file import read_environment
-from amlctl.core.check import Check
-from amlctl.core.code_size import large_code
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import null_sink
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count, size
 from amlctl.core.settings import Settings
-from amlctl.core.wording import count, size
 from amlctl.errors import AmlctlError, CheckFailed
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.git import ask_git
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan, unpack_rows
+from amlctl.runs.code import large_code
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import Workspace
+from amlctl.workspaces.contract import Check, Workspace
 
 LEAST_FREE_BYTES = 1 << 30
 """An environment or new packs soon use up less free space than this."""

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, Warned
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, record_key
-from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error

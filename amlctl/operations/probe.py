@@ -11,12 +11,13 @@ import platform
 import secrets
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import amlctl
-from amlctl.core.check import ProbeResult, ProbeStep, hidden
 from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
 from amlctl.core.store_keys import run_prefix
@@ -28,6 +29,38 @@ from amlctl.workspaces.contract import ProbedWorkspace
 _LARGE_BYTES = 9 << 20
 """More than goes in one request, so that it travels as blocks."""
 _LIBRARIES = ("azure-core", "azure-identity", "azure-storage-blob", "azure-ai-ml")
+
+
+@dataclass(frozen=True)
+class ProbeStep:
+    """`message` is what was seen, or the service's refusal."""
+
+    name: str
+    ok: bool
+    seconds: float
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """`versions` by name, of what took part."""
+
+    steps: tuple[ProbeStep, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def ok(self) -> bool:
+        return all(step.ok for step in self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "versions": dict(self.versions), "probe": [asdict(step) for step in self.steps]}
+
+
+def hidden(text: str, names: Mapping[str, str]) -> str:
+    """The text with each of the names (subscription, account …) replaced by what it is."""
+    for name, kind in sorted(names.items(), key=lambda one: -len(one[0])):
+        text = text.replace(name, f"<{kind}>") if name else text
+    return text
 
 
 class Probe:

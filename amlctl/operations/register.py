@@ -6,8 +6,7 @@ import re
 from typing import Protocol
 
 from amlctl.core.job import AssetName
-from amlctl.core.message import Command
-from amlctl.core.wording import below_data_blobs
+from amlctl.core.message import Command, below_data_blobs
 from amlctl.errors import UsageError
 from amlctl.workspaces.contract import KeepsAssets, Workspace
 

@@ -15,10 +15,9 @@ from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.head import HeadValue
 from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
-from amlctl.core.message import Command
+from amlctl.core.message import Command, below_data_blobs, count
 from amlctl.core.store_keys import dataset_folder
 from amlctl.core.sync_plan import Layout, plan_sync
-from amlctl.core.wording import below_data_blobs, count
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.ignore import IgnoreRules
@@ -27,7 +26,7 @@ from amlctl.mirror.lease import MirrorLease
 from amlctl.mirror.nested import mirrors_sharing_files
 from amlctl.mirror.plain_files import moved_since, unchanged_contents, with_plain_files
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import Head, fence_writer, read_head, swap_head
+from amlctl.snapshots.heads import Head, fence_writer, find_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.pack_sender import pack_sender
@@ -70,14 +69,16 @@ def publish(
     base_key: Optional[str] = None,
     layout: Layout = _AUTO,
     rules: Optional[IgnoreRules] = None,
+    made_by: str = "",
 ) -> Published:
     """`base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). HEAD itself is not read: a
-    mount may show an old one. `layout` has the sizes, and the layout of a new dataset; `rules` say what is left out.
+    mount may show an old one. `layout` has the sizes, and the layout of a new dataset; `rules` say what is left out,
+    `made_by` which run it is.
     The plain files of a mirror are left to `make_newest`, which moves HEAD.
 
     Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
     """
-    publisher = _Publisher(store, root, dataset, base_key, layout, rules)
+    publisher = _Publisher(store, root, dataset, base_key, layout, rules, made_by)
     lost: set[str] = set()
     for _ in range(_TRIES):
         try:
@@ -96,6 +97,7 @@ class _Publisher:
     base_key: Optional[str]
     layout: Layout
     rules: Optional[IgnoreRules]
+    made_by: str
 
     def publish(self, lost: Set[str]) -> Published:
         """`lost` are keys that are written again even if the store seems to have them. Raises ValuesLost."""
@@ -128,7 +130,7 @@ class _Publisher:
             )
         places = {**sent, **dict.fromkeys(plain, MIRROR)}
         named = "mirror" if is_mirror else plan.layout
-        manifest = Manifest(dataset, named, entries, places, pack_sizes, shards=before.shards)
+        manifest = Manifest(dataset, named, entries, places, pack_sizes, created_by=self.made_by, shards=before.shards)
         written = write_manifest(store, manifest)
         # What HEAD named at submit is kept by the run's record.
         new = [content for content, place in sent.items() if before.places.get(content) != place]
@@ -180,7 +182,11 @@ class _Newest:
     def try_to_commit(self) -> Optional[HeadValue]:
         """What HEAD names then; None where it has to be done again with another HEAD."""
         self.watch.note()
-        head = read_head(self.store, self.dataset)
+        head = find_head(self.store, self.dataset)
+        if head is not None and head.value.removed_at:
+            raise _not_newest(self.dataset, self.produced.snapshot, "it was removed from the store meanwhile")
+        if head is not None and head.value.is_fence:
+            head = None
         if head is not None and head.snapshot == self.produced.snapshot:
             return head.value
         has_moved = head is not None and head.manifest_key != self.base_key
@@ -249,6 +255,7 @@ class _Newest:
             merged.entries,
             places,
             {pack: sizes[pack] for pack in packs},
+            created_by=ours.created_by,
             shards=theirs.shards,
         )
         if replaced := moved_since(newest, theirs):

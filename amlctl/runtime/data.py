@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from amlctl.core.hidden_values import hidden_in
-from amlctl.core.message import Command
+from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.run import RunRecord, config_bytes
 from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix
-from amlctl.core.wording import below_data_blobs
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.locks import locked

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from amlctl.core.events import null_sink
+from amlctl.core.message import count
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import published_key
 from amlctl.core.sync_plan import Layout
-from amlctl.core.wording import count
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.ignore import DATASET_IGNORE_FILES, RulesBelow
 from amlctl.runs.produced import Published, are_kept, publish
@@ -53,6 +53,7 @@ def _publish_one(store: Store, record: RunRecord, folders: NodeFolders, dataset:
         base_key=record.spec.heads.get(dataset),
         layout=_layout(record),
         rules=_rules(record, folders, source),
+        made_by=f"run {record.run}",
     )
     log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
     return result

@@ -9,15 +9,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional, Protocol, runtime_checkable
+from typing import Any, Optional, Protocol, runtime_checkable
 
-from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
 from amlctl.core.job import AssetName
+from amlctl.core.metrics import Point
 from amlctl.core.run import RunRecord
 
 
@@ -174,6 +174,26 @@ class ProbedWorkspace(Protocol):
         ...
 
 
+class TrackedMetrics(Protocol):
+    """What scripts have sent to a server while they run."""
+
+    def values(self, run: str) -> Mapping[str, float]:
+        """The last value of each; empty for an unknown run. Raises RightsError, ServiceUnavailable."""
+        ...
+
+    def series(self, run: str, names: Sequence[str]) -> Mapping[str, Sequence[Point]]:
+        """Raises RightsError, ServiceUnavailable."""
+        ...
+
+
+@runtime_checkable
+class TracksMetrics(Protocol):
+    """A workspace with such a server, as Azure ML has MLflow's."""
+
+    @property
+    def tracked(self) -> TrackedMetrics: ...
+
+
 @runtime_checkable
 class TakesJobFiles(Protocol):
     """A workspace whose service accepts job files of every type as they are: sweeps and pipelines, say."""
@@ -181,6 +201,19 @@ class TakesJobFiles(Protocol):
     def hand_over(self, record: RunRecord, path: Path) -> None:
         """Submit the job file under the record's id. Raises what `Workspace.start` raises."""
         ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `hint` is what to type or do, and empty if there is nothing to do."""
+
+    name: str
+    ok: bool
+    message: str
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class Workspace(Protocol):

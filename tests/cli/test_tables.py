@@ -20,8 +20,7 @@ from amlctl.cli.render.tables import (
     painted,
     printable,
 )
-from amlctl.core.message import Command, Message
-from amlctl.core.wording import count, size
+from amlctl.core.message import Command, Message, count, size
 
 RUN = "model_train-20260101-120000-0a1b"
 COLUMNS = [Column("RUN", is_whole=True), Column("SCRIPT"), Column("NOTE"), Column("SIZE", is_right=True)]

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from amlctl.core.check import Check
-from amlctl.core.code_size import MANY_BYTES
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.settings import Settings
 from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.project import Project
 from amlctl.operations.doctor import run_checks
+from amlctl.runs.code import MANY_BYTES
+from amlctl.workspaces.contract import Check
 from tests.support.bench import Bench
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 

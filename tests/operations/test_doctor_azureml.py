@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.errors import NotFound
@@ -18,6 +17,7 @@ from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.checks import checks
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.datastores import Datastore
+from amlctl.workspaces.contract import Check
 from tests.support.azureml_service import AzureMLService
 from tests.support.runs import make_project, wait_until
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.diff import displaced
 from amlctl.core.events import null_sink
-from amlctl.core.paths import displaced
 from amlctl.errors import Conflict
 from amlctl.operations.store.verify import verify
 from amlctl.runs.produced import make_newest, publish

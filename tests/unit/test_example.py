@@ -12,9 +12,9 @@ import pytest
 
 from amlctl.config.compute_file import read_compute_files
 from amlctl.config.environment_file import read_environment
+from amlctl.config.script_config import read_script_block
 from amlctl.config.settings import load_settings
 from amlctl.core.compute import ClusterTarget, LocalTarget
-from amlctl.core.run_sources import read_script_block
 from amlctl.localfs.project import Project
 
 ROOT = Path(__file__).parents[2]

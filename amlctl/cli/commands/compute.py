@@ -12,8 +12,7 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import Column, Table, fields
 from amlctl.core.compute import BrokenTarget, ComputeTarget, LocalTarget
-from amlctl.core.message import Command
-from amlctl.core.wording import count
+from amlctl.core.message import Command, count
 from amlctl.errors import NeedsConfirmation
 from amlctl.operations import compute as operations
 from amlctl.operations.context import Context

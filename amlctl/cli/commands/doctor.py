@@ -12,11 +12,12 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Cell, Column, Line, Table, bad, good
-from amlctl.core.check import Check, ProbeResult
 from amlctl.core.message import Command
 from amlctl.errors import UsageError
 from amlctl.operations.doctor import run_checks
+from amlctl.operations.probe import ProbeResult, probe
 from amlctl.wiring import locate_project
+from amlctl.workspaces.contract import Check
 
 app = TyperApp()
 
@@ -65,7 +66,6 @@ def doctor(
 
 def _probe(call: Invocation, compute: str | None) -> int:
     from amlctl.operations.compute import default_target
-    from amlctl.operations.probe import probe
 
     app_ = call.app
     target = compute or default_target(app_.settings, app_.settings.workspace().name)

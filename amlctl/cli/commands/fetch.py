@@ -11,9 +11,8 @@ from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import highlight
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count, size
 from amlctl.core.run_state import is_final
-from amlctl.core.wording import count, size
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.fetch import fetch as operation
 from amlctl.operations.runs import resolve_run

@@ -11,8 +11,7 @@ from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.render.tables import Cell, Line, bad, dim, good, highlight, warning
-from amlctl.core.message import Command, Message
-from amlctl.core.wording import below_data_blobs
+from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.operations.status import DatasetStatus, all_datasets
 from amlctl.operations.status import status as operation
 from amlctl.operations.sync.result import SyncOptions

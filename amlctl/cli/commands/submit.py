@@ -18,9 +18,8 @@ from amlctl.cli.completion import complete_dataset, complete_run, complete_scrip
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import on_interrupt
 from amlctl.cli.render.tables import Line, fields, highlight
-from amlctl.core.message import Command, Message
+from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
 from amlctl.core.run import parse_duration_s
-from amlctl.core.wording import ID_CELLS, count, did_you_mean, size
 from amlctl.errors import UsageError
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest

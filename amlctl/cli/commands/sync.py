@@ -14,9 +14,8 @@ from amlctl.cli.invocation import Invocation, each_dataset, invocation
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.config.settings import parse_size
-from amlctl.core.message import Command
+from amlctl.core.message import ID_CELLS, Command, count, size
 from amlctl.core.settings import LAYOUTS
-from amlctl.core.wording import ID_CELLS, count, size
 from amlctl.errors import NeedsConfirmation, UsageError
 from amlctl.operations.sync.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync.sync import sync as sync_operation

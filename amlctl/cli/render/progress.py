@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from amlctl.cli.render.tables import duration, printable
 from amlctl.core.estimate import Estimate
 from amlctl.core.events import NOTEWORTHY_S, Stage, StageProgress
-from amlctl.core.wording import count, size
+from amlctl.core.message import count, size
 
 if TYPE_CHECKING:
     from amlctl.cli.render.live import Region

@@ -10,7 +10,7 @@ from amlctl.core.content_id import content_id, is_content_id
 from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.head import parse_head
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command, snapshot_id
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count
 from amlctl.core.store_keys import (
     DATASETS,
     OBJECTS,
@@ -25,7 +25,6 @@ from amlctl.core.store_keys import (
     object_key,
     pack_key,
 )
-from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.store.damage import Damage, StoreListing, is_of_one_value
@@ -104,7 +103,8 @@ def _check_head(
     except NotFound:
         return ""  # removed in the meantime
     if value.is_fence:
-        return damaged("names no snapshot, although some are there") if manifests and value.before else ""
+        is_lost = manifests and value.before and not value.removed_at
+        return damaged("names no snapshot, although some are there") if is_lost else ""
     if store_id is not None and value.store_id and value.store_id != store_id:
         damaged("names another store than format.json")
     if value.manifest_key not in manifests:

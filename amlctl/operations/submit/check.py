@@ -16,17 +16,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from amlctl.config.script_config import read_config, record_config
-from amlctl.core.distribution import DISTRIBUTIONS
 from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
-from amlctl.core.message import Command
-from amlctl.core.run import LONGEST_DURATION_S, RunSpec, config_bytes
+from amlctl.core.job import DISTRIBUTIONS
+from amlctl.core.message import Command, below_data_blobs
+from amlctl.core.run import LONGEST_DURATION_S, MergedSpec, RunSpec, config_bytes
 from amlctl.core.run_schema import MAX_PROCESSES
-from amlctl.core.run_sources import MergedSpec
 from amlctl.core.settings import MODES
 from amlctl.core.store_keys import check_dataset_name
-from amlctl.core.wording import below_data_blobs
 from amlctl.errors import CheckFailed, NotFound, UsageError
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project

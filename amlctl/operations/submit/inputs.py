@@ -21,9 +21,9 @@ from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Note, Warned
 from amlctl.core.hidden_values import VARIABLE_PREFIX, filled
 from amlctl.core.job import AssetName, container_of, https_of, parse_asset
-from amlctl.core.run_sources import at_line
+from amlctl.core.message import count, size
+from amlctl.core.run import at_line
 from amlctl.core.secret_names import masked
-from amlctl.core.wording import count, size
 from amlctl.errors import (
     IntegrityError,
     LoginError,

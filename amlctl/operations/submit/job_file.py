@@ -20,9 +20,8 @@ from amlctl.config.yaml_file import YamlDocument
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, RunCreated, Warned
 from amlctl.core.job import parse_asset
-from amlctl.core.run import RunRecord, RunSpec
+from amlctl.core.run import PartialSpec, RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
-from amlctl.core.run_sources import PartialSpec
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line
 from amlctl.errors import NotFound, SettingsError, UsageError

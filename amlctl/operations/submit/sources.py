@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.script_config import read_script_block
 from amlctl.config.text_file import file_error
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import VARIABLE_PREFIX
 from amlctl.core.message import Command, Message
-from amlctl.core.run import RunRecord
+from amlctl.core.run import MergedSpec, PartialSpec, RunRecord, merge
 from amlctl.core.run_id import MAX_NAME, slug
-from amlctl.core.run_sources import MergedSpec, PartialSpec, merge, read_script_block
 from amlctl.core.settings import Settings
 from amlctl.core.store_keys import code_index_key
 from amlctl.errors import NotFound, SettingsError, UsageError

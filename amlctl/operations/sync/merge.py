@@ -14,8 +14,7 @@ from amlctl.core.diff import Changes, Side, arrived, merge
 from amlctl.core.events import EventSink, Warned
 from amlctl.core.head import HeadValue, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest, decode_section
-from amlctl.core.message import Command, Message
-from amlctl.core.wording import below_data_blobs, count
+from amlctl.core.message import Command, Message, below_data_blobs, count
 from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.sync.dataset_state import DatasetState
@@ -80,6 +79,20 @@ def _entries(store: Store, looked: DatasetState, base: Base) -> Sequence[FileEnt
 
 def _head(looked: DatasetState, base: Base) -> HeadValue | None:
     return parse_head(base.head, looked.dataset) if base.head else None
+
+
+def was_removed(dataset: str, head: HeadValue) -> Conflict:
+    """Someone has removed the dataset on purpose: a sync by habit does not bring it back."""
+    return Conflict(
+        f"{dataset} was removed from the store by {head.removed_by or 'someone'} on "
+        f"{head.removed_at[:16].replace('T', ' ')} UTC",
+        hint=Message(
+            Command("dataset", "restore", dataset),
+            " brings it back; ",
+            Command("sync", "--force", below_data_blobs(dataset)),
+            " starts it again from here",
+        ),
+    )
 
 
 _SHARE = 0.5

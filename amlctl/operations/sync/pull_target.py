@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 
 from amlctl.core.manifest import ONE_FILE, FileEntry
-from amlctl.core.wording import count
+from amlctl.core.message import count
 from amlctl.errors import Conflict
 from amlctl.localfs.folders import walk
 from amlctl.localfs.scan import Scan, unpack_rows

@@ -13,9 +13,8 @@ from amlctl.core.content_id import content_id
 from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.events import EventSink, Note, Stage, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command
-from amlctl.core.message import Message
+from amlctl.core.message import Message, count
 from amlctl.core.store_keys import FORMAT_KEY, folders_of, pack_key, shards_prefix
-from amlctl.core.wording import count
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from amlctl.operations.store.damage import is_of_one_value
 from amlctl.parallel import in_parallel

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from urllib.parse import quote, urlsplit
 
+from amlctl.core.message import did_you_mean
 from amlctl.core.settings import WorkspaceSettings
-from amlctl.core.wording import did_you_mean
 from amlctl.errors import SettingsError
 
 

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection, Facts
 from amlctl.workspaces.azureml.datastores import default_datastore
+from amlctl.workspaces.contract import Check
 
 _PERMISSIONS_VERSION = "2022-04-01"
 _SIZES_VERSION = "2023-08-01-preview"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from amlctl.core.distribution import log_names
+from amlctl.core.job import log_names
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.core.distribution import log_names
+from amlctl.core.job import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked

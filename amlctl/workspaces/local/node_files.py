@@ -24,10 +24,9 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import Manifest
-from amlctl.core.message import Command, Message
+from amlctl.core.message import Command, Message, count, size
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import area_of, code_index_key, code_prefix, published_key, run_prefix
-from amlctl.core.wording import count, size
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.file_ops import set_mtime, sync_to_disk
 from amlctl.localfs.folders import close_to_others, make_folders, make_private_folder, remove_tree

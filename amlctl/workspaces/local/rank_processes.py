@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.core.content_id import content_id
-from amlctl.core.distribution import Rank
+from amlctl.core.job import Rank
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.folders import FILE_MODE
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump

@@ -16,9 +16,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from amlctl.core.distribution import Rank, log_names, rank_variables
 from amlctl.core.events import Event, Note, Retried
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
+from amlctl.core.job import Rank, log_names, rank_variables
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import is_record_run_id

@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from amlctl.core.check import Check
 from amlctl.core.compute import ClusterTarget
-from amlctl.core.distribution import log_names
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.job import log_names
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import newest_first
@@ -29,7 +28,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import EnvironmentInfo, LogChunk
+from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
 from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.run_sources import read_script_block
+from amlctl.config.script_config import read_script_block
 from amlctl.errors import SettingsError
 
 HEAD = '"""A script."""\nimport json\n\n'

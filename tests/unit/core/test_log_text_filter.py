@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from amlctl.core.terminal_text import TerminalFilter
+from amlctl.core.log_text import TerminalFilter
 
 ESC = "\x1b"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.core.run_sources import PartialSpec, merge
+from amlctl.core.run import PartialSpec, merge
 from amlctl.errors import SettingsError
 
 TYPED = PartialSpec("command line", {"compute": "gpu", "variables": {"A": "1"}, "mode": None})

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from amlctl.core.code_size import MANY_BYTES, large_code
+from amlctl.runs.code import MANY_BYTES, large_code
 
 
 def test_ordinary_code_is_not_remarkable() -> None:
