@@ -78,12 +78,12 @@ class _Moved:
 
     def __init__(self, on_bytes: Callable[[int], None] | None) -> None:
         self._on_bytes = on_bytes
-        self._told = 0
+        self._reported = 0
 
     def reached(self, size_bytes: int) -> None:
         """So many in all; 0 once the attempt has failed."""
-        if self._on_bytes is not None and size_bytes != self._told:
-            more, self._told = size_bytes - self._told, size_bytes
+        if self._on_bytes is not None and size_bytes != self._reported:
+            more, self._reported = size_bytes - self._reported, size_bytes
             self._on_bytes(more)
 
     def sent(self, size_bytes: int, connection: http.client.HTTPConnection) -> None:
@@ -91,13 +91,13 @@ class _Moved:
         self.reached(max(0, size_bytes - unsent_bytes(connection.sock)))
 
     def counted(self, read: Read) -> Read:
-        """The same in pieces, each reported, if anybody wants to know."""
+        """The same in pieces, each reported to `on_bytes`."""
         if self._on_bytes is None:
             return read
 
         def counted(most: int) -> bytes:
             data = read(min(most, _REPORTED_BYTES))
-            self.reached(self._told + len(data))
+            self.reached(self._reported + len(data))
             return data
 
         return counted

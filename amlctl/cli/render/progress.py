@@ -165,7 +165,7 @@ class Progress:
             self.write_line(state.summary(now_s))
 
     def feeds_another(self, state: StageState) -> bool:
-        """Whether files of the stage go on into one that is shown already: hashing waits for sending then."""
+        """Whether a later stage of the same files is shown already, which hashing then waits for."""
         event = state.latest
         return event.stage is Stage.HASH and (Stage.SEND.value, event.subject) in self.stages
 
