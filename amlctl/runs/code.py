@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import io
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.message import count, size
 from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.deflate import gzip_bytes
 from amlctl.localfs.identify import identify
 from amlctl.localfs.ignore import IgnoreRules
@@ -195,8 +195,8 @@ def send_code(
         if not is_folder:
             ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
-        with tempfile.TemporaryDirectory(prefix="amlctl-") as scratch:
-            sources = {**code.sources, RUNTIME_ARCHIVE: Path(scratch, RUNTIME_ARCHIVE)}
+        with scratch_folder() as scratch:
+            sources = {**code.sources, RUNTIME_ARCHIVE: scratch / RUNTIME_ARCHIVE}
             sources[RUNTIME_ARCHIVE].write_bytes(runtime_archive())
 
             def send(entry: FileEntry) -> int:

@@ -28,7 +28,7 @@ from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import read_json, write_bytes, write_json
+from amlctl.localfs.atomic import read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder, open_private
 from amlctl.localfs.machine import ProcessIdentity
@@ -89,11 +89,17 @@ def is_being_made(place: Path) -> bool:
     return any(_is_in_force(_read(mark)) for mark in place.glob(f"*{_SUFFIX}"))
 
 
-def remove_leftovers(place: Path) -> None:
-    """Of makers that have ended: their tools are ended, then their folders removed."""
-    for mark in place.glob(f"*{_SUFFIX}"):
+def remove_leftovers(environments: Path, place: Path) -> None:
+    """Of makers that have ended: their tools are ended, then their folders removed.
+
+    `place` is of the environment whose lock is held. In others an expired mark of a living process, which was
+    suspended, is in force.
+    """
+    for folder in (environments, *(one for one in environments.iterdir() if one.is_dir())):
+        remove_left_behind(folder)
+    for mark in environments.glob(f"*/*{_SUFFIX}"):
         document = _read(mark)
-        if _is_in_force(document):
+        if _is_in_force(document) or (mark.parent != place and _is_alive_here(document)):
             continue
         tool, owner = read_identity(document.get("tool")), read_identity(document.get("owner"))
         if tool is not None and owner is not None and owner.is_gone() and is_alive(tool):
@@ -110,6 +116,11 @@ def _is_in_force(document: Mapping[str, Any]) -> bool:
     expires_at = document.get("expires_at")
     # A clock that was set back must not keep a mark in force for long.
     return isinstance(expires_at, (int, float)) and 0 < expires_at - time.time() <= EXPIRES_S
+
+
+def _is_alive_here(document: Mapping[str, Any]) -> bool:
+    owner = read_identity(document.get("owner"))
+    return owner is not None and is_alive(owner)
 
 
 def _read(mark: Path) -> dict[str, Any]:
@@ -148,7 +159,7 @@ def prepare_environment(
             found = environments.find(spec.id)
             if found.is_ready:
                 return found
-            remove_leftovers(place)
+            remove_leftovers(environments.folder, place)
             if not _is_confirmed(environments, spec):
                 _Maker(environments, spec, sink, check, place / f"env-{os.urandom(4).hex()}").make()
     except OSError as error:

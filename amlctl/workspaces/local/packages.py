@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import write_bytes, write_json
+from amlctl.localfs.atomic import scratch_folder, write_bytes, write_json
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_python, pip_settings
@@ -98,8 +97,7 @@ class Pip:
         Raises SettingsError (names what cannot be installed), ServiceUnavailable.
         """
         found: list[list[str]] = []
-        with tempfile.TemporaryDirectory(prefix="amlctl-resolve-") as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             for number, lines in enumerate(_steps(spec, brings_conda=True), 1):
                 options = [*_written(spec, lines, folder, number), "--dry-run", "--ignore-installed"]
                 report = folder / f"resolved-{number}.json"
