@@ -180,6 +180,11 @@ class Store(Protocol):
         """Every value whose key begins with `prefix` (which is empty or ends with `/`), in no order."""
         ...
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names directly below `prefix` (as of `list`) that have values below them, in no order: what takes a listing
+        of every value otherwise."""
+        ...
+
     def in_the_way(self, key: str) -> Sequence[str]:
         """Keys of values that exclude `key`: in a folder those below it, or a file where a folder has to be."""
         ...

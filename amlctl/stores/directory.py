@@ -239,6 +239,16 @@ class DirectoryStore:
                         stat = entry.stat(follow_symlinks=False)
                     yield Entry(key, stat.st_size, stat.st_mtime)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        self._traffic.add()
+        try:
+            with os.scandir(self._root / prefix) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _translate(error, prefix, self.url) from error
+
     def in_the_way(self, key: str) -> Sequence[str]:
         path = self._path(key)
         self._traffic.add()

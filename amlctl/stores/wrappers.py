@@ -79,6 +79,9 @@ class StoreWrapper:
     def list(self, prefix: str) -> Iterator[Entry]:
         return self.store.list(prefix)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        return self.store.folders(prefix)
+
     def in_the_way(self, key: str) -> Sequence[str]:
         return self.store.in_the_way(key)
 

@@ -75,6 +75,10 @@ class SteppedStore:
         with self._scheduler.call(self._actor, "list", prefix):
             return self._store.list(prefix)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        with self._scheduler.call(self._actor, "list", prefix):
+            return self._store.folders(prefix)
+
     def in_the_way(self, key: str) -> Sequence[str]:
         with self._scheduler.call(self._actor, "info", key):
             return self._store.in_the_way(key)

@@ -104,6 +104,12 @@ class FaultyStore:
         self._after(call)
         return iter(entries)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        call = self._before("folders", prefix)
+        found = self._store.folders(prefix)
+        self._after(call)
+        return found
+
     def in_the_way(self, key: str) -> Sequence[str]:
         call = self._before("in_the_way", key)
         found = self._store.in_the_way(key)

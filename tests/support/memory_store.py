@@ -146,6 +146,10 @@ class MemoryStore:
             found = [_entry(key, value) for key, value in self.values.items() if key.startswith(prefix)]
         return iter(sorted(found))
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        keys = [entry.key[len(prefix) :] for entry in self.list(prefix)]
+        return sorted({key.partition("/")[0] for key in keys if "/" in key})
+
     def in_the_way(self, key: str) -> Sequence[str]:
         with self._lock:
             return self._in_the_way(key)

@@ -261,6 +261,21 @@ class BlobService:
         found = [self._listed(answer, blob, metadata) for blob in root.iter("Blob") if not _is_folder(blob)]
         return found, root.findtext("NextMarker", "")
 
+    def folder_page(self, prefix: str, marker: str) -> tuple[list[str], str]:
+        """Names directly below the prefix that have blobs below them; and the marker of the next page."""
+        prefix = self._address.prefix + prefix
+
+        def act(**options: Any) -> None:
+            pages = self._container.walk_blobs(prefix, results_per_page=_PAGE, delimiter="/", **options)
+            next(pages.by_page(marker or None))
+
+        answer = self._ask("", (404,), act)
+        if answer.status == 404:
+            return [], ""
+        root = answer.document("EnumerationResults")
+        names = [one.text or "" for one in root.iterfind("Blobs/BlobPrefix/Name")]
+        return [name[len(prefix) :].rstrip("/") for name in names], root.findtext("NextMarker", "")
+
     def recommit(self, key: str) -> None:
         """Drop uncommitted blocks of another program, whose ids may be any bytes: the SDK accepts only text."""
         answer = self._checked(self._direct.blob("GET", key, None, query=_BLOCKS), key, ())

@@ -240,6 +240,15 @@ class AzureBlobStore:
             if not marker:
                 return
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        found: list[str] = []
+        marker = ""
+        while True:
+            page, marker = self._service.folder_page(prefix, marker)
+            found += page
+            if not marker:
+                return found
+
     def in_the_way(self, key: str) -> Sequence[str]:
         return ()  # names are flat
 
