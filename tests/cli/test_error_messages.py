@@ -55,7 +55,7 @@ def test_usage_errors_as_json(project: Cli, arguments: list[str], message: str) 
     assert answer.code == 2
     assert answer.document["error"]["kind"] == "usage"
     assert answer.document["error"]["message"].startswith(message)
-    assert answer.document["error"]["hint"].startswith("amlctl")
+    assert answer.document["error"]["next"][0].startswith("amlctl")
 
 
 @pytest.mark.parametrize(
