@@ -144,7 +144,7 @@ def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, Sto
     """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
     with explained_if_gone(wanted.dataset):
         data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length)
-    yield from _cut(wanted.dataset, data, wanted.start, wanted.members)
+    return _cut(wanted.dataset, data, wanted.start, wanted.members)
 
 
 def _cut(
