@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from amlctl.core.events import Warned
 from amlctl.core.message import Command, did_you_mean
@@ -26,6 +26,7 @@ from amlctl.errors import (
 from amlctl.operations.context import Context
 from amlctl.operations.metrics import metrics_of
 from amlctl.runs.records import local_records, read_order
+from amlctl.runs.shared import shared_records
 from amlctl.workspaces.contract import Workspace
 
 _MAX_VALUES = 100_000
@@ -34,6 +35,13 @@ _MAX_VALUES = 100_000
 
 _SHOWN = 10
 """Names of metrics in a hint."""
+
+
+class RunAt(NamedTuple):
+    """A run, and the context whose workspace has it."""
+
+    run: str
+    context: Context
 
 
 def resolve_run(workspace: Workspace, reference: str) -> str:
@@ -49,7 +57,8 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
 
 
 def list_runs(context: Context) -> list[RunRecord]:
-    """Newest first: those of the workspace in use, and those of other workspaces that were seen from this machine.
+    """Newest first: those of the workspace in use, those that others have made with its store, and those of other
+    workspaces that were seen from this machine.
 
     Of the others only unfinished ones are read again. A workspace that does not answer is a warning, and its records
     are those seen last; raises its error if nothing was seen from this machine.
@@ -78,9 +87,20 @@ def list_runs(context: Context) -> list[RunRecord]:
             except AmlctlError as error:
                 unreachable[record.spec.workspace] = error
         found.append(record)
+    if context.settings.workspace().runs_here and in_use not in unreachable:
+        found += _of_others(context, {*damaged, *(record.run for record in (*found, *seen))})
     for workspace, reason in unreachable.items():
         sink(Warned(f"workspace {workspace}: {reason.message}; its runs are shown as last seen"))
     return newest_first(found, read_order(project.state_dir))
+
+
+def _of_others(context: Context, but: Set[str]) -> list[RunRecord]:
+    """Runs of other machines in the store of a workspace that runs here; Azure ML lists everybody's by itself."""
+    try:
+        return shared_records(context.store, context.project.state_dir, but=but)
+    except (LoginError, RightsError, ServiceUnavailable) as error:
+        context.sink(Warned(f"{error.message}; the runs of others are not shown"))
+        return []
 
 
 def key_metric(records: Sequence[RunRecord], wanted: str | None) -> Goal | None:
