@@ -78,8 +78,8 @@ _LONGEST_WAIT_S = 0.5
 
 
 class Turns:
-    """For what many threads do in many short calls, so that they would wait for the interpreter, not for the disk. Where
-    the disk is slow no thread waits long for its turn: then it is the disk that all of them wait for."""
+    """For many short calls of many threads, which would wait for the interpreter, not for the disk. Where the disk is
+    slow no thread waits long for its turn: then it is the disk that all of them wait for."""
 
     def __init__(self, at_a_time: int) -> None:
         self._free = BoundedSemaphore(at_a_time)

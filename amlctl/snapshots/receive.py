@@ -45,8 +45,7 @@ from amlctl.stores.contract import Store
 _MOST_STRETCHES = 8
 """Stretches of packs that are in memory at a time, however many files may travel."""
 _LOCAL_STRETCHES = 1
-"""Of a folder. With more, threads wait for the interpreter: with two, pulling 20,000 files took 1.6 times the processor
-time and 1.2 times as long."""
+"""Of a folder. With two, pulling 20,000 files took 1.6 times the processor time and 1.2 times as long."""
 _WRITERS = 2
 """Stretches that are written at a time. Eight took a ninth more processor time, and a seventh longer."""
 _FILES_BETWEEN_CHECKS = 256
@@ -124,10 +123,7 @@ def receive(
     total_bytes = sum(entry.size_bytes for entry in entries)
     transfers = Transfers(Stage.RECEIVE, manifest.dataset, sink)
     transfers.expect(len(entries), total_bytes)
-    writing = Turns(_WRITERS)
-    receiver = _Receiver(
-        store, manifest, target, root, folders, is_private, may_replace, link_objects, done, writing, transfers
-    )
+    receiver = _Receiver(store, manifest, target, root, folders, is_private, may_replace, link_objects, done, transfers)
     root.mkdir(parents=True, exist_ok=True)
     with folders:
         _make_folders(folders, root, entries, is_private)
@@ -163,7 +159,7 @@ class _Receiver:
     link_objects: bool
     done: Received
     transfers: Transfers
-    writing: Turns
+    writing: Turns = field(default_factory=lambda: Turns(_WRITERS))
 
     def jobs(self, entries: Sequence[FileEntry]) -> tuple[list[PackRange], list[tuple[FileEntry, StoredAt]]]:
         """Stretches of packs, and other files; files without bytes are written at once."""
