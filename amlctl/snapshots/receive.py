@@ -56,9 +56,8 @@ _MOST_NOTED = 300_000
 
 @dataclass
 class Received:
-    """What became of the files; safe to update from several threads. `written`, if wanted, has by path what
-    each file was right after it was written; `displaced` are paths that were not, since their folder
-    was moved, removed or replaced meanwhile."""
+    """What became of the files; safe to update from several threads. `written`, if wanted, has by path what each file
+    was right after it was written; `displaced` are paths whose folder was moved, removed or replaced meanwhile."""
 
     written: dict[str, Written] | None = None
     displaced: set[str] = field(default_factory=set)
