@@ -12,7 +12,8 @@ from typing import Any
 
 from amlctl.errors import Conflict, RightsError, SettingsError
 from amlctl.localfs.atomic import read_json
-from amlctl.localfs.folders import open_private, remove_tree, walk
+from amlctl.localfs.folders import remove_tree, walk
+from amlctl.localfs.regular_file import open_regular
 from amlctl.workspaces.contract import KeptEnvironment
 from amlctl.workspaces.local.environments import READY_FILE, USED_FILE
 
@@ -46,7 +47,7 @@ class LocalEnvironments:
 
 @contextmanager
 def _held(path: Path, otherwise: str) -> Iterator[None]:
-    with open_private(path, "ab") as file:
+    with open_regular(path, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

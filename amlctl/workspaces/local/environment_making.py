@@ -30,8 +30,9 @@ from amlctl.core.secret_names import carries_secret, masked
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import make_private_folder, open_private
+from amlctl.localfs.folders import make_private_folder
 from amlctl.localfs.machine import ProcessIdentity
+from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import tool_variables
 from amlctl.runtime.process_tree import identity_of, is_alive, read_identity
 from amlctl.workspaces.contract import EnvironmentInfo
@@ -339,7 +340,7 @@ def _locked(
 ) -> Iterator[None]:
     """One maker at a time; a holder of the lock without a valid mark is not waited for."""
     since_s, is_reported = time.monotonic(), False
-    with open_private(place.with_name(f"{place.name}.lock"), "ab") as lock:
+    with open_regular(place.with_name(f"{place.name}.lock"), "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

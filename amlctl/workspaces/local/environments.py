@@ -33,7 +33,7 @@ import amlctl
 from amlctl.core.environment import OLDEST_PYTHON, EnvironmentSpec
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
-from amlctl.localfs.folders import open_private
+from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import script_base_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 
@@ -75,7 +75,7 @@ class Environments:
     def hold(self, environment: str) -> IO[bytes] | None:
         """While the returned file is open, it is not removed; None where that cannot be said, or it does not exist."""
         try:
-            file = open_private(self.folder_of(environment) / USED_FILE, "ab")
+            file = open_regular(self.folder_of(environment) / USED_FILE, "ab")
         except OSError:
             return None
         with suppress(OSError):
