@@ -137,14 +137,14 @@ class App:
 
     @property
     def environments_dir(self) -> Path:
-        """One for all projects of the user; the project's own where there is no cache folder to write to."""
+        """One for all projects of the user; the project's own if the user's cache folder cannot be written."""
         if self.settings.environments_dir is not None:
             return self.project.root / os.path.expanduser(self.settings.environments_dir)
         from platformdirs import user_cache_path
 
         folder = user_cache_path("amlctl") / "environments"
-        there = next((one for one in folder.parents if one.exists()), folder)
-        is_usable = folder.is_absolute() and there.is_dir() and os.access(there, os.W_OK)
+        there = next((one for one in folder.parents if os.path.exists(one)), folder)
+        is_usable = folder.is_absolute() and os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
         return folder if is_usable else self.project.state_dir / "environments"
 
     @property
