@@ -15,6 +15,7 @@ from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
+from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.tables import (
     Line,
     duration,
@@ -164,6 +165,7 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
             ("created", moment(record.created_at)),
             *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
+            ("phases", phases_text(record)),
             ("took", took(record)),
             ("metrics", "\n".join(_metrics(view.metrics))),
             ("outputs", record.outputs),

@@ -19,6 +19,7 @@ from typing import Any
 
 from amlctl.core.events import Note, Warned
 from amlctl.core.message import Command, Message, below_data_blobs
+from amlctl.core.phases import Phase, begun
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
@@ -113,11 +114,13 @@ def prepare(
         prepare_target(context, checked.spec.compute)  # before the first byte is sent
     watch = GcWatch(context.store, context.sink)
     watch.note()
+    phases = [begun(Phase.SYNC, clock())] if checked.to_sync or checked.downloads else []
     spec = _with_data(context, checked)
+    phases.append(begun(Phase.CODE, clock()))
     files = _collect_code(context, checked) if not spec.code else None
     if files is not None:
         spec = replace(spec, code=_send_code(context, files), git=read_git_state(context.project.root))
-    record = _record(context, request, checked, _with_produced(context, spec), clock())
+    record = _record(context, request, checked, _with_produced(context, spec), clock(), phases)
 
     def send_again() -> None:
         if files is not None:
@@ -177,7 +180,14 @@ def _with_produced(context: Context, spec: RunSpec) -> RunSpec:
     return replace(spec, heads=heads, sync=how)
 
 
-def _record(context: Context, request: SubmitRequest, checked: CheckedRun, spec: RunSpec, now: datetime) -> RunRecord:
+def _record(
+    context: Context,
+    request: SubmitRequest,
+    checked: CheckedRun,
+    spec: RunSpec,
+    now: datetime,
+    phases: list[dict[str, str]],
+) -> RunRecord:
     run = new_run_id(spec.name, now, randomness.token_hex(2))
     tags = request.spec.get("tags") or {}
     hidden = [*checked.secrets.values(), *(value for name, value in tags.items() if spec.tags.get(name) != value)]
@@ -189,6 +199,7 @@ def _record(context: Context, request: SubmitRequest, checked: CheckedRun, spec:
         host=platform.node(),
         created_at=now.isoformat(timespec="milliseconds"),
         outputs=f"{context.project.outputs_dir.name}/{run}",
+        phases=phases,
     )
     record.reached(RunState.NOT_STARTED, now)
     try:
