@@ -53,7 +53,8 @@ def logs(
         _show(call, workspace, run_id, tail, name)
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
-    record = follow(app_, run_id, name=name, cursor=cursor)
+    is_watched = call.output.shows_runs and not is_raw
+    record = follow(app_, run_id, name=name, cursor=cursor, is_watched=is_watched)
     call.close()
     if call.is_json:
         call.result(record.to_json(), [])

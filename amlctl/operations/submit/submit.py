@@ -56,6 +56,7 @@ def submit(
     *,
     is_detached: bool = False,
     fetch_outputs: bool = True,
+    is_watched: bool = False,
     on_interrupt: Callable[[], InterruptChoice],
     clock: Callable[[], datetime] = utc_now,
 ) -> SubmitResult:
@@ -75,7 +76,7 @@ def submit(
     if is_detached:
         result = SubmitResult(context.workspace.read(run))
     else:
-        result = _finish(context, run, on_interrupt, fetch_outputs=fetch_outputs)
+        result = _finish(context, run, on_interrupt, fetch_outputs=fetch_outputs, is_watched=is_watched)
     return replace(result, seconds=round(time.monotonic() - started, 3))
 
 
@@ -243,12 +244,17 @@ def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:
 
 
 def _finish(
-    context: Context, run: str, on_interrupt: Callable[[], InterruptChoice], *, fetch_outputs: bool
+    context: Context,
+    run: str,
+    on_interrupt: Callable[[], InterruptChoice],
+    *,
+    fetch_outputs: bool,
+    is_watched: bool,
 ) -> SubmitResult:
     """Follow the run, unless the user detaches, and fetch its outputs."""
     sink = context.sink
     try:
-        record = follow(context, run, on_interrupt=on_interrupt)
+        record = follow(context, run, on_interrupt=on_interrupt, is_watched=is_watched)
     except AmlctlError:
         sink(
             Note(

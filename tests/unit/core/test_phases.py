@@ -1,4 +1,4 @@
-"""Phases follow each other: the end of one is the beginning of the next, and what was not recorded comes from states."""
+"""The end of a phase is the beginning of the next; what was not recorded comes from the states of the run."""
 
 from __future__ import annotations
 
