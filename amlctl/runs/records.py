@@ -31,7 +31,9 @@ from amlctl.core.store_keys import (
     script_ends_prefix,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.atomic import UnfitFile, open_regular, read_regular, write_bytes
+from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.disk_errors import UnfitFile
+from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
 from amlctl.stores.contract import Store
 
 _MAX_NOTE_BYTES = 4 << 20
@@ -169,7 +171,7 @@ _MAX_ORDER_BYTES = 1 << 20
 
 def note_made(state_dir: Path, run: str) -> None:
     """`run` is the newest from now on. Raises OSError."""
-    descriptor = os.open(state_dir / "run-order", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = regular_descriptor(state_dir / "run-order", os.O_RDWR | os.O_CREAT)
     with os.fdopen(descriptor, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = os.fstat(file.fileno()).st_size

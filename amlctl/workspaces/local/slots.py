@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.core.message import count
-from amlctl.localfs.folders import FILE_MODE, make_private_folder, open_private
+from amlctl.localfs.folders import FILE_MODE, make_private_folder
 from amlctl.localfs.locks import is_held
+from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
 
 _NAMED = 3
 """Runs that are named as users of slots."""
@@ -71,7 +72,7 @@ class SlotQueue:
                         return None
                     path.unlink(missing_ok=True)
             for index in range(slots):
-                descriptor = os.open(self._slots / str(index), os.O_RDWR | os.O_CREAT, FILE_MODE)
+                descriptor = regular_descriptor(self._slots / str(index), os.O_RDWR | os.O_CREAT)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -89,7 +90,9 @@ class SlotQueue:
         with self._locked():
             before = sum(number < ticket.number and is_held(path) for number, path in self._waiting())
             held = [self._slots / str(index) for index in range(slots)]
-            runs = [path.read_text(errors="replace") for path in held if path.exists() and is_held(path)]
+            runs = [
+                read_regular(path, 4096).decode(errors="replace") for path in held if path.exists() and is_held(path)
+            ]
         used = f", used by {', '.join(runs[:_NAMED])}{' …' if len(runs) > _NAMED else ''}" if runs else ""
         queue = f"; {count(before, 'run')} before it" if before else ""
         which = "slot 1 of 1" if slots == 1 else f"one of {slots} slots"
@@ -105,6 +108,6 @@ class SlotQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open_private(self._folder / "lock", "ab") as lock:
+        with open_regular(self._folder / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
