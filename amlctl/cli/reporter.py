@@ -144,8 +144,8 @@ class Reporter:
         if isinstance(event, RunCreated):
             return ["run ", highlight(event.run)]
         if isinstance(event, RunStateChanged):
-            if self._screen is not None and not is_final(event.state):
-                return None  # the screen shows it
+            if is_final(event.state) or self._screen is not None:
+                return None  # the result says how it ended, and the screen what it does now
             return [dim("run is"), " ", _state(event.state), f": {event.reason}" if event.reason else ""]
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
             return f"{event.dataset} is at snapshot {event.snapshot}"

@@ -27,9 +27,7 @@ def test_a_queued_run_says_which_run_has_the_slot(project: Cli) -> None:
     project.write("pipeline/wait.py", UNTIL_GO)
     go = project.cwd / "go"
     submitted = ("submit", "wait.py", "--env-from", "current", "--detach")
-    first = project.json(*submitted, "--", go)["run"]
-    second = project.json(*submitted, "--", go)["run"]
-    third = project.json(*submitted, "--", go)["run"]
+    first, second, third = (project(*submitted, "--json", "--", go).document["run"] for _ in range(3))
     wanted = {second: f"slot 1 of 1, used by {first}", third: f"slot 1 of 1, used by {first}; 1 run before it"}
     deadline = time.monotonic() + LIMIT_S
     for run, reason in wanted.items():

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
+from amlctl.cli.commands.runs_list import state_cell
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.json import document_parts
+from amlctl.cli.render.tables import highlight
 from amlctl.core.events import LogText, Note
 from amlctl.core.message import Command, Message
 from amlctl.errors import Interrupted
@@ -60,6 +62,8 @@ def logs(
         call.result(record.to_json(), [])
     failure = run_failure(record, hint=Command("runs", "show", run_id))
     if failure is None:
+        if not call.options.is_quiet:
+            call.output.write_line(["run ", highlight(record.run), "  ", state_cell(record.status)])
         return 0 if record.is_final else Interrupted.exit_code
     if not call.is_json:
         call.output.error(failure)

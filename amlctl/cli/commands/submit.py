@@ -22,6 +22,7 @@ from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.tables import Line, dim, fields, highlight
 from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
 from amlctl.core.run import parse_duration_s
+from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
@@ -315,7 +316,8 @@ def _lines(result: SubmitResult) -> Iterator[Line]:
         yield Message("  ", Command("logs", record.run, "-f"))
         return
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
-    yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
+    if result.failure is None or record.status == RunState.COMPLETED:  # else the error says so
+        yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
     if phases := phases_text(record):
         yield [dim(f"  {phases}")]
     for name, snapshot in record.published.items():
