@@ -31,7 +31,7 @@ from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
-from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
+from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
@@ -53,11 +53,13 @@ class LocalWorkspace:
         store: Store,
         clock: Clock = utc_now,
         *,
+        environments_dir: Path | None = None,
         variables: Mapping[str, str] | None = None,
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
     ) -> None:
-        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records."""
+        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records.
+        Without `environments_dir` environments are the project's own."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -66,10 +68,7 @@ class LocalWorkspace:
         self._variables = {**with_absolute_paths(inherited, os.getcwd()), **credential_in(settings.store)}
         self._timing = timing
         self._sink = sink
-        folder = self._variables.get(FOLDER_VARIABLE)
-        self._environments = Environments(
-            Path(folder).absolute() if folder else project.state_dir / "environments", self._variables
-        )
+        self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
         self._seen: dict[str, int] = {}
 
     @property
