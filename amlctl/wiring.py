@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from amlctl.stores.azure_blob.credentials import Credential
     from amlctl.workspaces.azureml.connection import Connection
     from amlctl.workspaces.contract import Workspace
+    from amlctl.workspaces.local.disk import LocalDisk
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,28 @@ class App:
         return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
 
     @cached_property
+    def disk(self) -> LocalDisk:
+        """What runs of this project have left on this machine."""
+        from amlctl.workspaces.local.disk import LocalDisk
+        from amlctl.workspaces.local.environments import environments_of
+
+        return LocalDisk(self.project, environments_of(self.project, self.variables))
+
+    @cached_property
     def workspace(self) -> Workspace:
         """The workspace in use. Raises SettingsError."""
         settings = self.settings.workspace()
         if settings.runs_here:
             from amlctl.workspaces.local.workspace import LocalWorkspace
 
-            return LocalWorkspace(self.project, settings, self.store, variables=self.variables, sink=self.sink)
+            return LocalWorkspace(
+                self.project,
+                settings,
+                self.store,
+                variables=self.variables,
+                sink=self.sink,
+                cache_limit=self.settings.cache.limit,
+            )
         from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 
         return AzureMLWorkspace(

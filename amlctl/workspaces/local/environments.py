@@ -12,10 +12,12 @@ Whether it is what was asked for is asked of its own interpreter, whatever the t
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ import amlctl
 from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
+from amlctl.localfs.project import Project
 from amlctl.localfs.tool_variables import script_base_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 
@@ -84,6 +87,11 @@ class Environments:
         variables["CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"] = str(home)
         return variables
 
+    def note_use(self, environment: str) -> None:
+        """What was used least recently is removed first."""
+        with suppress(OSError):
+            os.utime(self.folder_of(environment) / READY_FILE)
+
     def _ready(self, environment: str) -> dict[str, Any] | None:
         """What `ready.json` says, as long as the environment has not changed since it was checked."""
         place = self.folder_of(environment)
@@ -100,6 +108,11 @@ class Environments:
         if not python_of(place / folder).exists() or packages_stamp(place / folder) != ready.get("stamp"):
             return None
         return ready
+
+
+def environments_of(project: Project, variables: Mapping[str, str]) -> Environments:
+    folder = variables.get(FOLDER_VARIABLE)
+    return Environments(Path(folder).absolute() if folder else project.state_dir / "environments", variables)
 
 
 def python_of(home: Path) -> Path:

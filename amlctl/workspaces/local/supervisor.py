@@ -109,6 +109,7 @@ class Supervisor:
                 raise
             except AmlctlError as error:
                 return failed(error, kind="environment")
+        self._environments.note_use(self._record.spec.environment)
         if not is_folder(self._store):
             download_inputs(
                 self._store, self._node, self._record, lambda line: say(self._paths.log, line), self._check_canceled

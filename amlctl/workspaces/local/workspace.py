@@ -19,7 +19,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
-from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from amlctl.localfs.folders import FILE_MODE, make_private_folder, remove_tree, touch_private
@@ -29,7 +29,8 @@ from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
-from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
+from amlctl.workspaces.local.disk import LocalDisk
+from amlctl.workspaces.local.environments import environments_of
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
@@ -54,8 +55,10 @@ class LocalWorkspace:
         variables: Mapping[str, str] | None = None,
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
+        cache_limit: int = CacheSettings().limit,
     ) -> None:
-        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records."""
+        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records.
+        `cache_limit`: bytes that copies of a store on the network may take."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -64,10 +67,8 @@ class LocalWorkspace:
         self._variables = {**with_absolute_paths(inherited, os.getcwd()), **credential_in(settings.store)}
         self._timing = timing
         self._sink = sink
-        folder = self._variables.get(FOLDER_VARIABLE)
-        self._environments = Environments(
-            Path(folder).absolute() if folder else project.state_dir / "environments", self._variables
-        )
+        self._environments = environments_of(project, self._variables)
+        self._cache_limit = cache_limit
         self._seen: dict[str, int] = {}
 
     @property
@@ -100,6 +101,9 @@ class LocalWorkspace:
         """See the contract. Raises SettingsError (store or compute target cannot be used), RightsError."""
         paths = self._paths(record.run)
         self._project.ensure_state_dir()
+        if self._store.folder is None:
+            with contextlib.suppress(AmlctlError, OSError):  # a full cache does not stop a run
+                LocalDisk(self._project, self._environments).keep_within(self._cache_limit, starting=record.run)
         try:
             make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
