@@ -6,8 +6,6 @@ is alive is never removed, and one whose writer cannot be judged from here (anot
 
 Temporary files stand beside the target; those of a project's own state, however deep their targets, in `.amlctl`
 itself, where each command finds them by reading one folder (`temporary_near`).
-
-What is read back may have become anything meanwhile: a pipe is not waited for, a huge file does not fill the memory.
 """
 
 from __future__ import annotations
@@ -19,57 +17,17 @@ import itertools
 import json
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Optional, Union
+from typing import Any, Optional
 
 from amlctl.errors import SettingsError
+from amlctl.localfs.disk_errors import UnfitFile
 from amlctl.localfs.file_ops import move
 from amlctl.localfs.folders import FILE_MODE, make_folders, make_private_folder, remove_tree
 from amlctl.localfs.machine import ProcessIdentity, this_process
-
-
-class UnfitFile(OSError):
-    """What stands at the path is not a regular file, or is larger than a file of its kind can be."""
-
-
-def open_regular(path: Union[str, Path]) -> BinaryIO:
-    """For reading. Raises UnfitFile (a folder, a pipe, a device, a link to itself), OSError."""
-    try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  the caller closes it
-    except OSError as error:
-        if error.errno == errno.EISDIR:
-            raise _unfit(path, "it is a folder") from error
-        if error.errno == errno.ELOOP:
-            raise _unfit(path, "it is a link to itself") from error
-        if error.errno == errno.ENXIO:
-            raise _unfit(path, "it is a socket or a device") from error
-        raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise _unfit(path, "it is a pipe or a device, not a file")
-    return file
-
-
-def read_regular(path: Union[str, Path], most_bytes: int) -> bytes:
-    """The whole file. Raises UnfitFile, OSError."""
-    with open_regular(path) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes > most_bytes:
-            raise _unfit(path, f"it has {size_bytes} bytes; at most {most_bytes} are expected")
-        return file.read(most_bytes)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """For regular files the flag means nothing."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _unfit(path: Union[str, Path], why: str) -> UnfitFile:
-    return UnfitFile(errno.EINVAL, why, os.fspath(path))
-
+from amlctl.localfs.regular_file import read_regular
 
 STATE_FOLDER = ".amlctl"
 """Of a project: caches, local runs, local store."""

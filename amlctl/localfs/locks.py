@@ -21,14 +21,14 @@ from typing import Optional
 
 from amlctl.core.events import EventSink, Note
 from amlctl.localfs.disk_errors import is_refusal
-from amlctl.localfs.folders import open_private
 from amlctl.localfs.machine import ProcessIdentity, this_process
+from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
 
 
 @contextmanager
 def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
     """Hold the lock; a waiting caller is told who holds it. Raises OSError."""
-    with open_private(path, "a+b") as file:
+    with open_regular(path, "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,7 +45,7 @@ def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Whether another holder has locked the file. A missing file counts as unlocked."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = regular_descriptor(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -61,7 +61,7 @@ def is_held(path: Path) -> bool:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file, which is made; waits for another holder. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -80,6 +80,7 @@ _PREFIX = ".amlctl-tmp-claim-"
 """Begins as all temporary names do, which listings skip."""
 _LOOK_S = 0.02
 _STALE_S = 60.0
+_MOST_BYTES = 1024
 _LONGEST_NAME = 200
 """Bytes: the prefix has to fit before it."""
 
@@ -122,7 +123,7 @@ def _keep_fresh(claim: Path, text: bytes, ended: Event) -> None:
     number = 0
     while not ended.wait(_STALE_S / 6) and _read_claim(claim).startswith(text):
         number += 1
-        with suppress(OSError), open(claim, "r+b", buffering=0) as file:
+        with suppress(OSError), open_regular(claim, "r+b") as file:
             file.write(text + b"%d" % number)
 
 
@@ -140,7 +141,7 @@ def _make_claim(claim: Path, text: bytes) -> bool:
 
 def _read_claim(claim: Path) -> bytes:
     try:
-        return claim.read_bytes()
+        return read_regular(claim, _MOST_BYTES)
     except FileNotFoundError:
         return b""
 

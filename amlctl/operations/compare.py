@@ -18,7 +18,7 @@ from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, UsageError
 from amlctl.operations.context import Context
 from amlctl.operations.metrics import metrics_of
-from amlctl.operations.runs import config_values_of, duration_s, flattened
+from amlctl.operations.runs import RunAt, config_values_of, duration_s, flattened
 from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, read_index
 from amlctl.snapshots.manifests import read_manifest
@@ -29,13 +29,6 @@ _MOST_PATCHED = 300
 """Files of a patch."""
 _MOST_PATCHED_BYTES = 1 << 20
 """Of one file in a patch."""
-
-
-class RunAt(NamedTuple):
-    """A run, and the context whose workspace has it."""
-
-    run: str
-    context: Context
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from amlctl.core.events import Warned
 from amlctl.core.message import Command, did_you_mean
@@ -35,6 +35,13 @@ _MAX_VALUES = 100_000
 
 _SHOWN = 10
 """Names of metrics in a hint."""
+
+
+class RunAt(NamedTuple):
+    """A run, and the context whose workspace has it."""
+
+    run: str
+    context: Context
 
 
 def resolve_run(workspace: Workspace, reference: str) -> str:

@@ -9,7 +9,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import code_index_key
 from amlctl.errors import UsageError
 from amlctl.operations import runs
-from amlctl.operations.compare import Comparison, Counts, FileChanges, RunAt, compare
+from amlctl.operations.compare import Comparison, Counts, FileChanges, compare
 from tests.support.bench import Bench
 
 METRICS = """
@@ -22,7 +22,7 @@ METRICS = """
 
 
 def compared(bench: Bench, *records: RunRecord, with_patch: bool = False) -> Comparison:
-    return compare([RunAt(record.run, bench) for record in records], with_patch=with_patch)
+    return compare([runs.RunAt(record.run, bench) for record in records], with_patch=with_patch)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
-from amlctl.cli.commands import cancel, runs_compare, runs_list
+from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot
 from amlctl.cli.commands.runs_compare import value_text
 from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import Run, complete_run
@@ -68,6 +68,7 @@ def show(ctx: typer.Context, run: Run) -> None:
 
 
 app.command("compare", epilog=runs_compare.EXAMPLES)(runs_compare.compare)
+app.command("plot", epilog=runs_plot.EXAMPLES)(runs_plot.plot)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from amlctl.cli.command_group import examples, option
+from amlctl.cli.commands.runs_plot import runs_at
 from amlctl.cli.completion import complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import (
@@ -33,8 +34,7 @@ from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.message import ID_CELLS
 from amlctl.core.metrics import goal_of, shown
 from amlctl.errors import UsageError
-from amlctl.operations import runs as operations
-from amlctl.operations.compare import Comparison, Counts, FileChanges, MetricRow, Row, RunAt
+from amlctl.operations.compare import Comparison, Counts, FileChanges, MetricRow, Row
 from amlctl.operations.compare import compare as compare_runs
 
 EXAMPLES = examples(
@@ -69,11 +69,7 @@ def compare(
         raise UsageError("--md, --csv and --json exclude each other")
     if patch and csv_:
         raise UsageError("--csv has no place for --patch", hint="use --md or --json")
-    found = []
-    for one in run:
-        app_, reference = call.app_of(one)
-        found.append(RunAt(operations.resolve_run(app_.workspace, reference), app_))
-    comparison = compare_runs(found, with_patch=patch)
+    comparison = compare_runs(runs_at(call, run), with_patch=patch)
     if csv_:
         text: Iterable[Line | Table] = _csv(comparison)
     elif md:

@@ -1,4 +1,4 @@
-"""Makes environments, each once: with conda or a similar tool where there is one, else with venv; pip's part with pip.
+"""Makes environments, each once: with conda or a similar tool where the file lists packages of conda, else by uv.
 
 Each attempt gets a folder of its own, and `ready.json` names it only after its own interpreter was asked what it has.
 So a killed maker leaves no half environment that counts, and what it left running writes into a folder that is not
@@ -30,8 +30,9 @@ from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import make_private_folder, open_private
+from amlctl.localfs.folders import make_private_folder
 from amlctl.localfs.machine import ProcessIdentity
+from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import tool_variables
 from amlctl.runtime.process_tree import identity_of, is_alive, read_identity
 from amlctl.workspaces.contract import EnvironmentInfo
@@ -44,8 +45,17 @@ from amlctl.workspaces.local.environments import (
     packages_stamp,
     python_of,
 )
-from amlctl.workspaces.local.packages import Pip, expected_names, is_of_network
-from amlctl.workspaces.local.tools import ToolFailed, ToolRunner, find_python, pip_settings
+from amlctl.workspaces.local.packages import (
+    base_python,
+    choose_installer,
+    conda_for,
+    expected_names,
+    install_packages,
+    is_of_network,
+    needs_pip,
+)
+from amlctl.workspaces.local.pip_settings import pip_settings
+from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_uv
 
 EXPIRES_S = 120.0
 """A mark that was not renewed for so long belongs to a machine that was switched off, or to a suspended process."""
@@ -191,9 +201,14 @@ class _Maker:
             mark.remove()
 
     def _make(self, mark: Mark) -> None:
-        tool, path = self.environments.conda()
+        environments, spec = self.environments, self.spec
+        tool, path = conda_for(environments, spec)
+        settings = pip_settings(environments.variables)
+        uv = "" if needs_pip(spec, settings) else find_uv(environments.variables)
         started = time.monotonic()
-        self.sink(Note(f"making environment {self.spec.id} with {tool or 'venv and pip'}"))
+        self.sink(Note(f"making environment {spec.id} with {tool or ('uv' if uv else 'venv and pip')}"))
+        if settings.unused:
+            self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
 
         def check() -> None:
             mark.renew()
@@ -202,8 +217,9 @@ class _Maker:
         runner = ToolRunner(lambda line: self.sink(Note(line)), check, mark.tool_started)
 
         def run(name: str, command: Sequence[str]) -> None:
+            variables = tool_variables(environments.variables)
             try:
-                runner.run(name, command, variables=tool_variables(self.environments.variables), cwd=self.home.parent)
+                runner.run(name, command, variables=variables, cwd=self.home.parent)
             except ToolFailed as failed:
                 raise _not_made(name, failed) from failed
 
@@ -213,16 +229,17 @@ class _Maker:
                 create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
                 run(tool, [path, *create, "--prefix", str(self.home), "--file", str(file)])
         else:
-            base = find_python(self.spec.python, self.environments.variables)
-            run("venv", [base.path, "-m", "venv", str(self.home)])
-            resolved = _taken(self.environments.resolved(self.spec.id, base.version))
-        settings = pip_settings(python_of(self.home), self.environments.variables)
-        if settings.unused:
-            self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
-        pip = Pip([str(python_of(self.home)), "-m", "pip"], settings.variables, runner)
-        packages = pip.install(self.spec, self.home, brings_conda=not tool, resolved=resolved)
-        _confirm(self.environments, self.spec, self.home, tool or "venv", packages)
-        self.sink(Note(f"environment {self.spec.id} is ready after {time.monotonic() - started:.0f} s"))
+            base = base_python(environments, spec, settings)
+            resolved = _taken(environments.resolved(spec.id, base.version))
+            if uv:
+                for command in _by_uv(uv, base, self.home):
+                    run("uv", command)
+            else:
+                run("venv", [base.path, "-m", "venv", str(self.home)])
+        installer = choose_installer(environments, spec, settings, str(python_of(self.home)), runner=runner)
+        packages = install_packages(installer, spec, self.home, brings_conda=not tool, resolved=resolved)
+        _confirm(environments, spec, self.home, tool or ("uv" if uv else "venv"), packages)
+        self.sink(Note(f"environment {spec.id} is ready after {time.monotonic() - started:.1f} s"))
 
     @contextmanager
     def _conda_file(self) -> Iterator[Path]:
@@ -239,6 +256,16 @@ class _Maker:
         finally:
             if carries_secret(text):
                 file.unlink(missing_ok=True)
+
+
+def _by_uv(uv: str, base: Python, home: Path) -> list[list[str]]:
+    """Commands that make a virtual environment. It has pip, which scripts may call; from the interpreter's own wheel,
+    which needs no network."""
+    commands = [[uv, "venv", "--quiet", "--no-project", "--python", base.path, str(home)]]
+    if base.pip_wheel:
+        install = [uv, "pip", "install", "--quiet", "--no-index", "--no-deps", "--python", str(python_of(home))]
+        commands.append([*install, base.pip_wheel])
+    return commands
 
 
 def _taken(file: Path) -> list[list[str]]:
@@ -265,6 +292,9 @@ def _confirm(
             f"the environment cannot be used: {found.wrong}",
             hint=Message(Command("doctor"), "; pip's own settings are listed by: pip config list"),
         )
+    for packages_dir in (home / "lib").glob("python*/site-packages"):
+        with contextlib.suppress(OSError):  # else the first import would add it, and change the stamp
+            (packages_dir / "__pycache__").mkdir(exist_ok=True)
     ready = {
         "format": READY_FORMAT,
         "id": spec.id,
@@ -309,7 +339,7 @@ def _locked(
 ) -> Iterator[None]:
     """One maker at a time; a holder of the lock without a valid mark is not waited for."""
     since_s, is_reported = time.monotonic(), False
-    with open_private(place.with_name(f"{environment}.lock"), "ab") as lock:
+    with open_regular(place.with_name(f"{environment}.lock"), "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

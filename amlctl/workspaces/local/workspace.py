@@ -8,6 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from amlctl.core.compute import ClusterTarget
@@ -22,9 +23,10 @@ from amlctl.core.run_state import RunState
 from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.localfs.folders import FILE_MODE, make_private_folder, remove_tree, touch_private
+from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
+from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
@@ -76,7 +78,8 @@ class LocalWorkspace:
         return self._name
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        return self._environments.find(spec.id)
+        found = self._environments.find(spec.id)
+        return found if found.is_ready else replace(found, tool=self._environments.tool_for(spec))
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
         from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules
@@ -111,7 +114,7 @@ class LocalWorkspace:
         except OSError as error:
             raise machine_error(paths, error) from error
         # Locked before another command can see the run, and inherited by the supervisor: a free lock means it is dead.
-        lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        lock = regular_descriptor(paths.lock, os.O_RDWR | os.O_CREAT)
         record = copy.deepcopy(record)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -178,7 +181,7 @@ class LocalWorkspace:
         names = log_names(record.spec.layout.world_size)
         rank = _rank_of(run, names, name)
         try:
-            with self._paths(run).log_of(rank).open("rb") as file:
+            with open_regular(self._paths(run).log_of(rank)) as file:
                 file.seek(cursor)
                 data = file.read(_LOG_PART_BYTES)
                 is_end = file.tell() >= os.fstat(file.fileno()).st_size
@@ -275,7 +278,7 @@ def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
 
 def _wait_for_supervisor(paths: RunPaths) -> None:
     """After the final record it still removes the container."""
-    with contextlib.suppress(FileNotFoundError), paths.lock.open("rb") as lock:
+    with contextlib.suppress(FileNotFoundError), open_regular(paths.lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
