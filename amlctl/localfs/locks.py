@@ -9,9 +9,7 @@ instant: this is for mounts that offer nothing better.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +17,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Optional
 
+from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
 from amlctl.localfs.disk_errors import is_refusal
 from amlctl.localfs.machine import ProcessIdentity, this_process
@@ -88,11 +87,10 @@ _LONGEST_NAME = 200
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Hold the claim on `path`, which need not exist; waits for another holder. Raises OSError."""
-    name = (
-        path.name if len(os.fsencode(path.name)) < _LONGEST_NAME else hashlib.sha256(os.fsencode(path.name)).hexdigest()
-    )
+    bare = os.fsencode(path.name)
+    name = path.name if len(bare) < _LONGEST_NAME else content_id(bare)
     claim = path.with_name(_PREFIX + name)
-    text = f"{' '.join(map(str, this_process()))} {secrets.token_hex(8)} ".encode()
+    text = f"{' '.join(map(str, this_process()))} {os.urandom(8).hex()} ".encode()
     seen, since_s = b"", time.monotonic()
     while not _make_claim(claim, text):
         found = _read_claim(claim)

@@ -147,7 +147,7 @@ def read_range(
     """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
     with explained_if_gone(wanted.dataset):
         data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length, on_bytes=on_bytes)
-    yield from _cut(wanted.dataset, data, wanted.start, wanted.members)
+    return _cut(wanted.dataset, data, wanted.start, wanted.members)
 
 
 def _cut(
