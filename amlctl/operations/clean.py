@@ -13,7 +13,7 @@ from amlctl.core.events import Warned
 from amlctl.core.message import Command, Message, count, size
 from amlctl.core.store_keys import outputs_index_key
 from amlctl.errors import IntegrityError, NeedsConfirmation
-from amlctl.localfs.disk_use import KINDS, OUTPUTS, DiskItem, disk_item, folders_in
+from amlctl.localfs.disk_use import ENVIRONMENTS, KINDS, OUTPUTS, DiskItem, disk_item, folders_in
 from amlctl.localfs.folders import remove_empty_folders
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
@@ -150,8 +150,8 @@ def _remove_empty_above(path: Path, top: Path) -> None:
 
 
 def space_check(project: Project, disk: Disk, limit_bytes: int) -> Check:
-    """Whether outputs, environments, caches and logs take more than they should."""
-    items = usage(project, disk)
+    """Whether outputs, caches and logs take more than they should; environments are those of all projects."""
+    items = [item for item in usage(project, disk) if item.kind != ENVIRONMENTS]
     total = sum(item.bytes for item in items)
     parts = {kind: sum(item.bytes for item in items if item.kind == kind) for kind in KINDS}
     by_size = sorted((kind for kind in KINDS if parts[kind]), key=lambda kind: -parts[kind])

@@ -10,7 +10,7 @@ from amlctl.localfs.project import Project
 from amlctl.stores.contract import Store
 
 if TYPE_CHECKING:
-    from amlctl.workspaces.contract import Workspace
+    from amlctl.workspaces.contract import EnvironmentCache, Workspace
 
 
 class Context(Protocol):
@@ -34,6 +34,9 @@ class Context(Protocol):
 
     @property
     def sink(self) -> EventSink: ...
+
+    @property
+    def environments(self) -> EnvironmentCache: ...
 
     def in_workspace(self, name: str) -> Context:
         """The same project with another workspace in use."""

@@ -15,14 +15,14 @@ from amlctl.core.job import log_names
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import area_of, log_key
-from amlctl.errors import IntegrityError
+from amlctl.errors import Conflict, IntegrityError
 from amlctl.localfs.disk_use import CACHES, CONTAINERS, ENVIRONMENTS, LOGS, DiskItem, disk_item, folders_in
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
 from amlctl.runs.records import load_local_record, local_records
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
-from amlctl.workspaces.local.environments import READY_FILE, Environments
+from amlctl.workspaces.contract import EnvironmentCache
 from amlctl.workspaces.local.recovery import is_abandoned
 from amlctl.workspaces.local.run_paths import RunPaths
 
@@ -34,19 +34,17 @@ _RECENT_S = 3600.0
 class LocalDisk:
     """Of one project."""
 
-    def __init__(self, project: Project, environments: Environments) -> None:
+    def __init__(self, project: Project, environments: EnvironmentCache) -> None:
         self._state_dir = project.state_dir
         self._environments = environments
 
     def items(self) -> Iterator[DiskItem]:
-        active = self._active()
+        active = _active(self._state_dir)
         yield from self._runs({record.run for record in active})
-        used = {record.spec.environment: record.run for record in active}
-        for path in folders_in(self._environments.folder):
-            with suppress(OSError):
-                ready = path / READY_FILE
-                kept = f"used by run {used[path.name]}" if path.name in used else ""
-                yield disk_item(ENVIRONMENTS, path, used_at=ready.stat().st_mtime, kept=kept)
+        for one in self._environments.list():
+            kept = "used by a run" if one.is_in_use else ""
+            place = Path(one.location).parent if one.is_whole else Path(one.location)
+            yield DiskItem(ENVIRONMENTS, one.id, place, one.size_bytes, one.used_at, kept)
         busy = f"run {active[0].run} is active" if active else ""
         for name in _CACHES:
             path = self._state_dir / name
@@ -60,33 +58,14 @@ class LocalDisk:
         if item.kind == LOGS:
             return self._free_run(item, store)
         if item.kind == ENVIRONMENTS:
-            return self._free_environment(item)
+            try:
+                self._environments.remove(item.name)
+            except Conflict as error:
+                return error.message
+            return ""
         if item.kind == CACHES:
             return self._free_cache(item)
         return item.kept
-
-    def keep_within(self, limit_bytes: int, *, starting: str) -> None:
-        """Evict what stores on the network have left here, the least recently used first. Nothing while a run is
-        active that may use it, but for the one that is `starting`."""
-        if any(record.run != starting for record in self._active()):
-            return
-        values = []
-        for folder in folders_in(self._state_dir / "node-stores"):
-            node = DirectoryStore(folder)
-            values += [(entry.modified_at, entry.size_bytes, entry.key, node) for entry in node.list("")]
-        excess = sum(size_bytes for _, size_bytes, _, _ in values) - limit_bytes
-        for used_at, size_bytes, key, node in sorted(values, key=lambda value: value[:3]):
-            if excess <= 0 or used_at > time.time() - _RECENT_S:
-                return
-            if area_of(key).is_immutable:
-                node.delete(key)
-                excess -= size_bytes
-
-    def _active(self) -> list[RunRecord]:
-        """Runs on this machine, those that are about to start too."""
-        here = {path.name for path in folders_in(self._state_dir / "local")}
-        found = [one for one in local_records(self._state_dir) if not one.is_final]
-        return [one for one in found if one.run in here or one.status == RunState.NOT_STARTED]
 
     def _runs(self, active: set[str]) -> Iterator[DiskItem]:
         for folder in folders_in(self._state_dir / "local"):
@@ -115,22 +94,11 @@ class LocalDisk:
         remove_tree(item.path)
         return ""
 
-    def _free_environment(self, item: DiskItem) -> str:
-        ready = item.path / READY_FILE
-        was = ready.read_bytes()
-        ready.unlink()
-        for record in self._active():
-            if record.spec.environment == item.name:
-                ready.write_bytes(was)
-                return f"used by run {record.run}"
-        remove_tree(item.path)
-        return ""
-
     def _free_cache(self, item: DiskItem) -> str:
         trash = item.path.with_name(f".old-{item.path.name}")
         remove_tree(trash, ignore_errors=True)
         item.path.rename(trash)
-        active = self._active()
+        active = _active(self._state_dir)
         if active and not item.path.exists():
             trash.rename(item.path)
             return f"run {active[0].run} is active"
@@ -142,3 +110,28 @@ class LocalDisk:
         runs = folders_in(cache / "runs") if cache.parent.name == "node-stores" else []
         left = [path.name for path in runs if any(path.rglob("*"))]
         return f"results of run {left[0]} are not in the store" if left else ""
+
+
+def keep_within(state_dir: Path, limit_bytes: int, *, starting: str) -> None:
+    """Evict what stores on the network have left here, the least recently used first. Nothing while a run is
+    active that may use it, but for the one that is `starting`."""
+    if any(record.run != starting for record in _active(state_dir)):
+        return
+    values = []
+    for folder in folders_in(state_dir / "node-stores"):
+        node = DirectoryStore(folder)
+        values += [(entry.modified_at, entry.size_bytes, entry.key, node) for entry in node.list("")]
+    excess = sum(size_bytes for _, size_bytes, _, _ in values) - limit_bytes
+    for used_at, size_bytes, key, node in sorted(values, key=lambda value: value[:3]):
+        if excess <= 0 or used_at > time.time() - _RECENT_S:
+            return
+        if area_of(key).is_immutable:
+            node.delete(key)
+            excess -= size_bytes
+
+
+def _active(state_dir: Path) -> list[RunRecord]:
+    """Runs on this machine, those that are about to start too."""
+    here = {path.name for path in folders_in(state_dir / "local")}
+    found = [one for one in local_records(state_dir) if not one.is_final]
+    return [one for one in found if one.run in here or one.status == RunState.NOT_STARTED]

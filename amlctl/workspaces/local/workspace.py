@@ -31,8 +31,8 @@ from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
-from amlctl.workspaces.local.disk import LocalDisk
-from amlctl.workspaces.local.environments import environments_of
+from amlctl.workspaces.local.disk import keep_within
+from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
@@ -54,13 +54,15 @@ class LocalWorkspace:
         store: Store,
         clock: Clock = utc_now,
         *,
+        environments_dir: Path | None = None,
         variables: Mapping[str, str] | None = None,
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
         cache_limit: int = CacheSettings().limit,
     ) -> None:
         """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records.
-        `cache_limit`: bytes that copies of a store on the network may take."""
+        Without `environments_dir` environments are the project's own. `cache_limit`: bytes that copies of a remote
+        store may take."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -69,7 +71,7 @@ class LocalWorkspace:
         self._variables = {**with_absolute_paths(inherited, os.getcwd()), **credential_in(settings.store)}
         self._timing = timing
         self._sink = sink
-        self._environments = environments_of(project, self._variables)
+        self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
         self._cache_limit = cache_limit
         self._seen: dict[str, int] = {}
 
@@ -106,7 +108,7 @@ class LocalWorkspace:
         self._project.ensure_state_dir()
         if self._store.folder is None:
             with contextlib.suppress(AmlctlError, OSError):  # a full cache does not stop a run
-                LocalDisk(self._project, self._environments).keep_within(self._cache_limit, starting=record.run)
+                keep_within(self._project.state_dir, self._cache_limit, starting=record.run)
         try:
             make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
