@@ -41,10 +41,10 @@ class LocalDisk:
     def items(self) -> Iterator[DiskItem]:
         active = _active(self._state_dir)
         yield from self._runs({record.run for record in active})
-        for one in self._environments.list():
-            kept = "used by a run" if one.is_in_use else ""
-            place = Path(one.location).parent if one.is_whole else Path(one.location)
-            yield DiskItem(ENVIRONMENTS, one.id, place, one.size_bytes, one.used_at, kept)
+        for env in self._environments.list():
+            kept = "used by a run" if env.is_in_use else ""
+            place = Path(env.location).parent if env.is_whole else Path(env.location)
+            yield DiskItem(ENVIRONMENTS, env.id, place, env.size_bytes, env.used_at, kept)
         busy = f"run {active[0].run} is active" if active else ""
         for name in _CACHES:
             path = self._state_dir / name
