@@ -20,7 +20,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
-from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
@@ -31,6 +31,7 @@ from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
+from amlctl.workspaces.local.disk import keep_within
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
@@ -57,9 +58,11 @@ class LocalWorkspace:
         variables: Mapping[str, str] | None = None,
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
+        cache_limit: int = CacheSettings().limit,
     ) -> None:
         """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records.
-        Without `environments_dir` environments are the project's own."""
+        Without `environments_dir` environments are the project's own. `cache_limit`: bytes that copies of a remote
+        store may take."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -69,6 +72,7 @@ class LocalWorkspace:
         self._timing = timing
         self._sink = sink
         self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
+        self._cache_limit = cache_limit
         self._seen: dict[str, int] = {}
 
     @property
@@ -102,6 +106,9 @@ class LocalWorkspace:
         """See the contract. Raises SettingsError (store or compute target cannot be used), RightsError."""
         paths = self._paths(record.run)
         self._project.ensure_state_dir()
+        if self._store.folder is None:
+            with contextlib.suppress(AmlctlError, OSError):  # a full cache does not stop a run
+                keep_within(self._project.state_dir, self._cache_limit, starting=record.run)
         try:
             make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
