@@ -21,7 +21,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
-from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
 from amlctl.localfs.atomic import read_json
@@ -34,6 +34,7 @@ from amlctl.runs.records import load_record, local_records, read_order, save_bot
 from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
+from amlctl.workspaces.local.disk import keep_within
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
@@ -63,9 +64,11 @@ class LocalWorkspace:
         variables: Mapping[str, str] | None = None,
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
+        cache_limit: int = CacheSettings().limit,
     ) -> None:
         """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records.
-        Without `environments_dir` environments are the project's own."""
+        Without `environments_dir` environments are the project's own. `cache_limit`: bytes that copies of a remote
+        store may take."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -75,6 +78,7 @@ class LocalWorkspace:
         self._timing = timing
         self._sink = sink
         self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
+        self._cache_limit = cache_limit
         self._seen: dict[str, int] = {}
         self._meters: dict[str, UsageMeter] = {}
 
@@ -109,6 +113,9 @@ class LocalWorkspace:
         """See the contract. Raises SettingsError (store or compute target cannot be used), RightsError."""
         paths = self._paths(record.run)
         self._project.ensure_state_dir()
+        if self._store.folder is None:
+            with contextlib.suppress(AmlctlError, OSError):  # a full cache does not stop a run
+                keep_within(self._project.state_dir, self._cache_limit, starting=record.run)
         try:
             make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
