@@ -52,8 +52,8 @@ class PipSettings:
                 found[variable] = value
             else:
                 found[setting] = value
-        if value := self.inherited.get("UV_CONSTRAINT"):
-            found["UV_CONSTRAINT"] = value
+        if self.inherited.get("UV_CONSTRAINT"):
+            found["UV_CONSTRAINT"] = self.inherited["UV_CONSTRAINT"]
         return found
 
     @property
