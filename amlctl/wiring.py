@@ -20,7 +20,7 @@ from amlctl.core.events import EventSink, Warned, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
-from amlctl.stores.contract import Store
+from amlctl.stores.contract import PlainFiles, Store
 
 if TYPE_CHECKING:
     from amlctl.stores.azure_blob.credentials import Credential
@@ -108,6 +108,18 @@ class App:
             credential = credential_for(app.connection, blob[0], self.variables)
         assert blob is not None  # only blobs are public
         return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
+
+    def plain_files(self, prefix: str) -> PlainFiles:
+        """Files beside the store: below a prefix of its container, or in a folder."""
+        store = without_copies(self.store)
+        if store.folder is not None:
+            from amlctl.stores.folder_files import FolderFiles
+
+            return FolderFiles(store, Path(os.path.expanduser(prefix)).absolute())
+        from amlctl.stores.azure_blob.store import AzureBlobStore
+
+        assert isinstance(store, AzureBlobStore)
+        return store.plain_files(prefix)
 
     @cached_property
     def disk(self) -> LocalDisk:
