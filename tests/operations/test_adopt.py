@@ -122,7 +122,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(place: Place, monkeypatch: pyt
 def test_what_cannot_be_adopted(place: Place, tmp_path: Path) -> None:
     store = place.one.store
     empty = store.plain_files("nothing") if isinstance(store, AzureBlobStore) else FolderFiles(store, tmp_path / "none")
-    with pytest.raises(NotFound, match="no files"):
+    with pytest.raises(NotFound, match="no files found"):
         adopt(place.one, empty, DATASET, OPTIONS, is_dry_run=False)
     place.adopt()
     remove(store, DATASET, now=NOW, is_sure=True)

@@ -14,7 +14,7 @@ from amlctl.cli.invocation import Invocation, each_dataset, invocation
 from amlctl.cli.questions import choose, is_confirmed
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.config.settings import parse_size
-from amlctl.core.message import ID_CELLS, Command, below_data_blobs, count, size
+from amlctl.core.message import ID_CELLS, Command, count, size
 from amlctl.core.settings import LAYOUTS
 from amlctl.errors import NeedsConfirmation, NotFound, UsageError
 from amlctl.operations.sync.sync import SyncOptions, SyncResult, dry_run

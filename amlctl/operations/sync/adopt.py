@@ -52,7 +52,7 @@ def adopt(context: Context, plain: PlainFiles, dataset: str, options: SyncOption
             )
         files = sorted(plain.files(), key=lambda file: entry_order(FileEntry(file.path, 0, False, "")))
         if not files:
-            raise NotFound(f"there are no files below {plain.url}", hint="check the prefix")
+            raise NotFound(f"no files found below {plain.url}", hint="check the prefix")
         _check_names(files)
         if is_dry_run:
             size_bytes = sum(file.size_bytes for file in files)
