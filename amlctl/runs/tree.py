@@ -20,8 +20,9 @@ from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packe
 from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import StoredTree
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.file_ops import move, set_mode, set_mtime
+from amlctl.localfs.atomic import move, set_mode, set_mtime
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import clear, in_the_way
@@ -191,39 +192,33 @@ _NO_GUARD = _NoGuard()
 
 def restore_tree(
     store: Store,
-    prefix: str,
-    index_key: str,
+    tree: StoredTree,
     target: Path,
     *,
     include: Callable[[str], bool] = _everything,
     guard: Guard = _NO_GUARD,
-    first_prefix: Optional[str] = None,
-    subject: str = "",
     sink: EventSink = null_sink,
 ) -> Restored:
     """Download the files of a tree to `target`; files with the right bytes are kept.
 
-    Other files at their paths are replaced where `guard` allows it. `first_prefix` is the prefix of the files of an
-    index of format 1, if another one. A damaged file does not stop the others. Raises NotFound (no index),
-    IntegrityError.
+    Other files at their paths are replaced where `guard` allows it. A damaged file does not stop the others. Raises
+    NotFound (no index), IntegrityError.
     """
-    index = read_tree_index(store, index_key)
+    index = read_tree_index(store, tree.index_key)
     if index is None:
-        raise NotFound(f"{index_key} is not in the store {store.url}")
-    if index.format == 1 and first_prefix is not None:
-        prefix = first_prefix
+        raise NotFound(f"{tree.index_key} is not in the store {store.url}")
     wanted = [file for file in index.files if include(file.path)]
-    restore = _Restore(store, prefix, index_key, target, guard, index.pending)
+    restore = _Restore(store, tree.prefix_in(index.format), tree.index_key, target, guard, index.pending)
     missing = restore.prepare(wanted)
     files = [file for file in missing if not file.is_folder]
     total_bytes = sum(file.size_bytes for file in files)
     done_bytes = 0
     if files:
-        sink(StageProgress(Stage.RECEIVE, subject, 0, 0, len(files), total_bytes))
+        sink(StageProgress(Stage.RECEIVE, tree.owner, 0, 0, len(files), total_bytes))
     for number, size in enumerate(in_parallel(restore.download, files, store.concurrency), 1):
         done_bytes += size
         is_done = number == len(files)
-        sink(StageProgress(Stage.RECEIVE, subject, number, done_bytes, len(files), total_bytes, is_done))
+        sink(StageProgress(Stage.RECEIVE, tree.owner, number, done_bytes, len(files), total_bytes, is_done))
     restore.end()
     wanted_files = [file for file in wanted if not file.is_folder]
     size_bytes = sum(file.size_bytes for file in wanted_files)

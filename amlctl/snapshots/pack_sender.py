@@ -15,7 +15,6 @@ from amlctl.core.content_id import ContentHasher
 from amlctl.core.manifest import FileEntry, Kind, StoredAt
 from amlctl.core.pack import Bytes, Member, PackBuilder
 from amlctl.core.store_keys import pack_key
-from amlctl.localfs.deflate import fastest_compressor
 from amlctl.localfs.sync_state import SyncState
 from amlctl.stores.contract import Store
 
@@ -50,7 +49,7 @@ class PackSender:
         self._state = state
         self._replace = replace
         self._parts: list[Bytes] = []
-        self._builder = PackBuilder(pack_size, fastest_compressor(), self._memory, self._parts.append)
+        self._builder = PackBuilder(pack_size, self._memory, self._parts.append)
         self._pool = ThreadPoolExecutor(_UNDER_WAY)
         self._free: list[bytearray] = []
         self._allocated = 0

@@ -29,11 +29,12 @@ from amlctl.localfs.atomic import (
     UnfitFile,
     open_regular,
     remove_left_behind,
+    set_mode,
     sync_folder,
+    sync_to_disk,
     temporary_name,
 )
 from amlctl.localfs.disk_errors import FULL, disk_error
-from amlctl.localfs.file_ops import set_mode, sync_to_disk
 from amlctl.localfs.folders import walk
 from amlctl.localfs.locks import locked
 from amlctl.stores.contract import Body, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key

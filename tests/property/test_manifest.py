@@ -27,9 +27,9 @@ from amlctl.core.manifest import (
     snapshot_id,
     unescape_path,
 )
+from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import IntegrityError
-from amlctl.localfs.deflate import gzip_bytes
 from amlctl.snapshots.manifests import read_manifest, write_manifest
 from amlctl.stores.directory import DirectoryStore
 

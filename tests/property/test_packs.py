@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import subprocess
 import zipfile
+import zlib
 from pathlib import Path
 from random import Random
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -23,9 +25,8 @@ from amlctl.core.manifest import (
     entry_order,
     needs_no_bytes,
 )
-from amlctl.core.pack import Compressor, Pack, PackBuilder, Zlib, inflate
+from amlctl.core.pack import FAST_ZLIB, Pack, PackBuilder, inflate
 from amlctl.core.sync_plan import Layout, plan_sync
-from amlctl.localfs.deflate import fastest_compressor
 
 contents = st.dictionaries(
     st.text(min_size=1, max_size=12).filter(lambda s: "\0" not in s), st.binary(min_size=1, max_size=400), max_size=20
@@ -36,10 +37,10 @@ class _Packed:
     """A builder whose parts are of `part_bytes`, or of one member; what it has put out is a copy, as its memory is used
     again."""
 
-    def __init__(self, compressor: Compressor, part_bytes: int = 4096) -> None:
+    def __init__(self, library: ModuleType, part_bytes: int = 4096) -> None:
         self._memory = bytearray(part_bytes)
         self.parts: list[bytes] = []
-        self.builder = PackBuilder(1 << 30, compressor, self._new_memory, lambda part: self.parts.append(bytes(part)))
+        self.builder = PackBuilder(1 << 30, self._new_memory, lambda part: self.parts.append(bytes(part)), library)
 
     def _new_memory(self, size_bytes: int) -> memoryview:
         return memoryview(self._memory if size_bytes <= len(self._memory) else bytearray(size_bytes))
@@ -50,7 +51,7 @@ class _Packed:
 
 
 def _pack(files: dict[str, bytes], part_bytes: int = 4096) -> bytes:
-    packed = _Packed(Zlib(), part_bytes)
+    packed = _Packed(zlib, part_bytes)
     for path, data in files.items():
         packed.builder.add(content_id(data), path, data)
     return packed.finish()[0]
@@ -59,7 +60,7 @@ def _pack(files: dict[str, bytes], part_bytes: int = 4096) -> bytes:
 @given(contents, st.integers(1, 2000), st.randoms())
 def test_members_are_where_the_manifest_says(files: dict[str, bytes], part_bytes: int, choices: Random) -> None:
     """Also where rooms were asked for and not used, or not for all that they have."""
-    packed = _Packed(fastest_compressor(), part_bytes)
+    packed = _Packed(FAST_ZLIB, part_bytes)
     unique = {content_id(data): (path, data) for path, data in files.items()}
     for content, (path, data) in unique.items():
         if choices.random() < 0.3:
@@ -117,7 +118,7 @@ def test_long_names_that_only_differ_at_their_end_get_one_each() -> None:
 
 
 def test_only_what_pays_is_deflated() -> None:
-    packed = _Packed(fastest_compressor())
+    packed = _Packed(FAST_ZLIB)
     text, noise = b"the same words again " * 500, bytes(__import__("random").Random(1).randbytes(9000))
     packed.builder.add(content_id(text), "a.txt", text)
     packed.builder.add(content_id(noise), "b.jpg", noise)

@@ -76,8 +76,6 @@ def list_(
     call = invocation(ctx)
     app_ = call.app if experiment is None else call.app.in_experiment(experiment)
 
-    app_.restore_records()
-
     records = [
         record
         for record in operations.list_runs(app_)

@@ -84,7 +84,7 @@ def gc(
     if not delete:
         with ended_by_interrupt(store):
             return _dead(store, now, young_s, sink, is_deleted=False)
-    with GcLease(store, sink, clock=clock) as lease, ended_by_interrupt(store):
+    with GcLease(store, GC_KEY, sink, clock=clock) as lease, ended_by_interrupt(store):
         lease.take()
         _fence(store, lease)
         result = _dead(store, now, young_s, sink, is_deleted=True)
