@@ -32,6 +32,7 @@ COMMANDS = {
     "sync": ("Upload a dataset's changes to the store, or download them with --pull", _DATA),
     "status": ("Show what a sync would change", _DATA),
     "why": ("Explain a path: whether and why it is ignored, and where it is stored", _DATA),
+    "dataset": ("List, show, remove and restore datasets of the store", _DATA),
     "env": ("Show or prepare the environment of a submit", _RESOURCES),
     "compute": ("List, show, create, start, stop and delete compute targets", _RESOURCES),
     "store": ("Show what the store contains, clean it up, verify it", _RESOURCES),

@@ -7,6 +7,7 @@ a damaged HEAD is noticed. Format 1 had `snapshot`, `manifest` and `layout` alon
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -28,7 +29,8 @@ class HeadValue(NamedTuple):
 
     `store_id` is the id of the store (`format.json`); `sequence` counts commits from 1; `gc` is the generation of the
     last gc that has passed, `fences` counts leases of a mirror that were taken over; `before` are the commits before
-    this one, newest first. Format 1 lacks these five.
+    this one, newest first. Format 1 lacks these five. A dataset that was removed has no snapshot; its last commit is
+    the first of `before`.
     """
 
     snapshot: str
@@ -39,10 +41,13 @@ class HeadValue(NamedTuple):
     gc: int = 0
     before: tuple[str, ...] = ()
     fences: int = 0
+    removed_at: str = ""
+    removed_by: str = ""
 
     @property
     def is_fence(self) -> bool:
-        """The dataset has not been committed yet, but a gc has passed (`snapshots/gc_mark.py`)."""
+        """The dataset has no snapshot: a gc has passed before its first commit (`snapshots/gc_mark.py`), or it was
+        removed."""
         return not self.manifest_key
 
     @property
@@ -52,7 +57,7 @@ class HeadValue(NamedTuple):
 
     def after(self, expected: HeadValue) -> HeadValue:
         """This value as the commit that follows `expected`."""
-        commits = (expected.commit, *expected.before) if expected.manifest_key else ()
+        commits = expected.before if expected.is_fence else (expected.commit, *expected.before)
         before = commits[:REMEMBERED_COMMITS]
         return self._replace(
             store_id=expected.store_id,
@@ -127,6 +132,7 @@ def encode_head(value: HeadValue, dataset: str) -> bytes:
         "layout": value.layout,
         "before": list(value.before),
         "fences": value.fences,
+        **({"removed_at": value.removed_at, "removed_by": value.removed_by} if value.removed_at else {}),
     }
     return (json.dumps({**document, "check": check_of(document)}) + "\n").encode()
 
@@ -149,12 +155,17 @@ def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:
     before = tuple(fields.array("before"))
     if not all(type(commit) is str for commit in before):
         raise TypeError("a member has the wrong type")
+    removed_at = fields.text("removed_at", "")
+    if removed_at and datetime.fromisoformat(removed_at).tzinfo is None:
+        raise ValueError("'removed_at' must name its zone")
     return _value(document)._replace(
         store_id=fields.text("store"),
         sequence=fields.number("sequence"),
         gc=fields.number("gc"),
         before=before,
         fences=fields.number("fences"),
+        removed_at=removed_at,
+        removed_by=fields.text("removed_by", ""),
     )
 
 

@@ -116,6 +116,7 @@ class Manifest:
     pack_sizes: Mapping[str, int]
     snapshot: str = ""
     created_at: str = ""
+    created_by: str = ""
     shards: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -318,6 +319,7 @@ class ManifestHeader:
     files: int
     size_bytes: int
     created_at: str = ""
+    created_by: str = ""
     shards: Sequence[str] = field(default_factory=tuple)
 
     def encode(self) -> bytes:
@@ -329,6 +331,7 @@ class ManifestHeader:
             "files": self.files,
             "bytes": self.size_bytes,
             "created_at": self.created_at,
+            **({"created_by": self.created_by} if self.created_by else {}),
             "shards": list(self.shards),
         }
         return (json.dumps(document) + "\n").encode()
@@ -350,6 +353,7 @@ def decode_header(data: bytes) -> tuple[ManifestHeader, bytes]:
             files=fields.number("files", most=_MOST_FILES),
             size_bytes=fields.number("bytes"),
             created_at=fields.text("created_at", ""),
+            created_by=fields.text("created_by", ""),
             shards=tuple(shards),
         )
     except ValueError as error:

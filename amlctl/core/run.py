@@ -99,7 +99,8 @@ class RunRecord:
     `times` has the moment at which each state was first reached, in order. `waits_for` says why it is Queued, where
     that is known. `children` has `run`, `name` and `status` of each run of a sweep or pipeline. `services` has the
     addresses of what a job file wants to run beside the command, such as Jupyter, while it runs. `published` has the
-    new snapshot of each dataset that the run has produced.
+    new snapshot of each dataset that the run has produced. `metrics` has the last value of each, once the run has ended
+    (`core.metrics.Metrics.kept`).
     """
 
     run: str
@@ -109,6 +110,7 @@ class RunRecord:
     children: list[dict[str, str]] = field(default_factory=list)
     services: dict[str, str] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     command_line: Sequence[str] = ()
     user: str = ""
     host: str = ""

@@ -162,6 +162,13 @@ def _input(value: Any) -> bool:
     return _table(_text)(value) and ("dataset" not in value or _dataset(value["dataset"]))
 
 
+def _metric(value: Any) -> bool:
+    """A number that JSON has, or the name of one that it does not have."""
+    if isinstance(value, str):
+        return value in ("NaN", "Infinity", "-Infinity")
+    return (type(value) is int and value.bit_length() < 64) or (type(value) is float and math.isfinite(value))
+
+
 def _sync(value: Any) -> bool:
     rules = {
         "layout": _one_of("auto", "pack", "mirror"),
@@ -197,6 +204,7 @@ RULES: Mapping[str, Rule] = {
     "manifests": _table(_key, _dataset),
     "produces": _list(_dataset),
     "published": _table(_id, _dataset),
+    "metrics": _table(_metric),
     "heads": _table(_maybe(_key), _dataset),
     "sync": _sync,
     "mode": _one_of("mount", "download"),
@@ -226,7 +234,7 @@ RULES: Mapping[str, Rule] = {
 
 _ADDED_LATER = {
     *("config_file", "waits_for", "command", "inputs", "named_outputs", "output_places", "job_type", "children"),
-    *("services", "description", "heads", "sync", "distribution", "processes", "instances", "node"),
+    *("services", "description", "heads", "sync", "distribution", "processes", "instances", "node", "metrics"),
 }
 """The first records did not have these fields. Any other one that is missing is damage: writers write all fields."""
 

@@ -28,6 +28,20 @@ def passed_s() -> float:
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
+def user_name() -> str:
+    import getpass  # here, since most commands do without it
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        return ""
+
+
+def user_at_host() -> str:
+    """Who writes, for people: `anna@laptop`."""
+    return "@".join(filter(None, (user_name(), platform.node())))
+
+
 _FIELDS_BEFORE_START = 19
 """In `/proc/<id>/stat`, between the end of the program's name and the start time (field 22, proc(5))."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,11 +10,10 @@ from typing import Any, NamedTuple
 
 from amlctl.core.events import Warned
 from amlctl.core.message import Command
+from amlctl.core.metrics import Metrics, as_json
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import find_run, newest_first
-from amlctl.core.run_schema import is_shallow
 from amlctl.core.run_state import RunState, is_final
-from amlctl.core.store_keys import outputs_prefix
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -27,12 +25,10 @@ from amlctl.errors import (
     UsageError,
 )
 from amlctl.operations.context import Context, restored_records
+from amlctl.operations.metrics import metrics_of
 from amlctl.runs.records import local_records, read_order
-from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Workspace
 
-_MAX_METRICS_BYTES = 16 << 20
-"""Of `metrics.json`, which the script writes; a longer one is not shown."""
 _MAX_VALUES = 100_000
 """Of a config that is shown."""
 
@@ -104,28 +100,27 @@ def _warn_of_damaged(run: str, context: Context) -> None:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run's record, and by dotted key what its config says and what `metrics.json` of its outputs has."""
+    """A run's record, by dotted key what its config says, and its metrics."""
 
     record: RunRecord
     config: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    metrics: Metrics
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.record.to_json(), "metrics": dict(self.metrics)}
+        last = {name: as_json(value) for name, value in self.metrics.last.items()}
+        return {**self.record.to_json(), "metrics": {**last, **self.metrics.document}}
 
 
 def show(context: Context, run: str) -> RunView:
-    """Metrics are read once a run has finished: an active one costs one request to its service, and no store.
+    """Metrics of a run in Azure ML are read once it has finished: an active one costs one request to its service, and
+    no store.
 
     If the store cannot be read, metrics are missing, with a warning. Raises NotFound.
     """
-    record, metrics = context.workspace.read(run), None
-    if record.is_final:
-        try:
-            metrics = _metrics(context.store, run)
-        except AmlctlError as error:
-            context.sink(Warned(f"the run's metrics are not shown: {error.message}"))
-    return RunView(record, _flat("", _config_values(record)), _flat("", metrics))
+    record = context.workspace.read(run)
+    is_read = record.is_final or context.settings.workspace().runs_here
+    metrics = metrics_of(context, record) if is_read else Metrics()
+    return RunView(record, _flat("", _config_values(record)), metrics)
 
 
 @dataclass(frozen=True)
@@ -223,7 +218,7 @@ def compare(runs: Sequence[RunAt]) -> Comparison:
     unique = tuple(found)
     records = [one.context.workspace.read(run) for run, one in found.items()]
     columns = [
-        {**_inputs(record), **_results(one.context.store, record)}
+        {**_inputs(record), **_results(record, metrics_of(one.context, record))}
         for record, one in zip(records, found.values(), strict=True)
     ]
     fields = dict.fromkeys(field for column in columns for field in column)
@@ -250,12 +245,12 @@ def _inputs(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _results(store: Store, record: RunRecord) -> dict[str, Any]:
+def _results(record: RunRecord, metrics: Metrics) -> dict[str, Any]:
     return {
         "status": record.status,
         "exit code": record.exit_code,
         "seconds": duration_s(record),
-        **_flat("metrics.", _metrics(store, record.run)),
+        **{f"metrics.{name}": as_json(value) for name, value in metrics.last.items()},
         **{f"published {name}": snapshot for name, snapshot in record.published.items()},
     }
 
@@ -266,16 +261,6 @@ def _config_values(record: RunRecord) -> Any:
     from amlctl.config.script_config import config_values  # reads YAML, which a list of runs need not
 
     return config_values(record.spec)
-
-
-def _metrics(store: Store, run: str) -> Any:
-    try:
-        # A loss may be NaN, which is Python's JSON only: it is shown as text.
-        data = store.get(outputs_prefix(run) + "metrics.json", length=_MAX_METRICS_BYTES)
-        metrics = json.loads(data, parse_constant=str)
-    except (NotFound, ValueError, RecursionError):
-        return {}
-    return metrics if is_shallow(metrics) else {}
 
 
 def _flat(prefix: str, document: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from amlctl.operations.sync.dataset_state import (
 from amlctl.operations.sync.merge import agreed_entries
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.runs.records import local_records
-from amlctl.snapshots.heads import has_head
+from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.store_format import find_store_id
 
 
@@ -90,4 +90,4 @@ def known_datasets(context: Context, state: LocalState) -> list[str]:
     synced = {dataset for key in (find_store_id(store), store.url) for dataset in state.sync.datasets(key)}
     published = {dataset for record in local_records(project.state_dir) for dataset in record.published}
     here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
-    return sorted(here | {dataset for dataset in (synced | published) - here if has_head(store, dataset)})
+    return sorted(here | {dataset for dataset in (synced | published) - here if read_head(store, dataset) is not None})

@@ -33,7 +33,7 @@ from amlctl.mirror.plain_files import (
     with_plain_files,
 )
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import Head, fence_writer, read_head, swap_head
+from amlctl.snapshots.heads import Head, fence_writer, find_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.pack_sender import pack_sender
@@ -76,14 +76,16 @@ def publish(
     base_key: Optional[str] = None,
     layout: Layout = _AUTO,
     rules: Optional[IgnoreRules] = None,
+    made_by: str = "",
 ) -> Published:
     """`base_key` is the manifest that HEAD named when the run was submitted (None: no HEAD). HEAD itself is not read: a
-    mount may show an old one. `layout` has the sizes, and the layout of a new dataset; `rules` say what is left out.
+    mount may show an old one. `layout` has the sizes, and the layout of a new dataset; `rules` say what is left out,
+    `made_by` which run it is.
     The plain files of a mirror are left to `make_newest`, which moves HEAD.
 
     Raises FileNotFoundError (no such folder), Conflict (files still change), RightsError, NotFound (`base_key`).
     """
-    publisher = _Publisher(store, root, dataset, base_key, layout, rules)
+    publisher = _Publisher(store, root, dataset, base_key, layout, rules, made_by)
     lost: set[str] = set()
     for _ in range(_TRIES):
         try:
@@ -102,6 +104,7 @@ class _Publisher:
     base_key: Optional[str]
     layout: Layout
     rules: Optional[IgnoreRules]
+    made_by: str
 
     def publish(self, lost: Set[str]) -> Published:
         """`lost` are keys that are written again even if the store seems to have them. Raises ValuesLost."""
@@ -134,7 +137,7 @@ class _Publisher:
             )
         places = {**sent, **dict.fromkeys(plain, MIRROR)}
         named = "mirror" if is_mirror else plan.layout
-        manifest = Manifest(dataset, named, entries, places, pack_sizes, shards=before.shards)
+        manifest = Manifest(dataset, named, entries, places, pack_sizes, created_by=self.made_by, shards=before.shards)
         written = write_manifest(store, manifest)
         # What HEAD named at submit is kept by the run's record.
         new = [content for content, place in sent.items() if before.places.get(content) != place]
@@ -182,6 +185,7 @@ def _publish_one(store: Store, record: RunRecord, data_blobs: Path, dataset: str
         base_key=record.spec.heads.get(dataset),
         layout=_layout(record),
         rules=_rules(record, data_blobs, source),
+        made_by=f"run {record.run}",
     )
     log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
     return result
@@ -245,7 +249,11 @@ class _Newest:
     def try_to_commit(self) -> Optional[HeadValue]:
         """What HEAD names then; None where it has to be done again with another HEAD."""
         self.watch.note()
-        head = read_head(self.store, self.dataset)
+        head = find_head(self.store, self.dataset)
+        if head is not None and head.value.removed_at:
+            raise _not_newest(self.dataset, self.produced.snapshot, "it was removed from the store meanwhile")
+        if head is not None and head.value.is_fence:
+            head = None
         if head is not None and head.snapshot == self.produced.snapshot:
             return head.value
         has_moved = head is not None and head.manifest_key != self.base_key
@@ -314,6 +322,7 @@ class _Newest:
             merged.entries,
             places,
             {pack: sizes[pack] for pack in packs},
+            created_by=ours.created_by,
             shards=theirs.shards,
         )
         if replaced := moved_since(newest, theirs):

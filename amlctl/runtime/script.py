@@ -26,6 +26,7 @@ from amlctl.errors import NotFound, SettingsError
 from amlctl.localfs.atomic import link_to
 from amlctl.localfs.folders import walk
 from amlctl.runtime.process_tree import end_descendants, in_words, reap_adopted
+from amlctl.runtime.tracking import TRACKING_VARIABLE, tracking_variables
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -144,6 +145,8 @@ def script_variables(
             "PYTHONPATH": os.pathsep.join(dict.fromkeys([*paths, *before])),
         }
     )
+    if not variables.get(TRACKING_VARIABLE):
+        variables.update(tracking_variables(folders.outputs_dir))
     return variables
 
 

@@ -61,22 +61,19 @@ class Head(NamedTuple):
 
 def read_head(store: Store, dataset: str) -> Optional[Head]:
     """None where the dataset was never synced. Raises IntegrityError, SettingsError (newer format)."""
-    found = _read(store, dataset)
+    found = find_head(store, dataset)
     return None if found is None or found.value.is_fence else found
 
 
-def _read(store: Store, dataset: str) -> Optional[Head]:
-    """A fence too. Without a HEAD in the new spelling the old one counts; the next commit makes the new one."""
+def find_head(store: Store, dataset: str) -> Optional[Head]:
+    """A fence too, and that of a dataset that was removed. Without a HEAD in the new spelling the old one counts; the
+    next commit makes the new one."""
     found = store.get_versioned(head_key(dataset))
     if found is not None:
         return Head(parse_head(found.data, dataset), found.version)
     if old_folder(dataset) != dataset_folder(dataset):
         found = store.get_versioned(head_key_in(old_folder(dataset)))
     return None if found is None else Head(parse_head(found.data, dataset), "")
-
-
-def has_head(store: Store, dataset: str) -> bool:
-    return any(store.info(head_key_in(folder)) is not None for folder in folders_of(dataset))
 
 
 def has_snapshots(store: Store, dataset: str) -> bool:
@@ -134,8 +131,8 @@ def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[H
     try:
         version = store.swap(head_key(dataset), data, expected=(expected and expected.version) or None)
     except Conflict:
-        present = _read(store, dataset) if expected is None else None
-        if present is None or not present.value.is_fence:
+        present = find_head(store, dataset) if expected is None else None
+        if present is None or not present.value.is_fence or present.value.removed_at:
             raise
         if present.value.gc > generation:
             restore_generation(store, present.value.gc)
@@ -147,7 +144,7 @@ def swap_head(store: Store, dataset: str, value: HeadValue, expected: Optional[H
 def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
     """A gc of that generation has passed: every commit that was planned on the HEAD of before fails from now on."""
     while True:
-        present = _read(store, dataset)
+        present = find_head(store, dataset)
         value = HeadValue("", "", "") if present is None else present.value
         value = value._replace(gc=generation, store_id=value.store_id or store_id)
         try:
@@ -163,7 +160,7 @@ def fence_writer(store: Store, dataset: str) -> None:
     others write the plain files now. Before the first HEAD, the fence of a gc stops its first commit.
     """
     while True:
-        present = _read(store, dataset)
+        present = find_head(store, dataset)
         if present is None or present.value.is_fence:
             generation = max(next_generation(store), 0 if present is None else present.value.gc + 1)
             fence(store, dataset, generation, ensure_format(store))
@@ -187,10 +184,15 @@ def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadV
 def read_head_value(store: Store, folder: str) -> HeadValue:
     """HEAD of a dataset that `list_datasets` has named. Raises NotFound (it has only a fence), IntegrityError,
     SettingsError."""
-    value = parse_head(read_head_bytes(store, folder), dataset_of_folder(folder))
+    value = read_any_head(store, folder)
     if value.is_fence:
         raise NotFound(f"{dataset_of_folder(folder)} has no snapshot in {store.url}")
     return value
+
+
+def read_any_head(store: Store, folder: str) -> HeadValue:
+    """The same for a fence too."""
+    return parse_head(read_head_bytes(store, folder), dataset_of_folder(folder))
 
 
 def read_head_bytes(store: Store, folder: str) -> bytes:

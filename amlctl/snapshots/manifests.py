@@ -84,6 +84,7 @@ def write_manifest(store: Store, manifest: Manifest, *, replace: bool = False) -
         files=len(manifest.entries),
         size_bytes=manifest.size_bytes,
         created_at=manifest.created_at or datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        created_by=manifest.created_by,
         shards=names,
     )
     data = gzip_bytes(header.encode() + inline)
@@ -145,6 +146,7 @@ def read_manifest(store: Reader, key: str) -> Manifest:
         pack_sizes,
         snapshot=header.snapshot,
         created_at=header.created_at,
+        created_by=header.created_by,
         shards=shards,
     )
 

@@ -17,6 +17,7 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink
 from amlctl.core.job import AssetName
+from amlctl.core.metrics import Point
 from amlctl.core.run import RunRecord
 
 
@@ -171,6 +172,26 @@ class ProbedWorkspace(Protocol):
     def probe(self, steps: ProbeSteps, target: str) -> None:
         """`target` is the compute target of a job of one minute."""
         ...
+
+
+class TrackedMetrics(Protocol):
+    """What scripts have sent to a server while they run."""
+
+    def values(self, run: str) -> Mapping[str, float]:
+        """The last value of each; empty for an unknown run. Raises RightsError, ServiceUnavailable."""
+        ...
+
+    def series(self, run: str, names: Sequence[str]) -> Mapping[str, Sequence[Point]]:
+        """Raises RightsError, ServiceUnavailable."""
+        ...
+
+
+@runtime_checkable
+class TracksMetrics(Protocol):
+    """A workspace with such a server, as Azure ML has MLflow's."""
+
+    @property
+    def tracked(self) -> TrackedMetrics: ...
 
 
 @runtime_checkable

@@ -61,7 +61,8 @@ def test_the_commands_are_all_there() -> None:
         *("init", "sync", "status", "why", "submit", "logs", "fetch", "cancel", "doctor"),
         *("runs", "runs list", "runs show", "runs cancel", "runs compare", "runs open", "runs delete"),
         *("compute", "compute list", "compute show", "compute create", "compute start", "compute stop"),
-        *("compute delete", "env", "env show", "env prepare", "store", "store stats", "store gc", "store verify"),
+        *("compute delete", "dataset", "dataset list", "dataset show", "dataset remove", "dataset restore"),
+        *("env", "env show", "env prepare", "store", "store stats", "store gc", "store verify"),
     }
 
 

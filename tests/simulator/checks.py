@@ -7,11 +7,12 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping
 
 from amlctl.core.content_id import content_id
+from amlctl.core.head import commit_of
 from amlctl.core.manifest import FileEntry, Kind, Manifest, needs_no_bytes
 from amlctl.core.store_keys import code_index_key, code_prefix, dataset_of_folder, mirror_key, object_key, pack_key
 from amlctl.errors import AmlctlError
 from amlctl.runs.tree import read_index
-from amlctl.snapshots.heads import read_head_value
+from amlctl.snapshots.heads import find_head, list_manifests, read_head_value
 from amlctl.snapshots.manifests import read_manifest
 from tests.support.memory_store import MemoryStore
 from tests.support.trees import Tree
@@ -61,6 +62,15 @@ def all_heads(store: MemoryStore, underway: Underway = _NOTHING) -> dict[str, Tr
 def committed(store: MemoryStore) -> list[str]:
     """Folders of the datasets that have a snapshot; what cannot be read is one of them."""
     return [folder for folder in datasets(store) if not _is_fence(store, folder)]
+
+
+def removed_tree(store: MemoryStore, dataset: str) -> Tree | None:
+    """What the dataset held when it was removed; None where it is not removed, or a gc has deleted that."""
+    head = find_head(store, dataset)
+    if head is None or not head.value.removed_at:
+        return None
+    last = [entry.key for entry in list_manifests(store, dataset) if commit_of(entry.key) == head.value.before[0]]
+    return stored_tree(store, last[0], f"{dataset}, which was removed") if last else None
 
 
 def _is_fence(store: MemoryStore, folder: str) -> bool:

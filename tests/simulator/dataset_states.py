@@ -6,12 +6,16 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from amlctl.operations.store import gc as store_gc
-from amlctl.snapshots.heads import read_head
+from amlctl.core.events import null_sink
+from amlctl.errors import NotFound
+from amlctl.operations.dataset.removal import remove
+from amlctl.operations.dataset.removal import restore as restore_removed
+from amlctl.operations.store.gc import gc
+from amlctl.snapshots.heads import find_head, read_head
 from amlctl.stores.contract import Store
-from tests.simulator import checks
+from tests.simulator import checks, virtual
 from tests.simulator.checks import Broken
-from tests.simulator.scenario import BASE, BIG, EDITS_B, LATE_A, NEWER, NEWER_LIST, OTHER, Edits, Scenario, collect
+from tests.simulator.scenario import BASE, BIG, EDITS_B, LATE_A, NEWER, NEWER_LIST, OTHER, Edits, Scenario, now
 from tests.simulator.world import DATASET, World
 
 
@@ -38,11 +42,52 @@ def cut_packs(scenario: Scenario, world: World) -> None:
 
 def collect_but_one(world: World, store: Store) -> object:
     """A gc that keeps one snapshot, not ten: what is about to be committed is not among them by chance."""
-    kept, store_gc.KEPT_SNAPSHOTS = store_gc.KEPT_SNAPSHOTS, 1
+    return gc(store, delete=True, now=now(), sink=null_sink, keep=1)
+
+
+def collect_at_once(world: World, store: Store) -> object:
+    """A gc for which nothing is too young, so that what was removed goes."""
+    clock = virtual.host().now
+    return gc(store, delete=True, now=now(), sink=null_sink, keep=1, older_than_s=1, clock=clock)
+
+
+def remove_dataset(world: World, store: Store) -> object:
+    return remove(store, DATASET, now=now(), is_sure=True)
+
+
+def restore_dataset(world: World, store: Store) -> object:
+    return restore_removed(store, DATASET, null_sink)
+
+
+def removed(scenario: Scenario, world: World) -> None:
+    remove_dataset(world, world.store)
+
+
+def restore_if_removed(world: World) -> None:
+    """Where a gc was faster, `a` has all of it."""
+    head = find_head(world.store, DATASET)
+    if head is not None and not head.value.removed_at and not head.value.is_fence:
+        return
     try:
-        return collect(store)
-    finally:
-        store_gc.KEPT_SNAPSHOTS = kept
+        restore_dataset(world, world.store)
+    except NotFound:
+        world.sync("a", force=True)
+
+
+def can_be_restored(world: World, results: Mapping[str, Any]) -> None:
+    """A gc that keeps to its defaults deletes nothing of what was removed a moment ago."""
+    if results.get("r") is not None and checks.removed_tree(world.store, DATASET) is None:
+        raise Broken("it was removed just now, and cannot be restored")
+
+
+def sync_again_as_mirror(world: World) -> object:
+    return world.sync("a", force=True, layout="mirror")
+
+
+def restored_is_whole(world: World, results: Mapping[str, Any]) -> None:
+    """What was restored is what HEAD names, and it is not removed again by itself."""
+    if results.get("r") is not None and DATASET not in checks.all_heads(world.store):
+        raise Broken("it was restored, but HEAD names nothing")
 
 
 def swapped_heads(scenario: Scenario, world: World) -> None:

@@ -20,6 +20,8 @@ from amlctl.core.manifest import FileEntry
 from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
 from amlctl.mirror import plain_files
+from amlctl.operations.dataset import removal
+from amlctl.operations.store import forget, needed
 from amlctl.operations.store import gc as store_gc
 from amlctl.operations.submit import submit
 from amlctl.operations.sync import attempt as sync_attempt
@@ -223,7 +225,7 @@ def _by_age_only() -> Replaced:
 
 
 def _runs_not_kept() -> Replaced:
-    return [(store_gc, "_named_by_run", lambda store, key: ([], ""))]
+    return [(needed, "named_by_run", lambda store, key: ([], ""))]
 
 
 def _unreplaced(real: Any) -> Any:
@@ -235,6 +237,25 @@ def _unreplaced(real: Any) -> Any:
 
 _BEFORE_SWAPS = [f"a{a}b{b}g{g}abg" for a in (8, 9, 10, 11) for b in (8, 9, 10) for g in (4, 5, 6)]
 """Both syncs stop right before HEAD moves, gc before it deletes."""
+
+
+def _forget_without_lease() -> Replaced:
+    """By the plan of the gc alone."""
+
+    def forget_all(store: Store, dataset: str, plain_files: Sequence[str], *_: Any, **__: Any) -> bool:
+        _unguarded(store, plain_files)
+        return True
+
+    return _everywhere(forget.forget, forget_all)
+
+
+def _remove_without_compare() -> Replaced:
+    def swap_head(store: Store, dataset: str, value: Any, expected: Head, **_: Any) -> Head:
+        value = heads.next_head(store, value, expected)
+        found = store.get_versioned(head_key(dataset))
+        return Head(value, store.swap(head_key(dataset), encode_head(value, dataset), expected=found and found.version))
+
+    return [(removal, "swap_head", swap_head)]
 
 
 def _nothing_replaced() -> Replaced:
@@ -276,6 +297,12 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("a sync decides a conflict silently", ["sync+sync-same-file"], _ours_wins_silently),
     Mutant("a sync does not merge", ["sync+sync"], _no_merge),
     Mutant("gc does not keep what runs name", ["submit+gc"], _runs_not_kept),
+    Mutant("a removal does not compare HEAD", ["remove+sync"], _remove_without_compare),
+    Mutant("a removed dataset is restored without a look", ["restore-removed+gc-at-once"],
+           lambda: [(removal, "_ensure_whole", _nothing)]),
+    Mutant("gc does not keep what was removed", ["remove+pull+gc"],
+           lambda: [(needed._Found, "is_forgotten", lambda self, dataset, rules: dataset in self.removed)]),
+    Mutant("gc deletes plain files without their lease", ["sync-again-mirror+gc-at-once"], _forget_without_lease),
     Mutant("outputs are replaced without a word", ["outputs+fetch"],
            lambda: [(tree_saver.TreeSaver, "_announce", lambda self, changed: set())]),
     Mutant("a run starts without making sure of its code", ["submit+gc", "submit+gc-ahead"],

@@ -123,13 +123,15 @@ class Stage:
             self._judge_error(role, actors[role.name], order)
         is_repaired = not scenario.is_damaged or results.get("a") is not None
         if is_repaired:
-            head = checks.all_heads(world.store, self._underway(world, order, results)).get(scenario.dataset, {})
+            found = checks.all_heads(world.store, self._underway(world, order, results)).get(scenario.dataset)
+            is_removed = found is None and any(role.kind == "remove" for role in self.roles)
+            head = checks.removed_tree(world.store, scenario.dataset) if is_removed else found or {}
         for role in self.roles:
             if role.dataset != scenario.dataset:
                 continue
             mine = scenario.edits.get(role.clone, {})
             has_succeeded = results.get(role.name) is not None
-            if role.kind == "sync" and is_repaired and has_succeeded:
+            if role.kind == "sync" and is_repaired and has_succeeded and head is not None:
                 open_paths = {*scenario.rivals, *(() if scenario.overlay is None else scenario.overlay(world))}
                 wrong = [path for path, data in mine.items() if head.get(path) != data and path not in open_paths]
                 if wrong:

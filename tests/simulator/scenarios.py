@@ -35,6 +35,12 @@ def _g(**more: Any) -> Role:
     return Role("g", "gc", **more)
 
 
+_REMOVAL = {
+    "remove": dataset_states.remove_dataset,
+    "restore removed": dataset_states.restore_dataset,
+    "gc at once": dataset_states.collect_at_once,
+}
+
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
@@ -181,6 +187,54 @@ SCENARIOS: Mapping[str, Scenario] = {
             (_a(), _g(), Role("h", "gc", skew_s=AHEAD_S)),
             edits={"a": OLD_AGAIN},
             prepare=dataset_states.old_packs,
+        ),
+        Scenario(
+            "remove+sync",
+            (_a(), Role("r", "remove")),
+            edits={"a": EDITS_A, "b": EDITS_B},
+            first=dataset_states.restore_if_removed,
+            commands=_REMOVAL,
+        ),
+        Scenario(
+            "remove+pull+gc",
+            (_b("pull"), Role("r", "remove"), _g(skew_s=AHEAD_S)),
+            edits={"b": EDITS_B},
+            first=dataset_states.restore_if_removed,
+            at_once=dataset_states.can_be_restored,
+            commands=_REMOVAL,
+        ),
+        Scenario(
+            "remove+sync+gc-at-once",
+            (_a(), Role("r", "remove"), Role("g", "gc at once")),
+            edits={"a": {"new a": b"by a", "d/large a": BIG + b"by a"}},
+            first=dataset_states.restore_if_removed,
+            commands=_REMOVAL,
+        ),
+        Scenario(
+            "restore-removed+gc-at-once",
+            (Role("r", "restore removed"), Role("g", "gc at once")),
+            prepare=dataset_states.removed,
+            first=dataset_states.restore_if_removed,
+            at_once=dataset_states.restored_is_whole,
+            commands=_REMOVAL,
+        ),
+        Scenario(
+            "restore-removed+sync-again",
+            (_a(options={"force": True}), Role("r", "restore removed")),
+            edits={"a": EDITS_A},
+            prepare=dataset_states.removed,
+            first=dataset_states.restore_if_removed,
+            at_once=dataset_states.restored_is_whole,
+            commands=_REMOVAL,
+        ),
+        Scenario(
+            "sync-again-mirror+gc-at-once",
+            (_a(options={"force": True}), Role("g", "gc at once")),
+            layout="mirror",
+            prepare=dataset_states.removed,
+            first=dataset_states.sync_again_as_mirror,
+            commands=_REMOVAL,
+            faults=("jump",),
         ),
         Scenario("mirror+mirror", (_a(), _b()), layout="mirror", edits={"a": EDITS_A, "b": EDITS_B}, faults=("jump",)),
         Scenario(

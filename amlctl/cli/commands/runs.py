@@ -31,6 +31,7 @@ from amlctl.cli.render.tables import (
     warning,
 )
 from amlctl.core.message import ID_CELLS, Command, Message
+from amlctl.core.metrics import Metrics, as_json
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import FINAL_STATES, RunState
 from amlctl.errors import UsageError
@@ -278,7 +279,7 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("created", moment(record.created_at)),
             *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
             ("took", took(record)),
-            ("metrics", "\n".join(_values(view.metrics))),
+            ("metrics", "\n".join(_metrics(view.metrics))),
             ("outputs", record.outputs),
             ("studio", record.studio_url or ""),
         ]
@@ -287,6 +288,12 @@ def _details(view: operations.RunView) -> Iterator[Line]:
 
 def _values(values: Mapping[str, Any]) -> list[str]:
     return [f"{name} = {_value(value)}" for name, value in values.items()]
+
+
+def _metrics(metrics: Metrics) -> list[str]:
+    """The last values, and what else `metrics.json` says."""
+    others = {name: value for name, value in metrics.document.items() if name not in metrics.last}
+    return [*(f"{name} = {as_json(value)}" for name, value in metrics.last.items()), *_values(others)]
 
 
 _MAX_LIST = 200

@@ -13,10 +13,12 @@ from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
+from amlctl.core.run import parse_duration_s
 from amlctl.errors import IntegrityError
+from amlctl.operations.dataset.listing import StoredDataset
 from amlctl.operations.store.gc import GcResult
 from amlctl.operations.store.gc import gc as gc_operation
-from amlctl.operations.store.stats import StoredDataset, StoreStats
+from amlctl.operations.store.stats import StoreStats
 from amlctl.operations.store.stats import stats as stats_operation
 from amlctl.operations.store.verify import VerifyResult
 from amlctl.operations.store.verify import verify as verify_operation
@@ -49,19 +51,42 @@ def stats(ctx: typer.Context, store_url: Url = None) -> None:
     call.result(found.to_json(), _stats(found))
 
 
-@app.command(epilog=examples("amlctl store gc # list only", "amlctl store gc --yes # delete"))
+@app.command(
+    epilog=examples(
+        "amlctl store gc # list only",
+        "amlctl store gc --yes # delete",
+        "amlctl store gc --keep 3 --older-than 30d --yes # other limits",
+    )
+)
 def gc(
     ctx: typer.Context,
     yes: Annotated[bool, option("Delete instead of listing", "--yes", "-y")] = False,
+    keep: Annotated[
+        int | None, option("Keep the newest N snapshots of each dataset (default: 10)", min=1, metavar="N")
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        option("Delete only what is older (default: 1d; removed datasets 30d)", "--older-than", metavar="AGE"),
+    ] = None,
     store_url: Url = None,
 ) -> None:
     """List what is no longer needed, and delete it with --yes
 
-    Keeps the newest ten snapshots of each dataset, what existing runs reference, and everything younger than a day.
+    Keeps the newest ten snapshots of each dataset, what existing runs reference, everything younger than a day, and
+    datasets removed in the last 30 days.
     """
     call = invocation(ctx)
-    result = gc_operation(_store(call, store_url), delete=yes, now=datetime.now(UTC), sink=call.reporter)
-    call.result(result.to_json(), _gc(result, is_verbose=call.options.is_verbose))
+    older_than_s = None if older_than is None else parse_duration_s(older_than)
+    result = gc_operation(
+        _store(call, store_url),
+        delete=yes,
+        now=datetime.now(UTC),
+        sink=call.reporter,
+        keep=keep,
+        older_than_s=older_than_s,
+    )
+    again = [*(("--keep", str(keep)) if keep else ()), *(("--older-than", older_than) if older_than else ())]
+    call.result(result.to_json(), _gc(result, again, is_verbose=call.options.is_verbose))
 
 
 @app.command(epilog=examples("amlctl store verify # exit code 1 if something is damaged or missing"))
@@ -103,7 +128,7 @@ def _stats(stats: StoreStats) -> Iterator[Line | Table]:
         yield Table(
             columns,
             [
-                [d.dataset, d.snapshot[:ID_CELLS], d.layout, f"{d.files:,}", size(d.bytes), _written(d)]
+                [d.dataset, d.snapshot[:ID_CELLS], d.layout, f"{d.files:,}", size(d.bytes), moment(d.written_at)]
                 for d in stats.datasets
             ],
         )
@@ -116,10 +141,6 @@ def _stats(stats: StoreStats) -> Iterator[Line | Table]:
         [Column("CONTENTS", is_whole=True), Column("OBJECTS", is_right=True), Column("SIZE", is_right=True)],
         [*rows, ["total", f"{objects:,}", size(total)]],
     )
-
-
-def _written(dataset: StoredDataset) -> str:
-    return next((moment(one.written_at) for one in dataset.snapshots if one.snapshot == dataset.snapshot), "")
 
 
 def _older(dataset: StoredDataset) -> Iterator[Line]:
@@ -135,9 +156,9 @@ def _older(dataset: StoredDataset) -> Iterator[Line]:
     yield ""
 
 
-def _gc(result: GcResult, *, is_verbose: bool) -> Iterator[Line]:
+def _gc(result: GcResult, options: list[str], *, is_verbose: bool) -> Iterator[Line]:
     if not result.keys:
-        yield "nothing to delete: everything is needed or younger than a day"
+        yield "nothing to delete: everything is needed or too young"
         return
     what = f"{count(len(result.keys), 'object')}, {size(result.bytes)}"
     if result.is_deleted:
@@ -147,7 +168,7 @@ def _gc(result: GcResult, *, is_verbose: bool) -> Iterator[Line]:
     yield from (f"  {key}" for key in shown)
     if len(shown) < len(result.keys):
         yield f"  … and {len(result.keys) - len(shown):,} more (-v shows all)"
-    yield Message(f"{what} would be deleted: ", Command("store", "gc", "--yes"))
+    yield Message(f"{what} would be deleted: ", Command("store", "gc", *options, "--yes"))
 
 
 def _verify(result: VerifyResult) -> Iterator[Line]:

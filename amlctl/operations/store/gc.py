@@ -1,51 +1,39 @@
 """Delete from a store what nothing needs any more.
 
 Kept: everything that HEAD or one of the last ten snapshots of a dataset names, what existing runs name, and
-everything younger than a day. The day is a courtesy to uploads that were cut off and will be resumed; what keeps those
-under way safe is the protocol of `snapshots/gc_mark.py`: lease, fence, list, delete.
+everything younger than a day; of a dataset that was removed, its snapshots for 30 days. The day is a courtesy to
+uploads that were cut off and will be resumed; what keeps those under way safe is the protocol of
+`snapshots/gc_mark.py`: lease, fence, list, delete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note
-from amlctl.core.head import commit_of
-from amlctl.core.manifest import Kind, repair_command
-from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import (
     CODE,
     DATASETS,
     GC_KEY,
     area_of,
-    code_index_key,
     code_of,
     code_prefix,
     dataset_of_key,
-    folder_of,
     is_code_index_key,
     is_head_key,
     is_lease_key,
     is_manifest_key,
-    object_key,
-    pack_key,
-    published_key,
-    record_key,
-    shard_key,
-    snapshot_of,
 )
-from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.machine import passed_s
+from amlctl.operations.store.forget import forget
+from amlctl.operations.store.needed import KeepRules, Needed, needed
 from amlctl.parallel import ended_by_interrupt, for_each, in_parallel
-from amlctl.runs.records import heads_of_record, manifests_of_record, read_fields, read_published
 from amlctl.snapshots.gc_mark import GcLease
-from amlctl.snapshots.heads import fence, is_superseded, read_head, read_head_value
+from amlctl.snapshots.heads import fence, read_head
 from amlctl.snapshots.lease import delete_all
-from amlctl.snapshots.manifests import read_header, read_manifest
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.stores.contract import Entry, Store
 
@@ -53,6 +41,8 @@ KEPT_SNAPSHOTS = 10
 """Snapshots of a dataset, HEAD included, that stay restorable."""
 YOUNG_S = 24 * 3600
 """Seconds for which nothing is deleted, so that an upload that was cut off need not be sent again."""
+REMOVED_S = 30 * 24 * 3600
+"""Seconds for which a dataset that was removed can be restored."""
 
 
 @dataclass(frozen=True)
@@ -73,26 +63,33 @@ def gc(
     delete: bool,
     now: datetime,
     sink: EventSink,
-    young_s: float = YOUNG_S,
+    keep: int | None = None,
+    older_than_s: float | None = None,
     clock: Callable[[], float] = passed_s,
 ) -> GcResult:
-    """`clock`, in seconds, tells how long the lease of this gc still holds.
+    """`keep` snapshots of each dataset stay (default: ten), and what is younger than `older_than_s` (default: a day; 30
+    days for a dataset that was removed). `clock`, in seconds, tells how long the lease of this gc still holds.
 
     Raises IntegrityError where a manifest that must be kept cannot be read: then nothing is deleted; Conflict where
     another gc is running, or another command has continued without this one.
     """
+    young_s, removed_s = (YOUNG_S, REMOVED_S) if older_than_s is None else (older_than_s, older_than_s)
+    rules = KeepRules(KEPT_SNAPSHOTS if keep is None else keep, now.timestamp() - young_s, now.timestamp() - removed_s)
     if not delete:
         with ended_by_interrupt(store):
-            return _dead(store, now, young_s, sink, is_deleted=False)
+            return _result(_dead(store, rules, sink)[0], is_deleted=False)
     with GcLease(store, GC_KEY, sink, clock=clock) as lease, ended_by_interrupt(store):
         lease.take()
         _fence(store, lease)
-        result = _dead(store, now, young_s, sink, is_deleted=True)
+        dead, forgotten = _dead(store, rules, sink)
         for rank in range(_RANKS):
-            keys = [key for key in result.keys if _rank(key) == rank]
+            keys = [entry.key for entry in dead if _rank(entry.key) == rank]
             delete_all(store, keys, guard=lease.guard)
+        kept: set[str] = set()
+        for dataset, plain in forgotten.items():
+            kept.update(() if forget(store, dataset, plain, sink, lease, clock=clock) else plain)
         store.sweep(young_s)
-    return result
+    return _result([entry for entry in dead if entry.key not in kept], is_deleted=True)
 
 
 def _fence(store: Store, lease: GcLease) -> None:
@@ -105,18 +102,23 @@ def _fence(store: Store, lease: GcLease) -> None:
     for_each(lambda dataset: fence(store, dataset, lease.generation, store_id), datasets, store.concurrency)
 
 
-def _dead(store: Store, now: datetime, young_s: float, sink: EventSink, *, is_deleted: bool) -> GcResult:
+def _dead(store: Store, rules: KeepRules, sink: EventSink) -> tuple[Sequence[Entry], Mapping[str, Sequence[str]]]:
+    """What is not needed; and of which datasets nothing is to be remembered, with their plain files among it."""
     entries = [entry for entry in store.list("") if entry.key != GC_KEY]
-    live = _live_keys(store, entries, now.timestamp() - young_s)
-    dead = [
-        entry
-        for entry in entries
-        if _is_collectable(entry.key)
-        and entry.key not in live
-        and not _is_of_live_code(entry.key, live)
-        and entry.modified_at < now.timestamp() - young_s
-    ]
+    found = needed(store, entries, rules)
+    plain = {key for keys in found.forgotten.values() for key in keys}
+    dead = [entry for entry in entries if entry.modified_at < rules.young_after and _is_dead(entry.key, found, plain)]
+    forgotten = {dataset: [e.key for e in dead if e.key in keys] for dataset, keys in found.forgotten.items()}
     sink(Note(f"{len(entries)} values looked at, {len(dead)} of them dead"))
+    return dead, forgotten
+
+
+def _is_dead(key: str, found: Needed, plain: Container[str]) -> bool:
+    is_needed = key in found.keys or _is_of_live_code(key, found.keys)
+    return key in plain or (_is_collectable(key) and not is_needed)
+
+
+def _result(dead: Sequence[Entry], *, is_deleted: bool) -> GcResult:
     return GcResult([entry.key for entry in dead], sum(entry.size_bytes for entry in dead), is_deleted)
 
 
@@ -132,103 +134,10 @@ _RANKS = 3
 
 
 def _rank(key: str) -> int:
-    """Order of deletion: what names others goes before them, so that an index or a manifest which is there is whole."""
+    """Order of deletion: what names others goes before them, so that an index or a manifest which is there is whole.
+    Plain files have none: they go last, under the lease of their mirror."""
+    if area_of(key).is_plain:
+        return _RANKS
     if is_code_index_key(key) or is_manifest_key(key):
         return 0
     return 1 if key.startswith(DATASETS) else 2
-
-
-def _live_keys(store: Store, entries: Sequence[Entry], young_after: float) -> set[str]:
-    live: set[str] = set()
-    heads: set[str] = set()
-    kept: set[str] = set()
-    present = {entry.key for entry in entries}
-    folders_with_head = {folder_of(key) for key in present if is_head_key(key)}
-    manifests: dict[str, list[Entry]] = {}
-    commits: dict[str, Sequence[str]] = {}
-    for entry in entries:
-        folder, _, name = entry.key.rpartition("/")
-        if is_code_index_key(entry.key) and entry.modified_at >= young_after:
-            live.add(code_prefix(code_of(entry.key)))  # sent again not long ago: what it names is older
-        elif is_head_key(entry.key):
-            if is_superseded(folder, folders_with_head):
-                continue
-            live.add(entry.key)
-            with suppress(NotFound):  # only a fence
-                head = read_head_value(store, folder)
-                heads.add(head.manifest_key)
-                commits[dataset_of_key(entry.key)] = (head.commit, *head.before)
-        elif is_manifest_key(entry.key):
-            manifests.setdefault(dataset_of_key(entry.key), []).append(entry)
-        elif entry.key.startswith("runs/") and name == "record.json":
-            run_manifests, code = _named_by_run(store, folder.removeprefix("runs/"))
-            kept.update(run_manifests)
-            live.update((code_prefix(code), code_index_key(code)) if code else ())
-        elif entry.key.startswith("runs/") and name == "published.json":
-            kept.update(_published(store, folder.removeprefix("runs/")))
-    for dataset, found in manifests.items():
-        newest: list[str] = []
-        for entry in _newest_first(found, commits.get(dataset, ())):
-            snapshot = snapshot_of(entry.key)
-            if snapshot not in newest:
-                newest.append(snapshot)
-            if snapshot in newest[:KEPT_SNAPSHOTS] or entry.modified_at >= young_after:
-                kept.add(entry.key)
-    for key in heads | kept:
-        live.add(key)
-        if key not in present and key not in heads:
-            # A run may name a snapshot that was lost before; nothing of it is left to keep.
-            continue
-        try:
-            live.update(_named_by_manifest(store, key))
-        except (NotFound, IntegrityError) as error:
-            what = f"a part of {key} is missing: {error.message}" if isinstance(error, NotFound) else error.message
-            repair = repair_command(dataset_of_key(key))
-            hint = repair if key in heads else f"that older snapshot is lost: delete {key} in {store.url}"
-            raise IntegrityError(what, hint=Message(hint, ", then gc again")) from error
-    return live
-
-
-def _newest_first(manifests: Sequence[Entry], commits: Sequence[str]) -> list[Entry]:
-    """As HEAD tells, as far as it goes back; then by their times, which are equal in a copied store, say."""
-    order = {commit: number for number, commit in enumerate(commits)}
-
-    def place(entry: Entry) -> tuple[int, float]:
-        return order.get(commit_of(entry.key), len(order)), -entry.modified_at
-
-    return sorted(manifests, key=place)
-
-
-def _named_by_run(store: Store, run: str) -> tuple[list[str], str]:
-    try:
-        record = read_fields(store, run)
-        return [*manifests_of_record(record), *heads_of_record(record)], record.text("code")
-    except NotFound:
-        return [], ""  # deleted in the meantime
-    except ValueError as error:
-        raise _unreadable(record_key(run), error, run) from error
-
-
-def _published(store: Store, run: str) -> list[str]:
-    try:
-        return [named["manifest_key"] for named in read_published(store, run).values()]
-    except IntegrityError as error:
-        raise _unreadable(published_key(run), error.message, run) from error
-
-
-def _unreadable(key: str, why: object, run: str) -> IntegrityError:
-    """What it keeps is not known, so nothing may be deleted."""
-    return IntegrityError(
-        f"{key} cannot be read: {why}", hint=Message(Command("runs", "delete", run), ", then gc again")
-    )
-
-
-def _named_by_manifest(store: Store, key: str) -> set[str]:
-    manifest = read_manifest(store, key)
-    named = {shard_key(folder_of(key), name) for name in read_header(store, key).shards}
-    for content, place in manifest.places.items():
-        if place.kind is Kind.PACK:
-            named.add(pack_key(place.pack))
-        elif place.kind is Kind.OBJECT:
-            named.add(object_key(content))
-    return named

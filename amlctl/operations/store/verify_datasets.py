@@ -103,7 +103,8 @@ def _check_head(
     except NotFound:
         return ""  # removed in the meantime
     if value.is_fence:
-        return damaged("names no snapshot, although some are there") if manifests and value.before else ""
+        is_lost = manifests and value.before and not value.removed_at
+        return damaged("names no snapshot, although some are there") if is_lost else ""
     if store_id is not None and value.store_id and value.store_id != store_id:
         damaged("names another store than format.json")
     if value.manifest_key not in manifests:

@@ -75,6 +75,7 @@ class SubmitResult:
             **{name: getattr(spec, name) for name in ("experiment", "workspace", "compute", "environment", "code")},
             "datasets": dict(spec.datasets),
             "published": dict(record.published),
+            "metrics": dict(record.metrics),
             "fetched": None if self.fetched is None else self.fetched.to_json(),
             "fetch_error": None if self.fetch_error is None else self.fetch_error.message,
             "seconds": self.seconds,

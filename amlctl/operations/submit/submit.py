@@ -9,7 +9,6 @@ follow, fetch                 the log until the end, then the outputs
 
 from __future__ import annotations
 
-import getpass
 import platform
 import secrets as randomness
 import time
@@ -31,7 +30,7 @@ from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Right
 from amlctl.localfs.code_rules import code_rules, job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
-from amlctl.localfs.machine import utc_now
+from amlctl.localfs.machine import user_name, utc_now
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
 from amlctl.operations.fetch import fetch
@@ -42,6 +41,7 @@ from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.sync.dataset_state import local_state
+from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
@@ -49,7 +49,7 @@ from amlctl.runs.copies import copy_code, copy_snapshot
 from amlctl.runs.records import local_records, note_made, save_record
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
-from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.heads import find_head
 from amlctl.snapshots.known import ANY_SIZE, missing_values, values_named
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
@@ -169,8 +169,10 @@ def _with_produced(context: Context, spec: RunSpec) -> RunSpec:
         if dataset in spec.manifests and spec.from_run is None:
             heads[dataset] = spec.manifests[dataset]  # what the run reads of it
         else:
-            head = read_head(context.store, dataset)
-            heads[dataset] = None if head is None else head.manifest_key
+            head = find_head(context.store, dataset)
+            if head is not None and head.value.removed_at:
+                raise was_removed(dataset, head.value)
+            heads[dataset] = None if head is None or head.value.is_fence else head.manifest_key
     how = {
         "layout": settings.layout,
         "pack_below": settings.pack_below,
@@ -189,7 +191,7 @@ def _record(context: Context, request: SubmitRequest, checked: CheckedRun, spec:
         run,
         spec,
         command_line=mask_command_line(request.command_line, hidden),
-        user=_user(),
+        user=user_name(),
         host=platform.node(),
         created_at=now.isoformat(timespec="milliseconds"),
         outputs=f"{context.project.outputs_dir.name}/{run}",
@@ -201,13 +203,6 @@ def _record(context: Context, request: SubmitRequest, checked: CheckedRun, spec:
         what = error.message.rpartition("damaged: ")[2]
         raise UsageError(f"the run cannot be recorded: {what}", hint="change that option or config") from error
     return record
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in many containers
-        return ""
 
 
 def _collect_code(context: Context, checked: CheckedRun, *, is_reading: bool = False) -> CodeFiles:

@@ -24,13 +24,14 @@ from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import Identified, identify
+from amlctl.localfs.machine import user_at_host
 from amlctl.localfs.read_file import Taker
 from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import LocalState, agree, begin, head_manifest, look_at
-from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head
+from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head, was_removed
 from amlctl.operations.sync.repair import (
     damaged_contents,
     drop_lost_lists,
@@ -97,6 +98,8 @@ class SyncAttempt:
         self._watch = GcWatch(self._store, self._sink)
         self._looked = look_at(context, dataset, options.ignore, state, is_repair=options.repair)
         self._scanned = self._looked.local()
+        if self._looked.removed is not None and not options.force:
+            raise was_removed(dataset, self._looked.removed.value)
         if self._looked.agreement == Agreement(None):
             self._note_overlap()
         self._layout = options.layout_rules(None if self._looked.head is None else self._looked.head.layout)
@@ -313,7 +316,14 @@ class SyncAttempt:
             destination=self._plain_files if self._plain_files.is_mirror else OBJECTS,
         )
         manifest = Manifest(
-            self._dataset, plan.layout, plan.entries, places, pack_sizes, merged.snapshot, shards=head.shards
+            self._dataset,
+            plan.layout,
+            plan.entries,
+            places,
+            pack_sizes,
+            merged.snapshot,
+            created_by=user_at_host(),
+            shards=head.shards,
         )
         alone = () if self._plain_files.is_mirror else plan.files
         new = (sender.places.keys() | {entry.content_id for entry in alone}) - was_there
@@ -334,13 +344,14 @@ class SyncAttempt:
         self._plain_files.confirm()
         value = HeadValue(manifest.snapshot, written.key, manifest.layout)
         base = self._only_here(merged) if merged.taken else Base(value.snapshot, value.manifest_key)
-        tried = encode_head(next_head(store, value, looked.head), dataset)
+        expected = looked.head or looked.removed
+        tried = encode_head(next_head(store, value, expected), dataset)
         try:
             begin(self._state, looked, store, Step.COMMIT, base._replace(head=tried))
         except NotFound as error:  # a gc that has started since has deleted the manifest
             raise HeadMoved(Conflict(error.message, hint="run the same command again")) from error
         try:
-            looked.head = swap_head(store, dataset, value, looked.head, generation=self._watch.generation)
+            looked.head = swap_head(store, dataset, value, expected, generation=self._watch.generation)
         except Conflict as error:
             raise HeadMoved(error) from error
         self._sink(SnapshotCommitted(dataset, manifest.snapshot))

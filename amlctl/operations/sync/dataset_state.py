@@ -30,7 +30,7 @@ from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context
 from amlctl.operations.store_apart import check_apart
 from amlctl.parallel import in_background
-from amlctl.snapshots.heads import Head, has_snapshots, last_written, read_head
+from amlctl.snapshots.heads import Head, find_head, has_snapshots, last_written
 from amlctl.snapshots.manifests import KeptManifests, read_manifest
 from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
@@ -53,6 +53,8 @@ class DatasetState:
     agreement: Agreement
     kept: KeptManifests
     settled: CachedScan | None
+    removed: Head | None = None
+    """HEAD of a dataset that was removed from the store; `head` is None then."""
     has_begun: bool = False
     """Whether this command has written down a step."""
 
@@ -148,24 +150,26 @@ def look_at(
     last = state.cache.last_scan(cache_key(dataset))
     is_large = last is not None and last.files >= LARGE_FROM
     rules = dataset_rules(project, dataset, ignore)
-    with in_background(lambda: read_head(store, dataset)) as asked_head:
+    with in_background(lambda: find_head(store, dataset)) as asked_head:
         try:
             scanned = scan(root, rules, is_large=is_large)
         except FileNotFoundError:
             scanned = None
         try:
-            head = asked_head()
+            found = asked_head()
         except IntegrityError as error:
             if not is_repair:
                 raise
-            head = _taken_for_head(store, dataset, error.message, sink)
-        if head is None and is_repair and has_snapshots(store, dataset):
+            found = _taken_for_head(store, dataset, error.message, sink)
+        removed = found if found is not None and found.value.removed_at else None
+        head = None if found is None or found.value.is_fence else found
+        if head is None and removed is None and is_repair and has_snapshots(store, dataset):
             head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
     digest = b"" if scanned is None else scanned.digest(rules.digest)
-    store_key = _store_key(project, store, head, state.sync)
+    store_key = _store_key(project, store, found, state.sync)
     agreement = state.sync.agreement(store_key, dataset)
     kept = KeptManifests(project.state_dir, store_key, dataset)
-    looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None)
+    looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None, removed)
     if scanned is not None:
         check_apart(store, root, f"data_blobs/{dataset}", scanned)
         for warning in scanned.warnings:

@@ -81,6 +81,20 @@ def _head(looked: DatasetState, base: Base) -> HeadValue | None:
     return parse_head(base.head, looked.dataset) if base.head else None
 
 
+def was_removed(dataset: str, head: HeadValue) -> Conflict:
+    """Someone has removed the dataset on purpose: a sync by habit does not bring it back."""
+    return Conflict(
+        f"{dataset} was removed from the store by {head.removed_by or 'someone'} on "
+        f"{head.removed_at[:16].replace('T', ' ')} UTC",
+        hint=Message(
+            Command("dataset", "restore", dataset),
+            " brings it back; ",
+            Command("sync", "--force", below_data_blobs(dataset)),
+            " starts it again from here",
+        ),
+    )
+
+
 _SHARE = 0.5
 _MANY = 10
 

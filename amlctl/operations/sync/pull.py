@@ -23,7 +23,7 @@ from amlctl.localfs.scan import scan
 from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, agree, begin, local_state, look_at
-from amlctl.operations.sync.merge import agreed_entries, confirm_deletions
+from amlctl.operations.sync.merge import agreed_entries, confirm_deletions, was_removed
 from amlctl.operations.sync.pull_target import PullTarget, hidden, refuse_links
 from amlctl.operations.sync.sync import SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt
@@ -54,10 +54,13 @@ def pull(
         ended_by_interrupt(store),
     ):
         looked = look_at(context, dataset, options.ignore, state)
+        if looked.removed is not None:
+            gone = was_removed(dataset, looked.removed.value)
+            raise NotFound(gone.message, hint=gone.hint)
         if looked.head is None:
             raise NotFound(
                 f"the store {store.url} has no dataset {dataset}",
-                hint=Message(Command("store", "stats"), " lists them"),
+                hint=Message(Command("dataset", "list"), " lists them"),
             )
         if _is_settled(looked, options, snapshot):
             result = _nothing_to_do(looked)
@@ -250,7 +253,8 @@ def find_snapshot(store: Store, dataset: str, beginning: str) -> str:
     snapshots = {snapshot_of(entry.key) for entry in found}
     if not snapshots:
         raise NotFound(
-            f"{dataset} has no snapshot {beginning}", hint=Message(Command("store", "stats"), " lists the snapshots")
+            f"{dataset} has no snapshot {beginning}",
+            hint=Message(Command("dataset", "show", dataset), " lists the snapshots"),
         )
     if len(snapshots) > 1:
         raise UsageError(f"{len(snapshots)} snapshots of {dataset} begin with {beginning}", details=sorted(snapshots))

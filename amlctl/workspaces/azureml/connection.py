@@ -121,6 +121,11 @@ class Connection:
         url = f"{self.facts.history}/history/v1.0{self.address.path}{quote(path)}{text}"
         return self._checked(verb, url, body, accept)
 
+    def tracking(self, path: str, query: Mapping[str, str], *, accept: Collection[int] = ()) -> Answer:
+        """One request to the workspace's MLflow server; `path` is below its API, such as `/runs/get`."""
+        base = f"{self.facts.history}/mlflow/v1.0{self.address.path}/api/2.0/mlflow"
+        return self._checked("GET", f"{base}{path}?{urlencode(query, quote_via=quote)}", None, accept)
+
     def follow(self, verb: str, url: str) -> Answer:
         """One request to an address from an answer: the next page, the state of an operation."""
         if not self.address.cloud.has_manager(url):

@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.core.content_id import ContentHasher
+from amlctl.core.events import EventSink, Warned
 from amlctl.core.job import log_names
 from amlctl.core.log_text import CarriageReturnCollapser
 from amlctl.core.message import Command
+from amlctl.core.metrics import Metrics
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import log_key
-from amlctl.errors import Conflict, IntegrityError
+from amlctl.errors import AmlctlError, Conflict, IntegrityError
 from amlctl.parallel import for_each
+from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.azureml.job import entered, time_of
 from amlctl.workspaces.azureml.logs import PARALLEL_LOGS, Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
+from amlctl.workspaces.contract import TrackedMetrics
 
 _EXIT_CODE = re.compile(
     r"(?:process|script|program|command)\b(?:(?!\. ).){0,400}?\bwith (?:non-zero )?(?:exit|status) code:?\s+(\d+)"
@@ -164,6 +168,22 @@ def publish(store: Store, record: RunRecord) -> RunRecord:
         "hint": "; ".join(error.hint for error in errors),
     }
     return replace(record, published=published, error=problem)
+
+
+def with_results(record: RunRecord, store: Store, tracked: TrackedMetrics, sink: EventSink) -> RunRecord:
+    """With the snapshots that it has produced, and its metrics: what its outputs say, then what it has sent to MLflow.
+    Metrics that cannot be read are a warning."""
+    if record.status == RunState.COMPLETED and record.spec.produces:
+        record = publish(store, record)
+    found = Metrics()
+    try:
+        found.add(read_metrics(store, record.run))
+        found.add(Metrics(last=dict(tracked.values(record.run))))
+    except AmlctlError as error:
+        found.warnings.append(f"some of its metrics cannot be read: {error.message}")
+    for warning in found.warnings:
+        sink(Warned(f"run {record.run}: {warning}"))
+    return replace(record, metrics=found.kept())
 
 
 def copy_logs(

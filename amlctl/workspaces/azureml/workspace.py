@@ -29,6 +29,7 @@ from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import is_of_amlctl, record_of_job, record_of_run, time_of, watched
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
+from amlctl.workspaces.azureml.metrics import Tracked
 from amlctl.workspaces.azureml.records import ListedRecords, MissingRuns, Records, has_ended, list_jobs, reopened
 from amlctl.workspaces.contract import (
     Check,
@@ -83,6 +84,7 @@ class AzureMLWorkspace:
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
         self._services = Services(connection)
+        self.tracked = Tracked(connection)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
         self._listed = ListedRecords(self._looks, self.read, self._is_settled, clock).of
         self._missing = MissingRuns(name, lambda: self._store, self._save_everywhere, clock)
@@ -367,8 +369,7 @@ class AzureMLWorkspace:
         if look.status == RunState.FAILED:
             failure = read_failure(self._store, record.run) or ending.failed_script(self._store, record)
         record = ending.ended(record, look.document, failure, self._clock())
-        if record.status == RunState.COMPLETED and record.spec.produces:
-            record = ending.publish(self._store, record)
+        record = ending.with_results(record, self._store, self.tracked, self._sink)
         ending.copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
         self._save_everywhere(record)
         return record

@@ -1,7 +1,7 @@
 """How a run ends: why, and what is done from the end of its last process to its final record.
 
-In order: leftover processes, outputs (unless the runtime has saved them), HEAD of what it produced, log, record.
-The record comes last: a reader of a final state finds all of it in the store.
+In order: leftover processes, outputs (unless the runtime has saved them), HEAD of what it produced, metrics, log,
+record. The record comes last: a reader of a final state finds all of it in the store.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import outputs_index_key, outputs_tree
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.folders import remove_tree
+from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import read_published, save_both
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.contract import Store
@@ -107,6 +108,7 @@ def finish(
         kind = error.kind if isinstance(error, AmlctlError) else "unavailable"
         ending = Ending(RunState.FAILED, ending.exit_code, kind, f"{ending.message}; {reason}".removeprefix("; "))
     release_reserve(paths)
+    record.metrics = _metrics(paths, store)
     if ending.message and not ending.is_logged:
         hint = f" ({ending.hint})" if ending.hint else ""
         say(paths.log, f"{ending.state.value}: {ending.message}{hint}")
@@ -126,6 +128,18 @@ def finish(
         if not is_folder(store):
             forget_run(node_folder, record.run)
     return record
+
+
+def _metrics(paths: RunPaths, store: Store) -> dict[str, Any]:
+    """For the record; what cannot be used is said in the log."""
+    try:
+        found = read_metrics(store, paths.run)
+    except (AmlctlError, OSError) as error:
+        say(paths.log, f"cannot read the run's metrics: {error}")
+        return {}
+    for warning in found.warnings:
+        say(paths.log, warning)
+    return found.kept()
 
 
 def outputs_saver(paths: RunPaths, store: Store, node: int) -> TreeSaver:

@@ -57,7 +57,6 @@ class History:
             ("PATCH", in_experiment, self._patch),
             ("PATCH", run, self._patch),
             ("POST", f"{base}/rundata", self._run_data),
-            ("POST", "/mlflow/v1.0{ws}/api/2.0/mlflow/runs/log-batch", self._log_batch),
             ("POST", "/data/v1.0{ws}/dataversion/batchGetResolvedUris", self._resolve),
         ]
 
@@ -103,13 +102,6 @@ class History:
                 if request.body.get(sent) is not None:
                     job.asked[kept] = request.body[sent]
         return Reply(200, self._run(job))
-
-    def _log_batch(self, request: Request) -> Reply:
-        job = self._job(str(request.body.get("run_id", "")))
-        with job.lock:
-            job.metrics.update({one["key"]: one["value"] for one in request.body.get("metrics") or []})
-            job.parameters.update({one["key"]: one["value"] for one in request.body.get("params") or []})
-        return Reply(200, {})
 
     def _run_data(self, request: Request) -> Reply:
         job = self._job(str(request.body.get("runId", "")))

@@ -26,7 +26,8 @@ class Job:
     status: str = "NotStarted"
     tags: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
+    tracked: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """What its MLflow run has, by name, in the order of arrival."""
     parameters: dict[str, str] = field(default_factory=dict)
     started: str | None = None
     ended: str | None = None
@@ -47,6 +48,14 @@ class Job:
         self.tags = dict(self.asked.get("tags") or {})
         self.properties = {**(self.asked.get("properties") or {}), "_azureml.ComputeTargetType": "amlctrain"}
         self.statuses.append(self.status)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last values, as MLflow counts: of the greatest step, then of the latest time."""
+        return {
+            name: max(points, key=lambda one: (int(one["step"]), int(one["timestamp"])))["value"]
+            for name, points in self.tracked.items()
+        }
 
     @property
     def is_family(self) -> bool:

@@ -31,6 +31,7 @@ from .routes import Routes
 from .server import Call, Server
 from .storage import Storage
 from .storage_front import BLOB_HOSTS, StorageFront
+from .tracking import Tracking
 from .workspaces import Workspaces
 
 
@@ -115,6 +116,7 @@ class AzureMLService:
             self.data,
             self.jobs,
             self.history,
+            Tracking(self.faults, self.jobs),
         )
         self._routes = Routes([route for part in parts for route in part.routes()], self.workspaces.refuse_others)
         self._identity = running_identity_endpoint()

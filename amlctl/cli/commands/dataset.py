@@ -1,0 +1,184 @@
+"""`amlctl dataset …`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.command_group import TyperApp, examples, option
+from amlctl.cli.completion import complete_dataset
+from amlctl.cli.invocation import each_dataset, invocation
+from amlctl.cli.questions import is_confirmed
+from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment
+from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
+from amlctl.errors import NeedsConfirmation
+from amlctl.operations.dataset.listing import DatasetDetails, DatasetList, list_stored, show_stored
+from amlctl.operations.dataset.removal import RemovalResult
+from amlctl.operations.dataset.removal import remove as remove_operation
+from amlctl.operations.dataset.removal import restore as restore_operation
+
+app = TyperApp(
+    help="List, show, remove and restore datasets of the store",
+    examples=examples(
+        "amlctl dataset list # what the team shares",
+        "amlctl dataset show working/image # its snapshots, and who uses them",
+        "amlctl dataset remove working # can be undone for 30 days",
+    ),
+)
+
+Dataset = Annotated[
+    str, typer.Argument(metavar="DATASET", autocompletion=complete_dataset, help="Name, or path under data_blobs/")
+]
+Datasets = Annotated[
+    list[str],
+    typer.Argument(metavar="DATASET...", autocompletion=complete_dataset, help="Names, or paths under data_blobs/"),
+]
+
+
+@app.command("list", epilog=examples("amlctl dataset list --json # all snapshots, for a script"))
+def list_(ctx: typer.Context) -> None:
+    """List the store's datasets: size, snapshots, who wrote them and when"""
+    call = invocation(ctx)
+    found = list_stored(call.app.store)
+    here = {one.dataset for one in found.datasets if call.app.project.dataset_path(one.dataset).exists()}
+    document = found.to_json()
+    for one in document["datasets"]:
+        one["here"] = one["dataset"] in here
+    call.result(document, _list(found, here))
+
+
+@app.command(epilog=examples("amlctl dataset show data_blobs/working/image"))
+def show(ctx: typer.Context, dataset: Dataset) -> None:
+    """Show a dataset's snapshots, and the runs that use them"""
+    call = invocation(ctx)
+    found = show_stored(call.app.store, call.app.project.dataset_name(dataset, call.cwd))
+    call.result(found.to_json(), _details(found))
+
+
+@app.command(epilog=examples("amlctl dataset remove working --yes # without confirmation"))
+def remove(
+    ctx: typer.Context,
+    datasets: Datasets,
+    yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
+) -> int:
+    """Remove datasets from the store; what existing runs read is kept
+
+    Files on this machine stay. `dataset restore` brings a dataset back until `store gc` deletes it, which is 30 days
+    later at the earliest.
+    """
+    call = invocation(ctx)
+    store = call.app.store
+    names = list(dict.fromkeys(call.app.project.dataset_name(one, call.cwd) for one in datasets))
+
+    def act(dataset: str) -> RemovalResult:
+        now = datetime.now(UTC)
+        try:
+            return remove_operation(store, dataset, now=now, is_sure=yes)
+        except NeedsConfirmation as error:
+            if not is_confirmed(error, call.output):
+                raise
+        return remove_operation(store, dataset, now=now, is_sure=True)
+
+    outcomes = each_dataset(names, act)
+    call.result(
+        {"removed": [one.to_json() for one in outcomes.results], **outcomes.to_json(call)},
+        [line for one in outcomes.results for line in _removed(one)],
+    )
+    return outcomes.show_failures(call)
+
+
+@app.command(epilog=examples("amlctl dataset restore working # undo its removal"))
+def restore(ctx: typer.Context, dataset: Dataset) -> None:
+    """Bring back a dataset that was removed"""
+    call = invocation(ctx)
+    store, name = call.app.store, call.app.project.dataset_name(dataset, call.cwd)
+    done = restore_operation(store, name, call.reporter)
+    call.result(
+        {"restored": done.to_json()},
+        [[good("restored"), f" {name}  {count(done.files, 'file')}, {size(done.bytes)}"]],
+    )
+
+
+def _list(found: DatasetList, here: set[str]) -> Iterator[Line | Table]:
+    if not found.datasets:
+        yield Message("The store has no datasets yet: ", Command("sync", "PATH"))
+    else:
+        yield Table(
+            [
+                Column("DATASET"),
+                Column("FILES", is_whole=True, is_right=True),
+                Column("SIZE", is_whole=True, is_right=True),
+                Column("SNAPSHOT", rank=3),
+                Column("SNAPSHOTS", is_whole=True, is_right=True, rank=4),
+                Column("WRITTEN", is_whole=True, rank=1),
+                Column("BY", rank=2),
+                Column("HERE", is_whole=True),
+            ],
+            [
+                [
+                    one.dataset,
+                    f"{one.files:,}",
+                    size(one.bytes),
+                    one.snapshot[:ID_CELLS],
+                    str(len(one.snapshots)),
+                    moment(one.written_at),
+                    one.written_by,
+                    "yes" if one.dataset in here else "",
+                ]
+                for one in found.datasets
+            ],
+        )
+    for gone in found.removed:
+        by = f" by {gone.removed_by}" if gone.removed_by else ""
+        yield [dim(f"removed{by} {moment(gone.removed_at)}: "), Command("dataset", "restore", gone.dataset)]
+
+
+def _details(found: DatasetDetails) -> Iterator[Line | Table]:
+    yield from fields(
+        [
+            ("dataset", highlight(found.dataset)),
+            ("files", f"{found.files:,}"),
+            ("size", size(found.bytes)),
+            ("layout", found.layout),
+            ("written", " by ".join(filter(None, (moment(found.written_at), found.written_by)))),
+            ("produced by", "\n".join(found.produced_by)),
+        ]
+    )
+    yield ""
+    yield Table(
+        [
+            Column("SNAPSHOT", is_whole=True),
+            Column("WRITTEN", is_whole=True),
+            Column("BY", rank=1),
+            Column("FILES", is_whole=True, is_right=True),
+            Column("SIZE", is_whole=True, is_right=True),
+            Column("READ BY"),
+        ],
+        [
+            [
+                one.snapshot[:ID_CELLS],
+                moment(one.written_at),
+                one.written_by,
+                f"{one.files:,}",
+                size(one.bytes),
+                _runs(one.runs),
+            ]
+            for one in found.snapshots
+        ],
+    )
+    if len(found.snapshots) > 1:
+        older = next(one.snapshot for one in found.snapshots if one.snapshot != found.snapshot)
+        pull = Command("sync", "--pull", "--snapshot", older[:ID_CELLS], below_data_blobs(found.dataset))
+        yield Message("hint: an older one comes back with ", pull)
+
+
+def _runs(runs: Sequence[str]) -> str:
+    return "" if not runs else runs[0] + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
+
+
+def _removed(done: RemovalResult) -> Iterator[Line]:
+    yield [good("removed"), f" {done.dataset}  {count(done.files, 'file')}, {size(done.bytes)}"]
+    yield Message("  to undo it within 30 days: ", Command("dataset", "restore", done.dataset))

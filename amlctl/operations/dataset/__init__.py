@@ -1,0 +1,1 @@
+"""`amlctl dataset …`: what a store has for everybody who uses it."""

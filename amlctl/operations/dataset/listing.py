@@ -1,0 +1,222 @@
+"""The datasets of a store, with their snapshots: what they hold, who wrote them, which runs use them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from amlctl.core.manifest import ManifestHeader
+from amlctl.core.message import Command, Message, did_you_mean
+from amlctl.core.run_state import is_final
+from amlctl.core.store_keys import DATASETS, RUNS, dataset_of_key, folder_of, is_head_key, is_manifest_key, snapshot_of
+from amlctl.errors import IntegrityError, NotFound
+from amlctl.operations.store.gc import REMOVED_S
+from amlctl.parallel import in_parallel
+from amlctl.runs.records import manifests_of_record, read_fields
+from amlctl.snapshots.heads import find_head, is_superseded, list_manifests, read_any_head
+from amlctl.snapshots.manifests import read_header
+from amlctl.stores.contract import Entry, Store
+
+
+@dataclass(frozen=True)
+class StoredSnapshot:
+    """`written_at` in ISO 8601, UTC: when its newest manifest came."""
+
+    snapshot: str
+    written_at: str
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """A dataset at its HEAD, and all snapshots of it that the store still lists, newest first. `written_by` is a person
+    and a machine, or a run; empty from versions that did not record it."""
+
+    dataset: str
+    snapshot: str
+    layout: str
+    files: int
+    bytes: int
+    written_at: str
+    written_by: str
+    snapshots: Sequence[StoredSnapshot]
+
+
+@dataclass(frozen=True)
+class RemovedDataset:
+    """`restorable_until`: a later gc may delete it."""
+
+    dataset: str
+    removed_at: str
+    removed_by: str
+    restorable_until: str
+
+
+@dataclass(frozen=True)
+class DatasetList:
+    store: str
+    datasets: Sequence[StoredDataset] = ()
+    removed: Sequence[RemovedDataset] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> DatasetList:
+    """`entries` are what the store lists below `datasets/`, if that is known. Raises IntegrityError where a HEAD or a
+    manifest cannot be read."""
+    listed = [*(store.list(DATASETS) if entries is None else entries)]
+    written: dict[str, dict[str, float]] = {}
+    for entry in listed:
+        if is_manifest_key(entry.key):
+            found = written.setdefault(dataset_of_key(entry.key), {})
+            snapshot = snapshot_of(entry.key)
+            found[snapshot] = max(entry.modified_at, found.get(snapshot, 0.0))
+    folders = {folder_of(entry.key) for entry in listed if is_head_key(entry.key)}
+    wanted = sorted(folder for folder in folders if not is_superseded(folder, folders))
+
+    def read(folder: str) -> StoredDataset | RemovedDataset | None:
+        try:
+            head = read_any_head(store, folder)
+        except NotFound:
+            return None  # deleted in the meantime
+        dataset = dataset_of_key(f"{folder}/HEAD")
+        if head.removed_at:
+            until = datetime.fromisoformat(head.removed_at) + timedelta(seconds=REMOVED_S)
+            return RemovedDataset(dataset, head.removed_at, head.removed_by, until.isoformat(timespec="seconds"))
+        if head.is_fence:
+            return None
+        header = read_header(store, head.manifest_key)
+        snapshots = _newest_first(written.get(dataset, {}))
+        return StoredDataset(
+            dataset,
+            head.snapshot,
+            head.layout,
+            header.files,
+            header.size_bytes,
+            header.created_at,
+            header.created_by,
+            snapshots,
+        )
+
+    found_ = [one for one in in_parallel(read, wanted, store.concurrency) if one is not None]
+    return DatasetList(
+        store.url,
+        [one for one in found_ if isinstance(one, StoredDataset)],
+        [one for one in found_ if isinstance(one, RemovedDataset)],
+    )
+
+
+def _newest_first(written: dict[str, float]) -> Sequence[StoredSnapshot]:
+    times = sorted(((time, snapshot) for snapshot, time in written.items()), reverse=True)
+    return [StoredSnapshot(snapshot, _iso(time)) for time, snapshot in times]
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class SnapshotDetails:
+    """`runs` are ids of those that read it."""
+
+    snapshot: str
+    layout: str
+    files: int
+    bytes: int
+    written_at: str
+    written_by: str
+    runs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class DatasetDetails:
+    """`snapshot` is that of HEAD; the newest snapshot comes first. `produced_by`: active runs that will write it."""
+
+    dataset: str
+    snapshot: str
+    layout: str
+    files: int
+    bytes: int
+    written_at: str
+    written_by: str
+    snapshots: Sequence[SnapshotDetails] = field(default_factory=tuple)
+    produced_by: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def show_stored(store: Store, dataset: str) -> DatasetDetails:
+    """Reads the records of all runs. Raises NotFound, IntegrityError."""
+    head = find_head(store, dataset)
+    if head is None or head.value.is_fence:
+        raise not_stored(store, dataset)
+    runs = [*runs_in(store)]
+    newest: dict[str, tuple[Entry, set[str]]] = {}
+    for entry in sorted(list_manifests(store, dataset), key=lambda entry: entry.modified_at, reverse=True):
+        keys = newest.setdefault(snapshot_of(entry.key), (entry, set()))[1]
+        keys.add(entry.key)
+
+    def details(snapshot: str) -> SnapshotDetails | None:
+        entry, keys = newest[snapshot]
+        try:
+            header: ManifestHeader = read_header(store, entry.key)
+        except (NotFound, IntegrityError):
+            return None  # `store verify` reports it
+        used = [use.run for use in runs if keys & set(use.manifests)]
+        return SnapshotDetails(
+            snapshot, header.layout, header.files, header.size_bytes, _iso(entry.modified_at), header.created_by, used
+        )
+
+    found = [one for one in in_parallel(details, newest, store.concurrency) if one is not None]
+    header = read_header(store, head.manifest_key)
+    return DatasetDetails(
+        dataset,
+        head.snapshot,
+        head.layout,
+        header.files,
+        header.size_bytes,
+        header.created_at,
+        header.created_by,
+        found,
+        [use.run for use in runs if dataset in use.produces and use.is_active],
+    )
+
+
+class RunUse(NamedTuple):
+    """What a run has to do with datasets: keys of the manifests that it reads, names of what it produces."""
+
+    run: str
+    is_active: bool
+    datasets: Sequence[str]
+    manifests: Sequence[str]
+    produces: Sequence[str]
+
+
+def runs_in(store: Store) -> Iterator[RunUse]:
+    """Of every run that has a record in the store; one that cannot be read is left to `store verify`."""
+    keys = [entry.key for entry in store.list(RUNS) if entry.key.endswith("/record.json") and entry.key.count("/") == 2]
+    for use in in_parallel(lambda key: _use(store, key.split("/")[1]), keys, store.concurrency):
+        if use is not None:
+            yield use
+
+
+def _use(store: Store, run: str) -> RunUse | None:
+    try:
+        record = read_fields(store, run)
+        produces = [str(one) for one in (record.array("produces") if "produces" in record else ())]
+        is_active = not is_final(record.text("status", ""))
+        return RunUse(run, is_active, [*record.member("datasets")], manifests_of_record(record), produces)
+    except (NotFound, ValueError):
+        return None
+
+
+def not_stored(store: Store, dataset: str) -> NotFound:
+    known = [one.dataset for one in list_stored(store).datasets]
+    hint = did_you_mean(dataset, known)
+    return NotFound(
+        f"the store {store.url} has no dataset {dataset}",
+        hint=hint or Message(Command("dataset", "list"), " lists them"),
+    )

@@ -1,0 +1,42 @@
+"""Metrics of runs, for the commands that show them: last values, and series where they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amlctl.core.events import Warned
+from amlctl.core.metrics import Metrics, Point, number_of
+from amlctl.core.run import RunRecord
+from amlctl.errors import AmlctlError
+from amlctl.operations.context import Context
+from amlctl.runs.metrics import read_metrics
+from amlctl.workspaces.contract import TracksMetrics
+
+
+def metrics_of(context: Context, record: RunRecord) -> Metrics:
+    """Last values, and the series that the outputs have; of an active run those saved so far.
+
+    What cannot be read is a warning to the context's sink.
+    """
+    found = Metrics()
+    try:
+        found.add(read_metrics(context.store, record.run))
+        if not record.metrics and isinstance(context.workspace, TracksMetrics):
+            found.add(Metrics(last=dict(context.workspace.tracked.values(record.run))))
+    except AmlctlError as error:
+        found.warnings.append(f"some of its metrics are not shown: {error.message}")
+    kept = {name: number_of(value) for name, value in record.metrics.items()}
+    found.add(Metrics(last={name: value for name, value in kept.items() if value is not None}))
+    for warning in found.warnings:
+        context.sink(Warned(f"run {record.run}: {warning}"))
+    return found
+
+
+def series_of(context: Context, record: RunRecord, metrics: Metrics, names: Sequence[str]) -> dict[str, list[Point]]:
+    """Of these metrics, those with more than a last value. Raises RightsError, ServiceUnavailable."""
+    found = {name: metrics.series[name] for name in names if name in metrics.series}
+    missing = [name for name in names if name not in found and name in metrics.last]
+    if missing and isinstance(context.workspace, TracksMetrics):
+        tracked = context.workspace.tracked.series(record.run, missing)
+        found.update({name: list(points) for name, points in tracked.items() if points})
+    return found

@@ -1,0 +1,112 @@
+"""Metrics of a run, from its outputs in the store: `metrics.json`, `metrics.jsonl` and MLflow's folder `mlruns/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+from amlctl.core.metrics import (
+    DOCUMENT,
+    LINES,
+    MAX_BYTES,
+    MLFLOW_FOLDER,
+    MOST_NAMES,
+    Metrics,
+    TrackedRun,
+    from_document,
+    from_lines,
+    from_mlflow,
+    from_tracked,
+    mlflow_start,
+    too_large,
+)
+from amlctl.core.store_keys import outputs_index_key, outputs_prefix
+from amlctl.errors import NotFound
+from amlctl.parallel import in_parallel
+from amlctl.runs.tree import TreeFile, read_index, stored_key
+from amlctl.stores.contract import Store
+
+_MOST_TRACKED = 200
+"""Runs of an MLflow folder that are read, the latest first: a search over parameters may make thousands."""
+
+
+def read_metrics(store: Store, run: str) -> Metrics:
+    """What `metrics.json` says wins over `metrics.jsonl`, and that over MLflow.
+
+    Works for an active run, too: the store has what was saved last. Raises IntegrityError (a damaged list of outputs)
+    and what the store raises.
+    """
+    files = {file.path: file for file in read_index(store, outputs_index_key(run)) or ()}
+    outputs = _Outputs(store, outputs_prefix(run))
+    found = Metrics()
+    for name, parse in ((DOCUMENT, from_document), (LINES, from_lines)):
+        file = files.get(name)
+        if file is None:
+            continue
+        if file.size_bytes > MAX_BYTES:
+            found.warnings.append(too_large(name, file.size_bytes))
+            continue
+        data = outputs.read(file)
+        if data is not None:
+            found.add(parse(data))
+    tracked = [file for path, file in files.items() if path.startswith(f"{MLFLOW_FOLDER}/")]
+    found.add(_of_mlflow(outputs, tracked))
+    return found
+
+
+class _Outputs:
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+
+    def read(self, file: TreeFile) -> Optional[bytes]:
+        """None where the run has removed it since its outputs were listed."""
+        try:
+            return self._store.get(stored_key(self._prefix, file), length=MAX_BYTES)
+        except NotFound:
+            return None
+
+    def read_all(self, files: Sequence[TreeFile]) -> list[Optional[bytes]]:
+        return list(in_parallel(self.read, files, self._store.concurrency))
+
+
+def _of_mlflow(outputs: _Outputs, files: Sequence[TreeFile]) -> Metrics:
+    """Files are `<experiment>/<run>/meta.yaml`, `<experiment>/<run>/metrics/<name>`, `…/tags/<name>`."""
+    metas: dict[str, TreeFile] = {}
+    metric_files: dict[str, list[tuple[str, TreeFile]]] = {}
+    nested = set()
+    for file in files:
+        parts = file.path.split("/", 4)
+        run = "/".join(parts[1:3])
+        if len(parts) == 4 and parts[3] == "meta.yaml":
+            metas[run] = file
+        elif len(parts) == 5 and parts[3] == "metrics" and not file.is_folder:
+            metric_files.setdefault(run, []).append((parts[4], file))
+        elif len(parts) == 5 and parts[3:] == ["tags", "mlflow.parentRunId"]:
+            nested.add(run)
+    runs = sorted(metas.keys() & metric_files.keys(), key=lambda run: -metas[run].mtime_ns)
+    read, warnings = runs[:_MOST_TRACKED], list[str]()
+    if len(runs) > len(read):
+        warnings.append(f"only the last {_MOST_TRACKED} of {len(runs)} MLflow runs are used")
+    found = []
+    for run, meta in zip(read, outputs.read_all([metas[run] for run in read])):
+        started = None if meta is None else mlflow_start(meta)
+        if started is None:
+            continue
+        wanted = []
+        for name, file in metric_files[run][:MOST_NAMES]:
+            if file.size_bytes > MAX_BYTES:
+                warnings.append(too_large(file.path, file.size_bytes))
+            else:
+                wanted.append((name, file))
+        histories = {}
+        for (name, _), data in zip(wanted, outputs.read_all([file for _, file in wanted])):
+            history = None if data is None else from_mlflow(data)
+            if history is not None:
+                histories[name] = history
+            elif data:
+                warnings.append(f"{MLFLOW_FOLDER}/{run}/metrics/{name} is not used: it has no lines of MLflow")
+        found.append(TrackedRun(run in nested, started, histories))
+    metrics = from_tracked(found)
+    metrics.warnings = [*warnings, *metrics.warnings]
+    return metrics

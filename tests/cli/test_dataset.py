@@ -1,0 +1,59 @@
+"""`amlctl dataset …` as typed: documents, exit codes, the slip that is undone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def data(project: Cli) -> Cli:
+    for name in ("a.txt", "b/c.txt"):
+        project.write(f"data_blobs/working/x/{name}", name)
+    project.json("sync", "working/x")
+    return project
+
+
+def test_documents(data: Cli) -> None:
+    (listed,) = data.json("dataset", "list")["datasets"]
+    assert (listed["dataset"], listed["files"], listed["here"]) == ("working/x", 2, True)
+    assert {"snapshot", "layout", "bytes", "written_at", "written_by", "snapshots"} <= set(listed)
+    shown = data.json("dataset", "show", "data_blobs/working/x")
+    assert [one["snapshot"] for one in shown["snapshots"]] == [listed["snapshot"]]
+    assert {"layout", "files", "bytes", "written_at", "written_by", "runs"} <= set(shown["snapshots"][0])
+    (removed,) = data.json("dataset", "remove", "working/x", "--yes")["removed"]
+    assert removed == {"dataset": "working/x", "snapshot": listed["snapshot"], "files": 2, "bytes": 12}
+    assert data.json("dataset", "list")["datasets"] == []
+    (gone,) = data.json("dataset", "list")["removed"]
+    assert {"dataset", "removed_at", "removed_by", "restorable_until"} == set(gone)
+    assert data.json("dataset", "restore", "working/x")["restored"] == removed
+
+
+def test_a_slip_is_undone(data: Cli) -> None:
+    assert data("sync", "data_blobs/working").code == 0
+    asked = data("dataset", "remove", "working")
+    assert asked.code == 5
+    assert "dataset remove working --yes" in asked.err
+    assert data("dataset", "remove", "working", "--yes").code == 0
+    assert data("sync", "data_blobs/working").code == 5
+    answer = data("dataset", "list")
+    assert "working/x" in answer.out
+    assert "amlctl dataset restore working" in answer.out
+    assert data("sync", "working/x").code == 0
+
+
+def test_a_name_that_is_not_there_gets_a_suggestion(data: Cli) -> None:
+    answer = data("dataset", "remove", "workin/x", "--yes")
+    assert answer.code == 4
+    assert "did you mean working/x?" in answer.err
+
+
+def test_gc_takes_a_number_and_an_age(data: Cli) -> None:
+    for number in range(3):
+        data.write("data_blobs/working/x/a.txt", f"version {number}")
+        data.json("sync", "working/x")
+    assert data.json("store", "gc")["keys"] == []
+    assert data("store", "gc", "--keep", "0").code == 2
+    assert data("store", "gc", "--older-than", "soon").code == 2
+    assert data.json("store", "gc", "--keep", "1", "--older-than", "30d")["keys"] == []
