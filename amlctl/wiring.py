@@ -162,7 +162,7 @@ def open_app(
     """
     found = locate_project(cwd, variables, project=project)
     settings = load_settings(found, variables, user_file=_user_file(), workspace=workspace)
-    found.narrow_state()
+    found.tidy_state()
     return App(found, settings, variables, sink)
 
 

@@ -19,7 +19,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from amlctl.errors import LoginError, SettingsError
-from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.atomic import read_regular, remove_left_behind, write_bytes
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
@@ -33,6 +33,7 @@ _PROFILES = (
 )
 """Variable and default folder of the files that a tool writes when another login is selected."""
 _MAX_KEPT = 50
+_MOST_BYTES = 16 << 20
 
 
 class Login:
@@ -142,8 +143,10 @@ class TokenCache:
             write_bytes(path, json.dumps(dict(list(kept.items())[-_MAX_KEPT:])).encode(), mode=0o600)
 
     def _read(self) -> dict[str, object]:
-        with suppress(OSError, ValueError):
-            found = json.loads(self._path().read_bytes())
+        path = self._path()
+        with suppress(OSError, ValueError, RecursionError):
+            remove_left_behind(path.parent)
+            found = json.loads(read_regular(path, _MOST_BYTES))
             if isinstance(found, dict):
                 return found
         return {}

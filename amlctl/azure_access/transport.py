@@ -7,9 +7,11 @@ Compared with the SDK's own transport (requests), a Put Blob of 20 kB costs 0.4 
 from __future__ import annotations
 
 import http.client
+import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from threading import BoundedSemaphore, Lock, local
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ from azure.core.exceptions import IncompleteReadError, ServiceRequestError, Serv
 from azure.core.pipeline.transport import HttpTransport
 
 from amlctl.azure_access.connections import Connections, Interrupts
-from amlctl.azure_access.http import MemoryResponse, WireResponse, response_to
+from amlctl.azure_access.http import MemoryResponse, WireResponse, response_to, unsent_bytes
 from amlctl.core.events import EventSink, Unanswered, null_sink
 from amlctl.core.message import Command, Message
 from amlctl.errors import IntegrityError
@@ -27,8 +29,10 @@ MAX_IN_MEMORY_BYTES = 1 << 30
 """Largest response that is read into memory; the largest pack has this size."""
 _MAX_ERROR_BYTES = 1 << 20
 """The rest of an error response is dropped."""
-_WRITE_BYTES = 1 << 20
+_WRITE_BYTES = 256 << 10
 """Sent in one call; a process that is stopped within a call finishes it when it continues."""
+_REPORTED_BYTES = 256 << 10
+"""Read in one call, where a caller wants to know what has moved, and reported at once."""
 _PACED_BYTES = 64 << 10
 """Sent or received in one call with a bandwidth limit, so that the rate is kept within a request."""
 _CHUNK = 1 << 18
@@ -67,6 +71,36 @@ class SharedTransport(HttpTransport[Any, Any]):
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+class _Moved:
+    """Bytes of a body that one attempt has moved, as `on_bytes` is told of them."""
+
+    def __init__(self, on_bytes: Callable[[int], None] | None) -> None:
+        self._on_bytes = on_bytes
+        self._reported = 0
+
+    def reached(self, size_bytes: int) -> None:
+        """So many in all; 0 once the attempt has failed."""
+        if self._on_bytes is not None and size_bytes != self._reported:
+            more, self._reported = size_bytes - self._reported, size_bytes
+            self._on_bytes(more)
+
+    def sent(self, size_bytes: int, connection: http.client.HTTPConnection) -> None:
+        """So many were given to the connection; what waits in it has not moved yet."""
+        self.reached(max(0, size_bytes - unsent_bytes(connection.sock)))
+
+    def counted(self, read: Read) -> Read:
+        """The same in pieces, each reported to `on_bytes`."""
+        if self._on_bytes is None:
+            return read
+
+        def counted(most: int) -> bytes:
+            data = read(min(most, _REPORTED_BYTES))
+            self.reached(self._reported + len(data))
+            return data
+
+        return counted
 
 
 class _ThreadState(local):
@@ -113,9 +147,10 @@ class Transport(SharedTransport):
 
     def send(self, request: Any, **options: Any) -> MemoryResponse:
         """One attempt. Options: `since` is the interrupt count when the whole request began; `may_go_on` is called
-        before each piece of the request body; `on_answer` gets the response; `sink` reads the body of a successful
-        response as it arrives instead of memory, and is called again for another attempt; `max_bytes` is a lower limit
-        for a response in memory.
+        before each piece of the request body; `on_bytes` is told of bytes that have moved, of the response for GET,
+        else of the request body, and of the same number below 0 if the attempt fails; `on_answer` gets the response;
+        `sink` reads the body of a successful response as it arrives instead of memory, and is called again for another
+        attempt; `max_bytes` is a lower limit for a response in memory.
 
         Raises ServiceRequestError (the service has not seen the request), ServiceResponseError (it may have acted),
         IntegrityError (too large), Interrupted, SettingsError (proxy, certificates), and what `may_go_on` raises.
@@ -162,6 +197,7 @@ class Transport(SharedTransport):
         fresh, was_repeated = not is_repeatable, False
         while True:
             was_sent = False
+            moved = _Moved(options.get("on_bytes"))
             try:
                 with connections.borrow(fresh=fresh, since=since) as (connection, is_used):
                     was_sent = True
@@ -179,34 +215,44 @@ class Transport(SharedTransport):
                             connection.endheaders()
                         else:
                             size = int(headers["content-length"])
-                            connection.endheaders(self._chunks(content, options.get("may_go_on")))
-                        response = response_to(connection, size, self._on_silence)
+                            chunks = self._chunks(content, options.get("may_go_on"))
+                            connection.endheaders(_reported(chunks, connection, moved) if size > _CHUNK else chunks)
+                        on_wait = partial(moved.sent, size, connection)
+                        response = response_to(connection, size, self._on_silence, on_wait)
                     except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                         if not (is_used and is_repeatable):
                             raise
                         fresh = was_repeated = True
                         connection.close()
+                        moved.reached(0)
                         continue
                     with response:  # the last response of a connection keeps it open by itself
-                        data = self._read(request.method, response, size, options)
+                        data = self._read(request.method, response, size, options, moved)
                         if response.will_close:
                             connection.close()
                 fields = response.fields
+                if content is not None or response.status >= 300:
+                    moved.reached(size if response.status < 300 else 0)
                 return MemoryResponse(request, response.status, response.reason, fields, data, was_repeated)
             except (OSError, http.client.HTTPException) as error:
+                moved.reached(0)
                 self.interrupts.check(since)
                 if not (was_sent or was_repeated):
                     raise ServiceRequestError(str(error), error=error) from error
                 kind = IncompleteReadError if isinstance(error, http.client.IncompleteRead) else ServiceResponseError
                 raise kind(str(error), error=error) from error
 
-    def _read(self, method: str, response: WireResponse, sent_bytes: int, options: Mapping[str, Any]) -> bytes:
+    def _read(
+        self, method: str, response: WireResponse, sent_bytes: int, options: Mapping[str, Any], moved: _Moved
+    ) -> bytes:
         """The body, unless a sink has read it; of an error at most the beginning."""
         if self._inspect is not None:
             self._inspect(response.status, response.fields)
         if self._traffic is not None and sent_bytes:
             self._traffic.add(requests=0, sent_bytes=sent_bytes)
         read = self._paced(response.read)
+        if method == "GET":
+            read = moved.counted(read)
         data, received = b"", 0
         if response.status >= 300:
             data = _up_to(read, response.length, _MAX_ERROR_BYTES)
@@ -270,16 +316,27 @@ class Transport(SharedTransport):
             return found
 
 
+def _reported(
+    chunks: Iterable[bytes | memoryview], connection: http.client.HTTPConnection, moved: _Moved
+) -> Iterator[bytes | memoryview]:
+    """The same; after each one, what of them has arrived at the other side is reported."""
+    sent = 0
+    for chunk in chunks:
+        yield chunk
+        sent += len(chunk)
+        moved.sent(sent, connection)
+
+
 def _up_to(read: Read, length: int | None, most: int) -> bytes:
-    """In one piece where the length is known: joining pieces takes twice the memory."""
+    """In one piece where the length is known and `read` gives it; a buffer of other pieces takes little more memory."""
     data = read(min(most, max(_CHUNK, min(length or 0, _READ_WHOLE_BYTES))))
     if len(data) == length:
         return data
-    pieces, size = [data], len(data)
-    while pieces[-1] and size < most:
-        pieces.append(read(min(_CHUNK, most - size)))
-        size += len(pieces[-1])
-    return b"".join(pieces)
+    buffer = io.BytesIO()
+    while data:
+        buffer.write(data)
+        data = read(min(_CHUNK, most - buffer.tell()))
+    return buffer.getvalue()
 
 
 def _split(url: str) -> tuple[str, str]:

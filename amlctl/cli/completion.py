@@ -12,9 +12,14 @@ from amlctl.localfs.project import Project, find_project
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Runs that this machine has seen."""
+    """Runs that this machine has seen, of others too."""
     project = _project()
-    runs = [] if project is None else _folders(project.state_dir / "runs")
+    if project is None:
+        return []
+    from amlctl.runs.shared import shared_folder
+
+    seen = shared_folder(project.state_dir)
+    runs = [*_folders(project.state_dir / "runs"), *(path.stem for path in sorted(seen.glob("*.json")))]
     return [run for run in (*runs, "@last") if run.startswith(incomplete)]
 
 
@@ -46,7 +51,8 @@ def complete_script(incomplete: str) -> list[str]:
 
 
 def complete_dataset(incomplete: str) -> list[str]:
-    """Folders below `data_blobs/`, with or without that name, and those in them: a shell ends the word after one."""
+    """Folders below `data_blobs/`, with or without that name, and those in them: a shell ends the word after one; then
+    datasets that the store had when it was listed last."""
     project = _project()
     if project is None:
         return []
@@ -58,7 +64,11 @@ def complete_dataset(incomplete: str) -> list[str]:
         if f"{prefix}{name}".startswith(incomplete):
             found.append(f"{prefix}{name}")
             found += [f"{prefix}{name}/{below}" for below in _folders(base / above / name)]
-    return found
+    from amlctl.localfs.stored_names import remembered_names
+
+    shown = f"{project.data_blobs_dir.name}/" if base == project.root else ""
+    stored = (f"{shown}{name}" for name in remembered_names(project.state_dir) if name.isprintable())
+    return list(dict.fromkeys([*found, *(name for name in stored if name.startswith(incomplete))]))
 
 
 Paths = typer.Argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from amlctl.cli import signals
@@ -35,6 +35,20 @@ def confirm(question: str, output: Output) -> bool:
     """A yes or no on a terminal; anything but a yes is a no."""
     output.write_line(question)
     return _answer("y/N: ").strip().lower() in ("y", "yes")
+
+
+def choose(question: str, names: Sequence[str], output: Output) -> list[str]:
+    """By number or name, several separated by blanks; empty: nothing was chosen."""
+    output.write_line(question)
+    for number, name in enumerate(names, 1):
+        output.write_line(f"  {number:>{len(str(len(names)))}}  {name}")
+    while typed := _answer("numbers or names (Enter: none): ").split():
+        chosen = [names[int(word) - 1] if word.isdigit() and 0 < int(word) <= len(names) else word for word in typed]
+        unknown = [name for name in chosen if name not in names]
+        if not unknown:
+            return list(dict.fromkeys(chosen))
+        output.write_line(f"not in the list: {', '.join(unknown)}")
+    return []
 
 
 def _answer(prompt: str) -> str:

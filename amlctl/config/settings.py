@@ -25,6 +25,7 @@ from amlctl.core.settings import (
     LOCAL_WORKSPACE,
     MODES,
     ON_INTERRUPT,
+    RunsSettings,
     Settings,
     SubmitSettings,
     SyncSettings,
@@ -115,6 +116,7 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
         workspaces=workspaces,
         sync=SyncSettings(**section("sync")),
         submit=SubmitSettings(**section("submit")),
+        runs=RunsSettings(**section("runs")),
         origins={
             **{".".join(key): _DEFAULT for key in _CHECKS if key[0] != "workspaces"},
             **{".".join(key): one.origin for key, one in values.items()},
@@ -233,11 +235,12 @@ _CHECKS: Mapping[Key, _Check] = {
     ("submit", "mode"): partial(_one_of, MODES),
     ("submit", "fetch"): _truth,
     ("submit", "on_interrupt"): partial(_one_of, ON_INTERRUPT),
+    ("runs", "metric"): _text,
     **{("workspaces", _ANY, field.name): _text for field in fields(WorkspaceSettings) if field.name != "name"},
     ("workspaces", _ANY, "compute"): partial(_one_of, ENGINES),
     ("workspaces", _ANY, "identity"): partial(_one_of, IDENTITIES),
 }
-_SECTIONS = ("sync", "submit")
+_SECTIONS = ("sync", "submit", "runs")
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -287,6 +290,7 @@ VARIABLES = (
     Variable("AMLCTL_SUBMIT_MODE", "submit.mode", "mount or download"),
     Variable("AMLCTL_SUBMIT_FETCH", "submit.fetch", "true or false: download outputs after a run"),
     Variable("AMLCTL_SUBMIT_ON_INTERRUPT", "submit.on_interrupt", "ask, cancel or detach"),
+    Variable("AMLCTL_METRIC", "runs.metric", "the metric that lists of runs show"),
 )
 """Variables for settings. Others are read elsewhere: AMLCTL_PROJECT (the project's folder), AMLCTL_ENVIRONMENTS_DIR
 (environments of the local workspace), and those that the runtime sets for scripts (AMLCTL_RUN_ID, …)."""

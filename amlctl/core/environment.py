@@ -84,6 +84,11 @@ class EnvironmentSpec:
         return line
 
     @property
+    def conda_packages(self) -> list[str]:
+        """Without pip, which every environment has."""
+        return [line for line in self.conda if line.rpartition("::")[2] != "pip"]
+
+    @property
     def id(self) -> str:
         """32 hex digits (sha256, cut), `current`, `image:…`, `build:…`, or the name of a registered one."""
         if self.is_current:

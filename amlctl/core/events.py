@@ -22,7 +22,11 @@ class Stage(Enum):
 
 
 class StageProgress(NamedTuple):
-    """How far a stage is. Totals are None while unknown; `is_done` comes exactly once, as its last event."""
+    """How far a stage is. Totals are None while unknown; `is_done` comes exactly once, as its last event.
+
+    Bytes are those that have reached the service, or were read from it. `values` are files and packs, each of which
+    takes requests of its own.
+    """
 
     stage: Stage
     subject: str
@@ -31,6 +35,8 @@ class StageProgress(NamedTuple):
     total_files: Optional[int] = None
     total_bytes: Optional[int] = None
     is_done: bool = False
+    done_values: int = 0
+    total_values: int = 0
 
 
 class Note(NamedTuple):

@@ -68,6 +68,12 @@ class Metrics:
         self.document = {**other.document, **self.document}
         self.warnings.extend(other.warnings)
 
+    @classmethod
+    def of_record(cls, kept: Mapping[str, Any]) -> Metrics:
+        """From what a record has."""
+        values = {name: value if type(value) is int else number_of(value) for name, value in kept.items()}
+        return cls(last={name: value for name, value in values.items() if value is not None})
+
     def kept(self) -> dict[str, Any]:
         """The first last values, as a record has them."""
         return {name: as_json(value) for name, value in list(self.last.items())[:MOST_KEPT]}
@@ -205,6 +211,14 @@ def number_of(value: Any) -> Optional[float]:
     if isinstance(value, str):  # MLflow's server writes whole numbers as text
         return _SPECIAL.get(value) if value in _SPECIAL else float(value) if _WHOLE.fullmatch(value) else None
     return float(value) if _is_number(value) else None
+
+
+def shown(value: Any) -> str:
+    """A value of a record in a cell, with four digits; empty without one."""
+    number = number_of(value)
+    if number is None:
+        return ""
+    return str(value) if type(value) is int or not math.isfinite(number) else f"{number:.4g}"
 
 
 class Goal(NamedTuple):

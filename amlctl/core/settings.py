@@ -71,6 +71,13 @@ class SubmitSettings:
 
 
 @dataclass(frozen=True)
+class RunsSettings:
+    """`[runs]`. `metric` is the one that lists of runs show."""
+
+    metric: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one command.
 
@@ -87,6 +94,7 @@ class Settings:
     )
     sync: SyncSettings = SyncSettings()
     submit: SubmitSettings = SubmitSettings()
+    runs: RunsSettings = RunsSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, SettingsError] = field(default_factory=dict)
 

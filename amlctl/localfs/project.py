@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from amlctl.core.message import Command, Message
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
+from amlctl.localfs.atomic import STATE_FOLDER, remove_left_behind
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import close_to_others, is_open_to_others, make_private_folder, open_private
 
@@ -45,7 +47,7 @@ class Project:
     @property
     def state_dir(self) -> Path:
         """`.amlctl/`: caches, local runs, local store. Never committed."""
-        return self.root / ".amlctl"
+        return self.root / STATE_FOLDER
 
     @property
     def inputs_dir(self) -> Path:
@@ -109,13 +111,15 @@ class Project:
             hint = "check who owns the project's folder"
             found = disk_error(error, f"cannot write {self.state_dir}", rights_hint=hint)
             raise found or RightsError(f"cannot write {self.state_dir}: {error.strerror}", hint=hint) from error
-        self.narrow_state()
+        self.tidy_state()
         return self.state_dir
 
-    def narrow_state(self) -> None:
-        """Close `.amlctl/` to other users if it is open to them. A store inside keeps its own modes: the folder
-        around it keeps others out.
+    def tidy_state(self) -> None:
+        """Remove what killed commands have left in `.amlctl/`, and close it to other users if it is open to them.
+        A store inside keeps its own modes: the folder around it keeps others out.
         """
+        with suppress(OSError):
+            remove_left_behind(self.state_dir, with_folders=True)
         if is_open_to_others(self.state_dir):
             close_to_others(self.state_dir, but=self.state_dir / "store")
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-_OWN_PREFIXES = ("PYTHON", "PIP_", "CONDA_", "MAMBA_", "_CE_", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-"""Settings of Python, pip and conda, and of the environment that the caller is in."""
+_OWN_PREFIXES = ("PYTHON", "PIP_", "UV_", "CONDA_", "MAMBA_", "_CE_", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+"""Settings of Python, pip, uv and conda, and of the environment that the caller is in."""
 
 # fmt: off
 _CONDA_KEPT = frozenset((
@@ -47,15 +47,37 @@ PIP_KEPT = frozenset((
 """Settings of pip that say where packages come from and how to reach them. A constraint is among them: it bounds which
 releases may be chosen, as an index does, and administrators set it for a whole machine."""
 
+# fmt: off
+_UV_KEPT = frozenset((
+    "INDEX", "DEFAULT_INDEX", "INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "INDEX_STRATEGY", "INSECURE_HOST",
+    "KEYRING_PROVIDER", "NATIVE_TLS", "SYSTEM_CERTS", "HTTP_TIMEOUT", "REQUEST_TIMEOUT", "HTTP_RETRIES", "OFFLINE",
+    "CACHE_DIR", "NO_CACHE", "LINK_MODE", "CONCURRENT_DOWNLOADS", "CONCURRENT_BUILDS", "CONCURRENT_INSTALLS",
+    "CONSTRAINT", "BUILD_CONSTRAINT", "EXCLUDE_NEWER", "TORCH_BACKEND", "CONFIG_FILE", "NO_CONFIG",
+    "PYTHON_INSTALL_DIR",
+))
+# fmt: on
+"""The same of uv (after `UV_`); `UV_INDEX_NAME_USERNAME` and `…_PASSWORD` are logins to an index."""
+
+_UV_PATHS = ("UV_FIND_LINKS", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_CACHE_DIR", "UV_CONFIG_FILE")
+
 _PATHS = ("find-links", "constraint", "build-constraint", "cert", "client-cert", "cache-dir")
 """Settings of pip that may hold paths relative to the caller's folder."""
-_LISTS = ("PIP_FIND_LINKS", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
-"""Those of several values, which pip splits at white space."""
+_LISTS = ("PIP_FIND_LINKS", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT")
+"""Those of several values, split at white space."""
 
 
 def tool_variables(inherited: Mapping[str, str]) -> dict[str, str]:
     """For Python itself, conda and git."""
     return {name: value for name, value in inherited.items() if _is_kept(name)}
+
+
+def uv_variables(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The settings of uv that say where packages come from and how to reach them."""
+    return {
+        name: value
+        for name, value in inherited.items()
+        if name.startswith("UV_") and (name[3:] in _UV_KEPT or name.endswith(("_USERNAME", "_PASSWORD")))
+    }
 
 
 def script_base_variables(inherited: Mapping[str, str], *, is_conda: bool) -> dict[str, str]:
@@ -85,12 +107,13 @@ def _is_kept(name: str) -> bool:
 
 
 def with_absolute_paths(inherited: Mapping[str, str], cwd: str) -> dict[str, str]:
-    """pip's variables with absolute paths, since our tools work in folders of their own."""
+    """Variables of pip and uv with absolute paths, since our tools work in folders of their own."""
     variables = dict(inherited)
-    for name in ("PIP_CONFIG_FILE", *map(pip_variable, _PATHS)):
+    for name in ("PIP_CONFIG_FILE", *map(pip_variable, _PATHS), *_UV_PATHS):
         if variables.get(name):
-            words = variables[name].split() if name in _LISTS else [variables[name]]
-            variables[name] = " ".join(_absolute(word, cwd) for word in words)
+            separator = "," if name == "UV_FIND_LINKS" else " "
+            words = variables[name].split(separator) if name in (*_LISTS, "UV_FIND_LINKS") else [variables[name]]
+            variables[name] = separator.join(_absolute(word, cwd) for word in words if word)
     return variables
 
 

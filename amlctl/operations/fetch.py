@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, Warned
@@ -29,7 +29,7 @@ from amlctl.core.store_keys import (
     record_key,
 )
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
-from amlctl.localfs.atomic import remove_left_behind, temporary_beside
+from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.locks import exclusive
@@ -273,10 +273,10 @@ class _Fetch:
 
     def sweep(self) -> None:
         """Remove temporary files of killed fetches."""
-        folders = {(self._target / path).parent for path in self._fetched.paths} | {self._target}
-        for folder in folders:
+        folders = {str(folder) for path in self._fetched.paths for folder in PurePosixPath(path).parents}
+        for folder in folders | {"."}:
             with contextlib.suppress(OSError):
-                remove_left_behind(folder)
+                remove_left_behind(self._target / folder)
 
     def _make_way(self, path: str) -> bool:
         """Whether a file may be written there; anything of another kind was removed."""
@@ -292,7 +292,7 @@ class _Fetch:
         """Make the file appear whole, its content recorded before; False if it is up to date."""
         full = self._target / path
         make_folders(full.parent)
-        temporary = temporary_beside(full)
+        temporary = self._target / temporary_name()  # where the next fetch looks for what a killed one has left
         try:
             temporary.touch()
             write(temporary)

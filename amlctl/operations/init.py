@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.errors import RightsError, UsageError
+from amlctl.localfs.atomic import move_if_new, remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.project import SETTINGS_FILE
 
@@ -79,20 +80,18 @@ def _check_not_nested(folder: Path) -> None:
 
 
 def _write_new(path: Path, content: bytes) -> bool:
-    """False, and nothing done, where something of that name is there; a half-written file does not stay."""
-    try:
-        with path.open("xb") as file:
-            try:
-                file.write(content)
-                file.flush()
-            except OSError:
-                path.unlink()
-                raise
-    except FileExistsError:
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder, and init needs a file there", hint="move it away") from None
+    """False, and nothing done, where something of that name is there. The file is whole from its first moment."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and init needs a file there", hint="move it away")
+    remove_left_behind(path.parent)
+    if os.path.lexists(path):
         return False
-    return True
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_bytes(content)
+        return move_if_new(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _unignored(file: Path, wanted: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amlctl.core.events import Warned
-from amlctl.core.metrics import Metrics, Point, number_of
+from amlctl.core.metrics import Metrics, Point
 from amlctl.core.run import RunRecord
 from amlctl.errors import AmlctlError
 from amlctl.operations.context import Context
@@ -25,8 +25,7 @@ def metrics_of(context: Context, record: RunRecord) -> Metrics:
             found.add(Metrics(last=dict(context.workspace.tracked.values(record.run))))
     except AmlctlError as error:
         found.warnings.append(f"some of its metrics are not shown: {error.message}")
-    kept = {name: number_of(value) for name, value in record.metrics.items()}
-    found.add(Metrics(last={name: value for name, value in kept.items() if value is not None}))
+    found.add(Metrics.of_record(record.metrics))
     for warning in found.warnings:
         context.sink(Warned(f"run {record.run}: {warning}"))
     return found

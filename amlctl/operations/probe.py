@@ -9,11 +9,9 @@ import importlib.metadata
 import os
 import platform
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +20,7 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
 from amlctl.core.store_keys import run_prefix
 from amlctl.errors import AmlctlError, CheckFailed, Conflict, NotFound
+from amlctl.localfs.atomic import scratch_folder
 from amlctl.operations.context import Context
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.contract import ProbedWorkspace
@@ -149,8 +148,8 @@ def _probe_store(found: Probe, store: Store) -> None:
         store.swap(head, b"2", expected=version)
         return expect((store.get_versioned(head) or (b"",))[0] == b"2", "another value is read")
 
-    with tempfile.TemporaryDirectory(prefix="amlctl-probe-") as folder:
-        source, target = Path(folder, "source"), Path(folder, "target")
+    with scratch_folder() as folder:
+        source, target = folder / "source", folder / "target"
         source.write_bytes(data)
         target.touch()
         body, parts = FileBody(source, len(data), content_id(data)), [data[:1000], data[1000:2000]]

@@ -1,16 +1,16 @@
-"""`runs`: list, show, cancel, compare, open, delete."""
+"""`runs`: list, show, cancel, open, delete."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from amlctl.core.events import Warned
-from amlctl.core.message import Command
-from amlctl.core.metrics import Metrics, as_json
+from amlctl.core.message import Command, did_you_mean
+from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import find_run, newest_first
 from amlctl.core.run_state import RunState, is_final
@@ -22,18 +22,26 @@ from amlctl.errors import (
     NotFound,
     RightsError,
     ServiceUnavailable,
-    UsageError,
 )
 from amlctl.operations.context import Context, restored_records
 from amlctl.operations.metrics import metrics_of
 from amlctl.runs.records import local_records, read_order
+from amlctl.runs.shared import shared_records
 from amlctl.workspaces.contract import Workspace
 
 _MAX_VALUES = 100_000
 """Of a config that is shown."""
 
 
-_COMPARED = ("mode", "compute", "distribution", "processes", "instances", "workspace", "experiment")
+_SHOWN = 10
+"""Names of metrics in a hint."""
+
+
+class RunAt(NamedTuple):
+    """A run, and the context whose workspace has it."""
+
+    run: str
+    context: Context
 
 
 def resolve_run(workspace: Workspace, reference: str) -> str:
@@ -49,7 +57,8 @@ def resolve_run(workspace: Workspace, reference: str) -> str:
 
 
 def list_runs(context: Context) -> list[RunRecord]:
-    """Newest first: those of the workspace in use, and those of other workspaces that were seen from this machine.
+    """Newest first: those of the workspace in use, those that others have made with its store, and those of other
+    workspaces that were seen from this machine.
 
     Of the others only unfinished ones are read again. A workspace that does not answer is a warning, and its records
     are those seen last; raises its error if nothing was seen from this machine.
@@ -80,9 +89,36 @@ def list_runs(context: Context) -> list[RunRecord]:
             except AmlctlError as error:
                 unreachable[record.spec.workspace] = error
         found.append(record)
+    if context.settings.workspace().runs_here and in_use not in unreachable:
+        found += _of_others(context, {*damaged, *(record.run for record in (*found, *seen))})
     for workspace, reason in unreachable.items():
         sink(Warned(f"workspace {workspace}: {reason.message}; its runs are shown as last seen"))
     return newest_first(found, read_order(project.state_dir))
+
+
+def _of_others(context: Context, but: Set[str]) -> list[RunRecord]:
+    """Runs of other machines in the store of a workspace that runs here; Azure ML lists everybody's by itself."""
+    try:
+        return shared_records(context.store, context.project.state_dir, but=but)
+    except (LoginError, RightsError, ServiceUnavailable) as error:
+        context.sink(Warned(f"{error.message}; the runs of others are not shown"))
+        return []
+
+
+def key_metric(records: Sequence[RunRecord], wanted: str | None) -> Goal | None:
+    """The metric to show of these runs: `wanted`, else the first one of the newest run that has any."""
+    if wanted is not None:
+        return goal_of(wanted)
+    return next((goal_of(name) for record in records for name in record.metrics), None)
+
+
+def best_first(records: Sequence[RunRecord], goal: Goal) -> list[RunRecord]:
+    """Runs without the metric come last. Raises NotFound if no run has it."""
+    known = {name for record in records for name in record.metrics}
+    if records and goal.name not in known:
+        hint = did_you_mean(goal.name, known) or f"there is {', '.join(sorted(known)[:_SHOWN]) or 'none'}"
+        raise NotFound(f"no run has the metric {goal.name!r}", hint=hint)
+    return sorted(records, key=lambda record: goal.rank(record.metrics))
 
 
 def _warn_of_damaged(run: str, context: Context) -> None:
@@ -120,7 +156,7 @@ def show(context: Context, run: str) -> RunView:
     record = context.workspace.read(run)
     is_read = record.is_final or context.settings.workspace().runs_here
     metrics = metrics_of(context, record) if is_read else Metrics()
-    return RunView(record, _flat("", _config_values(record)), metrics)
+    return RunView(record, flattened("", config_values_of(record)), metrics)
 
 
 @dataclass(frozen=True)
@@ -180,82 +216,8 @@ def duration_s(record: RunRecord) -> float | None:
     return round((datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds(), 3)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One field that differs; `values` are in the order of the runs, None if a run has none."""
-
-    field: str
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    runs: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "runs": list(self.runs),
-            "differences": [{"field": row.field, "values": list(row.values)} for row in self.rows],
-        }
-
-
-class RunAt(NamedTuple):
-    """A run, and the context whose workspace has it."""
-
-    run: str
-    context: Context
-
-
-def compare(runs: Sequence[RunAt]) -> Comparison:
-    """What differs between runs: what went in (config, code, data, environment …), then what came out.
-
-    Raises UsageError (fewer than two), NotFound.
-    """
-    found = {one.run: one for one in runs}
-    if len(found) < 2:
-        raise UsageError("a comparison needs two different runs", hint=Command("runs", "compare", "@2", "@last"))
-    unique = tuple(found)
-    records = [one.context.workspace.read(run) for run, one in found.items()]
-    columns = [
-        {**_inputs(record), **_results(record, metrics_of(one.context, record))}
-        for record, one in zip(records, found.values(), strict=True)
-    ]
-    fields = dict.fromkeys(field for column in columns for field in column)
-    rows = [Row(field, tuple(column.get(field) for column in columns)) for field in fields]
-    return Comparison(unique, tuple(row for row in rows if any(value != row.values[0] for value in row.values)))
-
-
-def _inputs(record: RunRecord) -> dict[str, Any]:
-    spec = record.spec
-    return {
-        "script": spec.script,
-        "config": spec.config,
-        **_flat("config.", _config_values(record)),
-        "arguments": " ".join(spec.arguments),
-        "command": spec.command,
-        **{f"input {name}": next(iter(one.values()), None) for name, one in spec.inputs.items()},
-        "code": spec.code,
-        **{f"dataset {name}": snapshot for name, snapshot in spec.datasets.items()},
-        "environment": spec.environment,
-        **{f"variable {name}": value for name, value in spec.variables.items()},
-        **{name: getattr(spec, name) for name in _COMPARED},
-        "git commit": (spec.git or {}).get("commit"),
-        **{f"tag {name}": value for name, value in spec.tags.items()},
-    }
-
-
-def _results(record: RunRecord, metrics: Metrics) -> dict[str, Any]:
-    return {
-        "status": record.status,
-        "exit code": record.exit_code,
-        "seconds": duration_s(record),
-        **{f"metrics.{name}": as_json(value) for name, value in metrics.last.items()},
-        **{f"published {name}": snapshot for name, snapshot in record.published.items()},
-    }
-
-
-def _config_values(record: RunRecord) -> Any:
+def config_values_of(record: RunRecord) -> Any:
+    """What its config says, if it is JSON or YAML."""
     if record.spec.config is None:
         return None
     from amlctl.config.script_config import config_values  # reads YAML, which a list of runs need not
@@ -263,14 +225,14 @@ def _config_values(record: RunRecord) -> Any:
     return config_values(record.spec)
 
 
-def _flat(prefix: str, document: Any) -> dict[str, Any]:
+def flattened(prefix: str, document: Any) -> dict[str, Any]:
     """Leaves of nested tables by dotted key; a list is one value."""
     if not isinstance(document, Mapping):
         return {} if document is None else {prefix.rstrip("."): document}
     flat: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(f"{prefix}{key}.", value))
+            flat.update(flattened(f"{prefix}{key}.", value))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -9,7 +9,9 @@ from typing import Any
 from amlctl.core.diff import diff
 from amlctl.errors import NotFound
 from amlctl.localfs.identify import identify
+from amlctl.localfs.stored_names import remember_stored
 from amlctl.operations.context import Context
+from amlctl.operations.dataset.listing import stored_names
 from amlctl.operations.sync.dataset_state import (
     LocalState,
     head_manifest,
@@ -18,8 +20,6 @@ from amlctl.operations.sync.dataset_state import (
 )
 from amlctl.operations.sync.merge import agreed_entries
 from amlctl.operations.sync.result import SyncOptions
-from amlctl.runs.records import local_records
-from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.store_format import find_store_id
 
 
@@ -85,9 +85,15 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
 
 
 def known_datasets(context: Context, state: LocalState) -> list[str]:
-    """Those that were synced with the store from here, or published into it by runs, as far as they still exist."""
+    """Those of the store, and those that were synced from here and still exist here."""
     project, store = context.project, context.store
     synced = {dataset for key in (find_store_id(store), store.url) for dataset in state.sync.datasets(key)}
-    published = {dataset for record in local_records(project.state_dir) for dataset in record.published}
     here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
-    return sorted(here | {dataset for dataset in (synced | published) - here if read_head(store, dataset) is not None})
+    return sorted(here | {*all_stored(context)})
+
+
+def all_stored(context: Context) -> list[str]:
+    """Names of the store's datasets; completion knows them from then on."""
+    names = stored_names(context.store)
+    remember_stored(context.project.state_dir, context.store.url, names)
+    return names

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import io
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,14 @@ from typing import Optional
 
 import amlctl
 from amlctl.core.content_id import content_id
-from amlctl.core.events import EventSink, Note, Warned, null_sink
+from amlctl.core.events import EventSink, Note, Stage, Warned, null_sink
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.message import count, size
 from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.identify import StatCache, identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
@@ -32,6 +32,7 @@ from amlctl.localfs.scan import scan
 from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from amlctl.snapshots.store_format import ensure_format
+from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import FileBody, Store
 
 PIPELINE = "pipeline"
@@ -194,19 +195,27 @@ def send_code(
         if not is_folder:
             ensure_format(store)
         same = {} if is_folder else _keys_by_content(store, earlier())
-        with tempfile.TemporaryDirectory(prefix="amlctl-") as scratch:
-            sources = {**code.sources, RUNTIME_ARCHIVE: Path(scratch, RUNTIME_ARCHIVE)}
+        with scratch_folder() as scratch:
+            sources = {**code.sources, RUNTIME_ARCHIVE: scratch / RUNTIME_ARCHIVE}
             sources[RUNTIME_ARCHIVE].write_bytes(runtime_archive())
 
+            size_bytes = sum(entry.size_bytes for entry in to_send)
+            transfers = Transfers(Stage.SEND, "code", sink)
+            transfers.expect(len(to_send), size_bytes, len(to_send))
+
             def send(entry: FileEntry) -> int:
+                transfer = transfers.transfer(1, entry.size_bytes, entry.size_bytes)
                 is_same = entry.content_id in same
                 same_as = same.get(entry.content_id)
                 body = FileBody(sources[entry.path], entry.size_bytes, entry.content_id, same_as=same_as)
                 # The key can only have these bytes, so a copy needs no condition.
-                was_sent = store.put(prefix + entry.path, body, replace=entry.path in there or is_same)
+                is_replaced = entry.path in there or is_same
+                was_sent = store.put(prefix + entry.path, body, replace=is_replaced, on_bytes=transfer.moved)
+                transfer.done()
                 return entry.size_bytes if was_sent and not is_same else 0
 
             sent = sum(in_parallel(send, to_send, store.concurrency))
+            transfers.finish()
         store.put(index_key, index, replace=True)
         files = f"{len(code.own)} file{'' if len(code.own) == 1 else 's'}"
         sink(Note(f"code: {files}; {size(sent)} sent, amlctl's runtime included"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from amlctl.core.manifest import OBJECT, Kind, Manifest, needs_no_bytes
 from amlctl.core.message import Command
 from amlctl.core.store_keys import area_of, code_index_key, code_prefix, mirror_key, object_key, pack_key
 from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.localfs.atomic import scratch_folder
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import for_each
 from amlctl.runs.tree import read_index
@@ -91,7 +91,7 @@ def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Pat
     watch = GcWatch(target, null_sink)
     watch.note()
     manifest = read_manifest(source, manifest_key)
-    with tempfile.TemporaryDirectory(prefix="copy-", dir=scratch) as folder:
+    with scratch_folder(scratch) as folder:
 
         def copy(item: tuple[str, Value]) -> None:
             key, value = item
@@ -99,7 +99,7 @@ def _copy_snapshot(source: Store, target: Store, manifest_key: str, scratch: Pat
             to = object_key(value.content_id) if is_plain else key
             there = target.info(to)
             if there is None or there.size_bytes != value.size_bytes:
-                copy_value(source, target, key, value, Path(folder), to=to)
+                copy_value(source, target, key, value, folder, to=to)
 
         for_each(copy, values_of(manifest).items(), _AT_A_TIME)
     if any(place.kind is Kind.MIRROR for place in manifest.places.values()):

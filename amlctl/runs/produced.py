@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from amlctl.core.diff import merge
-from amlctl.core.events import EventSink, null_sink
+from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.head import HeadValue
 from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
 from amlctl.core.message import Command, below_data_blobs, count
@@ -38,6 +38,7 @@ from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, mi
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
 from amlctl.snapshots.pack_sender import pack_sender
 from amlctl.snapshots.send import send_plan
+from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import Store
 
 _Log = Callable[[str], None]
@@ -124,7 +125,8 @@ class _Publisher:
         plain = unchanged_contents(entries, before) if is_mirror else set()
         to_send = [entry for entry in entries if entry.content_id not in plain]
         plan = plan_sync(to_send, before, layout, _nothing_else_known)
-        with pack_sender(store, None, layout.pack_size, replace=bool(lost)) as sender:
+        transfers = Transfers(Stage.SEND, dataset, null_sink)
+        with pack_sender(store, None, layout.pack_size, transfers, replace=bool(lost)) as sender:
             sent, pack_sizes, was_there = send_plan(
                 store,
                 plan,
@@ -133,7 +135,6 @@ class _Publisher:
                 sender,
                 max_workers=store.concurrency,
                 replace=bool(lost),
-                sink=null_sink,
             )
         places = {**sent, **dict.fromkeys(plain, MIRROR)}
         named = "mirror" if is_mirror else plan.layout

@@ -17,7 +17,7 @@ from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 from amlctl.core.content_id import ContentHasher, is_content_id
 from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packed
-from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
+from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import StoredTree
@@ -28,7 +28,8 @@ from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import clear, in_the_way
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import downloaded
-from amlctl.stores.contract import Store
+from amlctl.snapshots.transfers import Transfers, taking_turns
+from amlctl.stores.contract import OnBytes, Store
 
 FORMAT = 2
 """Format 1 has neither times nor layers nor empty folders; code snapshots still have it."""
@@ -210,15 +211,21 @@ def restore_tree(
     wanted = [file for file in index.files if include(file.path)]
     restore = _Restore(store, tree.prefix_in(index.format), tree.index_key, target, guard, index.pending)
     missing = restore.prepare(wanted)
-    files = [file for file in missing if not file.is_folder]
+    files = taking_turns((file for file in missing if not file.is_folder), lambda file: file.size_bytes)
     total_bytes = sum(file.size_bytes for file in files)
-    done_bytes = 0
+    transfers = Transfers(Stage.RECEIVE, tree.owner, sink)
+    transfers.expect(len(files), total_bytes, len(files))
     if files:
-        sink(StageProgress(Stage.RECEIVE, tree.owner, 0, 0, len(files), total_bytes))
-    for number, size in enumerate(in_parallel(restore.download, files, store.concurrency), 1):
-        done_bytes += size
-        is_done = number == len(files)
-        sink(StageProgress(Stage.RECEIVE, tree.owner, number, done_bytes, len(files), total_bytes, is_done))
+        transfers.begin()
+
+    def download(file: TreeFile) -> int:
+        transfer = transfers.transfer(1, file.size_bytes, file.size_bytes)
+        size = restore.download(file, transfer.moved)
+        transfer.done()
+        return size
+
+    done_bytes = sum(in_parallel(download, files, store.concurrency))
+    transfers.finish()
     restore.end()
     wanted_files = [file for file in wanted if not file.is_folder]
     size_bytes = sum(file.size_bytes for file in wanted_files)
@@ -281,23 +288,25 @@ class _Restore:
         self._present[file.path] = file.content_id
         return True
 
-    def download(self, file: TreeFile) -> int:
+    def download(self, file: TreeFile, on_bytes: OnBytes) -> int:
         """Bytes written; 0 for a file that the run has deleted since the index was read."""
         try:
-            return self._download(file)
+            return self._download(file, on_bytes)
         except IntegrityError as error:
             with self._lock:
                 self._failures.append(error)
             return 0
 
-    def _download(self, file: TreeFile) -> int:
+    def _download(self, file: TreeFile, on_bytes: OnBytes) -> int:
         path = self.target / file.path
         versions = _versions(file, self.pending)
         for _ in range(_ATTEMPTS):
             mode = 0o777 if file.is_executable else 0o666
             key = stored_key(self.prefix, file)
             try:
-                with downloaded(self.store, key, file.content_id, file.size_bytes, self.target, mode=mode) as temporary:
+                expected = file.content_id, file.size_bytes
+                arriving = downloaded(self.store, key, *expected, self.target, mode=mode, on_bytes=on_bytes)
+                with arriving as temporary:
                     content = file_content_id(temporary)
                     if content in versions:
                         size = temporary.stat().st_size

@@ -13,7 +13,7 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from amlctl.core.store_keys import area_of, mirror_key, object_key, pack_key
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
 from amlctl.localfs.disk_errors import is_refusal
-from amlctl.stores.contract import Store
+from amlctl.stores.contract import OnBytes, Store, unobserved
 
 _GAP_BYTES = 64 << 10
 """Members of a pack nearer than this come with one request: its round trip costs more than the bytes between."""
@@ -140,10 +140,12 @@ def pack_ranges(dataset: str, pack: str, wanted: Iterable[tuple[FileEntry, Store
         yield PackRange(dataset, pack, start, end - start, group)
 
 
-def read_range(store: Store, wanted: PackRange) -> Iterator[tuple[FileEntry, StoredAt, memoryview]]:
+def read_range(
+    store: Store, wanted: PackRange, on_bytes: OnBytes = unobserved
+) -> Iterator[tuple[FileEntry, StoredAt, memoryview]]:
     """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
     with explained_if_gone(wanted.dataset):
-        data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length)
+        data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length, on_bytes=on_bytes)
     yield from _cut(wanted.dataset, data, wanted.start, wanted.members)
 
 
@@ -164,11 +166,10 @@ _PART = struct.Struct("<QQ")
 
 
 class PartialFile:
-    """`Parts` of one file; `on_bytes` is what of each stretch that arrives, or was there. Thread-safe."""
+    """`Parts` of one file; `on_bytes` is told of those that were there. Thread-safe."""
 
-    def __init__(self, journal: int, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, journal: int, on_bytes: OnBytes) -> None:
         self._journal = journal
-        self._on_bytes = on_bytes
         found = os.pread(journal, os.fstat(journal).st_size, 0)
         whole = found[: len(found) // _PART.size * _PART.size]
         os.ftruncate(journal, len(whole))  # a kill may have cut the last entry short
@@ -183,7 +184,6 @@ class PartialFile:
 
     def arrived(self, start: int, length: int) -> None:
         os.pwrite(self._journal, _PART.pack(start, length), next(self._places))
-        self._on_bytes(length)
 
 
 @contextmanager
@@ -195,7 +195,7 @@ def downloaded(
     folder: Path,
     *,
     mode: int,
-    on_bytes: Callable[[int], None] = lambda size: None,
+    on_bytes: OnBytes = unobserved,
 ) -> Iterator[Path]:
     """A temporary file in `folder` that has the value of `key`, unchecked; renamed or removed by the block.
 
@@ -209,7 +209,7 @@ def downloaded(
         temporary = folder / temporary_name()
         try:
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
-            on_bytes(store.download(key, temporary))
+            store.download(key, temporary, on_bytes=on_bytes)
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
@@ -218,7 +218,7 @@ def downloaded(
         if not stable.exists():
             os.ftruncate(journal, 0)
         os.close(os.open(stable, os.O_WRONLY | os.O_CREAT, mode))
-        store.download(key, stable, PartialFile(journal, on_bytes))
+        store.download(key, stable, PartialFile(journal, on_bytes), on_bytes=on_bytes)
         try:
             yield stable
         finally:

@@ -16,6 +16,7 @@ from amlctl.core.manifest import FileEntry, Kind, StoredAt
 from amlctl.core.pack import Bytes, Member, PackBuilder
 from amlctl.core.store_keys import pack_key
 from amlctl.localfs.sync_state import SyncState
+from amlctl.snapshots.transfers import Transfer, Transfers
 from amlctl.stores.contract import Store
 
 _UNDER_WAY = 2
@@ -38,16 +39,27 @@ class PackSender:
 
     `places` and `pack_sizes` grow as packs are finished; they are true once `finish` has returned. `was_there`
     has the contents of packs that the store had already, unknown to this machine. `content_bytes` is the size of all
-    that was added, before deflating.
+    that was added, before deflating. `transfers` are told of the bytes of packs that arrive.
     """
 
-    def __init__(self, store: Store, state: SyncState | None, pack_size: int, *, store_key: str, replace: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        state: SyncState | None,
+        pack_size: int,
+        transfers: Transfers,
+        *,
+        store_key: str,
+        replace: bool,
+    ) -> None:
         """`store_key`: what `state` knows the store by. `replace`: a pack of the same name is written again, since it
         may be damaged."""
         self._store = store
         self._store_key = store_key
         self._state = state
         self._replace = replace
+        self.transfers = transfers
+        self._content_bytes_sent = 0
         self._parts: list[Bytes] = []
         self._builder = PackBuilder(pack_size, self._memory, self._parts.append)
         self._pool = ThreadPoolExecutor(_UNDER_WAY)
@@ -60,6 +72,11 @@ class PackSender:
         self.pack_sizes: dict[str, int] = {}
         self.was_there: set[str] = set()
         self.content_bytes = 0
+
+    @property
+    def content_files(self) -> int:
+        """How many contents were added."""
+        return len(self._seen)
 
     def room(self, path: str, size_bytes: int) -> memoryview:
         """Memory where a content may be put before it is known whether it has to be sent: see `PackBuilder.room`."""
@@ -129,8 +146,16 @@ class PackSender:
             at = StoredAt(Kind.PACK, name, member.offset, member.length, member.is_deflated)
             self.places[member.content_id] = at
         self._wait(_UNDER_WAY - 1)
-        is_new = self._pool.submit(self._store.put, pack_key(name), parts, replace=self._replace)
+        content_bytes = self.content_bytes - self._content_bytes_sent
+        self._content_bytes_sent = self.content_bytes
+        transfer = self.transfers.transfer(len(pack.members), content_bytes, pack.size_bytes)
+        is_new = self._pool.submit(self._put, pack_key(name), parts, transfer)
         self._sending.append(_Sending(pack.members, parts, is_new))
+
+    def _put(self, key: str, parts: Sequence[Bytes], transfer: Transfer) -> bool:
+        is_new = self._store.put(key, parts, replace=self._replace, on_bytes=transfer.moved)
+        transfer.done()
+        return is_new
 
     def _wait(self, at_most: int) -> None:
         """Until no more packs than that are under way."""
@@ -147,9 +172,15 @@ class PackSender:
 
 @contextmanager
 def pack_sender(
-    store: Store, state: SyncState | None, pack_size: int, *, store_key: str = "", replace: bool = False
+    store: Store,
+    state: SyncState | None,
+    pack_size: int,
+    transfers: Transfers,
+    *,
+    store_key: str = "",
+    replace: bool = False,
 ) -> Iterator[PackSender]:
-    sender = PackSender(store, state, pack_size, store_key=store_key, replace=replace)
+    sender = PackSender(store, state, pack_size, transfers, store_key=store_key, replace=replace)
     try:
         yield sender
     finally:

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Optional, Union
 
-from amlctl.core.events import EventSink, Stage, StageProgress, null_sink
+from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.manifest import ONE_FILE, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes
 from amlctl.errors import Conflict, Interrupted
 from amlctl.localfs.atomic import link_to, move, remove_left_behind, temporary_name
@@ -38,6 +37,7 @@ from amlctl.snapshots.contents import (
     read_range,
 )
 from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.transfers import Transfers, taking_turns
 from amlctl.stores.contract import Store
 
 _MOST_STRETCHES = 8
@@ -45,6 +45,7 @@ _MOST_STRETCHES = 8
 _LOCAL_STRETCHES = 1
 """Of a folder. With more, threads wait for the interpreter: with two, pulling 20,000 files took 1.6 times the processor
 time and 1.2 times as long."""
+_FILES_BETWEEN_CHECKS = 256
 _BACKDATED_NS = 2 * RACY_NS
 _MOST_NOTED = 300_000
 """Files whose state after writing is kept: some 300 bytes each."""
@@ -52,18 +53,14 @@ _MOST_NOTED = 300_000
 
 @dataclass
 class Received:
-    """Files and bytes written, absolute; safe to update from several threads. `written`, if wanted, has by path what
+    """What became of the files; safe to update from several threads. `written`, if wanted, has by path what
     each file was right after it was written; `displaced` are paths that were not, since their folder
     was moved, removed or replaced meanwhile."""
 
-    report: Callable[[int, int], None]
-    files: int = 0
-    size_bytes: int = 0
     written: dict[str, Written] | None = None
     displaced: set[str] = field(default_factory=set)
     mtime_ns: int = field(default_factory=lambda: time.time_ns() - _BACKDATED_NS)
     _is_stopped: bool = field(default=False, repr=False)
-    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def note(self, entry: FileEntry, name: str, folder: int) -> None:
         """It has that name in the folder now, dated back: with any other time it is somebody else's already."""
@@ -86,14 +83,10 @@ class Received:
         """What is being received ends at its next part."""
         self._is_stopped = True
 
-    def add(self, files: int, size_bytes: int) -> None:
+    def check(self) -> None:
         """Raises Interrupted once receiving has been stopped."""
         if self._is_stopped:
             raise Interrupted("receiving was stopped")
-        with self._lock:
-            self.files += files
-            self.size_bytes += size_bytes
-            self.report(self.files, self.size_bytes)
 
 
 def receive(
@@ -119,23 +112,21 @@ def receive(
 
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
-    total_bytes = sum(entry.size_bytes for entry in entries)
-
-    def report(files: int, size_bytes: int, *, is_done: bool = False) -> None:
-        progress = (files, size_bytes, len(entries), total_bytes)
-        sink(StageProgress(Stage.RECEIVE, manifest.dataset, *progress, is_done=is_done))
-
-    done = Received(report, written={} if is_noted and len(entries) <= _MOST_NOTED else None)
+    done = Received(written={} if is_noted and len(entries) <= _MOST_NOTED else None)
     if not entries:
         return done
     root = target.parent if len(entries) == 1 and entries[0].path == ONE_FILE else target
     folders = TargetFolders(root)
-    receiver = _Receiver(store, manifest, target, root, folders, is_private, may_replace, link_objects, done)
+    total_bytes = sum(entry.size_bytes for entry in entries)
+    transfers = Transfers(Stage.RECEIVE, manifest.dataset, sink)
+    transfers.expect(len(entries), total_bytes)
+    receiver = _Receiver(store, manifest, target, root, folders, is_private, may_replace, link_objects, done, transfers)
     root.mkdir(parents=True, exist_ok=True)
     with folders:
         _make_folders(folders, root, entries, is_private)
-        report(0, 0)
+        transfers.begin()
         stretches, files = receiver.jobs(entries)
+        transfers.expect(len(entries), total_bytes, len(stretches) + len(files))
         at_a_time = min(max_workers, _MOST_STRETCHES if store.folder is None else _LOCAL_STRETCHES)
         with in_background(lambda: for_each(receiver.receive_large, files, file_workers, stop=done.stop)) as all_files:
             try:
@@ -147,7 +138,7 @@ def receive(
                 done.stop()
                 raise
             all_files()
-    report(done.files, done.size_bytes, is_done=True)
+    transfers.finish()
     return done
 
 
@@ -164,6 +155,7 @@ class _Receiver:
     may_replace: Callable[[FileEntry], bool]
     link_objects: bool
     done: Received
+    transfers: Transfers
 
     def jobs(self, entries: Sequence[FileEntry]) -> tuple[list[PackRange], list[tuple[FileEntry, StoredAt]]]:
         """Stretches of packs, and other files; files without bytes are written at once."""
@@ -174,7 +166,7 @@ class _Receiver:
             if needs_no_bytes(entry):
                 if not entry.path.endswith("/"):
                     self._write(entry, b"")
-                self.done.add(1, 0)
+                self.transfers.add(1, 0)
             elif place is None:
                 raise damaged(self.manifest.dataset, entry.path, "the manifest names no place for it")
             elif place.kind is Kind.PACK:
@@ -182,22 +174,23 @@ class _Receiver:
             else:
                 files.append((entry, place))
         dataset = self.manifest.dataset
-        return [one for pack, wanted in packs.items() for one in pack_ranges(dataset, pack, wanted)], files
+        return [one for pack, wanted in packs.items() for one in pack_ranges(dataset, pack, wanted)], taking_turns(
+            files, lambda wanted: wanted[0].size_bytes
+        )
 
     def receive_range(self, stretch: PackRange) -> None:
-        files = size_bytes = 0
-        for entry, place, stored in read_range(self.store, stretch):
+        size_bytes = sum(entry.size_bytes for entry, _ in stretch.members)
+        transfer = self.transfers.transfer(len(stretch.members), size_bytes, stretch.length)
+        for number, (entry, place, stored) in enumerate(read_range(self.store, stretch, transfer.moved)):
+            if number % _FILES_BETWEEN_CHECKS == 0:
+                self.done.check()
             self._write(entry, checked(stretch.dataset, entry, stored, place))
-            files += 1
-            size_bytes += entry.size_bytes
-            if files == 256:
-                self.done.add(files, size_bytes)
-                files = size_bytes = 0
-        self.done.add(files, size_bytes)
+        transfer.done()
 
     def receive_large(self, wanted: tuple[FileEntry, StoredAt]) -> None:
         entry, place = wanted
-        self.done.add(0, 0)  # nothing begins once receiving has been stopped
+        self.done.check()
+        transfer = self.transfers.transfer(1, entry.size_bytes, entry.size_bytes)
         key = place_key(self.manifest, entry, place)
         path = Path(_path(self.target, entry))
         source = self.store.local_path(key) if self.link_objects and not entry.is_executable else None
@@ -205,8 +198,13 @@ class _Receiver:
             if path.is_symlink() or path.exists():
                 path.unlink()
             if link_to(path, source):
-                self.done.add(1, entry.size_bytes)
+                transfer.done()
                 return
+
+        def moved(size_bytes: int) -> None:
+            self.done.check()
+            transfer.moved(size_bytes)
+
         arriving = downloaded(
             self.store,
             key,
@@ -214,7 +212,7 @@ class _Receiver:
             entry.size_bytes,
             self.root,
             mode=_mode(entry.is_executable),
-            on_bytes=lambda size_bytes: self.done.add(0, size_bytes),
+            on_bytes=moved,
         )
         with _disk_errors(str(path)), explained_if_gone(self.manifest.dataset), arriving as temporary:
             if file_content_id(temporary) != entry.content_id:
@@ -224,7 +222,7 @@ class _Receiver:
             else:
                 self.done.date_back(temporary)
                 self._appear(entry, temporary)
-        self.done.add(1, 0)
+        transfer.done()
 
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
         """Raises ServiceUnavailable (disk full), OSError."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Set
 from pathlib import Path
-from threading import Lock
 from typing import Protocol
 
 from amlctl.core.content_id import content_id
-from amlctl.core.events import EventSink, Stage, StageProgress
 from amlctl.core.manifest import OBJECT, ONE_FILE, FileEntry, Kind, Manifest, StoredAt
 from amlctl.core.store_keys import object_key
 from amlctl.core.sync_plan import SyncPlan
@@ -19,6 +16,7 @@ from amlctl.localfs.read_file import read_small
 from amlctl.parallel import in_background, in_parallel
 from amlctl.snapshots.contents import read_content
 from amlctl.snapshots.pack_sender import PackSender
+from amlctl.snapshots.transfers import taking_turns
 from amlctl.stores.contract import FileBody, Store
 
 
@@ -62,47 +60,56 @@ def send_plan(
     max_workers: int,
     replace: bool = False,
     destination: Destination = OBJECTS,
-    sink: EventSink,
 ) -> tuple[Mapping[str, StoredAt], Mapping[str, int], Set[str]]:
     """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
     the store had although that was not known (a gc may be about to take them). `destination`: of files that are sent
-    alone.
+    alone. Progress goes to `sender.transfers`.
 
     Raises Conflict where a file is not any more what it was when it was identified.
     """
-    progress = _Progress(plan, head.dataset, sink)
+    running, transfers = _Running(), sender.transfers
+    # Packs may have been sent before there was a plan.
+    values = len(plan.packs) + len(plan.files)
+    transfers.expect(sender.content_files + plan.send_files, sender.content_bytes + plan.send_bytes, values)
+    if plan.send_files:
+        transfers.begin()
     predecessors = {} if destination.replaces else _predecessors(plan, head)
 
     def send_file(entry: FileEntry) -> bool:
-        progress.check()
+        running.check()
         destination.check()
+        transfer = transfers.transfer(1, entry.size_bytes, entry.size_bytes)
         body = FileBody(
             _local(root, entry),
             entry.size_bytes,
             entry.content_id,
             None if replace else predecessors.get(entry.path),
             is_sent_whole=replace,
-            on_bytes=functools.partial(progress.part, entry),
             may_go_on=destination.check,
         )
-        was_new = store.put(destination.key(entry), body, replace=replace or destination.replaces)
-        progress.sent(entry)
+
+        def moved(size_bytes: int) -> None:
+            running.check()
+            transfer.moved(size_bytes)
+
+        was_new = store.put(destination.key(entry), body, replace=replace or destination.replaces, on_bytes=moved)
+        transfer.done()
         return was_new
 
-    with in_background(lambda: list(in_parallel(send_file, plan.files, max_workers, stop=progress.stop))) as were_new:
+    files = taking_turns(plan.files, lambda entry: entry.size_bytes)
+    with in_background(lambda: list(in_parallel(send_file, files, max_workers, stop=running.stop))) as were_new:
         try:
             for pack in plan.packs:
                 if pack[0].content_id in plan.repacked:
                     sender.flush()
                 for entry in pack:
                     sender.add(entry, _content(store, root, head, entry, plan))
-                    progress.sent(entry)
             sender.finish()
-            was_there = {entry.content_id for entry, was_new in zip(plan.files, were_new()) if not was_new}
+            was_there = {entry.content_id for entry, was_new in zip(files, were_new()) if not was_new}
         except BaseException:
-            progress.stop()
+            running.stop()
             raise
-    progress.finish()
+    transfers.finish()
     places = {**dict.fromkeys((entry.content_id for entry in plan.files), OBJECT), **plan.places, **sender.places}
     live = {entry.content_id for entry in plan.entries}
     places = {content: place for content, place in places.items() if content in live}
@@ -111,20 +118,11 @@ def send_plan(
     return places, {pack: sizes[pack] for pack in named}, was_there | sender.was_there
 
 
-class _Progress:
-    """Thread-safe: large files tell of their parts while they are sent."""
+class _Running:
+    """Whether files are still being sent. Thread-safe."""
 
-    def __init__(self, plan: SyncPlan, dataset: str, sink: EventSink) -> None:
-        self._total = (plan.send_files, plan.send_bytes)
-        self._dataset = dataset
-        self._sink = sink
-        self._lock = Lock()
-        self._parts: dict[FileEntry, int] = {}
-        self._files = 0
-        self._bytes = 0
+    def __init__(self) -> None:
         self._is_stopped = False
-        if plan.send_files:  # at once: the first large file may take long
-            sink(StageProgress(Stage.SEND, dataset, 0, 0, *self._total))
 
     def stop(self) -> None:
         """Files that are being sent end at their next part, and no other one begins."""
@@ -134,29 +132,6 @@ class _Progress:
         """Raises Interrupted once sending has been stopped."""
         if self._is_stopped:
             raise Interrupted("sending was stopped")
-
-    def part(self, entry: FileEntry, size_bytes: int) -> None:
-        """Raises as `check`."""
-        self.check()
-        with self._lock:
-            before = self._parts.get(entry, 0)
-            # A store that starts a file again reports the same bytes again.
-            self._parts[entry] = min(entry.size_bytes, before + size_bytes)
-            self._bytes += self._parts[entry] - before
-            self._report()
-
-    def sent(self, entry: FileEntry) -> None:
-        with self._lock:
-            self._files += 1
-            self._bytes += entry.size_bytes - self._parts.pop(entry, 0)
-            self._report()
-
-    def finish(self) -> None:
-        if self._total[0]:
-            self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total, is_done=True))
-
-    def _report(self) -> None:
-        self._sink(StageProgress(Stage.SEND, self._dataset, self._files, self._bytes, *self._total))
 
 
 def _content(store: Store, root: Path, head: Manifest, entry: FileEntry, plan: SyncPlan) -> bytes:

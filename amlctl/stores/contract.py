@@ -25,7 +25,13 @@ from typing import Callable, NamedTuple, Optional, Protocol, Union
 Buffer = Union[bytes, bytearray, memoryview]
 
 
-def _unobserved(size_bytes: int) -> None:
+OnBytes = Callable[[int], None]
+"""Told how many more bytes of a value have moved: to the service, or from it. Negative where a request that had moved
+so many has to be made again; bytes that need not move count as well. From any thread, while the bytes move, and perhaps
+of fewer than all."""
+
+
+def unobserved(size_bytes: int) -> None:
     """Not observed."""
 
 
@@ -41,9 +47,7 @@ class FileBody:
     cannot be read any more: Conflict. `predecessor` is the key of an earlier version of the file: where a store
     can, it sends only what differs. `same_as` is the key of a value with just these bytes: where a store can, it copies
     that, and no bytes travel. `is_sent_whole`: nothing that the store has of it is used, since it was found damaged.
-    `on_bytes` is told of bytes that are done, sent or not; from any thread, and
-    perhaps of fewer than all. `may_go_on` is asked again and again, at last shortly before the value would appear;
-    where it raises, it does not.
+    `may_go_on` is asked again and again, at last shortly before the value would appear; where it raises, it does not.
     """
 
     path: Path
@@ -52,7 +56,6 @@ class FileBody:
     predecessor: Optional[str] = None
     same_as: Optional[str] = None
     is_sent_whole: bool = False
-    on_bytes: Callable[[int], None] = field(default=_unobserved, compare=False)
     may_go_on: Callable[[], None] = field(default=always, compare=False)
 
 
@@ -143,7 +146,7 @@ class Store(Protocol):
         """Raises SettingsError where no value can have that name here; makes no request."""
         ...
 
-    def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: Optional[int] = None, on_bytes: OnBytes = unobserved) -> bytes:
         """The value, or `length` bytes of it from `start`. Raises NotFound."""
         ...
 
@@ -151,14 +154,14 @@ class Store(Protocol):
         """The value and its version; None if it does not exist."""
         ...
 
-    def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None, *, on_bytes: OnBytes = unobserved) -> int:
         """Write the value to the file `target`, whose mode is kept; returns its size in bytes. Raises NotFound.
 
         With `parts`, what `target` has of the value already need not be asked for again.
         """
         ...
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         """Write a value; False where it existed already and `replace` was not asked for."""
         ...
 
@@ -175,6 +178,11 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every value whose key begins with `prefix` (which is empty or ends with `/`), in no order."""
+        ...
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names directly below `prefix` (as of `list`) that have values below them, in no order: what takes a listing
+        of every value otherwise."""
         ...
 
     def in_the_way(self, key: str) -> Sequence[str]:

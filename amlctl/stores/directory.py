@@ -37,7 +37,18 @@ from amlctl.localfs.atomic import (
 from amlctl.localfs.disk_errors import FULL, disk_error
 from amlctl.localfs.folders import walk
 from amlctl.localfs.locks import locked
-from amlctl.stores.contract import Body, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import (
+    Body,
+    Entry,
+    FileBody,
+    Guard,
+    OnBytes,
+    Parts,
+    Traffic,
+    Versioned,
+    is_valid_key,
+    unobserved,
+)
 from amlctl.stores.value_files import appear, copy_checked, create, make, write_buffers
 
 _LOCK_NAME = ".amlctl-lock"
@@ -78,7 +89,7 @@ class DirectoryStore:
                     hint="use a shorter name",
                 )
 
-    def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: Optional[int] = None, on_bytes: OnBytes = unobserved) -> bytes:
         path = self._path(key)
         with self._translated(key):
             try:
@@ -89,6 +100,7 @@ class DirectoryStore:
             except NotADirectoryError as error:
                 raise FileNotFoundError(error.errno, error.strerror, key) from error
         self._traffic.add(received_bytes=len(data))
+        on_bytes(len(data))
         return data
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
@@ -101,7 +113,7 @@ class DirectoryStore:
         self._traffic.add(received_bytes=len(data), requests=0)
         return Versioned(data, _version(data))
 
-    def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None, *, on_bytes: OnBytes = unobserved) -> int:
         source = self._path(key)
         with self._translated(key):
             if not source.is_file():
@@ -118,19 +130,20 @@ class DirectoryStore:
             raise found from error
         size = target.stat().st_size
         self._traffic.add(received_bytes=size)
+        on_bytes(size)
         if parts is not None:
             parts.arrived(0, size)
         return size
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         path = self._path(key)
         self._traffic.add()
         with self._translated(key):
             if not replace and path.exists():
                 return False
-            return self._write(key, body, replace=replace)
+            return self._write(key, body, replace=replace, on_bytes=on_bytes)
 
-    def _write(self, key: str, body: Body, *, replace: bool) -> bool:
+    def _write(self, key: str, body: Body, *, replace: bool, on_bytes: OnBytes = unobserved) -> bool:
         """Under a temporary name first. Raises OSError."""
         self._remove_left_behind()
         temporary = self._temporary(key)
@@ -138,7 +151,7 @@ class DirectoryStore:
             descriptor = create(temporary)
             try:
                 if isinstance(body, FileBody):
-                    copy_checked(body, descriptor)
+                    copy_checked(body, descriptor, on_bytes)
                 else:
                     write_buffers(descriptor, [body] if isinstance(body, bytes) else body)
                 area = area_of(key)
@@ -226,6 +239,16 @@ class DirectoryStore:
                     except OSError:  # a link that leads to itself, say; reading the value says why
                         stat = entry.stat(follow_symlinks=False)
                     yield Entry(key, stat.st_size, stat.st_mtime)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        self._traffic.add()
+        try:
+            with os.scandir(self._root / prefix) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _translate(error, prefix, self.url) from error
 
     def in_the_way(self, key: str) -> Sequence[str]:
         path = self._path(key)

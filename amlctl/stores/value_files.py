@@ -14,7 +14,7 @@ from amlctl.errors import Conflict, SettingsError
 from amlctl.localfs.atomic import move, move_if_new, temporary_beside
 from amlctl.localfs.disk_errors import sending_error
 from amlctl.localfs.folders import make_folders, remove_empty_folders
-from amlctl.stores.contract import Buffer, FileBody
+from amlctl.stores.contract import Buffer, FileBody, OnBytes
 
 _BUFFERS_AT_ONCE = 512
 """Half of what Linux and macOS take in one call (IOV_MAX)."""
@@ -49,7 +49,7 @@ def write_buffers(descriptor: int, buffers: Sequence[Buffer]) -> None:
             rest = rest[os.write(descriptor, rest) :]
 
 
-def copy_checked(body: FileBody, descriptor: int) -> None:
+def copy_checked(body: FileBody, descriptor: int, on_bytes: OnBytes) -> None:
     hasher = ContentHasher()
     try:
         source = body.path.open("rb")
@@ -59,7 +59,7 @@ def copy_checked(body: FileBody, descriptor: int) -> None:
         while part := _read_part(body.path, source):
             hasher.update(part)
             write_buffers(descriptor, [part])
-            body.on_bytes(len(part))
+            on_bytes(len(part))
     if hasher.content_id() != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
     body.may_go_on()

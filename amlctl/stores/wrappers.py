@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace as replace_fields
 from pathlib import Path
 from threading import Event, Lock
 from typing import Optional, Union
@@ -16,7 +15,19 @@ from amlctl.core.document import gunzip
 from amlctl.core.store_keys import is_manifest_file
 from amlctl.errors import Interrupted
 from amlctl.localfs.atomic import read_regular, write_bytes
-from amlctl.stores.contract import Body, Buffer, Entry, FileBody, Guard, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import (
+    Body,
+    Buffer,
+    Entry,
+    FileBody,
+    Guard,
+    OnBytes,
+    Parts,
+    Store,
+    Traffic,
+    Versioned,
+    unobserved,
+)
 
 _LIMIT_BYTES = 64 << 20
 """Of copies of manifests."""
@@ -47,17 +58,17 @@ class StoreWrapper:
     def check_key(self, key: str) -> None:
         self.store.check_key(key)
 
-    def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
-        return self.store.get(key, start=start, length=length)
+    def get(self, key: str, *, start: int = 0, length: Optional[int] = None, on_bytes: OnBytes = unobserved) -> bytes:
+        return self.store.get(key, start=start, length=length, on_bytes=on_bytes)
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
         return self.store.get_versioned(key)
 
-    def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
-        return self.store.download(key, target, parts)
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None, *, on_bytes: OnBytes = unobserved) -> int:
+        return self.store.download(key, target, parts, on_bytes=on_bytes)
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
-        return self.store.put(key, body, replace=replace)
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
+        return self.store.put(key, body, replace=replace, on_bytes=on_bytes)
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
         return self.store.swap(key, data, expected=expected)
@@ -67,6 +78,9 @@ class StoreWrapper:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         return self.store.list(prefix)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        return self.store.folders(prefix)
 
     def in_the_way(self, key: str) -> Sequence[str]:
         return self.store.in_the_way(key)
@@ -102,21 +116,21 @@ class CachedStore(StoreWrapper):
         self._lock = Lock()
         self._size_bytes: Optional[int] = None
 
-    def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: Optional[int] = None, on_bytes: OnBytes = unobserved) -> bytes:
         if start or not is_manifest_file(key):
-            return self.store.get(key, start=start, length=length)
+            return self.store.get(key, start=start, length=length, on_bytes=on_bytes)
         path = self._path(key)
         try:
             data = read_regular(path, self._limit_bytes)
         except OSError:
             data = b""
         if not _is_whole(path.name, data):
-            data = self.store.get(key, length=length)
+            data = self.store.get(key, length=length, on_bytes=on_bytes)
             self._keep(path, data)
         return data if length is None else data[:length]
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
-        was_written = self.store.put(key, body, replace=replace)
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
+        was_written = self.store.put(key, body, replace=replace, on_bytes=on_bytes)
         if is_manifest_file(key) and isinstance(body, bytes):
             self._keep(self._path(key), body)
         return was_written
@@ -212,9 +226,9 @@ class PacedStore(StoreWrapper):
         super().__init__(store)
         self._pace = pace
 
-    def get(self, key: str, *, start: int = 0, length: Optional[int] = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: Optional[int] = None, on_bytes: OnBytes = unobserved) -> bytes:
         data = self.store.get(key, start=start, length=length)
-        self._pace.take(len(data))
+        self._paced(on_bytes)(len(data))
         return data
 
     def get_versioned(self, key: str) -> Optional[Versioned]:
@@ -222,16 +236,16 @@ class PacedStore(StoreWrapper):
         self._pace.take(len(found.data) if found else 0)
         return found
 
-    def download(self, key: str, target: Path, parts: Optional[Parts] = None) -> int:
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None, *, on_bytes: OnBytes = unobserved) -> int:
         size_bytes = self.store.download(key, target, parts)
-        self._pace.take(size_bytes)
+        self._paced(on_bytes)(size_bytes)
         return size_bytes
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         if isinstance(body, FileBody):
-            return self.store.put(key, replace_fields(body, on_bytes=self._paced(body.on_bytes)), replace=replace)
+            return self.store.put(key, body, replace=replace, on_bytes=self._paced(on_bytes))
         was_written = self.store.put(key, body, replace=replace)
-        self._pace.take(_size_bytes(body) if was_written else 0)
+        self._paced(on_bytes)(_size_bytes(body) if was_written else 0)
         return was_written
 
     def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
@@ -250,7 +264,7 @@ class PacedStore(StoreWrapper):
         self._pace.resume()
         self.store.resume()
 
-    def _paced(self, on_bytes: Callable[[int], None]) -> Callable[[int], None]:
+    def _paced(self, on_bytes: OnBytes) -> OnBytes:
         """Part by part: so the rate is kept inside a file, and what is reported has had its time."""
 
         def take(size_bytes: int) -> None:

@@ -60,6 +60,7 @@ def test_the_commands_are_all_there() -> None:
     assert set(ALL) - {"amlctl"} == {
         *("init", "sync", "status", "why", "submit", "logs", "fetch", "cancel", "doctor"),
         *("runs", "runs list", "runs show", "runs cancel", "runs compare", "runs open", "runs delete"),
+        "runs plot",
         *("compute", "compute list", "compute show", "compute create", "compute start", "compute stop"),
         *("compute delete", "dataset", "dataset list", "dataset show", "dataset remove", "dataset restore"),
         *("env", "env show", "env prepare", "store", "store stats", "store gc", "store verify"),

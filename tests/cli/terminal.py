@@ -10,7 +10,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 LIMIT_S = 60
@@ -47,6 +47,14 @@ class Terminal:
             assert time.monotonic() < deadline, self.text
             if not self._read(0.2):
                 raise AssertionError(f"ended without {text!r}: {self.text}")
+
+    def pieces(self) -> Iterator[str]:
+        """What appears, as it appears, to the end."""
+        seen = len(self.text)
+        while self._read(0.05):
+            if len(self.text) > seen:
+                yield self.text[seen:]
+                seen = len(self.text)
 
     def finish(self) -> int:
         """Read to the end; the exit code."""

@@ -128,7 +128,7 @@ def test_suggested_commands_name_the_same_store(data: Cli, tmp_path: Path) -> No
     answer = data("--workspace", "local", "sync", *there.split(), "working/x")
     assert f"hint: amlctl --workspace local sync {there} --pull data_blobs/working/x\n" in answer.err
     answer = data("sync", "--pull", "--snapshot", "f" * 32, *there.split(), "working/x")
-    assert f"hint: amlctl store stats {there} lists the snapshots" in answer.err
+    assert f"hint: amlctl dataset show {there} working/x lists the snapshots" in answer.err
     data.json("sync", "--pull", *there.split(), "working/x")
     data.write("data_blobs/working/x/a.txt", "changed")
     answer = data("sync", "--pull", *there.split(), "working/x")

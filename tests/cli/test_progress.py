@@ -18,11 +18,13 @@ HALF = StageProgress(Stage.SEND, "working/x", 500, 1_000_000_000, 1000, 2_000_00
 
 
 def state(event: StageProgress) -> StageState:
-    return StageState(event, started_s=0.0, shown_s=0.0)
+    return StageState(event, started_s=0.0)
 
 
 def test_a_line_has_everything_known() -> None:
-    assert state(HALF).line(10.0) == ("send    working/x  50%  500/1,000 files  1.0 GB of 2.0 GB  100 MB/s  10 s left")
+    half = state(HALF)
+    half.note(10.0)
+    assert half.line(10.0) == ("send    working/x  50%  500/1,000 files  1.0 GB of 2.0 GB  100 MB/s  10 s left")
 
 
 def test_nothing_is_invented() -> None:
@@ -91,8 +93,32 @@ def test_the_region_fits(
     assert "send" in line
     assert subject[-5:] in line
     assert "50%" in line
-    assert ("500/1,000 files" in line) == (width >= 80)
-    assert ("1.0 GB of 2.0 GB" in line) == (width >= 110)
+    assert "━━━" in line
+    assert ("1.0 GB of 2.0 GB" in line) == (width >= 80)
+    assert ("500/1,000 files" in line) == (width >= 100)
+    live.pause()
+
+
+def test_a_screen_of_80_cells_has_bar_bytes_rate_and_time_left(
+    live: LiveProgress, screen: Callable[[LiveProgress, int], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    for second in range(11):
+        now_s[0] = float(second)
+        live.update(HALF._replace(done_bytes=second * 100_000_000))
+        (line,) = screen(live, 80)
+    assert line.split("━")[-1].strip() == "50% 1.0 GB of 2.0 GB 100 MB/s 10 s left"
+    live.pause()
+
+
+def test_hashing_is_not_shown_beside_the_sending_that_it_waits_for(
+    live: LiveProgress, screen: Callable[[LiveProgress, int], list[str]]
+) -> None:
+    live.update(HALF._replace(stage=Stage.HASH))
+    live.update(HALF)
+    (line,) = screen(live, 80)
+    assert line.startswith("send")
     live.pause()
 
 

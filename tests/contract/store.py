@@ -152,6 +152,12 @@ class StoreSuite:
         assert list(store.list("nothing/")) == []
         assert {entry.size_bytes for entry in store.list("runs/ab/")} == {len("runs/ab/4")}
 
+    def test_folders(self, store: Store) -> None:
+        for key in ("runs/a/1", "runs/a/2", "runs/a/b/3", "runs/ab/4", "runs/file", "other"):
+            store.put(key, b"1")
+        assert sorted(store.folders("runs/")) == ["a", "ab"]
+        assert store.folders("nothing/") == []
+
     def test_delete(self, store: Store) -> None:
         store.put("runs/a/1", b"1")
         store.put("runs/a/2", b"2")

@@ -86,6 +86,21 @@ def test_a_run_that_is_not_found_for_a_while_has_not_ended(
     assert bench.finished(run).status == "Canceled"
 
 
+def test_a_queued_run_of_another_machine_that_is_not_found_for_a_while_has_not_ended(
+    bench: Bench, azureml: AzureMLService, tmp_path: Path
+) -> None:
+    """It has left no trace in the store yet but the record of its submit."""
+    azureml.faults.holds_queue = True
+    run = bench.start("pass", created_at=LONG_AGO)
+    azureml.faults.answer(404, f"GET .*/{run}/details", code="NotFound")
+    with other_machine(azureml, bench, tmp_path) as other:
+        seen = other.workspace.read(run)
+    assert (seen.status, "does not find" in seen.waits_for) == ("NotResponding", True)
+    assert stored_status(bench, run) == "NotStarted"
+    azureml.faults.holds_queue = False
+    assert bench.finished(run).status == "Completed"
+
+
 def test_a_workspace_that_is_not_found_says_nothing_of_its_runs(bench: Bench, azureml: AzureMLService) -> None:
     record = bench.record("pass", created_at=LONG_AGO)
     save_record(bench.store, record)

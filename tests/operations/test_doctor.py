@@ -115,7 +115,7 @@ def test_a_broken_environment_file_is_found(bench: Bench) -> None:
 def test_a_python_that_is_not_here_is_found(bench: Bench) -> None:
     bench.write("pptdaml.yaml", "dependencies:\n  - python=2.6\n")
     found = checks(bench)["environment"]
-    has_conda = bench.workspace.environment(EnvironmentSpec()).tool != "venv"
+    has_conda = bench.workspace.environment(EnvironmentSpec()).tool != "uv"
     assert found.ok is has_conda
     assert has_conda or "2.6" in found.message
 

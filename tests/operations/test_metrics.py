@@ -116,3 +116,5 @@ def test_metrics_of_the_workspace_are_in_the_record(amlctl: Amlctl, project: Pat
     assert shown.document["metrics"] == done.document["metrics"]
     record = json.loads((project / ".amlctl/runs" / done.document["run"] / "record.json").read_text())
     assert record["metrics"] == done.document["metrics"]
+    plotted = amlctl("--json", "runs", "plot", done.document["run"], "--metric", "train/loss")
+    assert plotted.document["runs"] == [{"run": done.document["run"], "points": [[0, 3], [1, 2], [2, 1.5]]}]

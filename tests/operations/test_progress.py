@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from tests.support.azurite import Azurite
 from tests.support.clones import Clone
-from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.fault_proxy import CutAnswer, FaultProxy, LoseAnswer, Seen, fault_proxy
 
 SIZE = 40 << 20
 
@@ -51,6 +52,45 @@ def test_a_large_file_moves_on_while_it_is_sent_and_received(slow: Store, tmp_pa
         assert len({event.done_bytes for event in events if 0 < event.done_bytes < SIZE}) >= 2
         assert all(early.done_bytes <= late.done_bytes for early, late in pairwise(events))
         assert (events[-1].done_files, events[-1].done_bytes, events[-1].is_done) == (1, SIZE, True)
+
+
+def test_a_pack_counts_as_it_arrives_and_not_when_it_is_made(slow: Store, tmp_path: Path) -> None:
+    one, other = Clone(tmp_path / "one", slow), Clone(tmp_path / "other", slow)
+    chance = random.Random(1)
+    one.make({f"{n:03}": chance.randbytes(100_000) for n in range(400)})
+    big = {"pack_size": SIZE, "pack_below": 200_000}
+    one.sync(**big)
+    other.pull(**big)
+    for clone, stage in ((one, Stage.SEND), (other, Stage.RECEIVE)):
+        events = _progress(clone, stage)
+        assert len({event.done_bytes for event in events}) > 20
+        assert {event.total_bytes for event in events} == {40_000_000}
+        assert (events[-1].done_files, events[-1].done_bytes, events[-1].is_done) == (400, 40_000_000, True)
+        assert [event.is_done for event in events].count(True) == 1
+
+
+def test_a_request_that_is_made_again_takes_back_what_it_had_moved(azurite: Azurite, tmp_path: Path) -> None:
+    with fault_proxy(azurite.url) as proxy:
+        lost: list[Seen] = []
+
+        def lose_first(seen: Seen) -> LoseAnswer | CutAnswer | None:
+            is_read = seen.verb == "GET" and "/objects/" in seen.path and "comp=" not in seen.path
+            if not (seen.is_block or is_read) or any(one.verb == seen.verb for one in lost):
+                return None
+            lost.append(seen)
+            return CutAnswer(1_000_000) if is_read else LoseAnswer()
+
+        proxy.act = lose_first
+        for store in _opened(proxy, azurite):
+            one, other = Clone(tmp_path / "one", store), Clone(tmp_path / "other", store)
+            one.make({"large": random.Random(1).randbytes(12 << 20)})
+            one.sync(pack_below=1000)
+            other.pull(pack_below=1000)
+    assert {one.verb for one in lost} == {"PUT", "GET"}
+    for clone, stage in ((one, Stage.SEND), (other, Stage.RECEIVE)):
+        done = [event.done_bytes for event in _progress(clone, stage)]
+        assert any(late < early for early, late in pairwise(done)), (stage, done)
+        assert max(done) == done[-1] == 12 << 20
 
 
 def test_a_folder_store_ends_at_the_same_figures(tmp_path: Path) -> None:

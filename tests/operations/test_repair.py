@@ -14,7 +14,7 @@ from amlctl.errors import IntegrityError
 from amlctl.operations.store.verify import verify
 from amlctl.snapshots.heads import fence, read_head
 from amlctl.snapshots.store_format import find_store_id
-from amlctl.stores.contract import Body
+from amlctl.stores.contract import Body, OnBytes, unobserved
 from amlctl.stores.directory import DirectoryStore
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 
@@ -89,8 +89,8 @@ def test_a_head_that_is_missing_is_made_again(
 class _LyingStore(DirectoryStore):
     """A disk that loses what is written to packs and objects, without a word."""
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
-        found = super().put(key, body, replace=replace)
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
+        found = super().put(key, body, replace=replace, on_bytes=on_bytes)
         self._harm(key)
         return found
 

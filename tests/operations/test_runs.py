@@ -2,17 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from amlctl.errors import Conflict, NotFound, UsageError
+from amlctl.errors import Conflict, NotFound
 from amlctl.operations import runs
 from tests.support.bench import Bench, wait_for_state
 
-METRICS = """
-    import json, os, pathlib, sys
-    config = json.loads(pathlib.Path(sys.argv[2]).read_text())
-    out = pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"])
-    metrics = {"test": {"accuracy": config["rate"]}, "same": 1, "loss": float("nan")}
-    out.joinpath("metrics.json").write_text(json.dumps(metrics))
-"""
 FOREVER = "import time\nwhile True: time.sleep(0.1)\n"
 
 
@@ -31,28 +24,6 @@ def test_runs_are_listed_newest_first_and_found_by_reference(bench: Bench) -> No
         with pytest.raises(NotFound):
             runs.resolve_run(bench.workspace, reference)
     assert bench.workspace.read(first).spec.name == "first"
-
-
-def test_comparing_shows_what_differs(bench: Bench) -> None:
-    bench.script(METRICS)
-    bench.write("pipeline/c.json", '{"rate": 0.1, "deep": {"x": 1}}')
-    bench.write("data_blobs/raw/x.txt", "one")
-    one = bench.submit("train.py", config="c.json", datasets=("raw",)).record
-    bench.write("data_blobs/raw/x.txt", "two")
-    two = bench.submit("train.py", config="c.json", datasets=("raw",), overrides=("rate=0.5",)).record
-    comparison = runs.compare([runs.RunAt(run, bench) for run in (one.run, two.run)])
-    rows = {row.field: row.values for row in comparison.rows}
-    assert rows["config.rate"] == (0.1, 0.5)
-    assert rows["metrics.test.accuracy"] == (0.1, 0.5)
-    assert rows["dataset raw"] == (one.spec.datasets["raw"], two.spec.datasets["raw"])
-    assert not rows.keys() & {"config.deep.x", "metrics.same", "metrics.loss", "code", "script", "status"}
-    view = runs.show(bench, two.run)
-    assert view.config == {"rate": 0.5, "deep.x": 1}
-    assert view.to_json()["metrics"] == {"test.accuracy": 0.5, "same": 1, "loss": "NaN"}
-    assert two.metrics == {"test.accuracy": 0.5, "same": 1, "loss": "NaN"}
-    assert comparison.to_json()["runs"] == [one.run, two.run]
-    with pytest.raises(UsageError):
-        runs.compare([runs.RunAt(one.run, bench)] * 2)
 
 
 def test_a_going_run_is_canceled_but_not_deleted(bench: Bench) -> None:

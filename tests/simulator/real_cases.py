@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -178,6 +179,20 @@ def _check_fetched(place: Place, has_succeeded: bool, number: int) -> None:
     _outputs(place, run)
 
 
+def _check_logs_fetched(place: Place, has_succeeded: bool, number: int) -> None:
+    run = (place.root / "run").read_text()
+    _succeeds(place, "a", "fetch", "--logs", run)
+    shutil.rmtree(place.project("a") / "outputs" / run / "logs")
+    _outputs(place, run)
+
+
+def _check_made(place: Place, has_succeeded: bool, number: int) -> None:
+    _succeeds(place, "a", "init", "../new")
+    _succeeds(place, "a", "init", "../another")
+    made, wanted = (dict(files_below(place.root / name)) for name in ("new", "another"))
+    _same("the new project is not whole", made, wanted)
+
+
 def _damaged(place: Place) -> None:
     _synced(place)
     for path in [*(place.store / "packs").rglob("*.zip")][:1]:
@@ -202,6 +217,8 @@ CASES: Mapping[str, Case] = {
     "restore": Case("b", ("sync", "--pull", "--snapshot", "SNAPSHOT", DATASET), _older, _check_restored),
     "gc": Case("a", ("store", "gc", "--yes"), _with_rubbish, _check_collected),
     "fetch": Case("a", ("fetch", "RUN"), _with_run, _check_fetched),
+    "fetch-logs": Case("a", ("fetch", "--logs", "RUN"), _with_run, _check_logs_fetched),
+    "init": Case("a", ("init", "../new"), lambda place: None, _check_made),
     "submit": Case(
         "a", ("submit", "a.py", "--env-from", "current", "--no-fetch"), lambda place: None, _check_submitted
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from amlctl.localfs.atomic import TEMPORARY_PREFIX
 from tests.simulator.world import files_below
 from tests.support.trees import Tree
 from tests.support.write_faults import WriteFaults
@@ -34,6 +36,8 @@ store = "{store}"
 pack_below = "1KiB"
 """
 _LIMIT_S = 120.0
+_IS_PYTHONS_OWN = re.compile("[a-z0-9_]{8}")
+"""By such a file `tempfile` finds out whether it can write to the temporary folder."""
 
 
 class Ended(NamedTuple):
@@ -94,11 +98,9 @@ class Place:
                 os.utime(os.path.join(folder, name), (moment, moment))
 
     def temporaries(self) -> list[str]:
-        """Names that killed commands have left, in the store and among the users' data."""
-        found = []
-        for top in (self.store, *(self.project(name) / "data_blobs" for name in "abc"), self.project("a") / "outputs"):
-            found += [str(path.relative_to(self.root)) for path in top.rglob(".amlctl-tmp-*")]
-        return found
+        """Names that killed commands have left: in projects, their state, the store, the home, the temporary folder."""
+        found = [*self.root.rglob(f"{TEMPORARY_PREFIX}*"), *(self.root / "tmp").glob("*")]
+        return sorted(str(path.relative_to(self.root)) for path in found if not _IS_PYTHONS_OWN.fullmatch(path.name))
 
     def run(self, name: str, *arguments: str, number: int = 0, kind: str = "") -> Ended:
         """`amlctl ARGUMENTS` in project `name`, harmed at its write `number` (0: not at all)."""
@@ -126,7 +128,9 @@ class Place:
         code = 99
         try:
             os.chdir(self.project(name))
-            os.environ.update(HOME=str(self.root / "home"), NO_COLOR="1", PYTHONDONTWRITEBYTECODE="1")
+            (self.root / "tmp").mkdir(exist_ok=True)
+            os.environ.update(HOME=str(self.root / "home"), TMPDIR=str(self.root / "tmp"))
+            os.environ.update(NO_COLOR="1", PYTHONDONTWRITEBYTECODE="1")
             with suppress(FileNotFoundError):
                 (reported / "writes").unlink()
             for descriptor, (path, flags) in enumerate(

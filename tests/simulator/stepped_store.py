@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from amlctl.stores.contract import Body, Entry, Guard, Parts, Traffic, Versioned
+from amlctl.stores.contract import Body, Entry, Guard, OnBytes, Parts, Traffic, Versioned, unobserved
 from tests.simulator.scheduler import Actor, Scheduler
 from tests.support.memory_store import MemoryStore, whole
 
@@ -39,25 +39,26 @@ class SteppedStore:
     def check_key(self, key: str) -> None:
         self._store.check_key(key)
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, on_bytes: OnBytes = unobserved) -> bytes:
         with self._scheduler.call(self._actor, "get", key):
-            return self._store.get(key, start=start, length=length)
+            return self._store.get(key, start=start, length=length, on_bytes=on_bytes)
 
     def get_versioned(self, key: str) -> Versioned | None:
         with self._scheduler.call(self._actor, "get", key):
             return self._store.get_versioned(key)
 
-    def download(self, key: str, target: Path, parts: Parts | None = None) -> int:
+    def download(self, key: str, target: Path, parts: Parts | None = None, *, on_bytes: OnBytes = unobserved) -> int:
         with self._scheduler.call(self._actor, "get", key):
-            return self._store.download(key, target, parts)
+            return self._store.download(key, target, parts, on_bytes=on_bytes)
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         with self._scheduler.call(self._actor, "put", key):
             self._store.check_key(key)
             if not replace and key in self._store.values:
                 return False
             # `may_go_on` is asked in the same step as the effect: the contract says "shortly before".
             data = whole(body)
+            on_bytes(len(data))
             return self._store.write(key, data[: len(data) // 2] if self._scheduler.is_cut else data, replace=replace)
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
@@ -73,6 +74,10 @@ class SteppedStore:
     def list(self, prefix: str) -> Iterator[Entry]:
         with self._scheduler.call(self._actor, "list", prefix):
             return self._store.list(prefix)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        with self._scheduler.call(self._actor, "list", prefix):
+            return self._store.folders(prefix)
 
     def in_the_way(self, key: str) -> Sequence[str]:
         with self._scheduler.call(self._actor, "info", key):

@@ -21,6 +21,9 @@ _ROOT = Path(__file__).parents[2]
         ("restore", 6, 9),
         ("gc", 5, 17),
         ("fetch", 4, 11),
+        ("fetch-logs", 9, 13),
+        ("init", 1, 5),
+        ("submit", 11, 37),
     ],
 )
 def test_a_harmed_command_loses_nothing(case: str, start: int, every: int) -> None:

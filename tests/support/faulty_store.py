@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from amlctl.stores.contract import Body, Entry, Guard, Parts, Store, Traffic, Versioned
+from amlctl.stores.contract import Body, Entry, Guard, OnBytes, Parts, Store, Traffic, Versioned, unobserved
 
 
 class Call(NamedTuple):
@@ -61,9 +61,9 @@ class FaultyStore:
     def check_key(self, key: str) -> None:
         self._store.check_key(key)
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, on_bytes: OnBytes = unobserved) -> bytes:
         call = self._before("get", key)
-        data = self._store.get(key, start=start, length=length)
+        data = self._store.get(key, start=start, length=length, on_bytes=on_bytes)
         self._after(call)
         return data
 
@@ -73,15 +73,15 @@ class FaultyStore:
         self._after(call)
         return found
 
-    def download(self, key: str, target: Path, parts: Parts | None = None) -> int:
+    def download(self, key: str, target: Path, parts: Parts | None = None, *, on_bytes: OnBytes = unobserved) -> int:
         call = self._before("download", key)
-        size_bytes = self._store.download(key, target, parts)
+        size_bytes = self._store.download(key, target, parts, on_bytes=on_bytes)
         self._after(call)
         return size_bytes
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         call = self._before("put", key)
-        was_written = self._store.put(key, body, replace=replace)
+        was_written = self._store.put(key, body, replace=replace, on_bytes=on_bytes)
         self._after(call)
         return was_written
 
@@ -103,6 +103,12 @@ class FaultyStore:
         entries = [*self._store.list(prefix)]
         self._after(call)
         return iter(entries)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        call = self._before("folders", prefix)
+        found = self._store.folders(prefix)
+        self._after(call)
+        return found
 
     def in_the_way(self, key: str) -> Sequence[str]:
         call = self._before("in_the_way", key)

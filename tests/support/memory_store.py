@@ -15,7 +15,18 @@ import xxhash
 
 from amlctl.core.content_id import content_id
 from amlctl.errors import Conflict, NotFound, SettingsError
-from amlctl.stores.contract import Body, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import (
+    Body,
+    Entry,
+    FileBody,
+    Guard,
+    OnBytes,
+    Parts,
+    Traffic,
+    Versioned,
+    is_valid_key,
+    unobserved,
+)
 
 
 class Value(NamedTuple):
@@ -67,13 +78,14 @@ class MemoryStore:
         if not is_valid_key(key):
             raise SettingsError(f"{key!r} is not a key of a store")
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, on_bytes: OnBytes = unobserved) -> bytes:
         self.check_key(key)
         value = self.values.get(key)
         if value is None:
             raise NotFound(f"{key} is not in the store {self.url}")
         data = value.data[start : None if length is None else start + length]
         self._traffic.add(received_bytes=len(data))
+        on_bytes(len(data))
         return data
 
     def get_versioned(self, key: str) -> Versioned | None:
@@ -83,8 +95,8 @@ class MemoryStore:
             return None
         return Versioned(data, _version(data))
 
-    def download(self, key: str, target: Path, parts: Parts | None = None) -> int:
-        data = self.get(key)
+    def download(self, key: str, target: Path, parts: Parts | None = None, *, on_bytes: OnBytes = unobserved) -> int:
+        data = self.get(key, on_bytes=on_bytes)
         with target.open("r+b" if target.exists() else "wb") as file:
             file.write(data)
             file.truncate()
@@ -92,12 +104,14 @@ class MemoryStore:
             parts.arrived(0, len(data))
         return len(data)
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         self.check_key(key)
         self._traffic.add()
         if not replace and key in self.values:
             return False
-        return self.write(key, whole(body), replace=replace)
+        data = whole(body)
+        on_bytes(len(data))
+        return self.write(key, data, replace=replace)
 
     def write(self, key: str, data: bytes, *, replace: bool) -> bool:
         """As `put`, of a body that is in memory."""
@@ -131,6 +145,10 @@ class MemoryStore:
         with self._lock:
             found = [_entry(key, value) for key, value in self.values.items() if key.startswith(prefix)]
         return iter(sorted(found))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        keys = [entry.key[len(prefix) :] for entry in self.list(prefix)]
+        return sorted({key.partition("/")[0] for key in keys if "/" in key})
 
     def in_the_way(self, key: str) -> Sequence[str]:
         with self._lock:
@@ -176,7 +194,6 @@ def whole(body: Body) -> bytes:
         data = body.path.read_bytes()
     except OSError as error:
         raise Conflict(f"{body.path} cannot be read any more: {error.strerror}") from error
-    body.on_bytes(len(data))
     if content_id(data) != body.content_id:
         raise Conflict(f"{body.path} changed while it was sent")
     body.may_go_on()

@@ -13,8 +13,10 @@ from amlctl.cli.completion import complete_dataset
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, highlight, moment
+from amlctl.cli.store_option import Url, opened
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.errors import NeedsConfirmation
+from amlctl.localfs.stored_names import remember_stored
 from amlctl.operations.dataset.listing import DatasetDetails, DatasetList, list_stored, show_stored
 from amlctl.operations.dataset.removal import RemovalResult
 from amlctl.operations.dataset.removal import remove as remove_operation
@@ -39,10 +41,11 @@ Datasets = Annotated[
 
 
 @app.command("list", epilog=examples("amlctl dataset list --json # all snapshots, for a script"))
-def list_(ctx: typer.Context) -> None:
+def list_(ctx: typer.Context, store_url: Url = None) -> None:
     """List the store's datasets: size, snapshots, who wrote them and when"""
     call = invocation(ctx)
-    found = list_stored(call.app.store)
+    found = list_stored(opened(call, store_url))
+    remember_stored(call.app.project.state_dir, found.store, [one.dataset for one in found.datasets])
     here = {one.dataset for one in found.datasets if call.app.project.dataset_path(one.dataset).exists()}
     document = found.to_json()
     for one in document["datasets"]:
@@ -51,10 +54,10 @@ def list_(ctx: typer.Context) -> None:
 
 
 @app.command(epilog=examples("amlctl dataset show data_blobs/working/image"))
-def show(ctx: typer.Context, dataset: Dataset) -> None:
+def show(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None:
     """Show a dataset's snapshots, and the runs that use them"""
     call = invocation(ctx)
-    found = show_stored(call.app.store, call.app.project.dataset_name(dataset, call.cwd))
+    found = show_stored(opened(call, store_url), call.app.project.dataset_name(dataset, call.cwd))
     call.result(found.to_json(), _details(found))
 
 
@@ -63,6 +66,7 @@ def remove(
     ctx: typer.Context,
     datasets: Datasets,
     yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
+    store_url: Url = None,
 ) -> int:
     """Remove datasets from the store; what existing runs read is kept
 
@@ -70,7 +74,7 @@ def remove(
     later at the earliest.
     """
     call = invocation(ctx)
-    store = call.app.store
+    store = opened(call, store_url)
     names = list(dict.fromkeys(call.app.project.dataset_name(one, call.cwd) for one in datasets))
 
     def act(dataset: str) -> RemovalResult:
@@ -91,10 +95,10 @@ def remove(
 
 
 @app.command(epilog=examples("amlctl dataset restore working # undo its removal"))
-def restore(ctx: typer.Context, dataset: Dataset) -> None:
+def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None:
     """Bring back a dataset that was removed"""
     call = invocation(ctx)
-    store, name = call.app.store, call.app.project.dataset_name(dataset, call.cwd)
+    store, name = opened(call, store_url), call.app.project.dataset_name(dataset, call.cwd)
     done = restore_operation(store, name, call.reporter)
     call.result(
         {"restored": done.to_json()},

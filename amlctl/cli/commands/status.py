@@ -48,7 +48,7 @@ def status(ctx: typer.Context, paths: Annotated[list[str] | None, Paths] = None)
         {"datasets": [one.to_json() for one in outcomes.results], **outcomes.to_json(call)},
         _lines(outcomes.results, is_verbose=call.options.is_verbose)
         if datasets
-        else [Message("No datasets synced from here or published by a run yet: ", Command("sync", "PATH"))],
+        else [Message("No datasets here or in the store yet: ", Command("sync", "PATH"))],
     )
     return outcomes.show_failures(call)
 
@@ -61,8 +61,6 @@ def _lines(statuses: Sequence[DatasetStatus], *, is_verbose: bool) -> Iterator[L
         path = below_data_blobs(status.dataset)
         line: list[Cell] = [highlight(status.dataset), "  "]
         if not status.here:
-            yield [*line, warning("not on this machine")]
-            yield Message("  download it with: ", Command("sync", "--pull", path))
             continue
         if status.snapshot is None:
             yield [*line, warning("not in the store yet"), f"  {changes}" if changes else ""]
@@ -81,3 +79,12 @@ def _lines(statuses: Sequence[DatasetStatus], *, is_verbose: bool) -> Iterator[L
                 yield ["  ", style(f"{word:<9}"), f" {one}"]
             if len(shown) < len(changed):
                 yield [dim(f"  {word:<9} … and {len(changed) - len(shown):,} more (-v shows all)")]
+    elsewhere = [status.dataset for status in statuses if not status.here]
+    shown = elsewhere if is_verbose else elsewhere[:MAX_PATHS]
+    for one in shown:
+        yield [highlight(one), "  ", dim("not on this machine")]
+    if len(shown) < len(elsewhere):
+        yield [dim(f"… and {len(elsewhere) - len(shown):,} more (-v shows all)")]
+    if elsewhere:
+        path = below_data_blobs(elsewhere[0]) if len(elsewhere) == 1 else "PATH"
+        yield Message("  download with: ", Command("sync", "--pull", path))

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
+from amlctl.cli.store_option import Url, open_store, opened
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.core.run import parse_duration_s
 from amlctl.errors import IntegrityError
@@ -23,7 +24,6 @@ from amlctl.operations.store.stats import stats as stats_operation
 from amlctl.operations.store.verify import VerifyResult
 from amlctl.operations.store.verify import verify as verify_operation
 from amlctl.snapshots.store_format import require_format
-from amlctl.stores.contract import Store
 from amlctl.wiring import without_copies
 
 app = TyperApp(
@@ -35,8 +35,6 @@ app = TyperApp(
     ),
 )
 
-Url = Annotated[str | None, option("Use this store instead of the workspace's", "--store", metavar="URL")]
-
 MAX_SNAPSHOTS = 10
 """Older snapshots of a dataset that `store stats` lists."""
 MAX_KEYS = 20
@@ -47,7 +45,7 @@ MAX_KEYS = 20
 def stats(ctx: typer.Context, store_url: Url = None) -> None:
     """Show datasets, snapshots and sizes"""
     call = invocation(ctx)
-    found = stats_operation(_store(call, store_url))
+    found = stats_operation(open_store(call, store_url))
     call.result(found.to_json(), _stats(found))
 
 
@@ -78,7 +76,7 @@ def gc(
     call = invocation(ctx)
     older_than_s = None if older_than is None else parse_duration_s(older_than)
     result = gc_operation(
-        _store(call, store_url),
+        open_store(call, store_url),
         delete=yes,
         now=datetime.now(UTC),
         sink=call.reporter,
@@ -93,23 +91,12 @@ def gc(
 def verify(ctx: typer.Context, store_url: Url = None) -> int:
     """Read back everything that the newest snapshots reference, and compare"""
     call = invocation(ctx)
-    store = _opened(call, store_url)
+    store = opened(call, store_url)
     with suppress(IntegrityError):  # reported with the other damage
         require_format(store)
     result = verify_operation(without_copies(store), call.reporter)
     call.result(result.to_json(), _verify(result))
     return 1 if result.damaged else 0
-
-
-def _store(call: Invocation, url: str | None) -> Store:
-    store = _opened(call, url)
-    require_format(store)
-    return store
-
-
-def _opened(call: Invocation, url: str | None) -> Store:
-    call.output.commands.store_url = url
-    return call.app.store if url is None else call.app.open_store(url)
 
 
 def _stats(stats: StoreStats) -> Iterator[Line | Table]:

@@ -13,7 +13,8 @@ import typer
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import is_current
 from amlctl.cli.commands.fetch import fetched_text
-from amlctl.cli.commands.runs import named_values, state_cell, took, variable_values
+from amlctl.cli.commands.runs import named_values, variable_values
+from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import on_interrupt

@@ -11,12 +11,12 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import Invocation, each_dataset, invocation
-from amlctl.cli.questions import is_confirmed
+from amlctl.cli.questions import choose, is_confirmed
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
 from amlctl.config.settings import parse_size
 from amlctl.core.message import ID_CELLS, Command, count, size
 from amlctl.core.settings import LAYOUTS
-from amlctl.errors import NeedsConfirmation, UsageError
+from amlctl.errors import NeedsConfirmation, NotFound, UsageError
 from amlctl.operations.sync.sync import SyncOptions, SyncResult, dry_run
 from amlctl.operations.sync.sync import sync as sync_operation
 from amlctl.wiring import App, without_copies
@@ -39,7 +39,7 @@ _STORE = "Store and transfer"
 @app.command(epilog=_EXAMPLES)
 def sync(
     ctx: typer.Context,
-    paths: Annotated[list[str], Paths],
+    paths: Annotated[list[str] | None, Paths] = None,
     is_pull: Annotated[bool, option("Download from the store instead of uploading", "--pull")] = False,
     is_dry_run: Annotated[bool, option("Show what would change, and change nothing", "--dry-run")] = False,
     snapshot: Annotated[
@@ -93,9 +93,12 @@ def sync(
     ] = None,
 ) -> int:
     """Upload a dataset to the store, only what changed; --pull downloads it"""
+    paths = paths or []
     pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout, "--force": force}
     named = ", ".join(name for name, is_given in pushing.items() if is_given)
     for is_wrong, message in (
+        (not paths and not is_pull, "Missing argument 'PATH...'"),
+        (not paths and snapshot, "--snapshot requires a PATH"),
         (ours and theirs, "--ours and --theirs exclude each other"),
         (force and (ours or theirs), "--force excludes --ours and --theirs"),
         (is_pull and named, f"{named} and --pull exclude each other"),
@@ -136,7 +139,7 @@ def sync(
     )
     app_ = _with_store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
     project = app_.project
-    datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths))
+    datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths)) or _chosen(call, app_)
 
     def try_once(dataset: str, options: SyncOptions) -> SyncResult:
         if is_pull:
@@ -161,7 +164,7 @@ def sync(
         more["registered"] = str(register(app_.store.url, done.dataset, done.snapshot, done.layout, is_file=is_file))
     call.result(
         {**results[0].to_json(), **more}
-        if len(paths) == 1
+        if len(datasets) == 1
         else {"datasets": [one.to_json() for one in results], **outcomes.to_json(call)},
         [
             *(line for result in results for line in _lines(result, is_pull=is_pull)),
@@ -169,6 +172,19 @@ def sync(
         ],
     )
     return outcomes.show_failures(call)
+
+
+def _chosen(call: Invocation, app_: App) -> list[str]:
+    """Of the store's datasets. Raises UsageError without a terminal."""
+    from amlctl.operations.status import all_stored
+
+    names = all_stored(app_)
+    if not names:
+        raise NotFound(f"the store {app_.store.url} has no datasets yet", hint=Command("sync", "PATH"))
+    if call.output.can_ask:
+        call.pause()
+        return choose("The store has these datasets. Download which?", names, call.output)
+    raise UsageError("Missing argument 'PATH...'", hint=Command("sync", "--pull", names[0]), details=names)
 
 
 def _with_store(

@@ -12,7 +12,13 @@ from amlctl.errors import AmlctlError
 MAX_DETAILS = 12
 """Lines of details that are shown; `-v` and `--json` show all."""
 
-_TAKE_STORE = frozenset({("sync",), ("store", "stats"), ("store", "gc"), ("store", "verify")})
+_TAKE_STORE = frozenset(
+    {
+        ("sync",),
+        *(("store", name) for name in ("stats", "gc", "verify")),
+        *(("dataset", name) for name in ("list", "show", "remove", "restore")),
+    }
+)
 
 
 def error_lines(error: AmlctlError, commands: Commands, *, is_verbose: bool) -> Iterator[Line]:

@@ -1,43 +1,38 @@
-"""The live region of the terminal: rich's progress bars, fed with the latest events whenever it is redrawn."""
+"""The live region of the terminal: a bar for each stage, drawn from the latest events a few times a second."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import set_cell_size
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from amlctl.cli.render.tables import cell_width, printable
-from amlctl.core.events import StageProgress
 
 if TYPE_CHECKING:
     from amlctl.cli.render.progress import LiveProgress, StageState
 
 _FRAMES_PER_SECOND = 8
-_RATE_WINDOW_S = 5.0
-"""Rate and time left come from the last seconds."""
+_NAME_CELLS = 7
+_LEAST_SUBJECT = 12
+_FACTS = {"percent": 4, "left": 15, "rate": 8, "bytes": 0, "files": 0}
+"""The most telling first, with the cells that they take at least, so that the bar keeps its width."""
+_LEAST_BAR, _WIDEST_BAR = 8, 40
+_GREEN = "green"
 
 
 class Region:
-    """Redrawn by a thread of rich between `start` and `stop`; only a redraw touches rich's tasks."""
+    """Redrawn by a thread of rich between `start` and `stop`."""
 
     def __init__(self, progress: LiveProgress, stream: TextIO, *, has_color: bool) -> None:
         self._source = progress
         self._console = Console(file=stream, no_color=not has_color, highlight=False, soft_wrap=True)
-        self._bars = Progress(console=self._console, speed_estimate_period=_RATE_WINDOW_S)
-        self._tasks: dict[tuple[str, str], TaskID] = {}
         self._live = Live(
             get_renderable=self.drawn,
             console=self._console,
@@ -50,88 +45,63 @@ class Region:
 
     def drawn(self) -> Group:
         """A bar for each stage, then what the command waits for."""
-        stages = dict(self._source.stages)
-        for key in self._tasks.keys() - stages.keys():
-            self._bars.remove_task(self._tasks.pop(key))
-        for key, state in stages.items():
-            if key not in self._tasks:
-                self._tasks[key] = self._bars.add_task(state.name, total=None, state=state)
-            self._advance(self._tasks[key], state.latest)
-        longest = max((cell_width(printable(state.latest.subject)) for state in stages.values()), default=0)
-        self._bars.columns = _columns(self._console.width, longest)
+        stages = [state for state in list(self._source.stages.values()) if not self._source.feeds_another(state)]
         waits = (Text.assemble(("wait", "cyan"), f"    {line}", no_wrap=True) for line in self._source.wait_lines())
-        return Group(*([self._bars.make_tasks_table(self._bars.tasks)] if stages else []), *waits)
-
-    def _advance(self, task: TaskID, event: StageProgress) -> None:
-        """Also by 0, so that rich's rate falls while nothing arrives."""
-        has_bytes = bool(event.total_bytes or event.done_bytes)
-        done, total = (event.done_bytes, event.total_bytes) if has_bytes else (event.done_files, event.total_files)
-        before = self._bars.tasks[self._bars.task_ids.index(task)].completed
-        if done < before:  # a retry started over
-            self._bars.reset(task)
-            before = 0
-        self._bars.update(task, total=total)
-        self._bars.advance(task, done - before)
+        return Group(*([_table(stages, self._console.width)] if stages else []), *waits)
 
     def print_line(self, line: str) -> None:
         """A line above the region, in the colors that it has."""
         self._console.print(Text.from_ansi(line), soft_wrap=True)
 
 
-def _columns(width: int, subject: int) -> tuple[ProgressColumn, ...]:
-    """What a screen of `width` cells has room for."""
-    subject = min(subject, width // 3)
-    room = width - subject - 20  # without stage, percent, time left and gaps
+def _table(stages: Sequence[StageState], width: int) -> Table:
+    """Each stage in a row. What a screen of `width` cells has no room for is left out, the least telling first."""
+    now_s = time.monotonic()
+    facts: dict[str, list[str]] = {name: [] for name in _FACTS}
+    for state in stages:
+        state.note(now_s)
+        facts["percent"].append(state.percent)
+        facts["left"].append(state.left(now_s))
+        facts["rate"].append(state.rate(now_s))
+        facts["bytes"].append(state.bytes)
+        facts["files"].append(state.files)
+    subjects = [printable(state.latest.subject) for state in stages]
+    longest = max(map(cell_width, subjects))
+    subject = min(longest, max(_LEAST_SUBJECT, width // 5))
+    room = width - _NAME_CELLS - subject - _LEAST_BAR - 1
+    has_bytes = any(facts["bytes"])
     shown = set()
-    for name, cells in (("bar", 10), ("files", 18), ("rate", 12), ("bytes", 19)):
-        if room >= cells:
+    for name, texts in facts.items():
+        needed = max(_FACTS[name] if has_bytes else 0, *map(cell_width, texts)) + 1
+        if 1 < needed <= room:
             shown.add(name)
-            room -= cells
-    bar = BarColumn(8 + min(room, 12), complete_style="green", finished_style="green", pulse_style="green")
-    return (
-        TextColumn("{task.description}", style="cyan", markup=False),
-        _Subject(subject),
-        *([bar] if "bar" in shown else []),
-        _Fact("percent"),
-        *([_Fact("files")] if "files" in shown else []),
-        *([_Fact("bytes")] if "bytes" in shown else []),
-        *([_Rate()] if "rate" in shown else []),
-        TimeRemainingColumn(compact=True),
+            room -= needed
+    more = min(longest - subject, room)
+    bar = min(_LEAST_BAR + room - more, _WIDEST_BAR)
+    table = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
+    for row, state in enumerate(stages):
+        texts = [facts[name][row] for name in ("percent", "files", "bytes", "rate", "left") if name in shown]
+        table.add_row(*_cells(state, _shortened(subjects[row], subject + more), bar, texts))
+    return table
+
+
+def _cells(state: StageState, subject: str, bar: int, facts: Sequence[str]) -> Iterator[RenderableType]:
+    yield Text(state.name, "cyan", no_wrap=True)
+    yield Text(subject, no_wrap=True)
+    share = state.share
+    yield ProgressBar(
+        total=None if share is None else 1.0,
+        completed=min(share or 0.0, 1.0),
+        width=bar,
+        complete_style=_GREEN,
+        finished_style=_GREEN,
+        pulse_style=_GREEN,
     )
+    yield from (Text(fact, no_wrap=True) for fact in facts)
 
 
-class _Subject(ProgressColumn):
-    """What the stage works on, in at most `width` cells: of a path the end says more than the beginning."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self._width = width
-
-    def render(self, task: Task) -> Text:
-        subject = printable(_state(task).latest.subject)
-        if cell_width(subject) > self._width:
-            subject = "…" + set_cell_size(subject[::-1], self._width - 1)[::-1]
-        return Text(subject, no_wrap=True)
-
-
-class _Fact(ProgressColumn):
-    """One of the texts of the stage's state."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-
-    def render(self, task: Task) -> Text:
-        return Text(getattr(_state(task), self._name), no_wrap=True)
-
-
-class _Rate(TransferSpeedColumn):
-    """Nothing for a stage that counts files only."""
-
-    def render(self, task: Task) -> Text:
-        return super().render(task) if _state(task).latest.done_bytes else Text("")
-
-
-def _state(task: Task) -> StageState:
-    state: StageState = task.fields["state"]
-    return state
+def _shortened(subject: str, cells: int) -> str:
+    """Of a path the end says more than the beginning."""
+    if cell_width(subject) <= cells:
+        return subject
+    return "…" + set_cell_size(subject[::-1], cells - 1)[::-1]

@@ -14,7 +14,8 @@ from threading import Lock, Timer
 from typing import TYPE_CHECKING, TextIO
 
 from amlctl.cli.render.tables import duration, printable
-from amlctl.core.events import NOTEWORTHY_S, StageProgress
+from amlctl.core.estimate import Estimate
+from amlctl.core.events import NOTEWORTHY_S, Stage, StageProgress
 from amlctl.core.message import count, size
 
 if TYPE_CHECKING:
@@ -30,26 +31,35 @@ _OPEN_ENDED_S = 6.0
 """How long a wait is shown that may end early: while it lasts, the next event about it comes before."""
 
 
-@dataclass
 class StageState:
     """The latest event of a stage; times are seconds of the monotonic clock."""
 
-    latest: StageProgress
-    started_s: float
-    shown_s: float
+    def __init__(self, latest: StageProgress, started_s: float) -> None:
+        self.latest = latest
+        self.started_s = self.shown_s = started_s
+        self._estimate = Estimate(started_s)
+
+    def note(self, now_s: float) -> None:
+        """Remember how far the stage is, for rate and time left. Call it often, also while nothing moves."""
+        self._estimate.note(now_s, self.latest.done_bytes, self.latest.done_values)
 
     @property
     def name(self) -> str:
         return f"{self.latest.stage.value:<6}"
 
     @property
-    def percent(self) -> str:
-        """By bytes if there are any; not 100% before the stage is done; empty while totals are unknown."""
+    def share(self) -> float | None:
+        """By bytes if there are any; None while totals are unknown."""
         event = self.latest
         done, total = (
             (event.done_bytes, event.total_bytes) if event.total_bytes else (event.done_files, event.total_files)
         )
-        return f"{min(done / total, 0.99):.0%}" if total else ""
+        return done / total if total else None
+
+    @property
+    def percent(self) -> str:
+        """Not 100% before the stage is done; empty while totals are unknown."""
+        return "" if self.share is None else f"{min(self.share, 0.99):.0%}"
 
     @property
     def files(self) -> str:
@@ -63,17 +73,23 @@ class StageState:
             return ""
         return size(done) if total is None else f"{size(done)} of {size(total)}"
 
-    def line(self, now_s: float) -> str:
-        """How far the stage is, for a file or a pipe; rate and time left are averages since its start."""
+    def rate(self, now_s: float) -> str:
+        """Of the last seconds; empty for a stage that counts files only."""
+        rate = self._estimate.rate(now_s) if self.latest.done_bytes else None
+        return "" if rate is None else f"{size(round(rate))}/s"
+
+    def left(self, now_s: float) -> str:
+        """Time left; empty while unknown."""
         event = self.latest
-        parts = [f"{self.name}  {printable(event.subject)}", self.percent, self.files, self.bytes]
-        rate = event.done_bytes / (now_s - self.started_s)
-        if rate:
-            parts.append(f"{size(rate)}/s")
-            if event.total_bytes:
-                left_s = max(1, round((event.total_bytes - event.done_bytes) / rate))
-                parts.append(f"{left_s} s left" if left_s < 60 else f"{duration(left_s)} left")
-        return "  ".join(part for part in parts if part)
+        if not event.total_bytes:
+            return ""
+        left_s = self._estimate.left_s(now_s, event.total_bytes, event.total_values)
+        return "" if left_s is None else f"{duration(max(1, round(left_s)))} left"
+
+    def line(self, now_s: float) -> str:
+        """How far the stage is, for a file or a pipe."""
+        parts = [f"{self.name}  {printable(self.latest.subject)}", self.percent, self.files, self.bytes]
+        return "  ".join(part for part in (*parts, self.rate(now_s), self.left(now_s)) if part)
 
     def summary(self, now_s: float) -> str:
         """What a finished stage did."""
@@ -134,7 +150,7 @@ class Progress:
             return
         if state is None:
             now_s = time.monotonic()
-            state = self.stages.setdefault(key, StageState(event, now_s, now_s))
+            state = self.stages.setdefault(key, StageState(event, now_s))
         state.latest = event
         if event.is_done:
             self._finish(key, state, time.monotonic())
@@ -143,11 +159,21 @@ class Progress:
 
     def _finish(self, key: tuple[str, str], state: StageState, now_s: float) -> None:
         self.stages.pop(key, None)
+        if self.feeds_another(state):
+            return
         if now_s - state.started_s >= NOTEWORTHY_S or state.shown_s > state.started_s:
             self.write_line(state.summary(now_s))
 
+    def feeds_another(self, state: StageState) -> bool:
+        """Whether a later stage of the same files is shown already, which hashing then waits for."""
+        event = state.latest
+        return event.stage is Stage.HASH and (Stage.SEND.value, event.subject) in self.stages
+
     def _show(self, state: StageState) -> None:
         now_s = time.monotonic()
+        state.note(now_s)
+        if self.feeds_another(state):
+            return
         if now_s - state.shown_s >= LINE_INTERVAL_S:
             with self._lock:  # one of the threads writes the line
                 before, state.shown_s = state.shown_s, now_s

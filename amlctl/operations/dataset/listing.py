@@ -10,12 +10,21 @@ from typing import Any, NamedTuple
 from amlctl.core.manifest import ManifestHeader
 from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.core.run_state import is_final
-from amlctl.core.store_keys import DATASETS, RUNS, dataset_of_key, folder_of, is_head_key, is_manifest_key, snapshot_of
+from amlctl.core.store_keys import (
+    DATASETS,
+    RUNS,
+    dataset_of_folder,
+    dataset_of_key,
+    folder_of,
+    is_head_key,
+    is_manifest_key,
+    snapshot_of,
+)
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.store.gc import REMOVED_S
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
-from amlctl.snapshots.heads import find_head, is_superseded, list_manifests, read_any_head
+from amlctl.snapshots.heads import find_head, is_superseded, list_datasets, list_manifests, read_any_head
 from amlctl.snapshots.manifests import read_header
 from amlctl.stores.contract import Entry, Store
 
@@ -213,9 +222,22 @@ def _use(store: Store, run: str) -> RunUse | None:
         return None
 
 
+def stored_names(store: Store) -> list[str]:
+    """Of all datasets that have a snapshot. Raises IntegrityError, and what the store raises."""
+
+    def name(folder: str) -> str:
+        try:
+            return dataset_of_folder(folder) if not read_any_head(store, folder).is_fence else ""
+        except NotFound:
+            return ""  # deleted in the meantime
+        except IntegrityError:
+            return dataset_of_folder(folder)  # the command that uses it says what is wrong with it
+
+    return sorted(filter(None, in_parallel(name, list_datasets(store), store.concurrency)))
+
+
 def not_stored(store: Store, dataset: str) -> NotFound:
-    known = [one.dataset for one in list_stored(store).datasets]
-    hint = did_you_mean(dataset, known)
+    hint = did_you_mean(dataset, stored_names(store))
     return NotFound(
         f"the store {store.url} has no dataset {dataset}",
         hint=hint or Message(Command("dataset", "list"), " lists them"),

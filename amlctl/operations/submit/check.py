@@ -20,7 +20,7 @@ from amlctl.core.environment import EnvironmentSpec, is_of_others
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import DISTRIBUTIONS
-from amlctl.core.message import Command, below_data_blobs
+from amlctl.core.message import Command, below_data_blobs, similar
 from amlctl.core.run import LONGEST_DURATION_S, MergedSpec, RunSpec, config_bytes
 from amlctl.core.run_schema import MAX_PROCESSES
 from amlctl.core.settings import MODES
@@ -255,11 +255,12 @@ def _with_datasets(
                 context.sink(Note(f"{dataset} is not on this machine; using the snapshot in the store"))
         elif not is_produced:
             with merged.at(inputs.get(dataset, "datasets")):
-                raise _no_dataset(context.project, dataset, is_here=is_here)
+                raise _no_dataset(context, dataset, is_here=is_here)
     return replace(spec, datasets=snapshots, manifests=manifests), to_sync
 
 
-def _no_dataset(project: Project, dataset: str, *, is_here: bool) -> NotFound:
+def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> NotFound:
+    project = context.project
     if is_here:
         return NotFound(
             f"dataset {dataset} has never been synced; remove --no-sync to sync it",
@@ -273,6 +274,10 @@ def _no_dataset(project: Project, dataset: str, *, is_here: bool) -> NotFound:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     near = difflib.get_close_matches(missing, names)
     shown = [(folder / name).relative_to(project.root).as_posix() for name in near]
+    if not shown:
+        from amlctl.operations.dataset.listing import stored_names  # here, since few submits need it
+
+        shown = similar(dataset, stored_names(context.store))
     return NotFound(
         f"dataset {dataset} is neither at data_blobs/{dataset} nor in the store",
         hint=f"did you mean {shown[0]}?" if shown else "put it there, or name the run that produces it first",

@@ -33,7 +33,7 @@ from amlctl.errors import (
     SettingsError,
     UsageError,
 )
-from amlctl.localfs.atomic import read_json, temporary_name, write_json
+from amlctl.localfs.atomic import read_json, temporary_near, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import remove_tree, walk
 from amlctl.localfs.project import INPUTS
@@ -204,7 +204,7 @@ class _Download:
 
     def _bring_file(self, url: str) -> None:
         known = self._known()
-        temporary = self._target.parent / temporary_name()
+        temporary = temporary_near(self._target)
         self._target.parent.mkdir(parents=True, exist_ok=True)
         try:
             from amlctl.azure_access.download import download_file  # imports azure.core
@@ -250,7 +250,7 @@ class _Download:
             def download(name: str) -> int:
                 path = self._target / name if name else self._target
                 path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.parent / temporary_name()
+                temporary = temporary_near(path)
                 try:
                     temporary.touch()
                     written = store.download(f"{key.rstrip('/')}/{name}".strip("/") if name else key, temporary)

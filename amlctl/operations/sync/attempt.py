@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from amlctl.core.diff import colliding_names, diff
-from amlctl.core.events import Note, SnapshotCommitted, Warned
+from amlctl.core.events import Note, SnapshotCommitted, Stage, Warned
 from amlctl.core.head import HeadValue, encode_head
 from amlctl.core.manifest import (
     FileEntry,
@@ -25,7 +25,6 @@ from amlctl.core.sync_plan import FEW_FILES, SyncPlan, plan_sync
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.machine import user_at_host
-from amlctl.localfs.read_file import Taker
 from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
@@ -50,6 +49,7 @@ from amlctl.snapshots.manifests import write_manifest
 from amlctl.snapshots.pack_sender import PackSender, pack_sender
 from amlctl.snapshots.send import OBJECTS, send_plan
 from amlctl.snapshots.store_format import ensure_format
+from amlctl.snapshots.transfers import Transfers
 
 
 class ContentsLost(Exception):
@@ -115,10 +115,12 @@ class SyncAttempt:
             self._looked.know_store(ensure_format(self._store), self._state)
             self._plain_files = self._look_at_plain_files()
         stored = self._stored_contents()
+        transfers = Transfers(Stage.SEND, self._dataset, self._sink)
         with pack_sender(
             self._store,
             self._state.sync,
             self._options.pack_size,
+            transfers,
             store_key=self._looked.store_key,
             replace=self._replace,
         ) as sender:
@@ -224,22 +226,22 @@ class SyncAttempt:
 
     # --- identify -------------------------------------------------------------------------------------------
 
-    def _identify(self, taker: Taker | None) -> Identified:
+    def _identify(self, early: EarlyPacks | None) -> Identified:
         identified = identify(
             self._scanned,
             self._state.cache,
             self._looked.cache_key,
             digest=self._looked.digest,
             checksum=self._options.checksum or self._options.repair,
-            taker=taker,
-            sink=self._sink,
+            taker=early,
+            sink=self._sink if early is None else early.hashing,
             subject=self._dataset,
         )
         for one, other in colliding_names(identified.entries)[:5]:
             self._sink(Warned(f"{self._dataset}: {one!r} and {other!r} are one name on some file systems"))
         return identified
 
-    def _early_packs(self, sender: PackSender, stored: StoredContents) -> Taker | None:
+    def _early_packs(self, sender: PackSender, stored: StoredContents) -> EarlyPacks | None:
         """Only where the plan is sure to agree: HEAD is where this machine left it, so no merge comes between."""
         base = None if self._looked.base is None else self._looked.base.snapshot
         is_ours = base == (None if self._looked.head is None else self._looked.head.snapshot)
@@ -247,7 +249,7 @@ class SyncAttempt:
             return None
         if self._layout.is_auto and not self._scanned.has_small_files(self._layout.pack_below, FEW_FILES):
             return None
-        return EarlyPacks(sender, self._layout.pack_below, stored)
+        return EarlyPacks(sender, self._layout.pack_below, stored, self._sink)
 
     def _same_contents(self, identified: Identified, stored: StoredContents) -> SyncResult | None:
         """The whole answer, where files were touched, but not changed: HEAD's manifest is not read."""
@@ -312,7 +314,6 @@ class SyncAttempt:
             sender,
             max_workers=self._options.file_workers(self._store),
             replace=self._replace,
-            sink=self._sink,
             destination=self._plain_files if self._plain_files.is_mirror else OBJECTS,
         )
         manifest = Manifest(

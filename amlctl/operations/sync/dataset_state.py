@@ -19,7 +19,7 @@ from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.atomic import remove_left_behind
+from amlctl.localfs.atomic import remove_left_behind, scratch_folder
 from amlctl.localfs.identify import CachedScan, StatCache
 from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.locks import exclusive
@@ -109,8 +109,6 @@ def local_state(context: Context, purpose: str, *, is_reading: bool = False) -> 
             yield state
         return
     folder = project.ensure_state_dir()
-    for written in (folder, folder / "mirrors"):
-        remove_left_behind(written)
     with exclusive(folder / "sync.lock", purpose, sink), _opened(folder, sink) as state:
         yield state
 
@@ -118,14 +116,12 @@ def local_state(context: Context, purpose: str, *, is_reading: bool = False) -> 
 @contextmanager
 def _copied_state(project: Project) -> Iterator[Path]:
     """A temporary folder with the databases of a project that cannot be written, each with its journals."""
-    import tempfile  # here: it costs every command 2 ms
-
-    with tempfile.TemporaryDirectory(prefix="amlctl-state-") as folder:
+    with scratch_folder() as folder:
         for name in _DATABASES:
             for suffix in ("", "-wal", "-journal"):
                 with suppress(OSError):
-                    shutil.copyfile(project.state_dir / f"{name}{suffix}", Path(folder, f"{name}{suffix}"))
-        yield Path(folder)
+                    shutil.copyfile(project.state_dir / f"{name}{suffix}", folder / f"{name}{suffix}")
+        yield folder
 
 
 @contextmanager

@@ -58,10 +58,9 @@ def pull(
             gone = was_removed(dataset, looked.removed.value)
             raise NotFound(gone.message, hint=gone.hint)
         if looked.head is None:
-            raise NotFound(
-                f"the store {store.url} has no dataset {dataset}",
-                hint=Message(Command("dataset", "list"), " lists them"),
-            )
+            from amlctl.operations.dataset.listing import not_stored  # here, since few pulls need it
+
+            raise not_stored(store, dataset)
         if _is_settled(looked, options, snapshot):
             result = _nothing_to_do(looked)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from amlctl.core.events import EventSink, Warned
+from amlctl.core.events import Event, EventSink, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, empty_manifest
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import IntegrityError, NotFound
@@ -92,10 +92,12 @@ class StoredContents:
 
 class EarlyPacks:
     """Satisfies `Taker`: new small files go into packs while they are hashed. They are read once, and straight to their
-    place in the pack."""
+    place in the pack. Until there is a plan, all that is not known to the store counts as to be sent."""
 
-    def __init__(self, sender: PackSender, below_bytes: int, stored: StoredContents) -> None:
+    def __init__(self, sender: PackSender, below_bytes: int, stored: StoredContents, sink: EventSink) -> None:
         self._sender = sender
+        self._sink = sink
+        self._known_files = self._known_bytes = 0
         self._below_bytes = below_bytes
         self._stored = stored
 
@@ -108,3 +110,13 @@ class EarlyPacks:
         head, known = self._stored.read()
         if entry.content_id not in head.places and known.packed(entry.content_id) is None:
             self._sender.keep(entry)
+        else:
+            self._known_files += 1
+            self._known_bytes += entry.size_bytes
+
+    def hashing(self, event: Event) -> None:
+        """Satisfies `EventSink`: passes on how far hashing is, and what is to be sent as far as that tells."""
+        if isinstance(event, StageProgress) and event.total_files is not None and event.total_bytes is not None:
+            to_send = event.total_files - self._known_files, event.total_bytes - self._known_bytes
+            self._sender.transfers.expect(*to_send)
+        self._sink(event)

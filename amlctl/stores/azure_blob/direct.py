@@ -22,7 +22,7 @@ from amlctl.azure_access.retry import RetryPolicy
 from amlctl.azure_access.transport import Transport
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.answer import BlobAnswer
-from amlctl.stores.contract import Buffer, always
+from amlctl.stores.contract import Buffer, OnBytes, always, unobserved
 
 VERSION = "2021-12-02"
 """Of the Blob service's REST interface: https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api."""
@@ -31,11 +31,14 @@ _CHUNK = 1 << 18
 
 class BlobBody:
     """Buffers that are sent one after the other, without a copy of all of them. `may_go_on` is called before each
-    piece: a request that is cut off leaves nothing."""
+    piece: a request that is cut off leaves nothing. `on_bytes` is told of the pieces that were sent."""
 
-    def __init__(self, parts: Sequence[Buffer], may_go_on: Callable[[], None] = always) -> None:
+    def __init__(
+        self, parts: Sequence[Buffer], may_go_on: Callable[[], None] = always, on_bytes: OnBytes = unobserved
+    ) -> None:
         self.parts = parts
         self.may_go_on = may_go_on
+        self.on_bytes = on_bytes
         self.size_bytes = sum(memoryview(part).nbytes for part in parts)
 
     def md5_header(self) -> str:
@@ -116,5 +119,7 @@ class DirectRequests:
             sent["content-length"] = str(body.size_bytes)
         content: Any = body if body.size_bytes else None
         request = HttpRequest(verb, f"{self._root}{path}" + (f"?{text}" if text else ""), headers=sent, content=content)
-        response: MemoryResponse = self._client.send_request(request, may_go_on=body.may_go_on, **options)
+        if body is not _NO_BODY:
+            options = {"on_bytes": body.on_bytes, "may_go_on": body.may_go_on, **options}
+        response: MemoryResponse = self._client.send_request(request, **options)
         return BlobAnswer.of(response)

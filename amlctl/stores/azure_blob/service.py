@@ -25,6 +25,7 @@ from amlctl.stores.azure_blob.answer import BlobAnswer, not_blob_storage, refusa
 from amlctl.stores.azure_blob.blocks import Block
 from amlctl.stores.azure_blob.credentials import Credential
 from amlctl.stores.azure_blob.direct import VERSION, BlobBody, DirectRequests
+from amlctl.stores.contract import OnBytes, unobserved
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient
@@ -76,9 +77,16 @@ class BlobService:
         query = self._credential.current().source_query()
         return f"{url}{self._address.blob_path(key)}" + (f"?{query}" if query else "")
 
-    def get(self, key: str, *, accept: Iterable[int] = (), max_bytes: int = MAX_IN_MEMORY_BYTES) -> BlobAnswer:
+    def get(
+        self,
+        key: str,
+        *,
+        accept: Iterable[int] = (),
+        max_bytes: int = MAX_IN_MEMORY_BYTES,
+        on_bytes: OnBytes = unobserved,
+    ) -> BlobAnswer:
         """The whole value. Raises IntegrityError above `max_bytes`."""
-        return self._checked(self._direct.blob("GET", key, max_bytes=max_bytes), key, accept)
+        return self._checked(self._direct.blob("GET", key, max_bytes=max_bytes, on_bytes=on_bytes), key, accept)
 
     def get_range(
         self,
@@ -89,15 +97,16 @@ class BlobService:
         *,
         accept: Iterable[int] = (),
         sink: Callable[[Read], int] | None = None,
+        on_bytes: OnBytes = unobserved,
     ) -> BlobAnswer:
         """`size` bytes from `start` (None: all), of the version `etag` where that is given; into the `sink`, if any."""
         if size is None or _is_one_of_many(key):  # the SDK would get the rest of a large value in pieces
             headers = {"range": f"bytes={start}-" + ("" if size is None else str(start + size - 1))}
             if etag:
                 headers["if-match"] = etag
-            return self._checked(self._direct.blob("GET", key, headers, sink=sink), key, accept)
+            return self._checked(self._direct.blob("GET", key, headers, sink=sink, on_bytes=on_bytes), key, accept)
         condition = unchanged(etag) if etag else ANY
-        into = {"sink": sink} if sink else {}
+        into = {"on_bytes": on_bytes, **({"sink": sink} if sink else {})}
         return self._ask(key, accept, self._blob(key).download_blob, offset=start, length=size, **into, **condition)
 
     def properties(self, key: str, *, accept: Iterable[int] = ()) -> BlobAnswer:
@@ -135,12 +144,14 @@ class BlobService:
             metadata=dict(metadata or {}),
             headers={"content-md5": md5},
             may_go_on=body.may_go_on,
+            on_bytes=body.on_bytes,
             **condition,
         )
 
     def put_block(self, key: str, identity: str, body: BlobBody) -> BlobAnswer:
         headers = {"content-md5": body.md5_header()}
-        return self._ask(key, (), self._blob(key).stage_block, identity, body, length=body.size_bytes, headers=headers)
+        options = {"length": body.size_bytes, "headers": headers, "on_bytes": body.on_bytes}
+        return self._ask(key, (), self._blob(key).stage_block, identity, body, **options)
 
     def block_lists(self, key: str) -> tuple[list[Block], list[Block], str | None]:
         """Committed and uncommitted blocks, and the ETag (None without committed blocks)."""
@@ -249,6 +260,21 @@ class BlobService:
         root = answer.document("EnumerationResults")
         found = [self._listed(answer, blob, metadata) for blob in root.iter("Blob") if not _is_folder(blob)]
         return found, root.findtext("NextMarker", "")
+
+    def folder_page(self, prefix: str, marker: str) -> tuple[list[str], str]:
+        """Names directly below the prefix that have blobs below them; and the marker of the next page."""
+        prefix = self._address.prefix + prefix
+
+        def act(**options: Any) -> None:
+            pages = self._container.walk_blobs(prefix, results_per_page=_PAGE, delimiter="/", **options)
+            next(pages.by_page(marker or None))
+
+        answer = self._ask("", (404,), act)
+        if answer.status == 404:
+            return [], ""
+        root = answer.document("EnumerationResults")
+        names = [one.text or "" for one in root.iterfind("Blobs/BlobPrefix/Name")]
+        return [name[len(prefix) :].rstrip("/") for name in names], root.findtext("NextMarker", "")
 
     def recommit(self, key: str) -> None:
         """Drop uncommitted blocks of another program, whose ids may be any bytes: the SDK accepts only text."""

@@ -25,7 +25,18 @@ from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, ByteBudget, Jobs, Limits, Uploader
-from amlctl.stores.contract import Body, Entry, FileBody, Guard, Parts, Traffic, Versioned, is_valid_key
+from amlctl.stores.contract import (
+    Body,
+    Entry,
+    FileBody,
+    Guard,
+    OnBytes,
+    Parts,
+    Traffic,
+    Versioned,
+    is_valid_key,
+    unobserved,
+)
 from amlctl.stores.wrappers import Pace
 
 _CONTENT_ID = f"x-ms-meta-{CONTENT_ID}"
@@ -133,21 +144,21 @@ class AzureBlobStore:
     def check_key(self, key: str) -> None:
         self._address.blob_path(_checked(key))
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, on_bytes: OnBytes = unobserved) -> bytes:
         if length == 0:
             return b""
         if start == 0 and length is None:
-            return self._service.get(_checked(key)).data
-        answer = self._service.get_range(_checked(key), start, length, accept=(416,))
+            return self._service.get(_checked(key), on_bytes=on_bytes).data
+        answer = self._service.get_range(_checked(key), start, length, accept=(416,), on_bytes=on_bytes)
         return b"" if answer.status == 416 else answer.data
 
     def get_versioned(self, key: str) -> Versioned | None:
         answer = self._service.get(_checked(key), accept=(404,), max_bytes=_MAX_VERSIONED_BYTES)
         return None if answer.status == 404 else Versioned(answer.data, answer.etag)
 
-    def download(self, key: str, target: Path, parts: Parts | None = None) -> int:
+    def download(self, key: str, target: Path, parts: Parts | None = None, *, on_bytes: OnBytes = unobserved) -> int:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if parts is None else 0))
-        get_range = functools.partial(self._get_range, _checked(key), target, descriptor, parts or _NoParts())
+        get_range = functools.partial(self._get_range, _checked(key), target, descriptor, parts or _NoParts(), on_bytes)
         try:
             if parts is not None and parts.has(0, 1):
                 first = self._service.properties(key)
@@ -169,7 +180,7 @@ class AzureBlobStore:
         finally:
             os.close(descriptor)
 
-    def put(self, key: str, body: Body, *, replace: bool = False) -> bool:
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
         _checked(key)
         if isinstance(body, FileBody):
             if body.same_as is not None and self._uploader.copy(body.same_as, key, {}, replace=replace) is not None:
@@ -177,15 +188,18 @@ class AzureBlobStore:
             if body.size_bytes > self._limits.single_bytes:
                 with_md5 = area_of(key).is_plain
                 return self._making_container(
-                    lambda: self._uploader.put_file(key, body, replace=replace, with_md5=with_md5)
+                    lambda: self._uploader.put_file(key, body, replace=replace, with_md5=with_md5, on_bytes=on_bytes)
                 )
             with self._uploader.budget.taken(body.size_bytes):
                 body.may_go_on()  # after a wait that may be long
-                return self._put_small(key, BlobBody([_read(body)], body.may_go_on), body.content_id, replace=replace)
+                sent = BlobBody([_read(body)], body.may_go_on, on_bytes)
+                return self._put_small(key, sent, body.content_id, replace=replace)
         parts = [body] if isinstance(body, bytes) else body
-        whole = BlobBody(parts)
+        whole = BlobBody(parts, on_bytes=on_bytes)
         if whole.size_bytes > self._limits.single_bytes:
-            return self._making_container(lambda: self._uploader.put_parts(key, parts, replace=replace))
+            return self._making_container(
+                lambda: self._uploader.put_parts(key, parts, replace=replace, on_bytes=on_bytes)
+            )
         return self._put_small(key, whole, "", replace=replace)
 
     def _put_small(self, key: str, sent: BlobBody, identity: str, *, replace: bool) -> bool:
@@ -225,6 +239,15 @@ class AzureBlobStore:
                 yield Entry(key, size_bytes, modified_at, content)
             if not marker:
                 return
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        found: list[str] = []
+        marker = ""
+        while True:
+            page, marker = self._service.folder_page(prefix, marker)
+            found += page
+            if not marker:
+                return found
 
     def in_the_way(self, key: str) -> Sequence[str]:
         return ()  # names are flat
@@ -267,7 +290,9 @@ class AzureBlobStore:
     ) -> BlobAnswer:
         return self._service.put_blob(key, body, condition, metadata, accept=(409, 412))
 
-    def _get_range(self, key: str, target: Path, descriptor: int, parts: Parts, start: int, etag: str) -> BlobAnswer:
+    def _get_range(
+        self, key: str, target: Path, descriptor: int, parts: Parts, on_bytes: OnBytes, start: int, etag: str
+    ) -> BlobAnswer:
         received = [0]
 
         def sink(read: Read) -> int:
@@ -275,7 +300,7 @@ class AzureBlobStore:
             return received[0]
 
         accept = () if etag else (416,)
-        answer = self._service.get_range(key, start, _RANGE, etag, accept=accept, sink=sink)
+        answer = self._service.get_range(key, start, _RANGE, etag, accept=accept, sink=sink, on_bytes=on_bytes)
         if received[0]:
             parts.arrived(start, received[0])
         return answer

@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
 from amlctl.localfs.disk_errors import sending_error
+from amlctl.stores.azure_blob.answer import BlobAnswer
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
 from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.service import ANY, NEW, BlobService, unchanged
-from amlctl.stores.contract import Buffer, FileBody, always
+from amlctl.stores.contract import Buffer, FileBody, OnBytes, always, unobserved
 
 CONTENT_ID = "content_id"
 COPIED_FROM = "copied_from"
@@ -127,7 +128,9 @@ class Uploader:
         self._pack_budget = ByteBudget(_PACK_BYTES)
         self._files = BoundedSemaphore(_FILES_AT_ONCE)
 
-    def put_file(self, key: str, body: FileBody, *, replace: bool, with_md5: bool) -> bool:
+    def put_file(
+        self, key: str, body: FileBody, *, replace: bool, with_md5: bool, on_bytes: OnBytes = unobserved
+    ) -> bool:
         """A file of more than `single_bytes`. False if the whole value existed and is not replaced.
 
         Raises Conflict if the file is not what `body` says; then nothing appears under `key`.
@@ -149,11 +152,11 @@ class Uploader:
         if body.is_sent_whole:
             existing = set()  # a block is named by its expected content, not by what a faulty disk made of it
         with self._files:
-            blocks, md5 = self._send_file(key, body, committed, existing, with_md5=with_md5)
+            blocks, md5 = self._send_file(key, body, committed, existing, on_bytes, with_md5=with_md5)
         condition = ANY if replace else (unchanged(etag) if etag else NEW)
         return self._commit(key, blocks, condition, body.content_id, body.may_go_on, md5)
 
-    def put_parts(self, key: str, parts: Sequence[Buffer], *, replace: bool) -> bool:
+    def put_parts(self, key: str, parts: Sequence[Buffer], *, replace: bool, on_bytes: OnBytes = unobserved) -> bool:
         """Parts in memory of more than `single_bytes` in total, in parallel blocks: a single connection is too slow.
 
         False if the value existed and is not replaced.
@@ -169,14 +172,17 @@ class Uploader:
         # A value is replaced because it is damaged, so its blocks are not trusted.
         existing = set() if replace else {block.id for block in waiting}
         ids: list[str] = []
-        jobs = Jobs[None]()
+        jobs = Jobs[BlobAnswer]()
         with jobs.settled():
             for body in _grouped(parts, self._limits.pack_block_bytes):
                 ids.append(block_id_of(body.parts))
-                if ids[-1] not in existing:
-                    self._pack_budget.take(body.size_bytes)
-                    act = partial(self._put_block, key, ids[-1], body)
-                    jobs.add(self._pack_budget.submit(self._pool, body.size_bytes, act))
+                if ids[-1] in existing:
+                    on_bytes(body.size_bytes)
+                    continue
+                body.on_bytes = on_bytes
+                self._pack_budget.take(body.size_bytes)
+                act = partial(self._service.put_block, key, ids[-1], body)
+                jobs.add(self._pack_budget.submit(self._pool, body.size_bytes, act))
         return self._commit(key, ids, ANY if replace else NEW, "", always)
 
     def state(self, key: str) -> tuple[str, str | None]:
@@ -206,12 +212,12 @@ class Uploader:
         return answer.headers.get("etag")
 
     def _send_file(
-        self, key: str, body: FileBody, old: list[Block], existing: set[str], *, with_md5: bool
+        self, key: str, body: FileBody, old: list[Block], existing: set[str], on_bytes: OnBytes, *, with_md5: bool
     ) -> tuple[list[str], bytes]:
         """Ids of all blocks in order, once the missing ones have arrived, and the MD5 of the file."""
         hasher, md5 = ContentHasher(), hashlib.md5(usedforsecurity=False)
         ids: list[str] = []
-        jobs = Jobs[None]()
+        jobs = Jobs[BlobAnswer]()
         try:
             with jobs.settled(), body.path.open("rb", buffering=0) as file:
                 descriptor = file.fileno()
@@ -232,11 +238,11 @@ class Uploader:
                         if len(data) != size:
                             break
                         if ids[-1] in existing:
-                            body.on_bytes(size)
+                            on_bytes(size)
                             continue
                         existing.add(ids[-1])
                         is_given_away = True
-                        act = partial(self._put_block, key, ids[-1], BlobBody([data]), body.on_bytes)
+                        act = partial(self._service.put_block, key, ids[-1], BlobBody([data], on_bytes=on_bytes))
                         jobs.add(self.budget.submit(self._pool, size, act))
                     finally:
                         if not is_given_away:
@@ -246,12 +252,6 @@ class Uploader:
         if hasher.content_id() != body.content_id:
             raise Conflict(f"{body.path} changed while it was sent", hint="run the same command again")
         return ids, md5.digest() if with_md5 else b""
-
-    def _put_block(
-        self, key: str, identity: str, body: BlobBody, on_bytes: Callable[[int], None] = lambda _: None
-    ) -> None:
-        self._service.put_block(key, identity, body)
-        on_bytes(body.size_bytes)
 
     def _commit(
         self,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from amlctl.core.content_id import ContentHasher
@@ -22,6 +20,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError, Conflict, IntegrityError
+from amlctl.localfs.atomic import scratch_folder
 from amlctl.parallel import for_each
 from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import read_first_failure, read_published
@@ -213,8 +212,8 @@ def copy_logs(
 def _save_log(store: Store, run: str, name: str, parts: Iterable[bytes]) -> None:
     """The log as a terminal shows it in the end. A very long one stays in Azure ML only."""
     collapser, hasher, size = CarriageReturnCollapser(), ContentHasher(), 0
-    with tempfile.TemporaryDirectory(prefix="amlctl-log-") as folder:
-        path = Path(folder) / "log"
+    with scratch_folder() as folder:
+        path = folder / "log"
         with path.open("wb") as file:
 
             def write(data: bytes) -> int:

@@ -23,7 +23,7 @@ from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
 from amlctl.runs.records import load_local_record, local_records, read_order, save_local_record
 from amlctl.stores.contract import Store
-from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
 from amlctl.workspaces.azureml.job import EXPERIMENT_PROPERTY, time_of, watched
 from amlctl.workspaces.azureml.looks import Look, Looks
 
@@ -76,11 +76,13 @@ class MissingRuns:
         self,
         workspace: str,
         store: Callable[[], Store],
+        connection: Connection,
         save: Callable[[RunRecord], None],
         clock: Callable[[], datetime],
     ) -> None:
         self._workspace = workspace
         self._store = store
+        self._connection = connection
         self._save = save
         self._clock = clock
 
@@ -117,10 +119,13 @@ class MissingRuns:
         self._save(record)
 
     def _has_existed(self, record: RunRecord) -> bool:
-        """Whether Azure ML is known to have had the run, here or on the machine that submitted it."""
+        """Whether Azure ML is known to have had the run, here or on the machine that submitted it.
+
+        A run that was submitted elsewhere and is still queued has left no trace but its job.
+        """
         if record.studio_url is not None or record.status != RunState.NOT_STARTED:
             return True
-        return self._store().info(attempt_key(record.run)) is not None
+        return self._store().info(attempt_key(record.run)) is not None or has_job(self._connection, record.run)
 
 
 def has_ended(record: RunRecord) -> bool:
@@ -140,6 +145,14 @@ def _is_presumed(record: RunRecord) -> bool:
     """Whether the end was concluded from the job's absence: it did not arrive, or was canceled before it could."""
     kind = (record.error or {}).get("kind")
     return record.is_final and record.studio_url is None and kind in ("lost", "canceled")
+
+
+def has_job(connection: Connection, run: str) -> bool:
+    """By the management of jobs, which run history does not depend on. Raises NotFound (the workspace)."""
+    answer = connection.workspace("GET", f"/jobs/{run}", _VERSION, accept=(404,))
+    if answer.status == 404 and is_workspace_missing(answer):
+        raise connection.error(answer, "GET", connection.address.path)
+    return answer.status != 404
 
 
 _VERSION = "2024-10-01"

@@ -87,7 +87,7 @@ class AzureMLWorkspace:
         self.tracked = Tracked(connection)
         self._logs = Logs(connection.exchange, self._looks, timing, sleep)
         self._listed = ListedRecords(self._looks, self.read, self._is_settled, clock).of
-        self._missing = MissingRuns(name, lambda: self._store, self._save_everywhere, clock)
+        self._missing = MissingRuns(name, lambda: self._store, connection, self._save_everywhere, clock)
         self._changed_at: dict[str, float] = {}
 
     @cached_property

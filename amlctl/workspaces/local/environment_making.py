@@ -1,4 +1,4 @@
-"""Makes environments, each once: with conda or a similar tool where there is one, else with venv; pip's part with pip.
+"""Makes environments, each once: with conda or a similar tool where the file lists packages of conda, else by uv.
 
 Each attempt gets a folder of its own, and `ready.json` names it only after its own interpreter was asked what it has.
 So a killed maker leaves no half environment that counts, and what it left running writes into a folder that is not
@@ -28,7 +28,7 @@ from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import read_json, write_bytes, write_json
+from amlctl.localfs.atomic import read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.folders import make_private_folder, open_private
 from amlctl.localfs.machine import ProcessIdentity
@@ -44,8 +44,17 @@ from amlctl.workspaces.local.environments import (
     packages_stamp,
     python_of,
 )
-from amlctl.workspaces.local.packages import Pip, expected_names, is_of_network
-from amlctl.workspaces.local.tools import ToolFailed, ToolRunner, find_python, pip_settings
+from amlctl.workspaces.local.packages import (
+    base_python,
+    choose_installer,
+    conda_for,
+    expected_names,
+    install_packages,
+    is_of_network,
+    needs_pip,
+)
+from amlctl.workspaces.local.pip_settings import pip_settings
+from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_uv
 
 EXPIRES_S = 120.0
 """A mark that was not renewed for so long belongs to a machine that was switched off, or to a suspended process."""
@@ -89,11 +98,17 @@ def is_being_made(place: Path) -> bool:
     return any(_is_in_force(_read(mark)) for mark in place.glob(f"*{_SUFFIX}"))
 
 
-def remove_leftovers(place: Path) -> None:
-    """Of makers that have ended: their tools are ended, then their folders removed."""
-    for mark in place.glob(f"*{_SUFFIX}"):
+def remove_leftovers(environments: Path, place: Path) -> None:
+    """Of makers that have ended: their tools are ended, then their folders removed.
+
+    `place` is of the environment whose lock is held. In others an expired mark of a living process, which was
+    suspended, is in force.
+    """
+    for folder in (environments, *(one for one in environments.iterdir() if one.is_dir())):
+        remove_left_behind(folder)
+    for mark in environments.glob(f"*/*{_SUFFIX}"):
         document = _read(mark)
-        if _is_in_force(document):
+        if _is_in_force(document) or (mark.parent != place and _is_alive_here(document)):
             continue
         tool, owner = read_identity(document.get("tool")), read_identity(document.get("owner"))
         if tool is not None and owner is not None and owner.is_gone() and is_alive(tool):
@@ -110,6 +125,11 @@ def _is_in_force(document: Mapping[str, Any]) -> bool:
     expires_at = document.get("expires_at")
     # A clock that was set back must not keep a mark in force for long.
     return isinstance(expires_at, (int, float)) and 0 < expires_at - time.time() <= EXPIRES_S
+
+
+def _is_alive_here(document: Mapping[str, Any]) -> bool:
+    owner = read_identity(document.get("owner"))
+    return owner is not None and is_alive(owner)
 
 
 def _read(mark: Path) -> dict[str, Any]:
@@ -148,7 +168,7 @@ def prepare_environment(
             found = environments.find(spec.id)
             if found.is_ready:
                 return found
-            remove_leftovers(place)
+            remove_leftovers(environments.folder, place)
             if not _is_confirmed(environments, spec):
                 _Maker(environments, spec, sink, check, place / f"env-{os.urandom(4).hex()}").make()
     except OSError as error:
@@ -180,9 +200,14 @@ class _Maker:
             mark.remove()
 
     def _make(self, mark: Mark) -> None:
-        tool, path = self.environments.conda()
+        environments, spec = self.environments, self.spec
+        tool, path = conda_for(environments, spec)
+        settings = pip_settings(environments.variables)
+        uv = "" if needs_pip(spec, settings) else find_uv(environments.variables)
         started = time.monotonic()
-        self.sink(Note(f"making environment {self.spec.id} with {tool or 'venv and pip'}"))
+        self.sink(Note(f"making environment {spec.id} with {tool or ('uv' if uv else 'venv and pip')}"))
+        if settings.unused:
+            self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
 
         def check() -> None:
             mark.renew()
@@ -191,8 +216,9 @@ class _Maker:
         runner = ToolRunner(lambda line: self.sink(Note(line)), check, mark.tool_started)
 
         def run(name: str, command: Sequence[str]) -> None:
+            variables = tool_variables(environments.variables)
             try:
-                runner.run(name, command, variables=tool_variables(self.environments.variables), cwd=self.home.parent)
+                runner.run(name, command, variables=variables, cwd=self.home.parent)
             except ToolFailed as failed:
                 raise _not_made(name, failed) from failed
 
@@ -202,16 +228,17 @@ class _Maker:
                 create = ["create", "--yes"] if tool == "micromamba" else ["env", "create"]
                 run(tool, [path, *create, "--prefix", str(self.home), "--file", str(file)])
         else:
-            base = find_python(self.spec.python, self.environments.variables)
-            run("venv", [base.path, "-m", "venv", str(self.home)])
-            resolved = _taken(self.environments.resolved(self.spec.id, base.version))
-        settings = pip_settings(python_of(self.home), self.environments.variables)
-        if settings.unused:
-            self.sink(Note(f"pip's settings that environments ignore: {', '.join(settings.unused)}"))
-        pip = Pip([str(python_of(self.home)), "-m", "pip"], settings.variables, runner)
-        packages = pip.install(self.spec, self.home, brings_conda=not tool, resolved=resolved)
-        _confirm(self.environments, self.spec, self.home, tool or "venv", packages)
-        self.sink(Note(f"environment {self.spec.id} is ready after {time.monotonic() - started:.0f} s"))
+            base = base_python(environments, spec, settings)
+            resolved = _taken(environments.resolved(spec.id, base.version))
+            if uv:
+                for command in _by_uv(uv, base, self.home):
+                    run("uv", command)
+            else:
+                run("venv", [base.path, "-m", "venv", str(self.home)])
+        installer = choose_installer(environments, spec, settings, str(python_of(self.home)), runner=runner)
+        packages = install_packages(installer, spec, self.home, brings_conda=not tool, resolved=resolved)
+        _confirm(environments, spec, self.home, tool or ("uv" if uv else "venv"), packages)
+        self.sink(Note(f"environment {spec.id} is ready after {time.monotonic() - started:.1f} s"))
 
     @contextmanager
     def _conda_file(self) -> Iterator[Path]:
@@ -228,6 +255,16 @@ class _Maker:
         finally:
             if carries_secret(text):
                 file.unlink(missing_ok=True)
+
+
+def _by_uv(uv: str, base: Python, home: Path) -> list[list[str]]:
+    """Commands that make a virtual environment. It has pip, which scripts may call; from the interpreter's own wheel,
+    which needs no network."""
+    commands = [[uv, "venv", "--quiet", "--no-project", "--python", base.path, str(home)]]
+    if base.pip_wheel:
+        install = [uv, "pip", "install", "--quiet", "--no-index", "--no-deps", "--python", str(python_of(home))]
+        commands.append([*install, base.pip_wheel])
+    return commands
 
 
 def _taken(file: Path) -> list[list[str]]:
@@ -254,6 +291,9 @@ def _confirm(
             f"the environment cannot be used: {found.wrong}",
             hint=Message(Command("doctor"), "; pip's own settings are listed by: pip config list"),
         )
+    for packages_dir in (home / "lib").glob("python*/site-packages"):
+        with contextlib.suppress(OSError):  # else the first import would add it, and change the stamp
+            (packages_dir / "__pycache__").mkdir(exist_ok=True)
     ready = {
         "format": READY_FORMAT,
         "id": spec.id,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import amlctl
-from amlctl.core.environment import OLDEST_PYTHON
+from amlctl.core.environment import OLDEST_PYTHON, EnvironmentSpec
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.tool_variables import script_base_variables
@@ -52,12 +52,12 @@ class Environments:
         return self.folder / f"{environment}-{python}.resolved"
 
     def find(self, environment: str) -> EnvironmentInfo:
-        """Look it up by id; for one that is not ready, `tool` is what would make it."""
+        """Look it up by id; `tool` has made it."""
         if environment == CURRENT:
             return EnvironmentInfo(environment, True, sys.prefix, CURRENT)
         ready = self._ready(environment)
         if ready is None:
-            return EnvironmentInfo(environment, False, "", self.conda()[0] or "venv")
+            return EnvironmentInfo(environment, False, "", "")
         home = self.folder_of(environment) / str(ready["folder"])
         return EnvironmentInfo(environment, True, str(home), str(ready.get("tool", "")))
 
@@ -72,6 +72,10 @@ class Environments:
             if path is not None:
                 return tool, path
         return "", ""
+
+    def tool_for(self, spec: EnvironmentSpec) -> str:
+        """The tool that is going to make it, as far as its file says."""
+        return (self.conda()[0] if spec.conda_packages else "") or "uv"
 
     def script_variables(self, environment: EnvironmentInfo) -> dict[str, str]:
         """The caller's variables, with the programs of an environment that is ready first on the PATH."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
@@ -28,7 +27,7 @@ from amlctl.core.message import Command, Message, count, size
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import area_of, code_prefix, code_tree, published_key, run_prefix
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.atomic import set_mtime, sync_to_disk
+from amlctl.localfs.atomic import scratch_folder, set_mtime, sync_to_disk
 from amlctl.localfs.folders import close_to_others, make_folders, make_private_folder, remove_tree
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import in_parallel
@@ -84,8 +83,8 @@ def _unpacked(store: Store, code: str, archive: TreeFile, runtimes: Path) -> Pat
             hint=Message(Command("submit", "SCRIPT"), ", with the same code"),
         )
     make_private_folder(runtimes)
-    with tempfile.TemporaryDirectory(prefix="new-", dir=runtimes) as scratch:
-        unpacked = Path(scratch, "runtime")
+    with scratch_folder(runtimes.parent) as scratch:
+        unpacked = scratch / "runtime"
         ZipFile(io.BytesIO(data)).extractall(unpacked)
         for module in list(unpacked.rglob("*.py")):
             (module.parent / "__pycache__").mkdir(exist_ok=True)  # Python itself would use the umask

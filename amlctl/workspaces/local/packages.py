@@ -1,19 +1,17 @@
-"""The packages of an environment by pip: resolved beforehand, installed, and what pip's failures mean.
+"""The packages of an environment: what is asked for, who installs it, and what its failures mean.
 
-Requirements go to pip in files, as in the environment file; `tools.pip_settings` says where packages come from.
+uv installs them, and pip where uv is missing or cannot do what a list asks for (`uv_tool.unsupported`). Requirements
+are passed in files, as in the environment file; `pip_settings` says where packages come from.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from amlctl.config.environment_file import check_runtime_python, pinned_python
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
@@ -21,10 +19,13 @@ from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import write_bytes, write_json
+from amlctl.localfs.atomic import scratch_folder, write_bytes, write_json
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import Environments
-from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_python, pip_settings
+from amlctl.workspaces.local.pip_settings import PipSettings, pip_settings
+from amlctl.workspaces.local.pip_tool import Pip
+from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_python, find_uv
+from amlctl.workspaces.local.uv_tool import Uv, unsupported
 
 _NETWORK_SIGNS = (
     "NewConnectionError",
@@ -36,97 +37,124 @@ _NETWORK_SIGNS = (
     "CondaHTTPError",
     "Connection refused",
     "Network is unreachable",
+    "error sending request",
+    "dns error",
+    "operation timed out",
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_EXPLAINS = re.compile(r"ERROR: |\s+\S.* (?:depends on|requested|requires) |.*error: |.*Requires-Python")
-_OUR_LINE = re.compile(r"-r (/.*?/requirements[-0-9]*\.txt) \(line (\d+)\)")
-_FROM_OUR_LINE = re.compile(rf" \(from {_OUR_LINE.pattern}\)")
-_NO_OPTION = "no such option: --"
-_NOISE = (
-    "Collecting ",
-    "  ",
-    "Requirement already satisfied",
-    "Looking in ",
-    "Processing ",
-    "Obtaining ",
-    "Using cached ",
-)
-"""Lines of pip that are not logged. Downloads, builds, installed packages and errors are."""
 _REASONS = 6
-"""Lines of pip's own explanation that are shown."""
+"""Lines of a tool's own explanation that are shown."""
 
 
-@dataclass(frozen=True)
-class Pip:
-    """`command` starts pip (`python -m pip`) with `variables`."""
+class Installer(Protocol):
+    """uv or pip, for one environment. `options` name the files of one list. Both methods raise ToolFailed."""
 
-    command: Sequence[str]
-    variables: Mapping[str, str]
-    runner: ToolRunner = field(default_factory=ToolRunner)
+    @property
+    def name(self) -> str: ...
 
-    def install(
-        self, spec: EnvironmentSpec, folder: Path, *, brings_conda: bool, resolved: Sequence[Sequence[str]] = ()
-    ) -> dict[str, str]:
-        """Install everything; the files for it go into `folder`. `brings_conda`: conda's packages come from pip, too.
-        `resolved` is what `resolve` has found: pip then need not look for dependencies again.
+    @property
+    def runner(self) -> ToolRunner: ...
 
-        Returns names and versions; without versions from a pip before 22.2. Raises SettingsError, ServiceUnavailable.
-        """
-        steps = _steps(spec, brings_conda=brings_conda)
-        found = {name: "" for step in steps for name in _plain_names(step)}
-        for number, lines in enumerate(steps, 1):
-            report = folder / f"installed-{number}.json"
-            pins = resolved[number - 1] if number <= len(resolved) else ()
-            try:
-                if pins:
-                    options = _written(spec, [*lines, *pins], folder, number)
-                    try:
-                        found.update(self._run(spec, ["install", "--no-deps", *options], report, folder))
-                        continue
-                    except (SettingsError, ServiceUnavailable):  # an index has changed, say
-                        self.runner.tell("the versions resolved before cannot be installed; resolving them again")
-                options = _written(spec, lines, folder, number)
-                found.update(self._run(spec, ["install", *options], report, folder))
-            finally:
-                _remove_secrets(folder)
-        return found
+    def split(self, lines: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The lines for a requirements file, and options instead of the others."""
+        ...
 
-    def resolve(self, spec: EnvironmentSpec) -> list[list[str]]:
-        """Whether all of it can be installed together; nothing is installed. Returns `name==version` of what pip has
-        chosen, for each list of requirements; empty for one with hashes, and where pip is older than 22.2.
+    def install(self, options: Sequence[str], folder: Path, *, no_deps: bool) -> dict[str, str]:
+        """Names and versions of what is installed then."""
+        ...
 
-        Raises SettingsError (names what cannot be installed), ServiceUnavailable.
-        """
-        found: list[list[str]] = []
-        with tempfile.TemporaryDirectory(prefix="amlctl-resolve-") as name:
-            folder = Path(name)
-            for number, lines in enumerate(_steps(spec, brings_conda=True), 1):
-                options = [*_written(spec, lines, folder, number), "--dry-run", "--ignore-installed"]
-                report = folder / f"resolved-{number}.json"
-                self._run(spec, ["install", *options], report, folder)
-                found.append([] if any(" --hash" in line for line in lines) else _pins(report))
-        return found
+    def resolve(self, options: Sequence[str], folder: Path) -> list[str]:
+        """`name==version` of what would be installed from an index."""
+        ...
 
-    def _run(self, spec: EnvironmentSpec, arguments: Sequence[str], report: Path, folder: Path) -> dict[str, str]:
-        command = [*self.command, *arguments, "--disable-pip-version-check", "--no-input"]
-        runner = replace(self.runner, tell=self._tell)
+    def explain(self, lines: Sequence[str]) -> tuple[str, list[str]]:
+        """The reason in the output of a failure, and what else explains it."""
+        ...
+
+    def naming(self, lines: Sequence[str]) -> list[str]:
+        """The lines of a failure's output that name the packages it is about."""
+        ...
+
+
+def choose_installer(
+    environments: Environments,
+    spec: EnvironmentSpec,
+    settings: PipSettings,
+    python: str,
+    *,
+    pip: Sequence[str] = (),
+    runner: ToolRunner = ToolRunner(),  # noqa: B008  # it is frozen
+) -> Installer:
+    """For the environment of `python`; `pip` is the command that starts a pip for it, if it has none itself."""
+    uv = find_uv(environments.variables)
+    reason = needs_pip(spec, settings)
+    if uv and not reason:
+        return Uv(uv, python, settings.for_uv, settings.uv_options, runner)
+    runner.tell(f"using pip: {f'uv does not support {reason}' if reason else 'uv is not installed'}")
+    return Pip(pip or [python, "-m", "pip"], settings.for_pip, runner)
+
+
+def needs_pip(spec: EnvironmentSpec, settings: PipSettings) -> str:
+    """What uv cannot do of what is asked for; empty if it can do all of it."""
+    return "prefer-binary" if settings.is_on("prefer-binary") else unsupported([*spec.pip, *spec.constraints])
+
+
+def conda_for(environments: Environments, spec: EnvironmentSpec) -> tuple[str, str]:
+    """Name and path of the conda-like tool that makes it; empty where it lists no packages of conda, and this machine
+    has a Python that fits."""
+    tool = environments.conda()
+    if tool[0] and not spec.conda_packages:
+        with suppress(SettingsError):
+            find_python(spec.python, environments.variables)
+            return "", ""
+    return tool
+
+
+def install_packages(
+    installer: Installer, spec: EnvironmentSpec, folder: Path, *, brings_conda: bool, resolved: Sequence[Sequence[str]]
+) -> dict[str, str]:
+    """Install everything; the files for it go into `folder`. `brings_conda`: conda's packages come from an index, too.
+    `resolved` is what `resolve_packages` has found: then it is not resolved again.
+
+    Returns names and versions. Raises SettingsError, ServiceUnavailable.
+    """
+    steps = _steps(spec, brings_conda=brings_conda)
+    found = {name: "" for step in steps for name in _plain_names(step)}
+    for number, lines in enumerate(steps, 1):
+        pins = resolved[number - 1] if number <= len(resolved) else ()
         try:
-            try:
-                runner.run("pip", [*command, "--report", str(report)], variables=self.variables, cwd=folder)
-            except ToolFailed as failed:
-                if not any(_NO_OPTION in line for line in failed.last_lines):
-                    raise
-                if "--dry-run" in arguments:
-                    return {}
-                runner.run("pip", command, variables=self.variables, cwd=folder)
+            if pins:
+                options = _written(installer, spec, [*lines, *pins], folder, number)
+                try:
+                    found.update(installer.install(options, folder, no_deps=True))
+                    continue
+                except ToolFailed:  # an index has changed, say
+                    installer.runner.tell("the versions resolved before cannot be installed; resolving them again")
+            options = _written(installer, spec, lines, folder, number)
+            found.update(installer.install(options, folder, no_deps=False))
         except ToolFailed as failed:
-            readable = ToolFailed(failed.exit_code, [_with_requirement(line) for line in failed.last_lines])
-            raise pip_failure(spec, readable) from failed
-        return {str(one["name"]): str(one["version"]) for _, one in _chosen(report)}
+            raise install_failure(installer, spec, failed) from failed
+        finally:
+            _remove_secrets(folder)
+    return found
 
-    def _tell(self, line: str) -> None:
-        if not line.startswith(_NOISE):
-            self.runner.tell(_with_requirement(line))
+
+def resolve_packages(installer: Installer, spec: EnvironmentSpec) -> list[list[str]]:
+    """Whether all of it can be installed together; nothing is installed. Returns `name==version` of what was chosen,
+    for each list of requirements; empty for one with hashes, and where pip is older than 22.2.
+
+    Raises SettingsError (names what cannot be installed), ServiceUnavailable.
+    """
+    found: list[list[str]] = []
+    with scratch_folder() as folder:
+        for number, lines in enumerate(_steps(spec, brings_conda=True), 1):
+            options = _written(installer, spec, lines, folder, number)
+            try:
+                pins = installer.resolve(options, folder)
+            except ToolFailed as failed:
+                raise install_failure(installer, spec, failed) from failed
+            found.append([] if any(" --hash" in line for line in lines) else pins)
+    return found
 
 
 def expected_names(spec: EnvironmentSpec) -> list[str]:
@@ -153,8 +181,9 @@ def _plain_names(lines: Sequence[str]) -> list[str]:
     return [match[0] for match in map(_NAME.match, plain) if match is not None]
 
 
-def _written(spec: EnvironmentSpec, lines: Sequence[str], folder: Path, number: int) -> list[str]:
-    """The lines as a file for pip, and the constraints; options that name them."""
+def _written(installer: Installer, spec: EnvironmentSpec, lines: Sequence[str], folder: Path, number: int) -> list[str]:
+    """The lines as a file, and the constraints; options that name them."""
+    lines, more = installer.split(lines)
     file = folder / ("requirements.txt" if number == 1 else f"requirements-{number}.txt")
     write_bytes(file, "".join(f"{line}\n" for line in lines).encode())
     options = ["--requirement", str(file)]
@@ -162,7 +191,7 @@ def _written(spec: EnvironmentSpec, lines: Sequence[str], folder: Path, number: 
         constraints = folder / "constraints.txt"
         write_bytes(constraints, "".join(f"{line}\n" for line in spec.constraints).encode())
         options += ["--constraint", str(constraints)]
-    return options
+    return [*options, *more]
 
 
 def _remove_secrets(folder: Path) -> None:
@@ -172,52 +201,18 @@ def _remove_secrets(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _with_requirement(line: str) -> str:
-    """A line of pip's output, with the requirement itself instead of its line in our file."""
-
-    def requirement(match: re.Match[str]) -> str:
-        try:
-            return Path(match[1]).read_text(encoding="utf-8").splitlines()[int(match[2]) - 1]
-        except (OSError, IndexError):
-            return match[0]
-
-    return _OUR_LINE.sub(requirement, _FROM_OUR_LINE.sub("", line))
-
-
-def _chosen(report: Path) -> list[tuple[bool, Mapping[str, Any]]]:
-    """What pip installs (https://pip.pypa.io/en/stable/reference/installation-report/): whether each package
-    comes from an address of its own, and its name and version."""
-    try:
-        chosen = json.loads(report.read_bytes())["install"]
-        return [
-            (bool(one["is_direct"]), {name: one["metadata"][name] for name in ("name", "version")}) for one in chosen
-        ]
-    except (OSError, ValueError, LookupError, TypeError):
-        return []
-
-
-def _pins(report: Path) -> list[str]:
-    return [f"{one['name']}=={one['version']}" for is_direct, one in _chosen(report) if not is_direct]
-
-
-def pip_failure(spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
-    """Which package, why, and its line in the environment file, as far as pip says it."""
-    errors = [line.strip().removeprefix("ERROR: ") for line in failed.last_lines if line.startswith("ERROR: ")]
+def install_failure(installer: Installer, spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
+    """Which package, why, and its line in the environment file, as far as the tool says it."""
     if is_of_network(failed):
         return ServiceUnavailable(
-            "the environment cannot be made: pip cannot reach a package index",
+            f"the environment cannot be made: {installer.name} cannot reach a package index",
             hint="check the network and pip's settings (`pip config list`), then run the command again",
             details=failed.last_lines,
         )
-    reason = next((line for line in errors if not line.startswith(("No matching distribution", "ResolutionImp"))), "")
-    reason = reason or (errors[-1] if errors else f"pip ended with exit code {failed.exit_code}")
-    place = _place_of(spec, failed.last_lines)
-    said = (reason, "No matching distribution", "ResolutionImpossible")
-    explained = [
-        line
-        for line in failed.last_lines
-        if _EXPLAINS.match(line) and not line.strip().removeprefix("ERROR: ").startswith(said)
-    ][:_REASONS]
+    reason, explained = installer.explain(failed.last_lines)
+    reason = reason or f"{installer.name} ended with exit code {failed.exit_code}"
+    explained = explained[:_REASONS]
+    place = _place_of(spec, installer.naming(failed.last_lines))
     return SettingsError(
         f"{place}: packages cannot be installed: {reason}" if place else f"packages cannot be installed: {reason}",
         hint=Message(
@@ -232,8 +227,8 @@ def is_of_network(failed: ToolFailed) -> bool:
 
 
 def _place_of(spec: EnvironmentSpec, lines: Sequence[str]) -> str:
-    """File and line of the first requirement that pip names in its errors; empty without one."""
-    words = {_normal(word) for line in lines if _EXPLAINS.match(line) for word in _NAME.findall(line)}
+    """File and line of the first requirement that these lines name; empty without one."""
+    words = {_normal(word) for line in lines for word in _NAME.findall(line)}
     for line, place in spec.places.items():
         names = {match[0] for match in [_NAME.match(line)] if match is not None and line != "python"}
         if line in spec.conda:
@@ -248,7 +243,7 @@ def _normal(name: str) -> str:
 
 
 def check_environment(environments: Environments, spec: EnvironmentSpec, sink: EventSink) -> None:
-    """Whether it can be made; the versions that pip has resolved are kept for the making. Packages of conda are left to
+    """Whether it can be made; the versions that were resolved are kept for the making. Packages of conda are left to
     conda, whose solver takes minutes.
 
     Raises SettingsError (cannot be made; which line, and why), ServiceUnavailable (no index can be reached).
@@ -256,21 +251,29 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
     if environments.find(spec.id).is_ready:
         return
     check_runtime_python(spec)
-    if environments.conda()[0]:
+    if conda_for(environments, spec)[0]:
         return
     for line in spec.conda:
         with _located(spec.places.get(line, "")):
             pip_requirements([line])
+    settings = pip_settings(environments.variables)
     with _located(spec.places.get("python", "")):
-        python = find_python(spec.python, environments.variables)
-    command = _pip_command(python)
-    if not command or not (spec.conda or spec.pip or spec.constraints):
+        python = base_python(environments, spec, settings)
+    if not (spec.conda or spec.pip or spec.constraints):
         return
-    settings = pip_settings(Path(command[0]), environments.variables)
+    installer = choose_installer(environments, spec, settings, python.path, pip=_pip_command(python))
+    if isinstance(installer, Pip) and not installer.command[0]:
+        return
     sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
-    resolved = Pip(command, settings.variables).resolve(spec)
-    with suppress(OSError):  # then pip resolves them again when the environment is made
+    resolved = resolve_packages(installer, spec)
+    with suppress(OSError):  # then they are resolved again when the environment is made
         write_json(environments.resolved(spec.id, python.version), resolved)
+
+
+def base_python(environments: Environments, spec: EnvironmentSpec, settings: PipSettings) -> Python:
+    """The interpreter that a virtual environment is made with. Raises SettingsError."""
+    by_itself = bool(needs_pip(spec, settings)) or not find_uv(environments.variables)
+    return find_python(spec.python, environments.variables, needs_venv=by_itself)
 
 
 def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
@@ -279,7 +282,7 @@ def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[i
         return sys.version_info[:2]
     version = environments.python_version(spec.id)
     if not version:
-        if environments.conda()[0]:
+        if conda_for(environments, spec)[0]:
             return pinned_python(spec)
         try:
             version = find_python(spec.python, environments.variables).version
@@ -290,12 +293,12 @@ def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[i
 
 
 def _pip_command(python: Python) -> list[str]:
-    """A pip that resolves for that interpreter; empty if none is found."""
+    """A pip that resolves for that interpreter; an empty word if none is found."""
     if python.has_pip:
         return [python.path, "-m", "pip"]
     from importlib.util import find_spec
 
-    return [sys.executable, "-m", "pip", "--python", python.path] if find_spec("pip") else []
+    return [sys.executable, "-m", "pip", "--python", python.path] if find_spec("pip") else [""]
 
 
 @contextmanager

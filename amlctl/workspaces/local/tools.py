@@ -1,12 +1,7 @@
-"""Programs that make environments: a tool such as pip or conda as a child process, Python interpreters, pip's settings.
-
-pip itself is asked where its configuration is (`pip config list`). What says where packages come from is passed on as
-variables, and `PIP_CONFIG_FILE` then names no file, so that nothing else of it counts.
-"""
+"""Programs that make environments: a tool such as uv, pip or conda as a child process, and Python interpreters."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import queue
@@ -18,13 +13,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.config.environment_file import python_specifiers
 from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
-from amlctl.localfs.tool_variables import PIP_KEPT, pip_setting, pip_variable, tool_variables
+from amlctl.localfs.tool_variables import tool_variables, uv_variables
 
 _KEPT_LINES = 40
 _POLL_S = 0.2
@@ -102,36 +98,52 @@ def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Non
 _MINORS = range(20, OLDEST_PYTHON[1] - 1, -1)
 """Minor versions of Python 3 looked up on the PATH, newest first."""
 _ASK = """
-import json, sys
+import glob, json, os, sys, sysconfig
 from importlib.util import find_spec
-venv, pip = bool(find_spec("venv") and find_spec("ensurepip")), bool(find_spec("pip"))
-print(json.dumps([list(sys.version_info[:3]), venv, pip]))
+bundle, pip = find_spec("ensurepip"), bool(find_spec("pip"))
+bundled = bundle and os.path.join(os.path.dirname(bundle.origin), "_bundled")
+folders = [sysconfig.get_config_var("WHEEL_PKG_DIR"), bundled]
+wheels = [wheel for folder in folders if folder for wheel in sorted(glob.glob(os.path.join(folder, "pip-*.whl")))]
+print(json.dumps([list(sys.version_info[:3]), bool(find_spec("venv") and bundle), pip, wheels[-1] if wheels else ""]))
 """
 _PYTHON_LIMIT_S = 20.0
 
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter of this machine. `makes_venvs`: Debian's needs the package python3-venv for that."""
+    """An interpreter of this machine. `makes_venvs`: Debian's needs the package python3-venv for that. `pip_wheel` is
+    the pip that it would put into one; empty without."""
 
     path: str
     version: str
     makes_venvs: bool
     has_pip: bool
+    pip_wheel: str
 
 
-def find_python(wanted: str, variables: Mapping[str, str]) -> Python:
-    """A matching interpreter that can make virtual environments; this one if it matches. Raises SettingsError."""
+def find_uv(variables: Mapping[str, str]) -> str:
+    """Path of uv: the one that amlctl was installed with, else one on the PATH; empty without."""
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv", path=variables.get("PATH")) or ""
+
+
+def find_python(wanted: str, variables: Mapping[str, str], *, needs_venv: bool = False) -> Python:
+    """A matching interpreter; this one if it matches. `needs_venv`: it has to make virtual environments by itself,
+    without uv. Raises SettingsError."""
     specifiers = python_specifiers(wanted)
     seen: list[str] = []
     without_venv: list[Python] = []
-    for path in _candidates(variables):
+    for path in _candidates(wanted, variables):
         python = _ask(path, variables)
         if python is None:
             continue
         if not specifiers.contains(python.version, prereleases=True):
             seen.append(python.version)
-        elif not python.makes_venvs:
+        elif needs_venv and not python.makes_venvs:
             without_venv.append(python)
         else:
             return python
@@ -146,17 +158,37 @@ def find_python(wanted: str, variables: Mapping[str, str]) -> Python:
     found = ", ".join(dict.fromkeys(seen))
     raise SettingsError(
         f"the environment requires Python {wanted}; this machine has {found or 'no Python that works'}",
-        hint=f"install Python {minor[0] if minor else wanted} so that `python{minor[0] if minor else '3'}` is on the "
-        "PATH, install micromamba, or use --env-from current",
+        hint=f"uv python install {minor[0] if minor else '3.12'}, or install it so that "
+        f"`python{minor[0] if minor else '3'}` is on the PATH, or use --env-from current",
     )
 
 
-def _candidates(variables: Mapping[str, str]) -> Iterator[str]:
+def _candidates(wanted: str, variables: Mapping[str, str]) -> Iterator[str]:
     yield sys.executable
     for name in (*(f"python3.{minor}" for minor in _MINORS), "python3"):
         path = shutil.which(name, path=variables.get("PATH"))
         if path is not None:
             yield path
+    yield from _installed_by_uv(wanted, variables)
+
+
+def _installed_by_uv(wanted: str, variables: Mapping[str, str]) -> Iterator[str]:
+    """Those of `uv python install`, which need not be on the PATH."""
+    uv = find_uv(variables)
+    if not uv:
+        return
+    command = [uv, "python", "find", "--managed-python", "--no-python-downloads", "--no-project", wanted]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            [word for word in command if word],
+            env={**tool_variables(variables), **uv_variables(variables)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PYTHON_LIMIT_S,
+            check=True,
+        )
+        yield done.stdout.strip()
 
 
 def _ask(path: str, variables: Mapping[str, str]) -> Python | None:
@@ -171,80 +203,9 @@ def _ask(path: str, variables: Mapping[str, str]) -> Python | None:
             stdin=subprocess.DEVNULL,
             check=True,
         )
-        version, makes_venvs, has_pip = json.loads(result.stdout)
+        version, makes_venvs, has_pip, pip_wheel = json.loads(result.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     if tuple(version) < OLDEST_PYTHON:
         return None
-    return Python(path, ".".join(map(str, version)), makes_venvs, has_pip)
-
-
-_PIP_LIMIT_S = 60.0
-_SECTIONS = ("global", "install")
-"""Of a configuration file; the later one takes precedence, and variables over both."""
-_LINE = re.compile(r"(?P<section>[a-z]+)\.(?P<name>[A-Za-z_-]+)=(?P<value>'.*'|\".*\")")
-# fmt: off
-_HARMLESS = frozenset((
-    "disable-pip-version-check", "no-input", "root-user-action", "verbose", "quiet", "log",
-    "no-python-version-warning",
-))
-# fmt: on
-"""Not passed on, and not reported either."""
-_OFF = frozenset(("", "0", "false", "no", "off", "n", "f"))
-
-
-@dataclass(frozen=True)
-class PipSettings:
-    """`variables` for a pip that installs; `unused` names the settings that are ignored."""
-
-    variables: Mapping[str, str]
-    unused: tuple[str, ...]
-
-
-def pip_settings(python: Path, inherited: Mapping[str, str]) -> PipSettings:
-    """`python` is the interpreter whose pip will install. Raises SettingsError (a file that pip cannot read)."""
-    found = _of_files(python, inherited)
-    for name, value in inherited.items():
-        setting = pip_setting(name)
-        if setting:
-            found[setting] = value
-    kept = {pip_variable(name): value for name, value in found.items() if name in PIP_KEPT and value}
-    if kept.get("PIP_RETRIES") == "0":
-        kept["PIP_RETRIES"] = "1"  # without a retry pip does not report that it cannot reach an index
-    unused = sorted(
-        name
-        for name, value in found.items()
-        if name not in PIP_KEPT and name not in _HARMLESS and value.lower() not in _OFF
-    )
-    variables = {**tool_variables(inherited), **kept, "PIP_CONFIG_FILE": os.devnull}
-    return PipSettings({**variables, "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}, tuple(unused))
-
-
-def _of_files(python: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    variables = {**tool_variables(inherited), "PIP_QUIET": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    if "PIP_CONFIG_FILE" in inherited:
-        variables["PIP_CONFIG_FILE"] = inherited["PIP_CONFIG_FILE"]
-    try:
-        done = subprocess.run(
-            [str(python), "-m", "pip", "config", "list"],
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PIP_LIMIT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SettingsError(f"pip's settings cannot be read: {error}", hint="pip config debug") from error
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise SettingsError(
-            f"pip's settings cannot be read: {reason.removeprefix('ERROR: ')}", hint="pip config debug lists its files"
-        )
-    found: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
-    for line in done.stdout.splitlines():
-        match = _LINE.fullmatch(line.strip())
-        if match is not None and match["section"] in found:
-            found[match["section"]][match["name"].lower().replace("_", "-")] = str(ast.literal_eval(match["value"]))
-    return {name: value for section in _SECTIONS for name, value in found[section].items()}
+    return Python(path, ".".join(map(str, version)), makes_venvs, has_pip, pip_wheel)

@@ -8,6 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from amlctl.core.compute import ClusterTarget
@@ -75,7 +76,8 @@ class LocalWorkspace:
         return self._name
 
     def environment(self, spec: EnvironmentSpec) -> EnvironmentInfo:
-        return self._environments.find(spec.id)
+        found = self._environments.find(spec.id)
+        return found if found.is_ready else replace(found, tool=self._environments.tool_for(spec))
 
     def check_environment(self, spec: EnvironmentSpec, sink: EventSink) -> None:
         from amlctl.workspaces.local.packages import check_environment  # here, since it loads version rules

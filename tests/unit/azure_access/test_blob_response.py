@@ -31,7 +31,7 @@ def ask() -> Callable[..., tuple[WireResponse, bytes, bool]]:
         connection.sock = one
         try:
             connection.request(verb, "/")
-            response = response_to(connection, 0, lambda waited_s, limit_s: None)
+            response = response_to(connection, 0, lambda waited_s, limit_s: None, lambda: None)
             body = response.read()
             return response, body, not response.will_close
         finally:

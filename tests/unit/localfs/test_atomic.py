@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_left_behind, temporary_name, writer_of
+from amlctl.localfs.atomic import (
+    STATE_FOLDER,
+    TEMPORARY_PREFIX,
+    remove_left_behind,
+    scratch_folder,
+    temporary_name,
+    temporary_near,
+    write_bytes,
+    writer_of,
+)
 from amlctl.localfs.machine import ProcessIdentity, this_process
 
 _MAKE = (
@@ -68,6 +78,48 @@ def test_a_forked_child_has_names_of_its_own() -> None:
 @pytest.mark.parametrize("name", ["0123456789abcdef-1", "ab" * 16, "ab" * 16 + ".parts", "00000000-x-1-1"])
 def test_names_that_do_not_say_who_writes(name: str) -> None:
     assert writer_of(TEMPORARY_PREFIX + name) is None
+
+
+_SCRATCH = (
+    "import os, sys\nfrom pathlib import Path\nfrom amlctl.localfs.atomic import scratch_folder\n"
+    "with scratch_folder(Path(sys.argv[1])) as made:\n    (made / 'half').write_bytes(b'half')\n    os._exit(9)\n"
+)
+
+
+def test_a_folder_of_a_killed_process_goes_with_the_next_one(tmp_path: Path) -> None:
+    mine = tmp_path / "amlctl-tmp-of-mine"
+    mine.mkdir()
+    assert subprocess.run([sys.executable, "-c", _SCRATCH, str(tmp_path)], check=False).returncode == 9
+    (left,) = tmp_path.glob(f"{TEMPORARY_PREFIX}*")
+    with scratch_folder(tmp_path) as made:
+        assert (left.exists(), mine.exists(), made.parent) == (False, True, tmp_path)
+    assert os.listdir(tmp_path) == [mine.name]
+
+
+def test_temporary_files_of_a_projects_state_stand_in_one_folder(tmp_path: Path) -> None:
+    state_dir = tmp_path / STATE_FOLDER
+    record = state_dir / "runs" / "one" / "record.json"
+    assert temporary_near(record).parent == state_dir
+    assert temporary_near(tmp_path / "outputs" / "one").parent == tmp_path / "outputs"
+    write_bytes(record, b"{}")
+    assert record.read_bytes() == b"{}"
+    assert os.listdir(state_dir) == ["runs"]
+
+
+def test_a_folder_of_the_state_may_be_on_another_disk(tmp_path: Path) -> None:
+    here = tmp_path.stat().st_dev
+    others = [
+        folder for folder in map(Path, ("/dev/shm", "/var/tmp")) if folder.is_dir() and folder.stat().st_dev != here
+    ]
+    if not others:
+        pytest.skip("this machine has one file system")
+    state_dir = tmp_path / STATE_FOLDER
+    state_dir.mkdir()
+    with tempfile.TemporaryDirectory(dir=others[0]) as elsewhere:
+        (state_dir / "runs").symlink_to(elsewhere)
+        write_bytes(state_dir / "runs" / "record.json", b"{}")
+        assert os.listdir(elsewhere) == ["record.json"]
+    assert os.listdir(state_dir) == ["runs"]
 
 
 def test_absurd_numbers_are_of_a_process_that_is_gone() -> None:

@@ -89,7 +89,7 @@ def test_what_is_open_already_is_narrowed_but_not_the_store(tmp_path: Path) -> N
     elsewhere.write_bytes(b"")
     elsewhere.chmod(0o644)
     (state / "link").symlink_to(elsewhere)
-    project.narrow_state()
+    project.tidy_state()
     assert wide(state) == []
     assert (state / "runs/r/program").stat().st_mode & 0o777 == 0o700
     assert (state / "store/packs/file").stat().st_mode & 0o777 == 0o644

@@ -35,7 +35,7 @@ if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; exit 0; fi
 if [ "$1" = -I ]; then
   case "$3" in
     *metadata*) echo '{{"python": "3.11.99", "missing": [], "error": ""}}' ;;
-    *) echo '[[3, 11, 99], true, true]' ;;
+    *) echo '[[3, 11, 99], true, true, ""]' ;;
   esac
   exit 0
 fi
@@ -73,7 +73,11 @@ def with_pip(tmp_path: Path, pip: str) -> tuple[Environments, EnvironmentSpec, P
     calls.touch()
     write_tool(tmp_path / "tools", "python3.11", FAKE_PYTHON.format(calls=calls, pip=pip))
     spec = EnvironmentSpec(python="==3.11.99", conda=("pytorch=2.1", "numpy"), pip=("pillow>=10", "--pre"))
-    return environments(tmp_path, tmp_path / "tools", PIP_INDEX_URL="https://index.example/simple"), spec, calls
+    return (
+        environments(tmp_path, tmp_path / "tools", PIP_INDEX_URL="https://index.example/simple", PIP_PREFER_BINARY="1"),
+        spec,
+        calls,
+    )
 
 
 def test_current_interpreter_is_always_ready(tmp_path: Path) -> None:
@@ -92,10 +96,10 @@ def test_conda_environment_is_made_once(tmp_path: Path, tool: str, command: str)
     calls, pip_calls = tmp_path / "calls", tmp_path / "pip-calls"
     python = write_tool(tmp_path / "tools", "a-python", FAKE_PYTHON.format(calls=pip_calls, pip="exit 0"))
     write_tool(tmp_path / "tools", tool, FAKE_CONDA.format(calls=calls, python=python))
-    here = environments(tmp_path, tmp_path / "tools")
+    here = environments(tmp_path, tmp_path / "tools", PIP_PREFER_BINARY="1")
     spec = EnvironmentSpec(python="3.11", conda=("ffmpeg",), pip=("pillow",))
     before = here.find(spec.id)
-    assert (before.is_ready, before.location, before.tool) == (False, "", tool)
+    assert (before.is_ready, before.location, here.tool_for(spec)) == (False, "", tool)
     made = prepare_environment(here, spec, null_sink)
     assert made.is_ready
     assert made.tool == tool
@@ -258,7 +262,7 @@ def test_this_python_is_taken_if_it_fits(tmp_path: Path) -> None:
 
 def test_python_on_the_path_is_found_and_a_broken_one_passed_over(tmp_path: Path) -> None:
     write_tool(tmp_path, "python3.13", "#!/bin/sh\nexit 127\n")
-    other = write_tool(tmp_path, "python3.9", "#!/bin/sh\necho '[[3, 9, 18], true, true]'\n")
+    other = write_tool(tmp_path, "python3.9", "#!/bin/sh\necho '[[3, 9, 18], true, true, \"\"]'\n")
     assert find_python("<3.10", {"PATH": str(tmp_path)}).path == str(other)
 
 

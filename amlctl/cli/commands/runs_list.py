@@ -1,0 +1,161 @@
+"""`amlctl runs list`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.command_group import examples, option
+from amlctl.cli.invocation import invocation
+from amlctl.cli.render.tables import (
+    Cell,
+    Column,
+    Line,
+    Styled,
+    Table,
+    bad,
+    between,
+    good,
+    highlight,
+    moment,
+    warning,
+)
+from amlctl.core.message import Command, Message
+from amlctl.core.metrics import Goal, goal_of, shown
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import FINAL_STATES, RunState
+from amlctl.errors import UsageError
+from amlctl.operations import runs as operations
+
+EXAMPLES = examples(
+    "amlctl runs # newest first",
+    "amlctl runs --sort accuracy # the best first",
+    "amlctl runs list --status Failed --limit 5 # the last five that failed",
+    "amlctl runs -q # ids only, one a line",
+)
+_BY_TIME = "time"
+_DEFAULT_LIMIT = 20
+_WIDE = 110
+"""Cells from which on the list has room for whole paths, the experiment and the year."""
+
+_LONGEST_HEADING = 14
+
+
+def list_(
+    ctx: typer.Context,
+    limit: Annotated[
+        int | None,
+        option(f"Show N runs only; {_DEFAULT_LIMIT} unless --json or --quiet", "--limit", "-n", min=1, metavar="N"),
+    ] = None,
+    all_: Annotated[bool, option("Show all runs", "--all", "-a")] = False,
+    experiment: Annotated[str | None, option("Show runs of this experiment only", metavar="NAME")] = None,
+    status: Annotated[str | None, option("Show runs in this state only, for example Failed", metavar="STATE")] = None,
+    metric: Annotated[
+        str | None, option("Show this metric; default: the setting runs.metric, or the first one", metavar="NAME")
+    ] = None,
+    sort: Annotated[
+        str, option("Sort by a metric, the best first (min:NAME, max:NAME), or by time", metavar="METRIC|time")
+    ] = _BY_TIME,
+) -> None:
+    """List runs, newest first, with their key metric"""
+    states = {state.value.lower(): state.value for state in RunState}
+    if status is not None and status.lower() not in states:
+        raise UsageError(f"Invalid --status {status!r}", hint=f"use one of {', '.join(states.values())}")
+    if all_ and limit is not None:
+        raise UsageError("--all and --limit exclude each other")
+    call = invocation(ctx)
+    app_ = call.app if experiment is None else call.app.in_experiment(experiment)
+    found = [
+        record
+        for record in operations.list_runs(app_)
+        if experiment in (None, record.spec.experiment) and (status is None or status.lower() == record.status.lower())
+    ]
+    is_sorted = sort != _BY_TIME
+    goal = operations.key_metric(found, metric or (sort if is_sorted else app_.settings.runs.metric))
+    if is_sorted:
+        found = operations.best_first(found, goal_of(sort))
+    is_ids = call.options.is_quiet and not call.is_json
+    if limit is None and not (all_ or is_ids or call.is_json):
+        limit = _DEFAULT_LIMIT
+    records = found[:limit]
+    if is_ids:
+        call.result(None, [record.run for record in records])
+        return
+    call.result(
+        {"runs": [record.to_json() for record in records], **({"metric": goal.name} if goal else {})}
+        if call.is_json
+        else None,
+        _list(records, goal, call.output.width, is_filtered=bool(experiment or status)),
+    )
+    if len(records) < len(found) and not call.is_json:
+        call.output.write_line([f"… {len(found) - len(records)} more: --all"])
+
+
+def state_cell(state: str) -> Styled:
+    """The name of a run's state in its color."""
+    styles: dict[str, Callable[[str], Styled]] = {
+        RunState.COMPLETED: good,
+        RunState.FAILED: bad,
+        RunState.CANCELED: warning,
+        RunState.RUNNING: highlight,
+    }
+    return styles[state](state) if state in styles else Styled(state, "")
+
+
+def took(record: RunRecord) -> str:
+    """From the start of the script to the end of the run; empty if one is missing."""
+    end = next((at for state, at in record.times.items() if state in FINAL_STATES), "")
+    return between(record.times.get(RunState.RUNNING, ""), end)
+
+
+def _list(records: Sequence[RunRecord], goal: Goal | None, width: int, *, is_filtered: bool) -> Iterator[Line | Table]:
+    if not records:
+        yield (
+            Message("No matching runs. See all with: ", Command("runs"))
+            if is_filtered
+            else Message("No runs yet: ", Command("submit", "SCRIPT"))
+        )
+        return
+    is_wide = width >= _WIDE
+    has_workspaces = len({record.spec.workspace for record in records}) > 1
+    has_users = len({record.user for record in records if record.user}) > 1
+    columns = [
+        Column("RUN", is_whole=True),
+        Column("STATUS", is_whole=True),
+        Column("USER", rank=5),
+        Column("WORKSPACE", rank=6),
+        Column("SCRIPT", rank=4),
+        Column("EXPERIMENT", rank=7),
+        Column("CREATED", is_whole=True, rank=3),
+        Column("TOOK", is_whole=True, is_right=True, rank=2),
+        Column(_heading(goal.name, width) if goal else "", is_whole=True, is_right=True, rank=1),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            record.run,
+            state_cell(record.status),
+            record.user if has_users else "",
+            record.spec.workspace if has_workspaces else "",
+            _script_or_name(record, is_short=not is_wide),
+            record.spec.experiment if is_wide else "",
+            moment(record.created_at) if is_wide else moment(record.created_at)[5:16],
+            took(record),
+            shown(record.metrics.get(goal.name)) if goal else "",
+        ]
+        for record in records
+    ]
+    yield Table(columns, rows)
+
+
+def _heading(metric: str, width: int) -> str:
+    """Its end says most: `…tion.accuracy`."""
+    return metric if len(metric) <= _LONGEST_HEADING or width >= _WIDE else f"…{metric[-_LONGEST_HEADING + 1 :]}"
+
+
+def _script_or_name(record: RunRecord, *, is_short: bool) -> str:
+    """The script; the name for a job of another tool, which has none."""
+    if not record.spec.script:
+        return record.spec.name
+    return record.spec.script.rpartition("/")[2] if is_short else record.spec.script.removeprefix("pipeline/")

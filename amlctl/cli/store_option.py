@@ -1,0 +1,25 @@
+"""`--store URL` of the commands that work on a store alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from amlctl.cli.command_group import option
+from amlctl.cli.invocation import Invocation
+from amlctl.snapshots.store_format import require_format
+from amlctl.stores.contract import Store
+
+Url = Annotated[str | None, option("Use this store instead of the workspace's", "--store", metavar="URL")]
+
+
+def open_store(call: Invocation, url: str | None) -> Store:
+    """The store at the URL, or that of the workspace in use. Raises NotFound, SettingsError (another format)."""
+    store = opened(call, url)
+    require_format(store)
+    return store
+
+
+def opened(call: Invocation, url: str | None) -> Store:
+    """The same, whatever is there."""
+    call.output.commands.store_url = url
+    return call.app.store if url is None else call.app.open_store(url)

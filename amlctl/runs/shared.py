@@ -1,0 +1,54 @@
+"""Runs that others have made with the same store, as their records there tell.
+
+Finished ones are kept on this machine, so that a listing reads each of them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from contextlib import suppress
+from pathlib import Path
+from typing import Optional
+
+from amlctl.core.run import RunRecord
+from amlctl.core.run_schema import MAX_BYTES, is_record_run_id
+from amlctl.core.store_keys import RUNS
+from amlctl.errors import IntegrityError
+from amlctl.localfs.atomic import read_regular, write_bytes
+from amlctl.parallel import in_parallel
+from amlctl.runs.records import load_record
+from amlctl.stores.contract import Store
+
+
+def shared_folder(state_dir: Path) -> Path:
+    """Copies of finished records, `<run>.json`."""
+    return state_dir / "cache" / "shared-runs"
+
+
+def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunRecord]:
+    """Of all runs in the store that are not in `but`, in no order. One that is damaged, or was deleted, is left out.
+
+    Raises what the store raises.
+    """
+    folder = shared_folder(state_dir)
+    runs = {run for run in store.folders(RUNS) if is_record_run_id(run)} - but
+    for copy in folder.glob("*.json") if folder.is_dir() else ():
+        if copy.stem not in runs:
+            copy.unlink(missing_ok=True)
+
+    def read(run: str) -> Optional[RunRecord]:
+        copy = folder / f"{run}.json"
+        try:
+            return RunRecord.from_bytes(read_regular(copy, MAX_BYTES), run)
+        except (OSError, IntegrityError):
+            pass
+        try:
+            record = load_record(store, run)
+        except IntegrityError:
+            return None  # `store verify` reports it
+        if record is not None and record.is_final:
+            with suppress(OSError):  # a project that cannot be written keeps no copies
+                write_bytes(copy, record.to_bytes())
+        return record
+
+    return [record for record in in_parallel(read, sorted(runs), store.concurrency) if record is not None]

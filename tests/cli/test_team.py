@@ -1,0 +1,88 @@
+"""Two projects, one store: each sees what the other one has shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amlctl.localfs.project import Project
+from amlctl.runs.shared import shared_folder
+from tests.cli.conftest import Cli, StartTerminal
+from tests.support.warm_command import WarmCommand
+
+SCRIPT = """
+import os, pathlib
+pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "result.txt").write_text("42")
+"""
+
+
+@pytest.fixture
+def team(tmp_path: Path, warm: WarmCommand) -> tuple[Cli, Cli]:
+    found = []
+    for name in ("anna", "ben"):
+        (tmp_path / name).mkdir()
+        cli = Cli(tmp_path / name, warm)
+        assert cli("init").code == 0
+        cli.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{tmp_path / "shared"}"\n')
+        (cli.cwd / "pptdaml.yaml").unlink()
+        found.append(cli)
+    anna, ben = found
+    anna.write("data_blobs/working/faces/a.txt", "a")
+    anna.write("data_blobs/working/texts/b.txt", "b")
+    anna.json("sync", "working/faces", "working/texts")
+    return anna, ben
+
+
+def test_status_knows_the_datasets_of_the_store(team: tuple[Cli, Cli]) -> None:
+    _, ben = team
+    found = ben.json("status")["datasets"]
+    assert [(one["dataset"], one["here"]) for one in found] == [("working/faces", False), ("working/texts", False)]
+    answer = ben("status")
+    assert "working/faces  not on this machine" in answer.out
+    assert "amlctl sync --pull PATH" in answer.out
+
+
+def test_a_pull_without_a_path_offers_them(team: tuple[Cli, Cli], terminal: StartTerminal) -> None:
+    _, ben = team
+    answer = ben("sync", "--pull", "--json")
+    assert answer.code == 2
+    assert answer.document["error"]["details"] == ["working/faces", "working/texts"]
+    assert ben("sync").code == 2
+    screen = terminal(ben.command("sync", "--pull"), ben.cwd)
+    screen.wait_for("(Enter: none): ")
+    assert "2  working/texts" in screen.text
+    screen.type("3\n")
+    screen.wait_for("not in the list: 3")
+    screen.type("2 working/faces\n")
+    assert screen.finish() == 0
+    assert {one["here"] for one in ben.json("status")["datasets"]} == {True}
+
+
+def test_names_are_suggested_and_completed(team: tuple[Cli, Cli]) -> None:
+    _, ben = team
+    answer = ben("sync", "--pull", "working/face")
+    assert answer.code == 4
+    assert "did you mean working/faces?" in answer.err
+    ben.write("pipeline/train.py", SCRIPT)
+    answer = ben("submit", "train.py", "--dataset", "working/txts")
+    assert answer.code == 4
+    assert "did you mean working/texts?" in answer.err
+    ben.json("dataset", "list")
+    completed = ben(variables={"_AMLCTL_COMPLETE": "complete_bash", "COMP_WORDS": "amlctl sync wor", "COMP_CWORD": "2"})
+    assert {"working/faces", "working/texts"} <= set(completed.out.split()), completed
+
+
+def test_runs_of_others_are_listed_and_can_be_fetched(team: tuple[Cli, Cli]) -> None:
+    anna, ben = team
+    anna.write("pipeline/train.py", SCRIPT)
+    run = anna.json("submit", "train.py")["run"]
+    assert [one["run"] for one in ben.json("runs")["runs"]] == [run]
+    assert [path.stem for path in shared_folder(Project(ben.cwd).state_dir).iterdir()] == [run]
+    assert [one["run"] for one in ben.json("runs")["runs"]] == [run]
+    assert ben("runs", "show", "@last").code == 4, "a short form stands for a run of one's own"
+    assert ben.json("fetch", run)["files"] == 1
+    assert ben.json("dataset", "show", "working/faces")["snapshots"][0]["runs"] == []
+    anna.json("runs", "delete", run, "--yes")
+    assert ben.json("runs")["runs"] == []
+    assert not [*shared_folder(Project(ben.cwd).state_dir).iterdir()]
