@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Thread, current_thread, main_thread
+from threading import BoundedSemaphore, Thread, current_thread, main_thread
 from typing import Callable, Protocol, TypeVar
 
 _Item = TypeVar("_Item")
@@ -72,6 +72,26 @@ def in_background(call: Callable[[], _Result]) -> Iterator[Callable[[], _Result]
     """Make the call while the block runs, which gets a function that waits for its result."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(call).result
+
+
+_LONGEST_WAIT_S = 0.5
+
+
+class Turns:
+    """For many short calls of many threads, which would wait for the interpreter, not for the disk. Where the disk is
+    slow no thread waits long for its turn: then it is the disk that all of them wait for."""
+
+    def __init__(self, at_a_time: int) -> None:
+        self._free = BoundedSemaphore(at_a_time)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        is_ours = self._free.acquire(timeout=_LONGEST_WAIT_S)
+        try:
+            yield
+        finally:
+            if is_ours:
+                self._free.release()
 
 
 class Interruptible(Protocol):

@@ -25,7 +25,7 @@ from amlctl.stores.contract import Store
 if TYPE_CHECKING:
     from amlctl.stores.azure_blob.credentials import Credential
     from amlctl.workspaces.azureml.connection import Connection
-    from amlctl.workspaces.contract import Workspace
+    from amlctl.workspaces.contract import EnvironmentCache, Workspace
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,14 @@ class App:
         if settings.runs_here:
             from amlctl.workspaces.local.workspace import LocalWorkspace
 
-            return LocalWorkspace(self.project, settings, self.store, variables=self.variables, sink=self.sink)
+            return LocalWorkspace(
+                self.project,
+                settings,
+                self.store,
+                environments_dir=self.environments_dir,
+                variables=self.variables,
+                sink=self.sink,
+            )
         from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 
         return AzureMLWorkspace(
@@ -127,6 +134,25 @@ class App:
             open_store=self.open_store,
             sink=self.sink,
         )
+
+    @property
+    def environments_dir(self) -> Path:
+        """One for all projects of the user; the project's own if the user's cache folder cannot be written."""
+        if self.settings.environments_dir is not None:
+            return self.project.root / os.path.expanduser(self.settings.environments_dir)
+        from platformdirs import user_cache_path
+
+        folder = user_cache_path("amlctl") / "environments"
+        there = next((one for one in folder.parents if os.path.exists(one)), folder)
+        is_usable = folder.is_absolute() and os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
+        return folder if is_usable else self.project.state_dir / "environments"
+
+    @property
+    def environments(self) -> EnvironmentCache:
+        """The environments on this machine, whichever workspace is in use."""
+        from amlctl.workspaces.local.environment_cache import LocalEnvironments
+
+        return LocalEnvironments(self.environments_dir)
 
     def with_store(self, store: Store) -> App:
         """The same with another store in use."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from cases import BENCHMARKS
 from machine import machine, versions
 from measure import CommandFailed
 from result import Result
-from sandbox import Sandbox, amlctl
+from sandbox import Sandbox, amlctl, working_folder
 
 _RESULTS = Path(__file__).with_name("results") / "local.md"
 
@@ -44,8 +43,8 @@ def main() -> int:
     load_before = os.getloadavg()[0]
     for name in names:
         # A folder for each benchmark: what one leaves on the disk is gone before the next begins.
-        with tempfile.TemporaryDirectory(prefix="amlctl-benchmark-", dir=options.work) as folder:
-            sandbox = Sandbox(Path(folder), options.repetitions, options.scale, _teller(name))
+        with working_folder("benchmark", options.work) as folder:
+            sandbox = Sandbox(folder, options.repetitions, options.scale, _teller(name))
             about_machine = machine(sandbox.folder)
             sandbox.tell("makes its data")
             try:

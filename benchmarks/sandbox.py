@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from measure import Command, nothing, output_of
+
+import amlctl as amlctl_package
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,19 @@ class Sandbox:
     def answer_of(self, command: Command) -> Any:
         """What an amlctl command says with --json."""
         return json.loads(output_of([*command.argv, "--json"], command.cwd, command.environment))
+
+
+@contextmanager
+def working_folder(name: str, parent: Path | None) -> Iterator[Path]:
+    """A folder in `parent`, which is made where it is missing; gone afterwards.
+
+    amlctl has its bytecode then, as pip leaves it: where none may be written, each command compiled it again.
+    """
+    compileall.compile_dir(Path(amlctl_package.__file__).parent, quiet=2)
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"amlctl-{name}-", dir=parent) as folder:
+        yield Path(folder)
 
 
 def amlctl() -> list[str]:

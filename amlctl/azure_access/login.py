@@ -19,7 +19,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from amlctl.errors import LoginError, SettingsError
-from amlctl.localfs.atomic import read_regular, remove_left_behind, write_bytes
+from amlctl.localfs.atomic import remove_left_behind, write_bytes
+from amlctl.localfs.regular_file import read_regular
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential

@@ -228,6 +228,7 @@ _ANY = "*"
 _CHECKS: Mapping[Key, _Check] = {
     _WORKSPACE_IN_USE: _text,
     ("experiment",): _text,
+    ("environments_dir",): _text,
     ("sync", "layout"): partial(_one_of, LAYOUTS),
     ("sync", "pack_below"): _size,
     ("sync", "pack_size"): _size,
@@ -282,6 +283,7 @@ class Variable(NamedTuple):
 VARIABLES = (
     Variable("AMLCTL_WORKSPACE", "default_workspace", "the workspace to use"),
     Variable("AMLCTL_EXPERIMENT", "experiment", "the experiment that runs belong to"),
+    Variable("AMLCTL_ENVIRONMENTS_DIR", "environments_dir", "the folder of local environments, for all projects"),
     Variable("AMLCTL_STORE", "workspaces.{workspace}.store", "the store of the workspace in use"),
     Variable("AMLCTL_COMPUTE", "workspaces.{workspace}.default_compute", "the compute target of submit"),
     Variable("AMLCTL_SYNC_LAYOUT", "sync.layout", "auto, pack or mirror"),
@@ -292,8 +294,8 @@ VARIABLES = (
     Variable("AMLCTL_SUBMIT_ON_INTERRUPT", "submit.on_interrupt", "ask, cancel or detach"),
     Variable("AMLCTL_METRIC", "runs.metric", "the metric that lists of runs show"),
 )
-"""Variables for settings. Others are read elsewhere: AMLCTL_PROJECT (the project's folder), AMLCTL_ENVIRONMENTS_DIR
-(environments of the local workspace), and those that the runtime sets for scripts (AMLCTL_RUN_ID, …)."""
+"""Variables for settings. Others are read elsewhere: AMLCTL_PROJECT (the project's folder), and those that the
+runtime sets for scripts (AMLCTL_RUN_ID, …)."""
 
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", re.ASCII)

@@ -7,8 +7,6 @@ is alive is never removed, and one whose writer cannot be judged from here (anot
 Temporary files stand beside the target; those of a project's own state, however deep their targets, in `.amlctl`
 itself, where each command finds them by reading one folder (`temporary_near`).
 
-What is read back may have become anything meanwhile: a pipe is not waited for, a huge file does not fill the memory.
-
 Mounts of object storage, FUSE and network shares may lack modes, times, syncing, links or renames. A refusal of the
 operation itself (`is_refusal`) is passed over, or replaced by the next best; what a disk or missing rights refuse is
 raised.
@@ -16,7 +14,6 @@ raised.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import itertools
@@ -27,56 +24,16 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from amlctl.errors import SettingsError
-from amlctl.localfs.disk_errors import is_refusal
+from amlctl.localfs.disk_errors import UnfitFile, is_refusal
 from amlctl.localfs.folders import FILE_MODE, make_folders, make_private_folder, remove_tree
 from amlctl.localfs.locks import claimed
 from amlctl.localfs.machine import ProcessIdentity, this_process
-
-
-class UnfitFile(OSError):
-    """What stands at the path is not a regular file, or is larger than a file of its kind can be."""
-
-
-def open_regular(path: Union[str, Path]) -> BinaryIO:
-    """For reading. Raises UnfitFile (a folder, a pipe, a device, a link to itself), OSError."""
-    try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  the caller closes it
-    except OSError as error:
-        if error.errno == errno.EISDIR:
-            raise _unfit(path, "it is a folder") from error
-        if error.errno == errno.ELOOP:
-            raise _unfit(path, "it is a link to itself") from error
-        if error.errno == errno.ENXIO:
-            raise _unfit(path, "it is a socket or a device") from error
-        raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise _unfit(path, "it is a pipe or a device, not a file")
-    return file
-
-
-def read_regular(path: Union[str, Path], most_bytes: int) -> bytes:
-    """The whole file. Raises UnfitFile, OSError."""
-    with open_regular(path) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes > most_bytes:
-            raise _unfit(path, f"it has {size_bytes} bytes; at most {most_bytes} are expected")
-        return file.read(most_bytes)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """For regular files the flag means nothing."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _unfit(path: Union[str, Path], why: str) -> UnfitFile:
-    return UnfitFile(errno.EINVAL, why, os.fspath(path))
-
+from amlctl.localfs.regular_file import read_regular
 
 STATE_FOLDER = ".amlctl"
 """Of a project: caches, local runs, local store."""
@@ -102,7 +59,7 @@ def temporary_near(path: Path) -> Path:
     return state_dir / temporary_name()
 
 
-@contextlib.contextmanager
+@contextmanager
 def scratch_folder(parent: Optional[Path] = None) -> Iterator[Path]:
     """A new private folder in `parent` (default: the system's temporary folder), which is removed at the end.
 
@@ -139,10 +96,10 @@ def remove_left_behind(folder: Path, older_than_s: float = STALE_S, *, with_fold
     `older_than_s` is the age of those whose writer cannot be judged from here. `with_folders`: temporary folders, too.
     """
     removed = 0
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(TEMPORARY_PREFIX):
-                with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
                     if _is_left_behind(entry, older_than_s):
                         if with_folders and entry.is_dir(follow_symlinks=False):
                             _remove_own_folder(entry)
@@ -186,7 +143,7 @@ def _write_whole(temporary: Path, path: Path, data: bytes, mode: int) -> None:
             file.write(data)
         move(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError) or error.errno != errno.EXDEV or temporary.parent == path.parent:
             raise
@@ -196,7 +153,7 @@ def _write_whole(temporary: Path, path: Path, data: bytes, mode: int) -> None:
 
 def sync_folder(folder: Path) -> None:
     """The names in the folder are on the disk. A file system that cannot do that is left alone."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)

@@ -11,16 +11,15 @@ import errno
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 import xxhash
 
-from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable
+from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import temporary_beside
-from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import FILE_MODE
+from amlctl.localfs.disk_errors import UnfitFile, disk_error
+from amlctl.localfs.regular_file import regular_descriptor
 
 Value = Union[bytes, str, int]
 Change = tuple[str, Sequence[Sequence[Value]]]
@@ -124,8 +123,12 @@ class Database:
 
     def _make_private(self) -> None:
         """SQLite would make the file as the umask says; what it writes beside it takes its mode."""
-        with suppress(OSError):  # it says itself, and better, what is wrong
-            os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT, FILE_MODE))
+        try:
+            os.close(regular_descriptor(self._path, os.O_RDONLY | os.O_CREAT))
+        except UnfitFile as error:
+            raise SettingsError(f"{self._path}: {error.strerror}", hint="move it away, then run it again") from error
+        except OSError:
+            pass  # SQLite says itself, and better, what is wrong
 
     def _recreate(self, error: sqlite3.DatabaseError) -> None:
         """Raises what the error is, unless it is damage."""

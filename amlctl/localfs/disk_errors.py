@@ -15,6 +15,11 @@ from typing import Optional
 
 from amlctl.errors import AmlctlError, Conflict, RightsError, ServiceUnavailable, SettingsError
 
+
+class UnfitFile(OSError):
+    """What stands at the path is not a regular file, or is larger than a file of its kind can be."""
+
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _AGAIN = "then run the same command again"
@@ -82,6 +87,8 @@ def disk_error(
     `what` is the thing that could not be read or written; it begins the message and may be empty.
     """
     begin = f"{what}: " if what else ""
+    if isinstance(error, UnfitFile):
+        return SettingsError(f"{error.filename}: {error.strerror}", hint=f"move it away, {_AGAIN}")
     if error.errno in FULL:
         disk = _disk_of(error, what)
         reason = "no space left on the disk" if error.errno == errno.ENOSPC else "the quota of the disk is used up"

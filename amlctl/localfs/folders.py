@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Optional, Union
+from typing import Optional, Union
 
 
 def walk(top: Union[str, Path]) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -107,11 +107,6 @@ def make_private_folder(path: Path, *, exist_ok: bool = True) -> None:
             raise
 
 
-def open_private(path: Path, mode: str) -> IO[Any]:
-    """As the builtin, for bytes. Raises OSError."""
-    return open(path, mode, opener=_private)
-
-
 def touch_private(path: Path) -> None:
     """Raises OSError."""
     path.touch(mode=FILE_MODE)
@@ -147,7 +142,3 @@ def _close_to_others(path: str) -> None:
             mode = os.stat(path).st_mode
             if mode & _OTHERS:
                 os.chmod(path, mode & 0o7777 & ~_OTHERS)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, FILE_MODE)

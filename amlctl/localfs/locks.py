@@ -9,9 +9,7 @@ instant: this is for mounts that offer nothing better.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,16 +17,17 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Optional
 
+from amlctl.core.content_id import content_id
 from amlctl.core.events import EventSink, Note
 from amlctl.localfs.disk_errors import is_refusal
-from amlctl.localfs.folders import open_private
 from amlctl.localfs.machine import ProcessIdentity, this_process
+from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
 
 
 @contextmanager
 def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
     """Hold the lock; a waiting caller is told who holds it. Raises OSError."""
-    with open_private(path, "a+b") as file:
+    with open_regular(path, "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,7 +44,7 @@ def exclusive(path: Path, purpose: str, sink: EventSink) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Whether another holder has locked the file. A missing file counts as unlocked."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = regular_descriptor(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -61,7 +60,7 @@ def is_held(path: Path) -> bool:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file, which is made; waits for another holder. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -80,6 +79,7 @@ _PREFIX = ".amlctl-tmp-claim-"
 """Begins as all temporary names do, which listings skip."""
 _LOOK_S = 0.02
 _STALE_S = 60.0
+_MOST_BYTES = 1024
 _LONGEST_NAME = 200
 """Bytes: the prefix has to fit before it."""
 
@@ -87,11 +87,10 @@ _LONGEST_NAME = 200
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Hold the claim on `path`, which need not exist; waits for another holder. Raises OSError."""
-    name = (
-        path.name if len(os.fsencode(path.name)) < _LONGEST_NAME else hashlib.sha256(os.fsencode(path.name)).hexdigest()
-    )
+    bare = os.fsencode(path.name)
+    name = path.name if len(bare) < _LONGEST_NAME else content_id(bare)
     claim = path.with_name(_PREFIX + name)
-    text = f"{' '.join(map(str, this_process()))} {secrets.token_hex(8)} ".encode()
+    text = f"{' '.join(map(str, this_process()))} {os.urandom(8).hex()} ".encode()
     seen, since_s = b"", time.monotonic()
     while not _make_claim(claim, text):
         found = _read_claim(claim)
@@ -122,7 +121,7 @@ def _keep_fresh(claim: Path, text: bytes, ended: Event) -> None:
     number = 0
     while not ended.wait(_STALE_S / 6) and _read_claim(claim).startswith(text):
         number += 1
-        with suppress(OSError), open(claim, "r+b", buffering=0) as file:
+        with suppress(OSError), open_regular(claim, "r+b") as file:
             file.write(text + b"%d" % number)
 
 
@@ -140,7 +139,7 @@ def _make_claim(claim: Path, text: bytes) -> bool:
 
 def _read_claim(claim: Path) -> bytes:
     try:
-        return claim.read_bytes()
+        return read_regular(claim, _MOST_BYTES)
     except FileNotFoundError:
         return b""
 

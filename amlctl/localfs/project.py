@@ -14,7 +14,8 @@ from amlctl.core.message import Command, Message
 from amlctl.errors import NotFound, RightsError, SettingsError, UsageError
 from amlctl.localfs.atomic import STATE_FOLDER, remove_left_behind
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import close_to_others, is_open_to_others, make_private_folder, open_private
+from amlctl.localfs.folders import close_to_others, is_open_to_others, make_private_folder
+from amlctl.localfs.regular_file import open_regular
 
 SETTINGS_FILE = ".amlctl.toml"
 IN_PROJECT, INPUTS = "@project", "@inputs"
@@ -103,7 +104,7 @@ class Project:
         try:
             make_private_folder(self.state_dir)
             if not ignore_file.exists():
-                with open_private(ignore_file, "wb") as file:
+                with open_regular(ignore_file, "wb") as file:
                     file.write(b"*\n")
             elif not self.is_state_writable():
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

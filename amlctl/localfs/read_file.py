@@ -121,14 +121,14 @@ class FileReader:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 before = after
         finally:
-            self.is_written_to = self._can_look and self._may_change_unseen(seen) and has_writer(descriptor)
+            self.is_written_to = self._is_young(seen) and has_writer(descriptor)
             os.close(descriptor)
         raise Conflict(f"{full} changes while it is read", hint="stop what writes it, or name it in .amlctlignore")
 
-    def _may_change_unseen(self, seen: FileRow) -> bool:
+    def _is_young(self, seen: FileRow) -> bool:
         """Pages that were written through a memory map get to the disk within the minute, and the next write to them
         shows in the times again. (Not in a tmpfs, which has no disk.)"""
-        return max(seen[3], seen[5]) > self._young_after_ns
+        return self._can_look and (seen[5] > self._young_after_ns or seen[3] > self._young_after_ns)
 
     def _read_small(self, descriptor: int, path: str, size_bytes: int) -> memoryview:
         """One byte more than the file should have shows that it has grown."""

@@ -15,7 +15,7 @@ from amlctl.runs.records import local_records
 from amlctl.stores.contract import Store
 
 if TYPE_CHECKING:
-    from amlctl.workspaces.contract import Workspace
+    from amlctl.workspaces.contract import EnvironmentCache, Workspace
 
 
 class Context(Protocol):
@@ -39,6 +39,9 @@ class Context(Protocol):
 
     @property
     def sink(self) -> EventSink: ...
+
+    @property
+    def environments(self) -> EnvironmentCache: ...
 
     def in_workspace(self, name: str) -> Self:
         """The same project with another workspace in use."""

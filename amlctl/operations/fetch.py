@@ -31,11 +31,10 @@ from amlctl.core.store_keys import (
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import make_folders
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.target import clear, in_the_way
+from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
 from amlctl.operations.context import Context
 from amlctl.operations.logs import collapsed_log
 from amlctl.parallel import ended_by_interrupt, for_each
@@ -291,7 +290,6 @@ class _Fetch:
     def _put(self, path: str, write: Callable[[Path], object]) -> bool:
         """Make the file appear whole, its content recorded before; False if it is up to date."""
         full = self._target / path
-        make_folders(full.parent)
         temporary = self._target / temporary_name()  # where the next fetch looks for what a killed one has left
         try:
             temporary.touch()
@@ -302,7 +300,13 @@ class _Fetch:
             if not self._fetched.may_replace(path):  # edited here during the download
                 self.kept.append(path)
                 return False
-            temporary.replace(full)
+            with TargetFolders(self._target) as folders:
+                above, _, name = path.rpartition("/")
+                folders.opened(above, make=True)
+                folders.adopt(temporary, above, name)
+        except NotAFolder:  # a link, say, has just taken its place
+            self.kept.append(path)
+            return False
         finally:
             temporary.unlink(missing_ok=True)
         return is_new

@@ -12,8 +12,10 @@ from amlctl.errors import RightsError, UsageError
 from amlctl.localfs.atomic import move_if_new, remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.project import SETTINGS_FILE
+from amlctl.localfs.regular_file import read_regular
 
 _FOLDERS = ("pipeline", "data_blobs/raw", "data_blobs/working", "outputs", "compute")
+_MOST_BYTES = 1 << 20
 _TEMPLATES = {
     ".amlctl.toml": "amlctl.toml",
     "pipeline/file_paths.py": "file_paths.py",
@@ -96,6 +98,10 @@ def _write_new(path: Path, content: bytes) -> bool:
 
 def _unignored(file: Path, wanted: str) -> list[str]:
     """Folders that no line of `file` speaks of; one that does (`data_blobs/raw/*`) is the user's own decision."""
-    present = [line.strip().lstrip("/") for line in file.read_text(errors="replace").splitlines()]
+    try:
+        text = read_regular(file, _MOST_BYTES).decode(errors="replace")
+    except OSError:  # Git does not read it either
+        text = ""
+    present = [line.strip().lstrip("/") for line in text.splitlines()]
     folders = [line for line in wanted.splitlines() if not line.startswith("#")]
     return [folder for folder in folders if not any(line.startswith(folder.strip("/")) for line in present)]

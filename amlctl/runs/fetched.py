@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.errors import SettingsError
-from amlctl.localfs.atomic import read_json, read_regular, write_bytes
+from amlctl.localfs.atomic import read_json, write_bytes
 from amlctl.localfs.read_file import file_content_id
+from amlctl.localfs.regular_file import open_regular, read_regular
 
 _FORMAT = 2
 _MOST_JOURNAL_BYTES = 256 << 20
@@ -76,7 +77,7 @@ class FetchedFiles:
             self._is_changed = True
             with _unless_read_only():
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                with self._journal.open("ab") as journal:
+                with open_regular(self._journal, "ab") as journal:
                     # The line feed before ends a line that a kill has cut short.
                     journal.write(b"\n" + json.dumps(line).encode() + b"\n")
 

@@ -22,7 +22,9 @@ from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_published, is_record_run_id
 from amlctl.core.store_keys import failure_key, published_key, record_key, script_end_key, script_ends_prefix
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.atomic import UnfitFile, open_regular, read_regular, write_bytes
+from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.disk_errors import UnfitFile
+from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
 from amlctl.stores.contract import Store
 
 _MAX_NOTE_BYTES = 4 << 20
@@ -148,7 +150,7 @@ _MAX_ORDER_BYTES = 1 << 20
 
 def note_made(state_dir: Path, run: str) -> None:
     """`run` is the newest from now on. Raises OSError."""
-    descriptor = os.open(state_dir / "run-order", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = regular_descriptor(state_dir / "run-order", os.O_RDWR | os.O_CREAT)
     with os.fdopen(descriptor, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = os.fstat(file.fileno()).st_size

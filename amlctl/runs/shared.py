@@ -14,7 +14,8 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import MAX_BYTES, is_record_run_id
 from amlctl.core.store_keys import RUNS
 from amlctl.errors import IntegrityError
-from amlctl.localfs.atomic import read_regular, write_bytes
+from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.regular_file import read_regular
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import load_record
 from amlctl.stores.contract import Store

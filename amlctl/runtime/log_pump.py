@@ -133,7 +133,7 @@ def wait_until_written_out(log: str, timeout_s: float = WRITTEN_OUT_LIMIT_S) -> 
     """Until no pump of another process can write to the log."""
     deadline = time.monotonic() + timeout_s
     try:
-        descriptor = os.open(log, os.O_RDONLY)
+        descriptor = os.open(log, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # it may be a pipe by now
     except OSError:
         return
     try:

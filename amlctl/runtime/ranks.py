@@ -28,6 +28,7 @@ from typing import Any, Optional
 from amlctl.localfs.disk_errors import is_refusal
 from amlctl.localfs.locks import is_held
 from amlctl.localfs.machine import ProcessIdentity, this_process
+from amlctl.localfs.regular_file import read_regular, regular_descriptor
 from amlctl.runtime.script import Wakeups
 
 
@@ -133,7 +134,7 @@ class OwnProcess:
 def own_process(state_dir: Path, local: int) -> Iterator[OwnProcess]:
     path = _path(state_dir, local)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -169,12 +170,15 @@ def wait_for_others(
     return not (left or was_stopped) and all(end is not None and end.exit_code == 0 for end in ends)
 
 
+_MOST_BYTES = 1 << 20
+
+
 def _path(state_dir: Path, local: int) -> Path:
     return state_dir / "processes" / str(local)
 
 
 def _read(state_dir: Path, local: int) -> Any:
-    return json.loads(_path(state_dir, local).read_bytes())
+    return json.loads(read_regular(_path(state_dir, local), _MOST_BYTES))
 
 
 def _attempt(state_dir: Path, local: int) -> Optional[int]:

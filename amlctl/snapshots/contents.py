@@ -26,6 +26,7 @@ from amlctl.core.store_keys import area_of, mirror_key, object_key, pack_key
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
 from amlctl.localfs.disk_errors import is_refusal
+from amlctl.localfs.regular_file import regular_descriptor
 from amlctl.stores.contract import OnBytes, Store, unobserved
 
 _GAP_BYTES = 64 << 10
@@ -146,7 +147,7 @@ def read_range(
     """Stored bytes of the members. Raises NotFound, IntegrityError (the pack is shorter than it was)."""
     with explained_if_gone(wanted.dataset):
         data = store.get(pack_key(wanted.pack), start=wanted.start, length=wanted.length, on_bytes=on_bytes)
-    yield from _cut(wanted.dataset, data, wanted.start, wanted.members)
+    return _cut(wanted.dataset, data, wanted.start, wanted.members)
 
 
 def _cut(
@@ -217,7 +218,7 @@ def downloaded(
     try:
         if not stable.exists():
             os.ftruncate(journal, 0)
-        os.close(os.open(stable, os.O_WRONLY | os.O_CREAT, mode))
+        os.close(regular_descriptor(stable, os.O_WRONLY | os.O_CREAT, mode))
         store.download(key, stable, PartialFile(journal, on_bytes), on_bytes=on_bytes)
         try:
             yield stable
@@ -231,7 +232,7 @@ def downloaded(
 def _locked(path: Path) -> int | None:
     """The journal, opened and held by this process; None where another one downloads the same beside the same, or the
     file system has no locks by which that could be seen."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_nlink:

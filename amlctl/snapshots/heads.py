@@ -173,11 +173,11 @@ def fence_writer(store: Store, dataset: str) -> None:
 
 
 def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadValue:
-    """`value` as it would be committed after `expected`. A HEAD of format 1 does not name the store: its `format.json`
-    is asked, and brought up to date."""
+    """`value` as it would be committed after `expected`. Where neither of them names the store, its `format.json` is
+    asked, and brought up to date."""
     before = HeadValue("", "", "") if expected is None else expected.value
     if not before.store_id:
-        before = before._replace(store_id=ensure_format(store))
+        before = before._replace(store_id=value.store_id or ensure_format(store))
     return value.after(before)
 
 

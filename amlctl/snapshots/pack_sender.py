@@ -61,7 +61,8 @@ class PackSender:
         self.transfers = transfers
         self._content_bytes_sent = 0
         self._parts: list[Bytes] = []
-        self._builder = PackBuilder(pack_size, self._memory, self._parts.append)
+        self._hasher = ContentHasher()
+        self._builder = PackBuilder(pack_size, self._memory, self._take_part)
         self._pool = ThreadPoolExecutor(_UNDER_WAY)
         self._free: list[bytearray] = []
         self._allocated = 0
@@ -131,14 +132,16 @@ class PackSender:
         self._allocated += 1
         return memoryview(bytearray(_PART_BYTES))
 
+    def _take_part(self, part: Bytes) -> None:
+        self._hasher.update(part)  # while the processor's cache has it
+        self._parts.append(part)
+
     def _send(self) -> None:
         pack = self._builder.finish()
         parts = [*self._parts]
         self._parts.clear()
-        hasher = ContentHasher()
-        for part in parts:
-            hasher.update(part)
-        name = hasher.content_id()
+        name = self._hasher.content_id()
+        self._hasher = ContentHasher()
         if self._state is not None:
             self._state.remember_pack(self._store_key, name, pack.size_bytes, pack.members)
         self.pack_sizes[name] = pack.size_bytes

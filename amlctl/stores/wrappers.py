@@ -14,7 +14,8 @@ from amlctl.core.content_id import content_id
 from amlctl.core.document import gunzip
 from amlctl.core.store_keys import is_manifest_file
 from amlctl.errors import Interrupted
-from amlctl.localfs.atomic import read_regular, write_bytes
+from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.regular_file import read_regular
 from amlctl.stores.contract import (
     Body,
     Buffer,

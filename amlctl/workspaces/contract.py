@@ -41,6 +41,35 @@ class EnvironmentInfo:
 
 
 @dataclass(frozen=True)
+class KeptEnvironment:
+    """An environment on this machine. `lists` are the packages that were asked for, masked; `used_at` is in seconds
+    since 1970 UTC; `is_in_use`: a run has it now; `is_whole`: it was finished."""
+
+    id: str
+    location: str
+    tool: str
+    python: str
+    packages: int
+    lists: Sequence[str]
+    size_bytes: int
+    used_at: float
+    is_in_use: bool
+    is_whole: bool
+
+
+class EnvironmentCache(Protocol):
+    """The environments on this machine, of all projects."""
+
+    def list(self) -> Sequence[KeptEnvironment]:
+        """Last used first."""
+        ...
+
+    def remove(self, environment: str) -> None:
+        """Raises Conflict (in use, or being made), RightsError."""
+        ...
+
+
+@dataclass(frozen=True)
 class RunFile:
     """A file of a run outside of the store; `modified_at` is in seconds since 1970 UTC."""
 

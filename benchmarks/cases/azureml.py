@@ -29,7 +29,7 @@ from data import TreeShape, write_tree
 from link import Link, running_link
 from machine import machine
 from measure import Command, CommandFailed, run_once
-from sandbox import Sandbox
+from sandbox import Sandbox, working_folder
 
 sys.path.append(str(Path(__file__).parents[2]))
 from tests.support.azureml_service import AzureMLService
@@ -72,10 +72,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     size = Size(50, 20, 5) if options.quick else Size()
     cells: Cells = {}
-    with tempfile.TemporaryDirectory(prefix="amlctl-azureml-", dir=options.work) as folder:
-        about = machine(Path(folder))
+    with working_folder("azureml", options.work) as folder:
+        about = machine(folder)
         for number in range(1 if options.quick else options.repetitions):
-            place = Path(folder) / f"round-{number}"
+            place = folder / f"round-{number}"
             place.mkdir()
             try:
                 with _running_round(Sandbox(place, 1, 1.0, _tell), size, number, cells) as one:

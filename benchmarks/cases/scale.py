@@ -11,14 +11,13 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from data import TreeShape, write_tree
-from sandbox import Sandbox, amlctl
+from sandbox import Sandbox, amlctl, working_folder
 
 sys.path.append(str(Path(__file__).parents[2]))
 from tests.support.azurite import KEY, running_azurite
@@ -35,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     print("| step | seconds | requests | sent | received | peak memory |\n|---|---:|---:|---:|---:|---:|")
     for name, measure in (("files", _million_files), ("large", _one_large_file)):
         if options.only in (None, name):
-            with tempfile.TemporaryDirectory(prefix="amlctl-scale-", dir=options.work) as folder:
-                measure(Sandbox(Path(folder), 1, options.scale, _tell))
+            with working_folder("scale", options.work) as folder:
+                measure(Sandbox(folder, 1, options.scale, _tell))
     return 0
 
 

@@ -27,7 +27,7 @@ from blob_service import running_blob_service
 from clients import ACCOUNT, Call, Client, Place, clients
 from link import Link, running_link
 from measure import memory_floor
-from sandbox import Sandbox
+from sandbox import Sandbox, working_folder
 from workloads import WORKLOADS, Step, Workload
 
 sys.path.append(str(Path(__file__).parents[2]))
@@ -85,8 +85,8 @@ def main(arguments: Sequence[str]) -> int:
     scale = 0.02 if options.quick else options.scale
     repetitions = 1 if options.quick else options.repetitions
     blocks: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="amlctl-transfer-", dir=options.work) as folder:
-        sandbox = Sandbox(Path(folder), repetitions, scale, _tell)
+    with working_folder("transfer", options.work) as folder:
+        sandbox = Sandbox(folder, repetitions, scale, _tell)
         measured = [one for one in clients(sandbox) if not options.clients or one.name in options.clients]
         for client in list(measured):
             if reason := client.missing():

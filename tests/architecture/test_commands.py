@@ -63,7 +63,8 @@ def test_the_commands_are_all_there() -> None:
         "runs plot",
         *("compute", "compute list", "compute show", "compute create", "compute start", "compute stop"),
         *("compute delete", "dataset", "dataset list", "dataset show", "dataset remove", "dataset restore"),
-        *("env", "env show", "env prepare", "store", "store stats", "store gc", "store verify"),
+        *("env", "env show", "env prepare", "env list", "env remove"),
+        *("store", "store stats", "store gc", "store verify"),
     }
 
 

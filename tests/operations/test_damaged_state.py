@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned
-from amlctl.errors import Conflict, RightsError, ServiceUnavailable
+from amlctl.errors import Conflict, ServiceUnavailable, SettingsError
 from amlctl.localfs.identify import CachedScan, StatCache
 from tests.support.clones import Clone, Clones
 from tests.support.trees import read_tree
@@ -103,7 +103,7 @@ def test_a_database_that_cannot_be_opened_is_kept(one: Clone, name: str) -> None
     path = _database(one, name)
     kept = path.rename(path.with_suffix(".kept"))
     path.mkdir()
-    with pytest.raises(RightsError, match=name):
+    with pytest.raises(SettingsError, match=f"{name}: it is a folder"):
         one.sync()
     path.rmdir()
     kept.rename(path)

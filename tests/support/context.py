@@ -21,6 +21,7 @@ class Context:
     sink: EventSink = null_sink
     workspace: Any = None
     settings: Settings = field(default_factory=Settings)
+    environments: Any = None
 
     def in_workspace(self, name: str) -> Context:
         return replace(self, settings=replace(self.settings, default_workspace=name))

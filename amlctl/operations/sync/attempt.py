@@ -111,7 +111,7 @@ class SyncAttempt:
         unchanged = self._nothing_to_do()
         if unchanged is not None:
             return unchanged
-        if self._looked.head is None:
+        if self._looked.head is None and not self._looked.store_id:
             self._looked.know_store(ensure_format(self._store), self._state)
             self._plain_files = self._look_at_plain_files()
         stored = self._stored_contents()
@@ -343,7 +343,7 @@ class SyncAttempt:
         except ValuesLost as error:
             raise ContentsLost(error.contents(manifest.places), error.conflict) from error
         self._plain_files.confirm()
-        value = HeadValue(manifest.snapshot, written.key, manifest.layout)
+        value = HeadValue(manifest.snapshot, written.key, manifest.layout, looked.store_id)
         base = self._only_here(merged) if merged.taken else Base(value.snapshot, value.manifest_key)
         expected = looked.head or looked.removed
         tried = encode_head(next_head(store, value, expected), dataset)

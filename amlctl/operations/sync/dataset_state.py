@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from amlctl.core.content_id import is_content_id
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
@@ -62,6 +63,11 @@ class DatasetState:
     def base(self) -> Base | None:
         """The last agreement, if nothing has broken off since."""
         return None if self.agreement.under_way else self.agreement.base
+
+    @property
+    def store_id(self) -> str:
+        """Empty where the store has none yet."""
+        return self.store_key if is_content_id(self.store_key) else ""
 
     @property
     def cache_key(self) -> str:

@@ -10,14 +10,17 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from xml.etree import ElementTree
 
 from amlctl.azure_access.http import MemoryResponse, refused_by_proxy, seconds_of
 from amlctl.azure_access.retry import RETRIED_STATUSES
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.credentials import Credential
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
 """Each answer of the service has one of these headers; a login page of the network does not."""
@@ -114,6 +117,8 @@ class BlobAnswer:
         return f"{self.status} {' '.join(words)}".strip().lower()
 
     def _xml(self) -> ElementTree.Element | None:
+        from xml.etree import ElementTree  # only errors and lists have XML
+
         try:
             return ElementTree.fromstring(self.data)
         except (ElementTree.ParseError, LookupError, ValueError):  # the latter two: an unknown encoding

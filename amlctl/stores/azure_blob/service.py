@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
-from xml.etree import ElementTree
 
 from azure.core import MatchConditions
 from azure.core.credentials import AzureNamedKeyCredential
@@ -28,6 +27,8 @@ from amlctl.stores.azure_blob.direct import VERSION, BlobBody, DirectRequests
 from amlctl.stores.contract import OnBytes, unobserved
 
 if TYPE_CHECKING:
+    from xml.etree import ElementTree
+
     from azure.storage.blob import BlobClient, ContainerClient
 
 NAME = "blob store"

@@ -13,7 +13,8 @@ from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.core.store_keys import log_key
 from amlctl.errors import AmlctlError
-from amlctl.localfs.folders import open_private, touch_private
+from amlctl.localfs.folders import touch_private
+from amlctl.localfs.regular_file import open_regular
 from amlctl.stores.contract import FileBody, Store
 from amlctl.workspaces.local.run_paths import RunPaths
 
@@ -23,7 +24,7 @@ def say(log: Path, line: str) -> None:
 
     Secrets are masked. A full disk loses the line, and the run continues.
     """
-    with contextlib.suppress(OSError), open_private(log, "a+b") as file:
+    with contextlib.suppress(OSError), open_regular(log, "a+b") as file:
         size = file.seek(0, os.SEEK_END)
         is_inside_line = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
         file.write((b"\n" if is_inside_line else b"") + f"[amlctl] {masked(line)}\n".encode(errors="replace"))
@@ -70,7 +71,7 @@ class SavedLog:
     def _save(self) -> None:
         if self._collapse() or not self._was_put:
             hasher, size = ContentHasher(), 0
-            with self._collapsed.open("rb") as file:
+            with open_regular(self._collapsed) as file:
                 while part := file.read(_PART_BYTES):
                     hasher.update(part)
                     size += len(part)
@@ -81,7 +82,7 @@ class SavedLog:
         touch_private(self._raw)
         before = self._read_bytes
         mode = "r+b" if before and self._collapsed.exists() else "w+b"
-        with self._raw.open("rb") as raw, open_private(self._collapsed, mode) as collapsed:
+        with open_regular(self._raw) as raw, open_regular(self._collapsed, mode) as collapsed:
             raw.seek(before)
             collapsed.seek(self._line_end)
             while part := raw.read(_PART_BYTES):

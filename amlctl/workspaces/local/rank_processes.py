@@ -22,13 +22,14 @@ from pathlib import Path
 from amlctl.core.content_id import content_id
 from amlctl.core.job import Rank
 from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.folders import FILE_MODE
+from amlctl.localfs.regular_file import read_regular, regular_descriptor
 from amlctl.runtime.log_pump import WRITTEN_OUT_LIMIT_S, LogPump
 from amlctl.runtime.ranks import read_end
 from amlctl.runtime.script import has_started
 from amlctl.workspaces.local.run_paths import RunPaths
 
 _MARK = "amlctl-"
+_MOST_PATH_BYTES = 4096
 _POLL_S = 0.01
 _CGROUP_LIMIT_S = 10.0
 
@@ -85,7 +86,7 @@ def make_cgroup(paths: RunPaths) -> RunCgroup | None:
 def find_cgroup(paths: RunPaths) -> RunCgroup | None:
     """That of a run whose supervisor is dead."""
     try:
-        folder = Path(paths.cgroup.read_text().strip())
+        folder = Path(os.fsdecode(read_regular(paths.cgroup, _MOST_PATH_BYTES)).strip())
     except (OSError, ValueError):
         return None
     return RunCgroup(folder) if folder.name.startswith(_MARK) and folder.is_absolute() else None
@@ -169,7 +170,7 @@ class RankProcesses:
 
     def start(self, rank: Rank, command: Sequence[str], variables: Mapping[str, str]) -> None:
         """Raises OSError."""
-        log = os.open(self._paths.log_of(rank.number), os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
+        log = regular_descriptor(self._paths.log_of(rank.number), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         pump = LogPump([log])
         self._pumps.append(pump)
         try:

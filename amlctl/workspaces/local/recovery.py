@@ -22,6 +22,7 @@ from amlctl.core.run_state import RunState
 from amlctl.errors import AmlctlError, IntegrityError, SettingsError
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.machine import ProcessIdentity
+from amlctl.localfs.regular_file import regular_descriptor
 from amlctl.runs.records import load_either, load_local_record, load_record, repair_local_record, save_local_record
 from amlctl.runtime.log_pump import wait_until_written_out
 from amlctl.runtime.process_tree import end_session, is_alive, read_identity
@@ -130,11 +131,11 @@ def taken_over(paths: RunPaths) -> Iterator[bool]:
 
 def _open_lock(paths: RunPaths) -> int:
     try:
-        return os.open(paths.lock, os.O_RDWR)
+        return regular_descriptor(paths.lock, os.O_RDWR)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        return os.open(paths.lock, os.O_RDONLY)  # a read-only project still shows how the run ended
+        return regular_descriptor(paths.lock, os.O_RDONLY)  # a read-only project still shows how the run ended
 
 
 def is_abandoned(paths: RunPaths) -> bool:

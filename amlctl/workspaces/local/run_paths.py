@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import open_private
+from amlctl.localfs.regular_file import open_regular
 from amlctl.runtime.script import NodeFolders
 
 Clock = Callable[[], datetime]
@@ -94,7 +94,7 @@ _RESERVE_BYTES = 128 << 10
 
 def make_reserve(paths: RunPaths) -> None:
     """Raises OSError."""
-    with open_private(paths.reserve, "wb") as file:
+    with open_regular(paths.reserve, "wb") as file:
         file.write(os.urandom(_RESERVE_BYTES))  # some file systems store zeros in no space
 
 

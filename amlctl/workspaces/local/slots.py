@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from amlctl.localfs.folders import FILE_MODE, make_private_folder, open_private
+from amlctl.localfs.folders import FILE_MODE, make_private_folder
 from amlctl.localfs.locks import is_held
+from amlctl.localfs.regular_file import open_regular, regular_descriptor
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class SlotQueue:
                         return None
                     path.unlink(missing_ok=True)
             for index in range(slots):
-                descriptor = os.open(self._slots / str(index), os.O_RDWR | os.O_CREAT, FILE_MODE)
+                descriptor = regular_descriptor(self._slots / str(index), os.O_RDWR | os.O_CREAT)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -90,6 +91,6 @@ class SlotQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open_private(self._folder / "lock", "ab") as lock:
+        with open_regular(self._folder / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

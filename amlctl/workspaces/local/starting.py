@@ -18,6 +18,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import SettingsError
 from amlctl.localfs.project import Project
+from amlctl.localfs.regular_file import open_regular
 from amlctl.runs.records import save_both
 from amlctl.stores.contract import Store
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, queue_folder
@@ -154,7 +155,7 @@ def _spawn(
         paths.run,
         settings.to_text(),
     ]
-    with paths.log.open("ab") as log:
+    with open_regular(paths.log, "ab") as log:
         subprocess.run(
             command,
             cwd=paths.folder,

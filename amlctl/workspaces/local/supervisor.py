@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from amlctl.core.events import Event, Note, Retried
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
@@ -70,6 +71,8 @@ class Supervisor:
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._logs = saved_logs(self._store, self._paths, record)
         self._savers: dict[int, TreeSaver] = {}
+        self._held: IO[bytes] | None = None
+        """The environment is not removed before this is closed, at the end of the process."""
         self._has_started = False
         self._is_stop_signalled = False
         self._is_record_behind = False
@@ -101,10 +104,12 @@ class Supervisor:
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
         self._reached(RunState.PREPARING)
+        self._held = self._environments.hold(self._record.spec.environment)
         environment = self._environments.find(self._record.spec.environment)
         if not environment.is_ready:
             try:
                 environment = self._prepared_environment()
+                self._held = self._environments.hold(environment.id)
             except Interrupted:
                 raise
             except AmlctlError as error:

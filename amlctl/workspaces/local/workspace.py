@@ -23,14 +23,15 @@ from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
-from amlctl.localfs.folders import FILE_MODE, make_private_folder, remove_tree, touch_private
+from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
+from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
-from amlctl.workspaces.local.environments import FOLDER_VARIABLE, Environments
+from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
@@ -52,11 +53,13 @@ class LocalWorkspace:
         store: Store,
         clock: Clock = utc_now,
         *,
+        environments_dir: Path | None = None,
         variables: Mapping[str, str] | None = None,
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
     ) -> None:
-        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records."""
+        """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records.
+        Without `environments_dir` environments are the project's own."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -65,10 +68,7 @@ class LocalWorkspace:
         self._variables = {**with_absolute_paths(inherited, os.getcwd()), **credential_in(settings.store)}
         self._timing = timing
         self._sink = sink
-        folder = self._variables.get(FOLDER_VARIABLE)
-        self._environments = Environments(
-            Path(folder).absolute() if folder else project.state_dir / "environments", self._variables
-        )
+        self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
         self._seen: dict[str, int] = {}
 
     @property
@@ -109,7 +109,7 @@ class LocalWorkspace:
         except OSError as error:
             raise machine_error(paths, error) from error
         # Locked before another command can see the run, and inherited by the supervisor: a free lock means it is dead.
-        lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        lock = regular_descriptor(paths.lock, os.O_RDWR | os.O_CREAT)
         record = copy.deepcopy(record)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -176,7 +176,7 @@ class LocalWorkspace:
         names = log_names(record.spec.layout.world_size)
         rank = _rank_of(run, names, name)
         try:
-            with self._paths(run).log_of(rank).open("rb") as file:
+            with open_regular(self._paths(run).log_of(rank)) as file:
                 file.seek(cursor)
                 data = file.read(_LOG_PART_BYTES)
                 is_end = file.tell() >= os.fstat(file.fileno()).st_size
@@ -273,7 +273,7 @@ def _rank_of(run: str, names: Sequence[str], name: str | None) -> int:
 
 def _wait_for_supervisor(paths: RunPaths) -> None:
     """After the final record it still removes the container."""
-    with contextlib.suppress(FileNotFoundError), paths.lock.open("rb") as lock:
+    with contextlib.suppress(FileNotFoundError), open_regular(paths.lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from amlctl.localfs.atomic import write_bytes, write_json
-from amlctl.localfs.folders import close_to_others, make_private_folder, open_private
+from amlctl.localfs.folders import close_to_others, make_private_folder
 from amlctl.localfs.identify import CachedScan, StatCache
 from amlctl.localfs.project import Project
+from amlctl.localfs.regular_file import open_regular
 from tests.support.bench import make_bench
 
 
@@ -40,7 +41,7 @@ def test_files_and_folders_are_private_from_the_first_moment(tmp_path: Path, uma
     state = project.ensure_state_dir()
     make_private_folder(state / "a" / "b")
     write_json(state / "c" / "d" / "e.json", {})
-    with open_private(state / "log", "ab") as file:
+    with open_regular(state / "log", "ab") as file:
         file.write(b"x")
     with closing(StatCache(state / "cache.sqlite", str)) as cache:
         cache.remember_scan("x", CachedScan(b"digest", "snapshot", 3, 300))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,36 @@ def test_what_cannot_be_read_costs_no_other_file(tmp_path: Path) -> None:
     )
     expected = {"closed": b"1", "shut/inside": b"2", "open": b"changed", "new": b"4"}
     assert _restored(store, tmp_path / "target") == expected
+
+
+class _LinkedMeanwhile:
+    """A guard that is asked right before each rename: in that moment the folder becomes a link to `elsewhere`."""
+
+    def __init__(self, folder: Path, elsewhere: Path) -> None:
+        self._folder = folder
+        self._elsewhere = elsewhere
+
+    def may_replace(self, path: str) -> bool:
+        if not self._folder.is_symlink():
+            self._folder.rename(self._folder.with_name("moved"))
+            self._folder.symlink_to(self._elsewhere)
+        return True
+
+    def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
+        pass
+
+    def settle(self, contents: Mapping[str, str]) -> None:
+        pass
+
+
+def test_nothing_is_written_behind_a_link_that_was_made_meanwhile(tmp_path: Path) -> None:
+    store, source, elsewhere = DirectoryStore(tmp_path / "store"), tmp_path / "source", tmp_path / "elsewhere"
+    write_tree(source, {"d/one": b"1", "d/two": b"2", "top": b"3"})
+    TreeSaver(store, source, TREE).save()
+    elsewhere.mkdir()
+    target = tmp_path / "target"
+    done = restore_tree(store, TREE, target, guard=_LinkedMeanwhile(target / "d", elsewhere))
+    assert list(elsewhere.iterdir()) == []
+    assert set(done.spared) == {"d/one", "d/two"}
+    assert (target / "top").read_bytes() == b"3"
+    assert not list(target.glob(".amlctl-tmp-*"))

@@ -1,8 +1,14 @@
-"""Which credential a store gets, by the variables that are set."""
+"""Which credential a store gets, by the variables that are set; the SAS of an account key."""
 
 from __future__ import annotations
 
+import base64
+import time
+from pathlib import Path
+
 import pytest
+from azure.core.pipeline import PipelineContext, PipelineRequest
+from azure.core.rest import HttpRequest
 
 from amlctl.errors import SettingsError
 from amlctl.stores.azure_blob.address import parse_address
@@ -53,3 +59,27 @@ def test_a_connection_string_without_a_key_is_reported() -> None:
 )
 def test_a_sas_tells_what_it_allows(token: str, reported: str) -> None:
     assert reported in SasToken(token).explain()
+
+
+def test_the_sas_of_a_key_is_kept_until_shortly_before_it_expires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = time.time()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    key, other_key = (base64.b64encode(text).decode() for text in (b"one", b"two"))
+
+    def signed(container: str, key: str) -> str:
+        request = PipelineRequest(HttpRequest("GET", "https://one.blob.core.windows.net"), PipelineContext(None))
+        AccountKey("one", container, key).policy.on_request(request)
+        return str(request.http_request.url)
+
+    first = signed("data", key)
+    assert "sig=" in first
+    now_s += 60
+    assert signed("data", key) == first
+    assert len({first, signed("other", key), signed("data", other_key)}) == 3
+    [kept] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert key not in kept.read_text()
+    now_s += 23.5 * 3600
+    assert signed("data", key) != first
