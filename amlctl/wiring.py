@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from amlctl.stores.azure_blob.credentials import Credential
     from amlctl.workspaces.azureml.connection import Connection
     from amlctl.workspaces.contract import EnvironmentCache, Workspace
+    from amlctl.workspaces.local.disk import LocalDisk
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,13 @@ class App:
         return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
 
     @cached_property
+    def disk(self) -> LocalDisk:
+        """What runs of this project have left on this machine."""
+        from amlctl.workspaces.local.disk import LocalDisk
+
+        return LocalDisk(self.project, self.environments)
+
+    @cached_property
     def workspace(self) -> Workspace:
         """The workspace in use. Raises SettingsError."""
         settings = self.settings.workspace()
@@ -120,6 +128,7 @@ class App:
                 settings,
                 self.store,
                 environments_dir=self.environments_dir,
+                cache_limit=self.settings.cache.limit,
                 variables=self.variables,
                 sink=self.sink,
             )

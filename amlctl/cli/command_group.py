@@ -23,9 +23,10 @@ _RESOURCES = "Environments, compute, store"
 
 COMMANDS = {
     "init": ("Set up a project in this folder", _PROJECT),
+    "clean": ("List what takes room on this machine, and free what the store has too", _PROJECT),
     "doctor": ("Check tools, permissions, store and folders, with a suggested fix", _PROJECT),
     "submit": ("Run a script: sync data, start, stream the log, fetch outputs", _RUNS),
-    "runs": ("List, show, compare, cancel, open and delete runs", _RUNS),
+    "runs": ("List, show, compare, plot, report, cancel, open and delete runs", _RUNS),
     "logs": ("Show a run's log, live or afterwards", _RUNS),
     "fetch": ("Download a run's outputs into outputs/RUN", _RUNS),
     "cancel": ("Cancel a run and keep its outputs so far", _RUNS),

@@ -106,6 +106,9 @@ def fetch(
             if with_logs:
                 job.bring_logs(workspace)
             job.sweep()
+        if to is None:
+            with contextlib.suppress(OSError):
+                target.rmdir()  # where nothing came
     except OSError as error:
         hint = Message(Command("fetch", "--to", "FOLDER", run), " downloads them elsewhere")
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(target)

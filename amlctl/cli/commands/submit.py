@@ -18,9 +18,11 @@ from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import on_interrupt
-from amlctl.cli.render.tables import Line, fields, highlight
+from amlctl.cli.render.phases import phases_text
+from amlctl.cli.render.tables import Line, dim, fields, highlight
 from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
 from amlctl.core.run import parse_duration_s
+from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
@@ -251,6 +253,7 @@ def submit(
         request,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
+        is_watched=call.output.shows_runs,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
     return _report(call, result, is_detached=is_detached)
@@ -313,7 +316,10 @@ def _lines(result: SubmitResult) -> Iterator[Line]:
         yield Message("  ", Command("logs", record.run, "-f"))
         return
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
-    yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
+    if result.failure is None or record.status == RunState.COMPLETED:  # else the error says so
+        yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
+    if phases := phases_text(record):
+        yield [dim(f"  {phases}")]
     for name, snapshot in record.published.items():
         yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
     if result.fetched is not None:

@@ -182,7 +182,12 @@ def forget_run(node: DirectoryStore, run: str) -> None:
 def _download_contents(
     store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, log: Log, check: Check
 ) -> None:
-    values = {key: value for key, value in values_of(manifest).items() if not _has(node, key, value)}
+    wanted = values_of(manifest)
+    values = {key: value for key, value in wanted.items() if not _has(node, key, value)}
+    for key in wanted.keys() - values.keys():
+        if (path := node.local_path(key)) is not None:
+            with suppress(OSError):
+                set_mtime(path, time.time_ns())  # what was used least recently is evicted first
     if not values:
         return
     log(f"downloading {dataset} ({count(len(values), 'object')})")
