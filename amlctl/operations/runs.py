@@ -24,7 +24,6 @@ from amlctl.errors import (
     ServiceUnavailable,
 )
 from amlctl.operations.context import Context
-from amlctl.operations.metrics import metrics_of
 from amlctl.runs.records import local_records, read_order
 from amlctl.runs.shared import shared_records
 from amlctl.workspaces.contract import Workspace
@@ -151,6 +150,8 @@ def show(context: Context, run: str) -> RunView:
 
     If the store cannot be read, metrics are missing, with a warning. Raises NotFound.
     """
+    from amlctl.operations.metrics import metrics_of  # here, since a list of runs reads no outputs
+
     record = context.workspace.read(run)
     is_read = record.is_final or context.settings.workspace().runs_here
     metrics = metrics_of(context, record) if is_read else Metrics()

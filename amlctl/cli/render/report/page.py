@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl import __version__
-from amlctl.cli.commands.runs_compare import compared_lines, value_text
+from amlctl.cli.render.compared import compared_lines, value_text
 from amlctl.cli.render.plot import Curve
 from amlctl.cli.render.report.markup import Markup, joined, markup
 from amlctl.cli.render.report.svg import color_of, plot, time_line
