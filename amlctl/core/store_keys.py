@@ -241,6 +241,11 @@ def script_ends_prefix(run: str) -> str:
     return f"runs/{run}/ends/"
 
 
+def phases_key(run: str) -> str:
+    """JSON {phase: time}: when the first node began to place data, to run the script, and to save its outputs."""
+    return f"runs/{run}/phases.json"
+
+
 def script_end_key(run: str, rank: int) -> str:
     """JSON {"exit_code", "ended_ns"} of a process whose script has failed by itself; `rank` counts all processes."""
     return f"{script_ends_prefix(run)}{rank}.json"

@@ -11,10 +11,11 @@ import typer
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
 from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report
 from amlctl.cli.commands.runs_list import state_cell, took
-from amlctl.cli.completion import Run, complete_run
+from amlctl.cli.completion import LAST, LastRun, Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.compared import value_text
+from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.tables import (
     Line,
     duration,
@@ -59,7 +60,7 @@ app.command("list", epilog=runs_list.EXAMPLES)(runs_list.list_)
         "amlctl runs show @last # config, data, code, metrics", "amlctl runs show @last --json # for a script"
     )
 )
-def show(ctx: typer.Context, run: Run) -> None:
+def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     """Show everything recorded about a run, with its config and metrics"""
     call = invocation(ctx)
     app_, reference = call.app_of(run)
@@ -167,6 +168,7 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
             ("created", moment(record.created_at)),
             *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
+            ("phases", phases_text(record)),
             ("took", took(record)),
             ("metrics", "\n".join(_metrics(view.metrics))),
             ("outputs", record.outputs),

@@ -19,6 +19,7 @@ from typing import Any
 
 from amlctl.core.events import Note, Warned
 from amlctl.core.message import Command, Message, below_data_blobs
+from amlctl.core.phases import Phase, begun
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
@@ -55,6 +56,7 @@ def submit(
     *,
     is_detached: bool = False,
     fetch_outputs: bool = True,
+    is_watched: bool = False,
     on_interrupt: Callable[[], InterruptChoice],
     clock: Callable[[], datetime] = utc_now,
 ) -> SubmitResult:
@@ -74,7 +76,7 @@ def submit(
     if is_detached:
         result = SubmitResult(context.workspace.read(run))
     else:
-        result = _finish(context, run, on_interrupt, fetch_outputs=fetch_outputs)
+        result = _finish(context, run, on_interrupt, fetch_outputs=fetch_outputs, is_watched=is_watched)
     return replace(result, seconds=round(time.monotonic() - started, 3))
 
 
@@ -113,11 +115,13 @@ def prepare(
         prepare_target(context, checked.spec.compute)  # before the first byte is sent
     watch = GcWatch(context.store, context.sink)
     watch.note()
+    phases = [begun(Phase.SYNC, clock())] if checked.to_sync or checked.downloads else []
     spec = _with_data(context, checked)
+    phases.append(begun(Phase.CODE, clock()))
     files = _collect_code(context, checked) if not spec.code else None
     if files is not None:
         spec = replace(spec, code=_send_code(context, files), git=read_git_state(context.project.root))
-    record = _record(context, request, checked, _with_produced(context, spec), clock())
+    record = _record(context, request, checked, _with_produced(context, spec), clock(), phases)
 
     def send_again() -> None:
         if files is not None:
@@ -177,7 +181,14 @@ def _with_produced(context: Context, spec: RunSpec) -> RunSpec:
     return replace(spec, heads=heads, sync=how)
 
 
-def _record(context: Context, request: SubmitRequest, checked: CheckedRun, spec: RunSpec, now: datetime) -> RunRecord:
+def _record(
+    context: Context,
+    request: SubmitRequest,
+    checked: CheckedRun,
+    spec: RunSpec,
+    now: datetime,
+    phases: list[dict[str, str]],
+) -> RunRecord:
     run = new_run_id(spec.name, now, randomness.token_hex(2))
     tags = request.spec.get("tags") or {}
     hidden = [*checked.secrets.values(), *(value for name, value in tags.items() if spec.tags.get(name) != value)]
@@ -189,6 +200,7 @@ def _record(context: Context, request: SubmitRequest, checked: CheckedRun, spec:
         host=platform.node(),
         created_at=now.isoformat(timespec="milliseconds"),
         outputs=f"{context.project.outputs_dir.name}/{run}",
+        phases=phases,
     )
     record.reached(RunState.NOT_STARTED, now)
     try:
@@ -232,12 +244,17 @@ def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:
 
 
 def _finish(
-    context: Context, run: str, on_interrupt: Callable[[], InterruptChoice], *, fetch_outputs: bool
+    context: Context,
+    run: str,
+    on_interrupt: Callable[[], InterruptChoice],
+    *,
+    fetch_outputs: bool,
+    is_watched: bool,
 ) -> SubmitResult:
     """Follow the run, unless the user detaches, and fetch its outputs."""
     sink = context.sink
     try:
-        record = follow(context, run, on_interrupt=on_interrupt)
+        record = follow(context, run, on_interrupt=on_interrupt, is_watched=is_watched)
     except AmlctlError:
         sink(
             Note(

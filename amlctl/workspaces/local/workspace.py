@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.events import EventSink, Usage, Warned, null_sink
 from amlctl.core.job import log_names
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
@@ -22,13 +23,15 @@ from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
+from amlctl.localfs.atomic import read_json
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
+from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
 from amlctl.workspaces.local.disk import keep_within
@@ -36,6 +39,9 @@ from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
+
+if TYPE_CHECKING:
+    from amlctl.workspaces.local.usage import UsageMeter
 
 _LOG_PART_BYTES = 1 << 20
 _POLL_S = 0.05
@@ -74,6 +80,7 @@ class LocalWorkspace:
         self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
         self._cache_limit = cache_limit
         self._seen: dict[str, int] = {}
+        self._meters: dict[str, UsageMeter] = {}
 
     @property
     def name(self) -> str:
@@ -217,6 +224,17 @@ class LocalWorkspace:
                     return
             time.sleep(min(_POLL_S, deadline - now))
             now = time.monotonic()
+
+    def usage(self, run: str) -> Usage:
+        """See `ShowsUsage`."""
+        from amlctl.workspaces.local.usage import UsageMeter  # here, since only a terminal shows it
+
+        meter = self._meters.setdefault(run, UsageMeter())
+        try:
+            supervisor = read_identity(read_json(self._paths(run).supervisor))
+        except (OSError, SettingsError):
+            return Usage()
+        return Usage() if supervisor is None else meter.look(supervisor.process)
 
     def cancel(self, run: str) -> None:
         record = self.read(run)
