@@ -33,7 +33,7 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML page about runs: phases, metrics, pictures, settings, log"""
-    # Here, since a list of runs needs none of this.
+    # Here, since a list of runs does not need these.
     from amlctl.cli.render.report.page import page
     from amlctl.localfs.atomic import write_bytes
     from amlctl.localfs.disk_errors import disk_error
