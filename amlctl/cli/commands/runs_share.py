@@ -16,7 +16,6 @@ from amlctl.core.message import Command, Message, SecretLink, count, size
 from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
 from amlctl.operations import share as operations
-from amlctl.operations.report import report as collected
 from amlctl.operations.runs import RunAt, resolve_run
 
 EXAMPLES = examples(
@@ -59,7 +58,8 @@ def share(
         return
 
     def page() -> bytes:
-        from amlctl.cli.render.report.page import page as drawn  # here, since not every share needs it
+        from amlctl.cli.render.report.page import page as drawn  # here, since not every share needs them
+        from amlctl.operations.report import report as collected
 
         return drawn(collected([RunAt(run_id, app_)]), datetime.now(UTC)).encode("utf-8", "replace")
 
