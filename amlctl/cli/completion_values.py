@@ -101,10 +101,6 @@ def _experiments(ctx: Any, incomplete: str) -> list[str]:
     return starting_with(incomplete, dict.fromkeys(filter(None, names)))
 
 
-def _metrics(ctx: Any, incomplete: str) -> list[str]:
-    return starting_with(incomplete, dict.fromkeys(name for one in _records() for name in one.get("metrics") or {}))
-
-
 def _snapshots(ctx: Any, incomplete: str) -> list[str]:
     """Of the datasets that were typed: what runs have used, and what a folder store holds."""
     from amlctl.core.store_keys import dataset_folder
@@ -171,7 +167,6 @@ _VALUES: dict[str, Complete] = {
     "--status": _states,
     "--distribution": _distributions,
     "--experiment": _experiments,
-    "--metric": _metrics,
     "--snapshot": _snapshots,
     "--file": _logs,
     "name": _compute,

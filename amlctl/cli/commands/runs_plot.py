@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.completion import complete_run
+from amlctl.cli.completion import complete_metric, complete_run
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.output import FALLBACK_WIDTH, UNLIMITED_WIDTH
 from amlctl.cli.render.plot import Curve, style_of
@@ -19,6 +19,9 @@ from amlctl.core.metrics import Point, goal_of, shown
 from amlctl.operations import runs as operations
 from amlctl.operations.plot import Plotted
 from amlctl.operations.plot import plot as plotted_runs
+
+if TYPE_CHECKING:
+    from amlctl.operations.plot import Plotted
 
 EXAMPLES = examples(
     "amlctl runs plot # the key metric of the newest run",
@@ -36,10 +39,12 @@ def plot(
     ctx: typer.Context,
     run: Runs = None,
     metric: Annotated[
-        list[str] | None, option("Plot this metric; may be repeated", "--metric", "-m", metavar="NAME")
+        list[str] | None,
+        option("Plot this metric; may be repeated", "--metric", "-m", metavar="NAME", autocompletion=complete_metric),
     ] = None,
 ) -> None:
     """Plot a metric of runs over their steps, in the terminal"""
+
     call = invocation(ctx)
     results = plotted_runs(runs_at(call, run), metric or (), call.app.settings.runs.metric)
     width = FALLBACK_WIDTH if call.output.width >= UNLIMITED_WIDTH else call.output.width
@@ -57,6 +62,7 @@ def runs_at(call: Invocation, references: Sequence[str] | None) -> list[operatio
 
 
 def _screen(results: Sequence[Plotted], width: int, *, has_color: bool) -> Iterator[Line | Table]:
+
     for number, result in enumerate(results):
         if number:
             yield ""
