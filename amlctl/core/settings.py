@@ -78,10 +78,19 @@ class RunsSettings:
 
 
 @dataclass(frozen=True)
+class CacheSettings:
+    """`[cache]`. `limit` in bytes: copies of what a store on the network has are evicted above it, and `doctor` reports
+    a project that takes more."""
+
+    limit: int = 20 << 30
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one command.
 
     `default_workspace` is the one this command works with: option and variable are taken into account.
+    `environments_dir` is where the environments of local runs are; None: in the user's cache folder.
     `origins` tells for each dotted key (`sync.layout`, `workspaces.cloud.store`) where its value came from:
     `default`, a variable's name, an option, or `file:line`. `broken` has the workspaces that cannot be used, and why;
     one of them does not stop work in another.
@@ -89,11 +98,13 @@ class Settings:
 
     default_workspace: str = LOCAL_WORKSPACE
     experiment: str = "default"
+    environments_dir: Optional[str] = None
     workspaces: Mapping[str, WorkspaceSettings] = field(
         default_factory=lambda: {LOCAL_WORKSPACE: WorkspaceSettings(LOCAL_WORKSPACE, store=DEFAULT_LOCAL_STORE)}
     )
     sync: SyncSettings = SyncSettings()
     submit: SubmitSettings = SubmitSettings()
+    cache: CacheSettings = CacheSettings()
     runs: RunsSettings = RunsSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, SettingsError] = field(default_factory=dict)

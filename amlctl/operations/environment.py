@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from amlctl.config.environment_file import conda_environment, parse_environment, read_environment, recorded_text
@@ -12,13 +13,14 @@ from amlctl.config.yaml_file import parse_yaml
 from amlctl.core.environment import EnvironmentSpec, environment_without_file
 from amlctl.core.events import EventSink, Note, Warned, null_sink
 from amlctl.core.hidden_values import filled
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
-from amlctl.errors import ServiceUnavailable
+from amlctl.errors import Conflict, NotFound, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
 from amlctl.runs.code import Sources
-from amlctl.workspaces.contract import EnvironmentInfo
+from amlctl.workspaces.contract import EnvironmentInfo, KeptEnvironment
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,76 @@ def prepare(context: Context, *, is_current: bool = False) -> EnvironmentView:
     spec, _ = project_environment(context.project, is_current=is_current, sink=sink)
     workspace.check_environment(spec, sink)
     return EnvironmentView(spec, workspace.prepare_environment(spec, sink))
+
+
+@dataclass(frozen=True)
+class EnvironmentList:
+    """The environments on this machine, last used first."""
+
+    environments: Sequence[KeptEnvironment]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"environments": [_kept_json(one) for one in self.environments]}
+
+
+def _kept_json(one: KeptEnvironment) -> dict[str, Any]:
+    used_at = datetime.fromtimestamp(one.used_at, UTC).isoformat(timespec="seconds")
+    return {**asdict(one), "lists": list(one.lists), "used_at": used_at}
+
+
+@dataclass(frozen=True)
+class RemovedEnvironments:
+    """`kept` has those that were to be removed, and why they were not."""
+
+    removed: Sequence[KeptEnvironment]
+    kept: Mapping[str, str]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(one.size_bytes for one in self.removed)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"removed": [one.id for one in self.removed], "bytes": self.size_bytes, "kept": dict(self.kept)}
+
+
+def list_environments(context: Context) -> EnvironmentList:
+    return EnvironmentList(context.environments.list())
+
+
+def remove_environments(
+    context: Context, wanted: Sequence[str], *, unused_s: float | None = None, now_s: float
+) -> RemovedEnvironments:
+    """Those named by id or a unique prefix; `unused_s`: all that no run has used for so long.
+
+    Raises NotFound, UsageError (a prefix of several), Conflict (the only one that is named is in use).
+    """
+    there = context.environments.list()
+    chosen = {name: _named(name, there) for name in wanted}
+    found = list(dict.fromkeys(one.id for one in chosen.values()))
+    if unused_s is not None:
+        found += [one.id for one in there if now_s - one.used_at >= unused_s and one.id not in found]
+    removed: list[KeptEnvironment] = []
+    kept: dict[str, str] = {}
+    for one in [one for one in there if one.id in found]:
+        try:
+            context.environments.remove(one.id)
+        except Conflict as error:
+            if len(found) == 1 and wanted:
+                raise
+            kept[one.id] = error.message
+            context.sink(Warned(f"{error.message}; it is kept"))
+        else:
+            removed.append(one)
+    return RemovedEnvironments(removed, kept)
+
+
+def _named(name: str, there: Sequence[KeptEnvironment]) -> KeptEnvironment:
+    found = [one for one in there if one.id.startswith(name)] if name else []
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound(f"no environment {name!r} on this machine", hint=Command("env", "list"))
+    raise UsageError(f"{name!r} is the beginning of {len(found)} environments", hint="use a longer prefix")
 
 
 def project_environment(project: Project, *, is_current: bool, sink: EventSink) -> tuple[EnvironmentSpec, str | None]:

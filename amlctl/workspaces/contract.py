@@ -15,7 +15,7 @@ from typing import Any, Optional, Protocol, runtime_checkable
 
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink
+from amlctl.core.events import EventSink, Usage
 from amlctl.core.job import AssetName
 from amlctl.core.metrics import Point
 from amlctl.core.run import RunRecord
@@ -38,6 +38,35 @@ class EnvironmentInfo:
     is_ready: bool
     location: str
     tool: str
+
+
+@dataclass(frozen=True)
+class KeptEnvironment:
+    """An environment on this machine. `lists` are the packages that were asked for, masked; `used_at` is in seconds
+    since 1970 UTC; `is_in_use`: a run has it now; `is_whole`: it was finished."""
+
+    id: str
+    location: str
+    tool: str
+    python: str
+    packages: int
+    lists: Sequence[str]
+    size_bytes: int
+    used_at: float
+    is_in_use: bool
+    is_whole: bool
+
+
+class EnvironmentCache(Protocol):
+    """The environments on this machine, of all projects."""
+
+    def list(self) -> Sequence[KeptEnvironment]:
+        """Last used first."""
+        ...
+
+    def remove(self, environment: str) -> None:
+        """Raises Conflict (in use, or being made), RightsError."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -214,6 +243,13 @@ class Check:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@runtime_checkable
+class ShowsUsage(Protocol):
+    """A workspace that sees the processes of its runs."""
+
+    def usage(self, run: str) -> Usage: ...
 
 
 class Workspace(Protocol):

@@ -242,6 +242,8 @@ def test_places(project: Cli) -> None:
     assert {check["name"] for check in project.json("doctor")["checks"]} >= {"project", "settings", "store"}
     environment = project.json("env", "show")
     assert environment["is_ready"] is False
+    assert project.json("env", "list") == {"environments": []}
+    assert project.json("env", "remove", "--all") == {"removed": [], "bytes": 0, "kept": {}}
     targets = project.json("compute", "list")["compute"]
     assert [target["name"] for target in targets] == ["local"]
     assert project.json("compute", "show", "local")["name"] == "local"

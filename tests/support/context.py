@@ -21,12 +21,10 @@ class Context:
     sink: EventSink = null_sink
     workspace: Any = None
     settings: Settings = field(default_factory=Settings)
+    environments: Any = None
 
     def in_workspace(self, name: str) -> Context:
         return replace(self, settings=replace(self.settings, default_workspace=name))
-
-    def holding(self, reference: str) -> tuple[Context, str]:
-        return self, reference
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
         raise SettingsError(f"{url} cannot be read here")

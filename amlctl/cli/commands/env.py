@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.render.tables import Line, fields, good, highlight, warning
-from amlctl.core.message import Command
+from amlctl.cli.render.tables import Column, Line, Table, fields, good, highlight, moment, warning
+from amlctl.core.message import ID_CELLS, Command, Message, count, size
+from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
 from amlctl.operations import environment as operations
 
 app = TyperApp(
-    help="Show or prepare the environment of a submit",
-    examples=examples("amlctl env show # is it ready?", "amlctl env prepare # build it ahead of a submit"),
+    help="Show or prepare the environment of a submit; list and remove those on this machine",
+    examples=examples(
+        "amlctl env show # is it ready?",
+        "amlctl env prepare # build it ahead of a submit",
+        "amlctl env list # all of this machine, with their sizes",
+        "amlctl env remove --unused 30d",
+    ),
 )
 
 From = Annotated[str | None, option("Use the interpreter that amlctl runs in", "--env-from", metavar="current")]
@@ -47,6 +55,65 @@ def prepare(ctx: typer.Context, env_from: From = None) -> None:
         call,
         operations.prepare(call.app, is_current=is_current(env_from)),
     )
+
+
+@app.command("list", epilog=examples("amlctl env list --json # for a script"))
+def list_(ctx: typer.Context) -> None:
+    """List the environments on this machine, of all projects"""
+    call = invocation(ctx)
+    found = operations.list_environments(call.app)
+    call.result(found.to_json(), _list(found))
+
+
+@app.command(epilog=examples("amlctl env remove 3f2a # by the beginning of its id", "amlctl env remove --unused 30d"))
+def remove(
+    ctx: typer.Context,
+    environment: Annotated[
+        list[str] | None, typer.Argument(metavar="ENV...", help="Ids of `env list`, or their first digits")
+    ] = None,
+    unused: Annotated[
+        str | None, option("Remove all that no run has used for 12h or 30d", "--unused", metavar="TIME")
+    ] = None,
+    is_all: Annotated[bool, option("Remove all that no run is using", "--all")] = False,
+) -> None:
+    """Remove environments from this machine; the next submit that needs one makes it again"""
+    call = invocation(ctx)
+    if not environment and unused is None and not is_all:
+        raise UsageError(
+            "no environment named", hint=Message("name one of ", Command("env", "list"), ", or --unused 30d")
+        )
+    unused_s = 0.0 if is_all else None if unused is None else parse_duration_s(unused)
+    result = operations.remove_environments(call.app, environment or (), unused_s=unused_s, now_s=time.time())
+    lines = [f"removed {one.id[:ID_CELLS]}  {size(one.size_bytes)}" for one in result.removed]
+    call.result(result.to_json(), lines or ["nothing to remove"])
+
+
+_LISTED = 4
+"""Packages of an environment that are named."""
+
+
+def _list(found: operations.EnvironmentList) -> Iterator[Line | Table]:
+    if not found.environments:
+        yield "no environments on this machine"
+        return
+    columns = [
+        Column("ENVIRONMENT", is_whole=True),
+        Column("TOOL", rank=2),
+        Column("PYTHON", rank=1),
+        Column("SIZE", is_right=True, is_whole=True),
+        Column("LAST USED", is_whole=True),
+        Column("STATE", is_whole=True),
+        Column("PACKAGES"),
+    ]
+    rows = []
+    for one in found.environments:
+        more = len(one.lists) - _LISTED
+        names = ", ".join(one.lists[:_LISTED]) + (f", {more} more" if more > 0 else "")
+        state = highlight("in use") if one.is_in_use else "" if one.is_whole else warning("unfinished")
+        used = moment(datetime.fromtimestamp(one.used_at, UTC).isoformat())
+        rows.append([one.id[:ID_CELLS], one.tool, one.python, size(one.size_bytes), used, state, names])
+    yield Table(columns, rows)
+    yield f"{count(len(rows), 'environment')}, {size(sum(one.size_bytes for one in found.environments))}"
 
 
 def _print(call: Invocation, view: operations.EnvironmentView) -> None:

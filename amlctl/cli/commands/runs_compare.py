@@ -87,7 +87,7 @@ def value_text(value: Any) -> str:
     return f"{len(value)} items (--json shows them)" if isinstance(value, list) and len(text) > _MAX_LIST else text
 
 
-class _Shown(NamedTuple):
+class ComparedLine(NamedTuple):
     """A line of the table: in which section, with a cell for each run."""
 
     section: str
@@ -95,13 +95,13 @@ class _Shown(NamedTuple):
     cells: list[Styled]
 
 
-def _lines(comparison: Comparison) -> Iterator[_Shown]:
+def compared_lines(comparison: Comparison) -> Iterator[ComparedLine]:
     for row in sorted(comparison.differences, key=lambda row: _SECTIONS.index(_section(row.field))):
         section = _section(row.field)
         name = row.field.removeprefix("config.") if section == "config" else row.field
-        yield _Shown(section, "took" if name == "seconds" else name, list(map(_plain, _cells(comparison, row))))
+        yield ComparedLine(section, "took" if name == "seconds" else name, list(map(_plain, _cells(comparison, row))))
     for metric in comparison.metrics:
-        yield _Shown("metrics", metric.field, list(_metric_cells(metric)))
+        yield ComparedLine("metrics", metric.field, list(_metric_cells(metric)))
 
 
 _SECTIONS = ("settings", "config", "code", "data", "environment", "results")
@@ -169,7 +169,7 @@ def _plain(text: str) -> Styled:
 def _screen(comparison: Comparison, width: int) -> Iterator[Line | Table]:
     """Blocks of as many runs as fit side by side, the first run in each; below, value by value, what is too wide for
     that. Where the ids of the runs do not fit, they become numbers."""
-    lines = list(_lines(comparison))
+    lines = list(compared_lines(comparison))
     if not any(line for line in lines if line.section != "metrics") and not any(
         metric.differs for metric in comparison.metrics
     ):
@@ -206,11 +206,11 @@ def _screen(comparison: Comparison, width: int) -> Iterator[Line | Table]:
         yield from map(_painted, comparison.patch)
 
 
-def _at(line: _Shown, columns: Sequence[int]) -> _Shown:
-    return _Shown(line.section, line.field, [line.cells[i] for i in columns])
+def _at(line: ComparedLine, columns: Sequence[int]) -> ComparedLine:
+    return ComparedLine(line.section, line.field, [line.cells[i] for i in columns])
 
 
-def _block(headings: Sequence[str], lines: Sequence[_Shown]) -> Table:
+def _block(headings: Sequence[str], lines: Sequence[ComparedLine]) -> Table:
     rows: list[list[Cell]] = []
     section = ""
     for line in lines:
@@ -247,7 +247,7 @@ def _markdown(comparison: Comparison) -> Iterator[Line]:
     yield _md_row(["", *comparison.runs])
     yield _md_row(["---"] * (len(comparison.runs) + 1))
     section = ""
-    for line in _lines(comparison):
+    for line in compared_lines(comparison):
         if line.section != section:
             section = line.section
             yield _md_row([f"**{section}**", *[""] * len(comparison.runs)])

@@ -116,7 +116,7 @@ def sync(
     call = invocation(ctx)
     register = None
     if registered:
-        from amlctl.operations.register import MIRROR, registration  # here, since no other sync requires a workspace
+        from amlctl.operations.sync.sync import MIRROR, registration  # here, since no other sync requires a workspace
 
         register = registration(call.app.workspace, registered)
         layout = layout or MIRROR

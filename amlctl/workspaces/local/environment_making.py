@@ -26,7 +26,7 @@ from typing import Any
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
-from amlctl.core.secret_names import carries_secret
+from amlctl.core.secret_names import carries_secret, masked
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import read_json, remove_left_behind, write_bytes, write_json
 from amlctl.localfs.disk_errors import disk_error
@@ -303,6 +303,7 @@ def _confirm(
         "python": found.python,
         "packages": packages,
         "stamp": packages_stamp(home),
+        "lists": [masked(line) for line in (*spec.conda_packages, *spec.pip)],
     }
     write_json(environments.folder_of(spec.id) / READY_FILE, ready)
 
@@ -339,7 +340,7 @@ def _locked(
 ) -> Iterator[None]:
     """One maker at a time; a holder of the lock without a valid mark is not waited for."""
     since_s, is_reported = time.monotonic(), False
-    with open_regular(place.with_name(f"{environment}.lock"), "ab") as lock:
+    with open_regular(place.with_name(f"{place.name}.lock"), "ab") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,26 +4,36 @@ for.
 <environments>/<id>/ready.json     written last: it names the folder of the environment that was finished
                <id>/env-…/         the virtual or conda environment, one for each attempt to make it; it cannot be moved
                <id>/env-….making   who is making it: see `environment_making`
+               <id>/used           changed by each run, which holds it (shared) until it ends
                <id>.lock           held while it is made
+
+Where variables say which indexes packages come from, `-` and a digest of them follow the id: another project may have
+other ones.
 
 Whether it is what was asked for is asked of its own interpreter, whatever the tool that made it said.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import amlctl
 from amlctl.core.environment import OLDEST_PYTHON, EnvironmentSpec
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
+from amlctl.localfs.regular_file import open_regular
 from amlctl.localfs.tool_variables import script_base_variables
 from amlctl.workspaces.contract import EnvironmentInfo
 
@@ -33,8 +43,17 @@ CURRENT = "current"
 """Id of the environment that amlctl runs in."""
 FOLDER_VARIABLE = "AMLCTL_ENVIRONMENTS_DIR"
 READY_FILE = "ready.json"
+USED_FILE = "used"
 READY_FORMAT = 2
 """Format of `ready.json`: since 2 the environment is checked before it is written."""
+
+
+_SOURCES = tuple(
+    f"{tool}_{name}"
+    for tool in ("PIP", "UV")
+    for name in ("INDEX_URL", "EXTRA_INDEX_URL", "DEFAULT_INDEX", "INDEX", "FIND_LINKS", "NO_INDEX", "CONSTRAINT")
+)
+_LOGIN = re.compile(r"//[^/@\s]*@")
 
 
 @dataclass(frozen=True)
@@ -45,11 +64,24 @@ class Environments:
     variables: Mapping[str, str]
 
     def folder_of(self, environment: str) -> Path:
-        return self.folder / environment
+        said = sorted((name, _LOGIN.sub("//", self.variables[name])) for name in _SOURCES if self.variables.get(name))
+        digest = f"-{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:8]}" if said else ""
+        return self.folder / f"{environment}{digest}"
 
     def resolved(self, environment: str, python: str) -> Path:
-        """The versions that pip has resolved for the environment with that version of Python, until it is made."""
-        return self.folder / f"{environment}-{python}.resolved"
+        """The versions that were resolved for the environment with that version of Python, until it is made."""
+        return self.folder / f"{self.folder_of(environment).name}-{python}.resolved"
+
+    def hold(self, environment: str) -> IO[bytes] | None:
+        """While the returned file is open, it is not removed; None where that cannot be said, or it does not exist."""
+        try:
+            file = open_regular(self.folder_of(environment) / USED_FILE, "ab")
+        except OSError:
+            return None
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
+            os.utime(file.fileno())
+        return file
 
     def find(self, environment: str) -> EnvironmentInfo:
         """Look it up by id; `tool` has made it."""
