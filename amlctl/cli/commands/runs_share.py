@@ -83,6 +83,6 @@ def _print(call: Invocation, shared: operations.ShareResult) -> None:
         if shared.studio_url:
             yield [dim("for members of the workspace: "), shared.studio_url]
         yield [good("until "), moment(shared.expires_at), dim("; everybody who has a link can read the file")]
-        yield Message("  to end them before: ", Command("runs", "share", shared.run, "--revoke"))
+        yield Message("  to end them earlier: ", Command("runs", "share", shared.run, "--revoke"))
 
     call.result(shared.to_json(), lines())
