@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from threading import RLock
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from amlctl.cli.output import Output
 from amlctl.cli.render.progress import LiveProgress, Progress, Throttle, Wait
@@ -20,6 +20,7 @@ from amlctl.core.events import (
     Retried,
     RunCreated,
     RunStateChanged,
+    RunWatched,
     SnapshotCommitted,
     StageProgress,
     Unanswered,
@@ -27,6 +28,9 @@ from amlctl.core.events import (
 )
 from amlctl.core.log_text import CarriageReturnCollapser, TerminalFilter
 from amlctl.core.run_state import is_final
+
+if TYPE_CHECKING:
+    from amlctl.cli.render.run_screen import RunScreen
 
 
 class Reporter:
@@ -42,6 +46,7 @@ class Reporter:
         self._log = self._make_log(is_raw=False)
         self._progress = self._make_progress()
         self._waits = Throttle()
+        self._screen: RunScreen | None = None
 
     def _make_log(self, *, is_raw: bool) -> _LogWriter:
         stream = sys.stderr.buffer if self._output.options.is_json else sys.stdout.buffer
@@ -57,6 +62,9 @@ class Reporter:
         if isinstance(event, StageProgress):  # without the lock: there are thousands a second
             if not self._is_log_open and not self._is_quiet:
                 self._progress.update(event)
+        elif isinstance(event, RunWatched):
+            with self._lock:
+                self._watched().show(event)
         elif isinstance(event, (Retried, Unanswered)):
             self._show_wait(event)
         elif isinstance(event, LogText):
@@ -64,7 +72,10 @@ class Reporter:
                 if not self._is_log_open:
                     self._is_log_open = True
                     self._progress.pause()
-                self._log.write(event.text)
+                if self._screen is not None and self._shares_screen:
+                    self._screen.write_log(self._log.filtered(event.text))
+                else:
+                    self._log.write(event.text)
         else:
             self._show(event)
 
@@ -88,16 +99,35 @@ class Reporter:
             elif options.is_verbose or self._waits.is_due():
                 self._write_line(wait.line(0.0))
 
+    def _watched(self) -> RunScreen:
+        if self._screen is None:
+            from amlctl.cli.render.run_screen import RunScreen
+
+            self._progress.pause()
+            self._log.end_line()
+            self._screen = RunScreen(sys.stderr, has_color=self._output.err_has_color)
+            self._screen.start()
+        return self._screen
+
+    def _end_screen(self) -> None:
+        if self._screen is not None:
+            self._screen.stop()
+            self._screen = None
+
     def _show(self, event: Event) -> None:
-        line = self._line(event)
         with self._lock:
+            line = self._line(event)
             if isinstance(event, RunStateChanged) and is_final(event.state):
+                self._end_screen()
                 self._log.end_line()
                 self._is_log_open = False
             if line is not None:
                 self._write_line(line)
 
     def _write_line(self, line: Line) -> None:
+        if self._screen is not None:
+            self._screen.write_line(self._output.painted(line))
+            return
         if self._is_log_open and self._shares_screen:
             self._log.end_line()
         self._progress.write_line(self._output.painted(line))
@@ -114,6 +144,8 @@ class Reporter:
         if isinstance(event, RunCreated):
             return ["run ", highlight(event.run)]
         if isinstance(event, RunStateChanged):
+            if is_final(event.state) or self._screen is not None:
+                return None  # the result says how it ended, and the screen what it does now
             return [dim("run is"), " ", _state(event.state), f": {event.reason}" if event.reason else ""]
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
             return f"{event.dataset} is at snapshot {event.snapshot}"
@@ -133,6 +165,7 @@ class Reporter:
         """Draw nothing until the next event, and complete the log's last line."""
         with self._lock:
             self._progress.pause()
+            self._end_screen()
             self._log.end_line()
             self._is_log_open = False
 
@@ -157,8 +190,12 @@ class _LogWriter:
         self._is_open = True
         self._last = b"\n"
 
+    def filtered(self, text: str) -> str:
+        """What of a piece of the log may be shown."""
+        return self._filter.feed(text) if self._filter else text
+
     def write(self, text: str) -> None:
-        data = (self._filter.feed(text) if self._filter else text).encode("utf-8", "backslashreplace")
+        data = self.filtered(text).encode("utf-8", "backslashreplace")
         self._put(self._collapser.feed(data) if self._collapser else data)
 
     def end_line(self) -> None:

@@ -25,6 +25,7 @@ from amlctl.core.settings import (
     LOCAL_WORKSPACE,
     MODES,
     ON_INTERRUPT,
+    CacheSettings,
     RunsSettings,
     Settings,
     SubmitSettings,
@@ -116,6 +117,7 @@ def _settings(values: Mapping[Key, _Value], sections: Mapping[str, str], broken:
         workspaces=workspaces,
         sync=SyncSettings(**section("sync")),
         submit=SubmitSettings(**section("submit")),
+        cache=CacheSettings(**section("cache")),
         runs=RunsSettings(**section("runs")),
         origins={
             **{".".join(key): _DEFAULT for key in _CHECKS if key[0] != "workspaces"},
@@ -205,15 +207,15 @@ def _truth(value: Any) -> bool:
     return value
 
 
-def _size(value: Any) -> int:
+def _size(value: Any, *, most: int = GIB, shown: str = "1GiB") -> int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError('must be a size such as "64MiB"')
     try:
         size_bytes = parse_size(str(value))
     except UsageError as error:
         raise ValueError(f"{error.message}; {error.hint}") from error
-    if not 1 <= size_bytes <= GIB:
-        raise ValueError("must be from 1 byte to 1GiB")
+    if not 1 <= size_bytes <= most:
+        raise ValueError(f"must be from 1 byte to {shown}")
     return size_bytes
 
 
@@ -237,11 +239,12 @@ _CHECKS: Mapping[Key, _Check] = {
     ("submit", "fetch"): _truth,
     ("submit", "on_interrupt"): partial(_one_of, ON_INTERRUPT),
     ("runs", "metric"): _text,
+    ("cache", "limit"): partial(_size, most=1 << 50, shown="1PiB"),
     **{("workspaces", _ANY, field.name): _text for field in fields(WorkspaceSettings) if field.name != "name"},
     ("workspaces", _ANY, "compute"): partial(_one_of, ENGINES),
     ("workspaces", _ANY, "identity"): partial(_one_of, IDENTITIES),
 }
-_SECTIONS = ("sync", "submit", "runs")
+_SECTIONS = ("sync", "submit", "runs", "cache")
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 

@@ -7,8 +7,12 @@ tell them apart by type, not by `==`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import Callable, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
+
+if TYPE_CHECKING:
+    from amlctl.core.run import RunRecord
 
 
 class Stage(Enum):
@@ -103,6 +107,26 @@ class RunStateChanged(NamedTuple):
     reason: str = ""
 
 
+class Usage(NamedTuple):
+    """What the processes of a run use: processors (1.0 is one of them), bytes, and parts of 1 of its GPUs; None where
+    that is not known."""
+
+    processors: Optional[float] = None
+    memory_bytes: Optional[int] = None
+    gpu: Optional[float] = None
+    gpu_memory_bytes: Optional[int] = None
+
+
+class RunWatched(NamedTuple):
+    """How an active run stands, for those who watch it: its record, last values of metrics, and seconds since its
+    outputs were saved."""
+
+    record: RunRecord
+    metrics: Mapping[str, Any] = {}
+    usage: Usage = Usage()
+    saved_s: Optional[float] = None
+
+
 class LogText(NamedTuple):
     """A piece of a run's log exactly as written, carriage returns included; may end inside a line."""
 
@@ -110,7 +134,18 @@ class LogText(NamedTuple):
     text: str
 
 
-Event = Union[StageProgress, Note, Warned, Retried, Unanswered, SnapshotCommitted, RunCreated, RunStateChanged, LogText]
+Event = Union[
+    StageProgress,
+    Note,
+    Warned,
+    Retried,
+    Unanswered,
+    SnapshotCommitted,
+    RunCreated,
+    RunStateChanged,
+    RunWatched,
+    LogText,
+]
 EventSink = Callable[[Event], None]
 
 

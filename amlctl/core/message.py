@@ -48,6 +48,10 @@ class Message(str):
         return self.parts
 
 
+class SecretLink(str):
+    """A link that is the result of a command: shown whole there, where secrets are masked otherwise."""
+
+
 def with_commands(text: str, typed: Callable[[Command], str]) -> str:
     """`text`, with each of its commands replaced by `typed`."""
     if isinstance(text, Command):
@@ -55,6 +59,13 @@ def with_commands(text: str, typed: Callable[[Command], str]) -> str:
     if isinstance(text, Message):
         return "".join(with_commands(part, typed) for part in text.parts)
     return text
+
+
+def commands_in(text: str) -> list[Command]:
+    """The commands of a message, in order."""
+    if isinstance(text, Command):
+        return [text]
+    return [one for part in text.parts for one in commands_in(part)] if isinstance(text, Message) else []
 
 
 def shell_line(words: tuple[str, ...]) -> str:

@@ -96,7 +96,8 @@ class RunSpec:
 class RunRecord:
     """A run: what it does, who made it, and how far it is. Times are ISO 8601 in UTC.
 
-    `times` has the moment at which each state was first reached, in order. `waits_for` says why it is Queued, where
+    `times` has the moment at which each state was first reached, in order; `phases` when each began, as `name` and
+    `at`, with a `note` (`core.phases`). `waits_for` says why it is Queued, where
     that is known. `children` has `run`, `name` and `status` of each run of a sweep or pipeline. `services` has the
     addresses of what a job file wants to run beside the command, such as Jupyter, while it runs. `published` has the
     new snapshot of each dataset that the run has produced. `metrics` has the last value of each, once the run has ended
@@ -116,6 +117,7 @@ class RunRecord:
     host: str = ""
     created_at: str = ""
     times: dict[str, str] = field(default_factory=dict)
+    phases: list[dict[str, str]] = field(default_factory=list)
     exit_code: Optional[int] = None
     error: Optional[dict[str, str]] = None
     studio_url: Optional[str] = None

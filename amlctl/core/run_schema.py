@@ -169,6 +169,10 @@ def _metric(value: Any) -> bool:
     return (type(value) is int and value.bit_length() < 64) or (type(value) is float and math.isfinite(value))
 
 
+def _phase(value: Any) -> bool:
+    return _table(_text)(value) and bool(value.get("name")) and is_time(value.get("at"))
+
+
 def _sync(value: Any) -> bool:
     rules = {
         "layout": _one_of("auto", "pack", "mirror"),
@@ -226,6 +230,7 @@ RULES: Mapping[str, Rule] = {
     "from_run": _maybe(is_record_run_id),
     "created_at": lambda value: value == "" or is_time(value),
     "times": _table(is_time, _state),
+    "phases": _list(_phase),
     "exit_code": _maybe(_exit_code),
     "error": _maybe(_table(_text)),
     "studio_url": _maybe(_page),
@@ -235,6 +240,7 @@ RULES: Mapping[str, Rule] = {
 _ADDED_LATER = {
     *("config_file", "waits_for", "command", "inputs", "named_outputs", "output_places", "job_type", "children"),
     *("services", "description", "heads", "sync", "distribution", "processes", "instances", "node", "metrics"),
+    "phases",
 }
 """The first records did not have these fields. Any other one that is missing is damage: writers write all fields."""
 

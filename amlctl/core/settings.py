@@ -78,6 +78,14 @@ class RunsSettings:
 
 
 @dataclass(frozen=True)
+class CacheSettings:
+    """`[cache]`. `limit` in bytes: copies of what a store on the network has are evicted above it, and `doctor` reports
+    a project that takes more."""
+
+    limit: int = 20 << 30
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one command.
 
@@ -96,6 +104,7 @@ class Settings:
     )
     sync: SyncSettings = SyncSettings()
     submit: SubmitSettings = SubmitSettings()
+    cache: CacheSettings = CacheSettings()
     runs: RunsSettings = RunsSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, SettingsError] = field(default_factory=dict)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from amlctl.localfs.atomic import TEMPORARY_PREFIX
+from amlctl.localfs.atomic import TEMPORARY_PREFIX, move, temporary_name
+from amlctl.localfs.disk_errors import is_refusal
 from amlctl.localfs.folders import remove_tree, walk
 
 _NOT_A_FOLDER = frozenset({errno.ELOOP, errno.ENOTDIR})
@@ -53,12 +55,22 @@ class TargetFolders:
                 above, descriptor = descriptor, _opened_in(descriptor, part, make)
             except OSError as error:
                 os.close(descriptor)
+                error.filename = f"{self._root}/{folder}"
                 if error.errno in _NOT_A_FOLDER:
-                    raise NotAFolder(error.errno, error.strerror, f"{self._root}/{folder}") from error
+                    raise NotAFolder(error.errno, error.strerror, error.filename) from error
                 raise
             os.close(above)
         self._keep(folder, descriptor)
         return descriptor
+
+    def adopt(self, temporary: Path, folder: str, name: str) -> None:
+        """The file gets that name in the folder, which this thread has opened last. Raises OSError."""
+        try:
+            _rename(temporary, name, self._of_thread.descriptor)
+        except OSError as error:
+            if not (is_refusal(error) and self.is_in_place(folder)):
+                raise
+            move(temporary, Path(self._of_thread.path, name))
 
     def is_in_place(self, folder: str) -> bool:
         """Whether the folder that this thread has open still is the one under that name."""
@@ -90,6 +102,26 @@ def _opened_in(above: int, part: str, make: bool) -> int:
     with suppress(FileExistsError):
         os.mkdir(part, dir_fd=above)
     return os.open(part, _OPEN, dir_fd=above)
+
+
+def _rename(temporary: Path, name: str, folder: int) -> None:
+    try:
+        os.rename(temporary, name, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A folder further down is on another disk.
+        beside = temporary_name()
+        with open(temporary, "rb") as whole:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+            with os.fdopen(descriptor, "wb") as copy:
+                shutil.copyfileobj(whole, copy, 1 << 20)
+                seen = os.fstat(whole.fileno())
+                os.fchmod(copy.fileno(), seen.st_mode & 0o777)
+                copy.flush()
+                os.utime(copy.fileno(), ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+        temporary.unlink()
 
 
 class Obstacle(NamedTuple):

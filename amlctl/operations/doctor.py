@@ -27,6 +27,7 @@ from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.git import ask_git
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan, unpack_rows
+from amlctl.operations.clean import Disk, space_check
 from amlctl.runs.code import large_code
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, Workspace
@@ -43,6 +44,7 @@ def run_checks(
     load_settings: Callable[[], Settings],
     open_store: Callable[[], Store],
     open_workspace: Callable[[], Workspace],
+    open_disk: Callable[[], Disk] | None = None,
 ) -> list[Check]:
     """All findings in order; an error of an opener is a finding, too."""
     found = list(_own_checks())
@@ -53,6 +55,8 @@ def run_checks(
         found += _project_checks(project)
         if found_failed(found, "settings"):
             return found
+        if open_disk is not None:
+            found.append(space_check(project, open_disk(), load_settings().cache.limit))
         found += [_failed(f"workspace {name}", error) for name, error in load_settings().broken.items()]
         found += _workspace_checks(project, load_settings, open_workspace)
         if found_failed(found, "login") or found_failed(found, "workspace"):

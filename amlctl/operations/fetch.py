@@ -22,15 +22,19 @@ from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, record_key
+from amlctl.core.store_keys import (
+    attempt_key,
+    outputs_index_key,
+    outputs_tree,
+    record_key,
+)
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.folders import make_folders
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.target import clear, in_the_way
+from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
 from amlctl.operations.context import Context
 from amlctl.operations.logs import collapsed_log
 from amlctl.parallel import ended_by_interrupt, for_each
@@ -102,6 +106,9 @@ def fetch(
             if with_logs:
                 job.bring_logs(workspace)
             job.sweep()
+        if to is None:
+            with contextlib.suppress(OSError):
+                target.rmdir()  # where nothing came
     except OSError as error:
         hint = Message(Command("fetch", "--to", "FOLDER", run), " downloads them elsewhere")
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(target)
@@ -183,18 +190,18 @@ class _Fetch:
     def bring_outputs(self, node: int, *, is_unlisted: bool) -> None:
         """Of the first node into the folder itself, of each other one into a folder in it."""
         run, store = self._record.run, self._store
-        prefix, index_key = outputs_prefix(run, node), outputs_index_key(run, node)
+        tree = outputs_tree(run, node)
         folder = f"{free_name(f'rank-{node}', self._taken)}/" if node else ""
         try:
-            index = read_index(store, index_key)
+            index = read_index(store, tree.index_key)
         except IntegrityError as error:
             if is_unlisted:
-                self.bring_files(UnlistedOutputs(store, prefix), folder=folder)
+                self.bring_files(UnlistedOutputs(store, tree.prefix), folder=folder)
             else:
-                self.failures.append(_without_list(run, error.message, UnlistedOutputs(store, prefix)))
+                self.failures.append(_without_list(run, error.message, UnlistedOutputs(store, tree.prefix)))
             return
         if index is None:
-            self._bring_without_list(node, folder, UnlistedOutputs(store, prefix), is_unlisted=is_unlisted)
+            self._bring_without_list(node, folder, UnlistedOutputs(store, tree.prefix), is_unlisted=is_unlisted)
             return
         if folder:
             self._taken.add(folder[:-1])
@@ -205,13 +212,10 @@ class _Fetch:
         try:
             done = restore_tree(
                 store,
-                prefix,
-                index_key,
+                tree,
                 self._target / folder,
                 include=lambda path: self._include(folder + path),
                 guard=FetchedBelow(self._fetched, folder),
-                first_prefix=first_outputs_prefix(run, node),
-                subject=run,
                 sink=self._sink,
             )
         except IntegrityError as error:
@@ -289,7 +293,6 @@ class _Fetch:
     def _put(self, path: str, write: Callable[[Path], object]) -> bool:
         """Make the file appear whole, its content recorded before; False if it is up to date."""
         full = self._target / path
-        make_folders(full.parent)
         temporary = self._target / temporary_name()  # where the next fetch looks for what a killed one has left
         try:
             temporary.touch()
@@ -300,7 +303,13 @@ class _Fetch:
             if not self._fetched.may_replace(path):  # edited here during the download
                 self.kept.append(path)
                 return False
-            temporary.replace(full)
+            with TargetFolders(self._target) as folders:
+                above, _, name = path.rpartition("/")
+                folders.opened(above, make=True)
+                folders.adopt(temporary, above, name)
+        except NotAFolder:  # a link, say, has just taken its place
+            self.kept.append(path)
+            return False
         finally:
             temporary.unlink(missing_ok=True)
         return is_new

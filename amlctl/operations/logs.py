@@ -15,6 +15,7 @@ from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import NotFound, RunFailed, ServiceUnavailable
 from amlctl.operations.context import Context
+from amlctl.operations.watch import Watch
 from amlctl.workspaces.contract import LogChunk, Workspace
 
 WAIT_S = 10.0
@@ -53,14 +54,18 @@ def follow(
     name: str | None = None,
     cursor: int = 0,
     outage: Outage = DEFAULT_OUTAGE,
+    is_watched: bool = False,
 ) -> RunRecord:
     """Report the log from byte `cursor` on, and every change of state, until the run has finished.
 
     Returns the record as last read: not final if the user detached. `on_interrupt` is called at Ctrl-C; a Ctrl-C in it,
     or CANCEL, cancels the run and follows it to its end; one more detaches. A service that cannot be reached is tried
-    again, as the run stays active. Raises NotFound, ServiceUnavailable (after the limit of `outage`).
+    again, as the run stays active. `is_watched`: also report how the run stands. Raises NotFound, ServiceUnavailable
+    (after the limit of `outage`).
     """
     workspace, sink = context.workspace, context.sink
+    watch = Watch(context, run) if is_watched else None
+    wait_s = WAIT_S if watch is None else watch.wait_s or WAIT_S
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     record = workspace.read(run)
     reported = ("", "")
@@ -83,6 +88,8 @@ def follow(
         nonlocal record, reported, silent_since
         if silent_since is not None:
             time.sleep(outage.pause_s)
+        if watch is not None and not record.is_final:
+            watch.look(record)
         chunk = None
         if reported[0] == RunState.RUNNING:
             chunk = report_log()  # before the record: that of a run that has just finished may take a while
@@ -103,7 +110,7 @@ def follow(
             return record
         if not chunk.data:
             silent_since = None
-            workspace.wait(run, cursor, WAIT_S, name=name)
+            workspace.wait(run, cursor, wait_s, name=name)
         return None
 
     while True:

@@ -12,15 +12,24 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Set
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from amlctl.core.document import Fields, parse
 from amlctl.core.message import Command
+from amlctl.core.phases import Phase, began, begun_at
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import MAX_BYTES, is_published, is_record_run_id
-from amlctl.core.store_keys import failure_key, published_key, record_key, script_end_key, script_ends_prefix
+from amlctl.core.store_keys import (
+    failure_key,
+    phases_key,
+    published_key,
+    record_key,
+    script_end_key,
+    script_ends_prefix,
+)
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.disk_errors import UnfitFile
@@ -54,6 +63,18 @@ def save_script_end(store: Store, run: str, rank: int, exit_code: int, ended_ns:
     """Raises what the store raises."""
     document = {"exit_code": exit_code, "ended_ns": ended_ns}
     store.put(script_end_key(run, rank), json.dumps(document).encode(), replace=True)
+
+
+def save_phases(store: Store, run: str, begun: Mapping[Phase, datetime]) -> None:
+    """Raises what the store raises."""
+    document = {phase.value: at.isoformat(timespec="milliseconds") for phase, at in begun.items()}
+    store.put(phases_key(run), json.dumps(document).encode(), replace=True)
+
+
+def note_phases(store: Store, record: RunRecord) -> None:
+    """Add what the run's node has saved of its phases."""
+    for phase, at in begun_at(_read_note(store, phases_key(record.run)) or {}).items():
+        began(record, phase, at)
 
 
 def read_first_failure(store: Store, run: str) -> Optional[tuple[int, int]]:

@@ -20,11 +20,12 @@ from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packe
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import StoredTree
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.file_ops import move, set_mode, set_mtime
+from amlctl.localfs.atomic import set_mode, set_mtime
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.target import clear, in_the_way
+from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
 from amlctl.parallel import in_parallel
 from amlctl.snapshots.contents import downloaded
 from amlctl.snapshots.transfers import Transfers, taking_turns
@@ -192,33 +193,32 @@ _NO_GUARD = _NoGuard()
 
 def restore_tree(
     store: Store,
-    prefix: str,
-    index_key: str,
+    tree: StoredTree,
     target: Path,
     *,
     include: Callable[[str], bool] = _everything,
     guard: Guard = _NO_GUARD,
-    first_prefix: Optional[str] = None,
-    subject: str = "",
     sink: EventSink = null_sink,
 ) -> Restored:
     """Download the files of a tree to `target`; files with the right bytes are kept.
 
-    Other files at their paths are replaced where `guard` allows it. `first_prefix` is the prefix of the files of an
-    index of format 1, if another one. A damaged file does not stop the others. Raises NotFound (no index),
-    IntegrityError.
+    Other files at their paths are replaced where `guard` allows it. A damaged file does not stop the others. Raises
+    NotFound (no index), IntegrityError.
     """
-    index = read_tree_index(store, index_key)
+    index = read_tree_index(store, tree.index_key)
     if index is None:
-        raise NotFound(f"{index_key} is not in the store {store.url}")
-    if index.format == 1 and first_prefix is not None:
-        prefix = first_prefix
+        raise NotFound(f"{tree.index_key} is not in the store {store.url}")
     wanted = [file for file in index.files if include(file.path)]
-    restore = _Restore(store, prefix, index_key, target, guard, index.pending)
+    with TargetFolders(target) as folders:
+        prefix = tree.prefix_in(index.format)
+        restore = _Restore(store, prefix, tree.index_key, target, folders, guard, index.pending)
+        return _restored(restore, wanted, Transfers(Stage.RECEIVE, tree.owner, sink))
+
+
+def _restored(restore: _Restore, wanted: Sequence[TreeFile], transfers: Transfers) -> Restored:
     missing = restore.prepare(wanted)
     files = taking_turns((file for file in missing if not file.is_folder), lambda file: file.size_bytes)
     total_bytes = sum(file.size_bytes for file in files)
-    transfers = Transfers(Stage.RECEIVE, subject, sink)
     transfers.expect(len(files), total_bytes, len(files))
     if files:
         transfers.begin()
@@ -229,7 +229,7 @@ def restore_tree(
         transfer.done()
         return size
 
-    done_bytes = sum(in_parallel(download, files, store.concurrency))
+    done_bytes = sum(in_parallel(download, files, restore.store.concurrency))
     transfers.finish()
     restore.end()
     wanted_files = [file for file in wanted if not file.is_folder]
@@ -245,6 +245,7 @@ class _Restore:
     prefix: str
     index_key: str
     target: Path
+    folders: TargetFolders
     guard: Guard
     pending: Sequence[TreeFile]
     spared: set[str] = field(default_factory=set)
@@ -270,10 +271,19 @@ class _Restore:
             self.guard.announce({file.path: _contents(file, self.pending) for file in missing if not file.is_folder})
         for top in obstacles:
             clear(self.target, top)
-        for file in missing:
-            path = self.target / file.path
-            make_folders(path if file.is_folder else path.parent)
-        return missing
+        if missing:
+            make_folders(self.target)
+        return [file for file in missing if self._has_folder(file)]
+
+    def _has_folder(self, file: TreeFile) -> bool:
+        """The one that it is, or needs, which is made. False where a link, say, has just taken its place."""
+        try:
+            self.folders.opened(file.path.rstrip("/") if file.is_folder else _above(file.path), make=True)
+        except NotAFolder:
+            with self._lock:
+                self.spared.add(file.path)
+            return False
+        return True
 
     def _is_there(self, file: TreeFile) -> bool:
         path = self.target / file.path
@@ -322,7 +332,9 @@ class _Restore:
                             with self._lock:
                                 self.spared.add(file.path)
                             return 0
-                        move(temporary, path)
+                        if not self._has_folder(file):
+                            return 0
+                        self.folders.adopt(temporary, _above(file.path), path.name)
                         with self._lock:
                             self._present[file.path] = content
                         return size
@@ -354,6 +366,10 @@ class _Restore:
             hint=first.hint,
             details=[failure.message for failure in self._failures],
         )
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _versions(file: TreeFile, pending: Iterable[TreeFile]) -> dict[str, int]:

@@ -15,17 +15,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import FrameType
 
 from amlctl.core.hidden_values import filled
 from amlctl.core.job import input_names
 from amlctl.core.message import count
+from amlctl.core.phases import Phase
 from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.core.store_keys import failure_key, script_end_key
 from amlctl.errors import AmlctlError, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.runs.records import load_record, save_script_end
+from amlctl.localfs.machine import utc_now
+from amlctl.runs.records import load_record, save_phases, save_script_end
 from amlctl.runtime.data import (
     OutputsSaver,
     count_attempt,
@@ -110,7 +113,7 @@ class Node:
         """`pumps` are processes that copy the log; they end after the script."""
         run = record.run
         if record.spec.produces:
-            import amlctl.runtime.produces  # noqa: F401  # before the script can delete the runtime
+            import amlctl.runs.produced  # noqa: F401  # before the script can delete the runtime
         script = None if record.spec.command is not None else find_script(self.folders, record.spec.script)
         attempt = self._attempt(record, own)
         if self.rank.is_first_process:
@@ -120,6 +123,7 @@ class Node:
         if attempt > 1:
             log(f"attempt {attempt}")
             self.save_store.delete(script_end_key(run, self._rank_of(record)))
+        begun = {Phase.DATA: utc_now()}
         place_datasets(self.store, record, self.folders, log)
         hidden = {name for name, value in record.spec.variables.items() if value is None}
         secrets = {name: value for name, value in self.variables.items() if name in hidden}
@@ -139,15 +143,19 @@ class Node:
             variables = {**variables, **self._named_places(record), **given}
         with Wakeups() as wakeups:
             since_ns = start_of_script(self.folders)
+            begun[Phase.RUN] = utc_now()
             process = start_script(command, folder, variables)
             if self.rank.is_first_process:
                 saver.start()
             end = wait_for_script(process, wakeups, self.timing.grace_s)
+            begun[Phase.SAVE] = utc_now()
             end_leftovers(process, pumps, log)
             own.write_end(end.exit_code)
             if end.exit_code and not end.was_stopped:
                 self._report_end(record, end.exit_code)
             if self.rank.is_first_process:
+                if self.rank.node == 0:
+                    self._save_phases(record.run, begun)
                 has_succeeded = self._wait_for_others(record, attempt, end, wakeups)
                 self._warn_of_unsaved(record, since_ns)
                 self._keep(record, saver, has_succeeded)
@@ -189,9 +197,9 @@ class Node:
         if saver.finish():
             self.folders.saved_marker.write_bytes(b"")
         if has_succeeded and self.rank.node == 0 and record.spec.produces:
-            from amlctl.runtime.produces import publish_produced
+            from amlctl.runs.produced import publish_produced
 
-            publish_produced(self.save_store, record, self.folders, log)
+            publish_produced(self.save_store, record, self.folders.data_blobs_dir, log)
 
     def _report_end(self, record: RunRecord, exit_code: int) -> None:
         """So that it is known which process failed first: Azure ML reports the job as a whole only."""
@@ -199,6 +207,10 @@ class Node:
             save_script_end(self.save_store, record.run, self._rank_of(record), exit_code, time.time_ns())
         except (AmlctlError, OSError) as error:
             log(f"cannot write the exit code {exit_code} to the store: {error}")
+
+    def _save_phases(self, run: str, begun: Mapping[Phase, datetime]) -> None:
+        with contextlib.suppress(AmlctlError, OSError):  # only a time is lost
+            save_phases(self.save_store, run, begun)
 
     def _rank_of(self, record: RunRecord) -> int:
         return self.rank.node * record.spec.processes + self.rank.local

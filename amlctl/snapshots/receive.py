@@ -7,9 +7,7 @@ names at once.
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,12 +18,10 @@ from typing import Optional, Union
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.manifest import ONE_FILE, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes
 from amlctl.errors import Conflict, Interrupted
-from amlctl.localfs.atomic import remove_left_behind, temporary_name
+from amlctl.localfs.atomic import link_to, move, remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error, is_refusal
-from amlctl.localfs.file_ops import link_to, move
-from amlctl.localfs.identify import Written
+from amlctl.localfs.identify import RACY_NS, Written
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.localfs.target import NotAFolder, TargetFolders
 from amlctl.parallel import Turns, for_each, in_background
 from amlctl.snapshots.contents import (
@@ -277,12 +273,7 @@ class _Receiver:
             self.done.displaced.add(entry.path)
             return
         if self._may_appear(entry, above):
-            try:
-                _rename(temporary, name, folder)
-            except OSError as error:
-                if not (is_refusal(error) and self.folders.is_in_place(above)):
-                    raise
-                move(temporary, self.root / above / name)
+            self.folders.adopt(temporary, above, name)
             self.done.note(entry, name, folder)
 
     def _may_appear(self, entry: FileEntry, above: str) -> bool:
@@ -314,26 +305,6 @@ def _write_new(
         before_closing(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _rename(temporary: Path, name: str, folder: int) -> None:
-    try:
-        os.rename(temporary, name, dst_dir_fd=folder)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # A folder further down is on another disk.
-        beside = temporary_name()
-        with open(temporary, "rb") as whole:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
-            with os.fdopen(descriptor, "wb") as copy:
-                shutil.copyfileobj(whole, copy, 1 << 20)
-                seen = os.fstat(whole.fileno())
-                os.fchmod(copy.fileno(), seen.st_mode & 0o777)
-                copy.flush()
-                os.utime(copy.fileno(), ns=(seen.st_atime_ns, seen.st_mtime_ns))
-        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-        temporary.unlink()
 
 
 def _path(target: Path, entry: FileEntry) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Optional, Protocol, runtime_checkable
 
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink
+from amlctl.core.events import EventSink, Usage
 from amlctl.core.job import AssetName
 from amlctl.core.metrics import Point
 from amlctl.core.run import RunRecord
@@ -243,6 +243,13 @@ class Check:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@runtime_checkable
+class ShowsUsage(Protocol):
+    """A workspace that sees the processes of its runs."""
+
+    def usage(self, run: str) -> Usage: ...
 
 
 class Workspace(Protocol):

@@ -1,4 +1,4 @@
-"""Copies of datasets that go from run to run: no run sees what another one has written, nor does the user's own data."""
+"""Copies of datasets that go from run to run: no run sees what another one has written."""
 
 from __future__ import annotations
 

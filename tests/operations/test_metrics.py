@@ -11,8 +11,8 @@ from amlctl.core.events import Warned
 from amlctl.core.metrics import MAX_BYTES
 from amlctl.operations import runs
 from amlctl.operations.metrics import metrics_of, series_of
-from tests.contract.test_azureml import opened_bench
 from tests.operations.test_azureml import Amlctl, amlctl, project, service
+from tests.support.azureml_bench import opened_bench
 from tests.support.azureml_service import AzureMLService
 from tests.support.bench import Bench, wait_for_state, wait_until
 
@@ -118,3 +118,14 @@ def test_metrics_of_the_workspace_are_in_the_record(amlctl: Amlctl, project: Pat
     assert record["metrics"] == done.document["metrics"]
     plotted = amlctl("--json", "runs", "plot", done.document["run"], "--metric", "train/loss")
     assert plotted.document["runs"] == [{"run": done.document["run"], "points": [[0, 3], [1, 2], [2, 1.5]]}]
+    assert amlctl("runs", "report", done.document["run"], "-o", "page.html").code == 0
+    assert '<polyline points="' in (project / "page.html").read_text()
+    (project / "pipeline/train.py").write_text(_SENDS.replace('"accuracy": 0.9', '"accuracy": 0.95'))
+    second = amlctl("--json", "submit", "train.py")
+    assert second.code == 0, second.err
+    runs_ = [done.document["run"], second.document["run"]]
+    compared = amlctl("--json", "runs", "compare", *runs_).document
+    assert compared["code"][1]["modified"] == ["pipeline/train.py"]
+    assert compared["metrics"][0] == {"name": "accuracy", "values": [0.9, 0.95], "deltas": [0, pytest.approx(0.05)]}
+    listed = amlctl("--json", "runs", "--sort", "accuracy").document
+    assert [record["run"] for record in listed["runs"]] == runs_[::-1]

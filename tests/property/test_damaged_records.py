@@ -210,7 +210,7 @@ def test_a_record_that_lacks_a_field_it_always_had_is_damaged(name: str) -> None
     del document[name]
     later = {"waits_for", "command", "inputs", "named_outputs", "output_places", "description", "heads", "sync"}
     later |= {"distribution", "processes", "instances", "node", "config_file", "children", "job_type", "services"}
-    later |= {"metrics"}
+    later |= {"metrics", "phases"}
     assert bool(wrong_field(document)) == (name not in later)
 
 
@@ -218,6 +218,7 @@ def test_a_record_that_lacks_a_field_it_always_had_is_damaged(name: str) -> None
     ("name", "value"),
     [
         *(("status", "Complfted"), ("status", 7), ("run", "../x"), ("script", "/etc/passwd"), ("script", "../x.py")),
+        *(("phases", [{"name": "run"}]), ("phases", [{"name": "run", "at": "soon"}]), ("phases", ["run"])),
         *(("times", {"Running": 5}), ("times", []), ("times", {"Later": "2026-01-01T00:00:00+00:00"})),
         *(("times", {"Running": "2026-01-01T00:00:00"}), ("created_at", "yesterday"), ("created_at", 5)),
         *(("workspace", ["local"]), ("tags", {"a": 1}), ("variables", {"a=b": "c"}), ("variables", {"": "c"})),

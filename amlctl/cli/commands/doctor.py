@@ -57,6 +57,7 @@ def doctor(
         lambda: call.app.settings,
         lambda: call.app.store,
         lambda: call.app.workspace,
+        lambda: call.app.disk,
     )
     in_words = call.output.commands.in_words
     checks = [replace(check, message=in_words(check.message), hint=in_words(check.hint)) for check in checks]

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.completion import Run
+from amlctl.cli.commands.runs_list import state_cell
+from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.json import document_parts
+from amlctl.cli.render.tables import highlight
 from amlctl.core.events import LogText, Note
 from amlctl.core.message import Command, Message
 from amlctl.errors import Interrupted
@@ -34,7 +36,7 @@ _WHAT = "What to show"
 @app.command(epilog=_EXAMPLES)
 def logs(
     ctx: typer.Context,
-    run: Run,
+    run: LastRun = LAST,
     is_following: Annotated[bool, option("Follow until the run finishes", "--follow", "-f")] = False,
     tail: Annotated[int | None, option("Show the last N lines only", panel=_WHAT, min=0, metavar="N")] = None,
     name: Annotated[str | None, option("Show another log of the run", "--file", panel=_WHAT, metavar="NAME")] = None,
@@ -53,12 +55,15 @@ def logs(
         _show(call, workspace, run_id, tail, name)
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
-    record = follow(app_, run_id, name=name, cursor=cursor)
+    is_watched = call.output.shows_runs and not is_raw
+    record = follow(app_, run_id, name=name, cursor=cursor, is_watched=is_watched)
     call.close()
     if call.is_json:
         call.result(record.to_json(), [])
     failure = run_failure(record, hint=Command("runs", "show", run_id))
     if failure is None:
+        if not call.options.is_quiet:
+            call.output.write_line(["run ", highlight(record.run), "  ", state_cell(record.status)])
         return 0 if record.is_final else Interrupted.exit_code
     if not call.is_json:
         call.output.error(failure)

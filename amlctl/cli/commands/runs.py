@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
-from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot
-from amlctl.cli.commands.runs_compare import value_text
+from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report, runs_share
 from amlctl.cli.commands.runs_list import state_cell, took
-from amlctl.cli.completion import Run, complete_run
+from amlctl.cli.completion import LAST, LastRun, Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
+from amlctl.cli.render.compared import value_text
+from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.tables import (
     Line,
     duration,
@@ -39,11 +40,12 @@ class RunsGroup(AppGroup):
 
 app = TyperApp(
     cls=RunsGroup,
-    help="List, show, compare, cancel, open and delete runs; without a command: list",
+    help="List, show, compare, plot, report, share, cancel, open and delete runs; without a command: list",
     examples=examples(
         "amlctl runs # newest first",
         "amlctl runs show @last # everything recorded",
         "amlctl runs compare @2 @last # what differs",
+        "amlctl runs report # one HTML page to give to others",
     ),
 )
 
@@ -58,7 +60,7 @@ app.command("list", epilog=runs_list.EXAMPLES)(runs_list.list_)
         "amlctl runs show @last # config, data, code, metrics", "amlctl runs show @last --json # for a script"
     )
 )
-def show(ctx: typer.Context, run: Run) -> None:
+def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     """Show everything recorded about a run, with its config and metrics"""
     call = invocation(ctx)
     app_, reference = call.app_of(run)
@@ -69,6 +71,8 @@ def show(ctx: typer.Context, run: Run) -> None:
 
 app.command("compare", epilog=runs_compare.EXAMPLES)(runs_compare.compare)
 app.command("plot", epilog=runs_plot.EXAMPLES)(runs_plot.plot)
+app.command("report", epilog=runs_report.EXAMPLES)(runs_report.report)
+app.command("share", epilog=runs_share.EXAMPLES)(runs_share.share)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
 
 
@@ -165,6 +169,7 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("user", f"{record.user}@{record.host}" if record.user and record.host else record.user or record.host),
             ("created", moment(record.created_at)),
             *((state.lower(), moment(at)) for state, at in record.times.items() if state != "NotStarted"),
+            ("phases", phases_text(record)),
             ("took", took(record)),
             ("metrics", "\n".join(_metrics(view.metrics))),
             ("outputs", record.outputs),

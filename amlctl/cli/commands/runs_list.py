@@ -16,7 +16,7 @@ from amlctl.cli.render.tables import (
     Styled,
     Table,
     bad,
-    between,
+    duration,
     good,
     highlight,
     moment,
@@ -24,8 +24,9 @@ from amlctl.cli.render.tables import (
 )
 from amlctl.core.message import Command, Message
 from amlctl.core.metrics import Goal, goal_of, shown
+from amlctl.core.phases import script_s
 from amlctl.core.run import RunRecord
-from amlctl.core.run_state import FINAL_STATES, RunState
+from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
 from amlctl.operations import runs as operations
 
@@ -67,7 +68,6 @@ def list_(
         raise UsageError("--all and --limit exclude each other")
     call = invocation(ctx)
     app_ = call.app if experiment is None else call.app.in_experiment(experiment)
-    app_.restore_records()
     found = [
         record
         for record in operations.list_runs(app_)
@@ -106,9 +106,9 @@ def state_cell(state: str) -> Styled:
 
 
 def took(record: RunRecord) -> str:
-    """From the start of the script to the end of the run; empty if one is missing."""
-    end = next((at for state, at in record.times.items() if state in FINAL_STATES), "")
-    return between(record.times.get(RunState.RUNNING, ""), end)
+    """How long the script ran; empty while that is not known."""
+    seconds = script_s(record)
+    return "" if seconds is None else duration(seconds)
 
 
 def _list(records: Sequence[RunRecord], goal: Goal | None, width: int, *, is_filtered: bool) -> Iterator[Line | Table]:

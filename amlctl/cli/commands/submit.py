@@ -18,9 +18,11 @@ from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import on_interrupt
-from amlctl.cli.render.tables import Line, fields, highlight
+from amlctl.cli.render.phases import phases_text
+from amlctl.cli.render.tables import Line, dim, fields, highlight
 from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
 from amlctl.core.run import parse_duration_s
+from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
@@ -102,9 +104,11 @@ _EXAMPLES = examples(
     "The exit code is 0 only if the run Completed; 1 if it failed or was canceled.",
 )
 
-_DATA = "Data"
-_WHERE = "Where it runs"
 _SCRIPT = "Script"
+_DATA = "Data"
+_ENVIRONMENT = "Environment"
+_COMPUTE = "Compute"
+_SEVERAL = "Several processes"
 _RUN = "Run"
 
 
@@ -130,22 +134,6 @@ def submit(
         list[str] | None,
         option("Override a value of the config; may be repeated", "--set", panel=_SCRIPT, metavar="KEY=VALUE"),
     ] = None,
-    variables: Annotated[
-        list[str] | None,
-        option("Set a variable; K alone copies its value from your shell", "--env", panel=_SCRIPT, metavar="K=V"),
-    ] = None,
-    secrets: Annotated[
-        list[str] | None,
-        option(
-            "Hide the value of a variable (copied from your shell), a script option or a setting; may be repeated",
-            "--secret",
-            panel=_SCRIPT,
-            metavar="NAME",
-        ),
-    ] = None,
-    timeout: Annotated[
-        str | None, option("Stop the script after 90s, 15m, 2h or 1d", panel=_SCRIPT, metavar="TIME")
-    ] = None,
     datasets: Annotated[
         list[str] | None,
         option(
@@ -165,19 +153,35 @@ def submit(
     mode: Annotated[
         str | None, option("Link datasets into the run, or copy them", panel=_DATA, metavar="mount|download")
     ] = None,
-    compute: Annotated[str | None, option("Run on this compute target", panel=_WHERE, metavar="NAME")] = None,
+    variables: Annotated[
+        list[str] | None,
+        option("Set a variable; K alone copies its value from your shell", "--env", panel=_ENVIRONMENT, metavar="K=V"),
+    ] = None,
+    secrets: Annotated[
+        list[str] | None,
+        option(
+            "Hide the value of a variable (copied from your shell), a script option or a setting; may be repeated",
+            "--secret",
+            panel=_ENVIRONMENT,
+            metavar="NAME",
+        ),
+    ] = None,
     env_from: Annotated[
-        str | None, option("Run in the interpreter that amlctl runs in", panel=_WHERE, metavar="current")
+        str | None, option("Run in the interpreter that amlctl runs in", panel=_ENVIRONMENT, metavar="current")
+    ] = None,
+    compute: Annotated[str | None, option("Run on this compute target", panel=_COMPUTE, metavar="NAME")] = None,
+    timeout: Annotated[
+        str | None, option("Stop the script after 90s, 15m, 2h or 1d", panel=_COMPUTE, metavar="TIME")
     ] = None,
     instances: Annotated[
-        int | None, option("Run on N nodes; on this machine each has its own folder", panel=_WHERE, metavar="N")
+        int | None, option("Run on N nodes; on this machine each has its own folder", panel=_SEVERAL, metavar="N")
     ] = None,
     processes: Annotated[
-        int | None, option("Start the script N times on each instance (default: pytorch)", panel=_WHERE, metavar="N")
+        int | None, option("Start the script N times on each instance (default: pytorch)", panel=_SEVERAL, metavar="N")
     ] = None,
     distribution: Annotated[
         str | None,
-        option("Connect the processes as Azure ML does: pytorch, mpi or tensorflow", panel=_WHERE, metavar="KIND"),
+        option("Connect the processes as Azure ML does: pytorch, mpi or tensorflow", panel=_SEVERAL, metavar="KIND"),
     ] = None,
     from_run: Annotated[
         str | None,
@@ -251,6 +255,7 @@ def submit(
         request,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
+        is_watched=call.output.shows_runs,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
     return _report(call, result, is_detached=is_detached)
@@ -313,7 +318,10 @@ def _lines(result: SubmitResult) -> Iterator[Line]:
         yield Message("  ", Command("logs", record.run, "-f"))
         return
     code = f" with exit code {record.exit_code}" if record.exit_code else ""
-    yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
+    if result.failure is None or record.status == RunState.COMPLETED:  # else the error says so
+        yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
+    if phases := phases_text(record):
+        yield [dim(f"  {phases}")]
     for name, snapshot in record.published.items():
         yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
     if result.fetched is not None:

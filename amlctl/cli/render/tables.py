@@ -209,11 +209,3 @@ def moment(iso: str) -> str:
         return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except ValueError:
         return iso
-
-
-def between(start_iso: str, end_iso: str) -> str:
-    """The time between two ISO 8601 times; empty if one is missing."""
-    try:
-        return duration((datetime.fromisoformat(end_iso) - datetime.fromisoformat(start_iso)).total_seconds())
-    except (ValueError, TypeError):
-        return ""

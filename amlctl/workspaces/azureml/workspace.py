@@ -22,7 +22,7 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
-from amlctl.runs.records import load_record, read_failure, save_record
+from amlctl.runs.records import load_record, note_phases, read_failure, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
 from amlctl.workspaces.azureml.connection import Connection
@@ -368,6 +368,9 @@ class AzureMLWorkspace:
         failure = None
         if look.status == RunState.FAILED:
             failure = read_failure(self._store, record.run) or ending.failed_script(self._store, record)
+        record = replace(record, phases=[*record.phases])
+        with suppress(AmlctlError):  # only times are lost
+            note_phases(self._store, record)
         record = ending.ended(record, look.document, failure, self._clock())
         record = ending.with_results(record, self._store, self.tracked, self._sink)
         ending.copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)

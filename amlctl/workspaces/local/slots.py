@@ -17,9 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from amlctl.core.message import count
 from amlctl.localfs.folders import FILE_MODE, make_private_folder
 from amlctl.localfs.locks import is_held
-from amlctl.localfs.regular_file import open_regular, regular_descriptor
+from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
+
+_NAMED = 3
+"""Runs that are named as users of slots."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,19 @@ class SlotQueue:
                 self.leave(ticket)
                 return Slot(index, descriptor, previous_run)
         return None
+
+    def reason(self, ticket: Ticket, slots: int) -> str:
+        """What the ticket waits for, in words."""
+        with self._locked():
+            before = sum(number < ticket.number and is_held(path) for number, path in self._waiting())
+            held = [self._slots / str(index) for index in range(slots)]
+            runs = [
+                read_regular(path, 4096).decode(errors="replace") for path in held if path.exists() and is_held(path)
+            ]
+        used = f", used by {', '.join(runs[:_NAMED])}{' …' if len(runs) > _NAMED else ''}" if runs else ""
+        queue = f"; {count(before, 'run')} before it" if before else ""
+        which = "slot 1 of 1" if slots == 1 else f"one of {slots} slots"
+        return f"waiting for {which}{used}{queue}"
 
     def leave(self, ticket: Ticket) -> None:
         """Give the ticket up; can be repeated."""

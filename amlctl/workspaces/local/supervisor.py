@@ -20,7 +20,8 @@ from typing import IO
 from amlctl.core.events import Event, Note, Retried
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.job import Rank, log_names, rank_variables
-from amlctl.core.message import Command
+from amlctl.core.message import Command, count
+from amlctl.core.phases import CACHED, Phase, began
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
@@ -28,7 +29,7 @@ from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.machine import utc_now
-from amlctl.runs.records import load_local_record, read_failure, save_both
+from amlctl.runs.records import load_local_record, note_phases, read_failure, save_both, save_local_record
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, identity_of, in_words, reap_adopted
 from amlctl.runtime.script import Wakeups
@@ -105,9 +106,11 @@ class Supervisor:
 
     def _run(self) -> Ending:
         slot = self._wait_for_slot()
-        self._reached(RunState.PREPARING)
         self._held = self._environments.hold(self._record.spec.environment)
         environment = self._environments.find(self._record.spec.environment)
+        self._record.waits_for = ""
+        began(self._record, Phase.ENVIRONMENT, utc_now(), CACHED if environment.is_ready else "")
+        self._reached(RunState.PREPARING)
         if not environment.is_ready:
             try:
                 environment = self._prepared_environment()
@@ -116,6 +119,8 @@ class Supervisor:
                 raise
             except AmlctlError as error:
                 return failed(error, kind="environment")
+        if self._record.spec.manifests:
+            self._wait_for(f"placing {count(len(self._record.spec.manifests), 'dataset')}", Phase.DATA)
         runtime = Path()
         for node in range(self._record.spec.instances):
             runtime = make_container(
@@ -158,6 +163,7 @@ class Supervisor:
         ticket = Ticket(int(path.name.partition("-")[0]), path, self._settings.ticket_descriptor)
         try:
             while (slot := queue.try_slot(ticket, self._settings.slots, self._record.run)) is None:
+                self._wait_for(queue.reason(ticket, self._settings.slots))
                 self._check_canceled(wait_s=self._settings.timing.poll_s)
         finally:
             queue.leave(ticket)
@@ -236,6 +242,8 @@ class Supervisor:
         self._end_leftovers(processes)
         if stopped is None:
             self._note_start(processes)
+        with contextlib.suppress(AmlctlError, OSError):  # only a time is lost
+            note_phases(self._node, self._record)
         return self._ending(processes, stopped, failure or processes.first_failure())
 
     def _why_stop(self, passed_s: float) -> Ending | None:
@@ -312,6 +320,15 @@ class Supervisor:
                 if node not in self._savers:
                     self._savers[node] = outputs_saver(self._paths, self._store, node)
                 self._savers[node].save()
+
+    def _wait_for(self, reason: str, phase: Phase | None = None) -> None:
+        """What the run waits for, for those who watch it on this machine."""
+        if phase is not None:
+            began(self._record, phase, utc_now())
+        if reason != self._record.waits_for or phase is not None:
+            self._record.waits_for = reason
+            with contextlib.suppress(OSError):  # a full disk is reported where it matters
+                save_local_record(self._paths.state_dir, self._record)
 
     def _reached(self, state: RunState) -> None:
         self._record.reached(state, utc_now())

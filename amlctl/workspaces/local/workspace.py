@@ -10,31 +10,38 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.events import EventSink, Usage, Warned, null_sink
 from amlctl.core.job import log_names
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import newest_first
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
-from amlctl.core.settings import WorkspaceSettings
+from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, SettingsError
+from amlctl.localfs.atomic import read_json
 from amlctl.localfs.folders import make_private_folder, remove_tree, touch_private
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.localfs.tool_variables import with_absolute_paths
 from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
+from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
+from amlctl.workspaces.local.disk import keep_within
 from amlctl.workspaces.local.environments import Environments
 from amlctl.workspaces.local.recovery import is_abandoned, recover
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, machine_error, make_reserve, release_reserve
 from amlctl.workspaces.local.starting import DEFAULT_TIMING, LocalTiming, Starter, credential_in
+
+if TYPE_CHECKING:
+    from amlctl.workspaces.local.usage import UsageMeter
 
 _LOG_PART_BYTES = 1 << 20
 _POLL_S = 0.05
@@ -57,9 +64,11 @@ class LocalWorkspace:
         variables: Mapping[str, str] | None = None,
         timing: LocalTiming = DEFAULT_TIMING,
         sink: EventSink = null_sink,
+        cache_limit: int = CacheSettings().limit,
     ) -> None:
         """`variables`: what a run inherits (default: this process's). `sink` gets warnings of damaged records.
-        Without `environments_dir` environments are the project's own."""
+        Without `environments_dir` environments are the project's own. `cache_limit`: bytes that copies of a remote
+        store may take."""
         self._project = project
         self._name = settings.name
         self._store = store
@@ -69,7 +78,9 @@ class LocalWorkspace:
         self._timing = timing
         self._sink = sink
         self._environments = Environments(environments_dir or project.state_dir / "environments", self._variables)
+        self._cache_limit = cache_limit
         self._seen: dict[str, int] = {}
+        self._meters: dict[str, UsageMeter] = {}
 
     @property
     def name(self) -> str:
@@ -102,6 +113,9 @@ class LocalWorkspace:
         """See the contract. Raises SettingsError (store or compute target cannot be used), RightsError."""
         paths = self._paths(record.run)
         self._project.ensure_state_dir()
+        if self._store.folder is None:
+            with contextlib.suppress(AmlctlError, OSError):  # a full cache does not stop a run
+                keep_within(self._project.state_dir, self._cache_limit, starting=record.run)
         try:
             make_private_folder(paths.folder, exist_ok=False)
         except FileExistsError:
@@ -210,6 +224,17 @@ class LocalWorkspace:
                     return
             time.sleep(min(_POLL_S, deadline - now))
             now = time.monotonic()
+
+    def usage(self, run: str) -> Usage:
+        """See `ShowsUsage`."""
+        from amlctl.workspaces.local.usage import UsageMeter  # here, since only a terminal shows it
+
+        meter = self._meters.setdefault(run, UsageMeter())
+        try:
+            supervisor = read_identity(read_json(self._paths(run).supervisor))
+        except (OSError, SettingsError):
+            return Usage()
+        return Usage() if supervisor is None else meter.look(supervisor.process)
 
     def cancel(self, run: str) -> None:
         record = self.read(run)

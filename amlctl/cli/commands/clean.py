@@ -1,0 +1,140 @@
+"""`amlctl clean`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.command_group import TyperApp, examples, option
+from amlctl.cli.invocation import invocation
+from amlctl.cli.questions import is_confirmed
+from amlctl.cli.render.tables import Column, Line, Table, dim, good
+from amlctl.core.message import Command, Message, count, size
+from amlctl.core.run import parse_duration_s
+from amlctl.errors import NeedsConfirmation, UsageError
+from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, KINDS, LOGS, OUTPUTS, DiskItem
+from amlctl.operations.clean import CleanResult
+from amlctl.operations.clean import clean as operation
+
+app = TyperApp()
+
+_WHAT = "What to free"
+MAX_ITEMS = 5
+"""Of one kind, the largest that are listed; `-v` and `--json` list all."""
+
+
+@app.command(
+    epilog=examples(
+        "amlctl clean # what takes room",
+        "amlctl clean --outputs --older-than 30d # the store has them",
+        "amlctl clean --environments --caches --dry-run # what would go",
+    )
+)
+def clean(
+    ctx: typer.Context,
+    outputs: Annotated[
+        bool, option("Free fetched outputs that are unchanged and in the store", "--outputs", panel=_WHAT)
+    ] = False,
+    environments: Annotated[
+        bool, option("Free environments; the next submit makes them again", "--environments", panel=_WHAT)
+    ] = False,
+    caches: Annotated[bool, option("Free copies of what stores have", "--caches", panel=_WHAT)] = False,
+    logs: Annotated[
+        bool, option("Free local logs of finished runs that are in the store", "--logs", panel=_WHAT)
+    ] = False,
+    older_than: Annotated[
+        str | None, option("Free only what was not used for so long", "--older-than", metavar="AGE")
+    ] = None,
+    is_dry_run: Annotated[bool, option("Show what would be freed, and change nothing", "--dry-run")] = False,
+    yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
+) -> None:
+    """List what takes room on this machine, and free what the store has too
+
+    Never touches data_blobs/, active runs, or results that are not in the store.
+    """
+    flags = {OUTPUTS: outputs, ENVIRONMENTS: environments, CACHES: caches, LOGS: logs}
+    kinds = [kind for kind, is_wanted in flags.items() if is_wanted]
+    if not kinds and (older_than is not None or yes or is_dry_run):
+        raise UsageError("Missing what to free", hint=f"add one of {', '.join(f'--{kind}' for kind in flags)}")
+    call = invocation(ctx)
+    older_than_s = 0.0 if older_than is None else parse_duration_s(older_than)
+
+    def act(*, is_sure: bool) -> CleanResult:
+        now = datetime.now(UTC)
+        return operation(
+            call.app, call.app.disk, kinds, older_than_s=older_than_s, now=now, is_dry_run=is_dry_run, is_sure=is_sure
+        )
+
+    try:
+        result = act(is_sure=yes)
+    except NeedsConfirmation as error:
+        if older_than is not None:
+            again = [*(f"--{kind}" for kind in kinds), "--older-than", older_than, "--yes"]
+            error.hint = Message("if that is intended: ", Command("clean", *again))
+        if not is_confirmed(error, call.output):
+            raise
+        result = act(is_sure=True)
+    call.result(result.to_json(), _freed(result) if kinds else _list(result, is_verbose=call.options.is_verbose))
+
+
+def _freed(result: CleanResult) -> Iterator[Line | Table]:
+    what = f"{count(len(result.freed), 'item')}, {size(result.freed_bytes)}"
+    if not result.freed:
+        yield "nothing to free"
+    elif result.dry_run:
+        yield _table(result.freed)
+        yield f"{what} would be freed"
+    else:
+        yield [good("freed"), f" {what}"]
+
+
+def _list(result: CleanResult, *, is_verbose: bool) -> Iterator[Line | Table]:
+    if not result.items:
+        yield "nothing takes room here"
+        return
+    shown: list[DiskItem] = []
+    for kind in KINDS:
+        found = [item for item in result.items if item.kind == kind]
+        few = found if is_verbose else found[:MAX_ITEMS]
+        shown += few
+        if rest := found[len(few) :]:
+            total = sum(item.bytes for item in rest)
+            name = f"… and {len(rest):,} more (-v shows all)"
+            shown.append(replace(rest[0], name=name, bytes=total, used_at=0.0, kept=""))
+    yield _table(shown)
+    yield [
+        dim(f"{size(sum(item.bytes for item in result.items))} in total; the store itself: "),
+        Command("store", "gc"),
+    ]
+    freeable = [f"--{kind}" for kind in KINDS if any(item.kind == kind and not item.kept for item in result.items)]
+    if freeable:
+        yield Message("free with: ", Command("clean", *freeable))
+
+
+def _table(items: Sequence[DiskItem]) -> Table:
+    now = datetime.now(UTC).timestamp()
+    return Table(
+        [
+            Column("KIND", is_whole=True),
+            Column("NAME"),
+            Column("SIZE", is_whole=True, is_right=True),
+            Column("UNUSED", is_whole=True, is_right=True),
+            Column("KEPT", rank=1),
+        ],
+        [
+            [item.kind, item.name, size(item.bytes), _age(now - item.used_at) if item.used_at else "", item.kept]
+            for item in items
+        ],
+    )
+
+
+def _age(seconds: float) -> str:
+    """`5 min`, `3 h`, `12 d`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return "now"

@@ -1,0 +1,1 @@
+"""The page that `runs report` writes: one HTML file without a network."""

@@ -1,0 +1,160 @@
+"""`clean`: what takes room on this machine, and freeing what the store has too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from amlctl.core.events import Warned
+from amlctl.core.message import Command, Message, count, size
+from amlctl.core.store_keys import outputs_index_key
+from amlctl.errors import IntegrityError, NeedsConfirmation
+from amlctl.localfs.disk_use import ENVIRONMENTS, KINDS, OUTPUTS, DiskItem, disk_item, folders_in
+from amlctl.localfs.folders import remove_empty_folders
+from amlctl.localfs.project import Project
+from amlctl.operations.context import Context
+from amlctl.runs.fetched import FetchedFiles
+from amlctl.runs.records import load_local_record
+from amlctl.stores.contract import Store
+from amlctl.workspaces.contract import Check
+
+
+class Disk(Protocol):
+    """What runs on this machine have left."""
+
+    def items(self) -> Iterator[DiskItem]: ...
+
+    def free(self, item: DiskItem, store: Store) -> str:
+        """Why it was not freed; empty where it was."""
+        ...
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """`freed` are those of `items` that were freed, or would be."""
+
+    items: Sequence[DiskItem]
+    freed: Sequence[DiskItem]
+    dry_run: bool
+
+    @property
+    def freed_bytes(self) -> int:
+        return sum(item.bytes for item in self.freed)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "items": [_document(item) for item in self.items],
+            "freed": [_document(item) for item in self.freed],
+            "freed_bytes": self.freed_bytes,
+            "dry_run": self.dry_run,
+        }
+
+
+def _document(item: DiskItem) -> dict[str, Any]:
+    used_at = datetime.fromtimestamp(item.used_at, UTC).isoformat(timespec="seconds") if item.used_at else None
+    return {**asdict(item), "path": str(item.path), "used_at": used_at}
+
+
+def usage(project: Project, disk: Disk) -> list[DiskItem]:
+    """Kind by kind, the largest first."""
+    found = [*disk.items(), *_outputs(project)]
+    return sorted(found, key=lambda item: (KINDS.index(item.kind), -item.bytes, item.name))
+
+
+def clean(
+    context: Context,
+    disk: Disk,
+    kinds: Collection[str],
+    *,
+    older_than_s: float,
+    now: datetime,
+    is_dry_run: bool,
+    is_sure: bool,
+) -> CleanResult:
+    """Free what is of these kinds and was not used for so long; without kinds, nothing.
+
+    Raises NeedsConfirmation, and what the store raises that is to have it all.
+    """
+    items = usage(context.project, disk)
+    old = [item for item in items if item.used_at <= now.timestamp() - older_than_s]
+    wanted = [item for item in old if item.kind in kinds and not item.kept]
+    if not wanted or is_dry_run:
+        return CleanResult(items, wanted, is_dry_run)
+    total = size(sum(item.bytes for item in wanted))
+    if not is_sure:
+        raise NeedsConfirmation(
+            f"{count(len(wanted), 'item')}, {total} would be deleted from this machine",
+            hint=Message("if that is intended: ", Command("clean", *(f"--{kind}" for kind in kinds), "--yes")),
+            details=[f"{item.kind}  {item.name}  {size(item.bytes)}" for item in wanted],
+        )
+    freed = []
+    for item in wanted:
+        kept = _free_outputs(context, item) if item.kind == OUTPUTS else disk.free(item, _store_of(context, item))
+        if kept:
+            context.sink(Warned(f"{item.kind} {item.name} was kept: {kept}"))
+        else:
+            freed.append(item)
+    return CleanResult(items, freed, is_dry_run)
+
+
+def _store_of(context: Context, item: DiskItem) -> Store:
+    """That of the run, or the one in use."""
+    record = None
+    with suppress(IntegrityError, OSError):
+        record = load_local_record(context.project.state_dir, item.name)
+    return context.store if record is None else context.in_workspace(record.spec.workspace).store
+
+
+def _outputs(project: Project) -> Iterator[DiskItem]:
+    """Folders that a fetch has made."""
+    for folder in folders_in(project.outputs_dir):
+        record = project.state_dir / "runs" / folder.name
+        if (record / "fetched.json").exists() or (record / "fetched.journal").exists():
+            yield disk_item(OUTPUTS, folder)
+
+
+def _free_outputs(context: Context, item: DiskItem) -> str:
+    """Only files that a fetch has written, that are unchanged, and that the store still has."""
+    state_dir, run = context.project.state_dir, item.name
+    try:
+        record = load_local_record(state_dir, run)
+    except IntegrityError as error:
+        return error.message
+    if record is None or not record.is_final:
+        return "the run is active, or not known"
+    store = context.in_workspace(record.spec.workspace).store
+    if store.info(outputs_index_key(run)) is None:
+        return "the store does not have them"
+    fetched = FetchedFiles(state_dir, run, item.path)
+    for path in fetched.paths:
+        if fetched.may_replace(path):
+            (item.path / path).unlink(missing_ok=True)
+            _remove_empty_above(item.path / path, item.path)
+    with suppress(OSError):
+        remove_empty_folders(item.path)
+    return "files that were changed or added here" if item.path.exists() else ""
+
+
+def _remove_empty_above(path: Path, top: Path) -> None:
+    for folder in path.parents:
+        if folder == top:
+            return
+        try:
+            folder.rmdir()
+        except OSError:  # it has more files
+            return
+
+
+def space_check(project: Project, disk: Disk, limit_bytes: int) -> Check:
+    """Whether outputs, caches and logs take more than they should; environments are those of all projects."""
+    items = [item for item in usage(project, disk) if item.kind != ENVIRONMENTS]
+    total = sum(item.bytes for item in items)
+    parts = {kind: sum(item.bytes for item in items if item.kind == kind) for kind in KINDS}
+    by_size = sorted((kind for kind in KINDS if parts[kind]), key=lambda kind: -parts[kind])
+    largest = ", ".join(f"{kind} {size(parts[kind])}" for kind in by_size)
+    what = f"{size(total)} on this machine" + (f": {largest}" if largest else "")
+    return Check("space", total <= limit_bytes, what, "" if total <= limit_bytes else Command("clean"))

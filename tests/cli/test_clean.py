@@ -1,0 +1,140 @@
+"""`amlctl clean`: what takes room is listed; what the store has too is freed, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.support.azurite import Azurite
+
+SCRIPT = """
+import os, pathlib
+print("hello")
+pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "deep").mkdir()
+pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "deep/model.bin").write_bytes(b"m" * 50_000)
+pathlib.Path(os.environ["AMLCTL_OUTPUTS_DIR"], "result.txt").write_text("42")
+"""
+SUBMIT = ("submit", "train.py", "--env-from", "current")
+
+
+@pytest.fixture
+def run(project: Cli) -> str:
+    """One finished run, fetched."""
+    project.write("pipeline/train.py", SCRIPT)
+    return str(project.json(*SUBMIT)["run"])
+
+
+def test_a_list_frees_nothing(project: Cli, run: str) -> None:
+    document = project.json("clean")
+    assert set(document) == {"items", "freed", "freed_bytes", "dry_run"}
+    assert {"kind", "name", "path", "bytes", "used_at", "kept"} == set(document["items"][0])
+    found = {(item["kind"], item["name"]) for item in document["items"]}
+    assert {("outputs", run), ("logs", run), ("caches", "runtimes")} <= found
+    assert document["freed"] == []
+    assert (project.cwd / f"outputs/{run}/deep/model.bin").exists()
+    assert "--outputs" in project("clean").out
+    assert project("clean", "--yes").code == 2
+
+
+def test_outputs_come_back_with_a_fetch(project: Cli, run: str) -> None:
+    project.write("outputs/mine.txt", "mine")
+    asked = project("clean", "--outputs")
+    assert asked.code == 5
+    assert "clean --outputs --yes" in asked.err
+    assert project.json("clean", "--outputs", "--dry-run")["freed"]
+    assert (project.cwd / f"outputs/{run}/result.txt").exists()
+    (freed,) = project.json("clean", "--outputs", "--yes")["freed"]
+    assert freed["name"] == run
+    assert sorted(os.listdir(project.cwd / "outputs")) == ["mine.txt"]
+    assert project.json("fetch", run)["downloaded_files"] == 2
+    assert (project.cwd / f"outputs/{run}/result.txt").read_text() == "42"
+
+
+def test_what_was_changed_or_added_stays(project: Cli, run: str) -> None:
+    project.write(f"outputs/{run}/result.txt", "corrected by hand")
+    project.write(f"outputs/{run}/notes.txt", "mine")
+    answer = project("clean", "--outputs", "--yes")
+    assert "was kept: files that were changed or added here" in answer.err
+    assert sorted(os.listdir(project.cwd / f"outputs/{run}")) == ["notes.txt", "result.txt"]
+
+
+def test_outputs_that_the_store_lacks_stay(project: Cli, run: str) -> None:
+    index = project.cwd / f".amlctl/store/runs/{run}/outputs.json"
+    index.rename(index.with_name("away"))
+    assert "was kept: the store does not have them" in project("clean", "--outputs", "--yes").err
+    assert (project.cwd / f"outputs/{run}/deep/model.bin").exists()
+
+
+def test_logs_are_read_from_the_store_afterwards(project: Cli, run: str) -> None:
+    log = project(*("logs", run)).out
+    assert "hello" in log
+    (freed,) = project.json("clean", "--logs", "--yes")["freed"]
+    assert freed["name"] == run
+    assert not (project.cwd / f".amlctl/local/{run}").exists()
+    assert "hello" in project("logs", run).out
+    assert project.json("runs", "show", run)["status"] == "Completed"
+
+
+def test_only_what_is_old_goes(project: Cli, run: str) -> None:
+    assert project.json("clean", "--outputs", "--logs", "--older-than", "1h", "--yes")["freed"] == []
+    for path in (project.cwd / f"outputs/{run}").rglob("*"):
+        os.utime(path, (time.time() - 7200,) * 2)
+    (freed,) = project.json("clean", "--outputs", "--logs", "--older-than", "1h", "--yes")["freed"]
+    assert freed["kind"] == "outputs"
+
+
+def test_an_active_run_keeps_what_it_uses(project: Cli, tmp_path: Path) -> None:
+    project.write(
+        "pipeline/wait.py", f"import os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.05)"
+    )
+    run = project.json("submit", "wait.py", "--env-from", "current", "--detach")["run"]
+    items = project.json("clean")["items"]
+    assert {item["kept"] for item in items if item["name"] == run} == {"the run is active"}
+    assert all(item["kept"] for item in items if item["kind"] == "caches")
+    assert project.json("clean", "--caches", "--logs", "--yes")["freed"] == []
+    (tmp_path / "go").touch()
+    project("logs", run, "-f")
+    assert project.json("runs", "show", run)["status"] == "Completed"
+
+
+@pytest.fixture
+def remote(project: Cli, azurite: Azurite) -> dict[str, str]:
+    url = f"{azurite.url}/{azurite.new_container()}"
+    project.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{url}"\n[cache]\nlimit = "1MiB"\n')
+    project.write("pipeline/train.py", SCRIPT)
+    return {"AZURE_STORAGE_KEY": azurite.key}
+
+
+def test_the_copies_of_a_remote_store_are_bounded(project: Cli, remote: dict[str, str]) -> None:
+    for name in ("one", "two"):
+        path = project.cwd / f"data_blobs/working/{name}/large"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(os.urandom(900_000))
+        answer = project(*SUBMIT, "--dataset", f"working/{name}", variables=remote)
+        assert answer.code == 0, answer
+        for value in (project.cwd / ".amlctl/node-stores").rglob("*"):
+            if value.is_file():
+                os.utime(value, (time.time() - 7200,) * 2)
+    assert project(*SUBMIT, variables=remote).code == 0
+    left = [path for path in (project.cwd / ".amlctl/node-stores").rglob("*") if path.is_file()]
+    assert 500_000 < sum(path.stat().st_size for path in left) < 1 << 20
+    space = {check["name"]: check for check in project("doctor", "--json", variables=remote).document["checks"]}[
+        "space"
+    ]
+    assert not space["ok"]
+    assert space["hint"] == "amlctl clean"
+    answer = project("clean", "--caches", "--yes", variables=remote)
+    assert answer.code == 0, answer
+    assert not [*(project.cwd / ".amlctl/node-stores").rglob("*")]
+    assert project(*SUBMIT, "--dataset", "working/one", variables=remote).code == 0
+
+
+def test_a_failed_run_leaves_no_empty_folder(project: Cli) -> None:
+    project.write("pipeline/fails.py", "raise SystemExit(3)")
+    answer = project("submit", "fails.py", "--env-from", "current")
+    assert answer.code == 1
+    assert not [*(project.cwd / "outputs").iterdir()]
