@@ -174,7 +174,7 @@ def _only(manifest: Manifest, entries: Sequence[FileEntry]) -> Manifest:
 
 
 def _copied(source: Path, target: Path, entry: FileEntry, check: Callable[[], None]) -> bool:
-    """The bytes that are written are those that are identified, whoever changes the source meanwhile."""
+    """The bytes that are written are those that are identified, even if the source changes meanwhile."""
     try:
         with open(source, "rb", opener=_without_waiting) as file:
             if os.fstat(file.fileno()).st_size != entry.size_bytes:
