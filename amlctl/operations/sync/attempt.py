@@ -229,9 +229,7 @@ class SyncAttempt:
     def _identify(self, early: EarlyPacks | None) -> Identified:
         identified = identify(
             self._scanned,
-            self._state.cache,
-            self._looked.cache_key,
-            digest=self._looked.digest,
+            self._looked.known_to(self._state.cache),
             checksum=self._options.checksum or self._options.repair,
             taker=early,
             sink=self._sink if early is None else early.hashing,
