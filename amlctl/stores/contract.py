@@ -59,6 +59,15 @@ class FileBody:
     may_go_on: Callable[[], None] = field(default=always, compare=False)
 
 
+class Buffers(list[Buffer]):
+    """Several in a row whose memory is used again. `release` may be told, in their order, how many further bytes have
+    arrived and are not needed any more."""
+
+    def __init__(self, buffers: Sequence[Buffer], release: Callable[[int], None]) -> None:
+        super().__init__(buffers)
+        self.release = release
+
+
 Body = Union[bytes, Sequence[Buffer], FileBody]
 """What can be sent: bytes, several buffers that follow each other, or a file."""
 
@@ -237,8 +246,9 @@ class PlainFiles(Protocol):
         """In no order; those of the store itself are left out."""
         ...
 
-    def read(self, file: PlainFile) -> tuple[str, str]:
-        """Its content id, and the version that was read. Raises Conflict (it changes), NotFound."""
+    def read(self, file: PlainFile, here: Optional[Path]) -> tuple[str, str]:
+        """Its content id, and the version that was read. `here` is a file of this machine that may have the same bytes:
+        where the service has a checksum that says so, nothing is downloaded. Raises Conflict (it changes), NotFound."""
         ...
 
     def copy(self, file: PlainFile, version: str, key: str, content_id: str) -> None:
