@@ -216,6 +216,7 @@ def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, 
         for folder in looked.scanned.folders:  # what a pull that was killed has left among the user's files
             remove_left_behind(looked.root / folder.path, older_than_s=0)
     state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head.value, looked.dataset)))
+    state.sync.set_store_at(store.url, looked.store_key)
     looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
 
 
