@@ -139,6 +139,8 @@ def _environment(context: Context, sources: Sources, secrets: SubmitSecrets) -> 
         found = project_environment(context.project, is_current=source == TYPED, sink=context.sink)
     elif sources.earlier is not None and sources.is_of_run("environment"):
         found = recorded_environment(sources.earlier, secrets.all_values())
+    elif sources.script_environment is not None:
+        found = sources.script_environment, merged.spec.environment_content
     else:
         assert job is not None
         assert job.environment is not None
