@@ -17,7 +17,7 @@ from typing import Any
 from amlctl.config.environment_file import recorded_text
 from amlctl.config.script_config import read_script_block, read_script_environment
 from amlctl.config.text_file import file_error
-from amlctl.core.environment import EnvironmentSpec
+from amlctl.core.environment import PYTHON, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX, VARIABLE_PREFIX, Hider, hidden_in, option_name
 from amlctl.core.message import Command, Message
@@ -49,7 +49,8 @@ class SubmitRequest:
 
     `overrides` change the config. `secrets` names variables, options of the script, settings and tags whose values are
     secrets. `after` are runs that have to complete first; `is_needed_only`: an equal run that Completed is used
-    instead. `command_line` is kept in the record, with secrets masked.
+    instead. `interpreter` is the path of the Python to run in. `command_line` is kept in the record, with secrets
+    masked.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class SubmitRequest:
     after: Sequence[str] = ()
     is_needed_only: bool = False
     env_from_current: bool = False
+    interpreter: str = ""
     sync: bool = True
     command_line: Sequence[str] = ()
     cwd: Path = field(default_factory=Path.cwd)
@@ -138,6 +140,8 @@ def _typed(request: SubmitRequest, project: Project, sink: EventSink) -> Partial
     spec["script"] = None  # its source says what it is
     spec["arguments"] = spec.get("arguments") or None
     spec["environment"] = "current" if request.env_from_current else None
+    if request.interpreter:
+        spec["environment"] = PYTHON + request.interpreter
     return PartialSpec(TYPED, spec)
 
 
