@@ -66,7 +66,11 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
         text = with_overrides(text, name, overrides, hide, is_yaml=is_yaml)
     else:
         _check(text, name)
-    content = _document(text, name) if name.endswith(JSON_SUFFIX) else text
+    content = text
+    if name.endswith(JSON_SUFFIX):
+        content = _document(text, name)
+    elif name.lower().endswith(YAML_SUFFIXES):
+        content = _yaml_document(text, name) or text
     spec = RunSpec(config=name, config_content=content)
     is_as_written = (not name.endswith(JSON_SUFFIX) or content is not text) and config_bytes(spec, None) == text.encode(
         encoding
@@ -93,6 +97,13 @@ def config_values(spec: RunSpec) -> Any:
         return content if is_shallow(content) else "(nested too deep to be shown)"
     if text is None:
         return None if spec.config_file is None else _summary(spec.config_file.get("base64", "").encode())
+    if values := _values(text, name):
+        return values
+    return _summary(text.encode("utf-8", "surrogatepass"))
+
+
+def _values(text: str, name: str) -> Any:
+    """Of one document with keys or items, not too many to be shown; None for anything else."""
     try:
         is_yaml = name.lower().endswith(YAML_SUFFIXES)
         documents = yaml_documents(text, name) if is_yaml else json_documents(text, name).documents
@@ -101,7 +112,7 @@ def config_values(spec: RunSpec) -> Any:
             return plain_value(documents[0])
     except SettingsError:
         pass
-    return _summary(text.encode("utf-8", "surrogatepass"))
+    return None
 
 
 def _summary(data: bytes) -> str:
@@ -157,6 +168,16 @@ def _document(text: str, name: str) -> Any:
     if not all(_is_exact(node) for node in found.documents[0].walk()):
         return text
     return json.loads(text.removeprefix("\ufeff"))
+
+
+def _yaml_document(text: str, name: str) -> Any:
+    """For lists, comparisons and Studio, beside the text that the script gets; None if JSON has not all its values."""
+    values = _values(text, name)
+    try:
+        json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:  # infinite, or not Unicode
+        return None
+    return values if is_shallow(values) else None
 
 
 def _is_exact(node: Node) -> bool:
