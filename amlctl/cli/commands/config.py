@@ -28,4 +28,4 @@ def show(ctx: typer.Context) -> None:
     found = settings_in_use(call.app.settings)
     columns = [Column("SETTING", is_whole=True), Column("VALUE"), Column("FROM", is_whole=True)]
     rows = [[one.key, as_written(one.value), one.origin] for one in found]
-    call.result({"settings": [one._asdict() for one in found]}, [Table(columns, rows)])
+    call.result({"settings": [one.to_json() for one in found]}, [Table(columns, rows)])
