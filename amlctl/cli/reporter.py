@@ -23,6 +23,7 @@ from amlctl.core.events import (
     RunWatched,
     SnapshotCommitted,
     StageProgress,
+    ToolSaid,
     Unanswered,
     Warned,
 )
@@ -62,6 +63,11 @@ class Reporter:
         if isinstance(event, StageProgress):  # without the lock: there are thousands a second
             if not self._is_log_open and not self._is_quiet:
                 self._progress.update(event)
+        elif isinstance(event, ToolSaid):
+            if not self._is_quiet and not self._output.options.is_verbose:
+                self._progress.tool_said(event.line)
+            else:
+                self._show(event)
         elif isinstance(event, RunWatched):
             with self._lock:
                 self._watched().show(event)
@@ -141,6 +147,8 @@ class Reporter:
             return None
         if isinstance(event, Note):
             return event.message
+        if isinstance(event, ToolSaid):
+            return event.line
         if isinstance(event, RunCreated):
             return ["run ", highlight(event.run)]
         if isinstance(event, RunStateChanged):
