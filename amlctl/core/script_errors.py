@@ -53,6 +53,9 @@ class CodePaths:
         rest = text[at + len(_OPENED) :] if at >= 0 else '"'
         if not is_final and '"' not in rest and "\n" not in rest and len(rest) < _LONGEST_PATH:
             text, self._held = text[:at], text[at:]
+        elif not is_final:
+            begun = next((n for n in range(len(_OPENED) - 1, 0, -1) if text.endswith(_OPENED[:n])), 0)
+            text, self._held = text[: len(text) - begun], text[len(text) - begun :]
         return _FILE.sub(self._replaced, text) if "/pipeline/" in text else text
 
     def _replaced(self, found: re.Match[str]) -> str:
