@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from amlctl.config.settings import load_settings
-from amlctl.core.events import EventSink, Warned, null_sink
+from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
-from amlctl.errors import AmlctlError, IntegrityError, NotFound, RightsError, SettingsError
+from amlctl.errors import RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
-from amlctl.stores.contract import Store
+from amlctl.stores.contract import PlainFiles, Store
 
 if TYPE_CHECKING:
     from amlctl.stores.azure_blob.credentials import Credential
@@ -109,6 +109,18 @@ class App:
         assert blob is not None  # only blobs are public
         return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
 
+    def plain_files(self, prefix: str) -> PlainFiles:
+        """Files beside the store: below a prefix of its container, or in a folder."""
+        store = without_copies(self.store)
+        if store.folder is not None:
+            from amlctl.stores.folder_files import FolderFiles
+
+            return FolderFiles(store, Path(os.path.expanduser(prefix)).absolute())
+        from amlctl.stores.azure_blob.store import AzureBlobStore
+
+        assert isinstance(store, AzureBlobStore)
+        return store.plain_files(prefix)
+
     @cached_property
     def disk(self) -> LocalDisk:
         """What runs of this project have left on this machine."""
@@ -174,63 +186,6 @@ class App:
     def in_experiment(self, name: str) -> App:
         """The same with another experiment; runs of other people in it are listed as well."""
         return replace(self, settings=replace(self.settings, experiment=name))
-
-    def holding(self, reference: str) -> tuple[App, str]:
-        """The app whose workspace has RUN, as far as this machine has seen it, and what to look up there: the whole id,
-        or RUN as it was typed. Raises UsageError."""
-        from amlctl.core.run_id import find_run
-        from amlctl.runs.records import local_records
-
-        if len(self.settings.workspaces) == 1:
-            return self, reference
-        damaged: list[str] = []
-        recorded = local_records(self.project.state_dir, on_damaged=damaged.append)
-        if damaged:
-            # Without them `@last` would be another run; only their workspace can restore them.
-            self._restore_records(damaged)
-            recorded = local_records(self.project.state_dir)
-        try:
-            run = find_run(reference, [record.run for record in recorded])
-        except NotFound:
-            return (self if reference.startswith("@") else self._asked_for(reference)), reference
-        workspace = next(record.spec.workspace for record in recorded if record.run == run)
-        if workspace == self.settings.workspace().name or workspace not in self.settings.workspaces:
-            return self, run
-        return self.in_workspace(workspace), run
-
-    def _asked_for(self, run: str) -> App:
-        """The app whose workspace has a run that this machine has not seen; or this one."""
-        in_use = self.settings.workspace().name
-        for name in dict.fromkeys([in_use, *self.settings.workspaces]):
-            app = self if name == in_use else self.in_workspace(name)
-            try:
-                app.workspace.read(run)
-            except NotFound:
-                continue
-            except IntegrityError:
-                pass  # it exists
-            except AmlctlError as error:
-                self.sink(Warned(f"could not look for run {run} in workspace {name}: {error.message}"))
-                continue
-            return app
-        return self
-
-    def restore_records(self) -> None:
-        """Let each of several workspaces restore its damaged records from its store; a single one does so by itself."""
-        from amlctl.runs.records import local_records
-
-        damaged: list[str] = []
-        if len(self.settings.workspaces) > 1:
-            local_records(self.project.state_dir, on_damaged=damaged.append)
-            self._restore_records(damaged)
-
-    def _restore_records(self, runs: Sequence[str]) -> None:
-        for name in self.settings.workspaces if runs else ():
-            with suppress(AmlctlError):
-                workspace = self.in_workspace(name).workspace
-                for run in runs:
-                    with suppress(NotFound, IntegrityError):
-                        workspace.read(run)
 
     @cached_property
     def connection(self) -> Connection:

@@ -14,9 +14,11 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import cache
-from threading import Event, Lock
+from threading import Event, Lock, Thread
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from amlctl.azure_access.http import ProxyUnreachable, WireResponse
@@ -24,6 +26,7 @@ from amlctl.errors import Interrupted, SettingsError
 
 _CONNECT_S = 15.0
 """For each step of connecting: TCP, the tunnel of a proxy, TLS."""
+_LOOKUP_POLL_S = 0.05
 _TRANSFER_S = 60.0
 """For each read or write, not for a whole transfer."""
 _WITH_PORT = re.compile(r"(?P<name>.+):(?P<port>\d{1,5})")
@@ -195,7 +198,7 @@ class Connections:
     def _dial(self, since: int, host: str, port: int) -> socket.socket:
         """A TCP connection to the first address of the host that accepts one."""
         failure = OSError(f"{host} has no address")
-        for family, kind, protocol, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        for family, kind, protocol, _name, address in self._addresses(since, host, port):
             dialed = socket.socket(family, kind, protocol)
             try:
                 dialed.settimeout(_CONNECT_S)
@@ -209,6 +212,22 @@ class Connections:
             else:
                 return dialed
         raise failure
+
+    def _addresses(self, since: int, host: str, port: int) -> list[tuple[Any, ...]]:
+        """In a thread of its own: the system's lookup cannot be interrupted, and takes up to half a minute."""
+        looked_up, ended = Future[list[tuple[Any, ...]]](), Event()
+        looked_up.add_done_callback(lambda _: ended.set())
+
+        def look_up() -> None:
+            try:
+                looked_up.set_result(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+            except Exception as error:  # noqa: BLE001 - `result` raises it
+                looked_up.set_exception(error)
+
+        Thread(target=look_up, name="amlctl-lookup", daemon=True).start()
+        while not ended.wait(_LOOKUP_POLL_S):
+            self._interrupts.check(since)
+        return looked_up.result()
 
     def _secured(self, plain: socket.socket, certificates: ssl.SSLContext, since: int) -> ssl.SSLSocket:
         secured = certificates.wrap_socket(plain, server_hostname=self._host, do_handshake_on_connect=False)

@@ -69,7 +69,7 @@ def root(
         bool, typer.Option("--no-color", help="Disable colors, as NO_COLOR does", rich_help_panel=_OUT)
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit")
     ] = False,
 ) -> None:
     """Run one project folder on your laptop and on Azure ML.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from amlctl.core.message import Command
 from amlctl.errors import UsageError
 
-FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--no-color", "--version"})
+FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--no-color", "--version", "-V"})
 VALUED = frozenset({"--workspace", "--project"})
 
 _EMPTY_HINT = "set a value or leave it out; a shell variable may be empty"

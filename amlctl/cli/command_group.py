@@ -23,6 +23,7 @@ _RESOURCES = "Environments, compute, store"
 
 COMMANDS = {
     "init": ("Set up a project in this folder", _PROJECT),
+    "help": ("Show the help page of a command", _PROJECT),
     "clean": ("List what takes room on this machine, and free what the store has too", _PROJECT),
     "doctor": ("Check tools, permissions, store and folders, with a suggested fix", _PROJECT),
     "submit": ("Run a script: sync data, start, stream the log, fetch outputs", _RUNS),
@@ -72,6 +73,11 @@ class RootGroup(AppGroup):
             self.add_command(AppCommand(name=name, help=line, rich_help_panel=panel))
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
+            from amlctl.cli.other_names import unknown_command  # a command line that is right does not need it
+
+            raise unknown_command(name, list(self.commands))
         name, line, rest = super().resolve_command(ctx, args)
         return name, line and load(str(name)), rest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,10 @@ import typer
 
 from amlctl.errors import AmlctlError
 from amlctl.localfs.project import Project, find_project
+
+
+def starting_with(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:
@@ -30,6 +35,14 @@ Run = Annotated[
     ),
 ]
 """RUN as the argument of a command."""
+
+LastRun = Annotated[
+    str,
+    typer.Argument(metavar="RUN", autocompletion=complete_run, help="Run id, unique prefix, or @2 (second to last)"),
+]
+"""RUN of a command that takes the newest run without one; its default is `LAST`."""
+
+LAST = "@last"
 
 
 def complete_script(incomplete: str) -> list[str]:

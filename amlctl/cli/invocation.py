@@ -53,7 +53,9 @@ class Invocation:
 
     def app_of(self, run: str) -> tuple[App, str]:
         """The app whose workspace has RUN, and its id, or what to look up there. `--workspace` takes precedence."""
-        return (self.app, run) if self.options.workspace is not None else self.app.holding(run)
+        from amlctl.operations.context import holding
+
+        return (self.app, run) if self.options.workspace is not None else holding(self.app, run)
 
     @property
     def log_folder(self) -> Path | None:

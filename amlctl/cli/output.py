@@ -34,8 +34,9 @@ class Output:
         self.can_ask = self.err_is_terminal and sys.stdin is not None and sys.stdin.isatty()
         self.can_redraw = self.err_is_terminal and is_capable
         self.shows_runs = self.can_redraw and not options.is_quiet
-        self.out_has_color = self.out_is_terminal and wants_color
-        self.err_has_color = self.err_is_terminal and wants_color
+        is_forced = bool(variables.get("FORCE_COLOR"))
+        self.out_has_color = (self.out_is_terminal or is_forced) and wants_color
+        self.err_has_color = (self.err_is_terminal or is_forced) and wants_color
         fallback = FALLBACK_WIDTH if self.out_is_terminal else UNLIMITED_WIDTH
         self.width = shutil.get_terminal_size((fallback, 24)).columns or FALLBACK_WIDTH
 

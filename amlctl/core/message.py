@@ -57,6 +57,13 @@ def with_commands(text: str, typed: Callable[[Command], str]) -> str:
     return text
 
 
+def commands_in(text: str) -> list[Command]:
+    """The commands of a message, in order."""
+    if isinstance(text, Command):
+        return [text]
+    return [one for part in text.parts for one in commands_in(part)] if isinstance(text, Message) else []
+
+
 def shell_line(words: tuple[str, ...]) -> str:
     return " ".join(map(shell_word, words))
 

@@ -260,11 +260,6 @@ def outputs_prefix(run: str, rank: int = 0) -> str:
     return f"runs/{run}/outputs{_suffix(rank)}/"
 
 
-def first_outputs_prefix(run: str, rank: int = 0) -> str:
-    """The same for a list of format 1, whose further nodes wrote among the outputs of the first one."""
-    return f"runs/{run}/outputs/" + (f"rank-{rank}/" if rank else "")
-
-
 def outputs_index_key(run: str, rank: int = 0) -> str:
     return f"runs/{run}/outputs{_suffix(rank)}.json"
 
@@ -278,6 +273,28 @@ def _suffix(rank: int) -> str:
     return f".rank-{rank}" if rank else ""
 
 
+class StoredTree(NamedTuple):
+    """Where a tree of files is: the prefix of its files, and the key of their list. `first_prefix` is for a list of
+    format 1: further nodes of a run wrote among the outputs of the first one then."""
+
+    prefix: str
+    index_key: str
+    first_prefix: str
+
+    @property
+    def owner(self) -> str:
+        """The run, or the code snapshot."""
+        return self.prefix.split("/")[1]
+
+    def prefix_in(self, format_number: int) -> str:
+        return self.first_prefix if format_number == 1 else self.prefix
+
+
+def outputs_tree(run: str, rank: int = 0) -> StoredTree:
+    first = f"runs/{run}/outputs/" + (f"rank-{rank}/" if rank else "")
+    return StoredTree(outputs_prefix(run, rank), outputs_index_key(run, rank), first)
+
+
 # --- code -----------------------------------------------------------------------------------------------
 
 
@@ -287,6 +304,10 @@ def code_prefix(code: str) -> str:
 
 def code_index_key(code: str) -> str:
     return f"code/{code}.json"
+
+
+def code_tree(code: str) -> StoredTree:
+    return StoredTree(code_prefix(code), code_index_key(code), code_prefix(code))
 
 
 def is_code_index_key(key: str) -> bool:

@@ -6,26 +6,32 @@ is alive is never removed, and one whose writer cannot be judged from here (anot
 
 Temporary files stand beside the target; those of a project's own state, however deep their targets, in `.amlctl`
 itself, where each command finds them by reading one folder (`temporary_near`).
+
+Mounts of object storage, FUSE and network shares may lack modes, times, syncing, links or renames. A refusal of the
+operation itself (`is_refusal`) is passed over, or replaced by the next best; what a disk or missing rights refuse is
+raised.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import itertools
 import json
 import os
 import re
+import shutil
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional, Union
 
 from amlctl.errors import SettingsError
-from amlctl.localfs.disk_errors import UnfitFile
-from amlctl.localfs.file_ops import move
+from amlctl.localfs.disk_errors import UnfitFile, is_refusal
 from amlctl.localfs.folders import FILE_MODE, make_folders, make_private_folder, remove_tree
+from amlctl.localfs.locks import claimed
 from amlctl.localfs.machine import ProcessIdentity, this_process
 from amlctl.localfs.regular_file import read_regular
 
@@ -53,7 +59,7 @@ def temporary_near(path: Path) -> Path:
     return state_dir / temporary_name()
 
 
-@contextlib.contextmanager
+@contextmanager
 def scratch_folder(parent: Optional[Path] = None) -> Iterator[Path]:
     """A new private folder in `parent` (default: the system's temporary folder), which is removed at the end.
 
@@ -90,10 +96,10 @@ def remove_left_behind(folder: Path, older_than_s: float = STALE_S, *, with_fold
     `older_than_s` is the age of those whose writer cannot be judged from here. `with_folders`: temporary folders, too.
     """
     removed = 0
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(TEMPORARY_PREFIX):
-                with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
                     if _is_left_behind(entry, older_than_s):
                         if with_folders and entry.is_dir(follow_symlinks=False):
                             _remove_own_folder(entry)
@@ -137,7 +143,7 @@ def _write_whole(temporary: Path, path: Path, data: bytes, mode: int) -> None:
             file.write(data)
         move(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError) or error.errno != errno.EXDEV or temporary.parent == path.parent:
             raise
@@ -147,7 +153,7 @@ def _write_whole(temporary: Path, path: Path, data: bytes, mode: int) -> None:
 
 def sync_folder(folder: Path) -> None:
     """The names in the folder are on the disk. A file system that cannot do that is left alone."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -168,3 +174,114 @@ def read_json(path: Path) -> Any:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not JSON: {error}") from error
+
+
+_PART_BYTES = 1 << 20
+_REPLACE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+AnyPath = Union[str, Path]
+
+
+def set_mode(file: Union[int, AnyPath], mode: int) -> None:
+    """Raises OSError where the disk fails."""
+    _unless_refused(lambda: os.chmod(file, mode))
+
+
+def set_mtime(file: Union[int, AnyPath], mtime_ns: int) -> None:
+    """Raises OSError where the disk fails."""
+    _unless_refused(lambda: os.utime(file, ns=(mtime_ns, mtime_ns)))
+
+
+def sync_to_disk(descriptor: int) -> None:
+    """Raises OSError where the disk fails."""
+    _unless_refused(lambda: os.fsync(descriptor))
+
+
+def link_to(path: Path, target: Path) -> bool:
+    """Make a symbolic link; False where the file system has none. Raises OSError."""
+    try:
+        path.symlink_to(target)
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        return False
+    return True
+
+
+def move(source: AnyPath, target: AnyPath) -> None:
+    """Rename, replacing what is there. On a file system without renames the bytes are written in place, one writer at a
+    time, and read back; a reader may meet a part of them, and a kill leaves it. Raises OSError."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if not is_refusal(error) or os.path.isdir(target) or _has_renames(source):
+            raise
+        with claimed(Path(target)):
+            _write_in_place(source, target)
+
+
+def move_if_new(source: AnyPath, target: AnyPath) -> bool:
+    """False where the target exists. A hard link, or, without them, a move while the target is claimed."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        with claimed(Path(target)):
+            if os.path.lexists(target):
+                return False
+            try:
+                os.replace(source, target)
+            except OSError as refusal:
+                if not is_refusal(refusal) or _has_renames(source):
+                    raise
+                _write_in_place(source, target)
+    return True
+
+
+def _has_renames(source: AnyPath) -> bool:
+    """Whether the refusal of a rename concerned its target alone: missing rights, say."""
+    moved = f"{os.fspath(source)}.moved"
+    try:
+        os.replace(source, moved)
+    except OSError:
+        return False
+    os.replace(moved, source)
+    return True
+
+
+def _write_in_place(source: AnyPath, target: AnyPath) -> None:
+    mode = os.stat(source).st_mode & 0o777
+    with suppress(FileNotFoundError):
+        seen = os.lstat(target)
+        if stat.S_ISLNK(seen.st_mode) or seen.st_nlink > 1:
+            os.unlink(target)  # what it leads to, or shares its bytes with, is not what is replaced
+        elif not seen.st_mode & stat.S_IWUSR:
+            set_mode(target, mode | stat.S_IWUSR)
+    _overwrite(source, target, mode)
+    set_mode(target, mode)
+    os.unlink(source)
+
+
+def _overwrite(source: AnyPath, target: AnyPath, mode: int) -> None:
+    """The beginning of an old, longer value is never left as one that looks whole: the new length comes last."""
+    with open(source, "rb") as reader, os.fdopen(os.open(target, _REPLACE, mode), "r+b") as writer:
+        shutil.copyfileobj(reader, writer, _PART_BYTES)
+        writer.truncate()
+        writer.flush()
+        sync_to_disk(writer.fileno())
+    with open(source, "rb") as reader, open(target, "rb") as written:
+        while part := reader.read(_PART_BYTES):
+            if written.read(_PART_BYTES) != part:
+                raise OSError(errno.EIO, "what was written is not what is read back", os.fspath(target))
+        if written.read(1):
+            raise OSError(errno.EIO, "what was written is not what is read back", os.fspath(target))
+
+
+def _unless_refused(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except OSError as error:
+        if not is_refusal(error):
+            raise

@@ -15,9 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, temporary_name
+from amlctl.localfs.atomic import TEMPORARY_PREFIX, move, temporary_name
 from amlctl.localfs.disk_errors import is_refusal
-from amlctl.localfs.file_ops import move
 from amlctl.localfs.folders import remove_tree, walk
 
 _NOT_A_FOLDER = frozenset({errno.ELOOP, errno.ENOTDIR})

@@ -21,9 +21,7 @@ from amlctl.core.store_keys import head_key, mirror_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import CheckFailed, Conflict, NotFound, SettingsError
 from amlctl.localfs.atomic import read_json, write_json
-from amlctl.mirror.lease import MirrorLease
-from amlctl.mirror.nested import mirrors_sharing_files
-from amlctl.mirror.plain_files import LAYOUT, files_in_the_way
+from amlctl.mirror.plain_files import LAYOUT, MirrorLease, files_in_the_way, mirrors_sharing_files
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.snapshots.heads import Head, HeadMoved, datasets_inside, fence_writer
 from amlctl.snapshots.lease import delete_all

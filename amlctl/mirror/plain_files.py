@@ -1,24 +1,110 @@
-"""Plain files of a mirror: which ones there are, and those that a run has produced, which are written when HEAD moves.
+"""Plain files of a mirror: who writes them, which ones there are, and those that a run has produced, which are written
+when HEAD moves.
 
 A run writes packs and objects alone, so what it leaves does no harm, whatever is synced meanwhile and however the run
 ends. Its workspace then takes the mirror's lease, merges, and writes the plain files from these contents.
+
+Mirrors may lie inside one another: `b/y` of the mirror `a` and `y` of the mirror `a/b` are one plain file of the store.
+The last writer would damage the other dataset, so of two such mirrors one must leave that folder alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Optional
 
 from amlctl.core.diff import displaced
 from amlctl.core.manifest import MIRROR, ONE_FILE, FileEntry, Kind, Manifest, needs_no_bytes
 from amlctl.core.message import Command, Message, below_data_blobs, count
-from amlctl.core.store_keys import mirror_key
-from amlctl.errors import Conflict
-from amlctl.mirror.lease import MirrorLease
-from amlctl.parallel import in_parallel
+from amlctl.core.store_keys import dataset_of_key, mirror_key
+from amlctl.errors import Conflict, IntegrityError, NotFound
+from amlctl.parallel import in_background, in_parallel
 from amlctl.snapshots.contents import place_key, read_content
-from amlctl.snapshots.lease import delete_all
-from amlctl.stores.contract import Body, FileBody, Store
+from amlctl.snapshots.heads import datasets_inside, read_head
+from amlctl.snapshots.lease import Lease, delete_all, living_holder
+from amlctl.snapshots.manifests import read_manifest
+from amlctl.stores.contract import Body, FileBody, Store, Versioned
+
+
+def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntry]) -> list[str]:
+    """Mirrored datasets inside in whose folder `entries` has files, and ones above that have files in this folder.
+
+    A listing, and a request for each dataset above. One whose list cannot be read is not told: it cannot be pulled
+    either, and its own repair comes here again.
+    """
+    above = [str(parent) for parent in PurePosixPath(dataset).parents if parent.name]
+
+    def mirrored(others: Sequence[str]) -> Iterator[Manifest]:
+        return filter(None, in_parallel(lambda other: _mirrored(store, other), others, store.concurrency))
+
+    with in_background(lambda: datasets_inside(store, dataset)) as listed:
+        sharing = [outer.dataset for outer in mirrored(above) if _within(outer.dataset, outer.entries, [dataset])]
+        suspects = _within(dataset, entries, listed())
+    return sharing + [inner.dataset for inner in mirrored(suspects)]
+
+
+def _mirrored(store: Store, dataset: str) -> Optional[Manifest]:
+    """What it holds, if it is a mirror."""
+    try:
+        head = read_head(store, dataset)
+        return read_manifest(store, head.manifest_key) if head is not None and head.layout == "mirror" else None
+    except (NotFound, IntegrityError):
+        return None
+
+
+def _within(dataset: str, entries: Iterable[FileEntry], others: Collection[str]) -> list[str]:
+    """Those of `others` in whose place, or above it, `dataset` has a file."""
+    if not others:
+        return []
+    files: set[str] = set()
+    taken: set[str] = set()
+    for entry in entries:
+        at = "" if entry.path.endswith("/") else entry.path  # an empty folder is not a file
+        files.add(at)
+        while at and at not in taken:
+            taken.add(at)
+            at = at.rpartition("/")[0]
+
+    def is_shared(path: str) -> bool:
+        return path in taken or any(str(folder) in files for folder in PurePosixPath(path).parents)
+
+    return [other for other in others if is_shared(other[len(dataset) + 1 :])]
+
+
+_FINISHED = b"{}\n"
+_UNFINISHED = b'{"unfinished": true}\n'
+
+
+class MirrorLease(Lease):
+    """On `lease_key` of a mirrored dataset: who writes its plain files."""
+
+    was_left_unfinished = False
+    """Once it is held: whether the one who wrote before did not come to an end."""
+    was_taken_over = False
+    """Once it is held: whether the one who wrote before may still be alive."""
+
+    @property
+    def _dataset(self) -> str:
+        return dataset_of_key(self._key)
+
+    def _found(self, found: Optional[Versioned]) -> None:
+        self.was_left_unfinished = found is not None and found.data != _FINISHED
+        self.was_taken_over = found is not None and bool(living_holder(found.data))
+
+    def _freed(self, *, is_finished: bool) -> bytes:
+        return _FINISHED if is_finished else _UNFINISHED
+
+    def _waits_for(self, holder: str) -> str:
+        return f"{self._dataset}: waiting until {holder} has written its mirror"
+
+    def _lost(self) -> Conflict:
+        return Conflict(
+            f"another machine writes the mirror of {self._dataset} now: this one gave no sign of life for long",
+            hint="run the same command again",
+        )
+
 
 LAYOUT = "mirror"
 

@@ -1,12 +1,17 @@
-"""What an operation works on. The composition root (`wiring.App`) provides it."""
+"""What an operation works on, which the composition root (`wiring.App`) provides, and which workspace has a run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from amlctl.core.events import EventSink
+from amlctl.core.events import EventSink, Warned
+from amlctl.core.run import RunRecord
+from amlctl.core.run_id import find_run
 from amlctl.core.settings import Settings
+from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.project import Project
+from amlctl.runs.records import local_records
 from amlctl.stores.contract import Store
 
 if TYPE_CHECKING:
@@ -38,12 +43,8 @@ class Context(Protocol):
     @property
     def environments(self) -> EnvironmentCache: ...
 
-    def in_workspace(self, name: str) -> Context:
+    def in_workspace(self, name: str) -> Self:
         """The same project with another workspace in use."""
-        ...
-
-    def holding(self, reference: str) -> tuple[Context, str]:
-        """With the workspace in use that has RUN, and what to look up there. Raises UsageError."""
         ...
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
@@ -53,3 +54,56 @@ class Context(Protocol):
         NotFound, RightsError, LoginError, ServiceUnavailable.
         """
         ...
+
+
+AnyContext = TypeVar("AnyContext", bound=Context)
+
+
+def holding(context: AnyContext, reference: str) -> tuple[AnyContext, str]:
+    """With the workspace in use that has RUN, as far as this machine has seen it, and what to look up there: the whole
+    id, or RUN as it was typed. Raises UsageError."""
+    settings = context.settings
+    if len(settings.workspaces) == 1:
+        return context, reference
+    recorded = {record.run: record.spec.workspace for record in restored_records(context)}
+    try:
+        run = find_run(reference, list(recorded))
+    except NotFound:
+        return (context if reference.startswith("@") else _with_unseen(context, reference)), reference
+    if recorded[run] == settings.workspace().name or recorded[run] not in settings.workspaces:
+        return context, run
+    return context.in_workspace(recorded[run]), run
+
+
+def _with_unseen(context: AnyContext, run: str) -> AnyContext:
+    """With the workspace in use that has a run which this machine has not seen; else unchanged."""
+    in_use = context.settings.workspace().name
+    for name in dict.fromkeys([in_use, *context.settings.workspaces]):
+        found = context if name == in_use else context.in_workspace(name)
+        try:
+            found.workspace.read(run)
+        except NotFound:
+            continue
+        except IntegrityError:
+            pass  # it exists
+        except AmlctlError as error:
+            context.sink(Warned(f"could not look for run {run} in workspace {name}: {error.message}"))
+            continue
+        return found
+    return context
+
+
+def restored_records(context: Context) -> list[RunRecord]:
+    """Those of this machine, newest first. Without damaged ones `@last` would be another run, so each workspace
+    restores its own from its store."""
+    damaged: list[str] = []
+    records = local_records(context.project.state_dir, on_damaged=damaged.append)
+    if not damaged:
+        return records
+    for name in context.settings.workspaces:
+        with suppress(AmlctlError):
+            workspace = context.in_workspace(name).workspace
+            for run in damaged:
+                with suppress(NotFound, IntegrityError):
+                    workspace.read(run)
+    return local_records(context.project.state_dir)

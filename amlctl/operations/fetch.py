@@ -22,7 +22,12 @@ from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix, record_key
+from amlctl.core.store_keys import (
+    attempt_key,
+    outputs_index_key,
+    outputs_tree,
+    record_key,
+)
 from amlctl.errors import AmlctlError, IntegrityError, RightsError, UsageError
 from amlctl.localfs.atomic import remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error
@@ -185,18 +190,18 @@ class _Fetch:
     def bring_outputs(self, node: int, *, is_unlisted: bool) -> None:
         """Of the first node into the folder itself, of each other one into a folder in it."""
         run, store = self._record.run, self._store
-        prefix, index_key = outputs_prefix(run, node), outputs_index_key(run, node)
+        tree = outputs_tree(run, node)
         folder = f"{free_name(f'rank-{node}', self._taken)}/" if node else ""
         try:
-            index = read_index(store, index_key)
+            index = read_index(store, tree.index_key)
         except IntegrityError as error:
             if is_unlisted:
-                self.bring_files(UnlistedOutputs(store, prefix), folder=folder)
+                self.bring_files(UnlistedOutputs(store, tree.prefix), folder=folder)
             else:
-                self.failures.append(_without_list(run, error.message, UnlistedOutputs(store, prefix)))
+                self.failures.append(_without_list(run, error.message, UnlistedOutputs(store, tree.prefix)))
             return
         if index is None:
-            self._bring_without_list(node, folder, UnlistedOutputs(store, prefix), is_unlisted=is_unlisted)
+            self._bring_without_list(node, folder, UnlistedOutputs(store, tree.prefix), is_unlisted=is_unlisted)
             return
         if folder:
             self._taken.add(folder[:-1])
@@ -207,13 +212,10 @@ class _Fetch:
         try:
             done = restore_tree(
                 store,
-                prefix,
-                index_key,
+                tree,
                 self._target / folder,
                 include=lambda path: self._include(folder + path),
                 guard=FetchedBelow(self._fetched, folder),
-                first_prefix=first_outputs_prefix(run, node),
-                subject=run,
                 sink=self._sink,
             )
         except IntegrityError as error:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from amlctl.errors import RightsError, UsageError
-from amlctl.localfs.atomic import remove_left_behind, temporary_beside
+from amlctl.localfs.atomic import move_if_new, remove_left_behind, temporary_beside
 from amlctl.localfs.disk_errors import disk_error
-from amlctl.localfs.file_ops import move_if_new
 from amlctl.localfs.project import SETTINGS_FILE
 from amlctl.localfs.regular_file import read_regular
 

@@ -23,7 +23,7 @@ from amlctl.errors import (
     RightsError,
     ServiceUnavailable,
 )
-from amlctl.operations.context import Context
+from amlctl.operations.context import Context, restored_records
 from amlctl.operations.metrics import metrics_of
 from amlctl.runs.records import local_records, read_order
 from amlctl.runs.shared import shared_records
@@ -64,6 +64,8 @@ def list_runs(context: Context) -> list[RunRecord]:
     are those seen last; raises its error if nothing was seen from this machine.
     """
     in_use, project, sink = context.settings.workspace().name, context.project, context.sink
+    if len(context.settings.workspaces) > 1:
+        restored_records(context)  # a single workspace does so by itself
     found: list[RunRecord] = []
     unreachable: dict[str, AmlctlError] = {}
     try:

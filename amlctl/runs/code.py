@@ -21,15 +21,14 @@ from amlctl.core.events import EventSink, Note, Stage, Warned, null_sink
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import FileEntry, entry_order, snapshot_id
 from amlctl.core.message import count, size
+from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import scratch_folder
-from amlctl.localfs.deflate import gzip_bytes
-from amlctl.localfs.identify import identify
+from amlctl.localfs.identify import StatCache, identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
-from amlctl.localfs.stat_cache import StatCache
 from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, encode_index, read_index
 from amlctl.snapshots.store_format import ensure_format

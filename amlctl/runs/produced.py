@@ -1,30 +1,37 @@
 """What a run has produced: bytes and manifest are published first, then HEAD moves to it.
 
-`publish` runs on a node, where the store is a mounted folder and local state does not exist. The workspace, which can
-swap HEAD, calls `make_newest` afterwards, which merges with what others have synced meanwhile.
+`publish_produced` runs on a node once the script has succeeded; there the store is a mounted folder and local state
+does not exist. The workspace, which can swap HEAD, calls `make_newest` afterwards, which merges with what others have
+synced meanwhile.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from amlctl.core.diff import merge
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.head import HeadValue
 from amlctl.core.manifest import MIRROR, FileEntry, Kind, Manifest, StoredAt, empty_manifest
 from amlctl.core.message import Command, below_data_blobs, count
-from amlctl.core.store_keys import dataset_folder
+from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import dataset_folder, lease_key, published_key
 from amlctl.core.sync_plan import Layout, plan_sync
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.identify import identify
-from amlctl.localfs.ignore import IgnoreRules
+from amlctl.localfs.ignore import DATASET_IGNORE_FILES, IgnoreRules, RulesBelow
 from amlctl.localfs.scan import scan
-from amlctl.mirror.lease import MirrorLease
-from amlctl.mirror.nested import mirrors_sharing_files
-from amlctl.mirror.plain_files import moved_since, unchanged_contents, with_plain_files
+from amlctl.mirror.plain_files import (
+    MirrorLease,
+    mirrors_sharing_files,
+    moved_since,
+    unchanged_contents,
+    with_plain_files,
+)
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, fence_writer, find_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
@@ -34,6 +41,7 @@ from amlctl.snapshots.send import send_plan
 from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import Store
 
+_Log = Callable[[str], None]
 _AUTO = Layout("auto")
 _TRIES = 4
 """Attempts, where a gc deletes some of it meanwhile."""
@@ -143,6 +151,66 @@ def _nothing_else_known(entries: Sequence[FileEntry]) -> dict[str, StoredAt]:
     return {}
 
 
+def publish_produced(store: Store, record: RunRecord, data_blobs: Path, log: _Log) -> None:
+    """Bytes and manifest of every dataset that the run was to produce, from the node's `data_blobs` folder.
+
+    Raises NotFound, Conflict, RightsError.
+    """
+    _place_ignore_files(record, data_blobs)
+    for _ in range(_TRIES):
+        watch = GcWatch(store, null_sink, may_take_over=False)
+        watch.note()
+        results = {dataset: _publish_one(store, record, data_blobs, dataset, log) for dataset in record.spec.produces}
+        published = {
+            dataset: {"snapshot": result.snapshot, "manifest_key": result.manifest_key}
+            for dataset, result in results.items()
+        }
+        store.put(published_key(record.run), (json.dumps(published) + "\n").encode(), replace=True)
+        if are_kept(store, watch, list(results.values())):
+            return
+        log("a gc of the store deleted some of what was published; sending it again")
+    raise Conflict("each attempt to publish lost data to a gc of the store", hint="run the script again")
+
+
+def _publish_one(store: Store, record: RunRecord, data_blobs: Path, dataset: str, log: _Log) -> Published:
+    source = data_blobs / dataset
+    if not source.exists():
+        raise NotFound(
+            f"the script has not produced the dataset {dataset}: data_blobs/{dataset} does not exist",
+            hint="write below data_blobs_dir() of file_paths, or remove --produces",
+        )
+    result = publish(
+        store,
+        source,
+        dataset,
+        base_key=record.spec.heads.get(dataset),
+        layout=_layout(record),
+        rules=_rules(record, data_blobs, source),
+        made_by=f"run {record.run}",
+    )
+    log(f"produced {dataset}: {count(result.files, 'file')}, snapshot {result.snapshot}")
+    return result
+
+
+def _place_ignore_files(record: RunRecord, data_blobs: Path) -> None:
+    """Ignore files above the datasets apply here as on the machine that submitted the run."""
+    for name, text in record.spec.sync.get("ignore_files", {}).items():
+        path = data_blobs / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(str(text).encode("utf-8", "surrogateescape"))
+
+
+def _layout(record: RunRecord) -> Layout:
+    sizes = {name: int(record.spec.sync[name]) for name in ("pack_below", "pack_size") if name in record.spec.sync}
+    return Layout(str(record.spec.sync.get("layout", "auto")), **sizes)
+
+
+def _rules(record: RunRecord, data_blobs: Path, source: Path) -> RulesBelow:
+    patterns = [str(pattern) for pattern in record.spec.sync.get("ignore", ())]
+    return RulesBelow(data_blobs, DATASET_IGNORE_FILES, source, patterns)
+
+
 def make_newest(
     store: Store,
     dataset: str,
@@ -160,7 +228,7 @@ def make_newest(
     """
     header = read_header(store, manifest_key)
     produced = HeadValue(header.snapshot, manifest_key, header.layout)
-    with MirrorLease(store, dataset, sink) as lease:
+    with MirrorLease(store, lease_key(dataset), sink) as lease:
         newest = _Newest(store, dataset, produced, base_key, source, lease, GcWatch(store, sink))
         while (value := newest.try_to_commit()) is None:
             pass  # HEAD has moved, or may have moved: merge with the new one

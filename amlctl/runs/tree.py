@@ -20,8 +20,9 @@ from amlctl.core.document import MOST_BYTES, Fields, check_of, parse_maybe_packe
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.manifest import check_path
 from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import StoredTree
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.file_ops import set_mode, set_mtime
+from amlctl.localfs.atomic import set_mode, set_mtime
 from amlctl.localfs.folders import make_folders
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.target import NotAFolder, TargetFolders, clear, in_the_way
@@ -192,38 +193,32 @@ _NO_GUARD = _NoGuard()
 
 def restore_tree(
     store: Store,
-    prefix: str,
-    index_key: str,
+    tree: StoredTree,
     target: Path,
     *,
     include: Callable[[str], bool] = _everything,
     guard: Guard = _NO_GUARD,
-    first_prefix: Optional[str] = None,
-    subject: str = "",
     sink: EventSink = null_sink,
 ) -> Restored:
     """Download the files of a tree to `target`; files with the right bytes are kept.
 
-    Other files at their paths are replaced where `guard` allows it. `first_prefix` is the prefix of the files of an
-    index of format 1, if another one. A damaged file does not stop the others. Raises NotFound (no index),
-    IntegrityError.
+    Other files at their paths are replaced where `guard` allows it. A damaged file does not stop the others. Raises
+    NotFound (no index), IntegrityError.
     """
-    index = read_tree_index(store, index_key)
+    index = read_tree_index(store, tree.index_key)
     if index is None:
-        raise NotFound(f"{index_key} is not in the store {store.url}")
-    if index.format == 1 and first_prefix is not None:
-        prefix = first_prefix
+        raise NotFound(f"{tree.index_key} is not in the store {store.url}")
     wanted = [file for file in index.files if include(file.path)]
     with TargetFolders(target) as folders:
-        restore = _Restore(store, prefix, index_key, target, folders, guard, index.pending)
-        return _restored(restore, wanted, subject, sink)
+        prefix = tree.prefix_in(index.format)
+        restore = _Restore(store, prefix, tree.index_key, target, folders, guard, index.pending)
+        return _restored(restore, wanted, Transfers(Stage.RECEIVE, tree.owner, sink))
 
 
-def _restored(restore: _Restore, wanted: Sequence[TreeFile], subject: str, sink: EventSink) -> Restored:
+def _restored(restore: _Restore, wanted: Sequence[TreeFile], transfers: Transfers) -> Restored:
     missing = restore.prepare(wanted)
     files = taking_turns((file for file in missing if not file.is_folder), lambda file: file.size_bytes)
     total_bytes = sum(file.size_bytes for file in files)
-    transfers = Transfers(Stage.RECEIVE, subject, sink)
     transfers.expect(len(files), total_bytes, len(files))
     if files:
         transfers.begin()

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Optional
 
 from amlctl.core.content_id import EMPTY
+from amlctl.core.store_keys import StoredTree
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, SettingsError, UsageError
+from amlctl.localfs.identify import RACY_NS
 from amlctl.localfs.scan import FileRow, scan, unpack_rows
-from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.parallel import in_parallel
 from amlctl.runs.tree import FORMAT, TreeFile, encode_tree_index, read_tree_index, stored_key, tree_file
 from amlctl.stores.contract import FileBody, Store
@@ -36,17 +37,11 @@ Stats = tuple[int, int, int, int, int]
 class TreeSaver:
     """Not thread-safe. After a `save`, `refused` and `left_out` say which files of the folder are not in the store."""
 
-    def __init__(
-        self, store: Store, source: Path, prefix: str, index_key: str, *, first_prefix: Optional[str] = None
-    ) -> None:
-        """`prefix` ends with `/`; the index of an earlier saver is continued.
-
-        `first_prefix`: see `restore_tree`. Raises what the store raises.
-        """
+    def __init__(self, store: Store, source: Path, tree: StoredTree) -> None:
+        """The index of an earlier saver is continued. Raises what the store raises."""
         self._store = store
         self._source = source
-        self._prefix = prefix
-        self._index_key = index_key
+        self._prefix, self._index_key = tree.prefix, tree.index_key
         self._saved: dict[str, TreeFile] = {}
         self._unsure: dict[str, set[TreeFile]] = {}
         """What the store may have instead of the saved file: a save of it was interrupted."""
@@ -58,10 +53,10 @@ class TreeSaver:
         self.left_out: dict[str, str] = {}
         """Of the last save, with the reason: what has no bytes, such as sockets and dangling links."""
         try:
-            index = read_tree_index(store, index_key)
+            index = read_tree_index(store, tree.index_key)
         except IntegrityError:  # rewritten from the files of this disk
             index = None
-        if index is not None and (index.format == FORMAT or first_prefix in (None, prefix)):
+        if index is not None and tree.prefix_in(index.format) == tree.prefix:
             self._saved = {file.path: file for file in index.files}
             for file in index.pending:
                 self._unsure.setdefault(file.path, set()).add(file)

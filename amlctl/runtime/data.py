@@ -10,7 +10,7 @@ from pathlib import Path
 from amlctl.core.hidden_values import hidden_in
 from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.run import RunRecord, config_bytes
-from amlctl.core.store_keys import attempt_key, first_outputs_prefix, outputs_index_key, outputs_prefix
+from amlctl.core.store_keys import attempt_key, outputs_tree
 from amlctl.errors import AmlctlError, NotFound
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.locks import locked
@@ -96,15 +96,9 @@ def count_attempt(store: Store, run: str, rank: NodeRank) -> int:
 def restore_outputs(store: Store, run: str, rank: NodeRank, folders: NodeFolders) -> None:
     """Put back what an earlier attempt saved. Raises IntegrityError, ServiceUnavailable."""
     folders.outputs_dir.mkdir(parents=True, exist_ok=True)
-    prefix, index_key = outputs_prefix(run, rank.node), outputs_index_key(run, rank.node)
-    first = first_outputs_prefix(run, rank.node)
-    if read_index(store, index_key):
-        once(
-            folders.state_dir,
-            "outputs",
-            run,
-            lambda: _ignore(restore_tree(store, prefix, index_key, folders.outputs_dir, first_prefix=first)),
-        )
+    tree = outputs_tree(run, rank.node)
+    if read_index(store, tree.index_key):
+        once(folders.state_dir, "outputs", run, lambda: _ignore(restore_tree(store, tree, folders.outputs_dir)))
 
 
 class OutputsSaver:
@@ -113,13 +107,7 @@ class OutputsSaver:
     def __init__(
         self, store: Store, run: str, rank: NodeRank, folders: NodeFolders, interval_s: float, log: Log
     ) -> None:
-        self._tree = TreeSaver(
-            store,
-            folders.outputs_dir,
-            outputs_prefix(run, rank.node),
-            outputs_index_key(run, rank.node),
-            first_prefix=first_outputs_prefix(run, rank.node),
-        )
+        self._tree = TreeSaver(store, folders.outputs_dir, outputs_tree(run, rank.node))
         self._interval_s = interval_s
         self._log = log
         self._is_ending = threading.Event()

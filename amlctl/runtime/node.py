@@ -113,7 +113,7 @@ class Node:
         """`pumps` are processes that copy the log; they end after the script."""
         run = record.run
         if record.spec.produces:
-            import amlctl.runtime.produces  # noqa: F401  # before the script can delete the runtime
+            import amlctl.runs.produced  # noqa: F401  # before the script can delete the runtime
         script = None if record.spec.command is not None else find_script(self.folders, record.spec.script)
         attempt = self._attempt(record, own)
         if self.rank.is_first_process:
@@ -197,9 +197,9 @@ class Node:
         if saver.finish():
             self.folders.saved_marker.write_bytes(b"")
         if has_succeeded and self.rank.node == 0 and record.spec.produces:
-            from amlctl.runtime.produces import publish_produced
+            from amlctl.runs.produced import publish_produced
 
-            publish_produced(self.save_store, record, self.folders, log)
+            publish_produced(self.save_store, record, self.folders.data_blobs_dir, log)
 
     def _report_end(self, record: RunRecord, exit_code: int) -> None:
         """So that it is known which process failed first: Azure ML reports the job as a whole only."""

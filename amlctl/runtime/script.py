@@ -23,7 +23,7 @@ from amlctl.core.hidden_values import filled
 from amlctl.core.job import KEPT_PATH, command_line, filled_in
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, SettingsError
-from amlctl.localfs.file_ops import link_to
+from amlctl.localfs.atomic import link_to
 from amlctl.localfs.folders import walk
 from amlctl.runtime.process_tree import end_descendants, in_words, reap_adopted
 from amlctl.runtime.tracking import TRACKING_VARIABLE, tracking_variables

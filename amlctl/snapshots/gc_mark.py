@@ -37,22 +37,9 @@ _MOST_GENERATIONS = 1 << 53
 
 
 class GcLease(Lease):
-    """Held by the gc that deletes. `generation` is known once it is held."""
+    """On `GC_KEY`, held by the gc that deletes. `generation` is known once it is held."""
 
-    def __init__(
-        self,
-        store: Store,
-        sink: EventSink,
-        *,
-        stale_s: float = STALE_S,
-        ask_every_s: float = ASK_EVERY_S,
-        clock: Callable[[], float] = passed_s,
-    ) -> None:
-        super().__init__(store, GC_KEY, sink, stale_s=stale_s, ask_every_s=ask_every_s, clock=clock)
-        self.generation = 0
-
-    def __enter__(self) -> GcLease:
-        return self
+    generation = 0
 
     def raise_above(self, generation: int) -> None:
         """Where HEADs know of a later gc than the mark, which was lost: this one comes after it."""

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from contextlib import suppress
 from threading import Event, Lock, Thread
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amlctl.core.document import Fields, parse
 from amlctl.core.events import EventSink, Note
@@ -24,6 +24,9 @@ from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.machine import ProcessIdentity, passed_s, this_process
 from amlctl.parallel import for_each
 from amlctl.stores.contract import Guard, Store, Versioned
+
+if TYPE_CHECKING:
+    from typing import Self
 
 STALE_S = 60.0
 """Seconds after which a holder that has not renewed its lease counts as gone; it renews every quarter of that."""
@@ -65,7 +68,7 @@ class Lease(ABC):
         self._lock = Lock()
         self._renewer: Thread | None = None
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -30,10 +30,10 @@ from amlctl.core.manifest import (
     repair_command,
     shard_entries,
 )
+from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import dataset_folder, dataset_of_key, folder_of, manifest_key, shard_key
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.deflate import gzip_bytes
 from amlctl.localfs.disk_errors import UnfitFile, disk_error
 from amlctl.localfs.regular_file import open_regular
 from amlctl.parallel import in_parallel

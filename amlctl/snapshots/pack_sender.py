@@ -15,7 +15,6 @@ from amlctl.core.content_id import ContentHasher
 from amlctl.core.manifest import FileEntry, Kind, StoredAt
 from amlctl.core.pack import Bytes, Member, PackBuilder
 from amlctl.core.store_keys import pack_key
-from amlctl.localfs.deflate import fastest_compressor
 from amlctl.localfs.sync_state import SyncState
 from amlctl.snapshots.transfers import Transfer, Transfers
 from amlctl.stores.contract import Store
@@ -63,7 +62,7 @@ class PackSender:
         self._content_bytes_sent = 0
         self._parts: list[Bytes] = []
         self._hasher = ContentHasher()
-        self._builder = PackBuilder(pack_size, fastest_compressor(), self._memory, self._take_part)
+        self._builder = PackBuilder(pack_size, self._memory, self._take_part)
         self._pool = ThreadPoolExecutor(_UNDER_WAY)
         self._free: list[bytearray] = []
         self._allocated = 0

@@ -18,12 +18,10 @@ from typing import Optional, Union
 from amlctl.core.events import EventSink, Stage, null_sink
 from amlctl.core.manifest import ONE_FILE, FileEntry, Kind, Manifest, StoredAt, needs_no_bytes
 from amlctl.errors import Conflict, Interrupted
-from amlctl.localfs.atomic import remove_left_behind, temporary_name
+from amlctl.localfs.atomic import link_to, move, remove_left_behind, temporary_name
 from amlctl.localfs.disk_errors import disk_error, is_refusal
-from amlctl.localfs.file_ops import link_to, move
-from amlctl.localfs.identify import Written
+from amlctl.localfs.identify import RACY_NS, Written
 from amlctl.localfs.read_file import file_content_id
-from amlctl.localfs.stat_cache import RACY_NS
 from amlctl.localfs.target import NotAFolder, TargetFolders
 from amlctl.parallel import Turns, for_each, in_background
 from amlctl.snapshots.contents import (

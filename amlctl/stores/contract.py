@@ -209,5 +209,30 @@ class Store(Protocol):
     def resume(self) -> None: ...
 
 
+class PlainFile(NamedTuple):
+    """`path` is relative to what was listed."""
+
+    path: str
+    size_bytes: int
+
+
+class PlainFiles(Protocol):
+    """Files that others have put beside a store. Thread-safe."""
+
+    url: str
+
+    def files(self) -> Sequence[PlainFile]:
+        """In no order; those of the store itself are left out."""
+        ...
+
+    def read(self, file: PlainFile) -> tuple[str, str]:
+        """Its content id, and the version that was read. Raises Conflict (it changes), NotFound."""
+        ...
+
+    def copy(self, file: PlainFile, version: str, key: str, content_id: str) -> None:
+        """Make it the value of `key` in the store, without sending it. Raises Conflict if it is another version."""
+        ...
+
+
 def is_valid_key(key: str) -> bool:
     return "\0" not in key and all(part not in ("", ".", "..") for part in key.split("/"))

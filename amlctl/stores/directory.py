@@ -24,9 +24,15 @@ import xxhash
 from amlctl.core.message import Command, Message
 from amlctl.core.store_keys import AREAS, LONGEST_NAME, area_of, is_lease_key
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, ServiceUnavailable, SettingsError
-from amlctl.localfs.atomic import TEMPORARY_PREFIX, remove_left_behind, sync_folder, temporary_name
+from amlctl.localfs.atomic import (
+    TEMPORARY_PREFIX,
+    remove_left_behind,
+    set_mode,
+    sync_folder,
+    sync_to_disk,
+    temporary_name,
+)
 from amlctl.localfs.disk_errors import FULL, UnfitFile, disk_error
-from amlctl.localfs.file_ops import set_mode, sync_to_disk
 from amlctl.localfs.folders import walk
 from amlctl.localfs.locks import locked
 from amlctl.localfs.regular_file import open_regular

@@ -11,9 +11,8 @@ from typing import BinaryIO
 
 from amlctl.core.content_id import ContentHasher
 from amlctl.errors import Conflict, SettingsError
-from amlctl.localfs.atomic import temporary_beside
+from amlctl.localfs.atomic import move, move_if_new, temporary_beside
 from amlctl.localfs.disk_errors import sending_error
-from amlctl.localfs.file_ops import move, move_if_new
 from amlctl.localfs.folders import make_folders, remove_empty_folders
 from amlctl.stores.contract import Buffer, FileBody, OnBytes
 

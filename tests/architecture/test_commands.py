@@ -10,6 +10,8 @@ from typer.core import TyperGroup
 
 from amlctl.cli.app import root_command
 from amlctl.cli.command_group import COMMANDS, AppCommand, load
+from amlctl.cli.other_names import MEANT
+from amlctl.core.message import commands_in
 
 
 def every_command() -> Iterator[tuple[str, Any]]:
@@ -58,7 +60,7 @@ def test_the_exit_codes_are_documented() -> None:
 
 def test_the_commands_are_all_there() -> None:
     assert set(ALL) - {"amlctl"} == {
-        *("init", "sync", "status", "why", "clean", "submit", "logs", "fetch", "cancel", "doctor"),
+        *("init", "sync", "status", "why", "clean", "submit", "logs", "fetch", "cancel", "doctor", "help"),
         *("runs", "runs list", "runs show", "runs cancel", "runs compare", "runs open", "runs delete"),
         *("runs plot", "runs report"),
         *("compute", "compute list", "compute show", "compute create", "compute start", "compute stop"),
@@ -66,6 +68,16 @@ def test_the_commands_are_all_there() -> None:
         *("env", "env show", "env prepare", "env list", "env remove"),
         *("store", "store stats", "store gc", "store verify"),
     }
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_a_name_from_another_tool_leads_to_a_command_that_exists(name: str) -> None:
+    assert name not in ALL
+    commands = [command.words for command in commands_in(MEANT[name])]
+    assert commands
+    for words in commands:
+        named = [word for word in words[:2] if word.isalpha() and word.islower()]
+        assert words == ("--version",) or " ".join(named) in ALL, words
 
 
 def test_the_root_has_lines_only() -> None:

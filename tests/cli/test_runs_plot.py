@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.cli.render.tables import cell_width
-from amlctl.core.store_keys import outputs_index_key, outputs_prefix
+from amlctl.core.store_keys import outputs_tree
 from amlctl.localfs.project import Project
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.stores.directory import DirectoryStore
@@ -23,7 +23,7 @@ from tests.cli.test_runs_list import add
 def keep_outputs(project: Cli, run: str, folder: Path) -> None:
     """As the runtime saves them."""
     store = DirectoryStore(Project(project.cwd).state_dir / "store")
-    TreeSaver(store, folder, outputs_prefix(run), outputs_index_key(run)).save(is_last=True)
+    TreeSaver(store, folder, outputs_tree(run)).save(is_last=True)
 
 
 @pytest.fixture

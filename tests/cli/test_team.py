@@ -86,3 +86,17 @@ def test_runs_of_others_are_listed_and_can_be_fetched(team: tuple[Cli, Cli]) -> 
     anna.json("runs", "delete", run, "--yes")
     assert ben.json("runs")["runs"] == []
     assert not [*shared_folder(Project(ben.cwd).state_dir).iterdir()]
+
+
+def test_files_of_a_folder_are_adopted(team: tuple[Cli, Cli], tmp_path: Path) -> None:
+    anna, ben = team
+    for name in ("a.txt", "b/c.txt"):
+        path = tmp_path / "old/data_blobs/raw/scans" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    assert anna("sync", "--adopt", "../old/data_blobs/raw/scans", "--pull").code == 2
+    done = anna.json("sync", "--adopt", "../old/data_blobs/raw/scans")
+    assert (done["dataset"], done["files"], done["uploaded_bytes"]) == ("raw/scans", 2, 0)
+    assert ben.json("sync", "--pull", "raw/scans")["downloaded_files"] == 2
+    assert anna("sync", "--adopt", "../old/data_blobs/raw/scans").code == 5
+    assert anna.json("sync", "--adopt", "../old/data_blobs/raw/scans", "raw/again")["dataset"] == "raw/again"

@@ -14,8 +14,8 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, ServiceUnavailable
 from amlctl.runs.records import load_record, save_record
 from amlctl.workspaces.azureml.ending import ended
-from tests.contract.test_azureml import opened_bench, pointed_at
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
+from tests.support.azureml_bench import opened_bench, pointed_at
 from tests.support.azureml_service import AzureMLService
 from tests.support.runs import run_record, wait_until
 

@@ -12,8 +12,8 @@ from amlctl.core.events import Event, LogText, Warned
 from amlctl.errors import ServiceUnavailable
 from amlctl.operations.logs import Outage, follow
 from amlctl.runs.records import load_record
-from tests.contract.test_azureml import QUICK, bench, opened_bench, pointed_at  # noqa: F401  (fixtures)
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
+from tests.support.azureml_bench import QUICK, bench, opened_bench, pointed_at  # noqa: F401  (fixtures)
 from tests.support.azureml_service import AzureMLService
 from tests.support.runs import wait_until
 

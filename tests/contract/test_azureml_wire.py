@@ -32,7 +32,7 @@ from amlctl.workspaces.azureml.compute import Computes
 from amlctl.workspaces.azureml.connection import Connection
 from amlctl.workspaces.azureml.job import JobParts, job_document
 from amlctl.workspaces.azureml.starting import submit_job
-from tests.contract.test_azureml import settings_for
+from tests.support.azureml_bench import settings_for
 from tests.support.azureml_service import AzureMLService, Call
 from tests.support.runs import make_project, run_record
 

@@ -18,6 +18,7 @@ from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
+from amlctl.core.store_keys import outputs_tree
 from amlctl.core.sync_plan import Layout
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.project import Project
@@ -126,7 +127,7 @@ class Bench:
         wait_until(lambda: text in self.log_so_far(run), what=f"{text!r} in the log of {run}")
 
     def outputs(self, run: str, to: Path) -> Path:
-        restore_tree(self.store, f"runs/{run}/outputs/", f"runs/{run}/outputs.json", to)
+        restore_tree(self.store, outputs_tree(run), to)
         return to
 
 

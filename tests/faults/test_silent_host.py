@@ -1,10 +1,12 @@
-"""Ctrl-C while a connection is being made to a host that takes it, and then says nothing."""
+"""Ctrl-C while a connection is being made: the name is looked up for long, or the host takes it and says nothing."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
 
 import pytest
 
@@ -40,3 +42,23 @@ def test_it_is_left_at_once(silent: socket.socket, is_proxy: bool) -> None:
             store.interrupt()
             with pytest.raises(Interrupted):
                 asked.result(timeout=LIMIT_S)
+
+
+def test_a_lookup_of_the_name_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = Event(), Event()
+
+    def slow(*_: Any, **__: Any) -> list[Any]:
+        begun.set()
+        ended.wait(LIMIT_S)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    store = open_blob_store("https://acc.blob.core.windows.net/data", {"AZURE_STORAGE_KEY": "eA=="})
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(store.get, "format.json")
+        assert begun.wait(LIMIT_S)
+        store.interrupt()
+        with pytest.raises(Interrupted):
+            asked.result(timeout=LIMIT_S / 2)
+        assert not ended.is_set()
+        ended.set()

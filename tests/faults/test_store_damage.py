@@ -15,8 +15,14 @@ import pytest
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
-from amlctl.core.store_keys import code_index_key, code_prefix, outputs_index_key, outputs_prefix, published_key
-from amlctl.localfs.deflate import gzip_bytes
+from amlctl.core.pack import gzip_bytes
+from amlctl.core.store_keys import (
+    code_index_key,
+    code_prefix,
+    outputs_index_key,
+    outputs_tree,
+    published_key,
+)
 from amlctl.operations.store.verify import VerifyResult, verify
 from amlctl.runs.produced import publish
 from amlctl.runs.records import save_record
@@ -62,7 +68,7 @@ def clones(folder: Path) -> Iterator[Clones]:
     for rank in (0, 1):
         outputs = folder / f"outputs-{rank}"
         write_tree(outputs, {"model.bin": random.Random(rank).randbytes(3000), "d/graph.txt": b"text" * 50})
-        TreeSaver(clones.store, outputs, outputs_prefix("run-1", rank), outputs_index_key("run-1", rank)).save()
+        TreeSaver(clones.store, outputs, outputs_tree("run-1", rank)).save()
     clones.store.put("runs/run-1/logs/log.txt", b"some lines\n")
     _published(clones, folder)
     assert verify(clones.store, null_sink).damaged == []

@@ -18,7 +18,7 @@ import pytest
 from amlctl.core.run_state import RunState
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.connection import Connection
-from tests.contract.test_azureml import settings_for
+from tests.support.azureml_bench import settings_for
 from tests.support.azureml_service import AzureMLService, Call
 from tests.support.runs import wait_until
 from tests.support.warm_command import WarmCommand

@@ -10,7 +10,7 @@ import pytest
 
 from amlctl.core.events import Warned
 from amlctl.errors import Conflict, ServiceUnavailable, SettingsError
-from amlctl.localfs.stat_cache import CachedScan, StatCache
+from amlctl.localfs.identify import CachedScan, StatCache
 from tests.support.clones import Clone, Clones
 from tests.support.trees import read_tree
 

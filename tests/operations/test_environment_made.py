@@ -271,6 +271,22 @@ def test_unavailable_packages_are_reported_early_with_their_line(
     assert not environments.folder.exists()
 
 
+@pytest.mark.parametrize("where", ["PIP_CONSTRAINT", "constraint"])
+def test_a_constraint_of_the_caller_that_stands_against_it_is_named(tmp_path: Path, wheels: Path, where: str) -> None:
+    limits = tmp_path / "limits.txt"
+    limits.write_text("leaf>=2\n")
+    more = {"PIP_CONSTRAINT": str(limits)}
+    if where == "constraint":
+        (tmp_path / "pip.conf").write_text(f"[global]\nconstraint = {limits}\n")
+        more = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+    spec = parse_environment("name: x\ndependencies:\n- python>=3.9\n- pip:\n  - leaf\n", "pptdaml.yaml")
+    with pytest.raises(SettingsError) as caught:
+        check_environment(here(tmp_path, wheels, **more), spec, null_sink)
+    assert f"{where} ({limits}) limits which versions may be installed" in caught.value.details
+    wanted = "env -u PIP_CONSTRAINT amlctl env prepare" if where == "PIP_CONSTRAINT" else "pip config debug"
+    assert wanted in caught.value.hint
+
+
 @pytest.mark.parametrize("is_gone", [False, True], ids=["kept", "gone"])
 def test_what_was_resolved_before_is_installed_and_said_once(tmp_path: Path, wheels: Path, is_gone: bool) -> None:
     """A version that the index has lost in the meantime is replaced by the one that it has now."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.events import Warned
-from amlctl.core.store_keys import outputs_index_key, outputs_prefix
+from amlctl.core.store_keys import outputs_index_key, outputs_prefix, outputs_tree
 from amlctl.errors import IntegrityError, NotFound, UsageError
 from amlctl.localfs.atomic import temporary_name
 from amlctl.localfs.folders import close_to_others
@@ -158,7 +158,7 @@ def save_as_run(bench: Bench, run: str, tree: Tree, node: int = 0) -> None:
     source = bench.project.root / "as left"
     shutil.rmtree(source, ignore_errors=True)
     write_tree(source, tree)
-    TreeSaver(bench.store, source, outputs_prefix(run, node), outputs_index_key(run, node)).save(is_last=True)
+    TreeSaver(bench.store, source, outputs_tree(run, node)).save(is_last=True)
 
 
 FIRST: Tree = {"ckpt": b"1", "model/weights": b"one", "model/deep/x": b"x", "same": b"s", "grows": b"g"}
@@ -374,7 +374,7 @@ def test_the_other_nodes_are_fetched_where_one_list_is_damaged(bench: Bench) -> 
         get(bench, run)
     folder = bench.project.outputs_dir / run
     assert read_tree(folder) == {"rank-1/f": b"1"}
-    TreeSaver(bench.store, folder / "rank-1", outputs_prefix(run), outputs_index_key(run)).save()  # a whole list again
+    TreeSaver(bench.store, folder / "rank-1", outputs_tree(run)).save()  # a whole list again
     shutil.rmtree(folder)
     write_tree(folder, {"rank-1": b"mine"})
     assert get(bench, run).kept == ("rank-1",)

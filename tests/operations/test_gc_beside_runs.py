@@ -12,12 +12,10 @@ from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.verify import verify
-from amlctl.operations.submit.start import ensure_run_kept
+from amlctl.operations.submit.submit import ensure_run_kept
 from amlctl.runs.code import CodeFiles, send_code
-from amlctl.runs.produced import make_newest
+from amlctl.runs.produced import make_newest, publish_produced
 from amlctl.runs.records import read_published, save_record
-from amlctl.runtime.produces import publish_produced
-from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
 from amlctl.snapshots.manifests import read_manifest
@@ -91,7 +89,7 @@ def test_what_a_run_publishes_is_whole_when_head_names_it(tmp_path: Path, monkey
         save_record(clones.store, record)
         root = tmp_path / f"{at}/container"
         write_tree(root / "data_blobs" / DATASET, produced)
-        publish_produced(store, record, NodeFolders(root, root / "outputs"), lambda reported: None)
+        publish_produced(store, record, root / "data_blobs", lambda reported: None)
         published = read_published(store, "r")[DATASET]
         make_newest(store, DATASET, str(published["manifest_key"]), head.manifest_key)
         if not has_happened():

@@ -286,10 +286,10 @@ def test_a_gc_that_was_suspended_right_before_a_deletion_deletes_nothing(clones:
 
 
 def test_a_second_gc_is_refused_while_the_first_one_is_alive(clones: Clones) -> None:
-    with GcLease(clones.store, null_sink, stale_s=0.2) as first:
+    with GcLease(clones.store, GC_KEY, null_sink, stale_s=0.2) as first:
         first.take()
         with pytest.raises(Conflict, match="another gc of this store is running"):
-            GcLease(clones.store, null_sink, ask_every_s=0.01).take()
+            GcLease(clones.store, GC_KEY, null_sink, ask_every_s=0.01).take()
 
 
 def test_a_dataset_that_has_only_a_fence_is_not_a_dataset(clones: Clones, one: Clone) -> None:

@@ -11,8 +11,8 @@ from amlctl.core.events import Warned
 from amlctl.core.metrics import MAX_BYTES
 from amlctl.operations import runs
 from amlctl.operations.metrics import metrics_of, series_of
-from tests.contract.test_azureml import opened_bench
 from tests.operations.test_azureml import Amlctl, amlctl, project, service
+from tests.support.azureml_bench import opened_bench
 from tests.support.azureml_service import AzureMLService
 from tests.support.bench import Bench, wait_for_state, wait_until
 

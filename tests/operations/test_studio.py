@@ -12,9 +12,9 @@ import pytest
 
 from amlctl.core.events import Event, Note
 from amlctl.operations.logs import follow
-from tests.contract.test_azureml import opened_bench, pointed_at
 from tests.contract.workspace import Bench
 from tests.operations.test_azureml import Amlctl, amlctl, project, service
+from tests.support.azureml_bench import opened_bench, pointed_at
 from tests.support.azureml_service import AzureMLService
 
 __all__ = ["amlctl", "pointed_at", "project", "service"]

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amlctl.core.content_id import EMPTY, content_id
-from amlctl.core.diff import Side, diff, merge
 from amlctl.core.manifest import (
     MIRROR,
     OBJECT,
@@ -27,9 +26,9 @@ from amlctl.core.manifest import (
     snapshot_id,
     unescape_path,
 )
+from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import IntegrityError
-from amlctl.localfs.deflate import gzip_bytes
 from amlctl.snapshots.manifests import read_manifest, write_manifest
 from amlctl.stores.directory import DirectoryStore
 
@@ -169,56 +168,3 @@ def test_a_damaged_manifest_is_reported(tmp_path: Path) -> None:
         store.put(key, damaged, replace=True)
         with pytest.raises(IntegrityError):
             read_manifest(store, key)
-
-
-@given(snapshots, snapshots)
-def test_a_diff_names_every_path_once(old: list[FileEntry], new: list[FileEntry]) -> None:
-    changes = diff(old, new)
-    assert set(changes.added) == {e.path for e in new} - {e.path for e in old}
-    assert set(changes.deleted) == {e.path for e in old} - {e.path for e in new}
-    assert len(changes.added) + len(changes.modified) + changes.unchanged == len(new)
-    assert changes.is_empty == (old == new)
-
-
-flat = st.lists(
-    st.builds(
-        FileEntry,
-        st.sampled_from("abcdef"),
-        st.just(1),
-        st.just(False),
-        st.sampled_from([content_id(b"1"), content_id(b"2"), content_id(b"3")]),
-    ),
-    max_size=6,
-).map(_sorted)
-
-
-@given(flat, flat, flat)
-def test_merging_loses_no_change(base: list[FileEntry], ours: list[FileEntry], theirs: list[FileEntry]) -> None:
-    merged = merge(base, ours, theirs)
-    was, mine, other = ({e.path: e for e in side} for side in (base, ours, theirs))
-    result = {e.path: e for e in merged.entries}
-    for path in "abcdef":
-        b, o, t = was.get(path), mine.get(path), other.get(path)
-        if path in merged.conflicts:
-            assert o != b
-            assert t != b
-            assert o != t
-        elif o != b:
-            assert result.get(path) == o
-        else:
-            assert result.get(path) == t
-
-
-@given(flat, flat)
-def test_who_did_not_change_takes_all(base: list[FileEntry], side: list[FileEntry]) -> None:
-    assert list(merge(base, base, side).entries) == side
-    assert list(merge(base, side, base).entries) == side
-    assert merge(base, side, side).conflicts == []
-
-
-@given(flat, flat, flat)
-def test_preferring_a_side_leaves_no_conflict(
-    base: list[FileEntry], ours: list[FileEntry], theirs: list[FileEntry]
-) -> None:
-    assert not merge(base, ours, theirs, prefer=Side.OURS).conflicts
-    assert not merge(base, ours, theirs, prefer=Side.THEIRS).conflicts

@@ -27,9 +27,9 @@ from amlctl.core.manifest import (
     decode_section,
     encode_section,
 )
+from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import FORMAT_KEY, GC_KEY, head_key
 from amlctl.errors import AmlctlError
-from amlctl.localfs.deflate import gzip_bytes
 from amlctl.operations.store.gc import gc
 from amlctl.operations.store.stats import stats
 from amlctl.operations.store.verify import verify

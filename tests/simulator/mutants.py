@@ -19,11 +19,11 @@ from amlctl.core.head import encode_head
 from amlctl.core.manifest import FileEntry
 from amlctl.core.store_keys import code_index_key, dataset_of_folder, head_key
 from amlctl.localfs.sync_state import Step
-from amlctl.mirror import lease as mirror_lease
+from amlctl.mirror import plain_files
 from amlctl.operations.dataset import removal
 from amlctl.operations.store import forget, needed
 from amlctl.operations.store import gc as store_gc
-from amlctl.operations.submit import start
+from amlctl.operations.submit import submit
 from amlctl.operations.sync import attempt as sync_attempt
 from amlctl.operations.sync import merge as sync_merge
 from amlctl.operations.sync import pull, repair
@@ -287,7 +287,7 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("the manifest is written after HEAD", ["sync+sync"], _manifest_after_head),
     Mutant("HEAD is read without its check", ["swapped-heads"], _head_without_check),
     Mutant("the lease of a mirror is not checked", ["mirror+mirror-same-file"],
-           lambda: [(mirror_lease.MirrorLease, "check", _nothing), (mirror_lease.MirrorLease, "confirm", _nothing)]),
+           lambda: [(plain_files.MirrorLease, "check", _nothing), (plain_files.MirrorLease, "confirm", _nothing)]),
     Mutant("a repair does not read back", ["repair"], lambda: _everywhere(repair.read_back, _nothing)),
     Mutant("a repair does not replace what is there", ["repair"], _nothing_replaced),
     Mutant("a pull deletes before everything has arrived", ["pull-behind+sync"], _delete_first),
@@ -306,5 +306,5 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("outputs are replaced without a word", ["outputs+fetch"],
            lambda: [(tree_saver.TreeSaver, "_announce", lambda self, changed: set())]),
     Mutant("a run starts without making sure of its code", ["submit+gc", "submit+gc-ahead"],
-           lambda: _everywhere(start.ensure_run_kept, _nothing)),
+           lambda: _everywhere(submit.ensure_run_kept, _nothing)),
 )  # fmt: skip

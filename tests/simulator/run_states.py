@@ -11,15 +11,14 @@ from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.run import RunRecord
+from amlctl.core.store_keys import outputs_tree
 from amlctl.errors import NotFound
-from amlctl.operations.submit.start import PreparedRun, start
+from amlctl.operations.submit.submit import PreparedRun, start
 from amlctl.runs.code import CodeFiles, send_code
-from amlctl.runs.produced import make_newest
+from amlctl.runs.produced import make_newest, publish_produced
 from amlctl.runs.records import read_published, save_record
 from amlctl.runs.tree import restore_tree
 from amlctl.runs.tree_saver import TreeSaver
-from amlctl.runtime.produces import publish_produced
-from amlctl.runtime.script import NodeFolders
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store
@@ -35,7 +34,7 @@ _OUTPUTS: Sequence[Tree] = (
     {"log": b"1", "model": b"first", "sub/x": b"x"},
     {"log": b"1 2", "model": b"secnd", "y": b"y"},
 )
-_PREFIX, _INDEX = "runs/run-1/outputs/", "runs/run-1/outputs.json"
+_TREE = outputs_tree("run-1")
 _PRODUCED: Tree = {**BASE, "made": b"by the run", "d/made": BIG + b"made"}
 
 
@@ -102,7 +101,7 @@ def submit_again(world: World, _: Mapping[str, Any]) -> None:
 def save_outputs(world: World, store: Store) -> object:
     """Two rounds, with work in between."""
     folder = world.folder / "container"
-    saver = TreeSaver(store, folder, _PREFIX, _INDEX)
+    saver = TreeSaver(store, folder, _TREE)
     for tree in _OUTPUTS:
         _make(folder, tree)
         saver.save()
@@ -118,7 +117,7 @@ def _make(folder: Path, tree: Tree) -> None:
 
 def fetch_outputs(world: World, store: Store) -> object:
     try:
-        restore_tree(store, _PREFIX, _INDEX, world.folder / "fetched")
+        restore_tree(store, _TREE, world.folder / "fetched")
     except NotFound:
         return None  # nothing was saved yet
     return True
@@ -135,10 +134,10 @@ def outputs_are_of_the_run(world: World, _: Mapping[str, Any]) -> None:
 
 def save_again(world: World, results: Mapping[str, Any]) -> None:
     outputs_are_of_the_run(world, results)
-    saver = TreeSaver(world.store, world.folder / "container", _PREFIX, _INDEX)
+    saver = TreeSaver(world.store, world.folder / "container", _TREE)
     _make(world.folder / "container", _OUTPUTS[-1])
     saver.save()
-    restore_tree(world.store, _PREFIX, _INDEX, world.folder / "fetched again")
+    restore_tree(world.store, _TREE, world.folder / "fetched again")
     found = {
         path.relative_to(world.folder / "fetched again").as_posix(): path.read_bytes()
         for path in (world.folder / "fetched again").rglob("*")
@@ -153,7 +152,7 @@ def publish(world: World, store: Store) -> object:
     container = world.folder / "producing"
     _make(container / "data_blobs" / DATASET, _PRODUCED)
     record = _record(world)
-    publish_produced(store, record, NodeFolders(container, container / "outputs"), _ignore)
+    publish_produced(store, record, container / "data_blobs", _ignore)
     place = read_published(store, record.run)[DATASET]
     return make_newest(store, DATASET, place["manifest_key"], record.spec.heads[DATASET])
 

@@ -26,8 +26,5 @@ class Context:
     def in_workspace(self, name: str) -> Context:
         return replace(self, settings=replace(self.settings, default_workspace=name))
 
-    def holding(self, reference: str) -> tuple[Context, str]:
-        return self, reference
-
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
         raise SettingsError(f"{url} cannot be read here")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from amlctl.config.compute_file import read_compute_files
 from amlctl.config.environment_file import read_environment
@@ -109,7 +110,7 @@ def test_every_pip_dependency_is_pinned_to_one_version() -> None:
     read_environment(ROOT / "pptdaml.yaml")
     pinned = re.findall(r"^      - ([\w-]+)==[\d.]+(?: #.*)?$", text, re.MULTILINE)
     assert pinned == re.findall(r"^      - ([\w-]+)", text, re.MULTILINE)
-    assert {"torch", "numpy", "pillow", "scikit-image", "scikit-learn"} <= set(pinned)
+    assert {"jax", "optax", "numpy", "pillow", "scikit-image", "scikit-learn"} <= set(pinned)
 
 
 def test_the_compute_targets_and_the_settings_are_good() -> None:
@@ -120,3 +121,13 @@ def test_the_compute_targets_and_the_settings_are_good() -> None:
     settings = load_settings(project, {}, user_file=None)
     assert (settings.default_workspace, settings.experiment) == ("local", "ScreencopyDetection")
     assert settings.workspaces["local"].compute == "local"
+
+
+def test_the_distributed_example_is_a_job_with_an_environment_of_its_own() -> None:
+    folder = ROOT / "examples" / "distributed"
+    job = yaml.safe_load((folder / "job.yml").read_text(encoding="utf-8"))
+    assert job["distribution"] == {"type": "pytorch", "process_count_per_instance": 2}
+    assert os.path.normpath(folder / job["inputs"]["patches"]["path"]) == str(ROOT / "data_blobs" / PATCHES)
+    packages = read_environment(folder / job["environment"]["conda_file"]).pip
+    assert any(package.startswith("torch==") for package in packages)
+    assert not any(package.startswith("torch") for package in read_environment(ROOT / "pptdaml.yaml").pip)

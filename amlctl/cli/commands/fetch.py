@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.completion import Run
+from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import highlight
 from amlctl.core.message import Command, Message, count, size
@@ -32,7 +32,7 @@ _WHAT = "What to download"
 @app.command(epilog=_EXAMPLES)
 def fetch(
     ctx: typer.Context,
-    run: Run,
+    run: LastRun = LAST,
     to: Annotated[Path | None, option("Download into DIR instead of outputs/RUN", metavar="DIR")] = None,
     include: Annotated[
         list[str] | None, option("Download matching files only; may be repeated", panel=_WHAT, metavar="GLOB")

@@ -9,7 +9,7 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.commands.runs_list import state_cell
-from amlctl.cli.completion import Run
+from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.json import document_parts
 from amlctl.cli.render.tables import highlight
@@ -40,7 +40,7 @@ _WHAT = "What to show"
 @app.command(epilog=_EXAMPLES)
 def logs(
     ctx: typer.Context,
-    run: Run,
+    run: LastRun = LAST,
     is_following: Annotated[bool, option("Follow until the run finishes", "--follow", "-f")] = False,
     tail: Annotated[int | None, option("Show the last N lines only", panel=_WHAT, min=0, metavar="N")] = None,
     name: Annotated[str | None, option("Show another log of the run", "--file", panel=_WHAT, metavar="NAME")] = None,

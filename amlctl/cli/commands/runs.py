@@ -12,7 +12,7 @@ from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
 from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report
 from amlctl.cli.commands.runs_compare import value_text
 from amlctl.cli.commands.runs_list import state_cell, took
-from amlctl.cli.completion import Run, complete_run
+from amlctl.cli.completion import LAST, LastRun, Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.phases import phases_text
@@ -60,7 +60,7 @@ app.command("list", epilog=runs_list.EXAMPLES)(runs_list.list_)
         "amlctl runs show @last # config, data, code, metrics", "amlctl runs show @last --json # for a script"
     )
 )
-def show(ctx: typer.Context, run: Run) -> None:
+def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     """Show everything recorded about a run, with its config and metrics"""
     call = invocation(ctx)
     app_, reference = call.app_of(run)

@@ -68,7 +68,6 @@ def list_(
         raise UsageError("--all and --limit exclude each other")
     call = invocation(ctx)
     app_ = call.app if experiment is None else call.app.in_experiment(experiment)
-    app_.restore_records()
     found = [
         record
         for record in operations.list_runs(app_)

@@ -104,9 +104,11 @@ _EXAMPLES = examples(
     "The exit code is 0 only if the run Completed; 1 if it failed or was canceled.",
 )
 
-_DATA = "Data"
-_WHERE = "Where it runs"
 _SCRIPT = "Script"
+_DATA = "Data"
+_ENVIRONMENT = "Environment"
+_COMPUTE = "Compute"
+_SEVERAL = "Several processes"
 _RUN = "Run"
 
 
@@ -132,22 +134,6 @@ def submit(
         list[str] | None,
         option("Override a value of the config; may be repeated", "--set", panel=_SCRIPT, metavar="KEY=VALUE"),
     ] = None,
-    variables: Annotated[
-        list[str] | None,
-        option("Set a variable; K alone copies its value from your shell", "--env", panel=_SCRIPT, metavar="K=V"),
-    ] = None,
-    secrets: Annotated[
-        list[str] | None,
-        option(
-            "Hide the value of a variable (copied from your shell), a script option or a setting; may be repeated",
-            "--secret",
-            panel=_SCRIPT,
-            metavar="NAME",
-        ),
-    ] = None,
-    timeout: Annotated[
-        str | None, option("Stop the script after 90s, 15m, 2h or 1d", panel=_SCRIPT, metavar="TIME")
-    ] = None,
     datasets: Annotated[
         list[str] | None,
         option(
@@ -167,19 +153,35 @@ def submit(
     mode: Annotated[
         str | None, option("Link datasets into the run, or copy them", panel=_DATA, metavar="mount|download")
     ] = None,
-    compute: Annotated[str | None, option("Run on this compute target", panel=_WHERE, metavar="NAME")] = None,
+    variables: Annotated[
+        list[str] | None,
+        option("Set a variable; K alone copies its value from your shell", "--env", panel=_ENVIRONMENT, metavar="K=V"),
+    ] = None,
+    secrets: Annotated[
+        list[str] | None,
+        option(
+            "Hide the value of a variable (copied from your shell), a script option or a setting; may be repeated",
+            "--secret",
+            panel=_ENVIRONMENT,
+            metavar="NAME",
+        ),
+    ] = None,
     env_from: Annotated[
-        str | None, option("Run in the interpreter that amlctl runs in", panel=_WHERE, metavar="current")
+        str | None, option("Run in the interpreter that amlctl runs in", panel=_ENVIRONMENT, metavar="current")
+    ] = None,
+    compute: Annotated[str | None, option("Run on this compute target", panel=_COMPUTE, metavar="NAME")] = None,
+    timeout: Annotated[
+        str | None, option("Stop the script after 90s, 15m, 2h or 1d", panel=_COMPUTE, metavar="TIME")
     ] = None,
     instances: Annotated[
-        int | None, option("Run on N nodes; on this machine each has its own folder", panel=_WHERE, metavar="N")
+        int | None, option("Run on N nodes; on this machine each has its own folder", panel=_SEVERAL, metavar="N")
     ] = None,
     processes: Annotated[
-        int | None, option("Start the script N times on each instance (default: pytorch)", panel=_WHERE, metavar="N")
+        int | None, option("Start the script N times on each instance (default: pytorch)", panel=_SEVERAL, metavar="N")
     ] = None,
     distribution: Annotated[
         str | None,
-        option("Connect the processes as Azure ML does: pytorch, mpi or tensorflow", panel=_WHERE, metavar="KIND"),
+        option("Connect the processes as Azure ML does: pytorch, mpi or tensorflow", panel=_SEVERAL, metavar="KIND"),
     ] = None,
     from_run: Annotated[
         str | None,

@@ -28,6 +28,7 @@ _EXAMPLES = examples(
     "amlctl sync --dry-run working # show the changes",
     "amlctl sync --pull working/image # download changes",
     "amlctl sync --pull --snapshot 3fa2 working/image # restore a snapshot",
+    "amlctl sync --adopt data/image working/image # files of a container",
     note="Exit code 5: both sides changed the same files.",
 )
 
@@ -44,6 +45,14 @@ def sync(
     is_dry_run: Annotated[bool, option("Show what would change, and change nothing", "--dry-run")] = False,
     snapshot: Annotated[
         str | None, option("With --pull: restore an older snapshot, by id or unique prefix", metavar="ID")
+    ] = None,
+    adopted: Annotated[
+        str | None,
+        option(
+            "Make a dataset of plain files that are in the container already (a folder for a folder store)",
+            "--adopt",
+            metavar="PREFIX",
+        ),
     ] = None,
     registered: Annotated[
         str | None,
@@ -97,7 +106,8 @@ def sync(
     pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout, "--force": force}
     named = ", ".join(name for name, is_given in pushing.items() if is_given)
     for is_wrong, message in (
-        (not paths and not is_pull, "Missing argument 'PATH...'"),
+        (adopted and (is_pull or named or registered or len(paths) > 1), "--adopt takes one PATH at most, no --pull"),
+        (not paths and not is_pull and not adopted, "Missing argument 'PATH...'"),
         (not paths and snapshot, "--snapshot requires a PATH"),
         (ours and theirs, "--ours and --theirs exclude each other"),
         (force and (ours or theirs), "--force excludes --ours and --theirs"),
@@ -116,7 +126,7 @@ def sync(
     call = invocation(ctx)
     register = None
     if registered:
-        from amlctl.operations.register import MIRROR, registration  # here, since no other sync requires a workspace
+        from amlctl.operations.sync.sync import MIRROR, registration  # here, since no other sync requires a workspace
 
         register = registration(call.app.workspace, registered)
         layout = layout or MIRROR
@@ -139,6 +149,14 @@ def sync(
     )
     app_ = _with_store(call, store_url, bwlimit, jobs, is_checked=verify or repair)
     project = app_.project
+    if adopted is not None:
+        from amlctl.operations.sync.adopt import adopt, adopted_name
+
+        path = paths[0] if paths else str(project.data_blobs_dir / adopted_name(adopted))
+        name = project.dataset_name(path, call.cwd)
+        done = adopt(app_, app_.plain_files(adopted), name, options, is_dry_run=is_dry_run)
+        call.result(done.to_json(), _lines(done, is_pull=False))
+        return 0
     datasets = list(dict.fromkeys(project.dataset_name(path, call.cwd) for path in paths)) or _chosen(call, app_)
 
     def try_once(dataset: str, options: SyncOptions) -> SyncResult:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from amlctl.core.message import commands_in
 from amlctl.errors import AmlctlError
 
 _UNPRINTABLE = "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
@@ -51,8 +52,12 @@ def document_parts(facts: Mapping[str, Any], key: str, texts: Iterable[str]) -> 
 
 
 def error_document(error: AmlctlError, in_words: Callable[[str], str]) -> dict[str, Any]:
-    """`{"error": {"kind", "message", "hint"}}` and `details`, if any; `in_words` makes commands ready to type."""
+    """`{"error": {"kind", "message", "hint", "next"}}` and `details`, if any; `in_words` makes commands ready to type.
+
+    `next` has the commands of the hint.
+    """
     facts: dict[str, Any] = {"kind": error.kind, "message": in_words(error.message), "hint": in_words(error.hint)}
+    facts["next"] = list(map(in_words, commands_in(error.hint)))
     if error.details:
         facts["details"] = list(map(in_words, error.details))
     return {"error": facts}

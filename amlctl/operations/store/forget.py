@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import HeadValue, encode_head
-from amlctl.core.store_keys import head_key
+from amlctl.core.store_keys import head_key, lease_key
 from amlctl.errors import Conflict
-from amlctl.mirror.lease import MirrorLease
+from amlctl.mirror.plain_files import MirrorLease
 from amlctl.snapshots.gc_mark import GcLease
 from amlctl.snapshots.heads import fence_writer, find_head, has_snapshots
 from amlctl.snapshots.lease import delete_all
@@ -21,7 +21,7 @@ def forget(
     """False where the dataset is in use again, or its plain files are being written. Raises Conflict where the lease of
     the gc was lost."""
     try:
-        with _Impatient(store, dataset, sink, clock=clock) as lease:
+        with _Impatient(store, lease_key(dataset), sink, clock=clock) as lease:
             if plain_files:
                 lease.take()
                 if lease.was_taken_over:
@@ -54,9 +54,6 @@ class _Busy(Conflict):
 
 class _Impatient(MirrorLease):
     """A writer of plain files may wait for this gc to end, so this one does not wait for it."""
-
-    def __enter__(self) -> _Impatient:
-        return self
 
     def _refuse(self, holder: str) -> None:
         raise _Busy(f"{self._dataset}: {holder} writes its plain files; keeping them")

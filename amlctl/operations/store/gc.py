@@ -78,7 +78,7 @@ def gc(
     if not delete:
         with ended_by_interrupt(store):
             return _result(_dead(store, rules, sink)[0], is_deleted=False)
-    with GcLease(store, sink, clock=clock) as lease, ended_by_interrupt(store):
+    with GcLease(store, GC_KEY, sink, clock=clock) as lease, ended_by_interrupt(store):
         lease.take()
         _fence(store, lease)
         dead, forgotten = _dead(store, rules, sink)

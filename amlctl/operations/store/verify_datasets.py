@@ -11,6 +11,7 @@ from amlctl.core.document import MOST_BYTES, gunzip
 from amlctl.core.head import parse_head
 from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, repair_command, snapshot_id
 from amlctl.core.message import Command, Message, count
+from amlctl.core.pack import GZIP_HEAD
 from amlctl.core.store_keys import (
     DATASETS,
     OBJECTS,
@@ -26,7 +27,6 @@ from amlctl.core.store_keys import (
     pack_key,
 )
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
-from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.store.damage import Damage, StoreListing, is_of_one_value
 from amlctl.operations.store.verify_runs import manifests_of_runs
 from amlctl.snapshots.contents import checked, stored_content_id

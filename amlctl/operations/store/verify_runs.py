@@ -12,6 +12,7 @@ from contextlib import suppress
 from amlctl.core.content_id import is_content_id
 from amlctl.core.manifest import FileEntry, snapshot_id
 from amlctl.core.message import Command, Message
+from amlctl.core.pack import GZIP_HEAD
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.store_keys import (
     CODE,
@@ -19,15 +20,14 @@ from amlctl.core.store_keys import (
     code_index_key,
     code_of,
     code_prefix,
-    first_outputs_prefix,
     is_code_index_key,
     outputs_index_key,
     outputs_prefix,
+    outputs_tree,
     published_key,
     record_key,
 )
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.deflate import GZIP_HEAD
 from amlctl.operations.store.damage import Damage, StoreListing
 from amlctl.runs.records import manifests_of_record, read_fields, read_published
 from amlctl.runs.tree import TreeFile, TreeIndex, read_index, read_tree_index, stored_key
@@ -142,7 +142,7 @@ def _check_outputs(store: Store, listing: StoreListing, run: str, rank: int, sta
 
 
 def _check_listed_outputs(store: Store, index: TreeIndex, run: str, rank: int, again: str) -> list[Damage]:
-    prefix = outputs_prefix(run, rank) if index.format > 1 else first_outputs_prefix(run, rank)
+    prefix = outputs_tree(run, rank).prefix_in(index.format)
     found = []
     for file in index.files:
         if file.is_folder:

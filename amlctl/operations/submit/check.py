@@ -36,8 +36,7 @@ from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
 from amlctl.operations.submit.script_imports import warn_of_missing_modules
-from amlctl.operations.submit.secrets import SubmitSecrets
-from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, is_in_one, read_sources
+from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, SubmitSecrets, is_in_one, read_sources
 from amlctl.runs.code import Sources as CodeSources
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store

@@ -3,7 +3,7 @@
 read sources, merge, check    check.py: all that can be wrong and is cheap to find out; nothing is sent before
 sync, copy or download data   the spec gets the snapshot of each dataset
 send the code                 the spec gets its id
-record, start                 start.py: the id is printed before anything can fail after it
+record, start                 the id is printed before anything can fail after it; then the store keeps what it needs
 follow, fetch                 the log until the end, then the outputs
 """
 
@@ -13,19 +13,22 @@ import platform
 import secrets as randomness
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from amlctl.core.events import Note, Warned
+from amlctl.core.events import Note, RunCreated, Warned
 from amlctl.core.job import log_names
+from amlctl.core.manifest import MIRROR, needs_no_bytes
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.phases import Phase, begun
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line, masked
-from amlctl.errors import AmlctlError, IntegrityError, UsageError
+from amlctl.core.store_keys import code_index_key, code_prefix
+from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, RightsError, Unconfirmed, UsageError
 from amlctl.localfs.code_rules import code_rules, job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
@@ -40,16 +43,19 @@ from amlctl.operations.submit.inputs import bring
 from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.start import PreparedRun, start
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
-from amlctl.runs.records import local_records
+from amlctl.runs.records import local_records, note_made, save_record
+from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head
+from amlctl.snapshots.known import ANY_SIZE, missing_values, values_named
+from amlctl.snapshots.manifests import read_manifest
+from amlctl.stores.contract import Store
 
 
 def submit(
@@ -282,3 +288,87 @@ def _finish(
         message = f"failed to fetch the outputs: {error.message}; try again with: "
         sink(Warned(Message(message, Command("fetch", run))))
         return SubmitResult(record, run_error=failure, fetch_error=error)
+
+
+# --- the start of a run -----------------------------------------------------------------------------------
+
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that everything is ready for. `secrets` are the variables whose value the record does not hold.
+
+    `watch` has noted the state of gc before anything was looked for or sent; `send_code` sends what the code snapshot
+    lacks, if this machine has it.
+    """
+
+    record: RunRecord
+    secrets: Mapping[str, str]
+    watch: GcWatch
+    send_code: Callable[[], None] | None
+
+
+def start(context: Context, prepared: PreparedRun, clock: Callable[[], datetime]) -> None:
+    """Print the id before anything can fail. A run that was certainly not handed over is recorded as Failed."""
+    workspace, store, sink, record = context.workspace, context.store, context.sink, prepared.record
+    save_record(store, record)
+    with suppress(OSError, RightsError):  # then its time says when it was created
+        note_made(context.project.ensure_state_dir(), record.run)
+    try:
+        sink(RunCreated(record.run))
+        with ended_by_interrupt(store):
+            ensure_run_kept(store, prepared.watch, record, prepared.send_code)
+        workspace.start(record, prepared.secrets)
+    except Unconfirmed:
+        raise
+    except AmlctlError as error:
+        record.failed(error.kind, error.message, clock())
+        with suppress(AmlctlError):  # such as a full disk, which the first error reports
+            save_record(store, record)
+        raise
+    except KeyboardInterrupt:
+        try:
+            workspace.cancel(record.run)
+        except AmlctlError as error:
+            message = f"run {record.run} may still be active: {error.message}; cancel it with: "
+            sink(Warned(Message(message, Command("cancel", record.run))))
+        else:
+            sink(Note(f"run {record.run} is canceled"))
+        raise
+
+
+def ensure_run_kept(store: Store, watch: GcWatch, record: RunRecord, send_code: Callable[[], None] | None) -> None:
+    """Once the record is written, gc keeps what it names; before, a gc may have deleted some of it. Raises Conflict."""
+    wanted = dict.fromkeys([code_index_key(record.spec.code), *record.spec.manifests.values()], ANY_SIZE)
+    for _ in range(_TRIES):
+        is_quiet = watch.was_quiet()
+        if not is_quiet:
+            watch.wait()
+        missing = missing_values(store, wanted if is_quiet else _all_values(store, record))
+        if not missing:
+            return
+        if send_code is None or not all(key.startswith("code/") for key in missing):
+            break
+        send_code()
+    raise Conflict("a gc has just deleted what this run needs", hint="run the same command again")
+
+
+def _all_values(store: Store, record: RunRecord) -> dict[str, int]:
+    index_key = code_index_key(record.spec.code)
+    wanted = dict.fromkeys([index_key, *record.spec.manifests.values()], ANY_SIZE)
+    for file in read_index(store, index_key) or ():
+        wanted[code_prefix(record.spec.code) + file.path] = file.size_bytes
+    for key in record.spec.manifests.values():
+        try:
+            manifest = read_manifest(store, key)
+        except NotFound as error:
+            raise Conflict(
+                f"a gc has just deleted what this run needs: {error.message}", hint="run the same command again"
+            ) from error
+        folder = key.rpartition("/")[0]
+        wanted.update(dict.fromkeys((f"{folder}/shards/{name}" for name in manifest.shards), ANY_SIZE))
+        contents = [e.content_id for e in manifest.entries if not needs_no_bytes(e)]
+        contents = [content for content in contents if manifest.places[content] != MIRROR]
+        wanted.update(values_named(manifest, contents))
+    return wanted

@@ -27,7 +27,7 @@ from amlctl.localfs.identify import Identified, identify
 from amlctl.localfs.machine import user_at_host
 from amlctl.localfs.sync_state import Agreement, Base, Step
 from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
-from amlctl.mirror.lease import MirrorLease
+from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import LocalState, agree, begin, head_manifest, look_at
 from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head, was_removed

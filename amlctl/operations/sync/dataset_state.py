@@ -21,11 +21,11 @@ from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind, scratch_folder
+from amlctl.localfs.identify import CachedScan, StatCache
 from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, scan
-from amlctl.localfs.stat_cache import CachedScan, StatCache
 from amlctl.localfs.sync_state import Agreement, Base, Step, SyncState
 from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.context import Context

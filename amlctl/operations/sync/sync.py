@@ -7,14 +7,19 @@ Conflict, unless `ours` or `theirs` decides.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from amlctl.core.events import Note
-from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name
+from amlctl.core.job import AssetName
+from amlctl.core.message import Command, below_data_blobs
+from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name, lease_key
+from amlctl.errors import UsageError
 from amlctl.localfs.machine import passed_s
-from amlctl.mirror.lease import MirrorLease
+from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
 from amlctl.operations.sync.attempt import ContentsLost, SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state
@@ -23,6 +28,7 @@ from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import HeadMoved
+from amlctl.workspaces.contract import KeepsAssets, Workspace
 
 _TRIES = 8
 """Times that a sync plans again because another writer has moved HEAD."""
@@ -39,7 +45,7 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
     with (
-        MirrorLease(store, dataset, sink, clock=clock) as lease,
+        MirrorLease(store, lease_key(dataset), sink, clock=clock) as lease,
         local_state(context, f"amlctl sync {dataset}") as state,
     ):
         if options.repair and repair_format(store):
@@ -73,7 +79,7 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
     started = time.monotonic()
     store = context.store
     requests = store.traffic.requests
-    lease = MirrorLease(store, dataset, context.sink)
+    lease = MirrorLease(store, lease_key(dataset), context.sink)
     with (
         local_state(context, f"amlctl sync --dry-run {dataset}", is_reading=True) as state,
         ended_by_interrupt(store),
@@ -85,3 +91,37 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
         seconds=round(time.monotonic() - started, 3),
         dry_run=True,
     )
+
+
+MIRROR = "mirror"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+
+
+class Registration(Protocol):
+    def __call__(self, store_url: str, dataset: str, snapshot: str, layout: str, *, is_file: bool) -> AssetName:
+        """The version is the snapshot. Raises UsageError (packed), Conflict (that version is something else)."""
+        ...
+
+
+def registration(workspace: Workspace, name: str) -> Registration:
+    """Raises UsageError, before anything is sent, where the workspace or the name cannot be used."""
+    if not isinstance(workspace, KeepsAssets):
+        raise UsageError(
+            f"workspace {workspace.name} keeps no data assets", hint="use --workspace with one that is in Azure ML"
+        )
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"Invalid name of a data asset {name!r}: letters, digits, '-', '_' and '.', and 255 of them at most",
+            hint="use another name with --register",
+        )
+    assets = workspace.assets
+
+    def register(store_url: str, dataset: str, snapshot: str, layout: str, *, is_file: bool) -> AssetName:
+        if layout != MIRROR:
+            raise UsageError(
+                f"dataset {dataset} is packed in the store, and a data asset needs plain files",
+                hint=Command("sync", below_data_blobs(dataset), "--layout", MIRROR, "--register", name),
+            )
+        return assets.register_mirror(name, store_url, dataset, snapshot, is_file=is_file)
+
+    return register

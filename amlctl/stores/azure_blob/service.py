@@ -204,9 +204,11 @@ class BlobService:
         condition: Mapping[str, Any],
         metadata: Mapping[str, str],
         *,
+        source_etag: str = "",
         accept: Iterable[int] = (),
     ) -> BlobAnswer:
-        """Copy the value of `source` to `key` within the service, with its metadata unless `metadata` is given."""
+        """Copy the value of `source` (of the version `source_etag`, if given) to `key` within the service, with its
+        metadata unless `metadata` is given."""
         # Only the SDK signs with the account key; a copy then needs no token for its source.
         if _is_one_of_many(key) and not isinstance(self._credential.current().for_sdk, AzureNamedKeyCredential):
             headers = {
@@ -216,6 +218,8 @@ class BlobService:
             }
             return self._checked(self._direct.blob("PUT", key, headers), key, accept)
         copy = self._blob(key).start_copy_from_url
+        if source_etag:
+            condition = {**condition, **{f"source_{name}": value for name, value in unchanged(source_etag).items()}}
         return self._ask(key, accept, copy, self.blob_url(source), metadata=dict(metadata), **condition)
 
     def delete(self, key: str) -> None:

@@ -23,6 +23,7 @@ from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.answer import BlobAnswer, check_origin
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.direct import BlobBody
+from amlctl.stores.azure_blob.plain_files import BlobFiles
 from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, ByteBudget, Jobs, Limits, Uploader
 from amlctl.stores.contract import (
@@ -101,6 +102,7 @@ class AzureBlobStore:
         tell: EventSink,
     ) -> None:
         self._address = address
+        self._credential, self._sleep, self._tell = credential, sleep, tell
         self._traffic = Traffic()
         self._transport = Transport(
             NAME,
@@ -119,6 +121,12 @@ class AzureBlobStore:
         self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
         self._arriving = ByteBudget((workers or _WORKERS) * _RANGE)
+
+    def plain_files(self, prefix: str) -> BlobFiles:
+        """Blobs below the prefix, which is one of the container."""
+        whole = replace(self._address, prefix="")
+        service = BlobService(whole, self._credential, self._transport, sleep=self._sleep, tell=self._tell)
+        return BlobFiles(service, whole.url, prefix, self._address.prefix)
 
     def close(self) -> None:
         """The store cannot be used afterwards."""

@@ -15,7 +15,7 @@ from typing import Any
 from amlctl.core.events import Event, Note
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
-from amlctl.core.store_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
+from amlctl.core.store_keys import outputs_index_key, outputs_tree
 from amlctl.errors import AmlctlError, Conflict
 from amlctl.localfs.folders import remove_tree
 from amlctl.runs.metrics import read_metrics
@@ -150,13 +150,7 @@ def _metrics(paths: RunPaths, store: Store) -> dict[str, Any]:
 
 def outputs_saver(paths: RunPaths, store: Store, node: int) -> TreeSaver:
     """Raises RightsError, ServiceUnavailable."""
-    return TreeSaver(
-        store,
-        paths.node_folders(node).outputs_dir,
-        outputs_prefix(paths.run, node),
-        outputs_index_key(paths.run, node),
-        first_prefix=first_outputs_prefix(paths.run, node),
-    )
+    return TreeSaver(store, paths.node_folders(node).outputs_dir, outputs_tree(paths.run, node))
 
 
 def _keep_outputs(paths: RunPaths, store: Store, node: int) -> bool:

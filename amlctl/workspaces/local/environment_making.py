@@ -237,7 +237,7 @@ class _Maker:
             else:
                 run("venv", [base.path, "-m", "venv", str(self.home)])
         installer = choose_installer(environments, spec, settings, str(python_of(self.home)), runner=runner)
-        packages = install_packages(installer, spec, self.home, brings_conda=not tool, resolved=resolved)
+        packages = install_packages(installer, spec, settings, self.home, brings_conda=not tool, resolved=resolved)
         _confirm(environments, spec, self.home, tool or ("uv" if uv else "venv"), packages)
         self.sink(Note(f"environment {spec.id} is ready after {time.monotonic() - started:.1f} s"))
 

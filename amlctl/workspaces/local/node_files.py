@@ -25,10 +25,9 @@ from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import Manifest
 from amlctl.core.message import Command, Message, count, size
 from amlctl.core.run import RunRecord
-from amlctl.core.store_keys import area_of, code_index_key, code_prefix, published_key, run_prefix
+from amlctl.core.store_keys import area_of, code_prefix, code_tree, published_key, run_prefix
 from amlctl.errors import IntegrityError, NotFound
-from amlctl.localfs.atomic import scratch_folder
-from amlctl.localfs.file_ops import set_mtime, sync_to_disk
+from amlctl.localfs.atomic import scratch_folder, set_mtime, sync_to_disk
 from amlctl.localfs.folders import close_to_others, make_folders, make_private_folder, remove_tree
 from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import in_parallel
@@ -55,17 +54,17 @@ def make_container(store: Store, code: str, container: Path, runtimes: Path) -> 
     """
     remove_tree(container, ignore_errors=True)
     make_private_folder(container)
-    prefix, index_key = code_prefix(code), code_index_key(code)
-    index = read_index(store, index_key)
+    tree = code_tree(code)
+    index = read_index(store, tree.index_key)
     if index is None:
         raise NotFound(f"the code snapshot {code} is not in the store {store.url}", hint="submit again")
-    restore_tree(store, prefix, index_key, container, include=lambda path: path.startswith(f"{PIPELINE}/"))
+    restore_tree(store, tree, container, include=lambda path: path.startswith(f"{PIPELINE}/"))
     (container / PIPELINE).mkdir(exist_ok=True)
     archive = next((file for file in index if file.path == RUNTIME_ARCHIVE), None)
     if archive is not None:
         return _unpacked(store, code, archive, runtimes)
     folder = container / ".amlctl-runtime"
-    restore_tree(store, prefix, index_key, folder, include=lambda path: path.startswith(_PLAIN_RUNTIME))
+    restore_tree(store, tree, folder, include=lambda path: path.startswith(_PLAIN_RUNTIME))
     return folder
 
 

@@ -111,7 +111,13 @@ def conda_for(environments: Environments, spec: EnvironmentSpec) -> tuple[str, s
 
 
 def install_packages(
-    installer: Installer, spec: EnvironmentSpec, folder: Path, *, brings_conda: bool, resolved: Sequence[Sequence[str]]
+    installer: Installer,
+    spec: EnvironmentSpec,
+    settings: PipSettings,
+    folder: Path,
+    *,
+    brings_conda: bool,
+    resolved: Sequence[Sequence[str]],
 ) -> dict[str, str]:
     """Install everything; the files for it go into `folder`. `brings_conda`: conda's packages come from an index, too.
     `resolved` is what `resolve_packages` has found: then it is not resolved again.
@@ -133,13 +139,13 @@ def install_packages(
             options = _written(installer, spec, lines, folder, number)
             found.update(installer.install(options, folder, no_deps=False))
         except ToolFailed as failed:
-            raise install_failure(installer, spec, failed) from failed
+            raise install_failure(installer, spec, settings, failed) from failed
         finally:
             _remove_secrets(folder)
     return found
 
 
-def resolve_packages(installer: Installer, spec: EnvironmentSpec) -> list[list[str]]:
+def resolve_packages(installer: Installer, spec: EnvironmentSpec, settings: PipSettings) -> list[list[str]]:
     """Whether all of it can be installed together; nothing is installed. Returns `name==version` of what was chosen,
     for each list of requirements; empty for one with hashes, and where pip is older than 22.2.
 
@@ -152,7 +158,7 @@ def resolve_packages(installer: Installer, spec: EnvironmentSpec) -> list[list[s
             try:
                 pins = installer.resolve(options, folder)
             except ToolFailed as failed:
-                raise install_failure(installer, spec, failed) from failed
+                raise install_failure(installer, spec, settings, failed) from failed
             found.append([] if any(" --hash" in line for line in lines) else pins)
     return found
 
@@ -201,7 +207,9 @@ def _remove_secrets(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def install_failure(installer: Installer, spec: EnvironmentSpec, failed: ToolFailed) -> AmlctlError:
+def install_failure(
+    installer: Installer, spec: EnvironmentSpec, settings: PipSettings, failed: ToolFailed
+) -> AmlctlError:
     """Which package, why, and its line in the environment file, as far as the tool says it."""
     if is_of_network(failed):
         return ServiceUnavailable(
@@ -213,12 +221,19 @@ def install_failure(installer: Installer, spec: EnvironmentSpec, failed: ToolFai
     reason = reason or f"{installer.name} ended with exit code {failed.exit_code}"
     explained = explained[:_REASONS]
     place = _place_of(spec, installer.naming(failed.last_lines))
+    again = Command("env", "prepare")
+    hint = Message(f"change that line{'' if place else ' of the environment file'}, then: ", again)
+    details = explained if place else explained or failed.last_lines
+    for name, value in settings.bounds.items():
+        details = [*details, f"{name} ({value}) limits which versions may be installed"]
+        if name.isupper():
+            hint = Message(hint, f"; without {name}: env -u {name} ", again)
+        else:
+            hint = Message(hint, f"; pip config debug shows where {name} is set")
     return SettingsError(
         f"{place}: packages cannot be installed: {reason}" if place else f"packages cannot be installed: {reason}",
-        hint=Message(
-            f"change that line{'' if place else ' of the environment file'}, then: ", Command("env", "prepare")
-        ),
-        details=explained if place else explained or failed.last_lines,
+        hint=hint,
+        details=details,
     )
 
 
@@ -265,7 +280,7 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
     if isinstance(installer, Pip) and not installer.command[0]:
         return
     sink(Note(f"checking that the packages of {spec.source or 'the environment'} can be installed"))
-    resolved = resolve_packages(installer, spec)
+    resolved = resolve_packages(installer, spec, settings)
     with suppress(OSError):  # then they are resolved again when the environment is made
         write_json(environments.resolved(spec.id, python.version), resolved)
 

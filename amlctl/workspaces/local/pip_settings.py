@@ -26,6 +26,7 @@ _HARMLESS = frozenset((
 ))
 # fmt: on
 """Not passed on, and not reported either."""
+_BOUNDS = ("constraint", "build-constraint", "only-binary", "no-binary")
 _OFF = frozenset(("", "0", "false", "no", "off", "n", "f"))
 
 
@@ -40,6 +41,20 @@ class PipSettings:
 
     def is_on(self, name: str) -> bool:
         return self.kept.get(name, "").lower() not in _OFF
+
+    @property
+    def bounds(self) -> Mapping[str, str]:
+        """The caller's settings that limit which releases may be chosen, by variable or name in pip.conf."""
+        found: dict[str, str] = {}
+        for setting in (name for name in _BOUNDS if self.is_on(name)):
+            variable, value = pip_variable(setting), " ".join(self.kept[setting].split())
+            if self.inherited.get(variable):
+                found[variable] = value
+            else:
+                found[setting] = value
+        if self.inherited.get("UV_CONSTRAINT"):
+            found["UV_CONSTRAINT"] = self.inherited["UV_CONSTRAINT"]
+        return found
 
     @property
     def for_pip(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from amlctl.localfs.file_ops import move
+from amlctl.localfs.atomic import move
 
 
 @pytest.fixture

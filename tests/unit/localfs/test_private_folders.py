@@ -12,9 +12,9 @@ import pytest
 
 from amlctl.localfs.atomic import write_bytes, write_json
 from amlctl.localfs.folders import close_to_others, make_private_folder
+from amlctl.localfs.identify import CachedScan, StatCache
 from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import open_regular
-from amlctl.localfs.stat_cache import CachedScan, StatCache
 from tests.support.bench import make_bench
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from amlctl.core.store_keys import outputs_tree
 from amlctl.errors import IntegrityError, ServiceUnavailable
 from amlctl.runs.tree import read_index, restore_tree
 from amlctl.runs.tree_saver import TreeSaver
@@ -18,11 +19,11 @@ from tests.support.faulty_store import Call, FaultyStore
 from tests.support.rights import ROOT_READS_ALL, run_without_root_rights
 from tests.support.trees import Tree, read_tree, write_tree
 
-PREFIX, INDEX = "runs/r/outputs/", "runs/r/outputs.json"
+TREE = outputs_tree("r")
 
 
 def _restored(store: DirectoryStore, target: Path) -> Tree:
-    restore_tree(store, PREFIX, INDEX, target)
+    restore_tree(store, TREE, target)
     return read_tree(target)
 
 
@@ -34,7 +35,7 @@ def test_a_reader_at_any_moment_of_a_save_gets_old_or_new_bytes(tmp_path: Path) 
         store = DirectoryStore(tmp_path / f"{at}/store")
         source = tmp_path / f"{at}/source"
         write_tree(source, old)
-        TreeSaver(store, source, PREFIX, INDEX).save()
+        TreeSaver(store, source, TREE).save()
         write_tree(source, new)
         (source / "goes").unlink()
         seen: list[Tree] = []
@@ -43,7 +44,7 @@ def test_a_reader_at_any_moment_of_a_save_gets_old_or_new_bytes(tmp_path: Path) 
             if call.number == at and not call.is_done:
                 seen.append(_restored(store, tmp_path / f"{at}/target"))
 
-        TreeSaver(FaultyStore(store, look), source, PREFIX, INDEX).save()
+        TreeSaver(FaultyStore(store, look), source, TREE).save()
         if not seen:
             break
         moments += 1
@@ -63,7 +64,7 @@ def test_a_saver_that_was_killed_leaves_a_tree_that_can_be_read(tmp_path: Path) 
     for at in range(1, 9):
         store, source = DirectoryStore(tmp_path / f"{at}/store"), tmp_path / f"{at}/source"
         write_tree(source, old)
-        TreeSaver(store, source, PREFIX, INDEX).save()
+        TreeSaver(store, source, TREE).save()
         write_tree(source, new)
 
         def die(call: Call, at: int = at) -> None:
@@ -71,17 +72,17 @@ def test_a_saver_that_was_killed_leaves_a_tree_that_can_be_read(tmp_path: Path) 
                 raise Killed
 
         with pytest.raises(Killed):
-            TreeSaver(FaultyStore(store, die), source, PREFIX, INDEX).save()
+            TreeSaver(FaultyStore(store, die), source, TREE).save()
         found = _restored(store, tmp_path / f"{at}/target")
         assert all(data in (old[path], new[path]) for path, data in found.items())
-        TreeSaver(store, source, PREFIX, INDEX).save()
+        TreeSaver(store, source, TREE).save()
         assert _restored(store, tmp_path / f"{at}/after") == new
 
 
 def test_nothing_is_sent_for_what_stayed(tmp_path: Path) -> None:
     store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
     write_tree(source, {f"f{n}": random.Random(n).randbytes(100) for n in range(20)})
-    saver = TreeSaver(store, source, PREFIX, INDEX)
+    saver = TreeSaver(store, source, TREE)
     assert saver.save() == 20
     requests = store.traffic.requests
     assert saver.save() == 0
@@ -91,11 +92,11 @@ def test_nothing_is_sent_for_what_stayed(tmp_path: Path) -> None:
 def test_damage_is_still_reported(tmp_path: Path) -> None:
     store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
     write_tree(source, {"f": b"right"})
-    TreeSaver(store, source, PREFIX, INDEX).save()
-    store.put(f"{PREFIX}f", b"wrong", replace=True)
+    TreeSaver(store, source, TREE).save()
+    store.put(f"{TREE.prefix}f", b"wrong", replace=True)
     with pytest.raises(IntegrityError):
         _restored(store, tmp_path / "target")
-    assert [file.path for file in read_index(store, INDEX) or []] == ["f"]
+    assert [file.path for file in read_index(store, TREE.index_key) or []] == ["f"]
 
 
 @pytest.mark.parametrize("is_new_saver", [False, True])
@@ -104,11 +105,11 @@ def test_a_file_that_goes_back_after_a_save_that_failed(tmp_path: Path, is_new_s
     is_broken = False
 
     def act(call: Call) -> None:
-        if is_broken and call.is_done and call.key == f"{PREFIX}state":
+        if is_broken and call.is_done and call.key == f"{TREE.prefix}state":
             raise ServiceUnavailable("the network is gone")
 
     write_tree(source, {"also": b"idle", "state": b"idle", "stays": b"x"})
-    saver = TreeSaver(FaultyStore(store, act), source, PREFIX, INDEX)
+    saver = TreeSaver(FaultyStore(store, act), source, TREE)
     saver.save()
     is_broken = True
     for state in (b"busy", b"more", b"idle"):
@@ -122,16 +123,16 @@ def test_a_file_that_goes_back_after_a_save_that_failed(tmp_path: Path, is_new_s
     write_tree(source, {"also": b"idle", "state": b"idle"})
     is_broken = False
     if is_new_saver:
-        saver = TreeSaver(store, source, PREFIX, INDEX)
+        saver = TreeSaver(store, source, TREE)
     saver.save()
     assert _restored(store, tmp_path / "target") == {"also": b"idle", "state": b"idle", "stays": b"x"}
-    assert b"pending" not in store.get(INDEX)
+    assert b"pending" not in store.get(TREE.index_key)
 
 
 def test_a_change_that_the_clock_does_not_show_is_saved(tmp_path: Path) -> None:
     store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
     write_tree(source, {"f": b"one"})
-    saver = TreeSaver(store, source, PREFIX, INDEX)
+    saver = TreeSaver(store, source, TREE)
     saver.save()
     seen = (source / "f").stat()
     write_tree(source, {"f": b"two"})
@@ -144,18 +145,18 @@ def test_a_change_that_the_clock_does_not_show_is_saved(tmp_path: Path) -> None:
 def test_a_file_that_is_written_all_the_time_is_not_in_doubt(tmp_path: Path) -> None:
     store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
     write_tree(source, {"log": b"line\n"})
-    TreeSaver(store, source, PREFIX, INDEX).save()
+    TreeSaver(store, source, TREE).save()
 
     def go_on(call: Call) -> None:
-        if call.key == f"{PREFIX}log" and not call.is_done:
+        if call.key == f"{TREE.prefix}log" and not call.is_done:
             with (source / "log").open("ab") as file:
                 file.write(b"line\n")
 
-    saver = TreeSaver(FaultyStore(store, go_on), source, PREFIX, INDEX)
+    saver = TreeSaver(FaultyStore(store, go_on), source, TREE)
     write_tree(source, {"log": b"line\nline\n"})
     for _ in range(3):
         assert saver.save() == 0
-        assert b"pending" not in store.get(INDEX)
+        assert b"pending" not in store.get(TREE.index_key)
         assert _restored(store, tmp_path / "target") == {"log": b"line\n"}
 
 
@@ -168,7 +169,7 @@ def test_a_file_that_comes_back_after_its_removal_is_sent_again(tmp_path: Path) 
             raise ServiceUnavailable("the network is gone")
 
     write_tree(source, {"one": b"1", "two": b"2"})
-    saver = TreeSaver(FaultyStore(store, act), source, PREFIX, INDEX)
+    saver = TreeSaver(FaultyStore(store, act), source, TREE)
     saver.save()
     (source / "one").unlink()
     with pytest.raises(ServiceUnavailable):
@@ -184,7 +185,7 @@ def test_a_file_becomes_a_folder_and_back(tmp_path: Path) -> None:
     file: Tree = {"model": b"one file", "stays": b"x"}
     folder: Tree = {"model/weights": b"a folder", "model/deep/er": b"in it", "stays": b"x"}
     write_tree(source, file)
-    saver = TreeSaver(store, source, PREFIX, INDEX)
+    saver = TreeSaver(store, source, TREE)
     saver.save()
     for number, tree in enumerate((folder, file)):
         shutil.rmtree(source)
@@ -198,17 +199,18 @@ def test_a_file_becomes_a_folder_and_back(tmp_path: Path) -> None:
 def test_what_cannot_be_read_costs_no_other_file(tmp_path: Path) -> None:
     store, source = DirectoryStore(tmp_path / "store"), tmp_path / "source"
     write_tree(source, {"closed": b"1", "shut/inside": b"2", "open": b"3"})
-    TreeSaver(store, source, PREFIX, INDEX).save()
+    TreeSaver(store, source, TREE).save()
     write_tree(source, {"closed": b"changed", "open": b"changed", "new": b"4"})
     for name in ("closed", "shut"):
         (source / name).chmod(0)
     program = (
         "import sys\nfrom pathlib import Path\nfrom amlctl.stores.directory import DirectoryStore\n"
+        "from amlctl.core.store_keys import outputs_tree\n"
         "from amlctl.runs.tree_saver import TreeSaver\n"
-        "saver = TreeSaver(DirectoryStore(Path(sys.argv[1])), Path(sys.argv[2]), *sys.argv[3:])\n"
+        "saver = TreeSaver(DirectoryStore(Path(sys.argv[1])), Path(sys.argv[2]), outputs_tree('r'))\n"
         "saver.save()\nprint(*sorted(map(': '.join, saver.refused.items())), sep='|')\n"
     )
-    reported = run_without_root_rights(program, store.url, str(source), PREFIX, INDEX)
+    reported = run_without_root_rights(program, store.url, str(source))
     (source / "shut").chmod(0o755)
     named = ("closed", "shut")
     assert reported.stdout.strip() == "|".join(f"{n}: cannot be read: Permission denied" for n in named), (
@@ -241,10 +243,10 @@ class _LinkedMeanwhile:
 def test_nothing_is_written_behind_a_link_that_was_made_meanwhile(tmp_path: Path) -> None:
     store, source, elsewhere = DirectoryStore(tmp_path / "store"), tmp_path / "source", tmp_path / "elsewhere"
     write_tree(source, {"d/one": b"1", "d/two": b"2", "top": b"3"})
-    TreeSaver(store, source, PREFIX, INDEX).save()
+    TreeSaver(store, source, TREE).save()
     elsewhere.mkdir()
     target = tmp_path / "target"
-    done = restore_tree(store, PREFIX, INDEX, target, guard=_LinkedMeanwhile(target / "d", elsewhere))
+    done = restore_tree(store, TREE, target, guard=_LinkedMeanwhile(target / "d", elsewhere))
     assert list(elsewhere.iterdir()) == []
     assert set(done.spared) == {"d/one", "d/two"}
     assert (target / "top").read_bytes() == b"3"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.core.store_keys import first_outputs_prefix, outputs_index_key, outputs_prefix
+from amlctl.core.store_keys import outputs_tree
 from amlctl.errors import IntegrityError
 from amlctl.runs import tree_saver
 from amlctl.runs.tree import TreeFile, TreeIndex, encode_index, read_tree_index, restore_tree, stored_key, tree_file
@@ -19,7 +19,8 @@ from amlctl.stores.directory import DirectoryStore
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
 
-PREFIX, INDEX = outputs_prefix("r"), outputs_index_key("r")
+TREE = outputs_tree("r")
+PREFIX, INDEX, _ = TREE
 DATA = Path(__file__).parents[2] / "data" / "outputs"
 
 
@@ -28,12 +29,12 @@ class Killed(BaseException):
 
 
 def restored(store: DirectoryStore, target: Path) -> Tree:
-    restore_tree(store, PREFIX, INDEX, target)
+    restore_tree(store, TREE, target)
     return read_tree(target)
 
 
 def saver_of(store: DirectoryStore, source: Path) -> TreeSaver:
-    return TreeSaver(store, source, PREFIX, INDEX)
+    return TreeSaver(store, source, TREE)
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_empty_folders_and_times_come_back(store: DirectoryStore, tmp_path: Path
     assert [(target / name).stat().st_mtime_ns % 10 for name in steps] == [1, 2, 3]
     os.utime(source / steps[0], ns=(0, 1_700_000_000_000_000_009))
     assert saver.save() == 0
-    restore_tree(store, PREFIX, INDEX, target)
+    restore_tree(store, TREE, target)
     assert (target / steps[0]).stat().st_mtime_ns % 10 == 9
     shutil.rmtree(source / "empty")
     saver.save()
@@ -152,7 +153,7 @@ def test_a_path_whose_kind_changes_is_there_whenever_the_kill_comes(
 
         faulty = FaultyStore(store, die)
         try:
-            TreeSaver(faulty, source, PREFIX, INDEX).save(is_last=True)
+            TreeSaver(faulty, source, TREE).save(is_last=True)
         except Killed:
             calls += 1
         found = restored(store, tmp_path / f"{at}/found")
@@ -220,7 +221,7 @@ def test_a_file_that_still_changes_at_the_last_save_is_named(store: DirectorySto
             with (source / "log").open("ab") as file:
                 file.write(b"line\n")
 
-    saver = TreeSaver(FaultyStore(store, append), source, PREFIX, INDEX)
+    saver = TreeSaver(FaultyStore(store, append), source, TREE)
     saver.save(is_last=True)
     assert saver.not_kept() == ["outputs/log could not be saved: still changing"]
     assert restored(store, tmp_path / "target") == {"f": b"1"}
@@ -238,7 +239,7 @@ def test_a_file_that_settles_during_the_last_save_is_kept(store: DirectoryStore,
             write_tree(source, {"log": b"most\n"})
 
     faulty = FaultyStore(store, append)
-    saver = TreeSaver(faulty, source, PREFIX, INDEX)
+    saver = TreeSaver(faulty, source, TREE)
     assert saver.save(is_last=True) == 1
     assert saver.refused == {}
     assert restored(store, tmp_path / "target") == {"log": b"most\n"}
@@ -303,14 +304,13 @@ def test_what_is_not_a_list_of_outputs_is_damage(store: DirectoryStore, text: st
 def test_further_nodes_of_an_old_run_are_found(store: DirectoryStore, tmp_path: Path) -> None:
     source = tmp_path / "source"
     write_tree(source, {"x": b"of node 1"})
-    key = outputs_index_key("r", 1)
-    store.put(f"{first_outputs_prefix('r', 1)}x", b"of node 1")
-    store.put(key, encode_index([tree_file(source / "x", "x")]))
-    where = outputs_prefix("r", 1)
-    restore_tree(store, where, key, tmp_path / "old", first_prefix=first_outputs_prefix("r", 1))
+    tree = outputs_tree("r", 1)
+    store.put(f"{tree.first_prefix}x", b"of node 1")
+    store.put(tree.index_key, encode_index([tree_file(source / "x", "x")]))
+    restore_tree(store, tree, tmp_path / "old")
     assert read_tree(tmp_path / "old") == {"x": b"of node 1"}
-    TreeSaver(store, source, where, key, first_prefix=first_outputs_prefix("r", 1)).save()
-    restore_tree(store, where, key, tmp_path / "new", first_prefix=first_outputs_prefix("r", 1))
+    TreeSaver(store, source, tree).save()
+    restore_tree(store, tree, tmp_path / "new")
     assert read_tree(tmp_path / "new") == {"x": b"of node 1"}
 
 

@@ -12,7 +12,7 @@ from amlctl.core.sync_plan import Layout
 from amlctl.runs.produced import publish
 from tests.support import refusing_os
 from tests.support.runs import wait_until
-from tests.unit.runtime.test_runtime import Node
+from tests.support.runtime_node import Node
 
 _SCRIPT = """
     import os, sys

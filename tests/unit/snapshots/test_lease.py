@@ -14,7 +14,7 @@ import pytest
 from amlctl.core.events import Event
 from amlctl.core.store_keys import dataset_folder
 from amlctl.errors import Conflict
-from amlctl.mirror.lease import MirrorLease
+from amlctl.mirror.plain_files import MirrorLease
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from tests.support.faulty_store import FaultyStore
@@ -34,7 +34,7 @@ def _lease(
     clock: Callable[[], float] = time.monotonic,
 ) -> MirrorLease:
     sink = (lambda event: None) if reported is None else reported.append
-    return MirrorLease(store, "working/x", sink, stale_s=stale_s, ask_every_s=0.01, clock=clock)
+    return MirrorLease(store, KEY, sink, stale_s=stale_s, ask_every_s=0.01, clock=clock)
 
 
 def test_it_goes_from_one_to_the_next(store: DirectoryStore) -> None:

@@ -6,7 +6,7 @@
 
     model_train.py --config baseline.json
 
-Writes to the outputs folder after every epoch, so that a canceled run keeps its last whole one: model.pt (weights
+Writes to the outputs folder after every epoch, so that a canceled run keeps its last whole one: model.npz (weights
 and config), metrics.json, loss_curve.png, confusion_matrix.png. The score that counts is the accuracy on
 photographs that training never saw, after the last epoch: picking the best epoch by it would flatter it.
 """
@@ -16,22 +16,19 @@ import csv
 import difflib
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-# Set before torch starts its threads: ones that spin while they wait starve each other on a busy machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
+import jax
 import numpy as np
-import torch
+import optax
 from PIL import Image
-from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).absolute().parents[3]))  # pipeline/, for a plain `python model_train.py`
+import cnn
 from file_paths import outputs_dir, working_dir
 from training_plots import confusion_matrix_png, loss_curve_png
 
@@ -52,8 +49,8 @@ class Config:
 
 @dataclass(frozen=True)
 class Patches:
-    images: Tensor  # patch × RGB × height × width, uint8
-    labels: Tensor  # patch, int64: index in LABELS
+    images: np.ndarray  # patch × height × width × RGB, uint8
+    labels: np.ndarray  # patch: index in LABELS
     photographs: list[str]
 
 
@@ -64,24 +61,24 @@ def main() -> None:
     outputs = outputs_dir()
     outputs.mkdir(parents=True, exist_ok=True)
 
-    torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rng = np.random.default_rng(config.seed)
     train, test = read_patches("train"), read_patches("test")
     print(f"{len(train.labels)} patches to train with, {len(test.labels)} held out", flush=True)
 
-    model = build_model(config.channels).to(device)
+    model = cnn.build(config.channels, len(LABELS), rng)
     steps = config.epochs * -(-len(train.labels) // config.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps)
-    print(f"{sum(p.numel() for p in model.parameters())} weights, on {device}", flush=True)
+    rate = optax.cosine_onecycle_schedule(steps, config.learning_rate)
+    optimizer = optax.adamw(rate, weight_decay=config.weight_decay)
+    progress = optimizer.init(model.weights)
+    print(f"{cnn.size(model)} weights, on {jax.default_backend()}", flush=True)
 
     history: list[dict[str, float]] = []
     for epoch in range(1, config.epochs + 1):
         started = time.monotonic()
         name = f"epoch {epoch:2}/{config.epochs}"
-        train_loss, train_accuracy = train_epoch(model, optimizer, schedule, train, config, name)
+        model, progress, train_loss, train_accuracy = train_epoch(model, optimizer, progress, train, config, rng, name)
         test_loss, predicted = evaluate(model, test)
-        test_accuracy = (predicted == test.labels).float().mean().item()
+        test_accuracy = float(np.mean(predicted == test.labels))
         history.append(
             {
                 "epoch": epoch,
@@ -162,99 +159,65 @@ def read_patches(split: str) -> Patches:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     if not rows:
         raise SystemExit(f"{folder}/index.csv lists no patch of the split {split}")
-    images = np.stack([np.asarray(Image.open(folder / row["path"])) for row in rows])
     return Patches(
-        images=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-        labels=torch.tensor([LABELS.index(row["label"]) for row in rows]),
+        images=np.stack([np.asarray(Image.open(folder / row["path"])) for row in rows]),
+        labels=np.array([LABELS.index(row["label"]) for row in rows]),
         photographs=[row["photograph"] for row in rows],
     )
 
 
-class LocalResidual(nn.Module):
-    """What is left of an image without the mean of each pixel's surroundings.
-
-    The grid of a display and its moiré lie in the finest detail; what the photograph shows mostly does not, and
-    colors and brightness carry no information. Without them the model has less to learn by heart.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images - nn.functional.avg_pool2d(images, 5, stride=1, padding=2, count_include_pad=False)
-
-
-def build_model(channels: list[int]) -> nn.Sequential:
-    """Fine detail, convolution blocks, the mean over the patch, one linear layer: logits of LABELS."""
-    layers: list[nn.Module] = [LocalResidual(), nn.InstanceNorm2d(3)]
-    for before, after in zip([3, *channels[:-1]], channels, strict=True):
-        layers += [
-            nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-        ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], len(LABELS)))
-
-
-def batches(patches: Patches, order: Tensor, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(patches: Patches, order: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images as float32 in -1…1, and labels."""
-    for chosen in order.split(size):
-        images = patches.images[chosen].to(device, torch.float32) / 127.5 - 1
-        yield images, patches.labels[chosen].to(device)
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        yield patches.images[chosen].astype(np.float32) / 127.5 - 1, patches.labels[chosen]
 
 
 def train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    model: cnn.Model,
+    optimizer: optax.GradientTransformation,
+    progress: optax.OptState,
     patches: Patches,
     config: Config,
+    rng: np.random.Generator,
     name: str,
-) -> tuple[float, float]:
-    """Mean loss and accuracy over the epoch; shows a progress bar."""
-    model.train()
+) -> tuple[cnn.Model, optax.OptState, float, float]:
+    """The model after an epoch, with its mean loss and accuracy; shows a progress bar."""
     total, seen, loss_sum, right = len(patches.labels), 0, 0.0, 0
-    device = next(model.parameters()).device
-    for images, labels in batches(patches, torch.randperm(total), config.batch_size, device):
-        top, left = torch.randint(PATCH - config.crop + 1, (2,)).tolist()
-        images = images[:, :, top : top + config.crop, left : left + config.crop]
-        for axis in (2, 3):  # a patch may stand on its head or be mirrored: it stays what it is
-            if torch.rand(()) < 0.5:
-                images = images.flip(axis)
-        logits = model(images)
-        loss = nn.functional.cross_entropy(logits, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    for images, labels in batches(patches, rng.permutation(total), config.batch_size):
+        top, left = rng.integers(PATCH - config.crop + 1, size=2)
+        images = images[:, top : top + config.crop, left : left + config.crop]
+        for axis in (1, 2):  # a patch may stand on its head or be mirrored: it stays what it is
+            if rng.random() < 0.5:
+                images = np.flip(images, axis)
+        model, progress, loss, logits = cnn.train_step(model, optimizer, progress, images, labels)
         seen += len(labels)
-        loss_sum += loss.item() * len(labels)
-        right += int((logits.argmax(dim=1) == labels).sum())
+        loss_sum += float(loss) * len(labels)
+        right += int(np.sum(np.argmax(logits, axis=1) == labels))
         bar = ("#" * (30 * seen // total)).ljust(30, "-")
         print(f"\r{name}  [{bar}] {100 * seen // total:3}%  loss {loss_sum / seen:.3f}", end="", flush=True)
-    return loss_sum / total, right / total
+    return model, progress, loss_sum / total, right / total
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, patches: Patches) -> tuple[float, Tensor]:
+def evaluate(model: cnn.Model, patches: Patches) -> tuple[float, np.ndarray]:
     """Mean loss, and the predicted label of each patch."""
-    model.eval()
-    device = next(model.parameters()).device
     loss_sum, predicted = 0.0, []
-    for images, labels in batches(patches, torch.arange(len(patches.labels)), 64, device):
-        logits = model(images)
-        loss_sum += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
-        predicted.append(logits.argmax(dim=1).cpu())
-    return loss_sum / len(patches.labels), torch.cat(predicted)
+    for images, labels in batches(patches, np.arange(len(patches.labels)), 60):
+        logits, loss = cnn.score(model, images, labels)
+        loss_sum += float(loss) * len(labels)
+        predicted.append(np.argmax(logits, axis=1))
+    return loss_sum / len(patches.labels), np.concatenate(predicted)
 
 
 def save(
     outputs: Path,
-    model: nn.Module,
+    model: cnn.Model,
     config: Config,
     history: list[dict[str, float]],
     test: Patches,
-    predicted: Tensor,
+    predicted: np.ndarray,
 ) -> None:
-    pairs = torch.bincount(test.labels * len(LABELS) + predicted, minlength=len(LABELS) ** 2)
+    pairs = np.bincount(test.labels * len(LABELS) + predicted, minlength=len(LABELS) ** 2)
     confusion = pairs.reshape(len(LABELS), len(LABELS)).tolist()
     is_right = (predicted == test.labels).tolist()
     by_photograph = {
@@ -269,9 +232,10 @@ def save(
         "config": asdict(config),
         "history": history,
     }
-    weights = io.BytesIO()
-    torch.save({"weights": model.state_dict(), "labels": LABELS, "config": asdict(config)}, weights)
-    write_whole(outputs / "model.pt", weights.getvalue())
+    file = io.BytesIO()
+    about = json.dumps({"labels": LABELS, "config": asdict(config)})
+    np.savez(file, about=about, **cnn.named_arrays(model))
+    write_whole(outputs / "model.npz", file.getvalue())
     write_whole(outputs / "metrics.json", json.dumps(metrics, indent=2).encode())
     write_whole(outputs / "loss_curve.png", loss_curve_png(history, config.epochs))
     write_whole(outputs / "confusion_matrix.png", confusion_matrix_png(confusion, LABELS))

@@ -1,0 +1,125 @@
+"""`sync --adopt PREFIX`: plain files that are beside a store already become a dataset, without being sent.
+
+Each file is read once, since contents go by the id of their bytes, and is copied within the store or the service to the
+object of that id. So the dataset is like every other one: what happens to the plain files later does not matter to it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from amlctl.core.content_id import EMPTY
+from amlctl.core.events import Note, SnapshotCommitted, Stage, StageProgress
+from amlctl.core.head import HeadValue
+from amlctl.core.manifest import OBJECT, FileEntry, Manifest, check_path, entry_order, needs_no_bytes
+from amlctl.core.message import Command, below_data_blobs, count
+from amlctl.core.store_keys import check_dataset_name, object_key
+from amlctl.errors import Conflict, IntegrityError, NotFound, UsageError
+from amlctl.localfs.machine import user_at_host
+from amlctl.operations.context import Context
+from amlctl.operations.sync.merge import was_removed
+from amlctl.operations.sync.result import SyncOptions, SyncResult
+from amlctl.parallel import ended_by_interrupt, in_parallel
+from amlctl.snapshots.gc_mark import GcWatch
+from amlctl.snapshots.heads import find_head, swap_head
+from amlctl.snapshots.known import ValuesLost, ensure_kept
+from amlctl.snapshots.manifests import write_manifest
+from amlctl.snapshots.store_format import ensure_format
+from amlctl.stores.contract import PlainFile, PlainFiles
+
+_TRIES = 4
+
+
+def adopted_name(prefix: str) -> str:
+    """The dataset that a prefix stands for: what follows `data_blobs/`, or all of it; of another folder its name."""
+    parts = [part for part in prefix.split("/") if part not in ("", ".", "..", "~")]
+    if "data_blobs" in parts:
+        return "/".join(parts[parts.index("data_blobs") + 1 :])
+    return "/".join(parts[-1:] if prefix[:1] in ("/", ".", "~") else parts)
+
+
+def adopt(context: Context, plain: PlainFiles, dataset: str, options: SyncOptions, *, is_dry_run: bool) -> SyncResult:
+    """Raises NotFound (no files there), Conflict (the dataset exists, or a file has changed), UsageError (a name)."""
+    check_dataset_name(dataset)
+    store, started, requests = context.store, time.monotonic(), context.store.traffic.requests
+    with ended_by_interrupt(store):
+        present = find_head(store, dataset)
+        if present is not None and present.value.removed_at:
+            raise was_removed(dataset, present.value)
+        if present is not None and not present.value.is_fence:
+            raise Conflict(
+                f"{dataset} is in the store already", hint=Command("sync", "--pull", below_data_blobs(dataset))
+            )
+        files = sorted(plain.files(), key=lambda file: entry_order(FileEntry(file.path, 0, False, "")))
+        if not files:
+            raise NotFound(f"no files found below {plain.url}", hint="check the prefix")
+        _check_names(files)
+        if is_dry_run:
+            size_bytes = sum(file.size_bytes for file in files)
+            return SyncResult(dataset, "", None, "pack", len(files), size_bytes, added=len(files), dry_run=True)
+        manifest, key = _adopted(context, plain, dataset, files, options)
+    return SyncResult(
+        dataset,
+        manifest.snapshot,
+        None,
+        manifest.layout,
+        len(files),
+        manifest.size_bytes,
+        added=len(files),
+        reused_bytes=manifest.size_bytes,
+        requests=store.traffic.requests - requests,
+        hashed_bytes=manifest.size_bytes,
+        seconds=round(time.monotonic() - started, 3),
+        manifest_key=key,
+    )
+
+
+def _check_names(files: list[PlainFile]) -> None:
+    for file in files:
+        try:
+            check_path(file.path)
+        except IntegrityError as error:
+            raise UsageError(
+                f"{file.path!r} cannot be a file of a dataset", hint="rename it in the container"
+            ) from error
+
+
+def _adopted(
+    context: Context, plain: PlainFiles, dataset: str, files: list[PlainFile], options: SyncOptions
+) -> tuple[Manifest, str]:
+    store, sink = context.store, context.sink
+    total = sum(file.size_bytes for file in files)
+    store_id = ensure_format(store)
+    failure: Conflict | None = None
+    for _ in range(_TRIES):
+        watch = GcWatch(store, sink)
+        watch.note()
+
+        def take(file: PlainFile) -> FileEntry:
+            content, version = plain.read(file)
+            if content != EMPTY:
+                plain.copy(file, version, object_key(content), content)
+            return FileEntry(file.path, file.size_bytes, False, content)
+
+        entries, done = [], 0
+        for number, entry in enumerate(in_parallel(take, files, options.file_workers(store)), 1):
+            entries.append(entry)
+            done += entry.size_bytes
+            sink(StageProgress(Stage.SEND, dataset, number, done, len(files), total))
+        places = {entry.content_id: OBJECT for entry in entries if not needs_no_bytes(entry)}
+        manifest = Manifest(dataset, "pack", entries, places, {}, created_by=user_at_host())
+        written = write_manifest(store, manifest)
+        try:
+            ensure_kept(store, watch, manifest, written, reused=places)
+            value = HeadValue(manifest.snapshot, written.key, manifest.layout, store_id=store_id)
+            swap_head(store, dataset, value, None, generation=watch.generation)
+        except ValuesLost as error:
+            failure = error.conflict
+            continue
+        sink(SnapshotCommitted(dataset, manifest.snapshot))
+        sink(
+            Note(f"{dataset}: {count(len(entries), 'file')} copied within the store; the plain files stay as they are")
+        )
+        return manifest, written.key
+    assert failure is not None
+    raise failure

@@ -1,0 +1,71 @@
+"""Blobs that others have put beside a store, in the same container: read once, copied within the service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from amlctl.core.content_id import ContentHasher
+from amlctl.errors import Conflict, ServiceUnavailable
+from amlctl.stores.azure_blob.service import NEW, BlobService
+from amlctl.stores.azure_blob.upload import CONTENT_ID
+from amlctl.stores.contract import PlainFile
+
+_RANGE_BYTES = 8 << 20
+_CHANGED = (404, 412)
+_POLL_S = 0.1
+_LONGEST_S = 3600.0
+
+
+class BlobFiles:
+    """Satisfies `stores.contract.PlainFiles`."""
+
+    def __init__(self, container: BlobService, url: str, prefix: str, store_prefix: str) -> None:
+        """`container` has no prefix; `store_prefix` is that of the store."""
+        self._container = container
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._store_prefix = store_prefix
+        self.url = f"{url}/{self._prefix}"
+
+    def files(self) -> Sequence[PlainFile]:
+        found, marker = [], ""
+        while True:
+            page, marker = self._container.list_page(self._prefix, marker)
+            for name, size_bytes, _, _ in page:
+                if not name.startswith(self._store_prefix or "\0"):
+                    found.append(PlainFile(name[len(self._prefix) :], size_bytes))
+            if not marker:
+                return found
+
+    def read(self, file: PlainFile) -> tuple[str, str]:
+        hasher, version, at = ContentHasher(), "", 0
+        while at < file.size_bytes:
+            size = min(_RANGE_BYTES, file.size_bytes - at)
+            answer = self._container.get_range(self._prefix + file.path, at, size, version, accept=(*_CHANGED, 416))
+            if answer.status >= 400 or len(answer.data) != size:
+                raise self._changed(file)
+            version = version or answer.etag
+            hasher.update(answer.data)
+            at += size
+        return hasher.content_id(), version
+
+    def copy(self, file: PlainFile, version: str, key: str, content_id: str) -> None:
+        source, target = self._prefix + file.path, self._store_prefix + key
+        answer = self._container.copy(
+            source, target, NEW, {CONTENT_ID: content_id}, source_etag=version, accept=(*_CHANGED, 409)
+        )
+        if answer.status == 409 or answer.code == "TargetConditionNotMet":
+            return  # the store has it
+        if answer.status in _CHANGED:
+            if self._container.properties(target, accept=(404,)).status != 404:
+                return
+            raise self._changed(file)
+        until = time.monotonic() + _LONGEST_S
+        while (status := answer.headers.get("x-ms-copy-status", "")) == "pending" and time.monotonic() < until:
+            time.sleep(_POLL_S)
+            answer = self._container.properties(target)
+        if status not in ("success", ""):
+            raise ServiceUnavailable(f"the copy of {file.path} in the store ended as {status}", hint="run it again")
+
+    def _changed(self, file: PlainFile) -> Conflict:
+        return Conflict(f"{file.path} in {self.url} changed while it was read", hint="run the same command again")

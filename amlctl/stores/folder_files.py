@@ -1,0 +1,46 @@
+"""Files in a folder that is not part of a store, to be copied into one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from amlctl.errors import Conflict, NotFound
+from amlctl.localfs.folders import walk
+from amlctl.localfs.read_file import file_content_id
+from amlctl.stores.contract import FileBody, PlainFile, Store
+
+
+class FolderFiles:
+    """Satisfies `stores.contract.PlainFiles`."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+        self.url = str(folder)
+
+    def files(self) -> Sequence[PlainFile]:
+        own = os.path.realpath(self._store.url)
+        found = []
+        for at, _, names in walk(self._folder):
+            if f"{os.path.realpath(at)}/".startswith(f"{own}/"):
+                continue
+            for name in names:
+                path = os.path.join(at, name)
+                if os.path.isfile(path):
+                    found.append(PlainFile(os.path.relpath(path, self._folder), os.stat(path).st_size))
+        return found
+
+    def read(self, file: PlainFile) -> tuple[str, str]:
+        try:
+            return file_content_id(self._folder / file.path), ""
+        except FileNotFoundError as error:
+            raise NotFound(f"{file.path} in {self.url} is gone", hint="run the same command again") from error
+
+    def copy(self, file: PlainFile, version: str, key: str, content_id: str) -> None:
+        try:  # the bytes are compared with the content id on the way
+            self._store.put(key, FileBody(self._folder / file.path, file.size_bytes, content_id))
+        except Conflict as error:
+            hint = "run the same command again"
+            raise Conflict(f"{file.path} in {self.url} changed while it was read", hint=hint) from error
