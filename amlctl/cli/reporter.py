@@ -22,6 +22,7 @@ from amlctl.core.events import (
     RunStateChanged,
     RunWatched,
     SnapshotCommitted,
+    Stage,
     StageProgress,
     ToolSaid,
     Unanswered,
@@ -32,6 +33,9 @@ from amlctl.core.run_state import is_final
 
 if TYPE_CHECKING:
     from amlctl.cli.render.run_screen import RunScreen
+
+
+_MOVES = {Stage.SEND: "sent", Stage.RECEIVE: "received"}
 
 
 class Reporter:
@@ -48,6 +52,8 @@ class Reporter:
         self._progress = self._make_progress()
         self._waits = Throttle()
         self._screen: RunScreen | None = None
+        self.has_run = False
+        """A run exists, which has its own ways to be taken up again."""
 
     def _make_log(self, *, is_raw: bool) -> _LogWriter:
         stream = sys.stderr.buffer if self._output.options.is_json else sys.stdout.buffer
@@ -121,6 +127,7 @@ class Reporter:
             self._screen = None
 
     def _show(self, event: Event) -> None:
+        self.has_run = self.has_run or isinstance(event, RunCreated)
         with self._lock:
             line = self._line(event)
             if isinstance(event, RunStateChanged) and is_final(event.state):
@@ -158,6 +165,14 @@ class Reporter:
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
             return f"{event.dataset} is at snapshot {event.snapshot}"
         return None
+
+    @property
+    def moved(self) -> str:
+        """How far the present transfer is, as the beginning of a sentence; empty without one."""
+        for state in list(self._progress.stages.values()):
+            if state.latest.stage in _MOVES and state.bytes:
+                return f"{state.bytes} {_MOVES[state.latest.stage]}: "
+        return ""
 
     def show_raw_log(self) -> None:
         """From now on write the log as it is, with everything it does to a terminal."""

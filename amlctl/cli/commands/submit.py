@@ -211,6 +211,7 @@ def submit(
 ) -> int:
     """Run a script: sync data, upload code, prepare environment and compute, stream the log, fetch outputs"""
     call = invocation(ctx)
+    call.is_resumable = not is_dry_run
     if is_detached and is_fetching:
         raise UsageError(
             "--detach and --fetch exclude each other: --detach does not wait for the outputs",

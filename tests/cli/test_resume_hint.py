@@ -1,0 +1,59 @@
+"""Ctrl-C says what was kept, and that the same command continues; and then it does."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from tests.cli.conftest import Cli, StartTerminal
+from tests.support.azurite import Azurite
+from tests.support.slow_link import slow_link
+
+MB = 1_000_000
+HINT = "what has arrived is kept; run the same command again to continue"
+
+
+def _large_file(project: Cli) -> None:
+    data = project.cwd / "data_blobs/working/x"
+    data.mkdir(parents=True)
+    (data / "large").write_bytes(random.Random(1).randbytes(24 * MB))
+
+
+def test_sync_and_pull_continue(project: Cli, terminal: StartTerminal, azurite: Azurite) -> None:
+    _large_file(project)
+    variables = {"AZURE_STORAGE_KEY": azurite.key}
+    container = azurite.new_container()
+    with slow_link(azurite.url, 4 * MB) as url:
+        store = ("--store", f"{url}/{container}")
+        for pull, word in (((), "sent"), (("--pull",), "received")):
+            command = ("sync", *pull, *store, "data_blobs/working/x")
+            screen = terminal(project.command(*command), project.cwd, variables=variables)
+            screen.wait_for(" left")
+            screen.wait_for("10 MB of 24 MB")
+            screen.type("\x03")
+            assert screen.finish() == 130
+            assert re.search(rf"hint:\S* \d+ MB of 24 MB {word}: {HINT}", screen.text), screen.text
+            again = project(*command, "--json", variables=variables)
+            assert again.code == 0
+            if not pull:  # a block at least is not sent again
+                assert again.document["uploaded_bytes"] < 21 * MB
+            (project.cwd / "data_blobs/working/x/large").unlink()
+
+
+def test_a_submit_that_was_still_sending_has_started_no_run(
+    project: Cli, terminal: StartTerminal, azurite: Azurite
+) -> None:
+    _large_file(project)
+    project.write("pipeline/s.py", "print(1)\n")
+    with slow_link(azurite.url, 4 * MB) as url:
+        settings = project.cwd / ".amlctl.toml"
+        text = settings.read_text()
+        settings.write_text(text.replace('store = ".amlctl/store"', f'store = "{url}/{azurite.new_container()}"'))
+        assert settings.read_text() != text
+        command = project.command("submit", "s.py", "--dataset", "working/x", "--env-from", "current")
+        screen = terminal(command, project.cwd, variables={"AZURE_STORAGE_KEY": azurite.key})
+        screen.wait_for(" left")
+        screen.type("\x03")
+        assert screen.finish() == 130
+        assert re.search(rf"MB of 24 MB sent: {HINT}", screen.text), screen.text
+    assert project.json("runs")["runs"] == []
