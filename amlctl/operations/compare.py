@@ -13,12 +13,13 @@ from amlctl.core.events import Warned
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.message import Command, count
 from amlctl.core.metrics import as_json
+from amlctl.core.phases import script_s
 from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, UsageError
 from amlctl.operations.context import Context
 from amlctl.operations.metrics import metrics_of
-from amlctl.operations.runs import RunAt, config_values_of, duration_s, flattened
+from amlctl.operations.runs import RunAt, config_values_of, flattened
 from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, read_index
 from amlctl.snapshots.manifests import read_manifest
@@ -167,10 +168,11 @@ def _inputs(record: RunRecord) -> dict[str, Any]:
 
 
 def _results(record: RunRecord) -> dict[str, Any]:
+    seconds = script_s(record)
     return {
         "status": record.status,
         "exit code": record.exit_code,
-        "seconds": duration_s(record),
+        "seconds": None if seconds is None else round(seconds, 3),
         **{f"published {name}": snapshot for name, snapshot in record.published.items()},
     }
 

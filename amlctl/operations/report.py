@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ from amlctl.core.events import Warned
 from amlctl.core.message import count, size
 from amlctl.core.metrics import Metrics, Point
 from amlctl.core.run import RunRecord
-from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked
 from amlctl.core.store_keys import outputs_index_key, outputs_prefix
 from amlctl.errors import AmlctlError, NotFound
@@ -81,34 +79,6 @@ class Report:
 
     runs: Sequence[RunPage]
     comparison: Comparison | None = None
-
-
-class Span(NamedTuple):
-    """A phase as it was, or as it is so far."""
-
-    name: str
-    seconds: float
-    note: str = ""
-
-
-_PHASES = {
-    RunState.QUEUED: "queue",
-    RunState.PROVISIONING: "nodes",
-    RunState.PREPARING: "env",
-    RunState.RUNNING: "run",
-    RunState.FINALIZING: "save",
-}
-
-
-def timeline(record: RunRecord, now: datetime) -> list[Span]:
-    """The phases of a run in order."""
-    at = {state: datetime.fromisoformat(record.times[state]) for state in _PHASES if state in record.times}
-    end = next((datetime.fromisoformat(time) for state, time in record.times.items() if is_final(state)), now)
-    ends = [*list(at.values())[1:], end]
-    return [
-        Span(_PHASES[state], max(0.0, (until - begin).total_seconds()))
-        for (state, begin), until in zip(sorted(at.items(), key=lambda one: one[1]), sorted(ends), strict=True)
-    ]
 
 
 def report(runs: Sequence[RunAt]) -> Report:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from amlctl.core.events import Warned
@@ -13,7 +12,7 @@ from amlctl.core.message import Command, did_you_mean
 from amlctl.core.metrics import Goal, Metrics, as_json, goal_of
 from amlctl.core.run import RunRecord
 from amlctl.core.run_id import find_run, newest_first
-from amlctl.core.run_state import RunState, is_final
+from amlctl.core.run_state import RunState
 from amlctl.errors import (
     AmlctlError,
     Conflict,
@@ -24,7 +23,6 @@ from amlctl.errors import (
     ServiceUnavailable,
 )
 from amlctl.operations.context import Context, restored_records
-from amlctl.operations.metrics import metrics_of
 from amlctl.runs.records import local_records, read_order
 from amlctl.runs.shared import shared_records
 from amlctl.workspaces.contract import Workspace
@@ -153,6 +151,8 @@ def show(context: Context, run: str) -> RunView:
 
     If the store cannot be read, metrics are missing, with a warning. Raises NotFound.
     """
+    from amlctl.operations.metrics import metrics_of  # here, since a list of runs reads no outputs
+
     record = context.workspace.read(run)
     is_read = record.is_final or context.settings.workspace().runs_here
     metrics = metrics_of(context, record) if is_read else Metrics()
@@ -205,15 +205,6 @@ def open_run(context: Context, run: str) -> str:
     if not folder.is_dir():
         raise NotFound(f"the outputs of run {run} are not here yet", hint=Command("fetch", run))
     return str(folder)
-
-
-def duration_s(record: RunRecord) -> float | None:
-    """Seconds from Running to the end; None if one of them is missing."""
-    begin = record.times.get(RunState.RUNNING)
-    end = next((time for state, time in record.times.items() if is_final(state)), None)
-    if begin is None or end is None:
-        return None
-    return round((datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds(), 3)
 
 
 def config_values_of(record: RunRecord) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -36,6 +37,7 @@ class Terminal:
         )
         os.close(slave)
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
@@ -86,5 +88,5 @@ class Terminal:
             data = os.read(self._master, 65536)
         except OSError:  # Linux: the other side is closed
             return False
-        self.text += data.decode("utf-8", "replace")
+        self.text += self._decoder.decode(data)  # a read may end inside a character
         return bool(data)

@@ -10,11 +10,11 @@ import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
 from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report
-from amlctl.cli.commands.runs_compare import value_text
 from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import LAST, LastRun, Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
+from amlctl.cli.render.compared import value_text
 from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.tables import (
     Line,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from amlctl.core.metrics import Point, goal_of, shown
 from amlctl.operations import runs as operations
 from amlctl.operations.plot import Plotted
 from amlctl.operations.plot import plot as plotted_runs
+
+if TYPE_CHECKING:
+    from amlctl.operations.plot import Plotted
 
 EXAMPLES = examples(
     "amlctl runs plot # the key metric of the newest run",
@@ -40,6 +43,7 @@ def plot(
     ] = None,
 ) -> None:
     """Plot a metric of runs over their steps, in the terminal"""
+
     call = invocation(ctx)
     results = plotted_runs(runs_at(call, run), metric or (), call.app.settings.runs.metric)
     width = FALLBACK_WIDTH if call.output.width >= UNLIMITED_WIDTH else call.output.width
@@ -57,6 +61,7 @@ def runs_at(call: Invocation, references: Sequence[str] | None) -> list[operatio
 
 
 def _screen(results: Sequence[Plotted], width: int, *, has_color: bool) -> Iterator[Line | Table]:
+
     for number, result in enumerate(results):
         if number:
             yield ""

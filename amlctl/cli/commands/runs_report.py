@@ -13,9 +13,6 @@ from amlctl.cli.commands.runs_plot import Runs, runs_at
 from amlctl.cli.invocation import invocation
 from amlctl.core.message import size
 from amlctl.errors import UsageError
-from amlctl.localfs.atomic import write_bytes
-from amlctl.localfs.disk_errors import disk_error
-from amlctl.operations.report import report as collected
 
 EXAMPLES = examples(
     "amlctl runs report # the newest run",
@@ -36,10 +33,14 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML page about runs: phases, metrics, pictures, settings, log"""
+    # Here, since a list of runs does not need these.
+    from amlctl.cli.render.report.page import page
+    from amlctl.localfs.atomic import write_bytes
+    from amlctl.localfs.disk_errors import disk_error
+    from amlctl.operations.report import report as collected
+
     call = invocation(ctx)
     found = collected(runs_at(call, run))
-    from amlctl.cli.render.report.page import page  # here, since only this command needs it
-
     data = page(found, datetime.now(UTC)).encode("utf-8", "replace")
     more = f"-and-{len(found.runs) - 1}-more" if len(found.runs) > 1 else ""
     name = f"{found.runs[0].record.run}{more}-report.html"

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from amlctl import __version__
-from amlctl.cli.commands.runs_compare import compared_lines, value_text
+from amlctl.cli.render.compared import compared_lines, value_text
 from amlctl.cli.render.plot import Curve
 from amlctl.cli.render.report.markup import Markup, joined, markup
 from amlctl.cli.render.report.svg import color_of, plot, time_line
 from amlctl.cli.render.tables import duration, moment
 from amlctl.core.message import Command, below_data_blobs, size
 from amlctl.core.metrics import as_json, shown
-from amlctl.operations.report import MOST_SERIES, Report, RunPage, Span, timeline
+from amlctl.core.phases import Span, timeline
+from amlctl.operations.report import MOST_SERIES, Report, RunPage
 
 _STATES = {"Completed": "good", "Failed": "bad", "Canceled": "warn"}
 

@@ -9,8 +9,8 @@ from amlctl.cli.render.plot import Curve
 from amlctl.cli.render.report.markup import Markup, joined, markup
 from amlctl.cli.render.tables import duration
 from amlctl.core.metrics import Point, shown
+from amlctl.core.phases import Span
 from amlctl.core.plot_scale import Scale, tick_text
-from amlctl.operations.report import Span
 
 COLORS = 8
 """Classes `c0` … of curves and runs."""
