@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from amlctl.core.events import EventSink, Note, Stage, Warned
+from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.message import Command, Message, count
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
@@ -41,7 +41,6 @@ from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
 from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
-from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
@@ -250,15 +249,10 @@ class _Fetch:
         missing = [file for file in files if not _is_here(self._target / folder / file.path, file)]
         missing = [file for file in missing if self._make_way(folder + file.path)]
 
-        transfers = Transfers(Stage.RECEIVE, self._record.run, self._sink)
-        transfers.expect(len(missing), sum(file.size_bytes for file in missing), len(missing))
-
         def bring(file: RunFile) -> None:
             self._put(folder + file.path, lambda temporary: run_files.download(file, temporary))
-            transfers.transfer(1, file.size_bytes, file.size_bytes).done()
 
         for_each(bring, missing, _WORKERS)
-        transfers.finish()
         self._fetched.settle({})
         self._taken.update((folder + file.path).partition("/")[0] for file in files)
         sizes = [sum(file.size_bytes for file in some) for some in (files, missing)]
