@@ -97,9 +97,9 @@ def _check_imports(context: Context, run: CheckedRun) -> None:
             return workspace.has_module(spec, module)
         return False if is_plain and not (spec.conda or spec.pip) else None
 
-    hint = "the environment of amlctl" if spec.is_current else "pptdaml.yaml"
+    listed_in = "the environment of amlctl" if spec.is_current else "pptdaml.yaml"
     script = project.root / run.spec.script
-    warn_of_missing_modules(script, project.pipeline_dir, has_module, context.sink, hint=hint)
+    warn_of_missing_modules(script, project.pipeline_dir, has_module, context.sink, listed_in=listed_in)
 
 
 def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> CheckedRun:

@@ -16,7 +16,7 @@ _BUILT_IN = frozenset(sys.stdlib_module_names) | {"distutils", "imp", "asyncore"
 
 
 def warn_of_missing_modules(
-    script: Path, pipeline: Path, has_module: Callable[[str], bool | None], sink: EventSink, *, hint: str
+    script: Path, pipeline: Path, has_module: Callable[[str], bool | None], sink: EventSink, *, listed_in: str
 ) -> None:
     """Follows the imports of the project's own modules. `has_module` answers None where that is not known."""
     known: dict[str, bool] = {}
@@ -27,7 +27,7 @@ def warn_of_missing_modules(
             if not known[top]:
                 shown = path.relative_to(pipeline.parent) if path.is_relative_to(pipeline.parent) else path
                 what = f"{shown}:{one.line} imports {top}, which the environment will not have"
-                sink(Warned(f"{what}: add {package_of(top)} to {hint}"))
+                sink(Warned(f"{what}: add {package_of(top)} to {listed_in}"))
 
 
 def _foreign(script: Path, pipeline: Path) -> Iterator[tuple[Path, Import]]:

@@ -15,7 +15,7 @@ from amlctl.workspaces.local.environments import Environments
 
 
 def has_module(environments: Environments, spec: EnvironmentSpec, module: str) -> bool | None:
-    """None where that is not known: a package may bring others that nobody has listed."""
+    """None where that is not known: a package may bring others that are not listed."""
     if spec.is_current:
         try:
             return find_spec(module) is not None
