@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from amlctl.core.events import EventSink, null_sink
 from amlctl.core.settings import DEFAULT_LOCAL_STORE, Settings
 from amlctl.errors import RightsError, SettingsError
 from amlctl.localfs.project import Project, find_project
-from amlctl.stores.contract import PlainFiles, Store
+from amlctl.stores.contract import Links, PlainFiles, Store
 
 if TYPE_CHECKING:
     from amlctl.stores.azure_blob.credentials import Credential
@@ -108,6 +109,14 @@ class App:
             credential = credential_for(app.connection, blob[0], self.variables)
         assert blob is not None  # only blobs are public
         return open_blob_store(blob[0], self.variables, credential=credential, prefix="", tell=self.sink), blob[1]
+
+    def links(self, until: datetime) -> Links:
+        """Links to values of the store, which is not a folder. Raises SettingsError, UsageError, RightsError."""
+        from amlctl.stores.azure_blob.store import AzureBlobStore
+
+        store = without_copies(self.store)
+        assert isinstance(store, AzureBlobStore)
+        return store.links(until)
 
     def plain_files(self, prefix: str) -> PlainFiles:
         """Files beside the store: below a prefix of its container, or in a folder."""

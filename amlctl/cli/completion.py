@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,25 @@ Paths = typer.Argument(
     help="Files or folders under data_blobs/, or names of datasets",
 )
 """Datasets as the argument of a command."""
+
+
+_RECENT = 50
+"""Runs whose metrics are completed."""
+
+
+def complete_metric(incomplete: str) -> list[str]:
+    """Metrics of the newest runs that were made here."""
+    project = _project()
+    if project is None:
+        return []
+    from amlctl.runs.records import load_local_record, read_order
+
+    names: dict[str, None] = {}
+    for run in read_order(project.state_dir)[: -_RECENT - 1 : -1]:
+        with suppress(AmlctlError, OSError):
+            record = load_local_record(project.state_dir, run)
+            names.update(dict.fromkeys(record.metrics if record is not None else ()))
+    return starting_with(incomplete, names)
 
 
 def _project() -> Project | None:

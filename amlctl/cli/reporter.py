@@ -170,7 +170,7 @@ class Reporter:
     def moved(self) -> str:
         """How far the present transfer is, as the beginning of a sentence; empty without one."""
         for state in list(self._progress.stages.values()):
-            if state.latest.stage in _MOVES and state.bytes:
+            if state.latest.stage in _MOVES and state.latest.done_bytes:
                 return f"{state.bytes} {_MOVES[state.latest.stage]}: "
         return ""
 

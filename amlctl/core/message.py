@@ -48,6 +48,10 @@ class Message(str):
         return self.parts
 
 
+class SecretLink(str):
+    """A link that is the result of a command: shown whole there, where secrets are masked otherwise."""
+
+
 def with_commands(text: str, typed: Callable[[Command], str]) -> str:
     """`text`, with each of its commands replaced by `typed`."""
     if isinstance(text, Command):

@@ -264,6 +264,11 @@ def outputs_index_key(run: str, rank: int = 0) -> str:
     return f"runs/{run}/outputs{_suffix(rank)}.json"
 
 
+def shared_prefix(run: str) -> str:
+    """Copies that links lead to, below `<seconds since 1970 until which they hold>-<random>/`."""
+    return f"runs/{run}/shared/"
+
+
 def attempt_key(run: str, rank: int = 0) -> str:
     """JSON {"attempt"}: how often this node has been started for the run, from 1."""
     return f"runs/{run}/attempt{_suffix(rank)}.json"

@@ -18,7 +18,7 @@ from amlctl.operations.sync.dataset_state import (
     local_state,
     look_at,
 )
-from amlctl.operations.sync.merge import agreed_entries
+from amlctl.operations.sync.merge import agreed_entries, was_removed
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.store_format import find_store_id
 
@@ -27,7 +27,8 @@ from amlctl.snapshots.store_format import find_store_id
 class DatasetStatus:
     """Paths that differ from the last sync; from HEAD where this machine never synced, and then none counts as deleted:
     a sync would delete none. `remote_moved`: HEAD is not where this machine left it. `snapshot` is HEAD's, or None.
-    `here`: the dataset is on this machine; one that is not has no list of deleted files either."""
+    `here`: the dataset is on this machine; one that is not has no list of deleted files either. `removed`: when it was
+    removed from the store (ISO 8601), if it was."""
 
     dataset: str
     new: Sequence[str]
@@ -36,6 +37,7 @@ class DatasetStatus:
     remote_moved: bool
     snapshot: str | None
     here: bool = True
+    removed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,6 +59,10 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     store, sink = context.store, context.sink
     looked = look_at(context, dataset, options.ignore, state)
     head, base = looked.head, looked.agreement.base
+    removed = "" if looked.removed is None else looked.removed.value.removed_at
+    if looked.removed is not None and looked.scanned is None:
+        gone = was_removed(dataset, looked.removed.value)
+        raise NotFound(gone.message, hint=gone.hint)
     if looked.scanned is None and head is None:
         raise NotFound(f"dataset {dataset} not found, neither here nor in the store", hint="check the path")
     remote_moved = head is not None and (base is None or base.snapshot != head.snapshot)
@@ -67,7 +73,7 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
         return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, here=False)
     settled = None if looked.agreement.under_way else looked.settled
     if settled is not None and settled.snapshot == (agreed or snapshot):
-        return DatasetStatus(dataset, (), (), (), remote_moved, snapshot)
+        return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, removed=removed)
     local = identify(
         looked.scanned,
         state.cache,
@@ -81,7 +87,7 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     before = stored.entries if is_new else agreed_entries(store, looked, local, stored, sink)
     changes = diff(before, local)
     deleted = () if is_new else changes.deleted  # what was never here was not deleted here
-    return DatasetStatus(dataset, changes.added, changes.modified, deleted, remote_moved, snapshot)
+    return DatasetStatus(dataset, changes.added, changes.modified, deleted, remote_moved, snapshot, removed=removed)
 
 
 def known_datasets(context: Context, state: LocalState) -> list[str]:

@@ -209,6 +209,18 @@ class Store(Protocol):
     def resume(self) -> None: ...
 
 
+class Links(Protocol):
+    """Makes links that need no account, and hold until a certain time."""
+
+    def copy(self, source: str, key: str) -> None:
+        """Within the service. Raises RightsError."""
+        ...
+
+    def link(self, key: str, media_type: str) -> str:
+        """To read one value, as that type of media. It is a secret."""
+        ...
+
+
 class PlainFile(NamedTuple):
     """`path` is relative to what was listed."""
 

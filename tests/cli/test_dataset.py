@@ -37,6 +37,9 @@ def test_a_slip_is_undone(data: Cli) -> None:
     assert "dataset remove working --yes" in asked.err
     assert data("dataset", "remove", "working", "--yes").code == 0
     assert data("sync", "data_blobs/working").code == 5
+    status = data("status")
+    assert "working  removed from the store" in status.out
+    assert data.json("status", "working")["datasets"][0]["removed"]
     answer = data("dataset", "list")
     assert "working/x" in answer.out
     assert "amlctl dataset restore working" in answer.out

@@ -100,3 +100,13 @@ def test_a_narrow_terminal_keeps_the_metric(listed: Cli) -> None:
     assert "…ith_long_name" in screen.text
     assert "-1.235e-05" in screen.text
     assert all(cell_width(re.sub("\x1b.*?m", "", line)) <= 64 for line in screen.text.splitlines())
+
+
+def test_names_of_metrics_complete(listed: Cli) -> None:
+    for typed, expected in (
+        ("amlctl runs list --sort ", ["accuracy", "loss"]),
+        ("amlctl runs plot --metric l", ["loss"]),
+        ("amlctl runs list --metric acc", ["accuracy"]),
+    ):
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_AMLCTL_COMPLETE": "complete_bash"}
+        assert listed(variables=words).out.split() == expected

@@ -108,8 +108,8 @@ def reported(project: Cli, tmp_path: Path) -> Cli:
             metrics={"loss": number, EVIL: 1},
             config="c.json",
             config_content={"lr": number, EVIL: EVIL},
-            environment="e",
-            environment_content=f"# {EVIL}",
+            environment=f"e{number}",
+            environment_content=f"# {EVIL}\n- {EVIL}=={number}",
             command_line=["amlctl", "submit", EVIL],
             description=EVIL,
             status="Failed",
@@ -145,6 +145,7 @@ def test_several_runs_share_plots_and_a_comparison(reported: Cli, tmp_path: Path
     page = parsed(path)
     assert "What differs" in page.text
     assert "0.001 (+0.0005)" in page.text
+    assert f"What changed in the environment of run-002+ {EVIL}==2\n− {EVIL}==1" in page.text
     classes = [attributes.get("class") for tag, attributes in page.tags if tag == "g"]
     assert classes.count("curve c0") == classes.count("curve c1") == 2
     assert reported("runs", "report", "-o", "new/folder/page.html").code == 0

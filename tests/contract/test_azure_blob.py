@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -101,6 +105,20 @@ class TestWithLogin(BlobSuite):
             yield {"REQUESTS_CA_BUNDLE": str(secure[1])}
             assert endpoint.asked
             assert {resource.rstrip("/") for resource in endpoint.asked} == {"https://storage.azure.com"}
+
+    def test_a_login_signs_links(self, store: AzureBlobStore, secure: tuple[Azurite, Path]) -> None:
+        """With a user delegation key, which the service gives for the login."""
+        store.put("runs/r/outputs/x ü", b"42")
+        links = store.links(datetime.now(UTC) + timedelta(hours=1))
+        links.copy("runs/r/outputs/x ü", "runs/r/shared/x ü")
+        url = links.link("runs/r/shared/x ü", "text/plain")
+        trusted = ssl.create_default_context(cafile=str(secure[1]))
+        with urllib.request.urlopen(url, context=trusted) as answer:
+            assert (answer.headers["content-type"], answer.read()) == ("text/plain", b"42")
+        assert "skoid=" in url, "it is signed by a user delegation key"
+        store.delete("runs/r/shared/x ü")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(url, context=trusted)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.core.store_keys import FORMAT_KEY, head_key
-from amlctl.errors import Conflict, ServiceUnavailable
+from amlctl.errors import Conflict, IntegrityError, ServiceUnavailable
 from amlctl.localfs.database import check_of
 from amlctl.mirror.export import PlainFilesUnderWay
 from amlctl.operations.store.gc import gc
@@ -419,5 +419,23 @@ def test_theirs_of_a_mirror_after_a_sync_from_here_broke_off(tmp_path: Path) -> 
         one.sync()
     one.sync(theirs=True)
     assert clones.stored() == {**BEFORE, "a": b"by two"}
+    one.pull()
+    assert one.tree == clones.stored()
+
+
+def test_a_head_that_was_lost_is_not_replaced_by_what_a_stale_clone_has(tmp_path: Path) -> None:
+    clones = Clones(tmp_path)
+    one, two = clones["one"], clones["two"]
+    one.make(BEFORE)
+    one.sync()
+    two.pull()
+    write_tree(one.root, {"a": b"newer, by one"})
+    one.sync()
+    clones.store.delete(head_key(DATASET))
+    for command in (two.sync, two.pull, two.status):
+        with pytest.raises(IntegrityError, match=r"HEAD of .* is missing"):
+            command()
+    two.sync(repair=True)
+    assert clones.stored() == {**BEFORE, "a": b"newer, by one"}
     one.pull()
     assert one.tree == clones.stored()

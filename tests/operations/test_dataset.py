@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from amlctl.operations.store.verify import verify
 from amlctl.runs.produced import make_newest, publish
 from amlctl.runs.records import save_record
 from amlctl.snapshots.heads import read_head
+from amlctl.stores.azure_blob.store import open_blob_store
+from tests.support.azurite import Azurite
 from tests.support.clock import NOW
-from tests.support.clones import DATASET, Clones, random_tree
+from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.runs import run_record
 
 LATER = NOW + timedelta(days=29)
@@ -166,3 +169,23 @@ def test_gc_keeps_as_many_snapshots_as_wanted_and_what_is_young(
     older_than_s = days * 86400.0
     gc(clones.store, delete=True, now=MUCH_LATER, sink=null_sink, keep=keep, older_than_s=older_than_s)
     assert len(list_stored(clones.store).datasets[0].snapshots) == kept
+
+
+@pytest.mark.parametrize("layout", ["pack", "mirror"])
+def test_the_same_in_a_container(tmp_path: Path, azurite: Azurite, layout: str) -> None:
+    url = f"{azurite.url}/{azurite.new_container()}"
+    with closing(open_blob_store(url, {"AZURE_STORAGE_KEY": azurite.key})) as store:
+        one, two = Clone(tmp_path / "one", store), Clone(tmp_path / "two", store)
+        one.make(TREE)
+        one.sync(layout=layout)
+        remove(store, DATASET, now=NOW, is_sure=True)
+        with pytest.raises(Conflict, match="was removed"):
+            one.sync()
+        restore(store, DATASET, null_sink)
+        two.pull()
+        assert two.tree == TREE
+        remove(store, DATASET, now=NOW, is_sure=True)
+        gc(store, delete=True, now=MUCH_LATER, sink=null_sink)
+        left = {entry.key.partition("/")[0] for entry in store.list("")}
+        assert left <= {"datasets", "gc", "format.json"}
+        assert one.sync().added == len(TREE)

@@ -120,3 +120,12 @@ def test_metrics_of_the_workspace_are_in_the_record(amlctl: Amlctl, project: Pat
     assert plotted.document["runs"] == [{"run": done.document["run"], "points": [[0, 3], [1, 2], [2, 1.5]]}]
     assert amlctl("runs", "report", done.document["run"], "-o", "page.html").code == 0
     assert '<polyline points="' in (project / "page.html").read_text()
+    (project / "pipeline/train.py").write_text(_SENDS.replace('"accuracy": 0.9', '"accuracy": 0.95'))
+    second = amlctl("--json", "submit", "train.py")
+    assert second.code == 0, second.err
+    runs_ = [done.document["run"], second.document["run"]]
+    compared = amlctl("--json", "runs", "compare", *runs_).document
+    assert compared["code"][1]["modified"] == ["pipeline/train.py"]
+    assert compared["metrics"][0] == {"name": "accuracy", "values": [0.9, 0.95], "deltas": [0, pytest.approx(0.05)]}
+    listed = amlctl("--json", "runs", "--sort", "accuracy").document
+    assert [record["run"] for record in listed["runs"]] == runs_[::-1]

@@ -51,6 +51,7 @@ def test_a_run_looks_as_expected(amlctl: Amlctl, project: Path, service: AzureML
     assert asked["inputs"]["raw_64x64"]["mode"] == "Direct"
     assert asked["inputs"]["raw_64x64"]["uri"].endswith("/datasets/raw/64x64/")
     assert job.metrics == {"loss": 0.25, "best.epoch": 2.0}
+    assert [(point["step"], point["value"]) for point in job.tracked["loss"]] == [(0, 0.5), (1, 0.25)]
     assert job.parameters == {"lr": "0.1", "layers.count": "3", "arguments": "--epochs 2 of 3"}
     assert not list(service.storage.under("azureml", f"{job.artifacts}outputs/"))  # each output is stored once
     with pytest.MonkeyPatch.context() as patch:

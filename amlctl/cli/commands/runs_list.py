@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import examples, option
+from amlctl.cli.completion import complete_metric
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import (
     Cell,
@@ -54,10 +55,20 @@ def list_(
     experiment: Annotated[str | None, option("Show runs of this experiment only", metavar="NAME")] = None,
     status: Annotated[str | None, option("Show runs in this state only, for example Failed", metavar="STATE")] = None,
     metric: Annotated[
-        str | None, option("Show this metric; default: the setting runs.metric, or the first one", metavar="NAME")
+        str | None,
+        option(
+            "Show this metric; default: the setting runs.metric, or the first one",
+            metavar="NAME",
+            autocompletion=complete_metric,
+        ),
     ] = None,
     sort: Annotated[
-        str, option("Sort by a metric, the best first (min:NAME, max:NAME), or by time", metavar="METRIC|time")
+        str,
+        option(
+            "Sort by a metric, the best first (min:NAME, max:NAME), or by time",
+            metavar="METRIC|time",
+            autocompletion=complete_metric,
+        ),
     ] = _BY_TIME,
 ) -> None:
     """List runs, newest first, with their key metric"""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.completion import complete_run
+from amlctl.cli.completion import complete_metric, complete_run
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.output import FALLBACK_WIDTH, UNLIMITED_WIDTH
 from amlctl.cli.render.plot import Curve, style_of
@@ -39,7 +39,8 @@ def plot(
     ctx: typer.Context,
     run: Runs = None,
     metric: Annotated[
-        list[str] | None, option("Plot this metric; may be repeated", "--metric", "-m", metavar="NAME")
+        list[str] | None,
+        option("Plot this metric; may be repeated", "--metric", "-m", metavar="NAME", autocompletion=complete_metric),
     ] = None,
 ) -> None:
     """Plot a metric of runs over their steps, in the terminal"""

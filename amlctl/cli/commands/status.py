@@ -62,7 +62,10 @@ def _lines(statuses: Sequence[DatasetStatus], *, is_verbose: bool) -> Iterator[L
         line: list[Cell] = [highlight(status.dataset), "  "]
         if not status.here:
             continue
-        if status.snapshot is None:
+        if status.removed:
+            yield [*line, warning("removed from the store"), f"  {changes}" if changes else ""]
+            yield Message("  bring it back with: ", Command("dataset", "restore", status.dataset))
+        elif status.snapshot is None:
             yield [*line, warning("not in the store yet"), f"  {changes}" if changes else ""]
         else:
             yield [*line, changes or (warning("newer in the store") if status.remote_moved else good("up to date"))]

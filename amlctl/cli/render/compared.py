@@ -185,14 +185,15 @@ def _block(headings: Sequence[str], lines: Sequence[ComparedLine]) -> Table:
 
 def _files(change: FileChanges) -> Iterator[Line]:
     kinds = {"+": good, "−": bad, "~": warning}
-    lines = [kinds[sign](f"  {sign} {path}") for sign, paths in _signed(change) for path in paths]
+    lines = [kinds[sign](f"  {sign} {path}") for sign, paths in signed(change) for path in paths]
     for line in lines[:_MOST_FILES]:
         yield [line]
     if len(lines) > _MOST_FILES:
         yield f"  … {len(lines) - _MOST_FILES} more: --json"
 
 
-def _signed(change: FileChanges) -> Iterator[tuple[str, list[str]]]:
+def signed(change: FileChanges) -> Iterator[tuple[str, list[str]]]:
+    """Paths, or packages, by the sign of their change."""
     for sign, paths in (("+", change.added), ("−", change.deleted), ("~", change.modified)):
         yield sign, ["the runtime of amlctl" if path == RUNTIME_ARCHIVE else path for path in paths]
 
@@ -221,7 +222,7 @@ def markdown(comparison: Comparison) -> Iterator[Line]:
                 yield f"{title} of {run}:"
                 yield ""
                 yield "```diff"
-                yield from (f"{_MD_SIGNS[sign]} {path}" for sign, paths in _signed(change) for path in paths)
+                yield from (f"{_MD_SIGNS[sign]} {path}" for sign, paths in signed(change) for path in paths)
                 yield "```"
     if comparison.patch:
         yield from ("", "```diff", *comparison.patch, "```")

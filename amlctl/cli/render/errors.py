@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from amlctl.cli.arguments import GlobalOptions
 from amlctl.cli.render.tables import Line, bad, bold, dim
-from amlctl.core.message import Command, shell_line, with_commands
+from amlctl.core.message import Command, SecretLink, shell_line, with_commands
 from amlctl.errors import AmlctlError
 
 MAX_DETAILS = 12
@@ -48,6 +48,8 @@ class Commands:
 
     def in_words(self, message: str) -> str:
         """The text of a message, its commands ready to be pasted into a shell, without secrets."""
+        if isinstance(message, SecretLink):
+            return message
         from amlctl.core.secret_names import masked  # many commands end without a message
 
         return masked(with_commands(message, self._typed))

@@ -17,7 +17,7 @@ from amlctl.core.content_id import is_content_id
 from amlctl.core.events import EventSink, Stage, StageProgress, Warned
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
-from amlctl.core.message import Command, below_data_blobs
+from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind, scratch_folder
@@ -166,10 +166,18 @@ def look_at(
         removed = found if found is not None and found.value.removed_at else None
         head = None if found is None or found.value.is_fence else found
         if head is None and removed is None and is_repair and has_snapshots(store, dataset):
-            head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
+            found = head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
     digest = b"" if scanned is None else scanned.digest(rules.digest)
     store_key = _store_key(project, store, found, state.sync)
     agreement = state.sync.agreement(store_key, dataset)
+    if found is None and agreement.base is not None and has_snapshots(store, dataset):
+        # Its latest snapshot is unknown, so committing what is here could undo what others have synced since.
+        raise IntegrityError(
+            f"HEAD of {dataset} is missing in the store {store.url}, which has snapshots of it",
+            hint=Message(
+                Command("sync", "--repair", below_data_blobs(dataset)), " takes the one that was written last"
+            ),
+        )
     kept = KeptManifests(project.state_dir, store_key, dataset)
     looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None, removed)
     if scanned is not None:

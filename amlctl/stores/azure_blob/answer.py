@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from xml.etree import ElementTree
 
 _SIGNS = frozenset({"x-ms-request-id", "x-ms-version", "x-ms-error-code"})
-"""Each answer of the service has one of these headers; a login page of the network does not."""
+"""Each answer of the service has one of these headers, or names the service; a login page of the network does not."""
+_SERVERS = ("Windows-Azure-Blob/", "Azurite-Blob/")
 _SKEW_S = 15 * 60
 """The service refuses a signed date that differs more than this from its own clock."""
 _WORD = re.compile(r"[A-Z][a-z]*|[a-z]+|\d+")
@@ -141,7 +142,8 @@ def not_blob_storage(host: str, what: str) -> ServiceUnavailable:
 
 def check_origin(host: str, status: int, headers: Mapping[str, str]) -> None:
     """Raises ServiceUnavailable for an answer of something else. Gateways may fail and proxies refuse."""
-    if not (_SIGNS & headers.keys() or status in RETRIED_STATUSES or status == 407):
+    is_named = headers.get("server", "").startswith(_SERVERS)
+    if not (is_named or _SIGNS & headers.keys() or status in RETRIED_STATUSES or status == 407):
         raise not_blob_storage(host, f"{status}, {headers.get('content-type', 'of no content type')}")
 
 

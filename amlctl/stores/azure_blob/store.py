@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from amlctl.stores.azure_blob.address import BlobAddress, parse_address
 from amlctl.stores.azure_blob.answer import BlobAnswer, check_origin
 from amlctl.stores.azure_blob.credentials import Credential, find_credential
 from amlctl.stores.azure_blob.direct import BlobBody
+from amlctl.stores.azure_blob.links import BlobLinks
 from amlctl.stores.azure_blob.plain_files import BlobFiles
 from amlctl.stores.azure_blob.service import ANY, NAME, NEW, BlobService, unchanged
 from amlctl.stores.azure_blob.upload import CONTENT_ID, COPIED_FROM, ByteBudget, Jobs, Limits, Uploader
@@ -121,6 +123,10 @@ class AzureBlobStore:
         self._pool = ThreadPoolExecutor(workers or _WORKERS, thread_name_prefix="amlctl-blob")
         self._uploader = Uploader(self._service, limits, self._pool)
         self._arriving = ByteBudget((workers or _WORKERS) * _RANGE)
+
+    def links(self, until: datetime) -> BlobLinks:
+        """Raises SettingsError, UsageError, RightsError: the credential cannot sign such links."""
+        return BlobLinks(self._address, self._credential, self._uploader, self._transport, until)
 
     def plain_files(self, prefix: str) -> BlobFiles:
         """Blobs below the prefix, which is one of the container."""

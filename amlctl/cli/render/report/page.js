@@ -2,6 +2,7 @@
 for (const log of document.querySelectorAll(".log")) {
   const input = log.querySelector("input"), told = log.querySelector("output");
   const lines = [...log.querySelectorAll("pre > span")].map((node) => ({ node, text: node.textContent }));
+  log.querySelector("pre").scrollTop = 1e9; // its end says most
   input.addEventListener("input", () => {
     const wanted = input.value.toLowerCase();
     let found = 0;

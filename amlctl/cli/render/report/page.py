@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from amlctl import __version__
-from amlctl.cli.render.compared import compared_lines, value_text
+from amlctl.cli.render.compared import compared_lines, signed, value_text
 from amlctl.cli.render.plot import Curve
 from amlctl.cli.render.report.markup import Markup, joined, markup
 from amlctl.cli.render.report.svg import color_of, plot, time_line
@@ -152,6 +152,12 @@ def _comparison(report: Report) -> Iterator[Markup]:
         heads,
         joined(rows),
     )
+    comparison = report.comparison
+    for title, changes in (("code", comparison.code), ("environment", comparison.environment)):
+        for run, change in zip(comparison.runs, changes, strict=True):
+            if change is not None:
+                changed = [f"{sign} {path}" for sign, paths in signed(change) for path in paths]
+                yield _details(f"What changed in the {title} of {run}", _text_block("\n".join(changed)))
 
 
 def _class_of(style: str) -> Markup:
@@ -178,7 +184,7 @@ def _run(run: RunPage, *, is_single: bool) -> Iterator[Markup]:
     yield _details("Everything recorded", _table(_facts(run)))
     if run.record.spec.environment_content:
         content = run.record.to_json()["environment_content"]
-        yield _details("Environment file", markup('<pre class="text">{}</pre>', content))
+        yield _details("Environment file", _text_block(content))
     if run.files:
         yield _details("Outputs", _table((file.path, size(file.size_bytes)) for file in run.files))
     for note in run.notes:
@@ -187,7 +193,7 @@ def _run(run: RunPage, *, is_single: bool) -> Iterator[Markup]:
         yield heading("Log")
         yield _log(run)
     yield heading("Run it again")
-    yield markup('<pre class="text">{}</pre>', "\n".join(_again(run)))
+    yield _text_block("\n".join(_again(run)))
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> Markup:
@@ -199,6 +205,10 @@ def _table(rows: Iterable[tuple[str, str]]) -> Markup:
 
 def _details(title: str, content: Markup) -> Markup:
     return markup("<details><summary>{}</summary>{}</details>", title, content)
+
+
+def _text_block(text: str) -> Markup:
+    return markup("<pre>{}</pre>", text)
 
 
 def _picture(picture: Any) -> Markup:

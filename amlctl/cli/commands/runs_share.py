@@ -1,0 +1,88 @@
+"""`amlctl runs share`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from amlctl.cli.command_group import examples, option
+from amlctl.cli.completion import Run
+from amlctl.cli.invocation import Invocation, invocation
+from amlctl.cli.render.tables import Line, dim, good, highlight, moment
+from amlctl.core.message import Command, Message, SecretLink, count, size
+from amlctl.core.run import parse_duration_s
+from amlctl.errors import UsageError
+from amlctl.operations import share as operations
+from amlctl.operations.runs import RunAt, resolve_run
+
+EXAMPLES = examples(
+    "amlctl runs share @last # a report, and links to the outputs",
+    "amlctl runs share @last 'plots/*.png' --expires 1d",
+    "amlctl runs share @last --revoke # end all links to it",
+    note="A link is shown once, and works for everybody who has it.",
+)
+_DEFAULT = "7d"
+
+
+def share(
+    ctx: typer.Context,
+    run: Run,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE...]", help="Outputs to share, with * and **; default: a report and all outputs"),
+    ] = None,
+    expires: Annotated[
+        str | None, option(f"Let the links end after this time (default: {_DEFAULT})", "--expires", metavar="TIME")
+    ] = None,
+    revoked: Annotated[bool, option("End all links to this run's files", "--revoke")] = False,
+) -> None:
+    """Share a run's outputs with people without an account: links, or a zip file for a folder store"""
+    call = invocation(ctx)
+    app_, reference = call.app_of(run)
+    run_id = resolve_run(app_.workspace, reference)
+    patterns = files or []
+    is_folder = app_.store.folder is not None
+    if (revoked or expires) and is_folder:
+        raise UsageError(
+            "a store in a folder gives no links that could end: runs share writes a zip file",
+            hint=Command("runs", "share", run_id, *patterns),
+        )
+    if revoked:
+        if patterns or expires:
+            raise UsageError("--revoke ends all links to a run", hint=Command("runs", "share", run_id, "--revoke"))
+        ended = operations.revoke(app_.store, run_id)
+        call.result({"run": run_id, "revoked": ended}, [f"{count(ended, 'link')} ended" if ended else "no links"])
+        return
+
+    def page() -> bytes:
+        from amlctl.cli.render.report.page import page as drawn  # here, since not every share needs them
+        from amlctl.operations.report import report as collected
+
+        return drawn(collected([RunAt(run_id, app_)]), datetime.now(UTC)).encode("utf-8", "replace")
+
+    if is_folder:
+        target = app_.project.outputs_dir / f"{run_id}-share.zip"
+        made = operations.share_zip(app_, run_id, patterns, target, page)
+        shown = target.relative_to(call.cwd) if target.is_relative_to(call.cwd) else target
+        call.result(made.to_json(), [f"{shown}  ({count(made.files, 'file')}, {size(made.bytes)})"])
+        return
+    until = datetime.now(UTC) + timedelta(seconds=parse_duration_s(expires or _DEFAULT))
+    _print(call, operations.share_links(app_, run_id, patterns, app_.links(until), until, page))
+
+
+def _print(call: Invocation, shared: operations.ShareResult) -> None:
+    def lines() -> Iterator[Line]:
+        for one in shared.links:
+            yield [highlight(one.file)]
+            yield ["  ", SecretLink(one.url)]
+        if shared.left_out:
+            yield [dim(f"… and {count(shared.left_out, 'output')} more: name them to share them")]
+        if shared.studio_url:
+            yield [dim("for members of the workspace: "), shared.studio_url]
+        yield [good("until "), moment(shared.expires_at), dim("; everybody who has a link can read the file")]
+        yield Message("  to end them earlier: ", Command("runs", "share", shared.run, "--revoke"))
+
+    call.result(shared.to_json(), lines())
