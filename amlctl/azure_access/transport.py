@@ -31,7 +31,7 @@ _MAX_ERROR_BYTES = 1 << 20
 """The rest of an error response is dropped."""
 _WRITE_BYTES = 256 << 10
 """Sent in one call; a process that is stopped within a call finishes it when it continues."""
-_REPORTED_BYTES = 256 << 10
+_REPORTED_BYTES = 1 << 20
 """Read in one call, where a caller wants to know what has moved, and reported at once."""
 _PACED_BYTES = 64 << 10
 """Sent or received in one call with a bandwidth limit, so that the rate is kept within a request."""
@@ -335,7 +335,7 @@ def _up_to(read: Read, length: int | None, most: int) -> bytes:
     buffer = io.BytesIO()
     while data:
         buffer.write(data)
-        data = read(min(_CHUNK, most - buffer.tell()))
+        data = read(min(_REPORTED_BYTES, most - buffer.tell()))
     return buffer.getvalue()
 
 

@@ -112,6 +112,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors are reported, never raised."""
     command = root_command()
     if "_AMLCTL_COMPLETE" in os.environ:
+        from amlctl.cli.completion_values import offer_values
+
+        offer_values(command)
         command.main(prog_name="amlctl")
     if "--no-color" in before_script(arguments):
         os.environ["NO_COLOR"] = "1"  # also for the help pages, which Typer draws

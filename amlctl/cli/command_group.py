@@ -79,7 +79,12 @@ class RootGroup(AppGroup):
 
             raise unknown_command(name, list(self.commands))
         name, line, rest = super().resolve_command(ctx, args)
-        return name, line and load(str(name)), rest
+        command = line and load(str(name))
+        if command is not None and ctx.resilient_parsing:
+            from amlctl.cli.completion_values import offer_values
+
+            offer_values(command, ctx.command)
+        return name, command, rest
 
 
 def load(name: str) -> Any:

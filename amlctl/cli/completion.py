@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ def starting_with(incomplete: str, names: Iterable[str]) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Runs that this machine has seen, of others too."""
-    project = _project()
+    project = current_project()
     if project is None:
         return []
     from amlctl.runs.shared import shared_folder
@@ -48,7 +49,7 @@ LAST = "@last"
 
 def complete_script(incomplete: str) -> list[str]:
     """Scripts by name, by path below `pipeline/` once a folder is typed."""
-    project = _project()
+    project = current_project()
     if project is None:
         return []
     from amlctl.localfs.code_rules import code_rules
@@ -65,9 +66,9 @@ def complete_script(incomplete: str) -> list[str]:
 
 
 def complete_dataset(incomplete: str) -> list[str]:
-    """Folders below `data_blobs/`, with or without that name, and those in them: a shell ends the word after one; then
-    datasets that the store had when it was listed last."""
-    project = _project()
+    """Folders and files below `data_blobs/`, with or without that name, and those in them, since a shell ends the word
+    after one; then datasets that the store had when it was listed last."""
+    project = current_project()
     if project is None:
         return []
     above = incomplete.rpartition("/")[0]
@@ -78,6 +79,8 @@ def complete_dataset(incomplete: str) -> list[str]:
         if f"{prefix}{name}".startswith(incomplete):
             found.append(f"{prefix}{name}")
             found += [f"{prefix}{name}/{below}" for below in _folders(base / above / name)]
+    files = [f"{prefix}{name}" for name in _files(base / above) if f"{prefix}{name}".startswith(incomplete)]
+    found += files if len(files) <= _MOST_FILES else []
     from amlctl.localfs.stored_names import remembered_names
 
     shown = f"{project.data_blobs_dir.name}/" if base == project.root else ""
@@ -99,7 +102,7 @@ _RECENT = 50
 
 def complete_metric(incomplete: str) -> list[str]:
     """Metrics of the newest runs that were made here."""
-    project = _project()
+    project = current_project()
     if project is None:
         return []
     from amlctl.runs.records import load_local_record, read_order
@@ -112,11 +115,24 @@ def complete_metric(incomplete: str) -> list[str]:
     return starting_with(incomplete, names)
 
 
-def _project() -> Project | None:
+def current_project() -> Project | None:
     try:
         return find_project(Path.cwd())
     except (AmlctlError, OSError):
         return None
+
+
+_MOST_FILES = 50
+"""Files that are offered as datasets; a folder of more is a dataset itself."""
+
+
+def _files(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [one.name for one in entries if one.name[0] != "." and one.is_file()]
+    except OSError:
+        return []
+    return sorted(name for name in names if name.isprintable())
 
 
 def _folders(folder: Path) -> list[str]:

@@ -6,15 +6,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from amlctl.core.events import EventSink, Warned
-from amlctl.core.run import RunRecord
-from amlctl.core.run_id import find_run
 from amlctl.core.settings import Settings
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.project import Project
-from amlctl.runs.records import local_records
 from amlctl.stores.contract import Store
 
 if TYPE_CHECKING:
+    from amlctl.core.run import RunRecord
     from amlctl.workspaces.contract import EnvironmentCache, Workspace
 
 
@@ -62,6 +60,8 @@ AnyContext = TypeVar("AnyContext", bound=Context)
 def holding(context: AnyContext, reference: str) -> tuple[AnyContext, str]:
     """With the workspace in use that has RUN, as far as this machine has seen it, and what to look up there: the whole
     id, or RUN as it was typed. Raises UsageError."""
+    from amlctl.core.run_id import find_run  # here, since most commands need no runs
+
     settings = context.settings
     if len(settings.workspaces) == 1:
         return context, reference
@@ -96,6 +96,8 @@ def _with_unseen(context: AnyContext, run: str) -> AnyContext:
 def restored_records(context: Context) -> list[RunRecord]:
     """Those of this machine, newest first. Without damaged ones `@last` would be another run, so each workspace
     restores its own from its store."""
+    from amlctl.runs.records import local_records
+
     damaged: list[str] = []
     records = local_records(context.project.state_dir, on_damaged=damaged.append)
     if not damaged:

@@ -26,6 +26,8 @@ from amlctl.parallel import in_parallel
 from amlctl.runs.tree import TreeFile, read_index, stored_key
 from amlctl.stores.contract import Store
 
+MOST_INDEX_BYTES = 24 << 20
+"""About 200,000 outputs."""
 _MOST_TRACKED = 200
 """Runs of an MLflow folder that are read, the latest first: a search over parameters may make thousands."""
 
@@ -36,9 +38,12 @@ def read_metrics(store: Store, run: str) -> Metrics:
     Works for an active run, too: the store has what was saved last. Raises IntegrityError (a damaged list of outputs)
     and what the store raises.
     """
-    files = {file.path: file for file in read_index(store, outputs_index_key(run)) or ()}
-    outputs = _Outputs(store, outputs_prefix(run))
     found = Metrics()
+    outputs = _Outputs(store, outputs_prefix(run))
+    files = _listed(store, outputs_index_key(run))
+    if files is None:
+        files = {name: TreeFile(name, 0, False, "") for name in (DOCUMENT, LINES)}
+        found.warnings.append(f"the run has very many outputs: only {DOCUMENT} and {LINES} are read")
     for name, parse in ((DOCUMENT, from_document), (LINES, from_lines)):
         file = files.get(name)
         if file is None:
@@ -48,10 +53,18 @@ def read_metrics(store: Store, run: str) -> Metrics:
             continue
         data = outputs.read(file)
         if data is not None:
-            found.add(parse(data))
+            found.add(parse(data) if len(data) <= MAX_BYTES else Metrics(warnings=[too_large(name, len(data))]))
     tracked = [file for path, file in files.items() if path.startswith(f"{MLFLOW_FOLDER}/")]
     found.add(_of_mlflow(outputs, tracked))
     return found
+
+
+def _listed(store: Store, index_key: str) -> Optional[dict[str, TreeFile]]:
+    """The outputs by path; None where reading their list would take seconds."""
+    entry = store.info(index_key)
+    if entry is not None and entry.size_bytes > MOST_INDEX_BYTES:
+        return None
+    return {file.path: file for file in read_index(store, index_key) or ()} if entry is not None else {}
 
 
 class _Outputs:
@@ -62,7 +75,7 @@ class _Outputs:
     def read(self, file: TreeFile) -> Optional[bytes]:
         """None where the run has removed it since its outputs were listed."""
         try:
-            return self._store.get(stored_key(self._prefix, file), length=MAX_BYTES)
+            return self._store.get(stored_key(self._prefix, file), length=MAX_BYTES + 1)
         except NotFound:
             return None
 

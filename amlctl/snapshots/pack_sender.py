@@ -1,14 +1,15 @@
 """Packs on their way into a store: two travel while the next one is filled, so that the line is never idle.
 
-There is memory for nearly two packs (one, where the store is a folder); the next one is filled as they leave it.
+There is memory for one and a half packs: the next ones are filled with what has left.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Condition
 from typing import NamedTuple
 
 from amlctl.core.content_id import ContentHasher
@@ -17,20 +18,19 @@ from amlctl.core.pack import Bytes, Member, PackBuilder
 from amlctl.core.store_keys import pack_key
 from amlctl.localfs.sync_state import SyncState
 from amlctl.snapshots.transfers import Transfer, Transfers
-from amlctl.stores.contract import Store
+from amlctl.stores.contract import Buffers, Store
 
 _UNDER_WAY = 2
 _PART_BYTES = 2 << 20
-_PARTS = 60
-_LOCAL_PARTS = 36
+_PARTS = 48
+_LOCAL_PARTS = 40
 """Parts in memory: 33 hold a pack of the usual size. A folder takes them faster than they are filled."""
 
 
 class _Sending(NamedTuple):
-    """A finished pack; `parts` is the memory that it still needs."""
+    """A finished pack."""
 
     members: Sequence[Member]
-    parts: Sequence[Bytes]
     is_new: Future[bool]
 
 
@@ -66,6 +66,9 @@ class PackSender:
         self._pool = ThreadPoolExecutor(_UNDER_WAY)
         self._free: list[bytearray] = []
         self._allocated = 0
+        self._lent = 0
+        """Parts of packs that the store still needs."""
+        self._returned = Condition()
         self._most_parts = _PARTS if store.folder is None else _LOCAL_PARTS
         self._sending: deque[_Sending] = deque()
         self._seen: set[str] = set()
@@ -123,12 +126,14 @@ class PackSender:
 
     def _memory(self, size_bytes: int) -> memoryview:
         """For the next part: memory that is used again, since the first touch of new pages costs as much as a copy."""
-        while not self._free and self._allocated >= self._most_parts and self._sending:
+        while self._sending and self._sending[0].is_new.done():
             self._wait(len(self._sending) - 1)
         if size_bytes > _PART_BYTES:
             return memoryview(bytearray(size_bytes))
-        if self._free:
-            return memoryview(self._free.pop())
+        with self._returned:
+            self._returned.wait_for(lambda: self._free or self._allocated < self._most_parts or not self._lent)
+            if self._free:
+                return memoryview(self._free.pop())
         self._allocated += 1
         return memoryview(bytearray(_PART_BYTES))
 
@@ -152,13 +157,35 @@ class PackSender:
         content_bytes = self.content_bytes - self._content_bytes_sent
         self._content_bytes_sent = self.content_bytes
         transfer = self.transfers.transfer(len(pack.members), content_bytes, pack.size_bytes)
+        with self._returned:
+            self._lent += len(parts)
         is_new = self._pool.submit(self._put, pack_key(name), parts, transfer)
-        self._sending.append(_Sending(pack.members, parts, is_new))
+        self._sending.append(_Sending(pack.members, is_new))
 
     def _put(self, key: str, parts: Sequence[Bytes], transfer: Transfer) -> bool:
-        is_new = self._store.put(key, parts, replace=self._replace, on_bytes=transfer.moved)
+        lent = deque(parts)
+        arrived = 0
+
+        def release(size_bytes: int) -> None:
+            nonlocal arrived
+            arrived += size_bytes
+            while lent and arrived >= len(lent[0]):
+                arrived -= len(lent[0])
+                self._take_back([lent.popleft()])
+
+        try:
+            is_new = self._store.put(key, Buffers(parts, release), replace=self._replace, on_bytes=transfer.moved)
+        finally:
+            self._take_back(lent)
         transfer.done()
         return is_new
+
+    def _take_back(self, parts: Collection[Bytes]) -> None:
+        memories = [part.obj for part in parts if isinstance(part, memoryview)]
+        with self._returned:
+            self._lent -= len(parts)
+            self._free += [one for one in memories if isinstance(one, bytearray) and len(one) == _PART_BYTES]
+            self._returned.notify_all()
 
     def _wait(self, at_most: int) -> None:
         """Until no more packs than that are under way."""
@@ -166,10 +193,6 @@ class PackSender:
             sending = self._sending[0]
             if not sending.is_new.result():
                 self.was_there.update(member.content_id for member in sending.members)
-            for part in sending.parts:
-                memory = part.obj if isinstance(part, memoryview) else None
-                if isinstance(memory, bytearray) and len(memory) == _PART_BYTES:
-                    self._free.append(memory)
             self._sending.popleft()
 
 

@@ -59,6 +59,15 @@ class FileBody:
     may_go_on: Callable[[], None] = field(default=always, compare=False)
 
 
+class Buffers(list[Buffer]):
+    """Several in a row whose memory is used again. `release` may be told, in their order, how many further bytes have
+    arrived and are not needed any more."""
+
+    def __init__(self, buffers: Sequence[Buffer], release: Callable[[int], None]) -> None:
+        super().__init__(buffers)
+        self.release = release
+
+
 Body = Union[bytes, Sequence[Buffer], FileBody]
 """What can be sent: bytes, several buffers that follow each other, or a file."""
 

@@ -38,6 +38,7 @@ from amlctl.localfs.locks import locked
 from amlctl.localfs.regular_file import open_regular
 from amlctl.stores.contract import (
     Body,
+    Buffers,
     Entry,
     FileBody,
     Guard,
@@ -51,6 +52,8 @@ from amlctl.stores.contract import (
 from amlctl.stores.value_files import appear, copy_checked, create, make, write_buffers
 
 _LOCK_NAME = ".amlctl-lock"
+_RELEASED_AT_ONCE = 8
+"""Parts of a pack, 16 MiB."""
 _MOST_DOCUMENT_BYTES = 4 << 20
 
 
@@ -151,6 +154,11 @@ class DirectoryStore:
             try:
                 if isinstance(body, FileBody):
                     copy_checked(body, descriptor, on_bytes)
+                elif isinstance(body, Buffers):
+                    for start in range(0, len(body), _RELEASED_AT_ONCE):
+                        some = body[start : start + _RELEASED_AT_ONCE]
+                        write_buffers(descriptor, some)
+                        body.release(sum(map(len, some)))
                 else:
                     write_buffers(descriptor, [body] if isinstance(body, bytes) else body)
                 area = area_of(key)

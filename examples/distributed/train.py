@@ -1,7 +1,7 @@
 """Trains the screen or world classifier with several processes, each on its share of the patches.
 
-Azure ML and amlctl set RANK, WORLD_SIZE and MASTER_ADDR, which `init_process_group` reads. After every step the processes
-have the same weights; rank 0 measures them on the held-out photographs and writes model.pt and metrics.json.
+Azure ML and amlctl set RANK, WORLD_SIZE and MASTER_ADDR, which `init_process_group` reads. After every step the
+processes have the same weights; rank 0 measures them on the held-out photographs, and writes model.pt and metrics.json.
 """
 
 import argparse

@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -98,3 +99,25 @@ def test_a_run_that_was_not_seen_here_is_found_in_any_workspace(
     assert amlctl("logs", run).out.startswith("text: hello")
     missing = amlctl("--json", "runs", "show", "nowhere")
     assert (missing.code, missing.document["error"]["kind"]) == (4, "not_found")
+
+
+def test_outputs_are_shared_and_datasets_removed_and_restored(amlctl: Amlctl) -> None:
+    run = amlctl("--json", "submit", "train.py").document["run"]
+    shared = amlctl("--json", "runs", "share", run, "model.bin", "--expires", "1d")
+    assert shared.code == 0, shared.err
+    (link,) = shared.document["links"]
+    assert shared.document["studio_url"]
+    query = parse_qs(urlsplit(link["url"]).query)
+    assert (query["sp"], query["spr"], query["sr"]) == (["r"], ["https"], ["b"])  # opened in test_azure_blob.py
+    assert amlctl("--json", "runs", "share", run, "--revoke").document["revoked"] == 1
+    (used,) = amlctl("--json", "dataset", "show", "raw").document["snapshots"]
+    assert used["runs"] == [run]
+    refused = amlctl("--json", "dataset", "remove", "raw")
+    assert (refused.code, run in str(refused.document["error"]["details"])) == (5, True)
+    assert amlctl("dataset", "remove", "raw", "--yes").code == 0
+    assert amlctl("--json", "submit", "train.py").document["error"]["kind"] == "conflict"
+    assert amlctl("dataset", "restore", "raw").code == 0
+    assert amlctl("--json", "sync", "data_blobs/raw").document["unchanged"] == 1
+    freed = amlctl("--json", "clean", "--outputs", "--yes").document["freed"]
+    assert [item["name"] for item in freed] == [run]
+    assert amlctl("--json", "fetch", run).document["downloaded_files"] == 1

@@ -11,6 +11,7 @@ from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, head_manifest
 from amlctl.operations.sync.repair import without
 from amlctl.operations.sync.result import SyncOptions
+from amlctl.parallel import in_background
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.pack_sender import PackSender
@@ -53,8 +54,9 @@ class StoredContents:
     def read(self) -> tuple[Manifest, KnownContents]:
         """From the store at the first call. Raises what the store raises, IntegrityError."""
         if self._found is None:
-            self._watch.note()
-            head = self._head()
+            with in_background(self._watch.note) as noted:
+                head = self._head()  # a gc keeps what HEAD lists, or moves HEAD
+                noted()
             self._found = without(head, self._lost) if self._lost else head, self._known(head)
         return self._found
 

@@ -11,10 +11,9 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from amlctl.core.events import Note
-from amlctl.core.job import AssetName
 from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name, lease_key
 from amlctl.errors import UsageError
@@ -28,7 +27,10 @@ from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import HeadMoved
-from amlctl.workspaces.contract import KeepsAssets, Workspace
+
+if TYPE_CHECKING:
+    from amlctl.core.job import AssetName
+    from amlctl.workspaces.contract import Workspace
 
 _TRIES = 8
 """Times that a sync plans again because another writer has moved HEAD."""
@@ -105,6 +107,8 @@ class Registration(Protocol):
 
 def registration(workspace: Workspace, name: str) -> Registration:
     """Raises UsageError, before anything is sent, where the workspace or the name cannot be used."""
+    from amlctl.workspaces.contract import KeepsAssets
+
     if not isinstance(workspace, KeepsAssets):
         raise UsageError(
             f"workspace {workspace.name} keeps no data assets", hint="use --workspace with one that is in Azure ML"

@@ -9,7 +9,7 @@ import http.client
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -50,7 +50,7 @@ class BlobAnswer:
     A missing or invalid part is a ServiceUnavailable that names the host.
     """
 
-    host: str
+    url: str = field(repr=False)  # it may have a signature
     status: int
     headers: Mapping[str, str]
     data: bytes
@@ -59,9 +59,12 @@ class BlobAnswer:
 
     @classmethod
     def of(cls, response: MemoryResponse) -> BlobAnswer:
-        host = urlsplit(response.url).hostname or ""
         headers, data = response.headers, response.content
-        return cls(host, response.status_code, headers, data, response.was_repeated, response.attempts)
+        return cls(response.url, response.status_code, headers, data, response.was_repeated, response.attempts)
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
 
     @property
     def code(self) -> str:

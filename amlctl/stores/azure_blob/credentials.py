@@ -49,6 +49,10 @@ class Credential:
         """The credential to use now, for one that is looked up."""
         return self
 
+    def for_links(self) -> Credential:
+        """The credential that signs links to single blobs."""
+        return self.current()
+
     def source_query(self) -> str:
         """The query that the source URL of a copy needs."""
         return ""

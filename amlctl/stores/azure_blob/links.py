@@ -32,7 +32,7 @@ class BlobLinks:
         self._uploader = uploader
         self._transport = transport
         self._until = until
-        self._signing = self._signed_with(credential.current())
+        self._signing = self._signed_with(credential.for_links())
 
     def copy(self, source: str, key: str) -> None:
         if self._uploader.copy(source, key, {}, replace=True) is None:

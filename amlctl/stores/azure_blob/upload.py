@@ -19,13 +19,13 @@ from threading import BoundedSemaphore, Condition
 from typing import Any, TypeVar
 
 from amlctl.core.content_id import ContentHasher
-from amlctl.errors import AmlctlError, Conflict, ServiceUnavailable
+from amlctl.errors import AmlctlError, Conflict, NotFound, ServiceUnavailable
 from amlctl.localfs.disk_errors import sending_error
 from amlctl.stores.azure_blob.answer import BlobAnswer
 from amlctl.stores.azure_blob.blocks import ID_LENGTH, MAX_BLOCKS, Block, block_id, block_id_of, block_size, cut
 from amlctl.stores.azure_blob.direct import BlobBody
 from amlctl.stores.azure_blob.service import ANY, NEW, BlobService, unchanged
-from amlctl.stores.contract import Buffer, FileBody, OnBytes, always, unobserved
+from amlctl.stores.contract import Buffer, Buffers, FileBody, OnBytes, always, unobserved
 
 CONTENT_ID = "content_id"
 COPIED_FROM = "copied_from"
@@ -93,7 +93,12 @@ class ByteBudget:
 
 
 class Jobs(list[Future[_T]]):
-    """The parts of one value under way. The first error cancels the rest and waits until nothing is running."""
+    """The parts of one value under way. The first error cancels the rest and waits until nothing is running.
+
+    `on_result` gets the results in the order of the parts, in the thread that adds them."""
+
+    def __init__(self, on_result: Callable[[_T], object] = lambda result: None) -> None:
+        self._on_result = on_result
 
     @contextmanager
     def settled(self) -> Iterator[None]:
@@ -101,7 +106,7 @@ class Jobs(list[Future[_T]]):
         try:
             yield
             for job in self:
-                job.result()
+                self._on_result(job.result())
         except BaseException:
             for job in self:
                 job.cancel()
@@ -114,7 +119,7 @@ class Jobs(list[Future[_T]]):
         """Raises the error of an earlier job, so that a failed upload does not read the rest of a file."""
         self.append(job)
         while self and self[0].done():
-            self.pop(0).result()
+            self._on_result(self.pop(0).result())
 
 
 class Uploader:
@@ -172,18 +177,35 @@ class Uploader:
         # A value is replaced because it is damaged, so its blocks are not trusted.
         existing = set() if replace else {block.id for block in waiting}
         ids: list[str] = []
-        jobs = Jobs[BlobAnswer]()
-        with jobs.settled():
-            for body in _grouped(parts, self._limits.pack_block_bytes):
-                ids.append(block_id_of(body.parts))
-                if ids[-1] in existing:
-                    on_bytes(body.size_bytes)
-                    continue
-                body.on_bytes = on_bytes
-                self._pack_budget.take(body.size_bytes)
-                act = partial(self._service.put_block, key, ids[-1], body)
-                jobs.add(self._pack_budget.submit(self._pool, body.size_bytes, act))
-        return self._commit(key, ids, ANY if replace else NEW, "", always)
+        released = 0
+
+        def release(size_bytes: int) -> None:
+            nonlocal released
+            if isinstance(parts, Buffers) and not existing:
+                released += size_bytes
+                parts.release(size_bytes)
+
+        jobs = Jobs[int](release)
+        try:
+            with jobs.settled():
+                for body in _grouped(parts, self._limits.pack_block_bytes):
+                    ids.append(block_id_of(body.parts))
+                    if ids[-1] in existing:
+                        on_bytes(body.size_bytes)
+                        continue
+                    body.on_bytes = on_bytes
+                    self._pack_budget.take(body.size_bytes)
+                    act = partial(self._put_block, key, ids[-1], body)
+                    jobs.add(self._pack_budget.submit(self._pool, body.size_bytes, act))
+            return self._commit(key, ids, ANY if replace else NEW, "", always)
+        except NotFound as error:
+            if released:  # the caller would make the container and send the same parts again
+                raise Conflict(f"{error.message} any more", hint="run the same command again") from error
+            raise
+
+    def _put_block(self, key: str, identity: str, body: BlobBody) -> int:
+        self._service.put_block(key, identity, body)
+        return body.size_bytes
 
     def state(self, key: str) -> tuple[str, str | None]:
         """`content_id` of a finished value (empty for an unfinished one) and its ETag."""

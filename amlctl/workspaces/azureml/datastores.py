@@ -172,6 +172,12 @@ class DatastoreCredential(Credential):
                 self._current, self._renew_at_s = self._ask()
             return self._current
 
+    def for_links(self) -> Credential:
+        found = self.current()
+        if isinstance(found, SasToken):  # it signs nothing: the service may give the key
+            found, _ = self._ask(is_expirable=False)
+        return Token(self._connection.login) if isinstance(found, SasToken) else found
+
     def renew(self) -> bool:
         with self._lock:
             self._renew_at_s = 0.0  # the key may have changed
@@ -187,12 +193,12 @@ class DatastoreCredential(Credential):
     def is_out_of_time(self) -> bool:
         return self.current().is_out_of_time()
 
-    def _ask(self) -> tuple[Credential, float]:
+    def _ask(self, *, is_expirable: bool = True) -> tuple[Credential, float]:
         """A credential, and when to ask again (seconds since 1970)."""
         datastore, login = self._datastore, Token(self._connection.login)
         if datastore.is_identity_based:
             return login, _FOREVER
-        body = {"expirableSecret": True, "expireAfterHours": 1}
+        body = {"expirableSecret": True, "expireAfterHours": 1} if is_expirable else {"expirableSecret": False}
         path = f"/datastores/{datastore.name}/listSecrets"
         try:
             secrets = self._connection.workspace("POST", path, WORKSPACE_VERSION, body).document or {}

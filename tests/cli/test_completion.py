@@ -1,0 +1,130 @@
+"""What shells complete: values of every option, in bash, zsh and fish as they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.core import TyperGroup
+
+from amlctl.cli.app import root_command
+from amlctl.cli.command_group import COMMANDS, load
+from amlctl.cli.completion_values import offer_values
+from tests.cli.conftest import Cli
+
+FREE = {
+    *("--set", "--env", "--secret", "--timeout", "--instances", "--processes", "--name", "--tag", "--limit", "--tail"),
+    *("--include", "--register", "--jobs", "--bwlimit", "--older-than", "--unused", "--keep", "--adopt", "--expires"),
+    *("--store", "--to", "--output", "--project"),  # the shell completes paths
+}
+"""Options whose values the user invents, or that the shell itself completes."""
+
+
+@pytest.fixture
+def full(project: Cli) -> Cli:
+    """A project with something of every kind to complete."""
+    project.write("pipeline/deep/train.py", "print('hello')")
+    project.write("pipeline/deep/configs/base.json", "{}")
+    project.write("pipeline/deep/configs/large.yaml", "{}")
+    project.write("compute/gpu.yaml", "name: gpu\ntype: amlcompute\nsize: Standard_NC6s_v3\n")
+    project.write("data_blobs/working/table.csv", "1")
+    settings = project.cwd / ".amlctl.toml"
+    settings.write_text(settings.read_text() + '\n[workspaces.cloud]\ncompute = "azureml"\n')
+    return project
+
+
+def completed(cli: Cli, typed: str) -> list[str]:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_AMLCTL_COMPLETE": "complete_bash"}
+    return cli(variables=words).out.split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("submit train.py --config ", ["base.json", "large.yaml"]),
+        ("submit train.py --config deep/c", ["deep/configs/base.json", "deep/configs/large.yaml"]),
+        ("submit --compute ", ["gpu", "local"]),
+        ("--workspace ", ["local", "cloud"]),
+        ("submit train.py --workspace c", ["cloud"]),
+        ("runs list --status c", ["CancelRequested", "Canceled", "Completed"]),
+        ("submit --mode ", ["mount", "download"]),
+        ("submit --distribution ", ["pytorch", "mpi", "tensorflow"]),
+        ("sync --layout m", ["mirror"]),
+        ("sync data_blobs/working/t", ["data_blobs/working/table.csv"]),
+        ("submit --produces w", ["working"]),
+        ("help sub", ["submit"]),
+        ("compute start g", ["gpu"]),
+    ],
+)
+def test_values_complete(full: Cli, typed: str, expected: list[str]) -> None:
+    assert sorted(set(completed(full, f"amlctl {typed}"))) == sorted(set(expected))
+
+
+def test_what_runs_have_used_completes(full: Cli) -> None:
+    full("sync", "working/table.csv")
+    options = ("--env-from", "current", "--experiment", "first-try", "--dataset", "working/table.csv")
+    full.json("submit", "train.py", *options)
+    [snapshot] = full.json("runs", "show")["datasets"].values()
+    assert completed(full, "amlctl runs list --experiment f") == ["first-try"]
+    assert completed(full, "amlctl logs --file ") == ["std_log.txt"]
+    assert completed(full, "amlctl sync working/table.csv --pull --snapshot ") == [snapshot]
+
+
+def test_outside_a_project_no_value_is_offered(folder: Cli) -> None:
+    assert completed(folder, "amlctl submit --config ") == []
+    assert completed(folder, "amlctl --workspace ") == []
+
+
+def every_option() -> Iterator[tuple[str, object]]:
+    for name in COMMANDS:
+        command = load(name)
+        offer_values(command, root_command())
+        for one in command.commands.values() if isinstance(command, TyperGroup) else [command]:
+            for param in one.params:
+                if param.param_type_name == "option" and not param.is_flag and not param.hidden:
+                    yield f"{name} {one.name} {param.opts[0]}", param
+
+
+def test_every_option_with_known_values_completes() -> None:
+    silent = [
+        name
+        for name, param in every_option()
+        if "shell_complete" not in vars(param) and param._custom_shell_complete is None  # type: ignore[attr-defined]
+    ]
+    assert [name for name in silent if name.split()[-1] not in FREE] == []
+
+
+SCRIPTS = {
+    "bash": 'COMP_WORDS=(amlctl submit train.py --config b); COMP_CWORD=4; {function} amlctl; echo "${{COMPREPLY[@]}}"',
+    "fish": "complete -C 'amlctl submit train.py --config b'",
+}
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_a_real_shell_completes(full: Cli, tmp_path: Path, shell: str) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    home = tmp_path / "home"
+    home.mkdir()
+    variables = {**os.environ, "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    variables.pop("XDG_CONFIG_HOME", None)
+    shown = subprocess.run(
+        [sys.executable, "-m", "amlctl"],
+        env={**variables, "_AMLCTL_COMPLETE": f"source_{shell}"},
+        cwd=full.cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    function = next((line.split("(")[0] for line in shown.splitlines() if line.endswith("() {")), "")
+    script = f"{shown}\n{SCRIPTS[shell].format(function=function)}\n"
+    answer = subprocess.run(
+        [program, "-c", script], cwd=full.cwd, env=variables, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split()[0] == "base.json", answer
