@@ -156,9 +156,7 @@ class App:
         from amlctl.workspaces.azureml.workspace import AzureMLWorkspace
 
         return AzureMLWorkspace(
-            settings.name,
             self.connection,
-            self.project,
             lambda: self.store,
             experiment=self.settings.experiment,
             open_store=self.open_store,

@@ -116,94 +116,147 @@ class _Table(NamedTuple):
     cached: Optional[CachedFolder]
 
 
+class KnownFolder(NamedTuple):
+    """What the cache knows of a scanned folder. `root` names it there; `digest` is that of the scan, empty if it is not
+    to be remembered as a whole."""
+
+    cache: StatCache
+    root: str
+    digest: bytes = b""
+
+    def folder(self, path: str) -> Optional[CachedFolder]:
+        return self.cache.folder(_cache_key(self.root, path))
+
+
 def identify(
     scanned: Scan,
-    cache: Optional[StatCache],
-    cache_root: str,
+    known: Optional[KnownFolder],
     *,
-    digest: bytes = b"",
     checksum: bool = False,
     taker: Optional[Taker] = None,
     sink: EventSink,
     subject: str = "",
 ) -> Identified:
-    """`cache_root` names the scanned folder in the cache; `checksum` reads every file again.
+    """`checksum` reads every file again.
 
     Raises RightsError (files or folders that cannot be read, all of them), Conflict (a file changes all the time).
     """
-    trusted_before = time.time_ns() - RACY_NS
-    unreadable = list(scanned.unreadable)
-    entries: list[FileEntry] = []
-    tables: dict[int, _Table] = {}
-    to_read: list[tuple[str, int, int]] = []
-    for number, folder in enumerate(scanned.folders):
-        prefix = f"{folder.path}/" if folder.path else ""
-        if folder.is_empty and folder.path:
-            entries.append(FileEntry(prefix, 0, False, EMPTY))
-        cached = None if cache is None else cache.folder(_cache_key(cache_root, folder.path))
-        rows = unpack_rows(folder.rows)
-        if cached is not None and cached.rows == folder.rows and not checksum:
-            entries += map(_entry, (prefix + row[0] for row in rows), rows, _each_id(cached))
-            continue
-        known = {} if cached is None or checksum else dict(zip(unpack_rows(cached.rows), _each_id(cached)))
-        found = [_entry(prefix + row[0], row, known[row]) if row in known else None for row in rows]
-        to_read += [(prefix + rows[at][0], number, at) for at, entry in enumerate(found) if entry is None]
-        tables[number] = _Table(rows, found, cached)
-    to_read.sort(key=lambda item: path_bytes(item[0]))
-    total_bytes = sum(tables[folder].rows[position][2] for _, folder, position in to_read)
-    hashed = 0
-    before: dict[int, Mapping[str, str]] = {}
-    root = os.fspath(scanned.root)
-    done = 0
+    work = _Identification(scanned, known, sink, subject)
+    work.look_up(checksum=checksum)
+    work.read(taker)
+    return work.finish()
 
-    def report(further_bytes: int) -> None:
-        sink(StageProgress(Stage.HASH, subject, done, hashed + further_bytes, len(to_read), total_bytes))
 
-    reader = FileReader(taker, report)
-    written_to: set[tuple[int, int]] = set()
-    for number, (path, folder_number, position) in enumerate(to_read):
-        done = number
-        table = tables[folder_number]
+class _Identification:
+    def __init__(self, scanned: Scan, known: Optional[KnownFolder], sink: EventSink, subject: str) -> None:
+        self._scanned = scanned
+        self._root = os.fspath(scanned.root)
+        self._known = known
+        self._sink = sink
+        self._subject = subject
+        self._trusted_before_ns = time.time_ns() - RACY_NS
+        self._entries: list[FileEntry] = []
+        self._tables: dict[int, _Table] = {}
+        self._to_read: list[tuple[str, int, int]] = []
+        """Path, number of the folder, and position in it."""
+        self._total_bytes = 0
+        self._done = self._hashed_bytes = 0
+        self._unreadable = list(scanned.unreadable)
+        self._written_to: list[tuple[int, int]] = []
+
+    def look_up(self, *, checksum: bool) -> None:
+        """Take from the cache what it has, and note what has to be read."""
+        for number, folder in enumerate(self._scanned.folders):
+            prefix = f"{folder.path}/" if folder.path else ""
+            if folder.is_empty and folder.path:
+                self._entries.append(FileEntry(prefix, 0, False, EMPTY))
+            cached = None if self._known is None else self._known.folder(folder.path)
+            rows = unpack_rows(folder.rows)
+            if cached is not None and cached.rows == folder.rows and not checksum:
+                self._entries += map(_entry, (prefix + row[0] for row in rows), rows, _each_id(cached))
+                continue
+            known = {} if cached is None or checksum else dict(zip(unpack_rows(cached.rows), _each_id(cached)))
+            found = [_entry(prefix + row[0], row, known[row]) if row in known else None for row in rows]
+            self._to_read += [(prefix + rows[at][0], number, at) for at, entry in enumerate(found) if entry is None]
+            self._tables[number] = _Table(rows, found, cached)
+        self._to_read.sort(key=lambda item: path_bytes(item[0]))
+        self._total_bytes = sum(self._tables[folder].rows[position][2] for _, folder, position in self._to_read)
+
+    def read(self, taker: Optional[Taker]) -> None:
+        reader = FileReader(taker, self._report)
+        before: dict[int, Mapping[str, str]] = {}
+        for number, (path, folder, position) in enumerate(self._to_read):
+            self._done = number
+            data = self._read_one(reader, path, folder, position)
+            entry = self._tables[folder].entries[position]
+            if taker is not None and data and entry is not None:
+                if folder not in before:
+                    before[folder] = _ids_by_name(self._tables[folder].cached)
+                if before[folder].get(self._tables[folder].rows[position][0]) != entry[3]:
+                    taker.take(entry, data)
+            if not number % _FILES_BETWEEN_EVENTS:
+                self._report(0)
+        if self._to_read:
+            files, size_bytes = len(self._to_read), self._hashed_bytes
+            self._sink(StageProgress(Stage.HASH, self._subject, files, size_bytes, files, size_bytes, is_done=True))
+
+    def _read_one(self, reader: FileReader, path: str, folder: int, position: int) -> Optional[memoryview]:
+        """The bytes of a small file; None where it is gone or cannot be read."""
+        table = self._tables[folder]
+        full = self._root if self._scanned.is_one_file else f"{self._root}/{path}"
         try:
-            full = root if scanned.is_one_file else f"{root}/{path}"
             row, identity, data = reader.read(full, path, table.rows[position])
         except FileNotFoundError:
-            continue
+            return None
         except OSError as error:
             if (failure := failing_disk(error, full)) is not None:
                 raise failure from error
-            unreadable.append(f"{path}: {error.strerror}")
-            continue
+            self._unreadable.append(f"{path}: {error.strerror}")
+            return None
         if reader.is_written_to:
-            written_to.add((folder_number, position))
-        entry = _entry(path, row, identity.hex())
-        table.rows[position], table.entries[position] = row, entry
-        hashed += row[2]
-        if taker is not None and data:
-            if folder_number not in before:
-                before[folder_number] = _ids_by_name(table.cached)
-            if before[folder_number].get(row[0]) != entry[3]:
-                taker.take(entry, data)
-        if not done % _FILES_BETWEEN_EVENTS:
-            report(0)
-    if to_read:
-        sink(StageProgress(Stage.HASH, subject, len(to_read), hashed, len(to_read), hashed, is_done=True))
-    if unreadable:
-        raise RightsError(
-            f"{len(unreadable)} of the files cannot be read",
-            hint="fix their permissions, or name them in .amlctlignore",
-            details=sorted(unreadable),
-        )
-    for table in tables.values():
-        entries += filter(None, table.entries)
-    entries.sort(key=entry_order)
-    identified = Identified(entries, hashed)
-    if cache is not None:
-        for folder_number, position in written_to:
-            rows = tables[folder_number].rows
+            self._written_to.append((folder, position))
+        table.rows[position], table.entries[position] = row, _entry(path, row, identity.hex())
+        self._hashed_bytes += row[2]
+        return data
+
+    def finish(self) -> Identified:
+        if self._unreadable:
+            raise RightsError(
+                f"{len(self._unreadable)} of the files cannot be read",
+                hint="fix their permissions, or name them in .amlctlignore",
+                details=sorted(self._unreadable),
+            )
+        for table in self._tables.values():
+            self._entries += filter(None, table.entries)
+        self._entries.sort(key=entry_order)
+        identified = Identified(self._entries, self._hashed_bytes)
+        if self._known is not None:
+            self._remember(self._known, identified)
+        return identified
+
+    def _remember(self, known: KnownFolder, found: Identified) -> None:
+        """Store what was learned. The digest of the whole scan is kept only if every row of it can be trusted."""
+        for number, position in self._written_to:
+            rows = self._tables[number].rows
             rows[position] = _distrusted(rows[position])
-        _remember(cache, cache_root, scanned, tables, identified, digest, trusted_before)
-    return identified
+        changed: list[tuple[str, CachedFolder]] = []
+        is_settled, trusted_before = True, self._trusted_before_ns
+        for number, table in self._tables.items():
+            folder = self._scanned.folders[number]
+            kept = [(row, entry) for row, entry in zip(table.rows, table.entries) if entry is not None]
+            packed = pack_rows([row if max(row[3], row[5]) < trusted_before else _distrusted(row) for row, _ in kept])
+            is_settled = is_settled and packed == folder.rows
+            ids = bytes.fromhex("".join(entry[3] for _, entry in kept))
+            changed.append((_cache_key(known.root, folder.path), CachedFolder(packed, ids)))
+        known.cache.remember_folders(changed)
+        if is_settled and known.digest:
+            files, size_bytes = len(found.entries), total_bytes(found.entries)
+            known.cache.remember_scan(known.root, CachedScan(known.digest, found.snapshot, files, size_bytes))
+
+    def _report(self, further_bytes: int) -> None:
+        done_bytes = self._hashed_bytes + further_bytes
+        files = len(self._to_read)
+        self._sink(StageProgress(Stage.HASH, self._subject, self._done, done_bytes, files, self._total_bytes))
 
 
 class Written(NamedTuple):
@@ -264,31 +317,6 @@ def _ids_by_name(cached: Optional[CachedFolder]) -> dict[str, str]:
 def _entry(path: str, row: FileRow, content_id: str) -> FileEntry:
     # By its own name the tuple takes three times as long.
     return tuple.__new__(FileEntry, (path, row[2], row[1] & 0o100 != 0, content_id))
-
-
-def _remember(
-    cache: StatCache,
-    cache_root: str,
-    scanned: Scan,
-    tables: Mapping[int, _Table],
-    found: Identified,
-    digest: bytes,
-    trusted_before: int,
-) -> None:
-    """Store what was learned. The digest of the whole scan is kept only if every row of it can be trusted."""
-    changed: list[tuple[str, CachedFolder]] = []
-    is_settled = True
-    for number, table in tables.items():
-        folder = scanned.folders[number]
-        kept = [(row, entry) for row, entry in zip(table.rows, table.entries) if entry is not None]
-        packed = pack_rows([row if max(row[3], row[5]) < trusted_before else _distrusted(row) for row, _ in kept])
-        is_settled = is_settled and packed == folder.rows
-        ids = bytes.fromhex("".join(entry[3] for _, entry in kept))
-        changed.append((_cache_key(cache_root, folder.path), CachedFolder(packed, ids)))
-    cache.remember_folders(changed)
-    if is_settled and digest:
-        files = len(found.entries)
-        cache.remember_scan(cache_root, CachedScan(digest, found.snapshot, files, total_bytes(found.entries)))
 
 
 def _distrusted(row: FileRow) -> FileRow:

@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from amlctl.core.manifest import Kind, StoredAt
 from amlctl.core.pack import Member
@@ -88,16 +88,18 @@ def _place(known: KnownPack, row: bytes) -> StoredAt:
     return StoredAt(Kind.PACK, known.pack, offset, length, bool(is_deflated))
 
 
-_VERSION = 5
+_VERSION = 6
 _SCHEMA = """
     CREATE TABLE agreement (store TEXT, dataset BLOB, step INTEGER, kind TEXT, snapshot TEXT, manifest_key TEXT,
                             section BLOB, head BLOB, row_check BLOB,
                             PRIMARY KEY (store, dataset, step)) WITHOUT ROWID;
     CREATE TABLE pack (store TEXT, pack TEXT, size_bytes INTEGER, members BLOB, row_check BLOB,
                        PRIMARY KEY (store, pack));
+    CREATE TABLE place (url TEXT PRIMARY KEY, store TEXT, row_check BLOB);
 """
 _INSERT = "INSERT INTO agreement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_PACK = "INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?, ?)"
+_INSERT_PLACE = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM agreement WHERE store = ? AND dataset = ?"
 _MEANING = (
     "what was agreed with the stores is forgotten, so the next syncs work as in a fresh clone: a file that differs "
@@ -154,7 +156,7 @@ class SyncState:
             schema=_SCHEMA,
             synchronous="NORMAL",
             on_damage=lambda message: on_damage(f"{message}; {_MEANING}"),
-            upgrade=_from_version_4,
+            upgrade=_from_older_version,
         )
 
     def close(self) -> None:
@@ -178,6 +180,16 @@ class SyncState:
         """Both agree on it, and nothing is under way anymore."""
         row = (*_keys(store, dataset), 0, _BASE, *base)
         self._database.change([(_DELETE, [_keys(store, dataset)]), (_INSERT, [(*row, check_of(row))])])
+
+    def store_at(self, url: str) -> str:
+        """The id of the store that was last synced with under this URL; empty where none was."""
+        rows = self._database.rows("SELECT * FROM place WHERE url = ?", [_text(url)], key=1)
+        return str(rows[0][0]) if rows else ""
+
+    def set_store_at(self, url: str, store: str) -> None:
+        if self.store_at(url) != store:
+            row = (_text(url), store)
+            self._database.write(_INSERT_PLACE, [(*row, check_of(row))])
 
     def begin(self, store: str, dataset: str, step: Step, base: Base) -> None:
         """Before the step does anything."""
@@ -234,11 +246,16 @@ def _text(store: str) -> str:
     return store.encode("utf-8", "backslashreplace").decode()
 
 
-def _from_version_4(database: sqlite3.Connection, version: int) -> list[Change]:
-    """Bases without their HEAD, by URL alone; packs are as they are now."""
-    if version != 4:
+def _from_older_version(database: sqlite3.Connection, version: int) -> list[Change]:
+    """Version 4 had bases without their HEAD, by URL alone; version 5 all but the places. Packs were as they are."""
+    if version not in (4, 5):
         return []
-    bases = [row for row in database.execute("SELECT * FROM base") if row[-1] == check_of(row[:-1])]
-    rows = [(store, dataset, 0, _BASE, *base, b"") for store, dataset, *base, _ in bases]
-    packs = [row for row in database.execute("SELECT * FROM pack ORDER BY rowid") if row[-1] == check_of(row[:-1])]
-    return [(_INSERT, [(*row, check_of(row)) for row in rows]), (_INSERT_PACK, packs)]
+
+    def intact(table: str) -> list[tuple[Any, ...]]:
+        rows = database.execute(f"SELECT * FROM {table} ORDER BY {'rowid' if table == 'pack' else '1, 2'}")
+        return [row for row in rows if row[-1] == check_of(row[:-1])]
+
+    if version == 5:
+        return [(_INSERT, intact("agreement")), (_INSERT_PACK, intact("pack"))]
+    rows = [(store, dataset, 0, _BASE, *base, b"") for store, dataset, *base, _ in intact("base")]
+    return [(_INSERT, [(*row, check_of(row)) for row in rows]), (_INSERT_PACK, intact("pack"))]

@@ -76,9 +76,7 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
         return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, removed=removed)
     local = identify(
         looked.scanned,
-        state.cache,
-        looked.cache_key,
-        digest=looked.digest,
+        looked.known_to(state.cache),
         checksum=options.checksum,
         sink=sink,
         subject=dataset,

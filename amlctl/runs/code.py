@@ -25,7 +25,7 @@ from amlctl.core.pack import gzip_bytes
 from amlctl.core.store_keys import FORMAT_KEY, code_index_key, code_prefix
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import scratch_folder
-from amlctl.localfs.identify import StatCache, identify
+from amlctl.localfs.identify import KnownFolder, StatCache, identify
 from amlctl.localfs.ignore import IgnoreRules
 from amlctl.localfs.read_file import file_content_id
 from amlctl.localfs.scan import scan
@@ -147,7 +147,7 @@ def _collected(
     scanned = scan(root, ignore)
     for warning in scanned.warnings:
         sink(Warned(f"{name}/{warning}"))
-    entries = identify(scanned, cache, name, sink=sink, subject=name).entries
+    entries = identify(scanned, None if cache is None else KnownFolder(cache, name), sink=sink, subject=name).entries
     if scanned.is_one_file:
         return [(entry._replace(path=f"{name}/{root.name}"), root) for entry in entries]
     return [

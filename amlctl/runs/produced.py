@@ -118,7 +118,7 @@ class _Publisher:
             before = replace(before, places=places, shards={})
         if before.layout == "mirror":
             layout = replace(layout, name="mirror")
-        entries = identify(scan(self.root, self.rules), None, dataset, sink=null_sink, subject=dataset).entries
+        entries = identify(scan(self.root, self.rules), None, sink=null_sink, subject=dataset).entries
         is_mirror = layout.name == "mirror" and not mirrors_sharing_files(store, dataset, entries)
         if layout.name == "mirror":
             layout = replace(layout, name="auto")

@@ -39,6 +39,21 @@ def once(folder: Path, name: str, content: str, action: Callable[[], None]) -> N
         marker.write_text(content, encoding="utf-8")
 
 
+def unreadable(dataset: str, error: NotFound) -> NotFound:
+    message = f"dataset {dataset} cannot be read: {error.message}"
+    return NotFound(message, hint=Command("sync", below_data_blobs(dataset)))
+
+
+def mark_placed(folders: NodeFolders, dataset: str, manifest_key: str) -> None:
+    """The dataset is at its path already."""
+    folders.state_dir.mkdir(parents=True, exist_ok=True)
+    (folders.state_dir / f"{_marker(dataset)}.done").write_text(manifest_key, encoding="utf-8")
+
+
+def _marker(dataset: str) -> str:
+    return f"dataset-{dataset.replace('/', '%')}"
+
+
 Log = Callable[[str], None]
 _SHOW_EVERY_S = 5.0
 _MOST_ATTEMPT_BYTES = 1000
@@ -56,17 +71,15 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
         def place(manifest_key: str = manifest_key, target: Path = target) -> None:
             _remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            materialise(store, manifest_key, target, mode=record.spec.mode, sink=_PlacingLog(log))
+            materialise(store, manifest_key, target, mode=record.spec.mode, sink=PlacingLog(log))
 
         try:
-            once(folders.state_dir, f"dataset-{dataset.replace('/', '%')}", manifest_key, place)
+            once(folders.state_dir, _marker(dataset), manifest_key, place)
         except NotFound as error:
-            raise NotFound(
-                f"dataset {dataset} cannot be read: {error.message}", hint=Command("sync", below_data_blobs(dataset))
-            ) from error
+            raise unreadable(dataset, error) from error
 
 
-class _PlacingLog:
+class PlacingLog:
     """Satisfies `EventSink`: a line now and then, since the log of a node is all that shows how far it is."""
 
     def __init__(self, log: Log) -> None:

@@ -99,6 +99,7 @@ def receive(
     max_workers: int = 4,
     file_workers: int = 4,
     is_noted: bool = False,
+    done: Optional[Received] = None,
     sink: EventSink,
 ) -> Received:
     """Write `entries` below `target`. `link_objects`: large objects become symlinks into the store's folder, where
@@ -106,11 +107,11 @@ def receive(
 
     `may_replace` is asked right before a file appears under its name; if not, what is there is left alone.
     Memory is bounded by `max_workers` stretches of packs, at most eight; `file_workers` other files arrive at a time.
-    `is_noted`: the result says what was written.
+    `is_noted`: the result says what was written. `done` is the result; another thread may stop it.
 
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
-    done = Received(written={} if is_noted and len(entries) <= _MOST_NOTED else None)
+    done = done or Received(written={} if is_noted and len(entries) <= _MOST_NOTED else None)
     if not entries:
         return done
     root = target.parent if len(entries) == 1 and entries[0].path == ONE_FILE else target

@@ -246,8 +246,9 @@ class PlainFiles(Protocol):
         """In no order; those of the store itself are left out."""
         ...
 
-    def read(self, file: PlainFile) -> tuple[str, str]:
-        """Its content id, and the version that was read. Raises Conflict (it changes), NotFound."""
+    def read(self, file: PlainFile, here: Optional[Path]) -> tuple[str, str]:
+        """Its content id, and the version that was read. `here` is a file of this machine that may have the same bytes:
+        where the service has a checksum that says so, nothing is downloaded. Raises Conflict (it changes), NotFound."""
         ...
 
     def copy(self, file: PlainFile, version: str, key: str, content_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 from amlctl.errors import Conflict, NotFound
 from amlctl.localfs.folders import walk
@@ -32,7 +33,7 @@ class FolderFiles:
                     found.append(PlainFile(os.path.relpath(path, self._folder), os.stat(path).st_size))
         return found
 
-    def read(self, file: PlainFile) -> tuple[str, str]:
+    def read(self, file: PlainFile, here: Optional[Path]) -> tuple[str, str]:
         try:
             return file_content_id(self._folder / file.path), ""
         except FileNotFoundError as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from result import Result
 from sandbox import Sandbox
 
-from cases import cold, noop, pull, runs, start
+from cases import cold, noop, pull, rerun, runs, start
 
 BENCHMARKS: Mapping[str, Callable[[Sandbox], Result]] = {
     "noop": noop.measure,
@@ -15,4 +15,5 @@ BENCHMARKS: Mapping[str, Callable[[Sandbox], Result]] = {
     "pull": pull.measure,
     "help": start.measure,
     "runs": runs.measure,
+    "rerun": rerun.measure,
 }

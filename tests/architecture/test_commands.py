@@ -62,7 +62,7 @@ def test_the_commands_are_all_there() -> None:
     assert set(ALL) - {"amlctl"} == {
         *("init", "sync", "status", "why", "clean", "submit", "logs", "fetch", "cancel", "doctor", "help"),
         *("runs", "runs list", "runs show", "runs cancel", "runs compare", "runs open", "runs delete"),
-        *("runs plot", "runs report", "runs share"),
+        *("runs plot", "runs report", "runs share", "runs wait"),
         *("compute", "compute list", "compute show", "compute create", "compute start", "compute stop"),
         *("compute delete", "dataset", "dataset list", "dataset show", "dataset remove", "dataset restore"),
         *("env", "env show", "env prepare", "env list", "env remove"),

@@ -30,6 +30,7 @@ from amlctl.workspaces.azureml.assets import (
 )
 from amlctl.workspaces.azureml.compute import Computes
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.datastores import default_datastore, store_address
 from amlctl.workspaces.azureml.job import JobParts, job_document
 from amlctl.workspaces.azureml.starting import submit_job
 from tests.support.azureml_bench import settings_for
@@ -261,18 +262,19 @@ def test_an_environment(connection: Connection, script: Any, azureml: AzureMLSer
 def test_data(connection: Connection, script: Any, azureml: AzureMLService) -> None:
     from azure.ai.ml.entities import Data
 
-    name, uri = f"d{uuid.uuid4().hex[:8]}", "azureml://datastores/workspaceblobstore/paths/amlctl/mirror/raw/"
+    name, store_url = f"d{uuid.uuid4().hex[:8]}", default_datastore(connection).url
+    root, _ = store_address(connection, store_url)
     before = len(azureml.calls)
-    Assets(connection).register_data(name, "s1", uri, description="pictures", tags={"a": "b"})
+    Assets(connection).register_mirror(name, store_url, "raw", "s1", is_file=False)
     own = [call.method for call in azureml.calls[before:]]
-    script.data.create_or_update(
-        Data(name=name, version="s1", path=uri, type="uri_folder", description="pictures", tags={"a": "b"})
-    )
+    data = Data(name=name, version="s1", path=f"{root}mirror/raw/", type="uri_folder")
+    data.description, data.tags = "mirrored dataset raw", {"amlctl.dataset": "raw", "amlctl.snapshot": "s1"}
+    script.data.create_or_update(data)
     ours, theirs = azureml.calls_like(f"PUT .*/data/{name}/versions/s1$")
     assert _sent(ours) == _sent(theirs)
     assert own == [call.method for call in azureml.calls[before + len(own) :]]
     with pytest.raises(AmlctlError) as caught:
-        Assets(connection).register_data(name, "s1", uri.replace("raw", "other"))
+        Assets(connection).register_mirror(name, store_url, "other", "s1", is_file=False)
     assert (caught.value.kind, name in caught.value.message) == ("conflict", True)
 
 

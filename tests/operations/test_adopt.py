@@ -104,6 +104,16 @@ def test_the_plain_files_do_not_matter_afterwards(place: Place, tmp_path: Path) 
     assert two.tree == TREE
 
 
+def test_what_is_here_already_is_not_downloaded(place: Place) -> None:
+    place.one.make({**TREE, "a.txt": b"ONE", "more": b"only here"})
+    before = place.one.store.traffic.received_bytes
+    place.adopt()
+    if place.one.store.folder is None:
+        assert place.one.store.traffic.received_bytes - before < 20_000, "only lists, and the file that differs"
+    place.one.pull(theirs=True)
+    assert place.one.tree == {**TREE, "more": b"only here"}
+
+
 def test_a_file_that_changes_meanwhile_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     real = place.plain.copy
 

@@ -83,7 +83,7 @@ def bench(azureml: AzureMLService, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     connection = Connection(settings, project, os.environ)
     store = DirectoryStore(tmp_path / "unused")
     workspace = AzureMLWorkspace(
-        "cloud", connection, project, store, experiment="e", open_store=lambda url: DirectoryStore(Path(url))
+        connection, lambda: store, experiment="e", open_store=lambda url: DirectoryStore(Path(url))
     )
     with azureml.faults.while_testing():
         yield Bench(project, workspace, connection)

@@ -87,14 +87,11 @@ def opened_bench(
     store = open_store(store_url or default_datastore(connection).url)
     experiment = experiment or f"e{uuid.uuid4().hex[:8]}"
     workspace = AzureMLWorkspace(
-        "cloud",
         connection,
-        project,
         lambda: store,
         experiment=experiment,
         open_store=open_store,
-        timing=timing,
-        sleep=settle,
+        timing=replace(timing, sleep=settle),
         sink=sink,
     )
     yield Bench(project, store, workspace, {"compute": "serverless", "experiment": experiment})

@@ -22,7 +22,7 @@ SLEEPER = """
     print("ready")
     time.sleep(600)
 """
-CONDA_FILE = "name: e\ndependencies:\n  - python=3.11\n  - pip:\n      - xxhash\n"
+CONDA_FILE = "name: e\ndependencies:\n  - python=3.11\n  - numpy\n  - pip:\n      - xxhash\n"
 
 
 def supervisor_of(bench: Bench, run: str) -> int:

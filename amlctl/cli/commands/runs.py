@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
-from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report, runs_share
+from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report, runs_share, runs_wait
 from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import LAST, LastRun, Run, complete_run
 from amlctl.cli.invocation import invocation
@@ -40,7 +40,7 @@ class RunsGroup(AppGroup):
 
 app = TyperApp(
     cls=RunsGroup,
-    help="List, show, compare, plot, report, share, cancel, open and delete runs; without a command: list",
+    help="List, show, compare, plot, report, share, wait for, cancel, open and delete runs; without a command: list",
     examples=examples(
         "amlctl runs # newest first",
         "amlctl runs show @last # everything recorded",
@@ -74,6 +74,7 @@ app.command("plot", epilog=runs_plot.EXAMPLES)(runs_plot.plot)
 app.command("report", epilog=runs_report.EXAMPLES)(runs_report.report)
 app.command("share", epilog=runs_share.EXAMPLES)(runs_share.share)
 app.command("cancel", epilog=cancel.EXAMPLES)(cancel.cancel)
+app.command("wait", epilog=runs_wait.EXAMPLES)(runs_wait.wait)
 
 
 @app.command("open", epilog=examples("amlctl runs open @last # in the browser, or the folder of its outputs"))

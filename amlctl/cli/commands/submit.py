@@ -196,6 +196,19 @@ def submit(
     experiment: Annotated[str | None, option("Add the run to this experiment", panel=_RUN, metavar="NAME")] = None,
     name: Annotated[str | None, option("Name the run; its id starts with it", panel=_RUN, metavar="NAME")] = None,
     tags: Annotated[list[str] | None, option("Add a tag; may be repeated", "--tag", panel=_RUN, metavar="K=V")] = None,
+    after: Annotated[
+        list[str] | None,
+        option(
+            "Wait until this run has completed, then submit; may be repeated",
+            "--after",
+            panel=_RUN,
+            metavar="RUN",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    is_needed_only: Annotated[
+        bool, option("Show an equal run that Completed instead of running it again", "--needed", panel=_RUN)
+    ] = False,
     is_detached: Annotated[bool, option("Start the run without waiting for it", "--detach", panel=_RUN)] = False,
     is_fetching: Annotated[
         bool | None, option("Download outputs when the run finishes", "--fetch/--no-fetch", panel=_RUN)
@@ -240,6 +253,8 @@ def submit(
         overrides=tuple(overrides or ()),
         secrets=tuple(secrets or ()),
         from_run=from_run,
+        after=tuple(after or ()),
+        is_needed_only=is_needed_only,
         env_from_current=is_current(env_from),
         sync=is_syncing and _said_yes(old_syncing),
         command_line=("amlctl", *sys.argv[1:]),

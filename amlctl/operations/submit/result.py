@@ -52,13 +52,15 @@ class SubmitPlan:
 
 @dataclass(frozen=True)
 class SubmitResult:
-    """`run_error` says why the run failed; `fetched` is None if nothing was fetched; `fetch_error`: why that failed."""
+    """`run_error` says why the run failed; `fetched` is None if nothing was fetched; `fetch_error`: why that failed.
+    `is_reused`: it is an equal run of before."""
 
     record: RunRecord
     seconds: float = 0.0
     run_error: AmlctlError | None = None
     fetched: FetchResult | None = None
     fetch_error: AmlctlError | None = None
+    is_reused: bool = False
 
     @property
     def failure(self) -> AmlctlError | None:
@@ -77,5 +79,6 @@ class SubmitResult:
             "metrics": dict(record.metrics),
             "fetched": None if self.fetched is None else self.fetched.to_json(),
             "fetch_error": None if self.fetch_error is None else self.fetch_error.message,
+            "is_reused": self.is_reused,
             "seconds": self.seconds,
         }

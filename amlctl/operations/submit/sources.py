@@ -46,13 +46,16 @@ class SubmitRequest:
     `caller_variables`, and `config` is a path.
 
     `overrides` change the config. `secrets` names variables, options of the script, settings and tags whose values are
-    secrets. `command_line` is kept in the record, with secrets masked.
+    secrets. `after` are runs that have to complete first; `is_needed_only`: an equal run that Completed is used
+    instead. `command_line` is kept in the record, with secrets masked.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
     overrides: Sequence[str] = ()
     secrets: Sequence[str] = ()
     from_run: str | None = None
+    after: Sequence[str] = ()
+    is_needed_only: bool = False
     env_from_current: bool = False
     sync: bool = True
     command_line: Sequence[str] = ()

@@ -28,7 +28,15 @@ from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line, masked
 from amlctl.core.store_keys import code_index_key, code_prefix
-from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, RightsError, Unconfirmed, UsageError
+from amlctl.errors import (
+    AmlctlError,
+    Conflict,
+    IntegrityError,
+    NotFound,
+    RightsError,
+    Unconfirmed,
+    UsageError,
+)
 from amlctl.localfs.code_rules import code_rules, job_code_rules
 from amlctl.localfs.git import read_git_state
 from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
@@ -41,11 +49,13 @@ from amlctl.operations.logs import InterruptChoice, follow
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
 from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
+from amlctl.operations.submit.needed import find_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.sync.dataset_state import local_state
 from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
+from amlctl.operations.waiting import wait_until_completed
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
@@ -73,19 +83,25 @@ def submit(
     Raises what `plan` raises before there is a run; afterwards only what keeps it from being started or read.
     """
     started = time.monotonic()
+    wait_until_completed(context, request.after)  # before anything is read: they may produce its data
     file = find_job_file(request, context.project)
+    equal = None
     if file is not None and file.kind != "command":
         run = hand_over(context, file, request, clock())
     else:
         prepared = prepare(context, request, file, clock)
-        _warn_of_secrets(context, prepared)
-        start(context, prepared, clock)
-        run = prepared.record.run
+        equal = find_equal(context, prepared.record.spec) if request.is_needed_only else None
+        run = prepared.record.run if equal is None else equal.run
+        if equal is None:
+            _warn_of_secrets(context, prepared)
+            start(context, prepared, clock)
+        else:
+            context.sink(Note(f"run {run} did the same and Completed; not running it again"))
     if is_detached:
         result = SubmitResult(context.workspace.read(run))
     else:
         result = _finish(context, run, on_interrupt, fetch_outputs=fetch_outputs, is_watched=is_watched)
-    return replace(result, seconds=round(time.monotonic() - started, 3))
+    return replace(result, seconds=round(time.monotonic() - started, 3), is_reused=equal is not None)
 
 
 def plan(context: Context, request: SubmitRequest) -> SubmitPlan:

@@ -1,7 +1,8 @@
 """`sync --adopt PREFIX`: plain files that are beside a store already become a dataset, without being sent.
 
-Each file is read once, since contents go by the id of their bytes, and is copied within the store or the service to the
-object of that id. So the dataset is like every other one: what happens to the plain files later does not matter to it.
+Each file is read once, since contents go by the id of their bytes (here, where the same file is here), and is copied
+within the store or the service to the object of that id. So the dataset is like every other one: what happens to the
+plain files later does not matter to it.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _check_names(files: list[PlainFile]) -> None:
 def _adopted(
     context: Context, plain: PlainFiles, dataset: str, files: list[PlainFile], options: SyncOptions
 ) -> tuple[Manifest, str]:
-    store, sink = context.store, context.sink
+    store, sink, root = context.store, context.sink, context.project.dataset_path(dataset)
     total = sum(file.size_bytes for file in files)
     store_id = ensure_format(store)
     failure: Conflict | None = None
@@ -96,7 +97,9 @@ def _adopted(
         watch.note()
 
         def take(file: PlainFile) -> FileEntry:
-            content, version = plain.read(file)
+            path = root / file.path
+            is_like_here = path.is_file() and path.stat().st_size == file.size_bytes
+            content, version = plain.read(file, path if is_like_here else None)
             if content != EMPTY:
                 plain.copy(file, version, object_key(content), content)
             return FileEntry(file.path, file.size_bytes, False, content)

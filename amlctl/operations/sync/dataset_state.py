@@ -21,7 +21,7 @@ from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.store_keys import head_key
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import remove_left_behind, scratch_folder
-from amlctl.localfs.identify import CachedScan, StatCache
+from amlctl.localfs.identify import CachedScan, KnownFolder, StatCache
 from amlctl.localfs.ignore import dataset_rules
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
@@ -72,6 +72,9 @@ class DatasetState:
     @property
     def cache_key(self) -> str:
         return cache_key(self.dataset)
+
+    def known_to(self, cache: StatCache) -> KnownFolder:
+        return KnownFolder(cache, self.cache_key, self.digest)
 
     def know_store(self, store_id: str, state: LocalState) -> None:
         """It has got its id just now."""
@@ -213,6 +216,7 @@ def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, 
         for folder in looked.scanned.folders:  # what a pull that was killed has left among the user's files
             remove_left_behind(looked.root / folder.path, older_than_s=0)
     state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head.value, looked.dataset)))
+    state.sync.set_store_at(store.url, looked.store_key)
     looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
 
 

@@ -15,8 +15,9 @@ from amlctl.core.events import EventSink, Warned
 from amlctl.core.head import HeadValue, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest, decode_section
 from amlctl.core.message import Command, Message, below_data_blobs, count
+from amlctl.core.store_keys import DATASETS
 from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
-from amlctl.localfs.sync_state import Base, Step
+from amlctl.localfs.sync_state import Base, Step, SyncState
 from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.known import KnownContents
@@ -170,6 +171,18 @@ def merge_with_head(
             details=merged.conflicts,
         )
     return merged.entries, merged.taken_from_theirs
+
+
+def confirm_new_store(store: Store, looked: DatasetState, known: SyncState) -> None:
+    """Raises NeedsConfirmation where a store that this project has used is gone: a share that is not mounted looks like
+    a place for a new one, and what others have synced would be missing in it."""
+    if known.store_at(store.url) and not any(store.list(DATASETS)):
+        raise NeedsConfirmation(
+            f"the store {store.url} is gone: this project was synced with a store that was there",
+            hint=Message(
+                "mount or restore it; to start a new one: ", Command("sync", below_data_blobs(looked.dataset), "--yes")
+            ),
+        )
 
 
 def confirm_changes(

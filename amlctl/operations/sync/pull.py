@@ -116,9 +116,7 @@ def _pull(
     if looked.scanned is not None:
         found = identify(
             looked.scanned,
-            state.cache,
-            looked.cache_key,
-            digest=looked.digest,
+            looked.known_to(state.cache),
             checksum=options.checksum,
             sink=sink,
             subject=looked.dataset,

@@ -171,11 +171,18 @@ def delete_run(connection: Connection, store: Store, record: RunRecord, artifact
     return kept
 
 
-class FamilyFiles:
-    """Satisfies `RunFiles`: a run's own files, and those of each child run in a folder."""
+def files_of_family(
+    own: RunFiles, children: Sequence[Mapping[str, str]], of_run: Callable[[str], RunFiles]
+) -> RunFiles:
+    """A run's own files, and those of each child run in a folder."""
+    return _FamilyFiles({"": own, **{folder: of_run(run) for folder, run in _folder_names(children).items()}})
 
-    def __init__(self, own: RunFiles, children: Mapping[str, RunFiles]) -> None:
-        self._members = {"": own, **children}
+
+class _FamilyFiles:
+    """Satisfies `RunFiles`, with `members` by folder."""
+
+    def __init__(self, members: Mapping[str, RunFiles]) -> None:
+        self._members = members
 
     def files(self) -> Sequence[RunFile]:
         return [
@@ -190,7 +197,7 @@ class FamilyFiles:
         self._members[folder].download(RunFile(path, file.size_bytes, file.modified_at), target)
 
 
-def folder_names(children: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def _folder_names(children: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Run by folder; a folder has the step's name if that is a unique file name."""
     counted = Counter(one["name"] for one in children)
     names = {}

@@ -44,41 +44,27 @@ class Assets:
     def model(self, asset: AssetName) -> PresentAsset | None:
         return self._find("models", asset)
 
-    def register_data(
-        self,
-        name: str,
-        version: str,
-        uri: str,
-        *,
-        kind: str = "uri_folder",
-        description: str = "",
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Give the data at `uri` a name and a version. Raises Conflict if that version is something else."""
+    def register_mirror(self, name: str, store_url: str, dataset: str, snapshot: str, *, is_file: bool) -> AssetName:
         from azure.core.exceptions import HttpResponseError
 
         connection = self._connection
+        root, _ = store_address(connection, store_url)
         try:
             with connection.sdk.client() as client:
                 from azure.ai.ml.entities import Data
 
-                data = Data(name=name, version=version, path=uri, type=kind, tags=dict(tags or {}))
-                data.description = description or None
+                data = Data(
+                    name=name,
+                    version=snapshot,
+                    path=f"{root}mirror/{dataset}" + ("" if is_file else "/"),
+                    type="uri_file" if is_file else "uri_folder",
+                    tags={"amlctl.dataset": dataset, "amlctl.snapshot": snapshot},
+                )
+                data.description = f"mirrored dataset {dataset}"
                 client.data.create_or_update(data)
         except HttpResponseError as error:
-            path = f"{connection.address.path}/data/{name}/versions/{version}"
+            path = f"{connection.address.path}/data/{name}/versions/{snapshot}"
             raise connection.error(answer_of_error(error), "PUT", path) from error
-
-    def register_mirror(self, name: str, store_url: str, dataset: str, snapshot: str, *, is_file: bool) -> AssetName:
-        uri, _ = store_address(self._connection, store_url)
-        self.register_data(
-            name,
-            snapshot,
-            f"{uri}mirror/{dataset}" + ("" if is_file else "/"),
-            kind="uri_file" if is_file else "uri_folder",
-            description=f"mirrored dataset {dataset}",
-            tags={"amlctl.dataset": dataset, "amlctl.snapshot": snapshot},
-        )
         return AssetName(name, snapshot)
 
     def has_datastore(self, name: str) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from azure.core.pipeline import Pipeline
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest
 
-from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import
+from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import, first_line
 from amlctl.azure_access.http import MemoryResponse, retry_after_s
 from amlctl.azure_access.login import Login, LoginCredential
 from amlctl.azure_access.retry import Attempts, Retries, RetryPolicy
@@ -119,30 +120,38 @@ def answer_of_error(error: HttpResponseError) -> Answer:
     return Answer(int(error.status_code or 0), {}, b"") if response is None else answer_of(response)
 
 
+@dataclass(frozen=True)
+class Authorization:
+    """`credential` gives tokens for `scope`, `renew` a new one after a 401; `takes_login` says which URLs may get
+    one."""
+
+    credential: TokenCredential
+    scope: str
+    renew: Callable[[], str]
+    takes_login: Callable[[str], bool]
+
+
 class Exchange:
     """Thread-safe."""
 
     def __init__(
         self,
         variables: Mapping[str, str],
+        authorization: Authorization | None = None,
         *,
-        credential: TokenCredential | None = None,
-        scope: str = "",
-        renew: Callable[[], str] | None = None,
-        takes_login: Callable[[str], bool] = lambda url: False,
         sleep: Callable[[float], object] = time.sleep,
         tell: EventSink = null_sink,
     ) -> None:
-        """`credential` gives tokens for `scope`, `renew` a new one after a 401; `takes_login` says which URLs may get
-        one. `tell` gets an event for each retry."""
+        """`tell` gets an event for each retry."""
         self._retries = Retries(_NAME, _TRIES, sleep, tell)
         self._transport = Transport(_NAME, variables, repeats=_REUSED, max_bytes=_MAX_BYTES, tell=tell)
         self._public = self._client(self._policy())
         self._authorized = self._public
-        if credential is not None:
-            self._authorized = self._client(self._policy(renew), BearerTokenCredentialPolicy(credential, scope))
+        if authorization is not None:
+            bearer = BearerTokenCredentialPolicy(authorization.credential, authorization.scope)
+            self._authorized = self._client(self._policy(authorization.renew), bearer)
         pipeline = Pipeline(self._transport, policies=[self._policy()])
-        self.sdk_transport = SDKTransport(pipeline, self._transport, renew, takes_login)
+        self.sdk_transport = SDKTransport(pipeline, self._transport, authorization)
 
     def close(self) -> None:
         """Close idle connections; the next request opens new ones."""
@@ -193,20 +202,18 @@ class SDKTransport(SharedTransport):
         self,
         pipeline: Pipeline[Any, Any],
         transport: Transport,
-        renew: Callable[[], str] | None,
-        takes_login: Callable[[str], bool],
+        authorization: Authorization | None,
     ) -> None:
         self._pipeline = pipeline
         self._transport = transport
-        self._renew = renew
-        self._takes_login = takes_login
+        self._authorization = authorization
 
     def send(self, request: Any, **options: Any) -> Any:
-        response = self._run(request)
+        response, login = self._run(request), self._authorization
         # The SDK's policy gets a new token only if the answer names claims.
         has_claims = "claims=" in response.headers.get("www-authenticate", "")
-        if response.status_code == 401 and self._renew and self._takes_login(request.url) and not has_claims:
-            request.headers["Authorization"] = f"Bearer {self._renew()}"
+        if response.status_code == 401 and login and login.takes_login(request.url) and not has_claims:
+            request.headers["Authorization"] = f"Bearer {login.renew()}"
             response = self._run(request)
         return response
 
@@ -280,14 +287,14 @@ class SDKClient:
             **options,
         )
 
-    def loaded_job(self, document: Mapping[str, Any]) -> Job:
-        """Job YAML as the SDK's own object. Raises UsageError."""
+    def loaded_job(self, source: Mapping[str, Any] | Path, shown: str = "the job") -> Job:
+        """A job file, or a document of one, as the SDK's own object. Raises UsageError."""
         with self.client():
             from azure.ai.ml import load_job
             from azure.ai.ml.exceptions import MlException
             from marshmallow.exceptions import ValidationError
 
             try:
-                return load_job(io.StringIO(json.dumps(document)))
+                return load_job(source if isinstance(source, Path) else io.StringIO(json.dumps(source)))
             except (MlException, ValidationError) as error:
-                raise UsageError(f"azure-ai-ml does not accept the job: {' '.join(str(error).split())}") from error
+                raise UsageError(f"azure-ai-ml does not accept {shown}: {first_line(error)}") from error

@@ -23,7 +23,7 @@ from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsErr
 from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.address import WorkspaceAddress, workspace_address
-from amlctl.workspaces.azureml.clients import Answer, ArmCredential, Exchange, SDKClient
+from amlctl.workspaces.azureml.clients import Answer, ArmCredential, Authorization, Exchange, SDKClient
 
 WORKSPACE_VERSION = "2024-10-01-preview"
 _HEADERS = {"user-agent": f"amlctl/{__version__}", "accept": "application/json", "accept-encoding": "gzip"}
@@ -65,15 +65,13 @@ class Connection:
             authority=cloud.authority, tenant_id=self.address.tenant_id, purpose=f" for {self.address.shown}"
         )
         credential = ArmCredential(self.login, self.address)
-        self.exchange = Exchange(
-            variables,
-            credential=credential,
-            scope=f"{cloud.audience}/.default",
+        authorization = Authorization(
+            credential,
+            f"{cloud.audience}/.default",
             renew=lambda: self.login.token(cloud.audience, is_fresh=True)[0],
             takes_login=cloud.has_manager,
-            sleep=sleep,
-            tell=tell,
         )
+        self.exchange = Exchange(variables, authorization, sleep=sleep, tell=tell)
         self.sdk = SDKClient(self.address, credential, self.exchange.sdk_transport)
         self.identity = settings.identity or ""
         self.variables = variables

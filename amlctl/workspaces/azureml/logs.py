@@ -7,7 +7,7 @@ in the main log without a gap.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amlctl.core.job import log_names
@@ -56,11 +56,10 @@ class _Stream:
 class Logs:
     """Thread-safe for different logs."""
 
-    def __init__(self, exchange: Exchange, looks: Looks, timing: AzureMLTiming, sleep: Callable[[float], None]) -> None:
+    def __init__(self, exchange: Exchange, looks: Looks, timing: AzureMLTiming) -> None:
         self._exchange = exchange
         self._looks = looks
         self._timing = timing
-        self._sleep = sleep
         self._streams: dict[tuple[str, str | None], _Stream] = {}
         self._ahead: dict[tuple[str, str | None], tuple[int, bytes]] = {}
         self._settled: set[tuple[str, str]] = set()
@@ -79,7 +78,7 @@ class Logs:
             return LogChunk(b"", cursor, True)
         # One pause serves all logs of the run: those of further ranks are read next.
         others = self._sizes(record.run, look, key)
-        self._sleep(self._timing.settle_s)
+        self._timing.sleep(self._timing.settle_s)
         look = self._looks.at(record.run) or look
         now = self._sizes(record.run, look, key)
         self._settled |= {(record.run, other) for other, size in others.items() if now.get(other) == size}

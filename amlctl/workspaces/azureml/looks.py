@@ -25,7 +25,8 @@ class AzureMLTiming:
     The state is requested every `first_poll_s` at first, then less often, up to `longest_poll_s`, while it does not
     change; a log that is followed every `log_poll_s`. A look is current for `fresh_s`. After the end of a run a log is
     complete when nothing has arrived for `settle_s`, or the run ended `settled_after_s` ago. After `queue_patience_s`
-    in the queue the compute target is asked for the reason, and again after `queue_fresh_s`.
+    in the queue the compute target is asked for the reason, and again after `queue_fresh_s`. `sleep` is the pause for
+    which a log settles.
     """
 
     first_poll_s: float = 1.0
@@ -36,6 +37,7 @@ class AzureMLTiming:
     settled_after_s: float = 120.0
     queue_patience_s: float = 15.0
     queue_fresh_s: float = 30.0
+    sleep: Callable[[float], None] = time.sleep
 
     def poll_s(self, quiet_s: float) -> float:
         """The pause between two looks at a run that has not changed for `quiet_s`."""

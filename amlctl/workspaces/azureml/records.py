@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import EventSink, Note, Warned
@@ -20,6 +19,7 @@ from amlctl.core.run_state import RunState, is_final
 from amlctl.core.store_keys import attempt_key
 from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable
 from amlctl.localfs.folders import remove_tree
+from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.runs.records import load_local_record, local_records, read_order, save_local_record
 from amlctl.stores.contract import Store
@@ -74,17 +74,14 @@ class MissingRuns:
 
     def __init__(
         self,
-        workspace: str,
-        store: Callable[[], Store],
         connection: Connection,
+        store: Callable[[], Store],
         save: Callable[[RunRecord], None],
-        clock: Callable[[], datetime],
     ) -> None:
-        self._workspace = workspace
+        self._workspace = connection.address.name
         self._store = store
         self._connection = connection
         self._save = save
-        self._clock = clock
 
     def record(self, run: str, known: RunRecord | None) -> RunRecord:
         """The record to show. Raises NotFound without one."""
@@ -96,8 +93,8 @@ class MissingRuns:
             why = "Azure ML does not find this run; it may have been deleted there"
             return replace(known, status=RunState.NOT_RESPONDING, waits_for=why)
         created = time_of(known.created_at)
-        if created is not None and (self._clock() - created).total_seconds() > _STARTING_S:
-            known.failed("lost", "it was recorded, but did not reach Azure ML", self._clock())
+        if created is not None and (utc_now() - created).total_seconds() > _STARTING_S:
+            known.failed("lost", "it was recorded, but did not reach Azure ML", utc_now())
             self._save(known)
         return known
 
@@ -115,7 +112,7 @@ class MissingRuns:
                 hint=Message("try again, or cancel it in Studio: ", Command("runs", "open", record.run)),
             )
         record.error = {"kind": "canceled", "message": "canceled before it was started"}
-        record.reached(RunState.CANCELED, self._clock())
+        record.reached(RunState.CANCELED, utc_now())
         self._save(record)
 
     def _has_existed(self, record: RunRecord) -> bool:
@@ -212,35 +209,23 @@ def _is_of(job: Mapping[str, Any], experiment: str) -> bool:
     return is_shown and properties.get("experimentName") == experiment
 
 
-class ListedRecords:
-    """Records of this machine, updated from the list, and from a look if the list shows an end."""
+def listed_record(
+    own: RunRecord, job: Mapping[str, Any], looks: Looks, is_settled: Callable[[Look], bool]
+) -> RunRecord | None:
+    """A record of this machine, updated from the list, and from a look if the list shows an end. None if the run has to
+    be read."""
+    if has_ended(own):
+        return own
+    own = reopened(own)
+    status = str((job.get("properties") or {}).get("status") or "")
+    if not is_final(status):
+        return watched(own, {"status": status}, utc_now())
+    # The list has neither times nor a reason, so a run that has ended is looked at once.
+    look = looks.at(own.run)
+    is_plain = status != RunState.FAILED and not own.spec.produces
+    if look is None or look.status != status or is_settled(look) or not is_plain:
+        return None
+    from amlctl.workspaces.azureml.ending import ended
 
-    def __init__(
-        self,
-        looks: Looks,
-        read: Callable[[str], RunRecord],
-        is_settled: Callable[[Look], bool],
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._looks = looks
-        self._read = read
-        self._is_settled = is_settled
-        self._clock = clock
-
-    def of(self, own: RunRecord, job: Mapping[str, Any]) -> RunRecord:
-        """Raises NotFound."""
-        if has_ended(own):
-            return own
-        own = reopened(own)
-        status = str((job.get("properties") or {}).get("status") or "")
-        if not is_final(status):
-            return watched(own, {"status": status}, self._clock())
-        # The list has neither times nor a reason, so a run that has ended is looked at once.
-        look = self._looks.at(own.run)
-        is_plain = status != RunState.FAILED and not own.spec.produces
-        if look is None or look.status != status or self._is_settled(look) or not is_plain:
-            return self._read(own.run)
-        from amlctl.workspaces.azureml.ending import ended
-
-        # Its log may still arrive, which is not awaited here: a list may have many such runs.
-        return ended(watched(own, look.document, self._clock()), look.document, None, self._clock())
+    # Its log may still arrive, which is not awaited here: a list may have many such runs.
+    return ended(watched(own, look.document, utc_now()), look.document, None, utc_now())

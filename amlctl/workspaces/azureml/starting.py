@@ -84,15 +84,7 @@ def start_job(
 
 def hand_over(connection: Connection, record: RunRecord, path: Path) -> AcceptedJob:
     """Submit a job file of any type as it is. Raises what `submit_job` raises."""
-    with connection.sdk.client():
-        from azure.ai.ml import load_job
-        from azure.ai.ml.exceptions import MlException
-        from marshmallow.exceptions import ValidationError
-
-        try:
-            job = load_job(path)
-        except (MlException, ValidationError) as error:
-            raise UsageError(f"azure-ai-ml does not accept {record.spec.script}: {first_line(error)}") from error
+    job: Any = connection.sdk.loaded_job(path, record.spec.script)
     job.name = record.run
     job.display_name = job.display_name or record.run
     job.experiment_name = record.spec.experiment

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amlctl.core.compute import ClusterTarget
 from amlctl.core.environment import EnvironmentSpec
@@ -21,7 +20,6 @@ from amlctl.core.run_id import newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import AmlctlError, Conflict, IntegrityError, NotFound, Unconfirmed
 from amlctl.localfs.machine import utc_now
-from amlctl.localfs.project import Project
 from amlctl.runs.records import load_record, note_phases, read_failure, save_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.compute_document import Queueing
@@ -30,7 +28,7 @@ from amlctl.workspaces.azureml.job import is_of_amlctl, record_of_job, record_of
 from amlctl.workspaces.azureml.logs import Logs, names_of
 from amlctl.workspaces.azureml.looks import DEFAULT_TIMING, AzureMLTiming, Look, Looks, Services
 from amlctl.workspaces.azureml.metrics import Tracked
-from amlctl.workspaces.azureml.records import ListedRecords, MissingRuns, Records, has_ended, list_jobs, reopened
+from amlctl.workspaces.azureml.records import MissingRuns, Records, has_ended, list_jobs, listed_record, reopened
 from amlctl.workspaces.contract import (
     Check,
     ComputeTargets,
@@ -56,38 +54,31 @@ class AzureMLWorkspace:
 
     def __init__(
         self,
-        name: str,
         connection: Connection,
-        project: Project,
         store: Callable[[], Store],
         *,
         experiment: str,
         open_store: Callable[[str], Store],
         timing: AzureMLTiming = DEFAULT_TIMING,
-        clock: Callable[[], datetime] = utc_now,
-        sleep: Callable[[float], None] = time.sleep,
         sink: EventSink = null_sink,
     ) -> None:
         """`store` opens the one that runs use, `open_store` another; watching an active run needs neither.
 
         `experiment` is the one whose runs are listed, of any user.
         """
-        self._name = name
         self._connection = connection
         self._own_store = store
         self._experiment = experiment
         self._open_store = open_store
         self._timing = timing
-        self._clock = clock
         self._sink = sink
-        self._records = Records(project, name, sink)
+        self._records = Records(connection.project, self.name, sink)
         self._looks = Looks(connection)
         self._queueing = Queueing(connection, timing)
         self._services = Services(connection)
         self.tracked = Tracked(connection)
-        self._logs = Logs(connection.exchange, self._looks, timing, sleep)
-        self._listed = ListedRecords(self._looks, self.read, self._is_settled, clock).of
-        self._missing = MissingRuns(name, lambda: self._store, connection, self._save_everywhere, clock)
+        self._logs = Logs(connection.exchange, self._looks, timing)
+        self._missing = MissingRuns(connection, lambda: self._store, self._save_everywhere)
         self._changed_at: dict[str, float] = {}
 
     @cached_property
@@ -96,7 +87,7 @@ class AzureMLWorkspace:
 
     @property
     def name(self) -> str:
-        return self._name
+        return self._connection.address.name
 
     @property
     def computes(self) -> ComputeTargets:
@@ -162,7 +153,7 @@ class AzureMLWorkspace:
             if isinstance(error, Conflict) and self._looks.at(record.run) is not None:
                 self._records.save(record)  # another start of the same run came first
                 return
-            record.failed(error.kind, error.message, self._clock())
+            record.failed(error.kind, error.message, utc_now())
             self._records.save(record)
             raise
         self._accepted(record, job)
@@ -210,11 +201,11 @@ class AzureMLWorkspace:
         known = reopened(known)
         if known.studio_url is None:
             known = replace(known, studio_url=self._studio_url(run))  # it was recorded before it existed
-        record = self._with_children(watched(known, look.document, self._clock()), is_active=not is_final(look.status))
+        record = self._with_children(watched(known, look.document, utc_now()), is_active=not is_final(look.status))
         if is_final(look.status):
             return self._finish(record, look)
         if record.spec.job_type is None:
-            waits_for = self._queueing.reason(record, self._clock())
+            waits_for = self._queueing.reason(record, utc_now())
             record = replace(record, waits_for=waits_for, services=record.services or self._services.of(record))
         if record != known:
             self._records.save(record)
@@ -230,7 +221,7 @@ class AzureMLWorkspace:
         listed = list_jobs(self._connection, self._experiment, own, self._sink)
         for run, job in listed.jobs.items():
             with suppress(NotFound):  # deleted since
-                foreign = replace(record_of_job(job, self._name), studio_url=self._studio_url(run))
+                foreign = replace(record_of_job(job, self.name), studio_url=self._studio_url(run))
                 found[run] = self._listed(own[run], job) if run in own else foreign
         for run, record in own.items():
             never_arrived = record.studio_url is None
@@ -238,6 +229,10 @@ class AzureMLWorkspace:
                 with suppress(NotFound):
                     found[run] = self.read(run)
         return newest_first(found.values(), self._records.order())
+
+    def _listed(self, own: RunRecord, job: Mapping[str, Any]) -> RunRecord:
+        """Raises NotFound."""
+        return listed_record(own, job, self._looks, self._is_settled) or self.read(own.run)
 
     def log_names(self, run: str) -> Sequence[str]:
         record, look = self._record_and_look(run)
@@ -291,7 +286,7 @@ class AzureMLWorkspace:
             if not self.read(run).is_final:
                 raise self._connection.error(answer, "POST", self._connection.address.path + f"/jobs/{run}")
         elif is_ours:
-            record.reached(RunState.CANCEL_REQUESTED, self._clock())
+            record.reached(RunState.CANCEL_REQUESTED, utc_now())
             self._records.save(record)
 
     def delete(self, run: str) -> Sequence[str]:
@@ -315,14 +310,10 @@ class AzureMLWorkspace:
         return replace(record, children=children, waits_for=counted_states(children) if is_active else "")
 
     def run_files(self, run: str) -> RunFiles:
-        record = self.read(run)
-        own = self._artifacts(run)
-        if not record.children:
-            return own
-        from amlctl.workspaces.azureml.artifacts import FamilyFiles, folder_names
+        from amlctl.workspaces.azureml.artifacts import files_of_family
 
-        folders = folder_names(record.children)
-        return FamilyFiles(own, {folder: self._artifacts(child) for folder, child in folders.items()})
+        record = self.read(run)
+        return files_of_family(self._artifacts(run), record.children, self._artifacts)
 
     def _artifacts(self, run: str) -> Artifacts:
         from amlctl.workspaces.azureml.artifacts import Artifacts
@@ -337,7 +328,7 @@ class AzureMLWorkspace:
         look = None if known is None or known.is_final else self._looks.at(run, max_age_s=self._timing.fresh_s)
         if known is None or look is None or look.is_archived:
             return self._record_and_look(run)
-        return watched(known, look.document, self._clock()), look
+        return watched(known, look.document, utc_now()), look
 
     def _record_and_look(self, run: str) -> tuple[RunRecord, Look | None]:
         """The look is the one made for the record, if any."""
@@ -349,11 +340,11 @@ class AzureMLWorkspace:
 
     def _foreign(self, run: str, look: Look) -> RunRecord:
         """A run without a record of amlctl; it is not saved."""
-        record = watched(record_of_run(look.document, self._name), look.document, self._clock())
+        record = watched(record_of_run(look.document, self.name), look.document, utc_now())
         if is_final(look.status):
             from amlctl.workspaces.azureml.ending import ended
 
-            record = ended(record, look.document, None, self._clock())
+            record = ended(record, look.document, None, utc_now())
         services = record.services or self._services.of(record, is_foreign=True)
         return replace(record, studio_url=self._studio_url(run), services=services)
 
@@ -362,7 +353,7 @@ class AzureMLWorkspace:
         from amlctl.workspaces.azureml import ending  # most looks are at active runs
 
         stored = self._stored(record.run)
-        if stored is not None and has_ended(stored) and stored.spec.workspace == self._name:
+        if stored is not None and has_ended(stored) and stored.spec.workspace == self.name:
             self._records.save(stored)
             return stored
         failure = None
@@ -371,7 +362,7 @@ class AzureMLWorkspace:
         record = replace(record, phases=[*record.phases])
         with suppress(AmlctlError):  # only times are lost
             note_phases(self._store, record)
-        record = ending.ended(record, look.document, failure, self._clock())
+        record = ending.ended(record, look.document, failure, utc_now())
         record = ending.with_results(record, self._store, self.tracked, self._sink)
         ending.copy_logs(self._store, record, look, self._logs, self._looks, self._is_settled)
         self._save_everywhere(record)
@@ -379,7 +370,7 @@ class AzureMLWorkspace:
 
     def _is_settled(self, look: Look) -> bool:
         at = time_of(look.document.get("endTimeUtc"))
-        return at is not None and (self._clock() - at).total_seconds() > self._timing.settled_after_s
+        return at is not None and (utc_now() - at).total_seconds() > self._timing.settled_after_s
 
     def _stored(self, run: str) -> RunRecord | None:
         """The store's record; a damaged one counts as missing, with a warning."""

@@ -26,7 +26,7 @@ from amlctl.workspaces.contract import EnvironmentCache
 from amlctl.workspaces.local.recovery import is_abandoned
 from amlctl.workspaces.local.run_paths import RunPaths
 
-_CACHES = ("node-stores", "runtimes", "inputs", "cache")
+_CACHES = ("data", "node-stores", "runtimes", "inputs", "cache")
 _RECENT_S = 3600.0
 """Values of a node's store that were used so recently are not evicted."""
 

@@ -25,6 +25,7 @@ from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.logs import SavedLog, saved_logs, say
 from amlctl.workspaces.local.node_files import forget_run, is_folder, node_store, upload_produced
+from amlctl.workspaces.local.placing import Placed, give_back
 from amlctl.workspaces.local.run_paths import Clock, RunPaths, release_reserve
 
 
@@ -93,8 +94,10 @@ def finish(
     clock: Clock,
     *,
     logs: Sequence[SavedLog] = (),
+    placed: Sequence[Placed] = (),
 ) -> RunRecord:
-    """Save what the run has left and make its record final. All of its processes must have ended.
+    """Save what the run has left and make its record final. All of its processes must have ended; copies of datasets
+    that were `placed` are for the next run.
 
     Only the holder of the run's lock may call it. It can be repeated after a kill.
     """
@@ -123,10 +126,13 @@ def finish(
             log.save()
     except (AmlctlError, OSError) as error:
         say(paths.log, f"cannot write the log to the store: {error}")
+    give_back(placed)  # before the record is final: the next run may start right after that
     record.exit_code = ending.exit_code
     record.error = ending.error
     record.reached(ending.state, clock())
     save_both(paths.state_dir, store, record)
+    for left in paths.folder.glob("data-*"):
+        remove_tree(left, ignore_errors=True)
     if is_kept:
         # The store has all results; the container would only fill the disk.
         for node in range(record.spec.instances):

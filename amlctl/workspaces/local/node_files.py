@@ -24,7 +24,6 @@ from amlctl.core.events import EventSink, null_sink
 from amlctl.core.job import RUNTIME_ARCHIVE
 from amlctl.core.manifest import Manifest
 from amlctl.core.message import Command, Message, count, size
-from amlctl.core.run import RunRecord
 from amlctl.core.store_keys import area_of, code_prefix, code_tree, published_key, run_prefix
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.localfs.atomic import scratch_folder, set_mtime, sync_to_disk
@@ -33,7 +32,6 @@ from amlctl.localfs.read_file import file_content_id
 from amlctl.parallel import in_parallel
 from amlctl.runs.code import PIPELINE
 from amlctl.runs.copies import Value, copy_manifest, copy_value, values_of
-from amlctl.runs.records import save_record
 from amlctl.runs.tree import TreeFile, read_index, restore_tree
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.manifests import read_manifest
@@ -134,20 +132,6 @@ def open_run_store(url: str, variables: MutableMapping[str, str], sink: EventSin
     return open_blob_store(f"{url}?{token}" if token else url, variables, tell=sink)
 
 
-def download_inputs(store: Store, node: DirectoryStore, record: RunRecord, log: Log, check: Check) -> None:
-    """What the runtime reads of `store`, into the node's folder; `check` is called between values.
-
-    Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
-    """
-    for dataset, key in record.spec.manifests.items():
-        copy_manifest(store, node, key)
-        _download_contents(store, node, dataset, read_manifest(node, key), log, check)
-    for base in record.spec.heads.values():
-        if base is not None:  # so that a produced dataset adds only what is new
-            copy_manifest(store, node, base)
-    save_record(node, record)
-
-
 def upload_produced(node: DirectoryStore, store: Store, run: str, published: Mapping[str, Mapping[str, Any]]) -> None:
     """What the run has produced: bytes, manifests, then the list that keeps them from gc. HEADs are left to the caller.
 
@@ -179,9 +163,13 @@ def forget_run(node: DirectoryStore, run: str) -> None:
         node.delete(entry.key)
 
 
-def _download_contents(
+def download_contents(
     store: Store, node: DirectoryStore, dataset: str, manifest: Manifest, log: Log, check: Check
 ) -> None:
+    """The values of the manifest's entries, into the node's folder; `check` is called between values.
+
+    Raises NotFound (a snapshot has gone), IntegrityError (damaged in the store), ServiceUnavailable.
+    """
     wanted = values_of(manifest)
     values = {key: value for key, value in wanted.items() if not _has(node, key, value)}
     for key in wanted.keys() - values.keys():

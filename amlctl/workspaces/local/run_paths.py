@@ -79,6 +79,10 @@ class RunPaths:
     def container_of(self, node: int) -> Path:
         return self.folder / (f"container-{node}" if node else "container")
 
+    def data_copy(self, number: int) -> Path:
+        """Where a copy of a dataset is while it is moved into a container or out of it."""
+        return self.folder / f"data-{number}"
+
     def node_folders(self, node: int) -> NodeFolders:
         container = self.container_of(node)
         return NodeFolders(container, container / "outputs")

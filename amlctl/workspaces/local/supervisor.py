@@ -37,8 +37,9 @@ from amlctl.workspaces.contract import EnvironmentInfo
 from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, outputs_saver
 from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.logs import saved_logs, say
-from amlctl.workspaces.local.node_files import download_inputs, is_folder, make_container, node_store, open_run_store
+from amlctl.workspaces.local.node_files import is_folder, make_container, node_store, open_run_store
 from amlctl.workspaces.local.phase_notes import PhaseNotes
+from amlctl.workspaces.local.placing import Placed, Placer
 from amlctl.workspaces.local.rank_processes import (
     HOST,
     RankFailure,
@@ -73,6 +74,7 @@ class Supervisor:
         self._environments = Environments(Path(settings.environments_dir), os.environ)
         self._logs = saved_logs(self._store, self._paths, record)
         self._savers: dict[int, TreeSaver] = {}
+        self._placed: list[Placed] = []
         self._held: IO[bytes] | None = None
         """The environment is not removed before this is closed, at the end of the process."""
         self._has_started = False
@@ -97,7 +99,7 @@ class Supervisor:
         deadline = time.monotonic() + RECORD_LIMIT_S
         while True:
             try:
-                finish(self._paths, self._store, self._record, ending, utc_now, logs=self._logs)
+                finish(self._paths, self._store, self._record, ending, utc_now, logs=self._logs, placed=self._placed)
                 return
             except OSError:
                 if time.monotonic() >= deadline or self._is_stop_signalled:
@@ -125,16 +127,20 @@ class Supervisor:
         if self._record.spec.manifests:
             self._notes.begin(Phase.DATA)
             self._notes.wait_for(f"placing {count(len(self._record.spec.manifests), 'dataset')}")
-        if not is_folder(self._store):
-            download_inputs(
-                self._store, self._node, self._record, lambda line: say(self._paths.log, line), self._check_canceled
-            )
         runtime = Path()
         for node in range(self._record.spec.instances):
             runtime = make_container(
                 self._store, self._record.spec.code, self._paths.container_of(node), self._paths.state_dir / "runtimes"
             )
             self._check_canceled()
+        self._placed = Placer(
+            self._store,
+            self._node,
+            self._paths,
+            self._record,
+            lambda line: say(self._paths.log, line),
+            self._check_canceled,
+        ).place()
         processes = RankProcesses(self._paths)
         become_subreaper()
         try:

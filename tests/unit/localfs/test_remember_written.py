@@ -12,7 +12,7 @@ import pytest
 
 from amlctl.core.content_id import content_id
 from amlctl.core.events import null_sink
-from amlctl.localfs.identify import StatCache, Written, identify, remember_written
+from amlctl.localfs.identify import KnownFolder, StatCache, Written, identify, remember_written
 from amlctl.localfs.scan import scan
 from tests.support.trees import write_tree
 
@@ -47,7 +47,7 @@ def written(root: Path) -> dict[str, Written]:
 
 def hashed(root: Path, cache: StatCache) -> int:
     """Bytes that identifying the folder reads; the ids are right in any case."""
-    found = identify(scan(root), cache, "data", sink=null_sink)
+    found = identify(scan(root), KnownFolder(cache, "data"), sink=null_sink)
     for entry in found.entries:
         assert entry.content_id == content_id((root / entry.path).read_bytes())
     return found.hashed_bytes

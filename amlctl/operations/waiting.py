@@ -1,0 +1,63 @@
+"""`runs wait` and `submit --after`: until runs have finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amlctl.core.events import Note
+from amlctl.core.message import Command
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
+from amlctl.errors import RunFailed
+from amlctl.operations.context import Context, holding
+from amlctl.operations.logs import WAIT_S
+from amlctl.operations.runs import RunAt, resolve_run
+
+_WHATEVER_THE_LOG = 1 << 62
+"""A position in a log that it never reaches: only changes of state end a wait."""
+
+
+@dataclass(frozen=True)
+class Waited:
+    """Final records, in the order of the runs."""
+
+    records: Sequence[RunRecord]
+
+    @property
+    def failure(self) -> RunFailed | None:
+        """The first that did not complete."""
+        for record in self.records:
+            if record.status != RunState.COMPLETED:
+                return RunFailed(f"run {record.run} is {record.status}", hint=Command("logs", record.run))
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("run", "status", "exit_code", "error")
+        return {"runs": [{name: getattr(record, name) for name in names} for record in self.records]}
+
+
+def wait_for(runs: Sequence[RunAt]) -> Waited:
+    """Until all of them have finished. Raises NotFound, ServiceUnavailable."""
+    found = []
+    for run, context in runs:
+        record = context.workspace.read(run)
+        if not record.is_final:
+            context.sink(Note(f"waiting for run {run}, which is {record.status}"))
+        while not record.is_final:
+            context.workspace.wait(run, _WHATEVER_THE_LOG, WAIT_S)
+            record = context.workspace.read(run)
+        found.append(record)
+    return Waited(found)
+
+
+def wait_until_completed(context: Context, references: Sequence[str]) -> None:
+    """Raises RunFailed where one did not complete, NotFound."""
+    found = []
+    for one in references:
+        holder, reference = holding(context, one)
+        found.append(RunAt(resolve_run(holder.workspace, reference), holder))
+    failure = wait_for(found).failure
+    if failure is not None:
+        raise RunFailed(f"{failure.message}, so nothing was submitted", hint=failure.hint)

@@ -1,0 +1,210 @@
+"""The data of a local run, in its container before the runtime starts.
+
+In order: a copy that an earlier run has given back, brought to the run's snapshot; for a container store the files of
+`data_blobs/` that have just the bytes of the snapshot; the store. The runtime finds what it would have unpacked itself,
+and unpacks the rest: a dataset that is one file, and those inside others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import xxhash
+
+from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, needs_no_bytes
+from amlctl.core.run import RunRecord
+from amlctl.errors import NotFound
+from amlctl.localfs.folders import remove_tree
+from amlctl.localfs.project import Project
+from amlctl.localfs.read_file import file_content_id
+from amlctl.runs.copies import copy_manifest
+from amlctl.runs.records import save_record
+from amlctl.runtime.data import PlacingLog, mark_placed, unreadable
+from amlctl.snapshots.manifests import read_manifest
+from amlctl.snapshots.receive import Received, receive
+from amlctl.stores.contract import Store
+from amlctl.stores.directory import DirectoryStore
+from amlctl.workspaces.local.data_copies import DataCopies, DataCopy, repaired, rows_of
+from amlctl.workspaces.local.node_files import Check, Log, download_contents, is_folder
+from amlctl.workspaces.local.run_paths import RunPaths
+
+_POLL_S = 0.1
+_PART_BYTES = 1 << 20
+_FICLONE = 0x40049409
+"""ioctl_ficlone(2): two files share their blocks until one is written to."""
+
+
+class Placed(NamedTuple):
+    """A copy in a container. `inode` is that of its folder: a script may have put something else there."""
+
+    copies: DataCopies
+    copy: DataCopy
+    path: Path
+    inode: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Placer:
+    """`node` is the folder that stands for the `store` (see `node_files`). `check` is called often; what it raises
+    stops the placing."""
+
+    store: Store
+    node: DirectoryStore
+    paths: RunPaths
+    record: RunRecord
+    log: Log
+    check: Check
+
+    def bring_manifests(self) -> None:
+        """What the runtime reads of a container store besides data. Raises NotFound, ServiceUnavailable."""
+        for key in (*self.record.spec.manifests.values(), *self.record.spec.heads.values()):
+            if key is not None:  # heads: so that a produced dataset adds only what is new
+                copy_manifest(self.store, self.node, key)
+        save_record(self.node, self.record)
+
+    def place(self) -> list[Placed]:
+        """Every dataset, in every container. Raises NotFound, IntegrityError, ServiceUnavailable, OSError."""
+        if not is_folder(self.store):
+            self.bring_manifests()
+        found: list[Placed] = []
+        for dataset, key in self.record.spec.manifests.items():
+            try:
+                self._place_dataset(dataset, key, found)
+            except NotFound as error:
+                raise unreadable(dataset, error) from error
+        return found
+
+    def _place_dataset(self, dataset: str, key: str, found: list[Placed]) -> None:
+        spec = self.record.spec
+        manifest = read_manifest(self.node, key)
+        is_alone = not any(one.startswith(f"{dataset}/") or dataset.startswith(f"{one}/") for one in spec.manifests)
+        if not is_alone or any(entry.path == ONE_FILE for entry in manifest.entries):
+            self._download(dataset, manifest)
+            return
+        copies = DataCopies(self.paths.state_dir, self.store.url, dataset, spec.mode)
+        copies.make_room()
+        for node in range(spec.instances):
+            folders = self.paths.node_folders(node)
+            copy = copies.take(self.paths.data_copy(len(found)))
+            found.append(self._place(copies, copy, manifest, folders.data_blobs_dir / dataset))
+            mark_placed(folders, dataset, key)
+
+    def _place(self, copies: DataCopies, copy: DataCopy, manifest: Manifest, target: Path) -> Placed:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        wanted: Sequence[FileEntry] = manifest.entries
+        if copy.rows:
+            try:
+                copy.tree.rename(target)
+                wanted = repaired(target, copy.rows, manifest.entries)
+            except OSError:  # a script has closed a folder to us, say
+                remove_tree(target, ignore_errors=True)
+                wanted, copy.rows = manifest.entries, {}
+        target.mkdir(exist_ok=True)
+        written = wanted
+        if not is_folder(self.store):
+            wanted = self._from_data_blobs(manifest, wanted, target)
+            self._download(manifest.dataset, _only(manifest, wanted))
+        self._receive(manifest, wanted, target)
+        kept = {entry.path for entry in manifest.entries}
+        rows = {path: row for path, row in copy.rows.items() if path in kept}
+        copy.note({**rows, **rows_of(target, written)})
+        there = target.stat()
+        return Placed(copies, copy, target, (there.st_dev, there.st_ino))
+
+    def _download(self, dataset: str, manifest: Manifest) -> None:
+        if not is_folder(self.store):
+            download_contents(self.store, self.node, dataset, manifest, self.log, self.check)
+
+    def _receive(self, manifest: Manifest, wanted: Sequence[FileEntry], target: Path) -> None:
+        done = Received()
+        with ThreadPoolExecutor(1) as pool:
+            job = pool.submit(
+                receive,
+                self.node,
+                manifest,
+                wanted,
+                target,
+                is_private=True,
+                link_objects=self.record.spec.mode == "mount",
+                file_workers=self.node.concurrency,
+                done=done,
+                sink=PlacingLog(self.log),
+            )
+            try:
+                while wait([job], timeout=_POLL_S).not_done:
+                    self.check()
+            except BaseException:
+                done.stop()
+                raise
+            job.result()
+
+    def _from_data_blobs(self, manifest: Manifest, wanted: Sequence[FileEntry], target: Path) -> list[FileEntry]:
+        """Copy what the project itself has, as far as it still has these bytes; the entries that are left."""
+        source = Project(self.paths.state_dir.parent).dataset_path(manifest.dataset)
+        if not source.is_dir():
+            return list(wanted)
+        left = []
+        for number, entry in enumerate(wanted):
+            if number % 256 == 0:
+                self.check()
+            if needs_no_bytes(entry) or not _copied(source / entry.path, target / entry.path, entry, self.check):
+                left.append(entry)
+        return left
+
+
+def give_back(placed: Sequence[Placed]) -> None:
+    """When no process of the run is left. What cannot be kept goes with the container."""
+    for one in placed:
+        with suppress(OSError):
+            there = one.path.stat()
+            if (there.st_dev, there.st_ino) == one.inode:
+                one.copies.give_back(one.copy, one.path)
+
+
+def _only(manifest: Manifest, entries: Sequence[FileEntry]) -> Manifest:
+    return replace(manifest, entries=entries, snapshot=manifest.snapshot)
+
+
+def _copied(source: Path, target: Path, entry: FileEntry, check: Callable[[], None]) -> bool:
+    """The bytes that are written are those that are identified, even if the source changes meanwhile."""
+    try:
+        with open(source, "rb", opener=_without_waiting) as file:
+            if os.fstat(file.fileno()).st_size != entry.size_bytes:
+                return False
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777 if entry.is_executable else 0o666)
+            with open(descriptor, "wb", buffering=0) as copy:
+                if entry.size_bytes >= _PART_BYTES and _cloned(file.fileno(), descriptor):
+                    found = file_content_id(target)
+                else:
+                    digest = xxhash.xxh3_128()
+                    while part := file.read(_PART_BYTES):
+                        check()
+                        digest.update(part)
+                        copy.write(part)
+                    found = digest.hexdigest()
+    except OSError:
+        found = ""
+    if found != entry.content_id:
+        target.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _cloned(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False
+    return True
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe may have taken the place of a file
