@@ -17,6 +17,7 @@ from amlctl import __version__
 from amlctl.cli import signals
 from amlctl.cli.arguments import GlobalOptions, before_script, check_not_empty, hoist
 from amlctl.cli.command_group import RootGroup, plain, require_command
+from amlctl.cli.first_tool import with_submit
 from amlctl.cli.invocation import Invocation
 from amlctl.cli.output import Output, flush_streams, open_missing_streams, silence_stdout
 from amlctl.core.message import Command
@@ -125,7 +126,7 @@ def run(arguments: Sequence[str]) -> int:
         return _report(error, None, arguments)
     context: Any = None
     try:
-        with command.make_context("amlctl", [*hoisted, *rest]) as context:
+        with command.make_context("amlctl", [*hoisted, *with_submit(rest)]) as context:
             code = command.invoke(context)
         sys.stdout.flush()
         return _with_signal(int(code or 0))

@@ -27,7 +27,8 @@ class RunSpec:
 
     What runs: `script` with `arguments` and a config, or the `command` of the job file that `script` names then.
     `config_content` is the config to look at: a JSON document, or text. Where a script gets other bytes than those,
-    `config_file` has them: `{"text", "encoding"}` or `{"base64"}` (see `config_bytes`).
+    `config_file` has them: `{"text", "encoding"}` or `{"base64"}` (see `config_bytes`). `is_config_positional`: the
+    script gets its path alone, as in the first amlctl, and not as `--config PATH`.
 
     `inputs` and `named_outputs` stand for the places of the command, by name. An input is `{"value": text}`,
     `{"dataset": name, "type"}`, or `{"asset": path, "type", "mode"}` for data that Azure ML provides on its nodes: an
@@ -54,6 +55,7 @@ class RunSpec:
     config: Optional[str] = None
     config_content: Any = None
     config_file: Optional[Mapping[str, str]] = None
+    is_config_positional: bool = False
     command: Optional[str] = None
     inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     named_outputs: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +87,10 @@ class RunSpec:
     def layout(self) -> Distribution:
         """Which processes the run consists of."""
         return Distribution(self.distribution, self.processes, self.instances)
+
+    def config_arguments(self, path: str) -> list[str]:
+        """How the script is told of its config."""
+        return [path] if self.is_config_positional else ["--config", path]
 
     @property
     def assets(self) -> Mapping[str, Mapping[str, str]]:
@@ -240,6 +246,7 @@ _BY_NAME = frozenset({"variables", "tags"})
 _BELONGS_TO = {
     "config_content": "config",
     "config_file": "config",
+    "is_config_positional": "config",
     "environment_content": "environment",
     "manifests": "datasets",
 }

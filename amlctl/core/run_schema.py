@@ -195,6 +195,7 @@ RULES: Mapping[str, Rule] = {
     "config": _maybe(_file),
     "config_content": is_shallow,
     "config_file": _maybe(_table(_text)),
+    "is_config_positional": lambda value: isinstance(value, bool),
     "command": _maybe(_text),
     "inputs": _table(_input),
     "named_outputs": _table(_text, _dataset),
@@ -240,7 +241,7 @@ RULES: Mapping[str, Rule] = {
 _ADDED_LATER = {
     *("config_file", "waits_for", "command", "inputs", "named_outputs", "output_places", "job_type", "children"),
     *("services", "description", "heads", "sync", "distribution", "processes", "instances", "node", "metrics"),
-    "phases",
+    *("phases", "is_config_positional"),
 }
 """The first records did not have these fields. Any other one that is missing is damage: writers write all fields."""
 

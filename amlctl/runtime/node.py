@@ -138,7 +138,8 @@ class Node:
             job = prepare_job(record, self.folders, variables, secrets, self.places)
             command, folder, variables = job.command, self.folders.pipeline_dir, job.variables
         else:
-            command, folder = script_command(script, config, arguments), self.folders.container
+            given_config = [] if config is None else record.spec.config_arguments(str(config))
+            command, folder = script_command(script, given_config, arguments), self.folders.container
             given = {name: value for name, value in record.spec.variables.items() if value is not None}
             variables = {**variables, **self._named_places(record), **given}
         with Wakeups() as wakeups:

@@ -170,8 +170,8 @@ def start_script(command: Sequence[str], folder: Path, variables: Mapping[str, s
     )
 
 
-def script_command(script: Path, config: Path | None, arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, str(script), *(["--config", str(config)] if config else []), *arguments]
+def script_command(script: Path, config: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, str(script), *config, *arguments]
 
 
 def wait_for_script(process: subprocess.Popen[bytes], wakeups: Wakeups, grace_s: float) -> ScriptEnd:

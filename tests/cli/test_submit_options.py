@@ -49,6 +49,23 @@ def test_names_of_the_first_tool(project: Cli) -> None:
     assert "--script-path" not in project("submit", "--help").out
 
 
+def test_a_command_line_of_the_first_tool_works_as_it_is(project: Cli) -> None:
+    """Without `submit`; the script gets the config's path as its only argument, and in a repeated run too."""
+    project.write("pipeline/show.py", "import sys; [path] = sys.argv[1:]; print('content', open(path).read())")
+    project.write("pipeline/base.json", '{"rate": 1}')
+    answer = project(
+        *("--script-path", "pipeline/show.py", "--config-path", "pipeline/base.json", "--compute-target", "local"),
+        *("--datastore", "workspaceblobstore", "--should-open-url", "True", *CURRENT),
+    )
+    assert answer.code == 0, answer
+    assert 'content {"rate": 1}' in answer.out + answer.err
+    for line in ("--script-path is now amlctl submit SCRIPT", "--compute-target is now --compute"):
+        assert answer.err.count(line) == 1
+    assert project("submit", "--from", "@last", *CURRENT).code == 0
+    assert project("submit", "show.py", "--config", "base.json", *CURRENT).code == 1  # it gets --config PATH
+    assert project("--script-path", "show.py", "--should-open-url", "perhaps").code == 2
+
+
 def test_a_failure_is_reported_last(project: Cli) -> None:
     project.write("pipeline/broken.py", "raise SystemExit(3)")
     answer = project("submit", "broken.py", *CURRENT)

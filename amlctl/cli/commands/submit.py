@@ -10,16 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
+from amlctl.cli.arguments import before_script
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import is_current
 from amlctl.cli.commands.fetch import fetched_text
 from amlctl.cli.commands.runs import named_values, variable_values
 from amlctl.cli.commands.runs_list import state_cell, took
 from amlctl.cli.completion import complete_dataset, complete_run, complete_script
+from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import on_interrupt
 from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.tables import Line, dim, fields, highlight
+from amlctl.core.events import Note
 from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
 from amlctl.core.run import parse_duration_s
 from amlctl.core.run_state import RunState
@@ -221,10 +224,15 @@ def submit(
     old_config: Annotated[str | None, _hidden("--config-path")] = None,
     old_datasets: Annotated[list[str] | None, _hidden("--required-datasets-path")] = None,
     old_syncing: Annotated[str | None, _hidden("--should-upload-datasets")] = None,
+    old_compute: Annotated[str | None, _hidden("--compute-target")] = None,
+    old_datastore: Annotated[str | None, _hidden("--datastore")] = None,
+    old_opening: Annotated[str | None, _hidden("--should-open-url")] = None,
 ) -> int:
     """Run a script: sync data, upload code, prepare environment and compute, stream the log, fetch outputs"""
     call = invocation(ctx)
     call.is_resumable = not is_dry_run
+    for sentence in new_spellings(before_script(sys.argv[1:])):
+        call.reporter(Note(sentence))
     if is_detached and is_fetching:
         raise UsageError(
             "--detach and --fetch exclude each other: --detach does not wait for the outputs",
@@ -237,7 +245,8 @@ def submit(
         "datasets": wanted_datasets or None,
         "arguments": ctx.meta.get(_SCRIPT_ARGUMENTS, ()),
         "experiment": _first(experiment, old_experiment),
-        "compute": compute,
+        "is_config_positional": True if config is None and old_config is not None else None,
+        "compute": _first(compute, old_compute),
         "mode": mode,
         "distribution": distribution,
         "processes": processes,
@@ -256,7 +265,7 @@ def submit(
         after=tuple(after or ()),
         is_needed_only=is_needed_only,
         env_from_current=is_current(env_from),
-        sync=is_syncing and _said_yes(old_syncing),
+        sync=is_syncing and _said_yes("--should-upload-datasets", old_syncing, True),
         command_line=("amlctl", *sys.argv[1:]),
         cwd=call.cwd,
         caller_variables=os.environ,
@@ -274,6 +283,8 @@ def submit(
         is_watched=call.output.shows_runs,
         on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
     )
+    if _said_yes("--should-open-url", old_opening, False) and result.record.studio_url and call.output.can_ask:
+        typer.launch(result.record.studio_url)
     return _report(call, result, is_detached=is_detached)
 
 
@@ -293,14 +304,11 @@ def _first(*values: str | None) -> str | None:
     return next((value for value in values if value is not None), None)
 
 
-def _said_yes(word: str | None) -> bool:
-    if word is None or word.lower() in ("true", "yes", "1"):
-        return True
-    if word.lower() in ("false", "no", "0"):
-        return False
-    raise UsageError(
-        f"Invalid --should-upload-datasets {word!r}: expected True or False", hint="use --sync or --no-sync"
-    )
+def _said_yes(option_name: str, word: str | None, default: bool) -> bool:
+    said = default if word is None else said_yes(word)
+    if said is None:
+        raise UsageError(f"Invalid {option_name} {word!r}: expected True or False", hint="use True or False")
+    return said
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, str | None]:

@@ -32,7 +32,7 @@ class SubmitPlan:
         spec = self.spec
         if spec.command is not None:
             return ["bash", "-c", spec.command]
-        config = ["--config", f"config/{Path(spec.config).name}"] if spec.config else []
+        config = spec.config_arguments(f"config/{Path(spec.config).name}") if spec.config else []
         return ["python", spec.script, *config, *spec.arguments]
 
     def to_json(self) -> dict[str, Any]:

@@ -158,6 +158,7 @@ def _of_run(earlier: RunRecord, settings: Settings, *, is_repeat: bool) -> Parti
         "config": spec.config,
         "config_content": spec.config_content,
         "config_file": spec.config_file,
+        "is_config_positional": spec.is_config_positional,
         "datasets": spec.datasets,
         "manifests": spec.manifests,
         "produces": spec.produces or None,

@@ -166,7 +166,7 @@ def _shown_command(record: RunRecord) -> str:
     if record.spec.command is not None:
         words = [record.spec.command.strip()]
     else:
-        config = ["--config", record.spec.config] if record.spec.config is not None else []
+        config = [] if record.spec.config is None else record.spec.config_arguments(record.spec.config)
         words = ["python", record.spec.script, *config, *record.spec.arguments]
     shown = " ".join(shlex.quote(masked(word)) for word in words).replace("${{", "{{").replace("$[[", "[[")
     return shown if len(shown) <= _LONGEST_SHOWN else shlex.quote(f"{masked(words[0])[:_LONGEST_SHOWN]} ...")
