@@ -20,10 +20,13 @@ from typing import Any
 import xxhash
 
 from amlctl.config.config_edit import Hide, with_overrides
+from amlctl.config.environment_file import python_specifiers
 from amlctl.config.json_nodes import json_documents
 from amlctl.config.nodes import Kind, Node, check_duplicates, check_expanded, plain_value, yaml_documents
-from amlctl.config.text_file import parse_toml, read_bytes
+from amlctl.config.pip_list import PipListReader
+from amlctl.config.text_file import TomlDocument, parse_toml, read_bytes
 from amlctl.config.yaml_scalars import MAX_DIGITS, date_error, is_date
+from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.message import did_you_mean
 from amlctl.core.run import CONFIG_ENCODINGS, PartialSpec, RunSpec, config_bytes
 from amlctl.core.run_schema import is_shallow
@@ -63,7 +66,11 @@ def record_config(data: bytes, name: str, overrides: Sequence[str], hide: Hide) 
         text = with_overrides(text, name, overrides, hide, is_yaml=is_yaml)
     else:
         _check(text, name)
-    content = _document(text, name) if name.endswith(JSON_SUFFIX) else text
+    content = text
+    if name.endswith(JSON_SUFFIX):
+        content = _document(text, name)
+    elif name.lower().endswith(YAML_SUFFIXES):
+        content = _yaml_document(text, name) or text
     spec = RunSpec(config=name, config_content=content)
     is_as_written = (not name.endswith(JSON_SUFFIX) or content is not text) and config_bytes(spec, None) == text.encode(
         encoding
@@ -90,6 +97,13 @@ def config_values(spec: RunSpec) -> Any:
         return content if is_shallow(content) else "(nested too deep to be shown)"
     if text is None:
         return None if spec.config_file is None else _summary(spec.config_file.get("base64", "").encode())
+    if values := _values(text, name):
+        return values
+    return _summary(text.encode("utf-8", "surrogatepass"))
+
+
+def _values(text: str, name: str) -> Any:
+    """Of one document with keys or items, not too many to be shown; None for anything else."""
     try:
         is_yaml = name.lower().endswith(YAML_SUFFIXES)
         documents = yaml_documents(text, name) if is_yaml else json_documents(text, name).documents
@@ -98,7 +112,7 @@ def config_values(spec: RunSpec) -> Any:
             return plain_value(documents[0])
     except SettingsError:
         pass
-    return _summary(text.encode("utf-8", "surrogatepass"))
+    return None
 
 
 def _summary(data: bytes) -> str:
@@ -156,6 +170,16 @@ def _document(text: str, name: str) -> Any:
     return json.loads(text.removeprefix("\ufeff"))
 
 
+def _yaml_document(text: str, name: str) -> Any:
+    """For lists, comparisons and Studio, beside the text that the script gets; None if JSON has not all its values."""
+    values = _values(text, name)
+    try:
+        json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:  # infinite, or not Unicode
+        return None
+    return values if is_shallow(values) else None
+
+
 def _is_exact(node: Node) -> bool:
     if node.quote:
         return not any("\ud800" <= char <= "\udfff" for char in node.text)
@@ -176,20 +200,9 @@ def read_script_block(source: str, file: str) -> PartialSpec:
 
     Raises SettingsError naming file and line: not closed, twice, invalid TOML, unknown key, wrong type.
     """
-    source = source.replace("\r\n", "\n")
-    openings = [_line_of(source, match.start()) for match in _OPENING.finditer(source)]
-    blocks = [match for match in _BLOCK.finditer(source) if match["type"] == "script"]
-    if not openings:
+    document = _block_of(source, file)
+    if document is None:
         return PartialSpec(file, {})
-    if not blocks:
-        raise SettingsError(
-            f"{file}:{openings[0]}: the inline block is not closed",
-            hint="end it with a line '# ///'; every line between begins with '# '",
-        )
-    if len(blocks) > 1:
-        raise SettingsError(f"{file}:{_line_of(source, blocks[1].start())}: a second inline block 'script'")
-    content = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines())
-    document = parse_toml(content, file, first_line=_line_of(source, blocks[0].start()) + 1, first_column=3)
     tool = document.values.get("tool", {})
     table = tool.get("amlctl", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
@@ -206,6 +219,51 @@ def read_script_block(source: str, file: str) -> PartialSpec:
             hint = f'{key} = ["working/images"]'
             raise SettingsError(f"{lines[key]}: {key} must be a list of dataset names", hint=hint)
     return PartialSpec(file, table, lines)
+
+
+def read_script_environment(source: str, file: str) -> EnvironmentSpec | None:
+    """The `dependencies` and `requires-python` of the block; None without any. Raises SettingsError."""
+    document = _block_of(source, file)
+    if document is None or not document.values.keys() & {"dependencies", "requires-python"}:
+        return None
+    python, packages = document.values.get("requires-python", ""), document.values.get("dependencies", [])
+    place = {key: document.place((key,)) for key in ("requires-python", "dependencies")}
+    if not isinstance(python, str):
+        raise SettingsError(f"{place['requires-python']}: requires-python must be a string", hint='">=3.11"')
+    if not isinstance(packages, list) or not all(isinstance(one, str) for one in packages):
+        raise SettingsError(f"{place['dependencies']}: dependencies must be a list of strings", hint='["numpy>=2"]')
+    try:
+        python_specifiers(python)
+    except SettingsError as error:
+        message = f"{place['requires-python']}: requires-python {python!r} is not a valid version"
+        raise SettingsError(message, hint='requires-python = ">=3.11"') from error
+    reader = PipListReader(None)
+    for package in packages:
+        reader.add(package, place["dependencies"])
+    return EnvironmentSpec(
+        python=python.replace(" ", ""),
+        pip=tuple(reader.found.lines),
+        source=file,
+        places={**reader.found.places, "python": place["requires-python"]},
+        has_files=True,
+    )
+
+
+def _block_of(source: str, file: str) -> TomlDocument | None:
+    source = source.replace("\r\n", "\n")
+    openings = [_line_of(source, match.start()) for match in _OPENING.finditer(source)]
+    blocks = [match for match in _BLOCK.finditer(source) if match["type"] == "script"]
+    if not openings:
+        return None
+    if not blocks:
+        raise SettingsError(
+            f"{file}:{openings[0]}: the inline block is not closed",
+            hint="end it with a line '# ///'; every line between begins with '# '",
+        )
+    if len(blocks) > 1:
+        raise SettingsError(f"{file}:{_line_of(source, blocks[1].start())}: a second inline block 'script'")
+    content = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines())
+    return parse_toml(content, file, first_line=_line_of(source, blocks[0].start()) + 1, first_column=3)
 
 
 def _line_of(text: str, position: int) -> int:

@@ -23,6 +23,8 @@ DEFAULT_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
 """Base image on Azure ML; the local workspace ignores it, but it is part of the id so that both agree."""
 
 _IMAGE, _REGISTERED, _BUILD = "image:", "azureml:", "build:"
+PYTHON = "python:"
+"""Before the path of an interpreter, in the id of an environment that amlctl has not made."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class EnvironmentSpec:
     `python` and of each line; `has_files`: the conda file alone does not say everything.
 
     `python` is the wanted version as written (`3.11`, `>=3.10`, or empty for any); `is_current` means: the
-    interpreter that amlctl runs in, and nothing is made. `is_bare`: the image alone, with whatever it has in it.
+    interpreter that amlctl runs in, or the one at the path `interpreter`, and nothing is made. `is_bare`: the image
+    alone, with whatever it has in it.
     `registered` names one that is in Azure ML already (`azureml:NAME:VERSION`, or the address of one in a registry),
     and then that is all there is to say. `build` is for an image that Azure ML builds: `WHERE#DOCKERFILE`, where WHERE
     is the address of its context, or the digest of a context that travels with the run's code.
@@ -54,6 +57,7 @@ class EnvironmentSpec:
     pip: tuple[str, ...] = ()
     source: str = ""
     is_current: bool = False
+    interpreter: str = ""
     is_bare: bool = False
     registered: str = ""
     build: str = ""
@@ -90,9 +94,9 @@ class EnvironmentSpec:
 
     @property
     def id(self) -> str:
-        """32 hex digits (sha256, cut), `current`, `image:…`, `build:…`, or the name of a registered one."""
+        """32 hex digits (sha256, cut), `current`, `python:…`, `image:…`, `build:…`, or the name of a registered one."""
         if self.is_current:
-            return "current"
+            return PYTHON + self.interpreter if self.interpreter else "current"
         if self.is_bare:
             return _IMAGE + self.image
         if self.registered:
@@ -107,6 +111,8 @@ def environment_without_file(environment_id: str) -> Optional[EnvironmentSpec]:
     """The one that its id says all of; None where a conda file is needed."""
     if environment_id == "current":
         return EnvironmentSpec(is_current=True)
+    if environment_id.startswith(PYTHON):
+        return EnvironmentSpec(is_current=True, interpreter=environment_id[len(PYTHON) :])
     if environment_id.startswith(_IMAGE):
         return EnvironmentSpec(image=environment_id[len(_IMAGE) :], is_bare=True)
     if environment_id.startswith(_BUILD):

@@ -44,10 +44,10 @@ class EnvironmentView:
         }
 
 
-def show(context: Context, *, is_current: bool = False) -> EnvironmentView:
+def show(context: Context, *, chosen: EnvironmentSpec | None = None) -> EnvironmentView:
     """Raises SettingsError (broken file, or one whose environment cannot be made)."""
     workspace, sink = context.workspace, context.sink
-    spec, _ = project_environment(context.project, is_current=is_current, sink=sink)
+    spec = chosen or project_environment(context.project, sink=sink)[0]
     try:
         workspace.check_environment(spec, sink)
     except ServiceUnavailable as error:
@@ -55,10 +55,10 @@ def show(context: Context, *, is_current: bool = False) -> EnvironmentView:
     return EnvironmentView(spec, workspace.environment(spec))
 
 
-def prepare(context: Context, *, is_current: bool = False) -> EnvironmentView:
+def prepare(context: Context, *, chosen: EnvironmentSpec | None = None) -> EnvironmentView:
     """Make it, or find it. Raises SettingsError (broken file, cannot be made), ServiceUnavailable."""
     workspace, sink = context.workspace, context.sink
-    spec, _ = project_environment(context.project, is_current=is_current, sink=sink)
+    spec = chosen or project_environment(context.project, sink=sink)[0]
     workspace.check_environment(spec, sink)
     return EnvironmentView(spec, workspace.prepare_environment(spec, sink))
 
@@ -133,11 +133,9 @@ def _named(name: str, there: Sequence[KeptEnvironment]) -> KeptEnvironment:
     raise UsageError(f"{name!r} is the beginning of {len(found)} environments", hint="use a longer prefix")
 
 
-def project_environment(project: Project, *, is_current: bool, sink: EventSink) -> tuple[EnvironmentSpec, str | None]:
+def project_environment(project: Project, *, sink: EventSink) -> tuple[EnvironmentSpec, str | None]:
     """The project's environment and the text of its file for the record, None without a file."""
     path = project.environment_file
-    if is_current:
-        return EnvironmentSpec(is_current=True), None
     if not path.exists():
         sink(Note(f"No {path.name} found; using Python without extra packages"))
         return EnvironmentSpec(), None
@@ -161,7 +159,7 @@ def stand_in(
                 sink(Warned(f"{what} is not used on this machine, only {path.name}: what else it has is missing here"))
                 found = replace(conda_environment(document, path.absolute().parent), source=path.name)
                 return found, recorded_text(text, found)
-    own = project_environment(project, is_current=False, sink=null_sink)
+    own = project_environment(project, sink=null_sink)
     instead = own[0].source or "plain Python"
     sink(
         Warned(

@@ -13,6 +13,7 @@ from amlctl.localfs.atomic import move_if_new, remove_left_behind, temporary_bes
 from amlctl.localfs.disk_errors import disk_error
 from amlctl.localfs.project import SETTINGS_FILE
 from amlctl.localfs.regular_file import read_regular
+from amlctl.operations.outdated import Outdated, find_outdated
 
 _FOLDERS = ("pipeline", "data_blobs/raw", "data_blobs/working", "outputs", "compute")
 _MOST_BYTES = 1 << 20
@@ -33,9 +34,11 @@ class InitResult:
     created: list[str]
     kept: list[str]
     unignored: list[str] = field(default_factory=list)
+    outdated: list[Outdated] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        return {"created": self.created, "kept": self.kept}
+        outdated = {"outdated": [one.to_json() for one in self.outdated]} if self.outdated else {}
+        return {"created": self.created, "kept": self.kept, **outdated}
 
 
 def init(folder: Path) -> InitResult:
@@ -65,6 +68,7 @@ def init(folder: Path) -> InitResult:
         hint = f"check who may write in {folder}"
         problem = disk_error(error, str(path), rights_hint=hint)
         raise problem or RightsError(f"cannot make {path}: {error.strerror}", hint=hint) from error
+    result.outdated.extend(find_outdated(folder))
     return result
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import Note
 from amlctl.errors import SettingsError
 from amlctl.operations import environment
@@ -36,7 +37,7 @@ def test_without_a_file_the_environment_is_plain_python(bench: Bench) -> None:
 
 
 def test_the_present_interpreter_is_ready(bench: Bench) -> None:
-    view = environment.prepare(bench, is_current=True)
+    view = environment.prepare(bench, chosen=EnvironmentSpec(is_current=True))
     assert view.info.is_ready
     assert view.info.id == "current"
 

@@ -201,7 +201,10 @@ class _Index(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "text/html" if self.path.startswith("/simple") else "application/zip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -10,7 +10,7 @@ import typer
 
 from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.tables import Line, dim, good
+from amlctl.cli.render.tables import Line, dim, good, warning
 from amlctl.core.message import Command, Message
 from amlctl.operations.init import InitResult
 from amlctl.operations.init import init as operation
@@ -34,7 +34,7 @@ def init(
     call = invocation(ctx)
     target = folder if folder is not None else call.options.project
     result = operation(call.cwd / target if target is not None else call.cwd)
-    call.result({"created": list(result.created), "kept": list(result.kept)}, _lines(result))
+    call.result(result.to_json(), _lines(result))
 
 
 def _lines(result: InitResult) -> Iterator[Line]:
@@ -44,4 +44,8 @@ def _lines(result: InitResult) -> Iterator[Line]:
         yield [dim("kept"), f"     {path}"]
     if result.unignored:
         yield f"Data and outputs do not belong in Git. Add to .gitignore: {' '.join(result.unignored)}"
+    if result.outdated:
+        yield [warning("These lines are of the first amlctl and no longer work:")]
+    for one in result.outdated:
+        yield f"  {one.file}:{one.line}: {one.found}; instead: {one.instead}"
     yield Message("Put a script into pipeline/, then: ", Command("submit", "SCRIPT"))

@@ -12,7 +12,7 @@ import typer
 
 from amlctl.cli.arguments import before_script
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
-from amlctl.cli.commands.env import is_current
+from amlctl.cli.commands.env import FROM, chosen_environment
 from amlctl.cli.commands.fetch import fetched_text
 from amlctl.cli.commands.runs import named_values, variable_values
 from amlctl.cli.commands.runs_list import state_cell, took
@@ -170,7 +170,7 @@ def submit(
         ),
     ] = None,
     env_from: Annotated[
-        str | None, option("Run in the interpreter that amlctl runs in", panel=_ENVIRONMENT, metavar="current")
+        str | None, option(FROM, "--env-from", panel=_ENVIRONMENT, metavar="active|current|PATH")
     ] = None,
     compute: Annotated[str | None, option("Run on this compute target", panel=_COMPUTE, metavar="NAME")] = None,
     timeout: Annotated[
@@ -257,6 +257,7 @@ def submit(
         "tags": _tags(tags or ()),
         "name": name,
     }
+    chosen = chosen_environment(env_from, call.cwd)
     request = SubmitRequest(
         spec,
         overrides=tuple(overrides or ()),
@@ -264,7 +265,8 @@ def submit(
         from_run=from_run,
         after=tuple(after or ()),
         is_needed_only=is_needed_only,
-        env_from_current=is_current(env_from),
+        env_from_current=chosen is not None and not chosen.interpreter,
+        interpreter="" if chosen is None else chosen.interpreter,
         sync=is_syncing and _said_yes("--should-upload-datasets", old_syncing, True),
         command_line=("amlctl", *sys.argv[1:]),
         cwd=call.cwd,

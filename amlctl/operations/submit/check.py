@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from amlctl.config.script_config import read_config, record_config
-from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, is_of_others
+from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file, is_of_others
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import DISTRIBUTIONS
@@ -152,9 +152,12 @@ def _environment(context: Context, sources: Sources, secrets: SubmitSecrets) -> 
     merged, job = sources.merged, sources.job
     source = merged.sources.get("environment")
     if source in (None, TYPED):
-        found = project_environment(context.project, is_current=source == TYPED, sink=context.sink)
+        chosen = environment_without_file(merged.spec.environment) if source == TYPED else None
+        found = (chosen, None) if chosen else project_environment(context.project, sink=context.sink)
     elif sources.earlier is not None and sources.is_of_run("environment"):
         found = recorded_environment(sources.earlier, secrets.all_values())
+    elif sources.script_environment is not None:
+        found = sources.script_environment, merged.spec.environment_content
     else:
         assert job is not None
         assert job.environment is not None

@@ -155,7 +155,8 @@ class _Reader:
             note = f"{self._file.source} names no compute: using serverless, as Azure ML does; or use --compute NAME"
             self._sink(Note(note))
             compute = SERVERLESS
-        environment, image_context = (None, ()) if request.env_from_current else self._environment()
+        is_chosen = request.env_from_current or request.interpreter
+        environment, image_context = (None, ()) if is_chosen else self._environment()
         datasets = {one["dataset"]: "" for one in inputs.values() if "dataset" in one}
         modes = {wanted[name].get("mode", "") for name, one in inputs.items() if "dataset" in one}
         spec = {

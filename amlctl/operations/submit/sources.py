@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from amlctl.config.script_config import read_script_block
+from amlctl.config.environment_file import recorded_text
+from amlctl.config.script_config import read_script_block, read_script_environment
 from amlctl.config.text_file import file_error
+from amlctl.core.environment import PYTHON, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX, VARIABLE_PREFIX, Hider, hidden_in, option_name
 from amlctl.core.message import Command, Message
@@ -47,7 +49,8 @@ class SubmitRequest:
 
     `overrides` change the config. `secrets` names variables, options of the script, settings and tags whose values are
     secrets. `after` are runs that have to complete first; `is_needed_only`: an equal run that Completed is used
-    instead. `command_line` is kept in the record, with secrets masked.
+    instead. `interpreter` is the path of the Python to run in. `command_line` is kept in the record, with secrets
+    masked.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +60,7 @@ class SubmitRequest:
     after: Sequence[str] = ()
     is_needed_only: bool = False
     env_from_current: bool = False
+    interpreter: str = ""
     sync: bool = True
     command_line: Sequence[str] = ()
     cwd: Path = field(default_factory=Path.cwd)
@@ -71,6 +75,7 @@ class SubmitRequest:
 class Sources:
     """`merged` is what all sources say together. `earlier` is the run to repeat, and `origin` the store that it used
     (else the store in use); `is_repeat`: its code is used as well. `given_variables` were typed or stand in a job file.
+    `script_environment` is that of the script's inline block.
     """
 
     merged: MergedSpec
@@ -79,6 +84,7 @@ class Sources:
     is_repeat: bool = False
     job: JobSource | None = None
     given_variables: Mapping[str, str | None] = field(default_factory=dict)
+    script_environment: EnvironmentSpec | None = None
 
     def is_of_run(self, name: str) -> bool:
         """Whether the field comes from the run that is repeated."""
@@ -104,12 +110,14 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
         found.append(_of_run(earlier, settings, is_repeat=is_repeat))
         if is_repeat:
             _check_has_code(earlier, context.store, origin)
+    environment = None
     if request.script and job is None:
-        found.append(_script_block(request, project, is_local=settings.workspace().runs_here))
+        block, environment = _script_block(request, project, context.sink, is_local=settings.workspace().runs_here)
+        found.append(block)
     found.append(_of_settings(settings, None if job is None else request.cwd))
     merged = merge(found)
     given = {**(job.spec.values["variables"] if job is not None else {}), **typed.values.get("variables", {})}
-    return Sources(merged, origin, earlier, is_repeat, job, given)
+    return Sources(merged, origin, earlier, is_repeat, job, given, environment)
 
 
 def _typed(request: SubmitRequest, project: Project, sink: EventSink) -> PartialSpec:
@@ -132,6 +140,8 @@ def _typed(request: SubmitRequest, project: Project, sink: EventSink) -> Partial
     spec["script"] = None  # its source says what it is
     spec["arguments"] = spec.get("arguments") or None
     spec["environment"] = "current" if request.env_from_current else None
+    if request.interpreter:
+        spec["environment"] = PYTHON + request.interpreter
     return PartialSpec(TYPED, spec)
 
 
@@ -198,12 +208,21 @@ def is_in_one(key: str, *stores: Store) -> bool:
     return any(store.info(key) is not None for store in stores)
 
 
-def _script_block(request: SubmitRequest, project: Project, *, is_local: bool) -> PartialSpec:
+def _script_block(
+    request: SubmitRequest, project: Project, sink: EventSink, *, is_local: bool
+) -> tuple[PartialSpec, EnvironmentSpec | None]:
     """The script and what its inline block says; its compute target is one of Azure ML."""
     path = find_script(project.root, project.pipeline_dir, request.script, cwd=request.cwd, ignore=code_rules(project))
     script = path.relative_to(project.root).as_posix()
-    block = read_script_block(_read_script(path, script), script)
+    source = _read_script(path, script)
+    block = read_script_block(source, script)
     values: dict[str, Any] = {**block.values, "script": script}
+    environment = read_script_environment(source, script)
+    if environment is not None and project.environment_file.exists():
+        sink(Note(f"{script}: its dependencies are not used, since there is a {project.environment_file.name}"))
+    elif environment is not None:
+        values["environment"] = environment.id
+        values["environment_content"] = recorded_text("", environment)
     if is_local:
         values["compute"] = None
     for name in ("datasets", "produces"):
@@ -211,7 +230,7 @@ def _script_block(request: SubmitRequest, project: Project, *, is_local: bool) -
             values[name] = dict.fromkeys((project.dataset_name(one, project.root) for one in values[name]), "")
     if values.get("produces") is not None:
         values["produces"] = tuple(values["produces"])
-    return PartialSpec(script, values, block.lines)
+    return PartialSpec(script, values, block.lines), environment
 
 
 _ENCODING = "save it as UTF-8, or name its encoding in the first line: # -*- coding: latin-1 -*-"

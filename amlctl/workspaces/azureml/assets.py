@@ -4,9 +4,11 @@ environments are registered, the latter two under the hash of their content."""
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import platform
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -222,8 +224,8 @@ def version_of(spec: EnvironmentSpec) -> str:
 def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
     """A conda file for the specification, as JSON, which is YAML too."""
     if spec.is_current:
-        major, minor, _ = platform.python_version_tuple()
-        spec = EnvironmentSpec(python=f"{major}.{minor}", pip=_installed_packages())
+        python, packages = _installed_in(spec.interpreter)
+        spec = EnvironmentSpec(python=python, pip=packages)
     wanted = spec.normalized()
     python = str(wanted["python"])
     # A version alone means any of its patches; operators are kept as written.
@@ -234,6 +236,34 @@ def conda_document(spec: EnvironmentSpec) -> dict[str, Any]:
         "channels": list(wanted["channels"]) or ["conda-forge"],
         "dependencies": [shown, "pip", *conda, {"pip": list(wanted["pip"])}],
     }
+
+
+_LIMIT_S = 60.0
+
+
+def _installed_in(interpreter: str) -> tuple[str, tuple[str, ...]]:
+    """Version and packages of an interpreter, or of this one. Raises SettingsError."""
+    if not interpreter:
+        major, minor, _ = platform.python_version_tuple()
+        return f"{major}.{minor}", _installed_packages()
+    source = f"{inspect.getsource(_installed_packages)}\nimport json, sys\n"
+    program = f"{source}print(json.dumps(['%d.%d' % sys.version_info[:2], installed_packages()]))"
+    program = program.replace("_installed_packages", "installed_packages")
+    try:
+        done = subprocess.run(
+            [interpreter, "-I", "-c", f"from __future__ import annotations\n{program}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+            check=True,
+        )
+        version, packages = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise SettingsError(
+            f"cannot list the packages of {interpreter}: {error}", hint="use another --env-from"
+        ) from error
+    return str(version), tuple(map(str, packages))
 
 
 def _installed_packages() -> tuple[str, ...]:

@@ -286,7 +286,7 @@ def _confirm(
     environments: Environments, spec: EnvironmentSpec, home: Path, tool: str, packages: dict[str, str]
 ) -> None:
     """Check the environment's packages and write `ready.json`. Raises SettingsError."""
-    found = ask_environment(home, packages, tool_variables(environments.variables))
+    found = ask_environment(python_of(home), packages, tool_variables(environments.variables))
     if found.wrong:
         raise SettingsError(
             f"the environment cannot be used: {found.wrong}",

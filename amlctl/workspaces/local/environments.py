@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import amlctl
-from amlctl.core.environment import OLDEST_PYTHON, EnvironmentSpec
+from amlctl.core.environment import OLDEST_PYTHON, PYTHON, EnvironmentSpec
 from amlctl.errors import SettingsError
 from amlctl.localfs.atomic import read_json
 from amlctl.localfs.regular_file import open_regular
@@ -87,6 +87,9 @@ class Environments:
         """Look it up by id; `tool` has made it."""
         if environment == CURRENT:
             return EnvironmentInfo(environment, True, sys.prefix, CURRENT)
+        if environment.startswith(PYTHON):
+            path = Path(environment[len(PYTHON) :])
+            return EnvironmentInfo(environment, path.exists(), str(path.parent.parent), "python")
         ready = self._ready(environment)
         if ready is None:
             return EnvironmentInfo(environment, False, "", "")
@@ -117,7 +120,8 @@ class Environments:
         is_conda = (home / "conda-meta").is_dir()
         variables = script_base_variables(self.variables, is_conda=is_conda)
         variables["PATH"] = f"{home / 'bin'}:{variables.get('PATH', '')}".rstrip(":")
-        variables["CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"] = str(home)
+        if is_conda or (home / "pyvenv.cfg").exists():
+            variables["CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"] = str(home)
         return variables
 
     def _ready(self, environment: str) -> dict[str, Any] | None:
@@ -144,6 +148,8 @@ def python_of(home: Path) -> Path:
 
 def interpreter(environment: EnvironmentInfo) -> Path:
     """Of an environment that is ready."""
+    if environment.id.startswith(PYTHON):
+        return Path(environment.id[len(PYTHON) :])
     return Path(sys.executable) if environment.id == CURRENT else python_of(Path(environment.location))
 
 
@@ -187,10 +193,10 @@ class Found(NamedTuple):
     python: str = ""
 
 
-def ask_environment(home: Path, packages: Mapping[str, str], variables: Mapping[str, str]) -> Found:
+def ask_environment(python: Path, packages: Mapping[str, str], variables: Mapping[str, str]) -> Found:
     """`packages` are names with the version that is wanted, or empty."""
     shipped = str(Path(amlctl.__file__).resolve().parent.parent)
-    command = [str(python_of(home)), "-I", "-c", _PROGRAM, json.dumps(dict(packages)), shipped]
+    command = [str(python), "-I", "-c", _PROGRAM, json.dumps(dict(packages)), shipped]
     try:
         done = subprocess.run(
             [*command, json.dumps(OLDEST_PYTHON)],

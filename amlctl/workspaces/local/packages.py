@@ -20,8 +20,9 @@ from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret
 from amlctl.errors import AmlctlError, ServiceUnavailable, SettingsError
 from amlctl.localfs.atomic import scratch_folder, write_bytes, write_json
+from amlctl.localfs.tool_variables import tool_variables
 from amlctl.workspaces.local.conda_names import pip_requirements
-from amlctl.workspaces.local.environments import Environments
+from amlctl.workspaces.local.environments import Environments, ask_environment
 from amlctl.workspaces.local.pip_settings import PipSettings, pip_settings
 from amlctl.workspaces.local.pip_tool import Pip
 from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_python, find_uv
@@ -263,6 +264,8 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
 
     Raises SettingsError (cannot be made; which line, and why), ServiceUnavailable (no index can be reached).
     """
+    if spec.interpreter:
+        _check_interpreter(environments, spec)
     if environments.find(spec.id).is_ready:
         return
     check_runtime_python(spec)
@@ -285,6 +288,15 @@ def check_environment(environments: Environments, spec: EnvironmentSpec, sink: E
         write_json(environments.resolved(spec.id, python.version), resolved)
 
 
+def _check_interpreter(environments: Environments, spec: EnvironmentSpec) -> None:
+    wrong = ask_environment(Path(spec.interpreter), {}, tool_variables(environments.variables)).wrong
+    if wrong:
+        raise SettingsError(
+            f"{spec.interpreter} cannot run scripts of amlctl: {wrong}",
+            hint=f"{spec.interpreter} -m pip install '{RUNTIME_REQUIREMENT}', or use another --env-from",
+        )
+
+
 def base_python(environments: Environments, spec: EnvironmentSpec, settings: PipSettings) -> Python:
     """The interpreter that a virtual environment is made with. Raises SettingsError."""
     by_itself = bool(needs_pip(spec, settings)) or not find_uv(environments.variables)
@@ -293,9 +305,13 @@ def base_python(environments: Environments, spec: EnvironmentSpec, settings: Pip
 
 def python_version(environments: Environments, spec: EnvironmentSpec) -> tuple[int, int] | None:
     """Major and minor version of an environment that is ready, or of the Python that it would be made with."""
-    if spec.is_current:
+    if spec.is_current and not spec.interpreter:
         return sys.version_info[:2]
     version = environments.python_version(spec.id)
+    if spec.interpreter:
+        version = ask_environment(Path(spec.interpreter), {}, tool_variables(environments.variables)).python
+        if not version:
+            return None
     if not version:
         if conda_for(environments, spec)[0]:
             return pinned_python(spec)

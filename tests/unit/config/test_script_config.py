@@ -101,7 +101,9 @@ def test_a_config_that_is_neither_json_nor_yaml_cannot_be_changed() -> None:
     [
         ("c.json", b'{"a": [1, 2.5, null, "x"]}', {"a": [1, 2.5, None, "x"]}),
         ("c.json", b'{"a": 1, "a": 2}', '{"a": 1, "a": 2}'),
-        ("c.yaml", b"a: 1  # one\n", "a: 1  # one\n"),
+        ("c.yaml", b"a: 1  # one\nb: [x, .5]\n", {"a": 1, "b": ["x", 0.5]}),
+        ("c.yaml", b"a: .inf\n", "a: .inf\n"),
+        ("c.yaml", b"just text\n", "just text\n"),
         ("c.yaml", b"\xff", None),
     ],
 )
