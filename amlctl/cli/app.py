@@ -150,7 +150,9 @@ def _with_signal(code: int) -> int:
 
 def _report(error: BaseException, invocation: Invocation | None, arguments: Sequence[str]) -> int:
     """Tell the user, in text or JSON, how the command failed."""
+    resume = ""
     if invocation is not None:
+        resume = invocation.resume_hint
         invocation.close()
         output = invocation.output
     else:
@@ -158,6 +160,8 @@ def _report(error: BaseException, invocation: Invocation | None, arguments: Sequ
         output = Output(GlobalOptions(is_json=is_json), os.environ)
     signals.end_at_once()
     reported = _translated(error, invocation, arguments, is_verbose=output.options.is_verbose)
+    if isinstance(reported, Interrupted):
+        reported = Interrupted(reported.message, hint=resume)
     output.error(reported)
     return _with_signal(reported.exit_code)
 

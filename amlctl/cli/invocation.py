@@ -31,6 +31,8 @@ class Invocation:
         self.is_json = options.is_json
         self.cwd = _current_folder()
         self.output = Output(options, os.environ)
+        self.is_resumable = False
+        """Whether the same command, after Ctrl-C, continues with what has arrived."""
 
     @cached_property
     def reporter(self) -> Reporter:
@@ -62,6 +64,14 @@ class Invocation:
         """Folder for the report of an internal error; None before a project was opened."""
         app = self.__dict__.get("app")
         return app.project.state_dir / "logs" if app is not None else None
+
+    @property
+    def resume_hint(self) -> str:
+        """After Ctrl-C: what is kept, and how to continue."""
+        if not self.is_resumable or self.reporter.has_run:
+            return ""
+        moved = self.reporter.moved
+        return f"{moved}what has arrived is kept; run the same command again to continue"
 
     def close(self) -> None:
         """Stop drawing, so that a result or an error can follow."""

@@ -22,7 +22,9 @@ from amlctl.core.events import (
     RunStateChanged,
     RunWatched,
     SnapshotCommitted,
+    Stage,
     StageProgress,
+    ToolSaid,
     Unanswered,
     Warned,
 )
@@ -31,6 +33,9 @@ from amlctl.core.run_state import is_final
 
 if TYPE_CHECKING:
     from amlctl.cli.render.run_screen import RunScreen
+
+
+_MOVES = {Stage.SEND: "sent", Stage.RECEIVE: "received"}
 
 
 class Reporter:
@@ -47,6 +52,8 @@ class Reporter:
         self._progress = self._make_progress()
         self._waits = Throttle()
         self._screen: RunScreen | None = None
+        self.has_run = False
+        """A run exists, which has its own ways to be taken up again."""
 
     def _make_log(self, *, is_raw: bool) -> _LogWriter:
         stream = sys.stderr.buffer if self._output.options.is_json else sys.stdout.buffer
@@ -62,6 +69,11 @@ class Reporter:
         if isinstance(event, StageProgress):  # without the lock: there are thousands a second
             if not self._is_log_open and not self._is_quiet:
                 self._progress.update(event)
+        elif isinstance(event, ToolSaid):
+            if not self._is_quiet and not self._output.options.is_verbose:
+                self._progress.tool_said(event.line)
+            else:
+                self._show(event)
         elif isinstance(event, RunWatched):
             with self._lock:
                 self._watched().show(event)
@@ -115,6 +127,7 @@ class Reporter:
             self._screen = None
 
     def _show(self, event: Event) -> None:
+        self.has_run = self.has_run or isinstance(event, RunCreated)
         with self._lock:
             line = self._line(event)
             if isinstance(event, RunStateChanged) and is_final(event.state):
@@ -141,6 +154,8 @@ class Reporter:
             return None
         if isinstance(event, Note):
             return event.message
+        if isinstance(event, ToolSaid):
+            return event.line
         if isinstance(event, RunCreated):
             return ["run ", highlight(event.run)]
         if isinstance(event, RunStateChanged):
@@ -150,6 +165,14 @@ class Reporter:
         if isinstance(event, SnapshotCommitted) and options.is_verbose:
             return f"{event.dataset} is at snapshot {event.snapshot}"
         return None
+
+    @property
+    def moved(self) -> str:
+        """How far the present transfer is, as the beginning of a sentence; empty without one."""
+        for state in list(self._progress.stages.values()):
+            if state.latest.stage in _MOVES and state.latest.done_bytes:
+                return f"{state.bytes} {_MOVES[state.latest.stage]}: "
+        return ""
 
     def show_raw_log(self) -> None:
         """From now on write the log as it is, with everything it does to a terminal."""

@@ -55,6 +55,12 @@ class Warned(NamedTuple):
     message: str
 
 
+class ToolSaid(NamedTuple):
+    """A line of a tool that takes its time; only the latest one is of interest."""
+
+    line: str
+
+
 NOTEWORTHY_S = 2.0
 """Seconds after which a user wants to know what a command waits for."""
 
@@ -138,6 +144,7 @@ Event = Union[
     StageProgress,
     Note,
     Warned,
+    ToolSaid,
     Retried,
     Unanswered,
     SnapshotCommitted,

@@ -58,8 +58,8 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which is made; waits for another holder. Raises OSError."""
+def locked(path: Path) -> Iterator[int]:
+    """Hold the lock of a file, which is made; waits for another holder. Gives its descriptor. Raises OSError."""
     descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
@@ -68,9 +68,9 @@ def locked(path: Path) -> Iterator[None]:
             if not is_refusal(error):
                 raise
             with claimed(path):
-                yield
+                yield descriptor
         else:
-            yield
+            yield descriptor
     finally:
         os.close(descriptor)
 

@@ -13,7 +13,8 @@ from amlctl.core.events import LogText, Note, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import NotFound, RunFailed, ServiceUnavailable
+from amlctl.errors import NotFound, ServiceUnavailable
+from amlctl.operations.code_paths import code_paths
 from amlctl.operations.context import Context
 from amlctl.operations.watch import Watch
 from amlctl.workspaces.contract import LogChunk, Workspace
@@ -64,6 +65,7 @@ def follow(
     (after the limit of `outage`).
     """
     workspace, sink = context.workspace, context.sink
+    paths = code_paths(context.project, run)
     watch = Watch(context, run) if is_watched else None
     wait_s = WAIT_S if watch is None else watch.wait_s or WAIT_S
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -76,7 +78,7 @@ def follow(
     def report_log() -> LogChunk:
         nonlocal cursor, silent_since
         chunk = workspace.read_log(run, cursor, name=name)
-        text = decoder.decode(chunk.data, final=chunk.is_final)
+        text = paths.feed(decoder.decode(chunk.data, final=chunk.is_final), is_final=chunk.is_final)
         cursor = chunk.cursor
         if text:
             sink(LogText(run, text))
@@ -146,17 +148,6 @@ def _choice(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:
 def _state_event(record: RunRecord) -> RunStateChanged:
     reason = (record.error or {}).get("message", "") or record.waits_for
     return RunStateChanged(record.run, record.status, reason)
-
-
-def run_failure(record: RunRecord, *, hint: str) -> RunFailed | None:
-    """The error of a command that has followed a run; None if it Completed or is still active."""
-    if not record.is_final or record.status == RunState.COMPLETED:
-        return None
-    error = record.error or {}
-    reason = error.get("message", "")
-    if error.get("kind") == "script" and error.get("hint"):  # where to read what the script said
-        hint = error["hint"]
-    return RunFailed(f"run {record.run} is {record.status}" + (f": {reason}" if reason else ""), hint=hint)
 
 
 def log_pieces(workspace: Workspace, run: str, *, tail: int | None = None, name: str | None = None) -> Iterator[str]:

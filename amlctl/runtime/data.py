@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from amlctl.core.events import Event, StageProgress
 from amlctl.core.hidden_values import hidden_in
-from amlctl.core.message import Command, below_data_blobs
+from amlctl.core.message import Command, below_data_blobs, size
 from amlctl.core.run import RunRecord, config_bytes
 from amlctl.core.store_keys import attempt_key, outputs_tree
 from amlctl.errors import AmlctlError, NotFound
@@ -53,6 +55,7 @@ def _marker(dataset: str) -> str:
 
 
 Log = Callable[[str], None]
+_SHOW_EVERY_S = 5.0
 _MOST_ATTEMPT_BYTES = 1000
 """Of the count of starts: one small number."""
 
@@ -68,12 +71,26 @@ def place_datasets(store: Store, record: RunRecord, folders: NodeFolders, log: L
         def place(manifest_key: str = manifest_key, target: Path = target) -> None:
             _remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            materialise(store, manifest_key, target, mode=record.spec.mode)
+            materialise(store, manifest_key, target, mode=record.spec.mode, sink=PlacingLog(log))
 
         try:
             once(folders.state_dir, _marker(dataset), manifest_key, place)
         except NotFound as error:
             raise unreadable(dataset, error) from error
+
+
+class PlacingLog:
+    """Satisfies `EventSink`: a line now and then, since the log of a node is all that shows how far it is."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._shown_s = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        now_s = time.monotonic()
+        if isinstance(event, StageProgress) and now_s - self._shown_s >= _SHOW_EVERY_S:
+            self._shown_s = now_s
+            self._log(f"placing {event.subject}: {size(event.done_bytes)} of {size(event.total_bytes or 0)}")
 
 
 def write_config(record: RunRecord, folders: NodeFolders, secrets: Mapping[str, str]) -> Path | None:

@@ -351,6 +351,7 @@ def materialise(
     target: Path,
     *,
     mode: str,
+    sink: EventSink = null_sink,
 ) -> None:
     """The snapshot appears at `target`, which is not in use yet and which is empty or missing.
 
@@ -367,5 +368,5 @@ def materialise(
         is_private=True,
         link_objects=mode == "mount",
         file_workers=store.concurrency,
-        sink=null_sink,
+        sink=sink,
     )

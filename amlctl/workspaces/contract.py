@@ -246,6 +246,15 @@ class Check:
 
 
 @runtime_checkable
+class KnowsModules(Protocol):
+    """A workspace that can tell what an environment will have."""
+
+    def has_module(self, spec: EnvironmentSpec, module: str) -> Optional[bool]:
+        """None where that is not known."""
+        ...
+
+
+@runtime_checkable
 class ShowsUsage(Protocol):
     """A workspace that sees the processes of its runs."""
 

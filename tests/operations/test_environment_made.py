@@ -16,7 +16,7 @@ import pytest
 
 from amlctl.config.environment_file import parse_environment, read_environment, recorded_text
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import Event, Note, null_sink
+from amlctl.core.events import Event, Note, ToolSaid, null_sink
 from amlctl.errors import ServiceUnavailable, SettingsError
 from amlctl.workspaces.local.environment_making import prepare_environment
 from amlctl.workspaces.local.environments import READY_FILE, Environments, interpreter
@@ -301,7 +301,7 @@ def test_what_was_resolved_before_is_installed_and_said_once(tmp_path: Path, whe
     assert prepare_environment(environments, spec, events.append).is_ready
     ready = json.loads((environments.folder_of(spec.id) / "ready.json").read_text())
     assert ready["packages"]["leaf"] == ("2.0" if is_gone else "1.0")
-    reported = [event.message for event in events if isinstance(event, Note)]
+    reported = [event.line for event in events if isinstance(event, ToolSaid)]
     assert not [line for line in reported if line.startswith(("Collecting", "Looking in", "Requirement already"))]
     assert len([line for line in reported if line.startswith("Installed ")]) == 1
     assert not list(environments.folder.glob("*.resolved"))

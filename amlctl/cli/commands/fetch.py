@@ -44,6 +44,7 @@ def fetch(
 ) -> None:
     """Download a run's outputs, only what is missing; works while the run is active"""
     call = invocation(ctx)
+    call.is_resumable = True
     app_, reference = call.app_of(run)
     result = operation(
         app_,

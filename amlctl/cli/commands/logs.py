@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -14,8 +15,11 @@ from amlctl.cli.render.json import document_parts
 from amlctl.cli.render.tables import highlight
 from amlctl.core.events import LogText, Note
 from amlctl.core.message import Command, Message
+from amlctl.core.script_errors import CodePaths
 from amlctl.errors import Interrupted
-from amlctl.operations.logs import follow, log_pieces, run_failure, tail_cursor
+from amlctl.operations.code_paths import code_paths
+from amlctl.operations.failure import run_failure
+from amlctl.operations.logs import follow, log_pieces, tail_cursor
 from amlctl.operations.runs import resolve_run
 from amlctl.workspaces.contract import Workspace
 
@@ -52,7 +56,7 @@ def logs(
     if is_raw:
         call.reporter.show_raw_log()
     if not is_following:
-        _show(call, workspace, run_id, tail, name)
+        _show(call, workspace, run_id, tail, name, code_paths(app_.project, run_id), is_raw=is_raw)
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     is_watched = call.output.shows_runs and not is_raw
@@ -60,7 +64,7 @@ def logs(
     call.close()
     if call.is_json:
         call.result(record.to_json(), [])
-    failure = run_failure(record, hint=Command("runs", "show", run_id))
+    failure = run_failure(app_, record, shown_log=name, hint=Command("runs", "show", run_id))
     if failure is None:
         if not call.options.is_quiet:
             call.output.write_line(["run ", highlight(record.run), "  ", state_cell(record.status)])
@@ -70,13 +74,22 @@ def logs(
     return failure.exit_code
 
 
-def _show(call: Invocation, workspace: Workspace, run_id: str, tail: int | None, name: str | None) -> None:
+def _show(
+    call: Invocation,
+    workspace: Workspace,
+    run_id: str,
+    tail: int | None,
+    name: str | None,
+    paths: CodePaths,
+    *,
+    is_raw: bool,
+) -> None:
     pieces = log_pieces(workspace, run_id, tail=tail, name=name)
     if call.is_json:
         call.result_parts(document_parts({"run": run_id}, "log", pieces))
         return
     is_empty = True
-    for piece in pieces:
+    for piece in chain((piece if is_raw else paths.feed(piece) for piece in pieces), [paths.feed("", is_final=True)]):
         if piece:
             is_empty = False
             call.reporter(LogText(run_id, piece))

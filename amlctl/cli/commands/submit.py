@@ -230,6 +230,7 @@ def submit(
 ) -> int:
     """Run a script: sync data, upload code, prepare environment and compute, stream the log, fetch outputs"""
     call = invocation(ctx)
+    call.is_resumable = not is_dry_run
     for sentence in new_spellings(before_script(sys.argv[1:])):
         call.reporter(Note(sentence))
     if is_detached and is_fetching:

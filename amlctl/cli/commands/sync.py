@@ -124,6 +124,7 @@ def sync(
     if layout and layout not in LAYOUTS:
         raise UsageError(f"Invalid --layout {layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
     call = invocation(ctx)
+    call.is_resumable = not is_dry_run
     register = None
     if registered:
         from amlctl.operations.sync.sync import MIRROR, registration  # here, since no other sync requires a workspace

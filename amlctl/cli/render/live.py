@@ -47,7 +47,9 @@ class Region:
         """A bar for each stage, then what the command waits for."""
         stages = [state for state in list(self._source.stages.values()) if not self._source.feeds_another(state)]
         waits = (Text.assemble(("wait", "cyan"), f"    {line}", no_wrap=True) for line in self._source.wait_lines())
-        return Group(*([_table(stages, self._console.width)] if stages else []), *waits)
+        tool = self._source.tool_line
+        tool_lines = [Text(_beginning(tool, self._console.width), "dim", no_wrap=True)] if tool else []
+        return Group(*tool_lines, *([_table(stages, self._console.width)] if stages else []), *waits)
 
     def print_line(self, line: str) -> None:
         """A line above the region, in the colors that it has."""
@@ -98,6 +100,10 @@ def _cells(state: StageState, subject: str, bar: int, facts: Sequence[str]) -> I
         pulse_style=_GREEN,
     )
     yield from (Text(fact, no_wrap=True) for fact in facts)
+
+
+def _beginning(text: str, cells: int) -> str:
+    return text if cell_width(text) <= cells else set_cell_size(text, cells - 1) + "…"
 
 
 def _shortened(subject: str, cells: int) -> str:

@@ -185,6 +185,9 @@ class Progress:
         if self._waits.is_due():
             self._write(wait.line(0.0))
 
+    def tool_said(self, line: str) -> None:
+        """Show the latest line of a tool, where a line can be drawn again."""
+
     def write_line(self, line: str) -> None:
         """Write a message where it does not disturb what is drawn."""
         self._write(line)
@@ -204,6 +207,7 @@ class LiveProgress(Progress):
         self._waiting: dict[str, tuple[float, Wait]] = {}
         self._timer: Timer | None = None
         self._region: Region | None = None
+        self.tool_line = ""
 
     def _show(self, state: StageState) -> None:
         self._start_soon()
@@ -220,6 +224,10 @@ class LiveProgress(Progress):
                 self._waiting.pop(wait.service, None)
             else:
                 yield wait.line(now_s - since_s)
+
+    def tool_said(self, line: str) -> None:
+        self.tool_line = printable(line)
+        self._start_soon()
 
     def _start_soon(self) -> None:
         if self._timer is None:
@@ -239,6 +247,7 @@ class LiveProgress(Progress):
                 self._region = region
 
     def write_line(self, line: str) -> None:
+        self.tool_line = ""
         if not self.stages and not self._waiting:
             self.pause()
         with self._lock:
@@ -258,3 +267,4 @@ class LiveProgress(Progress):
                 region.stop()
         self.stages.clear()
         self._waiting.clear()
+        self.tool_line = ""

@@ -26,7 +26,7 @@ from amlctl.core.run_state import RunState
 
 _FRAMES_PER_SECOND = 4
 _METRICS = 4
-_STYLES = {RunState.RUNNING: "bold green", RunState.CANCEL_REQUESTED: "bold yellow"}
+_STYLES: dict[str, str] = {RunState.RUNNING: "bold green", RunState.CANCEL_REQUESTED: "bold yellow"}
 _GAP = "  "
 
 
@@ -97,7 +97,8 @@ def _footer(event: RunWatched, passed_s: float, width: int) -> Iterator[Text]:
         texts.pop(0)
     phases = Text(SEPARATOR.join(texts[:-1]) + (SEPARATOR if len(texts) > 1 else ""), "dim")
     yield _cut(phases.append(texts[-1] if texts else "", "bold not dim"), width)
-    status = Text(record.status, _STYLES.get(RunState(record.status), "bold cyan") if _is_known(record.status) else "")
+    style = _STYLES.get(record.status, "bold cyan")
+    status = Text().append(printable(record.status), style)
     for fact in _facts(event, passed_s, spans[-1].note if spans and spans[-1].is_open else ""):
         if status.cell_len + len(_GAP) + cell_width(fact) <= width:
             status.append(_GAP).append(fact)
@@ -125,10 +126,6 @@ def _facts(event: RunWatched, passed_s: float, note: str) -> Iterator[str]:
             if event.saved_s + passed_s >= 10
             else "saved just now"
         )
-
-
-def _is_known(status: str) -> bool:
-    return status in {state.value for state in RunState}
 
 
 def _cut(text: Text, width: int) -> Text:

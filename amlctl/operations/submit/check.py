@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from amlctl.config.script_config import read_config, record_config
-from amlctl.core.environment import EnvironmentSpec, environment_without_file, is_of_others
+from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file, is_of_others
 from amlctl.core.events import EventSink, Note, Warned
 from amlctl.core.hidden_values import Hider
 from amlctl.core.job import DISTRIBUTIONS
@@ -35,11 +35,12 @@ from amlctl.operations.environment import project_environment, recorded_environm
 from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
+from amlctl.operations.submit.script_imports import warn_of_missing_modules
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, SubmitSecrets, is_in_one, read_sources
 from amlctl.runs.code import Sources as CodeSources
 from amlctl.snapshots.heads import read_head
 from amlctl.stores.contract import Store
-from amlctl.workspaces.contract import KeepsAssets
+from amlctl.workspaces.contract import KeepsAssets, KnowsModules
 
 DEFAULT_KIND = "pytorch"
 """How several processes find each other by default: by the variables that most launchers and libraries know."""
@@ -83,7 +84,22 @@ def check(context: Context, request: SubmitRequest, file: JobFile | None) -> Che
     if run.spec.command is None and not run.spec.code:
         source = (context.project.root / run.spec.script).read_bytes()
         check_syntax(source, run.spec.script, context.workspace.python(run.environment), context.sink)
+        _check_imports(context, run)
     return run
+
+
+def _check_imports(context: Context, run: CheckedRun) -> None:
+    workspace, project, spec = context.workspace, context.project, run.environment
+    is_plain = spec.image == DEFAULT_IMAGE and not (spec.is_bare or spec.registered or spec.build)
+
+    def has_module(module: str) -> bool | None:
+        if isinstance(workspace, KnowsModules):
+            return workspace.has_module(spec, module)
+        return False if is_plain and not (spec.conda or spec.pip) else None
+
+    listed_in = "the environment of amlctl" if spec.is_current else "pptdaml.yaml"
+    script = project.root / run.spec.script
+    warn_of_missing_modules(script, project.pipeline_dir, has_module, context.sink, listed_in=listed_in)
 
 
 def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> CheckedRun:

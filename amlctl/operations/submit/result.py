@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from amlctl.core.message import Command
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.errors import AmlctlError
 from amlctl.operations.fetch import FetchResult
-from amlctl.operations.logs import run_failure
 from amlctl.workspaces.contract import EnvironmentInfo
 
 
@@ -54,11 +52,12 @@ class SubmitPlan:
 
 @dataclass(frozen=True)
 class SubmitResult:
-    """`fetched` is None if nothing was fetched; `fetch_error` says why fetching failed. `is_reused`: it is an equal run
-    of before."""
+    """`run_error` says why the run failed; `fetched` is None if nothing was fetched; `fetch_error`: why that failed.
+    `is_reused`: it is an equal run of before."""
 
     record: RunRecord
     seconds: float = 0.0
+    run_error: AmlctlError | None = None
     fetched: FetchResult | None = None
     fetch_error: AmlctlError | None = None
     is_reused: bool = False
@@ -66,7 +65,7 @@ class SubmitResult:
     @property
     def failure(self) -> AmlctlError | None:
         """The error of a command that waited for the run: it did not complete, or its outputs are not here."""
-        return run_failure(self.record, hint=Command("logs", self.record.run)) or self.fetch_error
+        return self.run_error or self.fetch_error
 
     def to_json(self) -> dict[str, Any]:
         record, spec = self.record, self.record.spec

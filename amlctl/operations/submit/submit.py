@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any
 
 from amlctl.core.events import Note, RunCreated, Warned
+from amlctl.core.job import log_names
 from amlctl.core.manifest import MIRROR, needs_no_bytes
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.phases import Phase, begun
@@ -42,6 +43,7 @@ from amlctl.localfs.ignore import IgnoreRules, ignore_files_above
 from amlctl.localfs.machine import user_name, utc_now
 from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
+from amlctl.operations.failure import run_failure
 from amlctl.operations.fetch import fetch
 from amlctl.operations.logs import InterruptChoice, follow
 from amlctl.operations.submit.check import CheckedRun, check
@@ -291,15 +293,17 @@ def _finish(
         sink(Note(Message(message, Command("sync", "--pull", below_data_blobs(dataset)))))
     if record.status == RunState.COMPLETED and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
+    shown_log = next(iter(log_names(record.spec.layout.world_size)))
+    failure = run_failure(context, record, hint=Command("logs", run), shown_log=shown_log)
     if not fetch_outputs:
-        return SubmitResult(record)
+        return SubmitResult(record, run_error=failure)
     try:
-        return SubmitResult(record, fetched=fetch(context, run))
+        return SubmitResult(record, run_error=failure, fetched=fetch(context, run))
     except AmlctlError as error:
         # How the run ended matters more; its outputs are safe in the store.
         message = f"failed to fetch the outputs: {error.message}; try again with: "
         sink(Warned(Message(message, Command("fetch", run))))
-        return SubmitResult(record, fetch_error=error)
+        return SubmitResult(record, run_error=failure, fetch_error=error)
 
 
 # --- the start of a run -----------------------------------------------------------------------------------

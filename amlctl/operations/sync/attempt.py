@@ -88,6 +88,7 @@ class SyncAttempt:
         lost: Collection[str] = (),
     ) -> None:
         """`lost` are contents that are sent again, whatever the store seems to have of them."""
+        self._context = context
         self._store = context.store
         self._sink = context.sink
         self._dataset = dataset
@@ -191,16 +192,7 @@ class SyncAttempt:
         )
 
     def _stored_contents(self) -> StoredContents:
-        return StoredContents(
-            self._store,
-            self._looked,
-            self._options,
-            self._state,
-            self._layout,
-            self._watch,
-            self._sink,
-            lost=self._lost,
-        )
+        return StoredContents(self._context, self._looked, self._options, self._state, self._watch, lost=self._lost)
 
     def _note_overlap(self) -> None:
         for other in self._state.sync.datasets(self._looked.store_key):

@@ -7,11 +7,11 @@ is a Conflict, unless `ours` or `theirs` decides. Nothing is deleted before ever
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from amlctl.core.diff import by_path, diff, merge
+from amlctl.core.diff import Changes, by_path, diff, merge
 from amlctl.core.events import EventSink, Note
 from amlctl.core.head import encode_head
 from amlctl.core.manifest import OBJECT, FileEntry, Kind, Manifest
@@ -64,8 +64,7 @@ def pull(
         if _is_settled(looked, options, snapshot):
             result = _nothing_to_do(looked)
         else:
-            key = looked.head.manifest_key if snapshot is None else find_snapshot(store, dataset, snapshot)
-            result = _pull(store, looked, key, options, state, context.sink, snapshot, is_dry_run)
+            result = _Pull(context, looked, options, state, snapshot).run(looked.head, is_dry_run=is_dry_run)
         if not is_dry_run:
             _agree(store, looked, looked.head, state)
     return replace(
@@ -100,114 +99,148 @@ def _nothing_to_do(looked: DatasetState) -> SyncResult:
     )
 
 
-def _pull(
-    store: Store,
-    looked: DatasetState,
-    key: str,
-    options: SyncOptions,
-    state: LocalState,
-    sink: EventSink,
-    snapshot: str | None,
-    is_dry_run: bool,
-) -> SyncResult:
-    wanted = read_manifest(store, key)
-    local: Sequence[FileEntry] = ()
-    hashed = 0
-    if looked.scanned is not None:
+@dataclass(frozen=True)
+class _Pull:
+    """Of one dataset, or of an older `snapshot` of it. Its `run` reads top to bottom."""
+
+    context: Context
+    looked: DatasetState
+    options: SyncOptions
+    state: LocalState
+    snapshot: str | None
+
+    def run(self, head: Head, *, is_dry_run: bool) -> SyncResult:
+        context, looked, options, snapshot = self.context, self.looked, self.options, self.snapshot
+        key = head.manifest_key if snapshot is None else find_snapshot(context.store, looked.dataset, snapshot)
+        wanted = read_manifest(context.store, key)
+        local, hashed = self._local()
+        target = self._target(local, wanted)
+        changes = diff(local, target)
+        here = by_path(local)
+        to_write = [entry for entry in target if here.get(entry.path) != entry]
+        result = SyncResult(
+            looked.dataset,
+            wanted.snapshot,
+            None if looked.agreement.base is None else looked.agreement.base.snapshot,
+            wanted.layout,
+            files=len(target),
+            bytes=sum(entry.size_bytes for entry in target),
+            added=len(changes.added),
+            modified=len(changes.modified),
+            deleted=len(changes.deleted),
+            unchanged=changes.unchanged,
+            downloaded_files=sum(not entry.path.endswith("/") for entry in to_write),
+            downloaded_bytes=sum(entry.size_bytes for entry in to_write),
+            hashed_bytes=hashed,
+        )
+        self._refuse(here, changes, to_write, wanted)
+        if snapshot is None:
+            self._note_kept(wanted, target)
+        if is_dry_run:
+            return result
+        confirm_deletions(
+            changes.deleted,
+            local,
+            target,
+            where=f"from data_blobs/{looked.dataset}",
+            command=Command("sync", "--pull", *_options_typed(options, snapshot), below_data_blobs(looked.dataset)),
+            is_sure=options.yes,
+        )
+        if to_write or changes.deleted:
+            step = Step.PULL_ALL if snapshot is None and looked.scanned is None else Step.PULL
+            begin(self.state, looked, context.store, step, Base(wanted.snapshot, key, head=_written(looked)))
+        self._write(wanted, target, changes, to_write)
+        if snapshot is not None and head.snapshot != wanted.snapshot:
+            sync = Command("sync", below_data_blobs(looked.dataset))
+            older = f"{looked.dataset} is at an older snapshot now; "
+            context.sink(Note(Message(older, sync, " would make it the newest")))
+        return result
+
+    def _local(self) -> tuple[Sequence[FileEntry], int]:
+        """What the folder holds, and how many bytes had to be read for that."""
+        looked = self.looked
+        if looked.scanned is None:
+            return (), 0
         found = identify(
             looked.scanned,
-            looked.known_to(state.cache),
-            checksum=options.checksum,
-            sink=sink,
+            looked.known_to(self.state.cache),
+            checksum=self.options.checksum,
+            sink=self.context.sink,
             subject=looked.dataset,
         )
-        local, hashed = found.entries, found.hashed_bytes
-    if snapshot is None:
-        # A folder that is gone altogether was not emptied file by file: all of it comes back.
-        is_gone = looked.scanned is None
-        base = () if is_gone else agreed_entries(store, looked, local, wanted, sink)
-        merged = merge(base, local, wanted.entries, prefer=options.prefer)
-        target, conflicts = merged.entries, merged.conflicts
-    else:
-        target, conflicts = wanted.entries, _would_be_lost(store, looked, local, wanted, options, sink)
-    if conflicts:
-        raise Conflict(
-            f"{count(len(conflicts), 'file')} of {looked.dataset} changed here, to something else than in the store",
-            hint=Message(
-                Command("sync", "--pull", "--ours", below_data_blobs(looked.dataset)),
-                " keeps yours, --theirs takes the store's",
-            ),
-            details=conflicts,
+        return found.entries, found.hashed_bytes
+
+    def _target(self, local: Sequence[FileEntry], wanted: Manifest) -> Sequence[FileEntry]:
+        """What the folder is to hold. Raises Conflict."""
+        store, sink, looked, options = self.context.store, self.context.sink, self.looked, self.options
+        target, conflicts = wanted.entries, None
+        if self.snapshot is not None:
+            conflicts = _would_be_lost(store, looked, local, wanted, options, sink)
+        else:
+            # A folder that is gone altogether was not emptied file by file: all of it comes back.
+            is_gone = looked.scanned is None
+            base = () if is_gone else agreed_entries(store, looked, local, wanted, sink)
+            merged = merge(base, local, wanted.entries, prefer=options.prefer)
+            target, conflicts = merged.entries, merged.conflicts
+        if conflicts:
+            raise Conflict(
+                f"{count(len(conflicts), 'file')} of {looked.dataset} changed here, to something else than in the "
+                "store",
+                hint=Message(
+                    Command("sync", "--pull", "--ours", below_data_blobs(looked.dataset)),
+                    " keeps yours, --theirs takes the store's",
+                ),
+                details=conflicts,
+            )
+        return target
+
+    def _refuse(
+        self, here: Mapping[str, FileEntry], changes: Changes, to_write: Sequence[FileEntry], wanted: Manifest
+    ) -> None:
+        """Raises Conflict for what stands in the way."""
+        looked = self.looked
+        unsynced = [] if self.options.theirs else hidden(looked.root, to_write, here)
+        if unsynced:
+            raise Conflict(
+                f"{looked.dataset} has {count(len(unsynced), 'unsynced file')} in the way (ignored, or written just "
+                "now)",
+                hint="move them away, or take the store's with --theirs",
+                details=unsynced,
+            )
+        if self.snapshot is not None:
+            _check_mirror(self.context.store, looked, wanted, to_write)
+        refuse_links(looked.dataset, looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
+
+    def _note_kept(self, wanted: Manifest, target: Sequence[FileEntry]) -> None:
+        if kept := diff(wanted.entries, target).count:
+            path = below_data_blobs(self.looked.dataset)
+            drop = Command("sync", "--pull", "--theirs", "--snapshot", wanted.snapshot[:12], path)
+            note = f"{self.looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
+            self.context.sink(Note(Message(note, drop)))
+
+    def _write(
+        self, wanted: Manifest, target: Sequence[FileEntry], changes: Changes, to_write: Sequence[FileEntry]
+    ) -> None:
+        store, looked, options = self.context.store, self.looked, self.options
+        folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
+        received = receive(
+            store,
+            wanted,
+            folder.make_room(changes.deleted, to_write),
+            looked.root,
+            may_replace=folder.may_write,
+            max_workers=options.max_workers,
+            file_workers=options.file_workers(store),
+            is_noted=True,
+            sink=self.context.sink,
         )
-    changes = diff(local, target)
-    here = by_path(local)
-    to_write = [entry for entry in target if here.get(entry.path) != entry]
-    result = SyncResult(
-        looked.dataset,
-        wanted.snapshot,
-        None if looked.agreement.base is None else looked.agreement.base.snapshot,
-        wanted.layout,
-        files=len(target),
-        bytes=sum(entry.size_bytes for entry in target),
-        added=len(changes.added),
-        modified=len(changes.modified),
-        deleted=len(changes.deleted),
-        unchanged=changes.unchanged,
-        downloaded_files=sum(not entry.path.endswith("/") for entry in to_write),
-        downloaded_bytes=sum(entry.size_bytes for entry in to_write),
-        hashed_bytes=hashed,
-    )
-    unsynced = [] if options.theirs else hidden(looked.root, to_write, here)
-    if unsynced:
-        raise Conflict(
-            f"{looked.dataset} has {count(len(unsynced), 'unsynced file')} in the way (ignored, or written just now)",
-            hint="move them away, or take the store's with --theirs",
-            details=unsynced,
-        )
-    if snapshot is None and (kept := diff(wanted.entries, target).count):
-        path = below_data_blobs(looked.dataset)
-        drop = Command("sync", "--pull", "--theirs", "--snapshot", wanted.snapshot[:12], path)
-        kept_note = f"{looked.dataset}: kept {count(kept, 'local change')}; to drop what is not in the store: "
-        sink(Note(Message(kept_note, drop)))
-    if snapshot is not None:
-        _check_mirror(store, looked, wanted, to_write)
-    refuse_links(looked.dataset, looked.root, [*changes.deleted, *(entry.path for entry in to_write)])
-    if is_dry_run:
-        return result
-    confirm_deletions(
-        changes.deleted,
-        local,
-        target,
-        where=f"from data_blobs/{looked.dataset}",
-        command=Command("sync", "--pull", *_options_typed(options, snapshot), below_data_blobs(looked.dataset)),
-        is_sure=options.yes,
-    )
-    if to_write or changes.deleted:
-        step = Step.PULL_ALL if snapshot is None and looked.scanned is None else Step.PULL
-        begin(state, looked, store, step, Base(wanted.snapshot, key, head=_written(looked)))
-    folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
-    received = receive(
-        store,
-        wanted,
-        folder.make_room(changes.deleted, to_write),
-        looked.root,
-        may_replace=folder.may_write,
-        max_workers=options.max_workers,
-        file_workers=options.file_workers(store),
-        is_noted=True,
-        sink=sink,
-    )
-    folder.leave_out(received.displaced)
-    folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
-    if received.written:
-        with suppress(FileNotFoundError):  # somebody has removed the folder meanwhile
-            now_ns = time.time_ns()
-            remember_written(scan(looked.root), state.cache, looked.cache_key, received.written, now_ns)
-    folder.raise_if_moved()
-    if snapshot is not None and looked.head is not None and looked.head.snapshot != wanted.snapshot:
-        sync = Command("sync", below_data_blobs(looked.dataset))
-        sink(Note(Message(f"{looked.dataset} is at an older snapshot now; ", sync, " would make it the newest")))
-    return result
+        folder.leave_out(received.displaced)
+        folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
+        if received.written:
+            with suppress(FileNotFoundError):  # somebody has removed the folder meanwhile
+                now_ns = time.time_ns()
+                remember_written(scan(looked.root), self.state.cache, looked.cache_key, received.written, now_ns)
+        folder.raise_if_moved()
 
 
 def _agree(store: Store, looked: DatasetState, head: Head, state: LocalState) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from amlctl.core.events import Event, EventSink, StageProgress, Warned
 from amlctl.core.manifest import FileEntry, Manifest, empty_manifest
-from amlctl.core.sync_plan import Layout
 from amlctl.errors import IntegrityError, NotFound
+from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import DatasetState, LocalState, head_manifest
 from amlctl.operations.sync.repair import without
 from amlctl.operations.sync.result import SyncOptions
@@ -15,7 +15,6 @@ from amlctl.parallel import in_background
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.pack_sender import PackSender
-from amlctl.stores.contract import Store
 
 _MUCH_BYTES = 16 << 20
 """New bytes from which on other datasets are asked for their contents."""
@@ -26,24 +25,22 @@ class StoredContents:
 
     def __init__(
         self,
-        store: Store,
+        context: Context,
         looked: DatasetState,
         options: SyncOptions,
         state: LocalState,
-        layout: Layout,
         watch: GcWatch,
-        sink: EventSink,
         *,
         lost: Collection[str],
     ) -> None:
         """`lost` are contents that are sent again, whatever the store seems to have of them."""
-        self._store = store
+        self._store = context.store
         self._looked = looked
         self._options = options
+        self._layout = options.layout_rules(None if looked.head is None else looked.head.layout)
         self._state = state
-        self._layout = layout
         self._watch = watch
-        self._sink = sink
+        self._sink = context.sink
         self._lost = lost
         self._found: tuple[Manifest, KnownContents] | None = None
 

@@ -70,7 +70,7 @@ def _reason(
     if state is RunState.CANCELED:
         return None, {"kind": "canceled", "message": message or "canceled"}
     if failure is not None:
-        texts = {key: str(failure.get(key) or "") for key in ("kind", "message", "hint")}
+        texts = {key: str(failure.get(key) or "") for key in ("kind", "message", "hint", "log")}
         return failure.get("exit_code", code), {key: text for key, text in texts.items() if text}
     if code is not None:
         return code, {"kind": "script", "message": _script_end(code)}
@@ -138,6 +138,7 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
     found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": _script_end(code)}
     if len(names) > 1 and rank < len(names):
         found["message"] = _script_end(code, f"the script of rank {rank}")
+        found["log"] = names[rank]
         found["hint"] = str(Command("logs", record.run, "--file", names[rank]))
     return found
 

@@ -33,7 +33,8 @@ from amlctl.workspaces.local.run_paths import Clock, RunPaths, release_reserve
 class Ending:
     """The final state, the exit code (of the script where it ran), and the reason, empty for Completed.
 
-    `is_logged`: the reason is in the log already, or the script has printed its own.
+    `log` names the log that says why, if it is not the first one. `is_logged`: the reason is in the log already, or the
+    script has printed its own.
     """
 
     state: RunState
@@ -41,6 +42,7 @@ class Ending:
     kind: str = ""
     message: str = ""
     hint: str = ""
+    log: str = ""
     is_logged: bool = False
 
     @property
@@ -48,7 +50,11 @@ class Ending:
         """As a record has it."""
         if not self.message:
             return None
-        return {"kind": self.kind, "message": self.message, **({"hint": self.hint} if self.hint else {})}
+        return {
+            "kind": self.kind,
+            "message": self.message,
+            **{name: text for name, text in (("hint", self.hint), ("log", self.log)) if text},
+        }
 
 
 def failed(error: AmlctlError, *, kind: str = "") -> Ending:

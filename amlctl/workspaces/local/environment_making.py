@@ -25,7 +25,7 @@ from typing import Any
 
 from amlctl.config.uv_program import find_uv
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import EventSink, Note
+from amlctl.core.events import EventSink, Note, ToolSaid
 from amlctl.core.message import Command, Message
 from amlctl.core.secret_names import carries_secret, masked
 from amlctl.errors import AmlctlError, RightsError, ServiceUnavailable, SettingsError
@@ -215,7 +215,7 @@ class _Maker:
             mark.renew()
             self.check()
 
-        runner = ToolRunner(lambda line: self.sink(Note(line)), check, mark.tool_started)
+        runner = ToolRunner(lambda line: self.sink(ToolSaid(line)), check, mark.tool_started)
 
         def run(name: str, command: Sequence[str]) -> None:
             variables = tool_variables(environments.variables)

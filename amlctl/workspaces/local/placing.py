@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import xxhash
 
-from amlctl.core.events import null_sink
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, needs_no_bytes
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
@@ -27,7 +26,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.runs.copies import copy_manifest
 from amlctl.runs.records import save_record
-from amlctl.runtime.data import mark_placed, unreadable
+from amlctl.runtime.data import PlacingLog, mark_placed, unreadable
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.snapshots.receive import Received, receive
 from amlctl.stores.contract import Store
@@ -136,7 +135,7 @@ class Placer:
                 link_objects=self.record.spec.mode == "mount",
                 file_workers=self.node.concurrency,
                 done=done,
-                sink=null_sink,
+                sink=PlacingLog(self.log),
             )
             try:
                 while wait([job], timeout=_POLL_S).not_done:

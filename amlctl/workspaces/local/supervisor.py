@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from amlctl.core.events import Event, Note, Retried
+from amlctl.core.events import Event, Note, Retried, ToolSaid
 from amlctl.core.hidden_values import ENVIRONMENT_PREFIX
 from amlctl.core.job import Rank, log_names, rank_variables
-from amlctl.core.message import Command, count
-from amlctl.core.phases import CACHED, Phase, began
+from amlctl.core.message import ID_CELLS, Command, count
+from amlctl.core.phases import CACHED, Phase
 from amlctl.core.run import RunRecord
 from amlctl.core.run_schema import is_record_run_id
 from amlctl.core.run_state import RunState
@@ -29,7 +29,7 @@ from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
 from amlctl.localfs.atomic import write_json
 from amlctl.localfs.machine import utc_now
-from amlctl.runs.records import load_local_record, note_phases, read_failure, save_both, save_local_record
+from amlctl.runs.records import load_local_record, read_failure, save_both
 from amlctl.runs.tree_saver import TreeSaver
 from amlctl.runtime.process_tree import become_subreaper, end_descendants, identity_of, in_words, reap_adopted
 from amlctl.runtime.script import Wakeups
@@ -38,6 +38,7 @@ from amlctl.workspaces.local.ending import Ending, ending_of, failed, finish, ou
 from amlctl.workspaces.local.environments import Environments, interpreter
 from amlctl.workspaces.local.logs import saved_logs, say
 from amlctl.workspaces.local.node_files import is_folder, make_container, node_store, open_run_store
+from amlctl.workspaces.local.phase_notes import PhaseNotes
 from amlctl.workspaces.local.placing import Placed, Placer
 from amlctl.workspaces.local.rank_processes import (
     HOST,
@@ -77,6 +78,7 @@ class Supervisor:
         self._held: IO[bytes] | None = None
         """The environment is not removed before this is closed, at the end of the process."""
         self._has_started = False
+        self._notes = PhaseNotes(self._paths, record)
         self._is_stop_signalled = False
         self._is_record_behind = False
 
@@ -108,19 +110,23 @@ class Supervisor:
         slot = self._wait_for_slot()
         self._held = self._environments.hold(self._record.spec.environment)
         environment = self._environments.find(self._record.spec.environment)
-        self._record.waits_for = ""
-        began(self._record, Phase.ENVIRONMENT, utc_now(), CACHED if environment.is_ready else "")
+        self._notes.begin(Phase.ENVIRONMENT, CACHED if environment.is_ready else "")
         self._reached(RunState.PREPARING)
         if not environment.is_ready:
             try:
+                self._notes.wait_for(f"making environment {self._record.spec.environment[:ID_CELLS]}")
                 environment = self._prepared_environment()
+                self._notes.end_tool()
                 self._held = self._environments.hold(environment.id)
             except Interrupted:
                 raise
             except AmlctlError as error:
+                for line in error.details:
+                    say(self._paths.log, line)
                 return failed(error, kind="environment")
         if self._record.spec.manifests:
-            self._wait_for(f"placing {count(len(self._record.spec.manifests), 'dataset')}", Phase.DATA)
+            self._notes.begin(Phase.DATA)
+            self._notes.wait_for(f"placing {count(len(self._record.spec.manifests), 'dataset')}")
         runtime = Path()
         for node in range(self._record.spec.instances):
             runtime = make_container(
@@ -163,7 +169,7 @@ class Supervisor:
         ticket = Ticket(int(path.name.partition("-")[0]), path, self._settings.ticket_descriptor)
         try:
             while (slot := queue.try_slot(ticket, self._settings.slots, self._record.run)) is None:
-                self._wait_for(queue.reason(ticket, self._settings.slots))
+                self._notes.wait_for(queue.reason(ticket, self._settings.slots))
                 self._check_canceled(wait_s=self._settings.timing.poll_s)
         finally:
             queue.leave(ticket)
@@ -242,8 +248,7 @@ class Supervisor:
         self._end_leftovers(processes)
         if stopped is None:
             self._note_start(processes)
-        with contextlib.suppress(AmlctlError, OSError):  # only a time is lost
-            note_phases(self._node, self._record)
+        self._notes.take_times(self._node)
         return self._ending(processes, stopped, failure or processes.first_failure())
 
     def _why_stop(self, passed_s: float) -> Ending | None:
@@ -276,7 +281,9 @@ class Supervisor:
         rank = failure.rank.number
         ending = ending_of(return_code, reason, script=f"the script of rank {rank}")
         name = log_names(self._record.spec.layout.world_size)[rank]
-        return dataclasses.replace(ending, hint=ending.hint or str(Command("logs", self._record.run, "--file", name)))
+        return dataclasses.replace(
+            ending, log=name, hint=ending.hint or str(Command("logs", self._record.run, "--file", name))
+        )
 
     def _note_start(self, processes: RankProcesses) -> None:
         """The run is Running from the start of its script; until then its data is downloaded."""
@@ -321,15 +328,6 @@ class Supervisor:
                     self._savers[node] = outputs_saver(self._paths, self._store, node)
                 self._savers[node].save()
 
-    def _wait_for(self, reason: str, phase: Phase | None = None) -> None:
-        """What the run waits for, for those who watch it on this machine."""
-        if phase is not None:
-            began(self._record, phase, utc_now())
-        if reason != self._record.waits_for or phase is not None:
-            self._record.waits_for = reason
-            with contextlib.suppress(OSError):  # a full disk is reported where it matters
-                save_local_record(self._paths.state_dir, self._record)
-
     def _reached(self, state: RunState) -> None:
         self._record.reached(state, utc_now())
         failure = save_both(self._paths.state_dir, self._store, self._record)
@@ -347,6 +345,8 @@ class Supervisor:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Note):
             say(self._paths.log, event.message)
+        elif isinstance(event, ToolSaid):
+            self._notes.said(event.line)
         elif isinstance(event, Retried) and event.is_noteworthy:
             retry = f"{event.reason}, retry {event.attempt} of {event.most} in {event.wait_s:.0f} s"
             say(self._paths.log, f"{event.name}: {retry}")

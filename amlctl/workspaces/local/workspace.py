@@ -100,6 +100,12 @@ class LocalWorkspace:
 
         return python_version(self._environments, spec)
 
+    def has_module(self, spec: EnvironmentSpec, module: str) -> bool | None:
+        """See `KnowsModules`."""
+        from amlctl.workspaces.local.modules import has_module  # here, since only a submit asks
+
+        return has_module(self._environments, spec, module)
+
     def prepare_environment(self, spec: EnvironmentSpec, sink: EventSink) -> EnvironmentInfo:
         from amlctl.workspaces.local.environment_making import prepare_environment  # here, since it loads version rules
 

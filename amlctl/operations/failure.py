@@ -1,0 +1,59 @@
+"""Why a run failed and what to do next, said once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from amlctl.core.message import Command, Message
+from amlctl.core.run import RunRecord
+from amlctl.core.run_state import RunState
+from amlctl.core.script_errors import explained
+from amlctl.errors import AmlctlError, RunFailed
+from amlctl.operations.code_paths import code_paths
+from amlctl.operations.context import Context
+from amlctl.operations.logs import log_pieces
+
+_READ_LINES = 40
+_SHOWN_LINES = 8
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_CURRENT = "current"
+
+
+def run_failure(context: Context, record: RunRecord, *, hint: str, shown_log: str | None = None) -> RunFailed | None:
+    """The error of a command that has followed a run; None if it Completed or is still active.
+
+    `shown_log`: the log that the user has just seen; the last lines of another one that says why are details.
+    """
+    if not record.is_final or record.status == RunState.COMPLETED:
+        return None
+    error = record.error or {}
+    message, details = error.get("message", ""), list[str]()
+    if error.get("kind") == "script":
+        name = error.get("log")
+        lines = _last_lines(context, record, name)
+        found = explained(lines)
+        if found.reason:
+            message = f"{message}: {found.reason}"
+        if name is not None and name != shown_log:
+            details = list(lines[-_SHOWN_LINES:])
+        # Where to read what the script said, unless it is known what to do.
+        hint = _add(record, found.package) if found.package else error.get("hint") or hint
+    return RunFailed(
+        f"run {record.run} is {record.status}" + (f": {message}" if message else ""), hint=hint, details=details
+    )
+
+
+def _add(record: RunRecord, package: str) -> str:
+    if record.spec.environment == _CURRENT:
+        return f"pip install {package}"
+    return Message(f"add {package} to pptdaml.yaml, then ", Command("submit", record.spec.script.rpartition("/")[2]))
+
+
+def _last_lines(context: Context, record: RunRecord, name: str | None) -> Sequence[str]:
+    try:
+        pieces = log_pieces(context.workspace, record.run, tail=_READ_LINES, name=name)
+        text = code_paths(context.project, record.run).feed("".join(pieces), is_final=True)
+    except (AmlctlError, OSError):
+        return ()
+    return [_COLOR.sub("", line) for line in text.splitlines() if line.strip()]

@@ -1,0 +1,76 @@
+"""A failed script: the reason once, paths that exist here, one next step; and what can be known before a run."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cli.conftest import Cli, StartTerminal
+
+CURRENT = ("--env-from", "current")
+
+
+def test_a_missing_module_says_which_package_to_add(project: Cli) -> None:
+    project.write("pipeline/deep/train.py", "def work():\n    import surely_not_there_ever\nwork()\n")
+    answer = project("submit", "train.py", *CURRENT)
+    assert answer.code == 1
+    assert 'File "pipeline/deep/train.py", line 2, in work' in answer.out
+    assert ".amlctl" not in answer.out
+    errors = answer.err[answer.err.index("error:") :].splitlines()
+    reason = "the script ended with exit code 1: ModuleNotFoundError: No module named 'surely_not_there_ever'"
+    assert re.fullmatch(rf"error: run \S+ is Failed: {re.escape(reason)}", errors[0])
+    assert errors[1:] == ["hint: pip install surely-not-there-ever"]
+    assert (answer.out + answer.err).count("ended with exit code 1") == 1
+    again = project("logs", "@last")
+    assert 'File "pipeline/deep/train.py", line 2, in work' in again.out
+
+
+def test_paths_lead_to_the_code_from_another_folder(project: Cli) -> None:
+    project.write("pipeline/train.py", "raise ValueError('bad')\n")
+    answer = project("submit", "train.py", *CURRENT, cwd=project.cwd / "pipeline")
+    assert 'File "train.py", line 1' in answer.out
+    raw = project("logs", "@last", "--raw")
+    assert re.search(r'File "/.*/container/pipeline/train.py"', raw.out)
+
+
+def test_the_log_of_another_rank_is_shown_as_far_as_it_says_why(project: Cli) -> None:
+    project.write("pipeline/train.py", "import os\nassert os.environ['RANK'] != '1', 'bad rank'\n")
+    answer = project("submit", "train.py", "--processes", "2", *CURRENT)
+    assert "is Failed: the script of rank 1 ended with exit code 1: AssertionError: bad rank" in answer.err
+    assert '  File "pipeline/train.py", line 2, in <module>' in answer.err
+    assert "--file std_log_process_1.txt" in answer.err.splitlines()[-1]
+
+
+def test_imports_that_the_environment_will_not_have_are_named_before_the_run(project: Cli) -> None:
+    project.write("pipeline/own/__init__.py")
+    project.write("pipeline/own/part.py", "import sklearn_but_not_there\n")
+    project.write(
+        "pipeline/train.py",
+        """
+        import json, xxhash
+        from own import part
+        try:
+            import quite_optional
+        except ImportError:
+            pass
+        import missing_here
+        """,
+    )
+    answer = project("submit", "train.py", *CURRENT, "--dry-run")
+    warnings = [line for line in answer.err.splitlines() if line.startswith("warning:")]
+    where = "which the environment will not have"
+    assert warnings == [
+        f"warning: pipeline/train.py:8 imports missing_here, {where}: add missing-here to the environment of amlctl",
+        f"warning: pipeline/own/part.py:1 imports sklearn_but_not_there, {where}: "
+        "add sklearn-but-not-there to the environment of amlctl",
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_on_a_terminal(project: Cli, terminal: StartTerminal, columns: int) -> None:
+    project.write("pipeline/train.py", "raise ValueError('bad')\n")
+    screen = terminal(project.command("submit", "train.py", *CURRENT), project.cwd, columns=columns)
+    assert screen.finish() == 1
+    assert screen.text.count("ended with exit code") == 1
+    assert 'File "pipeline/train.py", line 1' in screen.text
