@@ -25,6 +25,7 @@ COMMANDS = {
     "init": ("Set up a project in this folder", _PROJECT),
     "help": ("Show the help page of a command", _PROJECT),
     "clean": ("List what takes room on this machine, and free what the store has too", _PROJECT),
+    "config": ("Show the settings and where each comes from", _PROJECT),
     "doctor": ("Check tools, permissions, store and folders, with a suggested fix", _PROJECT),
     "submit": ("Run a script: sync data, start, stream the log, fetch outputs", _RUNS),
     "runs": ("List, show, compare, plot, report, cancel, open and delete runs", _RUNS),

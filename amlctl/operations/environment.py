@@ -7,16 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from amlctl.config.environment_file import conda_environment, parse_environment, read_environment, recorded_text
+from amlctl.config.environment_file import conda_environment, read_environment, recorded_text
 from amlctl.config.lock_file import Lock, read_lock
 from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import parse_yaml
-from amlctl.core.environment import EnvironmentSpec, environment_without_file
+from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
-from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.errors import Conflict, NotFound, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
@@ -190,14 +188,3 @@ def stand_in(
         )
     )
     return own
-
-
-def recorded_environment(record: RunRecord, secrets: Mapping[str, str]) -> tuple[EnvironmentSpec, str | None]:
-    """The environment of an earlier run, from its record and its `secrets`. Raises SettingsError."""
-    known = environment_without_file(record.spec.environment)
-    if known is not None:
-        return known, None
-    if record.spec.environment_content is None:
-        return EnvironmentSpec(), None
-    text = filled(record.spec.environment_content, secrets)
-    return parse_environment(text, f"environment of run {record.run}"), text

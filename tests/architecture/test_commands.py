@@ -61,6 +61,7 @@ def test_the_exit_codes_are_documented() -> None:
 def test_the_commands_are_all_there() -> None:
     assert set(ALL) - {"amlctl"} == {
         *("init", "sync", "status", "why", "clean", "submit", "logs", "fetch", "cancel", "doctor", "help"),
+        *("config", "config show"),
         *("runs", "runs list", "runs show", "runs cancel", "runs compare", "runs open", "runs delete"),
         *("runs plot", "runs report", "runs share", "runs wait"),
         *("compute", "compute list", "compute show", "compute create", "compute start", "compute stop"),

@@ -1,0 +1,31 @@
+"""`amlctl config …`."""
+
+from __future__ import annotations
+
+import typer
+
+from amlctl.cli.command_group import TyperApp, examples
+from amlctl.cli.invocation import invocation
+from amlctl.cli.render.tables import Column, Table
+from amlctl.config.settings_reference import as_written, settings_in_use
+
+app = TyperApp(
+    help="Show the settings and where each comes from",
+    examples=examples("amlctl config show # values and their origins"),
+)
+
+
+@app.command(
+    epilog=examples(
+        "amlctl config show # values and their origins",
+        "amlctl --workspace cloud config show --json # for a script",
+        note="Order: option, AMLCTL_ variable, .amlctl.toml, the user's config.toml, default.",
+    )
+)
+def show(ctx: typer.Context) -> None:
+    """Show each setting with its value and its origin: file and line, variable, option or default"""
+    call = invocation(ctx)
+    found = settings_in_use(call.app.settings)
+    columns = [Column("SETTING", is_whole=True), Column("VALUE"), Column("FROM", is_whole=True)]
+    rows = [[one.key, as_written(one.value), one.origin] for one in found]
+    call.result({"settings": [one.to_json() for one in found]}, [Table(columns, rows)])

@@ -1,0 +1,25 @@
+"""The generated pages of docs/ say what the code says."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from amlctl.config.settings import _CHECKS as CHECKED
+from amlctl.config.settings import VARIABLES
+from amlctl.config.settings_reference import MEANINGS
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = runpy.run_path(str(DOCS / "reference.py"))["PAGES"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_current(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run: python docs/reference.py"
+
+
+def test_every_setting_and_variable_is_explained() -> None:
+    assert {".".join(key).replace("*", "NAME") for key in CHECKED} == set(MEANINGS)
+    assert {one.key.replace("{workspace}", "NAME") for one in VARIABLES} <= set(MEANINGS)
