@@ -174,15 +174,13 @@ def _text(file: YamlDocument, value: Any, place: YamlPath) -> str:
     return value.strip()
 
 
-def environment_of(record: RunRecord, secrets: Mapping[str, str]) -> EnvironmentSpec:
-    """The environment of a record, with its `secrets` filled in. Raises SettingsError."""
+def recorded_environment(record: RunRecord, secrets: Mapping[str, str]) -> tuple[EnvironmentSpec, str | None]:
+    """The environment of a record, and its text with the `secrets` filled in. Raises SettingsError."""
     known = environment_without_file(record.spec.environment)
-    if known is not None:
-        return known
-    if record.spec.environment_content is None:
-        return EnvironmentSpec()
+    if known is not None or record.spec.environment_content is None:
+        return known or EnvironmentSpec(), None
     text = filled(record.spec.environment_content, secrets)
-    return parse_environment(text, f"the environment of run {record.run}")
+    return parse_environment(text, f"the environment of run {record.run}"), text
 
 
 _NEWEST_MINOR = 40

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import amlctl
 from amlctl.config.compute_file import read_compute_files
-from amlctl.config.environment_file import read_environment
 from amlctl.core.compute import ClusterTarget
-from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import null_sink
 from amlctl.core.message import Command, Message, count, size
 from amlctl.core.settings import Settings
@@ -28,6 +26,7 @@ from amlctl.localfs.git import ask_git
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import scan, unpack_rows
 from amlctl.operations.clean import Disk, space_check
+from amlctl.operations.environment import project_environment
 from amlctl.runs.code import large_code
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, Workspace
@@ -235,9 +234,8 @@ def _probe(store: Store) -> float:
 
 def _environment_checks(project: Project, open_workspace: Callable[[], Workspace]) -> Iterator[Check]:
     name = "environment"
-    path = project.environment_file
     try:
-        spec = read_environment(path) if path.exists() else EnvironmentSpec()
+        spec, _ = project_environment(project, sink=null_sink)
         workspace = open_workspace()
         info = workspace.environment(spec)
         if not info.is_ready:

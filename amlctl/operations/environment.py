@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from amlctl.config.environment_file import conda_environment, parse_environment, read_environment, recorded_text
+from amlctl.config.environment_file import conda_environment, read_environment, recorded_text
+from amlctl.config.lock_file import Lock, read_lock
+from amlctl.config.pip_list import PipListReader
 from amlctl.config.text_file import read_text
 from amlctl.config.yaml_file import parse_yaml
-from amlctl.core.environment import EnvironmentSpec, environment_without_file
+from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, Warned, null_sink
-from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command
-from amlctl.core.run import RunRecord
 from amlctl.core.secret_names import masked
 from amlctl.errors import Conflict, NotFound, ServiceUnavailable, UsageError
 from amlctl.localfs.project import Project
@@ -135,12 +135,32 @@ def _named(name: str, there: Sequence[KeptEnvironment]) -> KeptEnvironment:
 
 def project_environment(project: Project, *, sink: EventSink) -> tuple[EnvironmentSpec, str | None]:
     """The project's environment and the text of its file for the record, None without a file."""
-    path = project.environment_file
+    path, lock = project.environment_file, read_lock(project.root)
+    if lock is not None:
+        return _locked(project, lock)
     if not path.exists():
         sink(Note(f"No {path.name} found; using Python without extra packages"))
         return EnvironmentSpec(), None
     spec = replace(read_environment(path), source=path.name)
     return spec, recorded_text(path.read_text(encoding="utf-8-sig"), spec)
+
+
+def _locked(project: Project, lock: Lock) -> tuple[EnvironmentSpec, str]:
+    """What the project's file lists, and all packages of the lock file with its versions."""
+    path = project.environment_file
+    spec = replace(read_environment(path), source=path.name) if path.exists() else EnvironmentSpec(source=lock.name)
+    reader = PipListReader(None)
+    for line in lock.lines:
+        reader.add(line, lock.name)
+    found = reader.found
+    spec = replace(
+        spec,
+        python=spec.python or lock.python,
+        pip=tuple(dict.fromkeys((*spec.pip, *found.lines))),
+        places={**found.places, **spec.places},
+        has_files=True,
+    )
+    return spec, recorded_text("", spec)
 
 
 def stand_in(
@@ -168,14 +188,3 @@ def stand_in(
         )
     )
     return own
-
-
-def recorded_environment(record: RunRecord, secrets: Mapping[str, str]) -> tuple[EnvironmentSpec, str | None]:
-    """The environment of an earlier run, from its record and its `secrets`. Raises SettingsError."""
-    known = environment_without_file(record.spec.environment)
-    if known is not None:
-        return known, None
-    if record.spec.environment_content is None:
-        return EnvironmentSpec(), None
-    text = filled(record.spec.environment_content, secrets)
-    return parse_environment(text, f"environment of run {record.run}"), text

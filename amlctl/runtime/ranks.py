@@ -15,7 +15,6 @@ Where the file system has no locks, the identity of the process in its file says
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -26,9 +25,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from amlctl.localfs.disk_errors import is_refusal
-from amlctl.localfs.locks import is_held
+from amlctl.localfs.locks import is_held, locked
 from amlctl.localfs.machine import ProcessIdentity, this_process
-from amlctl.localfs.regular_file import read_regular, regular_descriptor
+from amlctl.localfs.regular_file import read_regular
 from amlctl.runtime.script import Wakeups
 
 
@@ -134,17 +133,9 @@ class OwnProcess:
 def own_process(state_dir: Path, local: int) -> Iterator[OwnProcess]:
     path = _path(state_dir, local)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = regular_descriptor(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            if not is_refusal(error):
-                raise
+    with locked(path) as descriptor:
         os.ftruncate(descriptor, 0)
         yield OwnProcess(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def wait_for_others(

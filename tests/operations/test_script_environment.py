@@ -48,11 +48,11 @@ def test_its_dependencies_are_enough(offline: Bench) -> None:
 
 
 def test_azure_ml_gets_them_as_the_list_for_pip(offline: Bench) -> None:
-    from amlctl.config.environment_file import environment_of
+    from amlctl.config.environment_file import recorded_environment
 
     script = offline.script(BLOCK)
     record = offline.submit(script, env_from_current=False).record
-    document = conda_document(environment_of(record, {}))
+    document = conda_document(recorded_environment(record, {})[0])
     assert document["dependencies"][0] == "python>=3.9"
     assert document["dependencies"][-1] == {"pip": ["leaf==1.0", "xxhash>=3.4"]}
 

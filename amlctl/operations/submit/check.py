@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from amlctl.config.environment_file import recorded_environment
 from amlctl.config.script_config import read_config, record_config
 from amlctl.core.environment import DEFAULT_IMAGE, EnvironmentSpec, environment_without_file, is_of_others
 from amlctl.core.events import EventSink, Note, Warned
@@ -31,7 +32,7 @@ from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config
 from amlctl.operations.compute import check_target, default_target
 from amlctl.operations.context import Context
-from amlctl.operations.environment import project_environment, recorded_environment, stand_in
+from amlctl.operations.environment import project_environment, stand_in
 from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings

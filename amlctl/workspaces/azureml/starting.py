@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amlctl.azure_access.azure_ai_ml import first_line
-from amlctl.config.environment_file import environment_of
+from amlctl.config.environment_file import recorded_environment
 from amlctl.core.hidden_values import filled
 from amlctl.core.message import Command, Message
 from amlctl.core.run import RunRecord
@@ -109,7 +109,7 @@ def _parts(
         copy_code(store, open_store(default.url), record.spec.code)
     _check_compute(connection, record.spec.compute)
     context_uri = f"{root.account_url}/{root.container}/{root.prefix}{code_prefix(record.spec.code)}{CONTEXT}/"
-    location = Environments(connection).ensure(environment_of(record, secrets), context_uri).location
+    location = Environments(connection).ensure(recorded_environment(record, secrets)[0], context_uri).location
     assets = record.spec.assets
     return JobParts(
         code_id=ensure_code(connection, record.spec.code, root),

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amlctl.config.uv_program import find_uv
 from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.events import EventSink, Note, ToolSaid
 from amlctl.core.message import Command, Message
@@ -55,7 +56,7 @@ from amlctl.workspaces.local.packages import (
     needs_pip,
 )
 from amlctl.workspaces.local.pip_settings import pip_settings
-from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_uv
+from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner
 
 EXPIRES_S = 120.0
 """A mark that was not renewed for so long belongs to a machine that was switched off, or to a suspended process."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from amlctl.config.environment_file import check_runtime_python, pinned_python
+from amlctl.config.uv_program import find_uv
 from amlctl.core.environment import RUNTIME_REQUIREMENT, EnvironmentSpec
 from amlctl.core.events import EventSink, Note
 from amlctl.core.message import Command, Message
@@ -25,7 +26,7 @@ from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environments import Environments, ask_environment
 from amlctl.workspaces.local.pip_settings import PipSettings, pip_settings
 from amlctl.workspaces.local.pip_tool import Pip
-from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_python, find_uv
+from amlctl.workspaces.local.tools import Python, ToolFailed, ToolRunner, find_python
 from amlctl.workspaces.local.uv_tool import Uv, unsupported
 
 _NETWORK_SIGNS = (

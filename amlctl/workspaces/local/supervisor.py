@@ -156,10 +156,10 @@ class Supervisor:
 
     def _prepared_environment(self) -> EnvironmentInfo:
         # Here, since most runs find theirs ready, and the reader of conda files takes a third of a supervisor's start.
-        from amlctl.config.environment_file import environment_of
+        from amlctl.config.environment_file import recorded_environment
         from amlctl.workspaces.local.environment_making import prepare_environment
 
-        spec = environment_of(self._record, os.environ)
+        spec, _ = recorded_environment(self._record, os.environ)
         return prepare_environment(self._environments, spec, self._tell, check=self._check_canceled)
 
     def _wait_for_slot(self) -> Slot:

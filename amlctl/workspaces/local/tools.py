@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amlctl.config.environment_file import python_specifiers
+from amlctl.config.uv_program import find_uv
 from amlctl.core.environment import OLDEST_PYTHON
 from amlctl.errors import SettingsError
 from amlctl.localfs.tool_variables import tool_variables, uv_variables
@@ -119,16 +120,6 @@ class Python:
     makes_venvs: bool
     has_pip: bool
     pip_wheel: str
-
-
-def find_uv(variables: Mapping[str, str]) -> str:
-    """Path of uv: the one that amlctl was installed with, else one on the PATH; empty without."""
-    try:
-        from uv import find_uv_bin
-
-        return find_uv_bin()
-    except (ImportError, FileNotFoundError):
-        return shutil.which("uv", path=variables.get("PATH")) or ""
 
 
 def find_python(wanted: str, variables: Mapping[str, str], *, needs_venv: bool = False) -> Python:

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -226,11 +227,13 @@ class _LinkedMeanwhile:
     def __init__(self, folder: Path, elsewhere: Path) -> None:
         self._folder = folder
         self._elsewhere = elsewhere
+        self._lock = Lock()
 
     def may_replace(self, path: str) -> bool:
-        if not self._folder.is_symlink():
-            self._folder.rename(self._folder.with_name("moved"))
-            self._folder.symlink_to(self._elsewhere)
+        with self._lock:
+            if not self._folder.is_symlink():
+                self._folder.rename(self._folder.with_name("moved"))
+                self._folder.symlink_to(self._elsewhere)
         return True
 
     def announce(self, contents: Mapping[str, Iterable[str]]) -> None:
