@@ -16,12 +16,13 @@ WIDTH = 110
 
 
 def screen(command: str) -> str:
-    """What a terminal shows in the end: the prompt, and the output with redrawn lines as they are last."""
+    """What a terminal shows in the end: the prompt, and the output with redrawn lines as they are last, without paths of this machine."""
     variables = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
     done = subprocess.run(
         ["amlctl", *command.split()], env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
     )
-    lines = [line.rpartition("\r")[2] for line in done.stdout.decode().replace("\r\n", "\n").splitlines()]
+    output = done.stdout.decode().replace("\r\n", "\n")
+    lines = [line.rpartition("\r")[2] for line in output.splitlines() if os.getcwd() not in line]
     return "\n".join([f"\x1b[1m$ amlctl {command}\x1b[0m", *lines, ""])
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text.from_ansi("\n".join(map(screen, COMMANDS))))
     svg = console.export_svg(title="amlctl")
-    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # the reader's own fonts; no network
+    svg = re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", svg, flags=re.DOTALL)  # the reader's own fonts; no network
     (Path(__file__).parent / "picture.svg").write_text(svg, encoding="utf-8")
 
 
