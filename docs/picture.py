@@ -16,7 +16,7 @@ WIDTH = 110
 
 
 def screen(command: str) -> str:
-    """What a terminal shows in the end: the prompt, and the output with redrawn lines as they are last, without paths of this machine."""
+    """What a terminal shows in the end: the prompt and the output, redrawn lines as they are last, no local paths."""
     variables = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
     done = subprocess.run(
         ["amlctl", *command.split()], env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
