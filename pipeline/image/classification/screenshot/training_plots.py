@@ -32,7 +32,7 @@ def loss_curve_png(history: Sequence[dict[str, float]], epochs: int) -> bytes:
     right.annotate(
         f"{history[-1]['test_accuracy']:.1%}",
         (numbers[-1], history[-1]["test_accuracy"]),
-        xytext=(0, -16),
+        xytext=(0, 8),
         textcoords="offset points",
         ha="center",
         color=TEST,
