@@ -47,6 +47,11 @@ import os, shutil, pathlib
 shutil.rmtree("data_blobs/images")
 os.symlink({target!r}, "data_blobs/images")
 """
+MOVE = """
+import os
+os.rename({moved!r}, {to!r})
+os.symlink({to!r}, {moved!r})
+"""
 
 
 @pytest.fixture
@@ -92,6 +97,31 @@ def test_a_link_in_the_place_of_the_data_moves_nothing_of_the_users(images: Benc
     assert images.submit(images.script(text, "steal.py"), datasets=["images"]).record.status == "Completed"
     assert (own / "a.txt").read_text() == "a.txt"
     assert not list((images.project.state_dir / "data").glob("*/*-*"))
+
+
+@pytest.mark.parametrize("moved", ["data_blobs", "data_blobs/images"])
+def test_data_that_a_script_moves_to_the_user_stays_there(images: Bench, moved: str) -> None:
+    to = images.project.data_blobs_dir / "moved"
+    text = MOVE.format(moved=moved, to=str(to))
+    assert images.submit(images.script(text, "move.py"), datasets=["images"]).record.status == "Completed"
+    mine = next(to.rglob("a.txt")).with_name("mine.txt")
+    mine.write_text("mine")
+    assert images.submit(images.script(TOUCH, "touch.py"), datasets=["images"]).record.status == "Completed"
+    assert mine.read_text() == "mine"
+    assert mine.with_name("a.txt").read_text() == "a.txt"
+
+
+def test_folders_that_a_script_has_closed_are_open_to_the_next_run(tmp_path: Path) -> None:
+    entries = [FileEntry("sub/a", 1, False, "0" * 32)]
+    for folder in ("tree/sub", "tree/added/below"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a").write_text("1")
+    rows = rows_of(tmp_path / "tree", entries)
+    for folder in ("tree/sub", "tree/added/below", "tree/added", "tree"):
+        (tmp_path / folder).chmod(0o500)
+    assert repaired(tmp_path / "tree", rows, entries) == []
+    assert os.listdir(tmp_path / "tree") == ["sub"]
+    assert [(tmp_path / folder).stat().st_mode & 0o700 for folder in ("tree", "tree/sub")] == [0o700, 0o700]
 
 
 def test_a_copy_becomes_one_of_the_next_snapshot(images: Bench) -> None:

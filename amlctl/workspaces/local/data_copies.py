@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -128,24 +129,35 @@ def repaired(tree: Path, rows: Mapping[str, Row], entries: Sequence[FileEntry]) 
         while (path := path.rpartition("/")[0]) and path not in needed:
             needed.add(path)
     whole: set[str] = set()
+    doomed: list[Path] = []
     pending = [""]
     while pending:
         above = pending.pop()
-        with os.scandir(tree / above if above else tree) as found:
+        folder = tree / above
+        _open_to_owner(folder)
+        if above and above not in needed:
+            doomed.append(folder)
+        with os.scandir(folder) as found:
             for one in found:
                 path = f"{above}/{one.name}" if above else one.name
                 if one.is_dir(follow_symlinks=False):
-                    if path in needed:
-                        pending.append(path)
-                    else:
-                        remove_tree(one.path)
+                    pending.append(path)
                     continue
                 row, entry = rows.get(path), wanted.get(path)
                 if entry is not None and row is not None and _is_as_written(one, row, entry):
                     whole.add(path)
                 else:
                     os.unlink(one.path)
+    for folder in reversed(doomed):
+        os.rmdir(folder)
     return [entry for entry in entries if entry.path not in whole]
+
+
+def _open_to_owner(folder: Path) -> None:
+    """A script may have closed it."""
+    mode = stat.S_IMODE(folder.lstat().st_mode)
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        folder.chmod(mode | stat.S_IRWXU)
 
 
 def _is_as_written(found: os.DirEntry[str], row: Row, entry: FileEntry) -> bool:

@@ -21,7 +21,6 @@ import xxhash
 from amlctl.core.manifest import ONE_FILE, FileEntry, Manifest, needs_no_bytes
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
-from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
 from amlctl.runs.copies import copy_manifest
@@ -42,11 +41,13 @@ _FICLONE = 0x40049409
 
 
 class Placed(NamedTuple):
-    """A copy in a container. `inode` is that of its folder: a script may have put something else there."""
+    """A copy in a container. `inode` is that of its folder, and `real` its path without links: a script may have put
+    something else there, or have moved it to a folder of the user and left a link."""
 
     copies: DataCopies
     copy: DataCopy
     path: Path
+    real: Path
     inode: tuple[int, int]
 
 
@@ -103,8 +104,8 @@ class Placer:
             try:
                 copy.tree.rename(target)
                 wanted = repaired(target, copy.rows, manifest.entries)
-            except OSError:  # a script has closed a folder to us, say
-                remove_tree(target, ignore_errors=True)
+            except OSError:  # files of another user, say, which cannot be removed
+                target.rename(copy.folder / "unusable")
                 wanted, copy.rows = manifest.entries, {}
         target.mkdir(exist_ok=True)
         written = wanted
@@ -116,7 +117,7 @@ class Placer:
         rows = {path: row for path, row in copy.rows.items() if path in kept}
         copy.note({**rows, **rows_of(target, written)})
         there = target.stat()
-        return Placed(copies, copy, target, (there.st_dev, there.st_ino))
+        return Placed(copies, copy, target, target.resolve(), (there.st_dev, there.st_ino))
 
     def _download(self, dataset: str, manifest: Manifest) -> None:
         if not is_folder(self.store):
@@ -164,7 +165,7 @@ def give_back(placed: Sequence[Placed]) -> None:
     for one in placed:
         with suppress(OSError):
             there = one.path.stat()
-            if (there.st_dev, there.st_ino) == one.inode:
+            if (there.st_dev, there.st_ino) == one.inode and one.path.resolve() == one.real:
                 one.copies.give_back(one.copy, one.path)
 
 
