@@ -82,6 +82,11 @@ def test_runs_of_others_are_listed_and_can_be_fetched(team: tuple[Cli, Cli]) -> 
     assert [one["run"] for one in ben.json("runs")["runs"]] == [run]
     assert ben("runs", "show", "@last").code == 4, "a short form stands for a run of one's own"
     assert ben.json("fetch", run)["files"] == 1
+    assert ben.json("runs", "show", run[:-2])["run"] == run
+    ben.write("pipeline/train.py", SCRIPT)
+    own = ben.json("submit", "train.py")["run"]
+    assert ben.json("runs", "show", "train")["run"] == own, "a prefix of one's own run comes first"
+    ben.json("runs", "delete", own, "--yes")
     assert ben.json("dataset", "show", "working/faces")["snapshots"][0]["runs"] == []
     anna.json("runs", "delete", run, "--yes")
     assert ben.json("runs")["runs"] == []
