@@ -3,7 +3,21 @@
 import os
 import sys
 
+TYPE_CHECKING = False  # importing typing for it would cost every start
+if TYPE_CHECKING:
+    from amlctl.api import fetch, list_runs, logs, submit, sync
+
+__all__ = ["__version__", "fetch", "list_runs", "logs", "submit", "sync"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """The functions of `amlctl.api`, which brings all of amlctl along, on first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("amlctl.api"), name)
 
 
 def leave_out_pythonpath() -> None:

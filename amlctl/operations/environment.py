@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from amlctl.config.environment_file import conda_environment, read_environment, recorded_text
@@ -21,6 +23,25 @@ from amlctl.localfs.project import Project
 from amlctl.operations.context import Context
 from amlctl.runs.code import Sources
 from amlctl.workspaces.contract import EnvironmentInfo, KeptEnvironment
+
+
+def chosen_environment(env_from: str | None, cwd: Path) -> EnvironmentSpec | None:
+    """What `--env-from` names; None without it. Raises UsageError."""
+    if env_from is None:
+        return None
+    if env_from == "current":
+        return EnvironmentSpec(is_current=True)
+    place = env_from
+    if env_from == "active":
+        place = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX") or ""
+        if not place:
+            raise UsageError("no environment is active in this shell", hint="activate one, or use --env-from PATH")
+    path = cwd / os.path.expanduser(place)
+    python = path / "bin" / "python" if path.is_dir() else path
+    if not place or not python.is_file() or not os.access(python, os.X_OK):
+        hint = "use active, current, or the path of an environment or of a Python"
+        raise UsageError(f"Invalid --env-from {env_from!r}: {python} is not a Python", hint=hint)
+    return EnvironmentSpec(is_current=True, interpreter=os.path.abspath(python))
 
 
 @dataclass(frozen=True)

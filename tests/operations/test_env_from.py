@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from amlctl.cli.commands.env import chosen_environment
 from amlctl.core.environment import EnvironmentSpec, environment_without_file
 from amlctl.errors import SettingsError, UsageError
+from amlctl.operations.environment import chosen_environment
 from amlctl.workspaces.azureml.assets import conda_document
 from tests.support.bench import Bench
 from tests.support.wheels import copy_installed, make_wheel

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +12,6 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Column, Line, Table, fields, good, highlight, moment, warning
-from amlctl.core.environment import EnvironmentSpec
 from amlctl.core.message import ID_CELLS, Command, Message, count, size
 from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
@@ -34,32 +31,13 @@ FROM = "Use your shell's active environment, one by its path, or the one of amlc
 From = Annotated[str | None, option(FROM, "--env-from", metavar="active|current|PATH")]
 
 
-def chosen_environment(env_from: str | None, cwd: Path) -> EnvironmentSpec | None:
-    """What `--env-from` names; None without it. Raises UsageError."""
-    if env_from is None:
-        return None
-    if env_from == "current":
-        return EnvironmentSpec(is_current=True)
-    place = env_from
-    if env_from == "active":
-        place = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX") or ""
-        if not place:
-            raise UsageError("no environment is active in this shell", hint="activate one, or use --env-from PATH")
-    path = cwd / os.path.expanduser(place)
-    python = path / "bin" / "python" if path.is_dir() else path
-    if not place or not python.is_file() or not os.access(python, os.X_OK):
-        hint = "use active, current, or the path of an environment or of a Python"
-        raise UsageError(f"Invalid --env-from {env_from!r}: {python} is not a Python", hint=hint)
-    return EnvironmentSpec(is_current=True, interpreter=os.path.abspath(python))
-
-
 @app.command(epilog=examples("amlctl env show --json # its packages, for a script"))
 def show(ctx: typer.Context, env_from: From = None) -> None:
     """Show the environment of pptdaml.yaml and whether it is ready"""
     call = invocation(ctx)
     _print(
         call,
-        operations.show(call.app, chosen=chosen_environment(env_from, call.cwd)),
+        operations.show(call.app, chosen=operations.chosen_environment(env_from, call.cwd)),
     )
 
 
@@ -69,7 +47,7 @@ def prepare(ctx: typer.Context, env_from: From = None) -> None:
     call = invocation(ctx)
     _print(
         call,
-        operations.prepare(call.app, chosen=chosen_environment(env_from, call.cwd)),
+        operations.prepare(call.app, chosen=operations.chosen_environment(env_from, call.cwd)),
     )
 
 

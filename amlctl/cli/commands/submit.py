@@ -12,7 +12,7 @@ import typer
 
 from amlctl.cli.arguments import before_script
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
-from amlctl.cli.commands.env import FROM, chosen_environment
+from amlctl.cli.commands.env import FROM
 from amlctl.cli.commands.fetch import fetched_text
 from amlctl.cli.commands.runs import named_values, variable_values
 from amlctl.cli.commands.runs_list import state_cell, took
@@ -27,6 +27,7 @@ from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean,
 from amlctl.core.run import parse_duration_s
 from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
+from amlctl.operations.environment import chosen_environment
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import plan as plan_operation
