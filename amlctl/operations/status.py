@@ -91,7 +91,8 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
 def known_datasets(context: Context, state: LocalState) -> list[str]:
     """Those of the store, and those that were synced from here and still exist here."""
     project, store = context.project, context.store
-    synced = {dataset for key in (find_store_id(store), store.url) for dataset in state.sync.datasets(key)}
+    stores = {find_store_id(store) or state.sync.store_at(store.url), store.url}
+    synced = {dataset for key in stores for dataset in state.sync.datasets(key)}
     here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
     return sorted(here | {*all_stored(context)})
 

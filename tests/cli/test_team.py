@@ -43,6 +43,13 @@ def test_status_knows_the_datasets_of_the_store(team: tuple[Cli, Cli]) -> None:
     assert "amlctl sync --pull PATH" in answer.out
 
 
+def test_status_lists_what_is_here_while_the_store_is_gone(team: tuple[Cli, Cli], tmp_path: Path) -> None:
+    anna, _ = team
+    (tmp_path / "shared").rename(tmp_path / "unmounted")
+    found = anna.json("status")["datasets"]
+    assert [(one["dataset"], one["here"]) for one in found] == [("working/faces", True), ("working/texts", True)]
+
+
 def test_a_pull_without_a_path_offers_them(team: tuple[Cli, Cli], terminal: StartTerminal) -> None:
     _, ben = team
     answer = ben("sync", "--pull", "--json")
