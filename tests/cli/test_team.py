@@ -48,6 +48,7 @@ def test_status_lists_what_is_here_while_the_store_is_gone(team: tuple[Cli, Cli]
     (tmp_path / "shared").rename(tmp_path / "unmounted")
     found = anna.json("status")["datasets"]
     assert [(one["dataset"], one["here"]) for one in found] == [("working/faces", True), ("working/texts", True)]
+    assert "shared is gone" in anna("status").err
 
 
 def test_a_pull_without_a_path_offers_them(team: tuple[Cli, Cli], terminal: StartTerminal) -> None:
