@@ -36,8 +36,9 @@ def offer_values(command: Any, root: Any = None) -> None:
         command.params = [*command.params, *(one for one in root.params if one.name not in _OWN_OF_ROOT)]
     for param in command.params:
         complete = next((_VALUES[name] for name in (*param.opts, param.metavar) if name in _VALUES), None)
-        if complete is None and "|" in (param.metavar or ""):
-            complete = partial(_one_of, param.metavar.split("|"))
+        words = (param.metavar or "").split("|")
+        if complete is None and len(words) > 1 and all(map(str.islower, words)):
+            complete = partial(_one_of, words)
         if complete is not None:
             param.shell_complete = partial(_offered, complete)
 
@@ -173,4 +174,5 @@ _VALUES: dict[str, Complete] = {
     "--env-from": partial(_one_of, ["current", "active"]),
     "--produces": lambda ctx, incomplete: complete_dataset(incomplete),
 }
-"""By the name of the option or argument. A metavar such as `mount|download` lists its values itself."""
+"""By the name of the option or argument. A metavar such as `mount|download` lists its values itself; one
+with a word in capitals, such as `METRIC|time`, does not."""

@@ -14,7 +14,7 @@ import pytest
 
 from amlctl.config.environment_file import python_specifiers
 from amlctl.core.environment import EnvironmentSpec
-from amlctl.core.events import Event, Note, null_sink
+from amlctl.core.events import Event, Note, ToolSaid, null_sink
 from amlctl.errors import Interrupted, ServiceUnavailable, SettingsError
 from amlctl.workspaces.local.conda_names import pip_requirements
 from amlctl.workspaces.local.environment_making import prepare_environment
@@ -64,7 +64,7 @@ def write_tool(folder: Path, name: str, text: str) -> Path:
 
 def environments(tmp_path: Path, *folders: Path, **variables: str) -> Environments:
     path = ":".join([*map(str, folders), "/usr/bin", "/bin"])
-    return Environments(tmp_path / "environments", {"PATH": path, **variables})
+    return Environments(tmp_path / "environments", {"PATH": path, "PIP_CONFIG_FILE": os.devnull, **variables})
 
 
 def with_pip(tmp_path: Path, pip: str) -> tuple[Environments, EnvironmentSpec, Path]:
@@ -124,7 +124,7 @@ def test_pip_gets_lines_as_written_and_its_own_settings(tmp_path: Path) -> None:
     assert command.startswith("-m pip install --requirement")
     assert "index" not in command
     assert requirements == ["torch==2.1.*", "numpy", "pillow>=10", "--pre", "xxhash>=3.4"]
-    assert "index https://index.example/simple" in [event.message for event in events if isinstance(event, Note)]
+    assert "index https://index.example/simple" in [event.line for event in events if isinstance(event, ToolSaid)]
 
 
 def test_failed_pip_says_why_and_leaves_nothing_that_counts(tmp_path: Path) -> None:
