@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from amlctl.core.message import Command
+from amlctl.core.message import Command, count
 from amlctl.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
         if position < 1:
             raise UsageError(f"{reference!r} names no run", hint="use a run id, @last, or @2 for the one before")
         if position > len(ids_newest_first):
-            count = len(ids_newest_first)
-            raise NotFound(f"{reference} is out of range: there are {count} runs", hint=Command("runs"))
+            made = count(len(ids_newest_first), "run")
+            raise NotFound(f"{reference} is out of range: this project has made {made}", hint=Command("runs"))
         return ids_newest_first[position - 1]
     if reference in ids_newest_first:
         return reference

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amlctl.core.diff import diff
+from amlctl.core.events import Warned
 from amlctl.errors import NotFound
 from amlctl.localfs.identify import identify
 from amlctl.localfs.stored_names import remember_stored
@@ -91,7 +92,12 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
 def known_datasets(context: Context, state: LocalState) -> list[str]:
     """Those of the store, and those that were synced from here and still exist here."""
     project, store = context.project, context.store
-    synced = {dataset for key in (find_store_id(store), store.url) for dataset in state.sync.datasets(key)}
+    before = state.sync.store_at(store.url)
+    store_id = find_store_id(store)
+    if before and not store_id:
+        context.sink(Warned(f"the store {store.url} is gone: this project was synced with a store that was there"))
+    stores = {store_id or before, store.url}
+    synced = {dataset for key in stores for dataset in state.sync.datasets(key)}
     here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
     return sorted(here | {*all_stored(context)})
 

@@ -131,7 +131,9 @@ def test_unknown_run(project: Cli, command: tuple[str, ...]) -> None:
 
 
 def test_no_run_yet(project: Cli) -> None:
-    assert_error(project("logs", "@last"), 4, "error: @last is out of range: there are 0 runs", "hint: amlctl runs")
+    assert_error(
+        project("logs", "@last"), 4, "error: @last is out of range: this project has made 0 runs", "hint: amlctl runs"
+    )
 
 
 def test_a_key_of_the_settings_that_is_unknown(project: Cli) -> None:

@@ -43,6 +43,14 @@ def test_status_knows_the_datasets_of_the_store(team: tuple[Cli, Cli]) -> None:
     assert "amlctl sync --pull PATH" in answer.out
 
 
+def test_status_lists_what_is_here_while_the_store_is_gone(team: tuple[Cli, Cli], tmp_path: Path) -> None:
+    anna, _ = team
+    (tmp_path / "shared").rename(tmp_path / "unmounted")
+    found = anna.json("status")["datasets"]
+    assert [(one["dataset"], one["here"]) for one in found] == [("working/faces", True), ("working/texts", True)]
+    assert "shared is gone" in anna("status").err
+
+
 def test_a_pull_without_a_path_offers_them(team: tuple[Cli, Cli], terminal: StartTerminal) -> None:
     _, ben = team
     answer = ben("sync", "--pull", "--json")
@@ -82,6 +90,11 @@ def test_runs_of_others_are_listed_and_can_be_fetched(team: tuple[Cli, Cli]) -> 
     assert [one["run"] for one in ben.json("runs")["runs"]] == [run]
     assert ben("runs", "show", "@last").code == 4, "a short form stands for a run of one's own"
     assert ben.json("fetch", run)["files"] == 1
+    assert ben.json("runs", "show", run[:-2])["run"] == run
+    ben.write("pipeline/train.py", SCRIPT)
+    own = ben.json("submit", "train.py")["run"]
+    assert ben.json("runs", "show", "train")["run"] == own, "a prefix of one's own run comes first"
+    ben.json("runs", "delete", own, "--yes")
     assert ben.json("dataset", "show", "working/faces")["snapshots"][0]["runs"] == []
     anna.json("runs", "delete", run, "--yes")
     assert ben.json("runs")["runs"] == []

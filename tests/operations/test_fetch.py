@@ -105,6 +105,14 @@ def test_a_lost_list_is_not_taken_for_no_outputs(bench: Bench, run: str) -> None
     assert get(bench, run).files == 5
 
 
+def test_a_store_that_is_gone_is_not_taken_for_no_outputs(bench: Bench, run: str) -> None:
+    folder = bench.store.folder
+    assert folder is not None
+    folder.rename(folder.with_name("unmounted"))
+    with pytest.raises(NotFound, match="no store at"):
+        get(bench, run)
+
+
 def test_a_run_without_outputs_has_nothing_to_fetch(bench: Bench) -> None:
     bench.script("print(1)")
     run = bench.submit("train.py", fetch_outputs=False).record.run
