@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 COMMANDS = ("submit model_train.py --config baseline.json", "runs --limit 3")
-WIDTH = 132
+WIDTH = 110
 
 
 def screen(command: str) -> str:

@@ -151,3 +151,16 @@ def test_counts() -> None:
 
 def test_moments() -> None:
     assert moment("not a time") == "not a time"
+
+
+@pytest.mark.parametrize("width", range(42, 100, 3))
+def test_whole_columns_stay_whole_at_every_width(width: int) -> None:
+    """rich shortens all columns alike and crops the lines: `37 s` became `37`, and the last column was lost."""
+    columns = [Column("RUN", is_whole=True), Column("SCRIPT", rank=2), Column("EXPERIMENT", rank=3)]
+    columns += [Column("TOOK", is_whole=True, is_right=True, rank=1), Column("score", is_whole=True, is_right=True)]
+    row = ["train-20261128-185314", "image/classification/train.py", "ScreencopyDetection", "1 min 37 s", "0.8944"]
+    heading, line = Table(columns, [row]).drawn(width, has_color=False).splitlines()
+    assert line.startswith(row[0])
+    assert line.endswith("1 min 37 s  0.8944")
+    assert heading.endswith("TOOK   score")
+    assert len(line) <= width

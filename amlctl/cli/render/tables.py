@@ -100,31 +100,43 @@ class Table:
         from rich.text import Text
 
         console = Console(
-            width=width, force_terminal=True, color_system="standard" if has_color else None, legacy_windows=False
+            width=width + len(_GAP),
+            force_terminal=True,
+            color_system="standard" if has_color else None,
+            legacy_windows=False,
         )
         has_headings = any(column.heading for column in self._columns)
-        table = RichTable(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), show_header=has_headings)
-        least = {i: self._least_width(i) for i in range(len(self._columns))}
+        table = RichTable(box=None, padding=(0, len(_GAP), 0, 0), show_header=has_headings, header_style="")
+        full = [
+            max([cell_width(column.heading), *(cell_width(row[i].text) for row in self._rows)])
+            for i, column in enumerate(self._columns)
+        ]
+        least = {
+            i: full[i] if column.is_whole else min(full[i], _LEAST_COLUMN) for i, column in enumerate(self._columns)
+        }
         while sum(least.values()) + len(_GAP) * (len(least) - 1) > width and any(self._columns[i].rank for i in least):
             del least[max(least, key=lambda i: self._columns[i].rank)]
+        # rich would shorten every column alike, then crop the lines: the widest that may be shortened are, one by one.
+        widths = {i: full[i] for i in least}
+        while sum(widths.values()) + len(_GAP) * (len(widths) - 1) > width:
+            longer = [i for i in widths if widths[i] > least[i]]
+            if not longer:
+                break
+            widths[max(longer, key=widths.__getitem__)] -= 1
         for i in least:
             column = self._columns[i]
             table.add_column(
-                Text(column.heading),
+                Text(column.heading, "bold"),
                 justify="right" if column.is_right else "left",
                 no_wrap=not column.is_wrapped,
                 overflow="fold" if column.is_wrapped else "ellipsis",
-                min_width=least[i],
+                width=widths[i],
             )
         for row in self._rows:
             table.add_row(*(Text(row[i].text, row[i].style) for i in least))
         with console.capture() as captured:
             console.print(table)
         return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-
-    def _least_width(self, i: int) -> int:
-        width = max([cell_width(self._columns[i].heading), *(cell_width(row[i].text) for row in self._rows)])
-        return width if self._columns[i].is_whole else min(width, _LEAST_COLUMN)
 
 
 def _printable_cell(cell: Cell) -> Styled:
