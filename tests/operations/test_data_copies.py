@@ -30,7 +30,7 @@ import os, pathlib, shutil
 data = pathlib.Path("data_blobs/images")
 def sly(path):
     seen = path.stat()
-    path.write_text("XXXXX")
+    path.write_text("other")
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
 sly(data / "a.txt")
 (data / "b.txt").unlink()

@@ -143,7 +143,7 @@ def test_a_file_that_only_status_has_seen_is_sent_after_it_was_touched(clones: C
     one = clones["one"]
     one.make(random_tree(1))
     one.sync()
-    (one.root / "d1/new").write_bytes(b"nobody has sent this")
+    (one.root / "d1/new").write_bytes(b"never sent before")
     one.status()
     os.utime(one.root / "d1/new", (2**30, 2**30))
     assert one.sync().added == 1
