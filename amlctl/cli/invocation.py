@@ -55,9 +55,11 @@ class Invocation:
 
     def app_of(self, run: str) -> tuple[App, str]:
         """The app whose workspace has RUN, and its id, or what to look up there. `--workspace` takes precedence."""
-        from amlctl.operations.context import holding
+        from amlctl.operations.context import holding, listed_id
 
-        return (self.app, run) if self.options.workspace is not None else holding(self.app, run)
+        if self.options.workspace is not None:
+            return self.app, listed_id(self.app, run)
+        return holding(self.app, run)
 
     @property
     def log_folder(self) -> Path | None:

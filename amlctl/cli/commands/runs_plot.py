@@ -15,7 +15,9 @@ from amlctl.cli.output import FALLBACK_WIDTH, UNLIMITED_WIDTH
 from amlctl.cli.render.plot import Curve, style_of
 from amlctl.cli.render.plot import plot as drawn
 from amlctl.cli.render.tables import Cell, Line, Styled, Table, bold
+from amlctl.core.message import Command
 from amlctl.core.metrics import Point, goal_of, shown
+from amlctl.errors import NotFound
 from amlctl.operations import runs as operations
 from amlctl.operations.plot import Plotted
 from amlctl.operations.plot import plot as plotted_runs
@@ -46,7 +48,16 @@ def plot(
     """Plot a metric of runs over their steps, in the terminal"""
 
     call = invocation(ctx)
-    results = plotted_runs(runs_at(call, run), metric or (), call.app.settings.runs.metric)
+    try:
+        found = runs_at(call, run)
+    except NotFound as error:
+        named = [one for one in run or () if one in complete_metric("")]
+        if named:
+            runs = [one for one in run or () if one not in named]
+            options = [part for one in (*named, *(metric or ())) for part in ("--metric", one)]
+            error.hint = Command("runs", "plot", *runs, *options)
+        raise
+    results = plotted_runs(found, metric or (), call.app.settings.runs.metric)
     width = FALLBACK_WIDTH if call.output.width >= UNLIMITED_WIDTH else call.output.width
     document = results[0].to_json() if len(results) == 1 else {"plots": [one.to_json() for one in results]}
     call.result(document, _screen(results, width, has_color=call.output.out_has_color))
