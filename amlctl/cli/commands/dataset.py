@@ -16,7 +16,7 @@ from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, hig
 from amlctl.cli.store_option import Url, opened
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.errors import NeedsConfirmation
-from amlctl.localfs.stored_names import remember_stored
+from amlctl.localfs.known_stores import remember_store
 from amlctl.operations.dataset.listing import DatasetDetails, DatasetList, list_stored, show_stored
 from amlctl.operations.dataset.removal import RemovalResult
 from amlctl.operations.dataset.removal import remove as remove_operation
@@ -45,7 +45,7 @@ def list_(ctx: typer.Context, store_url: Url = None) -> None:
     """List the store's datasets: size, snapshots, who wrote them and when"""
     call = invocation(ctx)
     found = list_stored(opened(call, store_url))
-    remember_stored(call.app.project.state_dir, found.store, [one.dataset for one in found.datasets])
+    remember_store(call.app.project.state_dir, found.store, datasets=[one.dataset for one in found.datasets])
     here = {one.dataset for one in found.datasets if call.app.project.dataset_path(one.dataset).exists()}
     document = found.to_json()
     for one in document["datasets"]:
