@@ -1,4 +1,4 @@
-"""The program of a simulated link (see `link.py`): passes bytes on late and slowly, counts requests, prints its port."""
+"""The program of a simulated link (see `link.py`): passes bytes on late and slowly, counts requests; prints a port."""
 
 from __future__ import annotations
 
