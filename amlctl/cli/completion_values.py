@@ -137,7 +137,7 @@ def _logs(ctx: Any, incomplete: str) -> list[str]:
         record = load_local_record(project.state_dir, chosen) if chosen else None
     except (AmlctlError, OSError):
         return []
-    return [] if record is None else starting_with(incomplete, log_names(record.spec.layout.world_size))
+    return [] if record is None else starting_with(incomplete, log_names(record.spec.process_group.world_size))
 
 
 def _records() -> Iterator[dict[str, Any]]:

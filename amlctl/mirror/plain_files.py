@@ -106,9 +106,6 @@ class MirrorLease(Lease):
         )
 
 
-LAYOUT = "mirror"
-
-
 def unchanged_contents(entries: Sequence[FileEntry], before: Manifest) -> set[str]:
     """Contents of which every path in `entries` is a plain file already: they need not be sent."""
     stand = _standing(before)
@@ -194,7 +191,7 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
 
 def _standing(manifest: Manifest) -> dict[str, str]:
     """What is a plain file: the content by path. An empty file is one in a mirror, an empty folder is not."""
-    if manifest.layout != LAYOUT:
+    if manifest.layout != "mirror":
         return {}
     return {
         entry.path: entry.content_id

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from amlctl.core.manifest import ManifestHeader
+from amlctl.core.manifest import ManifestHeader, StoredLayout
 from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.core.run_state import is_final
 from amlctl.core.store_keys import (
@@ -44,7 +44,7 @@ class StoredDataset:
 
     dataset: str
     snapshot: str
-    layout: str
+    layout: StoredLayout
     files: int
     bytes: int
     written_at: str
@@ -131,7 +131,7 @@ class SnapshotDetails:
     """`runs` are ids of those that read it."""
 
     snapshot: str
-    layout: str
+    layout: StoredLayout
     files: int
     bytes: int
     written_at: str
@@ -145,7 +145,7 @@ class DatasetDetails:
 
     dataset: str
     snapshot: str
-    layout: str
+    layout: StoredLayout
     files: int
     bytes: int
     written_at: str
