@@ -41,7 +41,7 @@ def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntr
 
     with in_background(lambda: datasets_inside(store, dataset)) as listed:
         sharing = [outer.dataset for outer in mirrored(above) if _within(outer.dataset, outer.entries, [dataset])]
-        suspects = _within(dataset, entries, listed())
+        suspects = _within(dataset, entries, listed.result())
     return sharing + [inner.dataset for inner in mirrored(suspects)]
 
 
