@@ -59,7 +59,8 @@ from amlctl.operations.waiting import wait_until_completed
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
-from amlctl.runs.records import local_records, note_made, save_record
+from amlctl.runs.known import note_made
+from amlctl.runs.records import local_records, save_record
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head

@@ -23,7 +23,7 @@ from amlctl.core.job import Rank, log_names, rank_variables
 from amlctl.core.message import ID_CELLS, Command, count
 from amlctl.core.phases import CACHED, Phase
 from amlctl.core.run import RunRecord
-from amlctl.core.run_schema import is_record_run_id
+from amlctl.core.run_id import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
