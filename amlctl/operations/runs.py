@@ -23,7 +23,8 @@ from amlctl.errors import (
     ServiceUnavailable,
 )
 from amlctl.operations.context import Context, restored_records
-from amlctl.runs.records import local_records, read_order
+from amlctl.runs.known import read_order
+from amlctl.runs.records import local_records
 from amlctl.runs.shared import seen_records, shared_records
 from amlctl.workspaces.contract import Workspace
 

@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import Optional
 
 from amlctl.core.run import RunRecord
-from amlctl.core.run_schema import MAX_BYTES, is_record_run_id
+from amlctl.core.run_id import is_record_run_id
+from amlctl.core.run_schema import MAX_BYTES
 from amlctl.core.store_keys import RUNS
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.regular_file import read_regular
 from amlctl.parallel import in_parallel
+from amlctl.runs.known import shared_folder
 from amlctl.runs.records import load_record
 from amlctl.stores.contract import Store
-
-
-def shared_folder(state_dir: Path) -> Path:
-    """Copies of finished records, `<run>.json`."""
-    return state_dir / "cache" / "shared-runs"
 
 
 def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunRecord]:

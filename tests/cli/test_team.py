@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from amlctl.localfs.project import Project
-from amlctl.runs.shared import shared_folder
+from amlctl.runs.known import shared_folder
 from tests.cli.conftest import Cli, StartTerminal
 from tests.support.warm_command import WarmCommand
 

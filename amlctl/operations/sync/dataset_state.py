@@ -37,9 +37,6 @@ from amlctl.snapshots.manifests import KeptManifests, read_manifest
 from amlctl.snapshots.store_format import find_store_id
 from amlctl.stores.contract import Store
 
-LARGE_FROM = 20_000
-"""Files from which a second process pays for a scan; as many as the last scan has found."""
-
 
 @dataclass
 class DatasetState:
@@ -162,16 +159,15 @@ def look_at(
     store.check_key(head_key(dataset))
     check_apart(store, root, f"data_blobs/{dataset}")
     last = state.cache.last_scan(cache_key(dataset))
-    is_large = last is not None and last.files >= LARGE_FROM
     rules = dataset_rules(project, dataset, ignore)
     with in_background(lambda: find_head(store, dataset)) as asked_head:
         try:
-            scanned = scan(root, rules, is_large=is_large)
+            scanned = scan(root, rules)
         except FileNotFoundError:
             scanned = None
         gone: StoreGone | None = None
         try:
-            found = asked_head()
+            found = asked_head.result()
         except IntegrityError as error:
             if not is_repair:
                 raise
