@@ -26,7 +26,7 @@ MAX_PROCESSES = 100_000
 
 Rule = Callable[[Any], bool]
 
-_STATES = frozenset(state.value for state in RunState)
+_STATES = frozenset(RunState)
 _NAMED = re.compile(r"[A-Za-z0-9_.-]{0,255}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
 _LEAVES = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")

@@ -163,7 +163,7 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("published", named_values({name: snapshot[:ID_CELLS] for name, snapshot in record.published.items()})),
             ("workspace", record.spec.workspace),
             ("compute", record.spec.compute),
-            ("distribution", record.spec.layout.text),
+            ("distribution", record.spec.process_group.text),
             ("environment", record.spec.environment),
             ("code", record.spec.code),
             ("mode", record.spec.mode),

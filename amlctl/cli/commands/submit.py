@@ -381,7 +381,7 @@ def _plan(plan: SubmitPlan) -> Iterator[Line]:
             ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
             ("workspace", plan.spec.workspace),
             ("compute", plan.spec.compute),
-            ("distribution", plan.spec.layout.text),
+            ("distribution", plan.spec.process_group.text),
             ("mode", plan.spec.mode),
             ("experiment", plan.spec.experiment),
             ("variables", variable_values(plan.spec.variables)),

@@ -130,10 +130,10 @@ def sync(
     call.is_resumable = not is_dry_run
     register = None
     if registered:
-        from amlctl.operations.sync.sync import MIRROR, registration  # here, since no other sync requires a workspace
+        from amlctl.operations.sync.sync import registration  # here, since no other sync requires a workspace
 
         register = registration(call.app.workspace, registered)
-        layout = layout or MIRROR
+        layout = layout or "mirror"
     call.output.commands.store_url = store_url
     settings = call.app.settings.sync
     options = SyncOptions(

@@ -294,7 +294,7 @@ def _finish(
         sink(Note(Message(message, Command("sync", "--pull", below_data_blobs(dataset)))))
     if record.status == RunState.COMPLETED and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
-    shown_log = next(iter(log_names(record.spec.layout.world_size)))
+    shown_log = next(iter(log_names(record.spec.process_group.world_size)))
     failure = run_failure(context, record, hint=Command("logs", run), shown_log=shown_log)
     if not fetch_outputs:
         return SubmitResult(record, run_error=failure)

@@ -157,7 +157,7 @@ def look_at(
         except FileNotFoundError:
             scanned = None
         try:
-            found = asked_head()
+            found = asked_head.result()
         except IntegrityError as error:
             if not is_repair:
                 raise

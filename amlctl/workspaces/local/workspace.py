@@ -188,12 +188,12 @@ class LocalWorkspace:
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
     def log_names(self, run: str) -> Sequence[str]:
-        return log_names(self.read(run).spec.layout.world_size)
+        return log_names(self.read(run).spec.process_group.world_size)
 
     def read_log(self, run: str, cursor: int, *, name: str | None = None) -> LogChunk:
         # The record first: when it is final, the log has been written to its end.
         record = self.read(run)
-        names = log_names(record.spec.layout.world_size)
+        names = log_names(record.spec.process_group.world_size)
         rank = _rank_of(run, names, name)
         try:
             with open_regular(self._paths(run).log_of(rank)) as file:
