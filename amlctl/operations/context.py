@@ -82,7 +82,7 @@ def listed_id(context: Context, reference: str) -> str:
     """The id of a run of others that was listed here, if no run of this machine has the prefix; else RUN as it was
     typed. Raises UsageError."""
     from amlctl.core.run_id import find_run
-    from amlctl.runs.shared import shared_folder
+    from amlctl.runs.known import shared_folder
 
     copies = shared_folder(context.project.state_dir).glob("*.json")
     listed = [copy.stem for copy in copies if reference and copy.stem.startswith(reference)]

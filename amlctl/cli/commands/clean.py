@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,11 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import is_confirmed
 from amlctl.cli.render.tables import Column, Line, Table, dim, good
 from amlctl.core.message import Command, Message, count, size
-from amlctl.core.run import parse_duration_s
 from amlctl.errors import NeedsConfirmation, UsageError
-from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, KINDS, LOGS, OUTPUTS, DiskItem
-from amlctl.operations.clean import CleanResult
-from amlctl.operations.clean import clean as operation
+
+if TYPE_CHECKING:
+    from amlctl.localfs.disk_use import DiskItem
+    from amlctl.operations.clean import CleanResult
 
 app = TyperApp()
 
@@ -56,6 +56,10 @@ def clean(
 
     Never touches data_blobs/, active runs, or results that are not in the store.
     """
+    from amlctl.core.run import parse_duration_s
+    from amlctl.localfs.disk_use import CACHES, ENVIRONMENTS, LOGS, OUTPUTS
+    from amlctl.operations.clean import clean as operation
+
     flags = {OUTPUTS: outputs, ENVIRONMENTS: environments, CACHES: caches, LOGS: logs}
     kinds = [kind for kind, is_wanted in flags.items() if is_wanted]
     if not kinds and yes:
@@ -94,6 +98,8 @@ def _freed(result: CleanResult) -> Iterator[Line | Table]:
 
 
 def _list(result: CleanResult, older_than: str | None, *, is_verbose: bool) -> Iterator[Line | Table]:
+    from amlctl.localfs.disk_use import KINDS
+
     if not result.items:
         yield "nothing takes room here" if older_than is None else f"nothing here was unused for {older_than}"
         return

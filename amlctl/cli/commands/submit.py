@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,18 +20,12 @@ from amlctl.cli.completion import complete_dataset, complete_run, complete_scrip
 from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import on_interrupt
-from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.tables import Line, dim, fields, highlight
-from amlctl.core.events import Note
 from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
-from amlctl.core.run import parse_duration_s
-from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
-from amlctl.operations.environment import chosen_environment
-from amlctl.operations.submit.result import SubmitPlan, SubmitResult
-from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.submit import plan as plan_operation
-from amlctl.operations.submit.submit import submit as submit_operation
+
+if TYPE_CHECKING:
+    from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 
 _SCRIPT_ARGUMENTS = "amlctl.script_arguments"
 
@@ -230,6 +224,13 @@ def submit(
     old_opening: Annotated[str | None, _hidden("--should-open-url")] = None,
 ) -> int:
     """Run a script: sync data, upload code, prepare environment and compute, stream the log, fetch outputs"""
+    from amlctl.core.events import Note
+    from amlctl.core.run import parse_duration_s
+    from amlctl.operations.environment import chosen_environment
+    from amlctl.operations.submit.sources import SubmitRequest
+    from amlctl.operations.submit.submit import plan as plan_operation
+    from amlctl.operations.submit.submit import submit as submit_operation
+
     call = invocation(ctx)
     call.is_resumable = not is_dry_run
     for sentence in new_spellings(before_script(sys.argv[1:])):
@@ -338,6 +339,9 @@ def _tags(pairs: Sequence[str]) -> dict[str, str]:
 
 def _lines(result: SubmitResult) -> Iterator[Line]:
     """How the run ended, where its outputs are, and what to type next."""
+    from amlctl.cli.render.phases import phases_text
+    from amlctl.core.run_state import RunState
+
     record = result.record
     run, state = highlight(record.run), state_cell(record.status)
     if not record.is_final:
@@ -378,7 +382,7 @@ def _plan(plan: SubmitPlan) -> Iterator[Line]:
             ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
             ("workspace", plan.spec.workspace),
             ("compute", plan.spec.compute),
-            ("distribution", plan.spec.layout.text),
+            ("distribution", plan.spec.process_group.text),
             ("mode", plan.spec.mode),
             ("experiment", plan.spec.experiment),
             ("variables", variable_values(plan.spec.variables)),

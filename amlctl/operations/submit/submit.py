@@ -59,7 +59,8 @@ from amlctl.operations.waiting import wait_until_completed
 from amlctl.parallel import ended_by_interrupt
 from amlctl.runs.code import PIPELINE, CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
-from amlctl.runs.records import local_records, note_made, save_record
+from amlctl.runs.known import note_made
+from amlctl.runs.records import local_records, save_record
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head
@@ -307,7 +308,7 @@ def _finish(
         sink(Note(Message(message, Command("sync", "--pull", below_data_blobs(dataset)))))
     if record.status == RunState.COMPLETED and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
-    shown_log = next(iter(log_names(record.spec.layout.world_size)))
+    shown_log = next(iter(log_names(record.spec.process_group.world_size)))
     failure = run_failure(context, record, hint=Command("logs", run), shown_log=shown_log)
     if not fetch_outputs:
         return SubmitResult(record, run_error=failure)

@@ -51,8 +51,8 @@ def ended(record: RunRecord, run: Mapping[str, Any], failure: Mapping[str, Any] 
     code, error = _reason(record, run, state, failure)
     if error is not None and error["kind"] == "timeout":
         state = RunState.FAILED
-    times = entered(record.times, state.value, at)
-    return replace(record, status=state.value, exit_code=code, error=error, services={}, times=times)
+    times = entered(record.times, state, at)
+    return replace(record, status=state, exit_code=code, error=error, services={}, times=times)
 
 
 def _reason(
@@ -134,7 +134,7 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
     if first is None:
         return None
     rank, code = first
-    names = log_names(record.spec.layout.world_size)
+    names = log_names(record.spec.process_group.world_size)
     found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": _script_end(code)}
     if len(names) > 1 and rank < len(names):
         found["message"] = _script_end(code, f"the script of rank {rank}")
@@ -203,7 +203,7 @@ def copy_logs(
     def save(name: str) -> None:
         _save_log(store, record.run, name, parts(name))
 
-    expected = log_names(record.spec.layout.world_size)
+    expected = log_names(record.spec.process_group.world_size)
     names = [name for name in names_of(record, look.log_files) if name in expected]
     for name in names[:1]:
         save(name)

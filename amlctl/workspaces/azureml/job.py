@@ -39,7 +39,7 @@ _UNKNOWN = "Unknown"
 _OUTPUTS = ".amlctl-outputs"
 """Not `outputs`, whose files Azure ML stores a second time: the runtime's are the output `saves`."""
 _LONGEST_SHOWN = 2000
-_STATES = {state.value for state in RunState}
+_STATES = frozenset(RunState)
 _PROPERTY = "amlctl."
 EXPERIMENT_PROPERTY = f"{_PROPERTY}experiment"
 """The service finds the runs of a project by it."""
@@ -175,7 +175,7 @@ def _shown_command(record: RunRecord) -> str:
 
 def _distribution(record: RunRecord) -> dict[str, Any]:
     if record.spec.distribution == "tensorflow":
-        return {"type": "tensorflow", "worker_count": record.spec.layout.world_size}
+        return {"type": "tensorflow", "worker_count": record.spec.process_group.world_size}
     return {"type": record.spec.distribution, "process_count_per_instance": record.spec.processes}
 
 
