@@ -333,9 +333,8 @@ class Sweep:
                 yield f"{status} on the screen"
 
 
-def opened(stack: ExitStack, folder: Path) -> Sweep:
-    warm = stack.enter_context(warm_command(*SDKS, "tests.support.short_waits"))
-    azurite = stack.enter_context(running_azurite())
+def opened(stack: ExitStack, folder: Path, azurite: Azurite, warm: WarmCommand) -> Sweep:
+    """A project in `folder`, with services and a state to begin with."""
     proxy = stack.enter_context(fault_proxy(azurite.url))
     service = stack.enter_context(AzureMLService(folder / "azureml", azurite, azurite_outside=Azurite(proxy.url)))
     work = folder / "project"
@@ -364,7 +363,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--list", action="store_true", help="the calls of each command")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
-        sweep = opened(stack, Path(made))
+        warm = stack.enter_context(warm_command(*SDKS, "tests.support.short_waits"))
+        sweep = opened(stack, Path(made), stack.enter_context(running_azurite()), warm)
         chosen = [
             point
             for point in sweep.points(options.only)
