@@ -15,9 +15,11 @@ from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.store_keys import published_key, record_key
 from amlctl.errors import Conflict, IntegrityError
+from amlctl.operations.logs import FollowOptions
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit.submit import submit
-from amlctl.runs.records import load_local_record, load_record, note_made, read_order, read_published, save_local_record
+from amlctl.runs.known import note_made, read_order
+from amlctl.runs.records import load_local_record, load_record, read_published, save_local_record
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, never_interrupted
@@ -173,7 +175,7 @@ def _submitted(bench: Bench, name: str, at: datetime) -> str:
     return submit(
         bench,
         bench.request("train.py", name=name),
-        on_interrupt=never_interrupted,
+        following=FollowOptions(never_interrupted),
         clock=lambda: at,
     ).record.run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,17 +11,13 @@ from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.commands.runs_list import state_cell
 from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.render.json import document_parts
 from amlctl.cli.render.tables import highlight
-from amlctl.core.events import LogText, Note
 from amlctl.core.message import Command, Message
-from amlctl.core.script_errors import CodePaths
 from amlctl.errors import Interrupted
-from amlctl.operations.code_paths import code_paths
-from amlctl.operations.failure import run_failure
-from amlctl.operations.logs import follow, log_pieces, tail_cursor
-from amlctl.operations.runs import resolve_run
-from amlctl.workspaces.contract import Workspace
+
+if TYPE_CHECKING:
+    from amlctl.core.script_errors import CodePaths
+    from amlctl.workspaces.contract import Workspace
 
 app = TyperApp()
 
@@ -49,10 +45,13 @@ def logs(
     ] = False,
 ) -> int:
     """Show a run's log, live or afterwards"""
+    from amlctl.operations.code_paths import code_paths
+    from amlctl.operations.failure import run_failure
+    from amlctl.operations.logs import FollowOptions, follow, tail_cursor
+
     call = invocation(ctx)
-    app_, reference = call.app_of(run)
+    run_id, app_ = call.find_run(run)
     workspace = app_.workspace
-    run_id = resolve_run(workspace, reference)
     if is_raw:
         call.reporter.show_raw_log()
     if not is_following:
@@ -60,7 +59,7 @@ def logs(
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     is_watched = call.output.shows_runs and not is_raw
-    record = follow(app_, run_id, name=name, cursor=cursor, is_watched=is_watched)
+    record = follow(app_, run_id, FollowOptions(is_watched=is_watched), name=name, cursor=cursor)
     call.close()
     if call.is_json:
         call.result(record.to_json(), [])
@@ -84,6 +83,10 @@ def _show(
     *,
     is_raw: bool,
 ) -> None:
+    from amlctl.cli.render.json import document_parts
+    from amlctl.core.events import LogText, Note
+    from amlctl.operations.logs import log_pieces
+
     pieces = log_pieces(workspace, run_id, tail=tail, name=name)
     if call.is_json:
         call.result_parts(document_parts({"run": run_id}, "log", pieces))

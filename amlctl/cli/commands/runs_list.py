@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.completion import complete_metric
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import (
     Cell,
@@ -24,12 +23,11 @@ from amlctl.cli.render.tables import (
     warning,
 )
 from amlctl.core.message import Command, Message
-from amlctl.core.metrics import Goal, goal_of, shown
-from amlctl.core.phases import script_s
-from amlctl.core.run import RunRecord
-from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
-from amlctl.operations import runs as operations
+
+if TYPE_CHECKING:
+    from amlctl.core.metrics import Goal
+    from amlctl.core.run import RunRecord
 
 EXAMPLES = examples(
     "amlctl runs # newest first",
@@ -59,7 +57,6 @@ def list_(
         option(
             "Show this metric; default: the setting runs.metric, or the first one",
             metavar="NAME",
-            autocompletion=complete_metric,
         ),
     ] = None,
     sort: Annotated[
@@ -67,11 +64,14 @@ def list_(
         option(
             "Sort by a metric, the best first (min:NAME, max:NAME), or by time",
             metavar="METRIC|time",
-            autocompletion=complete_metric,
         ),
     ] = _BY_TIME,
 ) -> None:
     """List runs, newest first, with their key metric"""
+    from amlctl.core.metrics import goal_of
+    from amlctl.core.run_state import RunState
+    from amlctl.operations import runs as operations
+
     states = {state.value.lower(): state.value for state in RunState}
     if status is not None and status.lower() not in states:
         raise UsageError(f"Invalid --status {status!r}", hint=f"use one of {', '.join(states.values())}")
@@ -107,6 +107,8 @@ def list_(
 
 def state_cell(state: str) -> Styled:
     """The name of a run's state in its color."""
+    from amlctl.core.run_state import RunState
+
     styles: dict[str, Callable[[str], Styled]] = {
         RunState.COMPLETED: good,
         RunState.FAILED: bad,
@@ -118,11 +120,15 @@ def state_cell(state: str) -> Styled:
 
 def took(record: RunRecord) -> str:
     """How long the script ran; empty while that is not known."""
+    from amlctl.core.phases import script_s
+
     seconds = script_s(record)
     return "" if seconds is None else duration(seconds)
 
 
 def _list(records: Sequence[RunRecord], goal: Goal | None, width: int, *, is_filtered: bool) -> Iterator[Line | Table]:
+    from amlctl.core.metrics import shown
+
     if not records:
         yield (
             Message("No matching runs. See all with: ", Command("runs"))

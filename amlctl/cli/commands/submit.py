@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,18 +20,12 @@ from amlctl.cli.completion import complete_dataset, complete_run, complete_scrip
 from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import on_interrupt
-from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.tables import Line, dim, fields, highlight
-from amlctl.core.events import Note
 from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
-from amlctl.core.run import parse_duration_s
-from amlctl.core.run_state import RunState
 from amlctl.errors import UsageError
-from amlctl.operations.environment import chosen_environment
-from amlctl.operations.submit.result import SubmitPlan, SubmitResult
-from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.submit import plan as plan_operation
-from amlctl.operations.submit.submit import submit as submit_operation
+
+if TYPE_CHECKING:
+    from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 
 _SCRIPT_ARGUMENTS = "amlctl.script_arguments"
 
@@ -230,6 +224,14 @@ def submit(
     old_opening: Annotated[str | None, _hidden("--should-open-url")] = None,
 ) -> int:
     """Run a script: sync data, upload code, prepare environment and compute, stream the log, fetch outputs"""
+    from amlctl.core.events import Note
+    from amlctl.core.run import parse_duration_s
+    from amlctl.operations.environment import chosen_environment
+    from amlctl.operations.logs import FollowOptions
+    from amlctl.operations.submit.sources import SubmitRequest
+    from amlctl.operations.submit.submit import plan as plan_operation
+    from amlctl.operations.submit.submit import submit as submit_operation
+
     call = invocation(ctx)
     call.is_resumable = not is_dry_run
     for sentence in new_spellings(before_script(sys.argv[1:])):
@@ -278,13 +280,13 @@ def submit(
         plan = plan_operation(app_, request)
         call.result(plan.to_json(), _plan(plan))
         return 0
+    choose = on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause)
     result = submit_operation(
         app_,
         request,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
-        is_watched=call.output.shows_runs,
-        on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
+        following=FollowOptions(choose, is_watched=call.output.shows_runs),
     )
     if _said_yes("--should-open-url", old_opening, False) and result.record.studio_url and call.output.can_ask:
         typer.launch(result.record.studio_url)
@@ -338,6 +340,9 @@ def _tags(pairs: Sequence[str]) -> dict[str, str]:
 
 def _lines(result: SubmitResult) -> Iterator[Line]:
     """How the run ended, where its outputs are, and what to type next."""
+    from amlctl.cli.render.phases import phases_text
+    from amlctl.core.run_state import RunState
+
     record = result.record
     run, state = highlight(record.run), state_cell(record.status)
     if not record.is_final:
@@ -369,7 +374,8 @@ def _plan(plan: SubmitPlan) -> Iterator[Line]:
     ready = "ready" if plan.environment.is_ready else "not prepared yet"
     yield from fields(
         [
-            ("would run", shlex.join(plan.command)),
+            ("would show", f"run {plan.equal_run}, which did the same and Completed" if plan.equal_run else ""),
+            ("command" if plan.equal_run else "would run", shlex.join(plan.command)),
             ("config", plan.spec.config or ""),
             ("datasets", named_values(datasets)),
             ("produces", "\n".join(plan.spec.produces)),
@@ -377,7 +383,7 @@ def _plan(plan: SubmitPlan) -> Iterator[Line]:
             ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
             ("workspace", plan.spec.workspace),
             ("compute", plan.spec.compute),
-            ("distribution", plan.spec.layout.text),
+            ("distribution", plan.spec.process_group.text),
             ("mode", plan.spec.mode),
             ("experiment", plan.spec.experiment),
             ("variables", variable_values(plan.spec.variables)),

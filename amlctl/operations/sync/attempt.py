@@ -30,7 +30,7 @@ from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import LocalState, agree, begin, head_manifest, look_at
-from amlctl.operations.sync.merge import Merged, confirm_changes, confirm_new_store, merge_with_head, was_removed
+from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head, was_removed
 from amlctl.operations.sync.repair import (
     damaged_contents,
     drop_lost_lists,
@@ -46,7 +46,7 @@ from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, HeadMoved, next_head, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
-from amlctl.snapshots.pack_sender import PackSender, pack_sender
+from amlctl.snapshots.pack_sender import PackSender
 from amlctl.snapshots.send import OBJECTS, send_plan
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.snapshots.transfers import Transfers
@@ -113,13 +113,11 @@ class SyncAttempt:
         if unchanged is not None:
             return unchanged
         if self._looked.head is None and not self._looked.store_id:
-            if not self._options.yes:
-                confirm_new_store(self._store, self._looked, self._state.sync)
             self._looked.know_store(ensure_format(self._store), self._state)
             self._plain_files = self._look_at_plain_files()
         stored = self._stored_contents()
         transfers = Transfers(Stage.SEND, self._dataset, self._sink)
-        with pack_sender(
+        with PackSender(
             self._store,
             self._state.sync,
             self._options.pack_size,
@@ -299,13 +297,11 @@ class SyncAttempt:
         head = merged.head
         self._plain_files.make_room(plan, head)  # old away before new
         places, pack_sizes, was_there = send_plan(
-            self._store,
             plan,
             self._looked.root,
             replace(head, pack_sizes={**merged.known.pack_sizes, **head.pack_sizes}),
             sender,
             max_workers=self._options.file_workers(self._store),
-            replace=self._replace,
             destination=self._plain_files if self._plain_files.is_mirror else OBJECTS,
         )
         manifest = Manifest(
