@@ -126,6 +126,7 @@ def test_runs_of_others_are_listed_and_can_be_fetched(team: tuple[Cli, Cli]) -> 
     assert ben("runs", "show", "@last").code == 4, "a short form stands for a run of one's own"
     assert ben.json("fetch", run)["files"] == 1
     assert ben.json("runs", "show", run[:-2])["run"] == run
+    assert ben.json("--workspace", "local", "runs", "show", run[:-2])["run"] == run
     ben.write("pipeline/train.py", SCRIPT)
     own = ben.json("submit", "train.py")["run"]
     assert ben.json("runs", "show", "train")["run"] == own, "a prefix of one's own run comes first"

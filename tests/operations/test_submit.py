@@ -11,7 +11,7 @@ import pytest
 from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warned
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
-from amlctl.operations.logs import InterruptChoice
+from amlctl.operations.logs import FollowOptions, InterruptChoice
 from amlctl.operations.submit.submit import plan
 from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
 
@@ -285,7 +285,9 @@ def test_an_unknown_compute_target_is_reported_before_anything_is_sent(bench: Be
 def test_a_plan_names_the_source_of_each_value(bench: Bench) -> None:
     bench.script('# /// script\n# [tool.amlctl]\n# produces = ["made"]\n# ///\n')
     first = bench.submit("train.py", experiment="Trials").record
-    sources = plan(bench, bench.request("train.py", from_run=first.run, tags={"a": "b"})).to_json()["sources"]
+    repeated = plan(bench, bench.request("train.py", from_run=first.run, tags={"a": "b"})).to_json()
+    sources = repeated["sources"]
+    assert repeated["code"] == plan(bench, bench.request("train.py")).to_json()["code"]
     assert (sources["script"], sources["tags"]) == ("pipeline/train.py", "command line")
     assert sources["experiment"] == f"run {first.run}"
     assert plan(bench, bench.request("train.py")).sources["mode"] == "settings"
@@ -329,7 +331,7 @@ def test_ctrl_c_before_a_run_is_handed_over_cancels_it(bench: Bench) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         submit(replace(bench, sink=interrupt), bench.request("train.py"),
-            on_interrupt=lambda: pytest.fail("nothing is followed yet"),
+            following=FollowOptions(lambda: pytest.fail("nothing is followed yet")),
         )  # fmt: skip
     [created] = bench.reported(RunCreated)
     assert bench.workspace.read(created.run).status == "Canceled"
@@ -360,7 +362,7 @@ def test_ctrl_c_cancels_and_brings_what_there_is(bench: Bench) -> None:
     from amlctl.operations.submit.submit import submit
 
     result = submit(replace(bench, sink=interrupt), bench.request("train.py"),
-        on_interrupt=choose,
+        following=FollowOptions(choose),
     )  # fmt: skip
     assert asked == [1]
     assert result.record.status == "Canceled"

@@ -116,7 +116,8 @@ def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None
 
 def _list(found: DatasetList, here: set[str]) -> Iterator[Line | Table]:
     if not found.datasets and not found.without_head:
-        yield Message("The store has no datasets yet: ", Command("sync", "PATH"))
+        message = "All datasets of the store are removed" if found.removed else "The store has no datasets yet"
+        yield Message(f"{message}: ", Command("sync", "PATH"))
     if found.datasets:
         yield Table(
             [
