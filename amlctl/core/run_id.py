@@ -91,7 +91,7 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
         return reference
     matches = [run for run in ids_newest_first if reference and run.startswith(reference)]
     if not matches:
-        raise NotFound(f"no run {reference!r}", hint=Command("runs"))
+        raise NotFound(f"Run {reference!r} not found", hint=Command("runs"))
     if len(matches) > 1:
         raise UsageError(
             f"{reference!r} is the beginning of {len(matches)} runs",

@@ -101,7 +101,7 @@ def read_sources(context: Context, request: SubmitRequest, file: JobFile | None)
         holder, reference = holding(context, request.from_run)
         earlier, origin = holder.workspace.read(resolve_run(holder.workspace, reference)), holder.store
     if not request.script and earlier is None:
-        raise UsageError("no script named", hint=Command("submit", "SCRIPT"))
+        raise UsageError("No script given", hint=Command("submit", "SCRIPT"))
     is_repeat = earlier is not None and not request.script
     job = None if file is None else read_job(context, request, file)
     found = [typed]

@@ -165,7 +165,7 @@ class LocalWorkspace:
         if record is None:
             record = load_record(self._store, run)  # of a run that another clone of the project has made
         if record is None:
-            raise NotFound(f"no run {run!r}", hint=Command("runs"))
+            raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
         if not record.is_final and paths.cancel_request.exists():
             record.status = RunState.CANCEL_REQUESTED  # the supervisor is about to notice
         return record
@@ -283,7 +283,7 @@ class LocalWorkspace:
 
     def _paths(self, run: str) -> RunPaths:
         if not is_record_run_id(run):
-            raise NotFound(f"no run {run!r}", hint=Command("runs"))
+            raise NotFound(f"Run {run!r} not found", hint=Command("runs"))
         return RunPaths(self._project.state_dir, run)
 
     def _stored_log(self, run: str, name: str, cursor: int) -> bytes:
