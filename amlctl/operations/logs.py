@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from amlctl.core.events import LogText, Note, RunStateChanged, Warned
 from amlctl.core.log_text import CarriageReturnCollapser, TailFinder
+from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState, is_final
-from amlctl.errors import NotFound, ServiceUnavailable
+from amlctl.errors import NotFound, ServiceUnavailable, UsageError
 from amlctl.operations.code_paths import code_paths
 from amlctl.operations.context import Context
+from amlctl.operations.sweep import SweepWatch
 from amlctl.operations.watch import Watch
 from amlctl.workspaces.contract import LogChunk, Workspace
 
@@ -66,10 +68,10 @@ def follow(
     """
     workspace, sink = context.workspace, context.sink
     paths = code_paths(context.project, run)
-    watch = Watch(context, run) if is_watched else None
+    record = workspace.read(run)
+    watch = watch_of(context, record, is_live=is_watched)
     wait_s = WAIT_S if watch is None else watch.wait_s or WAIT_S
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    record = workspace.read(run)
     reported = ("", "")
     shown: set[str] = set()
     is_cancelling = False
@@ -108,6 +110,8 @@ def follow(
         if chunk is None or record.is_final:
             chunk = report_log()
         if chunk.is_final and record.is_final:
+            if isinstance(watch, SweepWatch):
+                watch.look(record)
             sink(_state_event(record))
             return record
         if not chunk.data:
@@ -136,6 +140,24 @@ def follow(
             if choice is InterruptChoice.CANCEL:
                 is_cancelling = True
                 workspace.cancel(run)
+
+
+def require_log(workspace: Workspace, run: str) -> None:
+    """Raises UsageError for a sweep, whose runs have logs instead, NotFound."""
+    record = workspace.read(run)
+    if record.spec.sweep and record.children:
+        failed = [one for one in record.children if one["status"] == RunState.FAILED]
+        raise UsageError(
+            f"run {run} is a sweep: its runs have logs",
+            hint=Command("logs", (failed or record.children)[0]["run"]),
+        )
+
+
+def watch_of(context: Context, record: RunRecord, *, is_live: bool) -> Watch | SweepWatch | None:
+    """What is reported beside the log: a sweep has none."""
+    if record.spec.sweep:
+        return SweepWatch(context, is_live=is_live)
+    return Watch(context, record.run) if is_live else None
 
 
 def _choice(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
-from amlctl.cli.commands.runs_list import state_cell
 from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.json import document_parts
+from amlctl.cli.render.phases import state_cell
+from amlctl.cli.render.sweeps import sweep_lines
 from amlctl.cli.render.tables import highlight
 from amlctl.core.events import LogText, Note
 from amlctl.core.message import Command, Message
@@ -19,8 +20,8 @@ from amlctl.core.script_errors import CodePaths
 from amlctl.errors import Interrupted
 from amlctl.operations.code_paths import code_paths
 from amlctl.operations.failure import run_failure
-from amlctl.operations.logs import follow, log_pieces, tail_cursor
-from amlctl.operations.runs import resolve_run
+from amlctl.operations.logs import follow, log_pieces, require_log, tail_cursor
+from amlctl.operations.runs import resolve_run, show
 from amlctl.workspaces.contract import Workspace
 
 app = TyperApp()
@@ -56,14 +57,16 @@ def logs(
     if is_raw:
         call.reporter.show_raw_log()
     if not is_following:
+        require_log(workspace, run_id)
         _show(call, workspace, run_id, tail, name, code_paths(app_.project, run_id), is_raw=is_raw)
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     is_watched = call.output.shows_runs and not is_raw
     record = follow(app_, run_id, name=name, cursor=cursor, is_watched=is_watched)
     call.close()
-    if call.is_json:
-        call.result(record.to_json(), [])
+    if call.is_json or record.spec.sweep:
+        view = show(app_, run_id) if record.spec.sweep else None
+        call.result((view or record).to_json(), sweep_lines(None if view is None else view.results))
     failure = run_failure(app_, record, shown_log=name, hint=Command("runs", "show", run_id))
     if failure is None:
         if not call.options.is_quiet:

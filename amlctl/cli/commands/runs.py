@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Annotated, Any
 
 import typer
 
 from amlctl.cli.command_group import AppGroup, TyperApp, examples, option
 from amlctl.cli.commands import cancel, runs_compare, runs_list, runs_plot, runs_report, runs_share, runs_wait
-from amlctl.cli.commands.runs_list import state_cell, took
+from amlctl.cli.commands.runs_list import took
 from amlctl.cli.completion import LAST, LastRun, Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.compared import value_text
-from amlctl.cli.render.phases import phases_text
+from amlctl.cli.render.phases import phases_text, state_cell
+from amlctl.cli.render.sweeps import sweep_lines
 from amlctl.cli.render.tables import (
     Line,
     duration,
@@ -25,6 +27,8 @@ from amlctl.cli.render.tables import (
 )
 from amlctl.core.message import ID_CELLS, Command
 from amlctl.core.metrics import Metrics, as_json
+from amlctl.core.run import RunRecord
+from amlctl.core.sweep import label
 from amlctl.errors import UsageError
 from amlctl.operations import runs as operations
 from amlctl.workspaces.contract import Workspace
@@ -66,7 +70,7 @@ def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     app_, reference = call.app_of(run)
     run_id = operations.resolve_run(app_.workspace, reference)
     view = operations.show(app_, run_id)
-    call.result(view.to_json(), _details(view))
+    call.result(view.to_json(), chain(_details(view), sweep_lines(view.results)))
 
 
 app.command("compare", epilog=runs_compare.EXAMPLES)(runs_compare.compare)
@@ -101,6 +105,7 @@ def delete(
     for one in run:
         app_, reference = call.app_of(one)
         workspaces.setdefault(operations.resolve_run(app_.workspace, reference), app_.workspace)
+    workspaces = operations.with_children(workspaces)
     found = list(workspaces)
     if not yes:
         if not call.output.can_ask:
@@ -148,7 +153,9 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("script", record.spec.script),
             ("description", record.spec.description),
             ("runs", (record.spec.command or "").strip()),
-            ("children", "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)),
+            ("children", "" if record.spec.sweep else _children(record)),
+            ("sweep", record.spec.parent or ""),
+            ("values", label(record.spec.combination)),
             ("inputs", named_values({name: next(iter(one.values()), "") for name, one in record.spec.inputs.items()})),
             ("arguments", shlex.join(record.spec.arguments)),
             ("config", "\n".join([record.spec.config or "", *_values(view.config)]).strip()),
@@ -177,6 +184,10 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("studio", record.studio_url or ""),
         ]
     )
+
+
+def _children(record: RunRecord) -> str:
+    return "\n".join(f"{one['name']}  {one['status']}  {one['run']}" for one in record.children)
 
 
 def _values(values: Mapping[str, Any]) -> list[str]:

@@ -53,12 +53,12 @@ def plot(
 
 
 def runs_at(call: Invocation, references: Sequence[str] | None) -> list[operations.RunAt]:
-    """The runs that a command names, of any workspace; `@last` without any."""
+    """The runs that a command names, of any workspace, those of a sweep instead of it; `@last` without any."""
     found = []
     for one in references or ("@last",):
         app, reference = call.app_of(one)
         found.append(operations.RunAt(operations.resolve_run(app.workspace, reference), app))
-    return found
+    return operations.each_of_sweep(found)
 
 
 def _screen(results: Sequence[Plotted], width: int, *, has_color: bool) -> Iterator[Line | Table]:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import examples
-from amlctl.cli.commands.runs_list import state_cell
 from amlctl.cli.completion import complete_run
 from amlctl.cli.invocation import invocation
+from amlctl.cli.render.phases import state_cell
 from amlctl.cli.render.tables import highlight
 from amlctl.operations.runs import RunAt, resolve_run
 from amlctl.operations.waiting import wait_for

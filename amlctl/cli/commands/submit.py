@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -13,22 +12,18 @@ import typer
 from amlctl.cli.arguments import before_script
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import FROM
-from amlctl.cli.commands.fetch import fetched_text
-from amlctl.cli.commands.runs import named_values, variable_values
-from amlctl.cli.commands.runs_list import state_cell, took
-from amlctl.cli.completion import complete_dataset, complete_run, complete_script
+from amlctl.cli.commands.submit_result import plan_lines, result_lines
+from amlctl.cli.completion import complete_dataset, complete_metric, complete_run, complete_script
 from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.questions import on_interrupt
-from amlctl.cli.render.phases import phases_text
-from amlctl.cli.render.tables import Line, dim, fields, highlight
+from amlctl.cli.questions import is_confirmed, on_interrupt
 from amlctl.core.events import Note
-from amlctl.core.message import ID_CELLS, Command, Message, count, did_you_mean, size
+from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.core.run import parse_duration_s
-from amlctl.core.run_state import RunState
-from amlctl.errors import UsageError
+from amlctl.core.sweep import MOST_UNASKED, Sweep, combinations
+from amlctl.errors import NeedsConfirmation, UsageError
 from amlctl.operations.environment import chosen_environment
-from amlctl.operations.submit.result import SubmitPlan, SubmitResult
+from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import plan as plan_operation
 from amlctl.operations.submit.submit import submit as submit_operation
@@ -98,12 +93,14 @@ _EXAMPLES = examples(
     "amlctl submit model_train.py --config baseline.json # upload, run, fetch",
     "amlctl submit model_train.py --config baseline.json --set training.epochs=3",
     "amlctl submit model_train.py --detach # do not wait for it",
+    "amlctl submit model_train.py --config baseline.json --set lr=0.1,0.3 --sweep",
     "amlctl submit preprocess.py -- --limit 100 # script arguments",
     "amlctl submit model_train.py --processes 2 # two processes",
     "amlctl submit jobs/train.yml # an Azure ML job file",
     "amlctl submit --from @last # the same once more",
     "amlctl --workspace cloud submit --from @last # the same in Azure ML",
-    note="Datasets, produces and compute can be declared in the script, in a # /// script block.\n"
+    note="A comma separates values with --sweep only; 'layers=[1,2],[3]' and 'name=\"a,b\",c' are two each.\n"
+    "Datasets, produces and compute can be declared in the script, in a # /// script block.\n"
     "Job files are those of az ml job create; sweeps and pipelines require a workspace of Azure ML.\n"
     "The exit code is 0 only if the run Completed; 1 if it failed or was canceled.",
 )
@@ -114,6 +111,7 @@ _ENVIRONMENT = "Environment"
 _COMPUTE = "Compute"
 _SEVERAL = "Several processes"
 _RUN = "Run"
+_SWEEP = "Sweep"
 
 
 def _hidden(name: str) -> Any:
@@ -210,6 +208,25 @@ def submit(
             autocompletion=complete_run,
         ),
     ] = None,
+    is_sweep: Annotated[
+        bool, option("Run every combination of --set KEY=VALUE,VALUE", "--sweep", panel=_SWEEP)
+    ] = False,
+    parallel: Annotated[
+        int | None,
+        option("Run N of them at a time; default: the slots of the target", min=1, panel=_SWEEP, metavar="N"),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        option(
+            "Tell the best by this metric (min:NAME, max:NAME)",
+            panel=_SWEEP,
+            metavar="METRIC",
+            autocompletion=complete_metric,
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, option(f"Start more than {MOST_UNASKED} runs without asking", "--yes", "-y", panel=_SWEEP)
+    ] = False,
     is_needed_only: Annotated[
         bool, option("Show an equal run that Completed instead of running it again", "--needed", panel=_RUN)
     ] = False,
@@ -261,7 +278,8 @@ def submit(
     chosen = chosen_environment(env_from, call.cwd)
     request = SubmitRequest(
         spec,
-        overrides=tuple(overrides or ()),
+        overrides=() if is_sweep else tuple(overrides or ()),
+        sweep=_sweep(overrides or (), parallel, metric, is_sweep=is_sweep),
         secrets=tuple(secrets or ()),
         from_run=from_run,
         after=tuple(after or ()),
@@ -274,9 +292,11 @@ def submit(
         caller_variables=os.environ,
     )
     app_ = call.app
+    if request.sweep is not None and not (yes or is_dry_run):
+        _ask(request.sweep, call)
     if is_dry_run:
         plan = plan_operation(app_, request)
-        call.result(plan.to_json(), _plan(plan))
+        call.result(plan.to_json(), plan_lines(plan))
         return 0
     result = submit_operation(
         app_,
@@ -293,13 +313,30 @@ def submit(
 
 def _report(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
     """The document however the run ended; in text the reason of a failure comes last, where it is seen."""
-    call.result(result.to_json(), _lines(result))
+    call.result(result.to_json(), result_lines(result))
     failure = result.failure
     if failure is None:
         return 0 if result.record.is_final or is_detached else LEFT_RUNNING
     if not call.is_json:
         call.output.error(failure)
     return failure.exit_code
+
+
+def _sweep(overrides: Sequence[str], parallel: int | None, metric: str | None, *, is_sweep: bool) -> Sweep | None:
+    if is_sweep:
+        return Sweep(combinations(overrides), parallel, metric or "")
+    for name, value in (("--parallel", parallel), ("--metric", metric)):
+        if value is not None:
+            raise UsageError(f"{name} is for sweeps", hint="add --sweep")
+    return None
+
+
+def _ask(sweep: Sweep, call: Invocation) -> None:
+    """Raises NeedsConfirmation."""
+    if len(sweep.combinations) > MOST_UNASKED:
+        error = NeedsConfirmation(f"this sweep has {len(sweep.combinations):,} runs", hint="--yes starts them")
+        if not is_confirmed(error, call.output):
+            raise error
 
 
 def _first(*values: str | None) -> str | None:
@@ -334,52 +371,3 @@ def _tags(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--tag {name} was given twice", hint="remove one")
         tags[name] = value
     return tags
-
-
-def _lines(result: SubmitResult) -> Iterator[Line]:
-    """How the run ended, where its outputs are, and what to type next."""
-    record = result.record
-    run, state = highlight(record.run), state_cell(record.status)
-    if not record.is_final:
-        yield ["run ", run, "  ", state]
-        yield Message("  ", Command("logs", record.run, "-f"))
-        return
-    code = f" with exit code {record.exit_code}" if record.exit_code else ""
-    if result.failure is None or record.status == RunState.COMPLETED:  # else the error says so
-        yield ["run ", run, "  ", state, f"{code} in {took(record)}" if took(record) else code]
-    if phases := phases_text(record):
-        yield [dim(f"  {phases}")]
-    for name, snapshot in record.published.items():
-        yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
-    if result.fetched is not None:
-        yield Message("  ", fetched_text(result.fetched))
-    elif record.outputs:
-        yield Message("  outputs not downloaded: ", Command("fetch", record.run))
-    if record.studio_url:
-        yield f"  {record.studio_url}"
-
-
-def _plan(plan: SubmitPlan) -> Iterator[Line]:
-    """What a submit would upload and run."""
-    datasets = {
-        name: f"{document.get('snapshot', '')[:ID_CELLS]}"
-        + (f"  {size(document['uploaded_bytes'])} to upload" if document.get("uploaded_bytes") else "")
-        for name, document in plan.datasets.items()
-    }
-    ready = "ready" if plan.environment.is_ready else "not prepared yet"
-    yield from fields(
-        [
-            ("would run", shlex.join(plan.command)),
-            ("config", plan.spec.config or ""),
-            ("datasets", named_values(datasets)),
-            ("produces", "\n".join(plan.spec.produces)),
-            ("code", f"{plan.spec.code[:ID_CELLS]}  {count(plan.code_files, 'file')}, {size(plan.code_bytes)}"),
-            ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
-            ("workspace", plan.spec.workspace),
-            ("compute", plan.spec.compute),
-            ("distribution", plan.spec.layout.text),
-            ("mode", plan.spec.mode),
-            ("experiment", plan.spec.experiment),
-            ("variables", variable_values(plan.spec.variables)),
-        ]
-    )
