@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Thread, current_thread, main_thread
 from typing import Callable, Protocol, TypeVar
@@ -68,10 +68,10 @@ def for_each(
 
 
 @contextmanager
-def in_background(call: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
-    """Make the call while the block runs, which gets a function that waits for its result."""
+def in_background(call: Callable[[], _Result]) -> Iterator[Future[_Result]]:
+    """Make the call while the block runs, which gets its future result. The block ends after the call."""
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(call).result
+        yield pool.submit(call)
 
 
 _LONGEST_WAIT_S = 0.5

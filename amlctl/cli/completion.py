@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amlctl.errors import AmlctlError
-from amlctl.localfs.project import Project, find_project
+
+if TYPE_CHECKING:
+    from amlctl.localfs.project import Project
 
 
 def starting_with(incomplete: str, names: Iterable[str]) -> list[str]:
@@ -23,7 +24,7 @@ def complete_run(incomplete: str) -> list[str]:
     project = current_project()
     if project is None:
         return []
-    from amlctl.runs.shared import shared_folder
+    from amlctl.runs.known import shared_folder
 
     seen = shared_folder(project.state_dir)
     runs = [*_folders(project.state_dir / "runs"), *(path.stem for path in sorted(seen.glob("*.json")))]
@@ -81,10 +82,10 @@ def complete_dataset(incomplete: str) -> list[str]:
             found += [f"{prefix}{name}/{below}" for below in _folders(base / above / name)]
     files = [f"{prefix}{name}" for name in _files(base / above) if f"{prefix}{name}".startswith(incomplete)]
     found += files if len(files) <= _MOST_FILES else []
-    from amlctl.localfs.stored_names import remembered_names
+    from amlctl.localfs.known_stores import remembered_datasets
 
     shown = f"{project.data_blobs_dir.name}/" if base == project.root else ""
-    stored = (f"{shown}{name}" for name in remembered_names(project.state_dir) if name.isprintable())
+    stored = (f"{shown}{name}" for name in remembered_datasets(project.state_dir) if name.isprintable())
     return list(dict.fromkeys([*found, *(name for name in stored if name.startswith(incomplete))]))
 
 
@@ -96,26 +97,9 @@ Paths = typer.Argument(
 """Datasets as the argument of a command."""
 
 
-_RECENT = 50
-"""Runs whose metrics are completed."""
-
-
-def complete_metric(incomplete: str) -> list[str]:
-    """Metrics of the newest runs that were made here."""
-    project = current_project()
-    if project is None:
-        return []
-    from amlctl.runs.records import load_local_record, read_order
-
-    names: dict[str, None] = {}
-    for run in read_order(project.state_dir)[: -_RECENT - 1 : -1]:
-        with suppress(AmlctlError, OSError):
-            record = load_local_record(project.state_dir, run)
-            names.update(dict.fromkeys(record.metrics if record is not None else ()))
-    return starting_with(incomplete, names)
-
-
 def current_project() -> Project | None:
+    from amlctl.localfs.project import find_project
+
     try:
         return find_project(Path.cwd())
     except (AmlctlError, OSError):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from amlctl.cli.completion import complete_dataset, complete_run, current_project, starting_with
+from amlctl.cli.completion import LAST, complete_dataset, current_project, starting_with
 from amlctl.errors import AmlctlError
-from amlctl.localfs.project import Project
 
 _MOST_RUNS = 100
 """Runs whose records are read: the newest ones."""
@@ -75,6 +73,8 @@ def _compute(ctx: Any, incomplete: str) -> list[str]:
 
 
 def _workspaces(ctx: Any, incomplete: str) -> list[str]:
+    import tomllib
+
     project = current_project()
     if project is None:
         return []
@@ -102,6 +102,11 @@ def _experiments(ctx: Any, incomplete: str) -> list[str]:
     return starting_with(incomplete, dict.fromkeys(filter(None, names)))
 
 
+def _metrics(ctx: Any, incomplete: str) -> list[str]:
+    names = (name for record in _records() for name in record.get("metrics") or ())
+    return starting_with(incomplete, dict.fromkeys(names))
+
+
 def _snapshots(ctx: Any, incomplete: str) -> list[str]:
     """Of the datasets that were typed: what runs have used, and what a folder store holds."""
     from amlctl.core.store_keys import dataset_folder
@@ -125,19 +130,13 @@ def _snapshots(ctx: Any, incomplete: str) -> list[str]:
 def _logs(ctx: Any, incomplete: str) -> list[str]:
     """Names of the logs of the run that was typed."""
     from amlctl.core.job import log_names
-    from amlctl.runs.records import load_local_record
 
-    project, run = current_project(), next(iter(ctx.args), ctx.params.get("run"))
-    if project is None:
-        return []
-    known = complete_run("" if run in (None, "@last") else run)
-    newest = next(_newest_runs(project), None)
-    chosen = newest if run in (None, "@last") else next(iter(known), None)
+    run = next(iter(ctx.args), None) or ctx.params.get("run") or LAST
+    chosen = next((one for one in _records() if run == LAST or str(one.get("run")).startswith(run)), {})
     try:
-        record = load_local_record(project.state_dir, chosen) if chosen else None
-    except (AmlctlError, OSError):
+        return starting_with(incomplete, log_names(int(chosen["processes"]) * int(chosen["instances"])))
+    except (KeyError, ValueError, TypeError):
         return []
-    return [] if record is None else starting_with(incomplete, log_names(record.spec.layout.world_size))
 
 
 def _records() -> Iterator[dict[str, Any]]:
@@ -145,19 +144,15 @@ def _records() -> Iterator[dict[str, Any]]:
     project = current_project()
     if project is None:
         return
-    for number, run in enumerate(_newest_runs(project)):
-        if number == _MOST_RUNS:
-            return
+    from amlctl.runs.known import read_order
+
+    for run in read_order(project.state_dir)[: -_MOST_RUNS - 1 : -1]:
         try:
-            yield json.loads((project.state_dir / "runs" / run / "record.json").read_bytes())
+            record = json.loads((project.state_dir / "runs" / run / "record.json").read_bytes())
         except (OSError, ValueError):
             continue
-
-
-def _newest_runs(project: Project) -> Iterator[str]:
-    from amlctl.runs.records import read_order
-
-    yield from reversed(read_order(project.state_dir))
+        if isinstance(record, dict):
+            yield record
 
 
 _VALUES: dict[str, Complete] = {
@@ -168,7 +163,9 @@ _VALUES: dict[str, Complete] = {
     "--status": _states,
     "--distribution": _distributions,
     "--experiment": _experiments,
+    "--metric": _metrics,
     "--snapshot": _snapshots,
+    "--sort": _metrics,
     "--file": _logs,
     "name": _compute,
     "--env-from": partial(_one_of, ["current", "active"]),

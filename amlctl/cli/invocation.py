@@ -53,11 +53,16 @@ class Invocation:
             sink=lambda event: self.reporter(event),
         )
 
-    def app_of(self, run: str) -> tuple[App, str]:
-        """The app whose workspace has RUN, and its id, or what to look up there. `--workspace` takes precedence."""
-        from amlctl.operations.context import holding
+    def find_run(self, run: str) -> tuple[str, App]:
+        """The id of RUN, and the app whose workspace has it. `--workspace` takes precedence."""
+        from amlctl.operations.context import holding, listed_id
+        from amlctl.operations.runs import resolve_run
 
-        return (self.app, run) if self.options.workspace is not None else holding(self.app, run)
+        if self.options.workspace is not None:
+            app, reference = self.app, listed_id(self.app, run)
+        else:
+            app, reference = holding(self.app, run)
+        return resolve_run(app.workspace, reference), app
 
     @property
     def log_folder(self) -> Path | None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from amlctl.cli.command_group import option
 from amlctl.cli.invocation import Invocation
-from amlctl.snapshots.store_format import require_format
-from amlctl.stores.contract import Store
+
+if TYPE_CHECKING:
+    from amlctl.stores.contract import Store
 
 Url = Annotated[str | None, option("Use this store instead of the workspace's", "--store", metavar="URL")]
 
 
 def open_store(call: Invocation, url: str | None) -> Store:
     """The store at the URL, or that of the workspace in use. Raises NotFound, SettingsError (another format)."""
+    from amlctl.snapshots.store_format import require_format
+
     store = opened(call, url)
     require_format(store)
     return store

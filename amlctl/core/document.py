@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 
@@ -20,6 +20,7 @@ MOST_NUMBER = (1 << 63) - 1
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31
 _PIECE_BYTES = 64 << 10
+_Word = TypeVar("_Word", bound=str)
 
 
 def parse(data: bytes) -> Any:
@@ -130,11 +131,12 @@ class Fields:
     def members(self) -> Iterable[tuple[str, Any]]:
         return self._document.items()
 
-    def one_of(self, name: str, values: Sequence[str]) -> str:
+    def one_of(self, name: str, values: Sequence[_Word]) -> _Word:
         value = self.text(name)
-        if value not in values:
-            raise ValueError(f"{name!r} must be one of {', '.join(values)}")
-        return value
+        for one in values:
+            if value == one:
+                return one
+        raise ValueError(f"{name!r} must be one of {', '.join(values)}")
 
 
 def check_of(document: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from amlctl.core.content_id import is_content_id
 from amlctl.core.document import Fields, check_of
-from amlctl.core.manifest import repair_command
+from amlctl.core.manifest import LAYOUTS_WRITTEN, StoredLayout, repair_command
 from amlctl.core.store_keys import folders_of
 from amlctl.errors import IntegrityError, SettingsError
 
@@ -35,7 +35,7 @@ class HeadValue(NamedTuple):
 
     snapshot: str
     manifest_key: str
-    layout: str
+    layout: StoredLayout = "pack"
     store_id: str = ""
     sequence: int = 0
     gc: int = 0
@@ -129,7 +129,7 @@ def encode_head(value: HeadValue, dataset: str) -> bytes:
         "gc": value.gc,
         "snapshot": value.snapshot,
         "manifest": value.manifest_key,
-        "layout": value.layout,
+        "layout": "" if value.is_fence else value.layout,
         "before": list(value.before),
         "fences": value.fences,
         **({"removed_at": value.removed_at, "removed_by": value.removed_by} if value.removed_at else {}),
@@ -138,10 +138,9 @@ def encode_head(value: HeadValue, dataset: str) -> bytes:
 
 
 def _value(document: dict[str, Any]) -> HeadValue:
-    texts = [document[name] for name in ("snapshot", "manifest", "layout")]
-    if not all(type(text) is str for text in texts):
-        raise TypeError("a member is not a string")
-    return HeadValue(*texts)
+    fields = Fields(document)
+    snapshot, key = fields.text("snapshot"), fields.text("manifest")
+    return HeadValue(snapshot, key, fields.one_of("layout", LAYOUTS_WRITTEN)) if key else HeadValue(snapshot, key)
 
 
 def _checked_value(document: dict[str, Any], dataset: str) -> HeadValue:

@@ -21,7 +21,7 @@ from enum import Enum
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 from urllib.parse import unquote_to_bytes
 
 import xxhash
@@ -59,6 +59,10 @@ class Kind(Enum):
     OBJECT = "o"
     MIRROR = "m"
     """A plain file under the entry's own path."""
+
+
+StoredLayout = Literal["pack", "mirror"]
+LAYOUTS_WRITTEN: tuple[StoredLayout, ...] = get_args(StoredLayout)
 
 
 class StoredAt(NamedTuple):
@@ -110,7 +114,7 @@ class Manifest:
     """
 
     dataset: str
-    layout: str
+    layout: StoredLayout
     entries: Sequence[FileEntry]
     places: Mapping[str, StoredAt]
     pack_sizes: Mapping[str, int]
@@ -142,7 +146,6 @@ _ESCAPED = re.compile(rb"[\x00-\x1f\x7f%]")
 _NO_PLAIN_START = frozenset({"", "/", "."})
 _KINDS = {at.kind.value: at for at in (OBJECT, MIRROR)}
 _SHARD = re.compile(r"[0-9a-f]{32}\.gz")
-LAYOUTS_WRITTEN = ("pack", "mirror")
 _MOST_FILES = 1 << 40
 _MOST_DIGITS = 18
 """Of a number in a line: what a signed number of 64 bits holds, whatever the digits."""
@@ -315,7 +318,7 @@ class ManifestHeader:
 
     dataset: str
     snapshot: str
-    layout: str
+    layout: StoredLayout
     files: int
     size_bytes: int
     created_at: str = ""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from amlctl.core.hidden_values import filled, filled_text
 from amlctl.core.job import Distribution
@@ -19,6 +19,9 @@ from amlctl.core.run_schema import MAX_BYTES, RULES, wrong_field
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked, masked_values
 from amlctl.errors import AmlctlError, IntegrityError, NotFound, SettingsError, UsageError
+
+if TYPE_CHECKING:
+    from amlctl.core.settings import Mode
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class RunSpec:
     produces: Sequence[str] = ()
     heads: Mapping[str, Optional[str]] = field(default_factory=dict)
     sync: Mapping[str, Any] = field(default_factory=dict)
-    mode: str = "mount"
+    mode: Mode = "mount"
     environment: str = ""
     environment_content: Optional[str] = None
     variables: Mapping[str, Optional[str]] = field(default_factory=dict)
@@ -91,7 +94,7 @@ class RunSpec:
     from_run: Optional[str] = None
 
     @property
-    def layout(self) -> Distribution:
+    def process_group(self) -> Distribution:
         """Which processes the run consists of."""
         return Distribution(self.distribution, self.processes, self.instances)
 

@@ -25,6 +25,13 @@ _SUFFIX_LENGTH = len("-20260101-120000-0a1b")
 MAX_NAME = MAX_LENGTH - _SUFFIX_LENGTH
 """Characters of the name at the beginning of an id."""
 
+_RECORDED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
+
+
+def is_record_run_id(value: object) -> bool:
+    """Whether a record can have this id: other tools make longer ones in Azure ML."""
+    return isinstance(value, str) and _RECORDED.fullmatch(value) is not None
+
 
 def slug(text: str) -> str:
     """`text` in ASCII letters, digits, `-` and `_`, beginning with a letter or digit; `run` if nothing is left."""
@@ -106,7 +113,7 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
     if len(matches) > 1:
         raise UsageError(
             f"{reference!r} is the beginning of {len(matches)} runs",
-            hint="type more of it",
+            hint="use a longer prefix",
             details=matches[:10],
         )
     return matches[0]

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Callable, Optional
 
 from amlctl.core.job import DISTRIBUTIONS
+from amlctl.core.run_id import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.store_keys import folders_of
 
@@ -25,8 +26,7 @@ MAX_PROCESSES = 100_000
 
 Rule = Callable[[Any], bool]
 
-_STATES = frozenset(state.value for state in RunState)
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}")
+_STATES = frozenset(RunState)
 _NAMED = re.compile(r"[A-Za-z0-9_.-]{0,255}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)")
 _LEAVES = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)")
@@ -59,10 +59,6 @@ def is_time(value: Any) -> bool:
     except ValueError:
         return False
     return value.endswith("Z") or (int(value[-5:-3]) < 24 and int(value[-2:]) < 60)
-
-
-def is_record_run_id(value: Any) -> bool:
-    return isinstance(value, str) and _RUN_ID.fullmatch(value) is not None
 
 
 def _text(value: Any) -> bool:

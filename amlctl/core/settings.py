@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Literal, Optional, get_args
 
 from amlctl.core.message import did_you_mean
 from amlctl.errors import SettingsError
@@ -13,10 +13,15 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-LAYOUTS = ("auto", "pack", "mirror")
-MODES = ("mount", "download")
-ON_INTERRUPT = ("ask", "cancel", "detach")
-ENGINES = ("local", "azureml")
+LayoutName = Literal["auto", "pack", "mirror"]
+Mode = Literal["mount", "download"]
+OnInterrupt = Literal["ask", "cancel", "detach"]
+Engine = Literal["local", "azureml"]
+
+LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
+MODES: tuple[Mode, ...] = get_args(Mode)
+ON_INTERRUPT: tuple[OnInterrupt, ...] = get_args(OnInterrupt)
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 IDENTITIES = ("user_identity", "managed", "managed_identity", "aml_token")
 
 LOCAL_WORKSPACE = "local"
@@ -34,7 +39,7 @@ class WorkspaceSettings:
     """
 
     name: str
-    compute: str = "local"
+    compute: Engine = "local"
     store: Optional[str] = None
     default_compute: Optional[str] = None
     subscription_id: Optional[str] = None
@@ -48,14 +53,14 @@ class WorkspaceSettings:
     @property
     def runs_here(self) -> bool:
         """Runs are processes of this machine, otherwise jobs of Azure ML."""
-        return self.compute == ENGINES[0]
+        return self.compute == "local"
 
 
 @dataclass(frozen=True)
 class SyncSettings:
     """`[sync]`. Sizes are bytes; `ignore` has Git's patterns, relative to the dataset's root."""
 
-    layout: str = "auto"
+    layout: LayoutName = "auto"
     pack_below: int = MIB
     pack_size: int = 64 * MIB
     ignore: tuple[str, ...] = ()
@@ -65,9 +70,9 @@ class SyncSettings:
 class SubmitSettings:
     """`[submit]`."""
 
-    mode: str = "mount"
+    mode: Mode = "mount"
     fetch: bool = True
-    on_interrupt: str = "ask"
+    on_interrupt: OnInterrupt = "ask"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from amlctl.core.metrics import Goal
 from amlctl.core.run_state import RunState, is_final
 from amlctl.errors import UsageError
 
-MOST_UNASKED = 100
-"""Runs that a sweep starts without asking."""
 _NAMED = 3
 _PAIRS = {"[": "]", "{": "}"}
 

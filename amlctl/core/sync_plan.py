@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
-from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, needs_no_bytes, total_bytes
+from amlctl.core.manifest import FileEntry, Kind, Manifest, StoredAt, StoredLayout, needs_no_bytes, total_bytes
 from amlctl.core.pack import MAX_MEMBERS, local_size, stored_size
+
+if TYPE_CHECKING:
+    from amlctl.core.settings import LayoutName
 
 FEW_FILES = 8
 """A dataset with fewer small files than this is not packed: nothing would be won."""
@@ -29,7 +32,7 @@ DEAD_SHARE = 1 / 3
 class Layout:
     """`name`: auto, pack or mirror. Files below `pack_below` bytes are packed, to packs of `pack_size` bytes."""
 
-    name: str = "auto"
+    name: LayoutName = "auto"
     pack_below: int = 1 << 20
     pack_size: int = 64 << 20
 
@@ -56,7 +59,7 @@ class Layout:
         return self.name == "mirror"
 
     @property
-    def written_as(self) -> str:
+    def written_as(self) -> StoredLayout:
         """The layout as results and manifests name it: what `auto` came to."""
         return "mirror" if self.is_mirror else "pack"
 
@@ -71,7 +74,7 @@ class SyncPlan:
     """
 
     entries: Sequence[FileEntry]
-    layout: str
+    layout: StoredLayout
     places: Mapping[str, StoredAt]
     packs: Sequence[Sequence[FileEntry]] = ()
     files: Sequence[FileEntry] = ()

@@ -21,7 +21,7 @@ from amlctl.core.store_keys import head_key, mirror_key
 from amlctl.core.sync_plan import SyncPlan
 from amlctl.errors import CheckFailed, Conflict, NotFound, SettingsError
 from amlctl.localfs.atomic import read_json, write_json
-from amlctl.mirror.plain_files import LAYOUT, MirrorLease, files_in_the_way, mirrors_sharing_files
+from amlctl.mirror.plain_files import MirrorLease, files_in_the_way, mirrors_sharing_files
 from amlctl.snapshots.contents import stored_content_id
 from amlctl.snapshots.heads import Head, HeadMoved, datasets_inside, fence_writer
 from amlctl.snapshots.lease import delete_all
@@ -107,7 +107,7 @@ class PlainFiles:
 
     def plan(self, entries: Sequence[FileEntry], head: Manifest) -> SyncPlan:
         """Every file that is not a plain file with its content yet is sent."""
-        before = {entry.path: entry for entry in head.entries} if head.layout == LAYOUT else {}
+        before = {entry.path: entry for entry in head.entries} if head.layout == "mirror" else {}
         to_send = []
         for entry in entries:
             was = before.get(entry.path)
@@ -118,7 +118,7 @@ class PlainFiles:
             if is_file and (was is None or was.content_id != entry.content_id or not is_there):
                 to_send.append(entry)
         places = {entry.content_id: MIRROR for entry in entries if not needs_no_bytes(entry)}
-        return SyncPlan(entries, LAYOUT, places, files=to_send)
+        return SyncPlan(entries, "mirror", places, files=to_send)
 
     def check(self) -> None:
         """Raises Conflict where another machine writes the plain files by now."""

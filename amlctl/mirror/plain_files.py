@@ -41,7 +41,7 @@ def mirrors_sharing_files(store: Store, dataset: str, entries: Sequence[FileEntr
 
     with in_background(lambda: datasets_inside(store, dataset)) as listed:
         sharing = [outer.dataset for outer in mirrored(above) if _within(outer.dataset, outer.entries, [dataset])]
-        suspects = _within(dataset, entries, listed())
+        suspects = _within(dataset, entries, listed.result())
     return sharing + [inner.dataset for inner in mirrored(suspects)]
 
 
@@ -104,9 +104,6 @@ class MirrorLease(Lease):
             f"another machine writes the mirror of {self._dataset} now: this one gave no sign of life for long",
             hint="run the same command again",
         )
-
-
-LAYOUT = "mirror"
 
 
 def unchanged_contents(entries: Sequence[FileEntry], before: Manifest) -> set[str]:
@@ -194,7 +191,7 @@ def with_plain_files(store: Store, source: Store, manifest: Manifest, head: Mani
 
 def _standing(manifest: Manifest) -> dict[str, str]:
     """What is a plain file: the content by path. An empty file is one in a mirror, an empty folder is not."""
-    if manifest.layout != LAYOUT:
+    if manifest.layout != "mirror":
         return {}
     return {
         entry.path: entry.content_id

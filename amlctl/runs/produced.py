@@ -203,7 +203,7 @@ def _place_ignore_files(record: RunRecord, data_blobs: Path) -> None:
 
 def _layout(record: RunRecord) -> Layout:
     sizes = {name: int(record.spec.sync[name]) for name in ("pack_below", "pack_size") if name in record.spec.sync}
-    return Layout(str(record.spec.sync.get("layout", "auto")), **sizes)
+    return Layout(record.spec.sync.get("layout", "auto"), **sizes)
 
 
 def _rules(record: RunRecord, data_blobs: Path, source: Path) -> RulesBelow:

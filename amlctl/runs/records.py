@@ -1,14 +1,11 @@
 """Records of runs: in the store (`runs/<id>/record.json`, with notes beside it), on this disk, and both together.
 
 `.amlctl/runs/<id>/record.json` is what this machine saw last of a run of any workspace. A damaged one is never shown,
-never replaced by a guess, and never hides the others: its workspace reads it from the store again. `.amlctl/run-order`
-has the order in which runs were made from this project, one id per line, oldest first. Times cannot tell it: a clock
-that was set back would make an old run the newest, and `cancel @last` would end the wrong one.
+never replaced by a guess, and never hides the others: its workspace reads it from the store again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping, Set
@@ -21,8 +18,8 @@ from amlctl.core.document import Fields, parse
 from amlctl.core.message import Command
 from amlctl.core.phases import Phase, began, begun_at
 from amlctl.core.run import RunRecord
-from amlctl.core.run_id import child_id, newest_first
-from amlctl.core.run_schema import MAX_BYTES, is_published, is_record_run_id
+from amlctl.core.run_id import child_id, is_record_run_id, newest_first
+from amlctl.core.run_schema import MAX_BYTES, is_published
 from amlctl.core.store_keys import (
     failure_key,
     phases_key,
@@ -35,7 +32,8 @@ from amlctl.core.store_keys import (
 from amlctl.errors import AmlctlError, IntegrityError, NotFound
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.disk_errors import UnfitFile
-from amlctl.localfs.regular_file import open_regular, read_regular, regular_descriptor
+from amlctl.localfs.regular_file import read_regular
+from amlctl.runs.known import read_order
 from amlctl.stores.contract import Store
 
 _MAX_NOTE_BYTES = 4 << 20
@@ -175,37 +173,6 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-_MAX_ORDER_BYTES = 1 << 20
-"""About 30,000 runs. Of a larger file the older half is removed; those runs are ordered by their times."""
-
-
-def note_made(state_dir: Path, run: str) -> None:
-    """`run` is the newest from now on. Raises OSError."""
-    descriptor = regular_descriptor(state_dir / "run-order", os.O_RDWR | os.O_CREAT)
-    with os.fdopen(descriptor, "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        size = os.fstat(file.fileno()).st_size
-        if size > _MAX_ORDER_BYTES:
-            file.seek(size - _MAX_ORDER_BYTES // 2)
-            rest = file.read().partition(b"\n")[2]
-            file.seek(0)
-            file.write(rest)
-            file.truncate()
-        file.seek(0, os.SEEK_END)
-        # The line feed before ours ends the line of a writer that was killed in the middle of it.
-        file.write(f"\n{run}\n".encode())
-
-
-def read_order(state_dir: Path) -> list[str]:
-    """Ids, oldest first; empty where the file is lost or cannot be read."""
-    try:
-        with open_regular(state_dir / "run-order") as file:
-            lines = file.read(4 * _MAX_ORDER_BYTES).decode("ascii", "replace").split("\n")
-    except OSError:
-        return []
-    return [line for line in lines if is_record_run_id(line)]
 
 
 def load_either(state_dir: Path, store: Store, run: str) -> Optional[RunRecord]:

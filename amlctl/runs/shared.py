@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import Optional
 
 from amlctl.core.run import RunRecord
-from amlctl.core.run_schema import MAX_BYTES, is_record_run_id
+from amlctl.core.run_id import is_record_run_id
+from amlctl.core.run_schema import MAX_BYTES
 from amlctl.core.store_keys import RUNS
 from amlctl.errors import IntegrityError
 from amlctl.localfs.atomic import write_bytes
 from amlctl.localfs.regular_file import read_regular
 from amlctl.parallel import in_parallel
+from amlctl.runs.known import shared_folder
 from amlctl.runs.records import load_record
 from amlctl.stores.contract import Store
-
-
-def shared_folder(state_dir: Path) -> Path:
-    """Copies of finished records, `<run>.json`."""
-    return state_dir / "cache" / "shared-runs"
 
 
 def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunRecord]:
@@ -39,10 +36,8 @@ def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunR
 
     def read(run: str) -> Optional[RunRecord]:
         copy = folder / f"{run}.json"
-        try:
-            return RunRecord.from_bytes(read_regular(copy, MAX_BYTES), run)
-        except (OSError, IntegrityError):
-            pass
+        if (copied := _read_copy(copy)) is not None:
+            return copied
         try:
             record = load_record(store, run)
         except IntegrityError:
@@ -53,3 +48,17 @@ def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunR
         return record
 
     return [record for record in in_parallel(read, sorted(runs), store.concurrency) if record is not None]
+
+
+def seen_records(state_dir: Path, *, but: Set[str]) -> list[RunRecord]:
+    """Those of which this machine has copies."""
+    copies = shared_folder(state_dir).glob("*.json")
+    found = [_read_copy(copy) for copy in copies if copy.stem not in but]
+    return [record for record in found if record is not None]
+
+
+def _read_copy(copy: Path) -> Optional[RunRecord]:
+    try:
+        return RunRecord.from_bytes(read_regular(copy, MAX_BYTES), copy.stem)
+    except (OSError, IntegrityError):
+        return None

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple, Optional
 
 from amlctl.core.head import HeadValue, encode_head, parse_head
+from amlctl.core.manifest import StoredLayout
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.store_keys import (
     DATASETS,
@@ -55,7 +56,7 @@ class Head(NamedTuple):
         return self.value.manifest_key
 
     @property
-    def layout(self) -> str:
+    def layout(self) -> StoredLayout:
         return self.value.layout
 
 
@@ -92,7 +93,8 @@ def last_written(store: Store, dataset: str) -> Head:
                 f"delete {head_key(dataset)} in {store.url}, then ", Command("sync", below_data_blobs(dataset))
             ),
         )
-    layout, key = "pack", manifests[0]
+    layout: StoredLayout = "pack"
+    key = manifests[0]
     for one in manifests:
         try:
             layout, key = read_header(store, one).layout, one
@@ -145,7 +147,7 @@ def fence(store: Store, dataset: str, generation: int, store_id: str) -> None:
     """A gc of that generation has passed: every commit that was planned on the HEAD of before fails from now on."""
     while True:
         present = find_head(store, dataset)
-        value = HeadValue("", "", "") if present is None else present.value
+        value = HeadValue("", "") if present is None else present.value
         value = value._replace(gc=generation, store_id=value.store_id or store_id)
         try:
             expected = (present and present.version) or None
@@ -175,7 +177,7 @@ def fence_writer(store: Store, dataset: str) -> None:
 def next_head(store: Store, value: HeadValue, expected: Optional[Head]) -> HeadValue:
     """`value` as it would be committed after `expected`. Where neither of them names the store, its `format.json` is
     asked, and brought up to date."""
-    before = HeadValue("", "", "") if expected is None else expected.value
+    before = HeadValue("", "") if expected is None else expected.value
     if not before.store_id:
         before = before._replace(store_id=value.store_id or ensure_format(store))
     return value.after(before)

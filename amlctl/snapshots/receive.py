@@ -131,12 +131,12 @@ def receive(
             try:
                 for_each(receiver.receive_range, stretches, at_a_time, stop=done.stop)
             except Interrupted:
-                all_files()  # what has stopped the others says why
+                all_files.result()  # what has stopped the others says why
                 raise
             except BaseException:
                 done.stop()
                 raise
-            all_files()
+            all_files.result()
     transfers.finish()
     return done
 

@@ -105,7 +105,7 @@ def send_plan(
                 for entry in pack:
                     sender.add(entry, _content(store, root, head, entry, plan))
             sender.finish()
-            was_there = {entry.content_id for entry, was_new in zip(files, were_new()) if not was_new}
+            was_there = {entry.content_id for entry, was_new in zip(files, were_new.result()) if not was_new}
         except BaseException:
             running.stop()
             raise

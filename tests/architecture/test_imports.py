@@ -16,12 +16,27 @@ print("LOADED", *sorted(sys.modules), sep="\\n")
 sys.exit(code)
 """
 
+_ALL_COMMANDS = """
+import sys
+from amlctl.cli.command_group import COMMANDS, load
+from amlctl.cli.completion_values import offer_values
+for name in COMMANDS:
+    offer_values(load(name))
+print("LOADED", *sorted(sys.modules), sep="\\n")
+"""
 
-def loaded_by(cwd: Path, *arguments: str) -> set[str]:
+
+def loaded_by(cwd: Path, *arguments: str, program: str = _PROGRAM) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, *arguments], cwd=cwd, capture_output=True, text=True, check=True
     )
     return set(done.stdout.partition("LOADED\n")[2].split())
+
+
+def below_terminal(loaded: set[str]) -> set[str]:
+    messages = {"amlctl.core", "amlctl.core.message"}  # two classes, for which the options' own errors name commands
+    ours = {name for name in loaded if name.startswith("amlctl.")} - messages
+    return {name for name in ours if not name.startswith(("amlctl.cli", "amlctl.errors"))}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +50,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_loads_the_table_only(tmp_path: Path) -> None:
     loaded = loaded_by(tmp_path, "--help")
-    messages = {"amlctl.core", "amlctl.core.message"}  # two classes, for which the options' own errors name commands
-    ours = {name for name in loaded if name.startswith("amlctl.")} - messages
-    assert not {name for name in ours if not name.startswith(("amlctl.cli", "amlctl.errors"))}
+    assert not below_terminal(loaded)
     assert not loaded & {"yaml", "xxhash", "azure", "sqlite3", "platformdirs", "concurrent.futures"}
+
+
+def test_commands_load_their_operations_when_they_run(tmp_path: Path) -> None:
+    """A shell that completes an option loads the command, and has 0.1 s."""
+    assert not below_terminal(loaded_by(tmp_path, program=_ALL_COMMANDS))
 
 
 @pytest.mark.parametrize("command", [("sync", "data_blobs/working/x"), ("runs",), ("status",), ("env", "show")])

@@ -16,6 +16,7 @@ from amlctl.cli.app import root_command
 from amlctl.cli.command_group import COMMANDS, load
 from amlctl.cli.completion_values import offer_values
 from tests.cli.conftest import Cli
+from tests.cli.terminal import Terminal
 
 FREE = {
     *("--set", "--env", "--secret", "--timeout", "--instances", "--processes", "--name", "--tag", "--limit", "--tail"),
@@ -105,26 +106,36 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("shell", ["bash", "fish"])
-def test_a_real_shell_completes(full: Cli, tmp_path: Path, shell: str) -> None:
+def prepared_shell(project: Cli, home: Path, shell: str) -> tuple[str, dict[str, str], str]:
+    """The program, its variables, and what `--show-completion` prints in it."""
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"{shell} is not installed")
-    home = tmp_path / "home"
-    home.mkdir()
     variables = {**os.environ, "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     variables.pop("XDG_CONFIG_HOME", None)
-    shown = subprocess.run(
-        [sys.executable, "-m", "amlctl"],
-        env={**variables, "_AMLCTL_COMPLETE": f"source_{shell}"},
-        cwd=full.cwd,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    shown = project(variables={"_AMLCTL_COMPLETE": f"source_{shell}"}).out
+    return program, variables, shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_a_real_shell_completes(full: Cli, tmp_path: Path, shell: str) -> None:
+    program, variables, shown = prepared_shell(full, tmp_path, shell)
     function = next((line.split("(")[0] for line in shown.splitlines() if line.endswith("() {")), "")
     script = f"{shown}\n{SCRIPTS[shell].format(function=function)}\n"
     answer = subprocess.run(
         [program, "-c", script], cwd=full.cwd, env=variables, capture_output=True, text=True, check=True
     )
     assert answer.stdout.split()[0] == "base.json", answer
+
+
+def test_zsh_completes(full: Cli, tmp_path: Path) -> None:
+    program, variables, shown = prepared_shell(full, tmp_path, "zsh")  # which completes only on a terminal
+    (tmp_path / "amlctl.zsh").write_text(shown)
+    terminal = Terminal([program, "-f", "-i"], full.cwd, variables=variables)
+    try:
+        terminal.type("autoload -U compinit; compinit -u -D; source ~/amlctl.zsh; PS1='rea''dy> '\n")
+        terminal.wait_for("ready> ")
+        terminal.type("amlctl submit train.py --config b\t")
+        terminal.wait_for("ase.json")
+    finally:
+        terminal.close()

@@ -77,7 +77,7 @@ def test_status(data: Cli) -> None:
     data.write("data_blobs/working/x/new.txt")
     document = data.json("status")
     assert [set(one) for one in document["datasets"]] == [
-        {"dataset", "new", "modified", "deleted", "remote_moved", "snapshot", "here", "removed"}
+        {"dataset", "new", "modified", "deleted", "remote_moved", "snapshot", "here", "removed", "store_gone"}
     ]
     assert document["datasets"][0]["new"] == ["new.txt"]
     assert document["datasets"][0]["deleted"] == ["a.txt"]

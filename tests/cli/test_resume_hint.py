@@ -24,8 +24,8 @@ def test_sync_and_pull_continue(project: Cli, terminal: StartTerminal, azurite: 
     _large_file(project)
     variables = {"AZURE_STORAGE_KEY": azurite.key}
     container = azurite.new_container()
-    with slow_link(azurite.url, 6 * MB) as url:
-        store = ("--store", f"{url}/{container}")
+    with slow_link(azurite.url, 6 * MB) as link:
+        store = ("--store", f"{link.url}/{container}")
         for pull, word in (((), "sent"), (("--pull",), "received")):
             command = ("sync", *pull, *store, "data_blobs/working/x")
             screen = terminal(project.command(*command), project.cwd, variables=variables)
@@ -50,10 +50,10 @@ def test_a_submit_that_was_still_sending_has_started_no_run(
 ) -> None:
     _large_file(project)
     project.write("pipeline/s.py", "print(1)\n")
-    with slow_link(azurite.url, 4 * MB) as url:
+    with slow_link(azurite.url, 4 * MB) as link:
         settings = project.cwd / ".amlctl.toml"
         text = settings.read_text()
-        settings.write_text(text.replace('store = ".amlctl/store"', f'store = "{url}/{azurite.new_container()}"'))
+        settings.write_text(text.replace('store = ".amlctl/store"', f'store = "{link.url}/{azurite.new_container()}"'))
         assert settings.read_text() != text
         command = project.command("submit", "s.py", "--dataset", "working/x", "--env-from", "current")
         screen = terminal(command, project.cwd, variables={"AZURE_STORAGE_KEY": azurite.key})

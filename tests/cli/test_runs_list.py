@@ -10,7 +10,8 @@ import pytest
 
 from amlctl.cli.render.tables import cell_width
 from amlctl.localfs.project import Project
-from amlctl.runs.records import note_made, save_local_record
+from amlctl.runs.known import note_made
+from amlctl.runs.records import save_local_record
 from tests.cli.conftest import Cli
 from tests.cli.terminal import Terminal
 from tests.support.runs import run_record

@@ -171,7 +171,7 @@ def _as_in_a_script(record: RunRecord, parts: JobParts, text: str) -> Any:
     distributions: dict[str, Any] = {
         "pytorch": PyTorchDistribution(process_count_per_instance=2),
         "mpi": MpiDistribution(process_count_per_instance=2),
-        "tensorflow": TensorFlowDistribution(worker_count=record.spec.layout.world_size),
+        "tensorflow": TensorFlowDistribution(worker_count=record.spec.process_group.world_size),
     }
     identities: dict[str, Any] = {
         "user_identity": UserIdentityConfiguration(),

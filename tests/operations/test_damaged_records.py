@@ -17,7 +17,8 @@ from amlctl.core.store_keys import published_key, record_key
 from amlctl.errors import Conflict, IntegrityError
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit.submit import submit
-from amlctl.runs.records import load_local_record, load_record, note_made, read_order, read_published, save_local_record
+from amlctl.runs.known import note_made, read_order
+from amlctl.runs.records import load_local_record, load_record, read_published, save_local_record
 from amlctl.workspaces.local.run_paths import RunPaths
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, never_interrupted

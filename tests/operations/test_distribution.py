@@ -307,7 +307,7 @@ def _of_before() -> dict[str, Any]:
 def test_records_of_before_have_one_process() -> None:
     record = RunRecord.from_json(_of_before())
     assert (record.spec.distribution, record.spec.processes, record.spec.instances) == (None, 1, 1)
-    assert record.spec.layout.text == ""
+    assert record.spec.process_group.text == ""
 
 
 @pytest.mark.parametrize(

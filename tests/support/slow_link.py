@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 _BUFFER_BYTES = 64 << 10
@@ -21,17 +22,27 @@ class _Direction:
         self._bytes_per_s = bytes_per_s
         self._lock = threading.Lock()
         self._free_at_s = 0.0
+        self.carried_bytes = 0
 
     def carry(self, size_bytes: int) -> None:
         with self._lock:
             self._free_at_s = max(self._free_at_s, time.monotonic()) + size_bytes / self._bytes_per_s
             wait_s = self._free_at_s - time.monotonic()
         time.sleep(max(0.0, wait_s))
+        with self._lock:
+            self.carried_bytes += size_bytes
+
+
+class SlowLink(NamedTuple):
+    """`url` is that of the service by way of the line."""
+
+    url: str
+    there: _Direction
+    back: _Direction
 
 
 @contextmanager
-def slow_link(service_url: str, bytes_per_s: float) -> Iterator[str]:
-    """The URL of the service's far end."""
+def slow_link(service_url: str, bytes_per_s: float) -> Iterator[SlowLink]:
     service = urlsplit(service_url)
     there, back = _Direction(bytes_per_s), _Direction(bytes_per_s)
     listening = socket.socket()
@@ -60,7 +71,7 @@ def slow_link(service_url: str, bytes_per_s: float) -> Iterator[str]:
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}{service.path}"
+        yield SlowLink(f"http://127.0.0.1:{listening.getsockname()[1]}{service.path}", there, back)
     finally:
         for one in open_sockets:
             with suppress(OSError):

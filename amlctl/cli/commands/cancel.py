@@ -7,8 +7,6 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.completion import Run
 from amlctl.cli.invocation import invocation
-from amlctl.operations.runs import cancel as operation
-from amlctl.operations.runs import resolve_run
 
 app = TyperApp()
 
@@ -21,9 +19,11 @@ EXAMPLES = examples(
 @app.command(epilog=EXAMPLES)
 def cancel(ctx: typer.Context, run: Run) -> None:
     """Cancel a run and keep its outputs so far"""
+    from amlctl.operations.runs import cancel as operation
+
     call = invocation(ctx)
-    app_, reference = call.app_of(run)
-    result = operation(app_.workspace, resolve_run(app_.workspace, reference))
+    run_id, app_ = call.find_run(run)
+    result = operation(app_.workspace, run_id)
     call.result(
         result.to_json(),
         [

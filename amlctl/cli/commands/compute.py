@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,11 +11,13 @@ from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
 from amlctl.cli.render.tables import Column, Table, fields
-from amlctl.core.compute import BrokenTarget, ComputeTarget, LocalTarget
 from amlctl.core.message import Command, count
 from amlctl.errors import NeedsConfirmation
-from amlctl.operations import compute as operations
-from amlctl.operations.context import Context
+
+if TYPE_CHECKING:
+    from amlctl.core.compute import BrokenTarget, ComputeTarget
+    from amlctl.operations import compute as operations
+    from amlctl.operations.context import Context
 
 app = TyperApp(
     help="List, show, create, start, stop and delete compute targets, the files of compute/",
@@ -30,6 +32,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Target of compute/")]
 @app.command("list", epilog=examples("amlctl compute list # files of compute/ and targets of the workspace"))
 def list_(ctx: typer.Context) -> None:
     """List the targets that a run can use"""
+    from amlctl.operations import compute as operations
+
     call = invocation(ctx)
     views = operations.list_targets(call.app)
     call.result({"compute": [view.to_json() for view in views]}, [_targets(views)])
@@ -38,6 +42,8 @@ def list_(ctx: typer.Context) -> None:
 @app.command(epilog=examples("amlctl compute show local # settings and state"))
 def show(ctx: typer.Context, name: Name) -> None:
     """Show a target's settings and state"""
+    from amlctl.operations import compute as operations
+
     call = invocation(ctx)
     view = operations.show(call.app, name)
     call.result(view.to_json(), fields((name, _fact(value)) for name, value in view.to_json().items()))
@@ -50,6 +56,8 @@ def create(
     is_update: Annotated[bool, option("Update a target that differs from its file", "--update")] = False,
 ) -> None:
     """Create a target (no-op if identical)"""
+    from amlctl.operations import compute as operations
+
     call = invocation(ctx)
     result = operations.create(call.app, source, cwd=call.cwd, is_update=is_update)
     call.result(result.to_json(), _created(result))
@@ -58,12 +66,16 @@ def create(
 @app.command(epilog=examples("amlctl compute start gpu # ahead of a submit"))
 def start(ctx: typer.Context, name: Name) -> None:
     """Start a compute instance, or keep a node of a cluster ready"""
+    from amlctl.operations import compute as operations
+
     _act(ctx, name, operations.start)
 
 
 @app.command(epilog=examples("amlctl compute stop gpu # no nodes, no costs"))
 def stop(ctx: typer.Context, name: Name) -> None:
     """Stop a target to stop billing"""
+    from amlctl.operations import compute as operations
+
     _act(ctx, name, operations.stop)
 
 
@@ -74,6 +86,8 @@ def delete(
     yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
 ) -> int:
     """Delete a target from the workspace; its file stays"""
+    from amlctl.operations import compute as operations
+
     call = invocation(ctx)
     if not yes:
         found = operations.deletable(call.app, name)
@@ -103,6 +117,8 @@ def _targets(views: Sequence[operations.ComputeView]) -> Table:
 
 
 def _size(target: ComputeTarget | BrokenTarget) -> str:
+    from amlctl.core.compute import BrokenTarget, LocalTarget
+
     if isinstance(target, BrokenTarget):
         return ""
     return count(target.slots, "slot") if isinstance(target, LocalTarget) else target.size

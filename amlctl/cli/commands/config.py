@@ -7,7 +7,6 @@ import typer
 from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Column, Table
-from amlctl.config.settings_reference import as_written, settings_in_use
 
 app = TyperApp(
     help="Show the settings and where each comes from",
@@ -24,6 +23,8 @@ app = TyperApp(
 )
 def show(ctx: typer.Context) -> None:
     """Show each setting with its value and its origin: file and line, variable, option or default"""
+    from amlctl.config.settings_reference import as_written, settings_in_use
+
     call = invocation(ctx)
     found = settings_in_use(call.app.settings)
     columns = [Column("SETTING", is_whole=True), Column("VALUE"), Column("FROM", is_whole=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,11 +16,10 @@ from amlctl.cli.render.tables import Column, Line, Table, dim, fields, good, hig
 from amlctl.cli.store_option import Url, opened
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
 from amlctl.errors import NeedsConfirmation
-from amlctl.localfs.stored_names import remember_stored
-from amlctl.operations.dataset.listing import DatasetDetails, DatasetList, list_stored, show_stored
-from amlctl.operations.dataset.removal import RemovalResult
-from amlctl.operations.dataset.removal import remove as remove_operation
-from amlctl.operations.dataset.removal import restore as restore_operation
+
+if TYPE_CHECKING:
+    from amlctl.operations.dataset.listing import DatasetDetails, DatasetList
+    from amlctl.operations.dataset.removal import RemovalResult
 
 app = TyperApp(
     help="List, show, remove and restore datasets of the store",
@@ -43,9 +42,12 @@ Datasets = Annotated[
 @app.command("list", epilog=examples("amlctl dataset list --json # all snapshots, for a script"))
 def list_(ctx: typer.Context, store_url: Url = None) -> None:
     """List the store's datasets: size, snapshots, who wrote them and when"""
+    from amlctl.localfs.known_stores import remember_store
+    from amlctl.operations.dataset.listing import list_stored
+
     call = invocation(ctx)
     found = list_stored(opened(call, store_url))
-    remember_stored(call.app.project.state_dir, found.store, [one.dataset for one in found.datasets])
+    remember_store(call.app.project.state_dir, found.store, datasets=[one.dataset for one in found.datasets])
     here = {one.dataset for one in found.datasets if call.app.project.dataset_path(one.dataset).exists()}
     document = found.to_json()
     for one in document["datasets"]:
@@ -56,6 +58,8 @@ def list_(ctx: typer.Context, store_url: Url = None) -> None:
 @app.command(epilog=examples("amlctl dataset show data_blobs/working/image"))
 def show(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None:
     """Show a dataset's snapshots, and the runs that use them"""
+    from amlctl.operations.dataset.listing import show_stored
+
     call = invocation(ctx)
     found = show_stored(opened(call, store_url), call.app.project.dataset_name(dataset, call.cwd))
     call.result(found.to_json(), _details(found))
@@ -73,6 +77,8 @@ def remove(
     Files on this machine stay. `dataset restore` brings a dataset back until `store gc` deletes it, which is 30 days
     later at the earliest.
     """
+    from amlctl.operations.dataset.removal import remove as remove_operation
+
     call = invocation(ctx)
     store = opened(call, store_url)
     names = list(dict.fromkeys(call.app.project.dataset_name(one, call.cwd) for one in datasets))
@@ -97,6 +103,8 @@ def remove(
 @app.command(epilog=examples("amlctl dataset restore working # undo its removal"))
 def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None:
     """Bring back a dataset that was removed"""
+    from amlctl.operations.dataset.removal import restore as restore_operation
+
     call = invocation(ctx)
     store, name = opened(call, store_url), call.app.project.dataset_name(dataset, call.cwd)
     done = restore_operation(store, name, call.reporter)
@@ -108,7 +116,8 @@ def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None
 
 def _list(found: DatasetList, here: set[str]) -> Iterator[Line | Table]:
     if not found.datasets:
-        yield Message("The store has no datasets yet: ", Command("sync", "PATH"))
+        message = "All datasets of the store are removed" if found.removed else "The store has no datasets yet"
+        yield Message(f"{message}: ", Command("sync", "PATH"))
     else:
         yield Table(
             [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,10 @@ from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Cell, Column, Line, Table, bad, good
 from amlctl.core.message import Command
 from amlctl.errors import UsageError
-from amlctl.operations.doctor import run_checks
-from amlctl.operations.probe import ProbeResult, probe
-from amlctl.wiring import locate_project
-from amlctl.workspaces.contract import Check
+
+if TYPE_CHECKING:
+    from amlctl.operations.probe import ProbeResult
+    from amlctl.workspaces.contract import Check
 
 app = TyperApp()
 
@@ -47,6 +47,9 @@ def doctor(
     ] = None,
 ) -> int:
     """Check tools, login, permissions, store, folders and clock, with a suggested fix for each problem"""
+    from amlctl.operations.doctor import run_checks
+    from amlctl.wiring import locate_project
+
     call = invocation(ctx)
     if is_probing:
         return _probe(call, compute)
@@ -67,6 +70,7 @@ def doctor(
 
 def _probe(call: Invocation, compute: str | None) -> int:
     from amlctl.operations.compute import default_target
+    from amlctl.operations.probe import probe
 
     app_ = call.app
     target = compute or default_target(app_.settings, app_.settings.workspace().name)

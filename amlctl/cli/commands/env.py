@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,10 @@ from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Column, Line, Table, fields, good, highlight, moment, warning
 from amlctl.core.message import ID_CELLS, Command, Message, count, size
-from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
-from amlctl.operations import environment as operations
+
+if TYPE_CHECKING:
+    from amlctl.operations import environment as operations
 
 app = TyperApp(
     help="Show or prepare the environment of a submit; list and remove those on this machine",
@@ -34,6 +35,8 @@ From = Annotated[str | None, option(FROM, "--env-from", metavar="active|current|
 @app.command(epilog=examples("amlctl env show --json # its packages, for a script"))
 def show(ctx: typer.Context, env_from: From = None) -> None:
     """Show the environment of pptdaml.yaml and whether it is ready"""
+    from amlctl.operations import environment as operations
+
     call = invocation(ctx)
     _print(
         call,
@@ -44,6 +47,8 @@ def show(ctx: typer.Context, env_from: From = None) -> None:
 @app.command(epilog=examples("amlctl env prepare # no-op if it is ready"))
 def prepare(ctx: typer.Context, env_from: From = None) -> None:
     """Build the environment ahead of the first submit"""
+    from amlctl.operations import environment as operations
+
     call = invocation(ctx)
     _print(
         call,
@@ -54,6 +59,8 @@ def prepare(ctx: typer.Context, env_from: From = None) -> None:
 @app.command("list", epilog=examples("amlctl env list --json # for a script"))
 def list_(ctx: typer.Context) -> None:
     """List the environments on this machine, of all projects"""
+    from amlctl.operations import environment as operations
+
     call = invocation(ctx)
     found = operations.list_environments(call.app)
     call.result(found.to_json(), _list(found))
@@ -71,6 +78,9 @@ def remove(
     is_all: Annotated[bool, option("Remove all that no run is using", "--all")] = False,
 ) -> None:
     """Remove environments from this machine; the next submit that needs one makes it again"""
+    from amlctl.core.run import parse_duration_s
+    from amlctl.operations import environment as operations
+
     call = invocation(ctx)
     if not environment and unused is None and not is_all:
         raise UsageError(

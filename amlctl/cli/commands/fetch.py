@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,9 @@ from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import highlight
 from amlctl.core.message import Command, Message, count, size
-from amlctl.core.run_state import is_final
-from amlctl.operations.fetch import FetchResult
-from amlctl.operations.fetch import fetch as operation
-from amlctl.operations.runs import resolve_run
+
+if TYPE_CHECKING:
+    from amlctl.operations.fetch import FetchResult
 
 app = TyperApp()
 
@@ -43,12 +42,14 @@ def fetch(
     ] = False,
 ) -> None:
     """Download a run's outputs, only what is missing; works while the run is active"""
+    from amlctl.operations.fetch import fetch as operation
+
     call = invocation(ctx)
     call.is_resumable = True
-    app_, reference = call.app_of(run)
+    run_id, app_ = call.find_run(run)
     result = operation(
         app_,
-        resolve_run(app_.workspace, reference),
+        run_id,
         to=call.cwd / to if to is not None else None,
         include=include or (),
         with_logs=with_logs,
@@ -59,6 +60,8 @@ def fetch(
 
 def fetched_text(result: FetchResult) -> str:
     """What a fetch downloaded, and from where more may come."""
+    from amlctl.core.run_state import is_final
+
     is_active = not is_final(result.status)
     if not result.files and is_active:
         return Message(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,9 @@ from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Line, dim, good, warning
 from amlctl.core.message import Command, Message
-from amlctl.operations.init import InitResult
-from amlctl.operations.init import init as operation
+
+if TYPE_CHECKING:
+    from amlctl.operations.init import InitResult
 
 app = TyperApp()
 
@@ -31,6 +32,8 @@ def init(
     ] = None,
 ) -> None:
     """Set up a project: settings, folders, file_paths.py, a starter pptdaml.yaml; never overwrites a file"""
+    from amlctl.operations.init import init as operation
+
     call = invocation(ctx)
     target = folder if folder is not None else call.options.project
     result = operation(call.cwd / target if target is not None else call.cwd)

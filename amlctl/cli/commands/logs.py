@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples, option
 from amlctl.cli.completion import LAST, LastRun
 from amlctl.cli.invocation import Invocation, invocation
-from amlctl.cli.render.json import document_parts
-from amlctl.cli.render.phases import state_cell
-from amlctl.cli.render.sweeps import sweep_lines
-from amlctl.cli.render.tables import highlight
-from amlctl.core.events import LogText, Note
+from amlctl.cli.render.tables import highlight, state_cell
 from amlctl.core.message import Command, Message
-from amlctl.core.script_errors import CodePaths
 from amlctl.errors import Interrupted
-from amlctl.operations.code_paths import code_paths
-from amlctl.operations.failure import run_failure
-from amlctl.operations.logs import follow, log_pieces, require_log, tail_cursor
-from amlctl.operations.runs import resolve_run, show
-from amlctl.workspaces.contract import Workspace
+
+if TYPE_CHECKING:
+    from amlctl.core.script_errors import CodePaths
+    from amlctl.workspaces.contract import Workspace
 
 app = TyperApp()
 
@@ -50,10 +44,13 @@ def logs(
     ] = False,
 ) -> int:
     """Show a run's log, live or afterwards"""
+    from amlctl.operations.code_paths import code_paths
+    from amlctl.operations.failure import run_failure
+    from amlctl.operations.logs import follow, require_log, tail_cursor
+
     call = invocation(ctx)
-    app_, reference = call.app_of(run)
+    run_id, app_ = call.find_run(run)
     workspace = app_.workspace
-    run_id = resolve_run(workspace, reference)
     if is_raw:
         call.reporter.show_raw_log()
     if not is_following:
@@ -64,9 +61,14 @@ def logs(
     is_watched = call.output.shows_runs and not is_raw
     record = follow(app_, run_id, name=name, cursor=cursor, is_watched=is_watched)
     call.close()
-    if call.is_json or record.spec.sweep:
-        view = show(app_, run_id) if record.spec.sweep else None
-        call.result((view or record).to_json(), sweep_lines(None if view is None else view.results))
+    if record.spec.sweep:
+        from amlctl.cli.render.sweeps import sweep_lines
+        from amlctl.operations.runs import show
+
+        view = show(app_, run_id)
+        call.result(view.to_json(), sweep_lines(view.results))
+    elif call.is_json:
+        call.result(record.to_json(), [])
     failure = run_failure(app_, record, shown_log=name, hint=Command("runs", "show", run_id))
     if failure is None:
         if not call.options.is_quiet:
@@ -87,6 +89,10 @@ def _show(
     *,
     is_raw: bool,
 ) -> None:
+    from amlctl.cli.render.json import document_parts
+    from amlctl.core.events import LogText, Note
+    from amlctl.operations.logs import log_pieces
+
     pieces = log_pieces(workspace, run_id, tail=tail, name=name)
     if call.is_json:
         call.result_parts(document_parts({"run": run_id}, "log", pieces))

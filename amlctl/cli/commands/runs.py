@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,23 +15,22 @@ from amlctl.cli.commands.runs_list import took
 from amlctl.cli.completion import LAST, LastRun, Run, complete_run
 from amlctl.cli.invocation import invocation
 from amlctl.cli.questions import confirm
-from amlctl.cli.render.compared import value_text
-from amlctl.cli.render.phases import phases_text, state_cell
-from amlctl.cli.render.sweeps import sweep_lines
 from amlctl.cli.render.tables import (
     Line,
     duration,
     fields,
     highlight,
     moment,
+    state_cell,
 )
 from amlctl.core.message import ID_CELLS, Command
-from amlctl.core.metrics import Metrics, as_json
-from amlctl.core.run import RunRecord
-from amlctl.core.sweep import label
 from amlctl.errors import UsageError
-from amlctl.operations import runs as operations
-from amlctl.workspaces.contract import Workspace
+
+if TYPE_CHECKING:
+    from amlctl.core.metrics import Metrics
+    from amlctl.core.run import RunRecord
+    from amlctl.operations import runs as operations
+    from amlctl.workspaces.contract import Workspace
 
 
 class RunsGroup(AppGroup):
@@ -66,9 +65,11 @@ app.command("list", epilog=runs_list.EXAMPLES)(runs_list.list_)
 )
 def show(ctx: typer.Context, run: LastRun = LAST) -> None:
     """Show everything recorded about a run, with its config and metrics"""
+    from amlctl.cli.render.sweeps import sweep_lines
+    from amlctl.operations import runs as operations
+
     call = invocation(ctx)
-    app_, reference = call.app_of(run)
-    run_id = operations.resolve_run(app_.workspace, reference)
+    run_id, app_ = call.find_run(run)
     view = operations.show(app_, run_id)
     call.result(view.to_json(), chain(_details(view), sweep_lines(view.results)))
 
@@ -84,9 +85,10 @@ app.command("wait", epilog=runs_wait.EXAMPLES)(runs_wait.wait)
 @app.command("open", epilog=examples("amlctl runs open @last # in the browser, or the folder of its outputs"))
 def open_(ctx: typer.Context, run: Run) -> None:
     """Open a run's page in Studio, or the folder of its fetched outputs, and print the address"""
+    from amlctl.operations import runs as operations
+
     call = invocation(ctx)
-    app_, reference = call.app_of(run)
-    run_id = operations.resolve_run(app_.workspace, reference)
+    run_id, app_ = call.find_run(run)
     address = operations.open_run(app_, run_id)
     if call.output.out_is_terminal and not call.is_json:
         typer.launch(address)
@@ -100,11 +102,13 @@ def delete(
     yes: Yes = False,
 ) -> int:
     """Delete finished runs: record, logs and stored outputs; what was fetched stays"""
+    from amlctl.operations import runs as operations
+
     call = invocation(ctx)
     workspaces: dict[str, Workspace] = {}
     for one in run:
-        app_, reference = call.app_of(one)
-        workspaces.setdefault(operations.resolve_run(app_.workspace, reference), app_.workspace)
+        run_id, app_ = call.find_run(one)
+        workspaces.setdefault(run_id, app_.workspace)
     workspaces = operations.with_children(workspaces)
     found = list(workspaces)
     if not yes:
@@ -136,6 +140,9 @@ def variable_values(variables: Mapping[str, str | None]) -> str:
 
 
 def _details(view: operations.RunView) -> Iterator[Line]:
+    from amlctl.cli.render.phases import phases_text
+    from amlctl.core.sweep import label
+
     record = view.record
     error = record.error or {}
     git = record.spec.git or {}
@@ -164,7 +171,7 @@ def _details(view: operations.RunView) -> Iterator[Line]:
             ("published", named_values({name: snapshot[:ID_CELLS] for name, snapshot in record.published.items()})),
             ("workspace", record.spec.workspace),
             ("compute", record.spec.compute),
-            ("distribution", record.spec.layout.text),
+            ("distribution", record.spec.process_group.text),
             ("environment", record.spec.environment),
             ("code", record.spec.code),
             ("mode", record.spec.mode),
@@ -191,10 +198,14 @@ def _children(record: RunRecord) -> str:
 
 
 def _values(values: Mapping[str, Any]) -> list[str]:
+    from amlctl.cli.render.compared import value_text
+
     return [f"{name} = {value_text(value)}" for name, value in values.items()]
 
 
 def _metrics(metrics: Metrics) -> list[str]:
     """The last values, and what else `metrics.json` says."""
+    from amlctl.core.metrics import as_json
+
     others = {name: value for name, value in metrics.document.items() if name not in metrics.last}
     return [*(f"{name} = {as_json(value)}" for name, value in metrics.last.items()), *_values(others)]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amlctl.cli.command_group import examples, option
-from amlctl.cli.completion import complete_metric
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.phases import state_cell
 from amlctl.cli.render.tables import (
     Cell,
     Column,
@@ -18,16 +16,14 @@ from amlctl.cli.render.tables import (
     Table,
     duration,
     moment,
+    state_cell,
 )
 from amlctl.core.message import Command, Message
-from amlctl.core.metrics import Goal, goal_of, shown
-from amlctl.core.phases import script_s
-from amlctl.core.run import RunRecord
-from amlctl.core.run_id import parent_of
-from amlctl.core.run_state import RunState
-from amlctl.core.sweep import label
 from amlctl.errors import UsageError
-from amlctl.operations import runs as operations
+
+if TYPE_CHECKING:
+    from amlctl.core.metrics import Goal
+    from amlctl.core.run import RunRecord
 
 EXAMPLES = examples(
     "amlctl runs # newest first",
@@ -57,7 +53,6 @@ def list_(
         option(
             "Show this metric; default: the setting runs.metric, or the first one",
             metavar="NAME",
-            autocompletion=complete_metric,
         ),
     ] = None,
     sort: Annotated[
@@ -65,11 +60,14 @@ def list_(
         option(
             "Sort by a metric, the best first (min:NAME, max:NAME), or by time",
             metavar="METRIC|time",
-            autocompletion=complete_metric,
         ),
     ] = _BY_TIME,
 ) -> None:
     """List runs, newest first, with their key metric"""
+    from amlctl.core.metrics import goal_of
+    from amlctl.core.run_state import RunState
+    from amlctl.operations import runs as operations
+
     states = {state.value.lower(): state.value for state in RunState}
     if status is not None and status.lower() not in states:
         raise UsageError(f"Invalid --status {status!r}", hint=f"use one of {', '.join(states.values())}")
@@ -105,6 +103,8 @@ def list_(
 
 def took(record: RunRecord) -> str:
     """How long the script ran; empty while that is not known."""
+    from amlctl.core.phases import script_s
+
     seconds = script_s(record)
     return "" if seconds is None else duration(seconds)
 
@@ -113,6 +113,9 @@ def _list(
     records: Sequence[RunRecord], goal: Goal | None, width: int, *, is_filtered: bool, is_by_time: bool
 ) -> Iterator[Line | Table]:
     """By time the runs of a sweep follow it, indented."""
+    from amlctl.core.metrics import shown
+    from amlctl.core.run_id import parent_of
+
     if not records:
         yield (
             Message("No matching runs. See all with: ", Command("runs"))
@@ -159,6 +162,8 @@ def _heading(metric: str, width: int) -> str:
 
 def _script_or_name(record: RunRecord, *, is_short: bool) -> str:
     """The script, or of a run of a sweep its values; the name for a job of another tool, which has no script."""
+    from amlctl.core.sweep import label
+
     if record.spec.combination:
         return label(record.spec.combination)
     if not record.spec.script:

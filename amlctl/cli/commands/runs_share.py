@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,10 +13,10 @@ from amlctl.cli.completion import Run
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.render.tables import Line, dim, good, highlight, moment
 from amlctl.core.message import Command, Message, SecretLink, count, size
-from amlctl.core.run import parse_duration_s
 from amlctl.errors import UsageError
-from amlctl.operations import share as operations
-from amlctl.operations.runs import RunAt, resolve_run
+
+if TYPE_CHECKING:
+    from amlctl.operations import share as operations
 
 EXAMPLES = examples(
     "amlctl runs share @last # a report, and links to the outputs",
@@ -40,9 +40,11 @@ def share(
     revoked: Annotated[bool, option("End all links to this run's files", "--revoke")] = False,
 ) -> None:
     """Share a run's outputs with people without an account: links, or a zip file for a folder store"""
+    from amlctl.core.run import parse_duration_s
+    from amlctl.operations import share as operations
+
     call = invocation(ctx)
-    app_, reference = call.app_of(run)
-    run_id = resolve_run(app_.workspace, reference)
+    run_id, app_ = call.find_run(run)
     patterns = files or []
     is_folder = app_.store.folder is not None
     if (revoked or expires) and is_folder:
@@ -60,6 +62,7 @@ def share(
     def page() -> bytes:
         from amlctl.cli.render.report.page import page as drawn  # here, since not every share needs them
         from amlctl.operations.report import report as collected
+        from amlctl.operations.runs import RunAt
 
         return drawn(collected([RunAt(run_id, app_)]), datetime.now(UTC)).encode("utf-8", "replace")
 

@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from amlctl.cli.command_group import examples
+from amlctl.cli.commands.runs_plot import runs_at
 from amlctl.cli.completion import complete_run
 from amlctl.cli.invocation import invocation
-from amlctl.cli.render.phases import state_cell
-from amlctl.cli.render.tables import highlight
-from amlctl.operations.runs import RunAt, resolve_run
-from amlctl.operations.waiting import wait_for
+from amlctl.cli.render.tables import highlight, state_cell
 
 EXAMPLES = examples(
     "amlctl runs wait @last # exit code 0 if it Completed, else 1",
@@ -25,12 +23,10 @@ def wait(
     run: Annotated[list[str], typer.Argument(metavar="RUN...", autocompletion=complete_run, help="One or more runs")],
 ) -> int:
     """Wait until runs have finished; the exit code says whether all of them Completed"""
+    from amlctl.operations.waiting import wait_for
+
     call = invocation(ctx)
-    found = []
-    for one in run:
-        app, reference = call.app_of(one)
-        found.append(RunAt(resolve_run(app.workspace, reference), app))
-    waited = wait_for(found)
+    waited = wait_for(runs_at(call, run))
     call.result(
         waited.to_json(), [["run ", highlight(one.run), "  ", state_cell(one.status)] for one in waited.records]
     )

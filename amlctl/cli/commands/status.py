@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,9 @@ from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import each_dataset, invocation
 from amlctl.cli.render.tables import Cell, Line, bad, dim, good, highlight, warning
 from amlctl.core.message import Command, Message, below_data_blobs
-from amlctl.operations.status import DatasetStatus, all_datasets
-from amlctl.operations.status import status as operation
-from amlctl.operations.sync.result import SyncOptions
+
+if TYPE_CHECKING:
+    from amlctl.operations.status import DatasetStatus
 
 app = TyperApp()
 
@@ -31,6 +31,10 @@ MAX_PATHS = 20
 @app.command(epilog=_EXAMPLES)
 def status(ctx: typer.Context, paths: Annotated[list[str] | None, Paths] = None) -> int:
     """Show what a sync would change: new, modified and deleted files, and whether the store has newer data"""
+    from amlctl.operations.status import all_datasets
+    from amlctl.operations.status import status as operation
+    from amlctl.operations.sync.result import SyncOptions
+
     call = invocation(ctx)
     app_ = call.app
     project, settings = app_.project, app_.settings.sync
@@ -65,6 +69,8 @@ def _lines(statuses: Sequence[DatasetStatus], *, is_verbose: bool) -> Iterator[L
         if status.removed:
             yield [*line, warning("removed from the store"), f"  {changes}" if changes else ""]
             yield Message("  bring it back with: ", Command("dataset", "restore", status.dataset))
+        elif status.store_gone:
+            yield [*line, changes or good("no changes"), warning(" since the last sync; the store is gone")]
         elif status.snapshot is None:
             yield [*line, warning("not in the store yet"), f"  {changes}" if changes else ""]
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,17 +14,13 @@ from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Column, Line, Table, bad, dim, good, highlight, moment
 from amlctl.cli.store_option import Url, open_store, opened
 from amlctl.core.message import ID_CELLS, Command, Message, below_data_blobs, count, size
-from amlctl.core.run import parse_duration_s
 from amlctl.errors import IntegrityError
-from amlctl.operations.dataset.listing import StoredDataset
-from amlctl.operations.store.gc import GcResult
-from amlctl.operations.store.gc import gc as gc_operation
-from amlctl.operations.store.stats import StoreStats
-from amlctl.operations.store.stats import stats as stats_operation
-from amlctl.operations.store.verify import VerifyResult
-from amlctl.operations.store.verify import verify as verify_operation
-from amlctl.snapshots.store_format import require_format
-from amlctl.wiring import without_copies
+
+if TYPE_CHECKING:
+    from amlctl.operations.dataset.listing import StoredDataset
+    from amlctl.operations.store.gc import GcResult
+    from amlctl.operations.store.stats import StoreStats
+    from amlctl.operations.store.verify import VerifyResult
 
 app = TyperApp(
     help="Show what the store contains, clean it up, verify it",
@@ -44,6 +40,8 @@ MAX_KEYS = 20
 @app.command(epilog=examples("amlctl store stats --json # all snapshots, for a script"))
 def stats(ctx: typer.Context, store_url: Url = None) -> None:
     """Show datasets, snapshots and sizes"""
+    from amlctl.operations.store.stats import stats as stats_operation
+
     call = invocation(ctx)
     found = stats_operation(open_store(call, store_url))
     call.result(found.to_json(), _stats(found))
@@ -73,6 +71,9 @@ def gc(
     Keeps the newest ten snapshots of each dataset, what existing runs reference, everything younger than a day, and
     datasets removed in the last 30 days.
     """
+    from amlctl.core.run import parse_duration_s
+    from amlctl.operations.store.gc import gc as gc_operation
+
     call = invocation(ctx)
     older_than_s = None if older_than is None else parse_duration_s(older_than)
     result = gc_operation(
@@ -90,6 +91,10 @@ def gc(
 @app.command(epilog=examples("amlctl store verify # exit code 1 if something is damaged or missing"))
 def verify(ctx: typer.Context, store_url: Url = None) -> int:
     """Read back everything that the newest snapshots reference, and compare"""
+    from amlctl.operations.store.verify import verify as verify_operation
+    from amlctl.snapshots.store_format import require_format
+    from amlctl.wiring import without_copies
+
     call = invocation(ctx)
     store = opened(call, store_url)
     with suppress(IntegrityError):  # reported with the other damage

@@ -5,28 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amlctl.cli.arguments import before_script
 from amlctl.cli.command_group import AppCommand, TyperApp, examples, option
 from amlctl.cli.commands.env import FROM
-from amlctl.cli.commands.submit_result import plan_lines, result_lines
-from amlctl.cli.completion import complete_dataset, complete_metric, complete_run, complete_script
+from amlctl.cli.completion import complete_dataset, complete_run, complete_script
 from amlctl.cli.first_tool import new_spellings, said_yes
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.questions import is_confirmed, on_interrupt
-from amlctl.core.events import Note
 from amlctl.core.message import Command, Message, did_you_mean
-from amlctl.core.run import parse_duration_s
-from amlctl.core.sweep import MOST_UNASKED, Sweep, combinations
 from amlctl.errors import NeedsConfirmation, UsageError
-from amlctl.operations.environment import chosen_environment
-from amlctl.operations.submit.result import SubmitResult
-from amlctl.operations.submit.sources import SubmitRequest
-from amlctl.operations.submit.submit import plan as plan_operation
-from amlctl.operations.submit.submit import submit as submit_operation
+
+if TYPE_CHECKING:
+    from amlctl.core.sweep import Sweep
+    from amlctl.operations.submit.result import SubmitResult
 
 _SCRIPT_ARGUMENTS = "amlctl.script_arguments"
 
@@ -112,6 +107,8 @@ _COMPUTE = "Compute"
 _SEVERAL = "Several processes"
 _RUN = "Run"
 _SWEEP = "Sweep"
+_MOST_UNASKED = 100
+"""Runs that a sweep starts without asking."""
 
 
 def _hidden(name: str) -> Any:
@@ -221,11 +218,10 @@ def submit(
             "Tell the best by this metric (min:NAME, max:NAME)",
             panel=_SWEEP,
             metavar="METRIC",
-            autocompletion=complete_metric,
         ),
     ] = None,
     yes: Annotated[
-        bool, option(f"Start more than {MOST_UNASKED} runs without asking", "--yes", "-y", panel=_SWEEP)
+        bool, option(f"Start more than {_MOST_UNASKED} runs without asking", "--yes", "-y", panel=_SWEEP)
     ] = False,
     is_needed_only: Annotated[
         bool, option("Show an equal run that Completed instead of running it again", "--needed", panel=_RUN)
@@ -247,6 +243,13 @@ def submit(
     old_opening: Annotated[str | None, _hidden("--should-open-url")] = None,
 ) -> int:
     """Run a script: sync data, upload code, prepare environment and compute, stream the log, fetch outputs"""
+    from amlctl.core.events import Note
+    from amlctl.core.run import parse_duration_s
+    from amlctl.operations.environment import chosen_environment
+    from amlctl.operations.submit.sources import SubmitRequest
+    from amlctl.operations.submit.submit import plan as plan_operation
+    from amlctl.operations.submit.submit import submit as submit_operation
+
     call = invocation(ctx)
     call.is_resumable = not is_dry_run
     for sentence in new_spellings(before_script(sys.argv[1:])):
@@ -295,6 +298,8 @@ def submit(
     if request.sweep is not None and not (yes or is_dry_run):
         _ask(request.sweep, call)
     if is_dry_run:
+        from amlctl.cli.commands.submit_result import plan_lines
+
         plan = plan_operation(app_, request)
         call.result(plan.to_json(), plan_lines(plan))
         return 0
@@ -313,6 +318,8 @@ def submit(
 
 def _report(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int:
     """The document however the run ended; in text the reason of a failure comes last, where it is seen."""
+    from amlctl.cli.commands.submit_result import result_lines
+
     call.result(result.to_json(), result_lines(result))
     failure = result.failure
     if failure is None:
@@ -324,6 +331,8 @@ def _report(call: Invocation, result: SubmitResult, *, is_detached: bool) -> int
 
 def _sweep(overrides: Sequence[str], parallel: int | None, metric: str | None, *, is_sweep: bool) -> Sweep | None:
     if is_sweep:
+        from amlctl.core.sweep import Sweep, combinations
+
         return Sweep(combinations(overrides), parallel, metric or "")
     for name, value in (("--parallel", parallel), ("--metric", metric)):
         if value is not None:
@@ -333,7 +342,7 @@ def _sweep(overrides: Sequence[str], parallel: int | None, metric: str | None, *
 
 def _ask(sweep: Sweep, call: Invocation) -> None:
     """Raises NeedsConfirmation."""
-    if len(sweep.combinations) > MOST_UNASKED:
+    if len(sweep.combinations) > _MOST_UNASKED:
         error = NeedsConfirmation(f"this sweep has {len(sweep.combinations):,} runs", hint="--yes starts them")
         if not is_confirmed(error, call.output):
             raise error

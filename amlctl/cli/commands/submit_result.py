@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from amlctl.cli.commands.fetch import fetched_text
 from amlctl.cli.commands.runs import named_values, variable_values
 from amlctl.cli.commands.runs_list import took
-from amlctl.cli.render.phases import phases_text, state_cell
+from amlctl.cli.render.phases import phases_text
 from amlctl.cli.render.sweeps import sweep_lines
-from amlctl.cli.render.tables import Line, Table, dim, fields, highlight
+from amlctl.cli.render.tables import Line, Table, dim, fields, highlight, state_cell
 from amlctl.core.message import ID_CELLS, Command, Message, count, size
 from amlctl.core.run_state import RunState
 from amlctl.core.sweep import label
@@ -51,7 +51,8 @@ def plan_lines(plan: SubmitPlan) -> Iterator[Line]:
     ready = "ready" if plan.environment.is_ready else "not prepared yet"
     yield from fields(
         [
-            ("would run", shlex.join(plan.command)),
+            ("would show", f"run {plan.equal_run}, which did the same and Completed" if plan.equal_run else ""),
+            ("command" if plan.equal_run else "would run", shlex.join(plan.command)),
             ("config", plan.spec.config or ""),
             ("datasets", named_values(datasets)),
             ("produces", "\n".join(plan.spec.produces)),
@@ -59,7 +60,7 @@ def plan_lines(plan: SubmitPlan) -> Iterator[Line]:
             ("environment", f"{plan.environment.id[:ID_CELLS]}  {ready}"),
             ("workspace", plan.spec.workspace),
             ("compute", plan.spec.compute),
-            ("distribution", plan.spec.layout.text),
+            ("distribution", plan.spec.process_group.text),
             ("mode", plan.spec.mode),
             ("experiment", plan.spec.experiment),
             ("variables", variable_values(plan.spec.variables)),

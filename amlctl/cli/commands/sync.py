@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,13 +13,12 @@ from amlctl.cli.completion import Paths
 from amlctl.cli.invocation import Invocation, each_dataset, invocation
 from amlctl.cli.questions import choose, is_confirmed
 from amlctl.cli.render.tables import Cell, Line, duration, good, highlight, warning
-from amlctl.config.settings import parse_size
 from amlctl.core.message import ID_CELLS, Command, count, size
-from amlctl.core.settings import LAYOUTS
 from amlctl.errors import NeedsConfirmation, NotFound, UsageError
-from amlctl.operations.sync.sync import SyncOptions, SyncResult, dry_run
-from amlctl.operations.sync.sync import sync as sync_operation
-from amlctl.wiring import App, without_copies
+
+if TYPE_CHECKING:
+    from amlctl.operations.sync.sync import SyncOptions, SyncResult
+    from amlctl.wiring import App
 
 app = TyperApp()
 
@@ -102,6 +101,10 @@ def sync(
     ] = None,
 ) -> int:
     """Upload a dataset to the store, only what changed; --pull downloads it"""
+    from amlctl.core.settings import LAYOUTS
+    from amlctl.operations.sync.sync import SyncOptions, dry_run
+    from amlctl.operations.sync.sync import sync as sync_operation
+
     paths = paths or []
     pushing = {"--verify": verify, "--repair": repair, "--delete": delete, "--layout": layout, "--force": force}
     named = ", ".join(name for name, is_given in pushing.items() if is_given)
@@ -127,10 +130,10 @@ def sync(
     call.is_resumable = not is_dry_run
     register = None
     if registered:
-        from amlctl.operations.sync.sync import MIRROR, registration  # here, since no other sync requires a workspace
+        from amlctl.operations.sync.sync import registration  # here, since no other sync requires a workspace
 
         register = registration(call.app.workspace, registered)
-        layout = layout or MIRROR
+        layout = layout or "mirror"
     call.output.commands.store_url = store_url
     settings = call.app.settings.sync
     options = SyncOptions(
@@ -209,6 +212,9 @@ def _chosen(call: Invocation, app_: App) -> list[str]:
 def _with_store(
     call: Invocation, url: str | None, bwlimit: str | None, workers: int | None, *, is_checked: bool
 ) -> App:
+    from amlctl.config.settings import parse_size
+    from amlctl.wiring import without_copies
+
     bytes_per_s = None if bwlimit is None else parse_size(bwlimit.removesuffix("/s"))
     if bytes_per_s is not None and bytes_per_s <= 0:
         raise UsageError(f"Invalid --bwlimit {bwlimit!r}: must be above 0", hint="for example --bwlimit 10MiB")

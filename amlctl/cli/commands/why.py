@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amlctl.cli.command_group import TyperApp, examples
 from amlctl.cli.invocation import invocation
 from amlctl.cli.render.tables import Line, fields, good, highlight, warning
-from amlctl.operations.why import Why
-from amlctl.operations.why import why as operation
+
+if TYPE_CHECKING:
+    from amlctl.operations.why import Why
 
 app = TyperApp()
 
@@ -34,6 +35,8 @@ def why(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Path under data_blobs/ or pipeline/")],
 ) -> None:
     """Explain a path: whether it is ignored, by which rule of which file, and which dataset and pack contain it"""
+    from amlctl.operations.why import why as operation
+
     call = invocation(ctx)
     app_ = call.app
     absolute = app_.project.typed_path(path, call.cwd)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import set_cell_size
@@ -27,21 +27,30 @@ _LEAST_BAR, _WIDEST_BAR = 8, 40
 _GREEN = "green"
 
 
+def terminal(stream: TextIO, *, has_color: bool) -> Console:
+    return Console(file=stream, no_color=not has_color, highlight=False, soft_wrap=True)
+
+
+def live_region(drawn: Callable[[], RenderableType], console: Console, frames_per_second: int) -> Live:
+    """Redrawn by a thread of rich between `start` and `stop`, and then removed."""
+    return Live(
+        get_renderable=drawn,
+        console=console,
+        refresh_per_second=frames_per_second,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
 class Region:
-    """Redrawn by a thread of rich between `start` and `stop`."""
+    """The stages of a command."""
 
     def __init__(self, progress: LiveProgress, stream: TextIO, *, has_color: bool) -> None:
         self._source = progress
-        self._console = Console(file=stream, no_color=not has_color, highlight=False, soft_wrap=True)
-        self._live = Live(
-            get_renderable=self.drawn,
-            console=self._console,
-            refresh_per_second=_FRAMES_PER_SECOND,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self.start, self.stop = self._live.start, self._live.stop
+        self._console = terminal(stream, has_color=has_color)
+        live = live_region(self.drawn, self._console, _FRAMES_PER_SECOND)
+        self.start, self.stop = live.start, live.stop
 
     def drawn(self) -> Group:
         """A bar for each stage, then what the command waits for."""

@@ -1,14 +1,12 @@
-"""The state of a run, and its phases on one line: `sync 2.1 s › env cached › data 9.0 s › run 12 min 3 s`."""
+"""The phases of a run on one line: `sync 2.1 s › env cached › data 9.0 s › run 12 min 3 s › save 0.4 s`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
-from amlctl.cli.render.tables import Styled, bad, duration, good, highlight, warning
+from amlctl.cli.render.tables import duration
 from amlctl.core.phases import CACHED, Span, timeline
 from amlctl.core.run import RunRecord
-from amlctl.core.run_state import RunState
 
 SEPARATOR = " › "
 
@@ -21,14 +19,3 @@ def phases_text(record: RunRecord) -> str:
 def phase_text(span: Span) -> str:
     """Without a time where there was nothing to do."""
     return f"{span.name} {CACHED if span.note == CACHED else duration(span.seconds)}"
-
-
-def state_cell(state: str) -> Styled:
-    """The name of a run's state in its color."""
-    styles: dict[str, Callable[[str], Styled]] = {
-        RunState.COMPLETED: good,
-        RunState.FAILED: bad,
-        RunState.CANCELED: warning,
-        RunState.RUNNING: highlight,
-    }
-    return styles[state](state) if state in styles else Styled(state, "")

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from threading import RLock
 from typing import TextIO
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.rule import Rule
 from rich.segment import Segment, Segments
 from rich.text import Text
 
+from amlctl.cli.render.live import live_region, terminal
 from amlctl.cli.render.phases import SEPARATOR, phase_text
 from amlctl.cli.render.sweeps import best_line, count_line, fitting, sweep_table
 from amlctl.cli.render.tables import cell_width, duration, painted, printable
@@ -37,19 +37,12 @@ class RunScreen:
     """Thread-safe. Between `start` and `stop` nothing else may write to the terminal."""
 
     def __init__(self, stream: TextIO, *, has_color: bool) -> None:
-        self._console = Console(file=stream, no_color=not has_color, highlight=False, soft_wrap=True)
+        self._console = terminal(stream, has_color=has_color)
         self._lock = RLock()
         self._log = CarriageReturnCollapser()
         self._latest: RunWatched | SweepWatched | None = None
         self._seen_s = 0.0
-        self._live = Live(
-            get_renderable=self.drawn,
-            console=self._console,
-            refresh_per_second=_FRAMES_PER_SECOND,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._live = live_region(self.drawn, self._console, _FRAMES_PER_SECOND)
         self.start = self._live.start
 
     def show(self, event: RunWatched | SweepWatched) -> None:

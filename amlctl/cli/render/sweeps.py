@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from amlctl.cli.render.phases import state_cell
 from amlctl.cli.render.tables import (
     Cell,
     Column,
@@ -17,6 +16,7 @@ from amlctl.cli.render.tables import (
     duration,
     good,
     highlight,
+    state_cell,
 )
 from amlctl.core.metrics import Goal, shown
 from amlctl.core.run_state import RunState, is_final

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from amlctl.core.manifest import ManifestHeader
+from amlctl.core.head import HeadValue
+from amlctl.core.manifest import ManifestHeader, StoredLayout
 from amlctl.core.message import Command, Message, did_you_mean
 from amlctl.core.run_state import is_final
 from amlctl.core.store_keys import (
@@ -22,6 +23,7 @@ from amlctl.core.store_keys import (
 )
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.store.gc import REMOVED_S
+from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
 from amlctl.snapshots.heads import find_head, is_superseded, list_datasets, list_manifests, read_any_head
@@ -38,18 +40,48 @@ class StoredSnapshot:
 
 
 @dataclass(frozen=True)
-class StoredDataset:
-    """A dataset at its HEAD, and all snapshots of it that the store still lists, newest first. `written_by` is a person
-    and a machine, or a run; empty from versions that did not record it."""
+class SnapshotDetails:
+    """`runs` are ids of those that read it."""
 
-    dataset: str
     snapshot: str
-    layout: str
+    layout: StoredLayout
     files: int
     bytes: int
     written_at: str
     written_by: str
+    runs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _AtHead:
+    """A dataset at its HEAD. `written_by` is a person and a machine, or a run; empty from versions that did not record
+    it."""
+
+    dataset: str
+    snapshot: str
+    layout: StoredLayout
+    files: int
+    bytes: int
+    written_at: str
+    written_by: str
+
+
+@dataclass(frozen=True)
+class StoredDataset(_AtHead):
+    """With all snapshots of it that the store still lists, newest first."""
+
     snapshots: Sequence[StoredSnapshot]
+
+
+@dataclass(frozen=True)
+class DatasetDetails(_AtHead):
+    """The newest snapshot comes first. `produced_by`: active runs that will write it."""
+
+    snapshots: Sequence[SnapshotDetails]
+    produced_by: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -96,18 +128,7 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
             return RemovedDataset(dataset, head.removed_at, head.removed_by, until.isoformat(timespec="seconds"))
         if head.is_fence:
             return None
-        header = read_header(store, head.manifest_key)
-        snapshots = _newest_first(written.get(dataset, {}))
-        return StoredDataset(
-            dataset,
-            head.snapshot,
-            head.layout,
-            header.files,
-            header.size_bytes,
-            header.created_at,
-            header.created_by,
-            snapshots,
-        )
+        return StoredDataset(*_at_head(store, dataset, head), _newest_first(written.get(dataset, {})))
 
     found_ = [one for one in in_parallel(read, wanted, store.concurrency) if one is not None]
     return DatasetList(
@@ -115,6 +136,13 @@ def list_stored(store: Store, entries: Iterable[Entry] | None = None) -> Dataset
         [one for one in found_ if isinstance(one, StoredDataset)],
         [one for one in found_ if isinstance(one, RemovedDataset)],
     )
+
+
+def _at_head(store: Store, dataset: str, head: HeadValue) -> tuple[str, str, StoredLayout, int, int, str, str]:
+    """The fields of `_AtHead`."""
+    header = read_header(store, head.manifest_key)
+    of_header = (header.files, header.size_bytes, header.created_at, header.created_by)
+    return (dataset, head.snapshot, head.layout, *of_header)
 
 
 def _newest_first(written: dict[str, float]) -> Sequence[StoredSnapshot]:
@@ -126,40 +154,12 @@ def _iso(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
 
 
-@dataclass(frozen=True)
-class SnapshotDetails:
-    """`runs` are ids of those that read it."""
-
-    snapshot: str
-    layout: str
-    files: int
-    bytes: int
-    written_at: str
-    written_by: str
-    runs: Sequence[str]
-
-
-@dataclass(frozen=True)
-class DatasetDetails:
-    """`snapshot` is that of HEAD; the newest snapshot comes first. `produced_by`: active runs that will write it."""
-
-    dataset: str
-    snapshot: str
-    layout: str
-    files: int
-    bytes: int
-    written_at: str
-    written_by: str
-    snapshots: Sequence[SnapshotDetails] = field(default_factory=tuple)
-    produced_by: Sequence[str] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def show_stored(store: Store, dataset: str) -> DatasetDetails:
     """Reads the records of all runs. Raises NotFound, IntegrityError."""
     head = find_head(store, dataset)
+    if head is not None and head.value.removed_at:
+        gone = was_removed(dataset, head.value)
+        raise NotFound(gone.message, hint=gone.hint)
     if head is None or head.value.is_fence:
         raise not_stored(store, dataset)
     runs = [*runs_in(store)]
@@ -180,18 +180,8 @@ def show_stored(store: Store, dataset: str) -> DatasetDetails:
         )
 
     found = [one for one in in_parallel(details, newest, store.concurrency) if one is not None]
-    header = read_header(store, head.manifest_key)
-    return DatasetDetails(
-        dataset,
-        head.snapshot,
-        head.layout,
-        header.files,
-        header.size_bytes,
-        header.created_at,
-        header.created_by,
-        found,
-        [use.run for use in runs if dataset in use.produces and use.is_active],
-    )
+    producers = [use.run for use in runs if dataset in use.produces and use.is_active]
+    return DatasetDetails(*_at_head(store, dataset, head.value), found, producers)
 
 
 class RunUse(NamedTuple):

@@ -59,7 +59,7 @@ def remove(store: Store, dataset: str, *, now: datetime, is_sure: bool) -> Remov
                 hint=Message("if that is intended: ", Command("dataset", "remove", dataset, "--yes")),
                 details=_uses(store, dataset),
             )
-        value = HeadValue("", "", "", removed_at=now.isoformat(timespec="seconds"), removed_by=user_at_host())
+        value = HeadValue("", "", removed_at=now.isoformat(timespec="seconds"), removed_by=user_at_host())
         try:
             swap_head(store, dataset, value, head)
         except Conflict:

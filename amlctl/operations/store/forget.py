@@ -40,7 +40,7 @@ def forget(
         sink(Note(busy.message))
         return False
     if not has_snapshots(store, dataset):
-        value = HeadValue("", "", "", store_id=head.value.store_id, gc=head.value.gc)
+        value = HeadValue("", "", store_id=head.value.store_id, gc=head.value.gc)
         try:
             store.swap(head_key(dataset), encode_head(value, dataset), expected=head.version or None)
         except Conflict:

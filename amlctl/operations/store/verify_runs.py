@@ -36,7 +36,7 @@ from amlctl.stores.contract import Store
 
 _RANK = re.compile(r"outputs\.rank-([0-9]+)\.json")
 _MOST_NODES = 100_000
-_STATES = frozenset(state.value for state in RunState)
+_STATES = frozenset(RunState)
 
 Check = Callable[[], Sequence[Damage]]
 

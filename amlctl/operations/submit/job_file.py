@@ -31,7 +31,7 @@ from amlctl.operations.compute import SERVERLESS
 from amlctl.operations.context import Context
 from amlctl.runs.code import Sources as CodeSources
 from amlctl.runs.code import collect_context
-from amlctl.runs.records import note_made
+from amlctl.runs.known import note_made
 from amlctl.snapshots.heads import read_head
 from amlctl.workspaces.contract import TakesJobFiles
 

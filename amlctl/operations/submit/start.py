@@ -15,7 +15,8 @@ from amlctl.core.store_keys import code_index_key, code_prefix
 from amlctl.errors import AmlctlError, Conflict, NotFound, RightsError, Unconfirmed
 from amlctl.operations.context import Context
 from amlctl.parallel import ended_by_interrupt
-from amlctl.runs.records import note_made, save_record
+from amlctl.runs.known import note_made
+from amlctl.runs.records import save_record
 from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.known import ANY_SIZE, missing_values, values_named

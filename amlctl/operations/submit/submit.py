@@ -25,6 +25,7 @@ from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_id import new_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import mask_command_line, masked
+from amlctl.core.store_keys import code_index_key
 from amlctl.errors import (
     AmlctlError,
     IntegrityError,
@@ -53,9 +54,10 @@ from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.operations.waiting import wait_until_completed
 from amlctl.parallel import ended_by_interrupt
-from amlctl.runs.code import CodeFiles, collect_code, send_code
+from amlctl.runs.code import PIPELINE, CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
 from amlctl.runs.records import local_records
+from amlctl.runs.tree import read_index
 from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import find_head
 
@@ -116,16 +118,30 @@ def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
     }
     datasets.update({dataset: {"snapshot": snapshot} for dataset, snapshot in spec.datasets.items()})
     datasets.update({dataset: {"from": masked(address.url)} for dataset, address in checked.downloads.items()})
-    code = _collect_code(context, checked, is_reading=True) if not spec.code else None
+    if spec.code:
+        files = read_index(checked.origin, code_index_key(spec.code)) or ()
+        sizes = [file.size_bytes for file in files if file.path.startswith(f"{PIPELINE}/")]
+    else:
+        code = _collect_code(context, checked, is_reading=True)
+        spec, sizes = replace(spec, code=code.id), [entry.size_bytes for entry in code.own]
     return SubmitPlan(
-        spec if code is None else replace(spec, code=code.id),
+        spec,
         checked.merged.sources,
         datasets,
-        code_files=len(code.own) if code else 0,
-        code_bytes=sum(entry.size_bytes for entry in code.own) if code else 0,
+        code_files=len(sizes),
+        code_bytes=sum(sizes),
         environment=context.workspace.environment(checked.environment),
         combinations=[one.values for one in request.sweep.combinations] if request.sweep is not None else [],
+        equal_run=_planned_equal(context, spec, datasets) if request.is_needed_only and not request.sweep else "",
     )
+
+
+def _planned_equal(context: Context, spec: RunSpec, datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """The run that `--needed` would show; empty without one: a dataset that is sent first has another snapshot."""
+    if any(one.get(change) for one in datasets.values() for change in ("added", "modified", "deleted", "from")):
+        return ""
+    equal = Equals(context).find(replace(spec, datasets={name: one["snapshot"] for name, one in datasets.items()}))
+    return "" if equal is None else equal.run
 
 
 def prepare(
@@ -292,7 +308,7 @@ def _finish(
         sink(Note(Message(message, Command("sync", "--pull", below_data_blobs(dataset)))))
     if record.status == RunState.COMPLETED and record.error is not None:
         sink(Warned(f"{record.error.get('message', '')}; {record.error.get('hint', '')}".removesuffix("; ")))
-    shown_log = next(iter(log_names(record.spec.layout.world_size)))
+    shown_log = next(iter(log_names(record.spec.process_group.world_size)))
     failure = run_failure(context, record, hint=Command("logs", run), shown_log=shown_log)
     result = SubmitResult(
         record, run_error=failure, results=SweepReader(context).view(record) if record.spec.sweep else None

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amlctl.core.diff import Changes, Side
-from amlctl.core.manifest import FileEntry, Manifest, total_bytes
+from amlctl.core.manifest import FileEntry, Manifest, StoredLayout, total_bytes
+from amlctl.core.settings import LayoutName
 from amlctl.core.sync_plan import Layout, SyncPlan
 from amlctl.snapshots.heads import Head
 from amlctl.stores.contract import Store
@@ -18,7 +19,7 @@ class SyncOptions:
     """Sizes in bytes; `jobs` files at a time. `ours` and `theirs` decide conflicts, file by file; `force` makes the
     store hold exactly what is here. `yes`: what would go is confirmed."""
 
-    layout: str = "auto"
+    layout: LayoutName = "auto"
     pack_below: int = 1 << 20
     pack_size: int = 64 << 20
     ignore: tuple[str, ...] = ()
@@ -54,9 +55,9 @@ class SyncOptions:
             *(f"--{name}" for name in named if getattr(self, name)),
         ]
 
-    def layout_rules(self, present: str | None) -> Layout:
+    def layout_rules(self, present: StoredLayout | None) -> Layout:
         """`auto` stays with `mirror` where a dataset has that layout already."""
-        name = "mirror" if self.layout == "auto" and present == "mirror" else self.layout
+        name: LayoutName = "mirror" if self.layout == "auto" and present == "mirror" else self.layout
         return Layout(name, self.pack_below, self.pack_size)
 
 
@@ -68,7 +69,7 @@ class SyncResult:
     dataset: str
     snapshot: str
     previous: str | None
-    layout: str
+    layout: StoredLayout
     files: int
     bytes: int
     added: int = 0

@@ -53,7 +53,7 @@ class StoredContents:
         if self._found is None:
             with in_background(self._watch.note) as noted:
                 head = self._head()  # a gc keeps what HEAD lists, or moves HEAD
-                noted()
+                noted.result()
             self._found = without(head, self._lost) if self._lost else head, self._known(head)
         return self._found
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from amlctl.core.events import Note
+from amlctl.core.manifest import StoredLayout
 from amlctl.core.message import Command, below_data_blobs
 from amlctl.core.store_keys import FORMAT_KEY, check_dataset_name, lease_key
 from amlctl.errors import UsageError
@@ -22,6 +23,7 @@ from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
 from amlctl.operations.sync.attempt import ContentsLost, SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state
+from amlctl.operations.sync.merge import new_store_confirmed
 from amlctl.operations.sync.repair import repair_format
 from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
@@ -47,6 +49,7 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
     with (
+        new_store_confirmed(store, dataset, is_sure=options.yes),
         MirrorLease(store, lease_key(dataset), sink, clock=clock) as lease,
         local_state(context, f"amlctl sync {dataset}") as state,
     ):
@@ -83,6 +86,7 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
     requests = store.traffic.requests
     lease = MirrorLease(store, lease_key(dataset), context.sink)
     with (
+        new_store_confirmed(store, dataset, is_sure=options.yes),
         local_state(context, f"amlctl sync --dry-run {dataset}", is_reading=True) as state,
         ended_by_interrupt(store),
     ):
@@ -95,12 +99,13 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
     )
 
 
-MIRROR = "mirror"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
 class Registration(Protocol):
-    def __call__(self, store_url: str, dataset: str, snapshot: str, layout: str, *, is_file: bool) -> AssetName:
+    def __call__(
+        self, store_url: str, dataset: str, snapshot: str, layout: StoredLayout, *, is_file: bool
+    ) -> AssetName:
         """The version is the snapshot. Raises UsageError (packed), Conflict (that version is something else)."""
         ...
 
@@ -120,11 +125,11 @@ def registration(workspace: Workspace, name: str) -> Registration:
         )
     assets = workspace.assets
 
-    def register(store_url: str, dataset: str, snapshot: str, layout: str, *, is_file: bool) -> AssetName:
-        if layout != MIRROR:
+    def register(store_url: str, dataset: str, snapshot: str, layout: StoredLayout, *, is_file: bool) -> AssetName:
+        if layout != "mirror":
             raise UsageError(
                 f"dataset {dataset} is packed in the store, and a data asset needs plain files",
-                hint=Command("sync", below_data_blobs(dataset), "--layout", MIRROR, "--register", name),
+                hint=Command("sync", below_data_blobs(dataset), "--layout", "mirror", "--register", name),
             )
         return assets.register_mirror(name, store_url, dataset, snapshot, is_file=is_file)
 

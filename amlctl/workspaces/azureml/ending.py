@@ -27,6 +27,7 @@ from amlctl.parallel import for_each
 from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import note_phases, read_failure, read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
+from amlctl.workspaces.azureml.documents import as_object
 from amlctl.workspaces.azureml.job import entered, time_of
 from amlctl.workspaces.azureml.logs import PARALLEL_LOGS, Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
@@ -53,8 +54,8 @@ def ended(record: RunRecord, run: Mapping[str, Any], failure: Mapping[str, Any] 
     code, error = _reason(record, run, state, failure)
     if error is not None and error["kind"] == "timeout":
         state = RunState.FAILED
-    times = entered(record.times, state.value, at)
-    return replace(record, status=state.value, exit_code=code, error=error, services={}, times=times)
+    times = entered(record.times, state, at)
+    return replace(record, status=state, exit_code=code, error=error, services={}, times=times)
 
 
 def _reason(
@@ -109,8 +110,7 @@ def _script_end(code: int, script: str = "the script") -> str:
 
 def _message(error: Any) -> str:
     """The service's reason on one line; its message is often itself JSON."""
-    inner = (error or {}).get("error") or {} if isinstance(error, Mapping) else {}
-    text = str(inner.get("message") or "")
+    text = str(as_object(as_object(error).get("error")).get("message") or "")
     for _ in range(3):
         try:
             document = json.loads(text)
@@ -137,7 +137,7 @@ def failed_script(store: Store, record: RunRecord) -> dict[str, Any] | None:
     if first is None:
         return None
     rank, code = first
-    names = log_names(record.spec.layout.world_size)
+    names = log_names(record.spec.process_group.world_size)
     found: dict[str, Any] = {"kind": "script", "exit_code": code, "message": _script_end(code)}
     if len(names) > 1 and rank < len(names):
         found["message"] = _script_end(code, f"the script of rank {rank}")
@@ -220,7 +220,7 @@ def copy_logs(
     def save(name: str) -> None:
         _save_log(store, record.run, name, parts(name))
 
-    expected = log_names(record.spec.layout.world_size)
+    expected = log_names(record.spec.process_group.world_size)
     names = [name for name in names_of(record, look.log_files) if name in expected]
     for name in names[:1]:
         save(name)

@@ -33,7 +33,7 @@ def names_of(record: RunRecord, files: Mapping[str, str]) -> list[str]:
     """The main log, then further ranks, then all else. Expected logs are named before they exist."""
     shown = sorted((key for key in files if _SHOWN.fullmatch(key)), key=_order)
     mains = [key for key in shown if _MAIN.fullmatch(key) or _OLD_MAIN.fullmatch(key)]
-    expected = [] if mains else [USER_LOGS + name for name in log_names(record.spec.layout.world_size)]
+    expected = [] if mains else [USER_LOGS + name for name in log_names(record.spec.process_group.world_size)]
     if record.is_final and not mains and shown:
         expected = []  # it never started
     return [key.removeprefix(USER_LOGS) for key in dict.fromkeys([*mains, *expected, *shown])]

@@ -21,7 +21,8 @@ from amlctl.errors import IntegrityError, NotFound, ServiceUnavailable
 from amlctl.localfs.folders import remove_tree
 from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
-from amlctl.runs.records import load_local_record, local_records, read_order, save_local_record
+from amlctl.runs.known import read_order
+from amlctl.runs.records import load_local_record, local_records, save_local_record
 from amlctl.stores.contract import Store
 from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
 from amlctl.workspaces.azureml.job import EXPERIMENT_PROPERTY, time_of, watched

@@ -89,7 +89,7 @@ class LocalDisk:
         record = load_local_record(self._state_dir, run)
         if record is None or not record.is_final or not is_abandoned(RunPaths(self._state_dir, run)):
             return "the run is active"
-        if any(store.info(log_key(run, name)) is None for name in log_names(record.spec.layout.world_size)):
+        if any(store.info(log_key(run, name)) is None for name in log_names(record.spec.process_group.world_size)):
             return "its log is not in the store"
         remove_tree(item.path)
         return ""

@@ -120,7 +120,7 @@ def finish(
     record.metrics = _metrics(paths, store)
     if ending.message and not ending.is_logged:
         hint = f" ({ending.hint})" if ending.hint else ""
-        say(paths.log, f"{ending.state.value}: {ending.message}{hint}")
+        say(paths.log, f"{ending.state}: {ending.message}{hint}")
     try:
         for log in logs or saved_logs(store, paths, record):
             log.save()

@@ -37,7 +37,7 @@ def saved_logs(store: Store, paths: RunPaths, record: RunRecord) -> list[SavedLo
     """Those of all processes of a run."""
     return [
         SavedLog(store, log_key(record.run, name), paths.log_of(rank), paths.collapsed_log_of(rank))
-        for rank, name in enumerate(log_names(record.spec.layout.world_size))
+        for rank, name in enumerate(log_names(record.spec.process_group.world_size))
     ]
 
 

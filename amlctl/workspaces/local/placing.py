@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound
 from amlctl.localfs.project import Project
 from amlctl.localfs.read_file import file_content_id
+from amlctl.parallel import in_background
 from amlctl.runs.copies import copy_manifest
 from amlctl.runs.records import save_record
 from amlctl.runtime.data import PlacingLog, mark_placed, unreadable
@@ -125,9 +126,9 @@ class Placer:
 
     def _receive(self, manifest: Manifest, wanted: Sequence[FileEntry], target: Path) -> None:
         done = Received()
-        with ThreadPoolExecutor(1) as pool:
-            job = pool.submit(
-                receive,
+
+        def unpack() -> object:
+            return receive(
                 self.node,
                 manifest,
                 wanted,
@@ -138,13 +139,15 @@ class Placer:
                 done=done,
                 sink=PlacingLog(self.log),
             )
+
+        with in_background(unpack) as unpacked:
             try:
-                while wait([job], timeout=_POLL_S).not_done:
+                while wait([unpacked], timeout=_POLL_S).not_done:
                     self.check()
             except BaseException:
                 done.stop()
                 raise
-            job.result()
+            unpacked.result()
 
     def _from_data_blobs(self, manifest: Manifest, wanted: Sequence[FileEntry], target: Path) -> list[FileEntry]:
         """Copy what the project itself has, as far as it still has these bytes; the entries that are left."""

@@ -67,7 +67,7 @@ def recover(
             were_killed = end_session(leader, variables=_script_variables(paths, record))
             if (cgroup := find_cgroup(paths)) is not None:
                 cgroup.end()
-            for rank in range(record.spec.layout.world_size):
+            for rank in range(record.spec.process_group.world_size):
                 wait_until_written_out(str(paths.log_of(rank)))
         from amlctl.workspaces.local.ending import Ending, finish  # here, since it is rare
 
@@ -184,7 +184,7 @@ def _exit_code(paths: RunPaths, record: RunRecord) -> int | None:
     failed = sorted((end.ended_ns, end.exit_code) for end in ends if end.exit_code)
     if failed:
         return failed[0][1]
-    return 0 if len(ends) == record.spec.layout.world_size else None
+    return 0 if len(ends) == record.spec.process_group.world_size else None
 
 
 def _reason(leader: ProcessIdentity | None, record: RunRecord) -> str:

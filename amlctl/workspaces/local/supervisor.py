@@ -24,7 +24,7 @@ from amlctl.core.job import Rank, log_names, rank_variables
 from amlctl.core.message import ID_CELLS, Command, count
 from amlctl.core.phases import CACHED, Phase
 from amlctl.core.run import RunRecord
-from amlctl.core.run_schema import is_record_run_id
+from amlctl.core.run_id import is_record_run_id
 from amlctl.core.run_state import RunState
 from amlctl.core.secret_names import is_login_variable
 from amlctl.errors import AmlctlError, Interrupted, NotFound
@@ -179,7 +179,7 @@ class Supervisor:
         self, processes: RankProcesses, environment: EnvironmentInfo, slot: Slot, runtime: Path
     ) -> None:
         """`runtime` is the folder of its modules."""
-        settings, layout = self._settings, self._record.spec.layout
+        settings, layout = self._settings, self._record.spec.process_group
         gpus = list_gpus(os.environ)[: settings.gpus]
         ports = free_ports(layout.ports_wanted())
         for rank in layout.ranks:
@@ -272,11 +272,11 @@ class Supervisor:
             return dataclasses.replace(ending, exit_code=None)
         if stopped is not None:
             return dataclasses.replace(stopped, exit_code=128 - return_code if return_code < 0 else return_code)
-        if failure is None or self._record.spec.layout.world_size == 1:
+        if failure is None or self._record.spec.process_group.world_size == 1:
             return ending_of(return_code, reason)
         rank = failure.rank.number
         ending = ending_of(return_code, reason, script=f"the script of rank {rank}")
-        name = log_names(self._record.spec.layout.world_size)[rank]
+        name = log_names(self._record.spec.process_group.world_size)[rank]
         return dataclasses.replace(
             ending, log=name, hint=ending.hint or str(Command("logs", self._record.run, "--file", name))
         )
@@ -289,7 +289,7 @@ class Supervisor:
 
     def _log_failure(self, failure: RankFailure) -> None:
         """In the log that is shown by default: it explains why the other processes end."""
-        names = log_names(self._record.spec.layout.world_size)
+        names = log_names(self._record.spec.process_group.world_size)
         if len(names) > 1:
             rank = failure.rank.number
             what = f"rank {rank} failed; ending the other ranks"

@@ -18,8 +18,7 @@ from amlctl.core.events import EventSink, Usage, Warned, null_sink
 from amlctl.core.job import log_names
 from amlctl.core.message import Command
 from amlctl.core.run import RunRecord
-from amlctl.core.run_id import newest_first
-from amlctl.core.run_schema import is_record_run_id
+from amlctl.core.run_id import is_record_run_id, newest_first
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.settings import CacheSettings, WorkspaceSettings
 from amlctl.core.store_keys import log_key, run_prefix
@@ -30,7 +29,8 @@ from amlctl.localfs.machine import utc_now
 from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import open_regular, regular_descriptor
 from amlctl.localfs.tool_variables import with_absolute_paths
-from amlctl.runs.records import load_record, local_records, read_order, save_both, save_local_record
+from amlctl.runs.known import read_order
+from amlctl.runs.records import load_record, local_records, save_both, save_local_record
 from amlctl.runtime.process_tree import read_identity
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import Check, EnvironmentInfo, LogChunk
@@ -212,12 +212,12 @@ class LocalWorkspace:
         return newest_first(listed, read_order(self._project.state_dir)) if damaged else listed
 
     def log_names(self, run: str) -> Sequence[str]:
-        return log_names(self.read(run).spec.layout.world_size)
+        return log_names(self.read(run).spec.process_group.world_size)
 
     def read_log(self, run: str, cursor: int, *, name: str | None = None) -> LogChunk:
         # The record first: when it is final, the log has been written to its end.
         record = self.read(run)
-        names = log_names(record.spec.layout.world_size)
+        names = log_names(record.spec.process_group.world_size)
         rank = _rank_of(run, names, name)
         try:
             with open_regular(self._paths(run).log_of(rank)) as file:

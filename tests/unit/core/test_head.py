@@ -24,7 +24,7 @@ def key(number: int) -> str:
 
 def commits(count: int, *, start: HeadValue | None = None, first: int = 1) -> list[HeadValue]:
     """HEADs of commits that follow each other."""
-    found = [start or HeadValue("", "", "", store_id="5" * 32)]
+    found = [start or HeadValue("", "", store_id="5" * 32)]
     for number in range(first, first + count):
         found.append(HeadValue(f"{number:032x}", key(number), "pack").after(found[-1]))
     return found[1:]
