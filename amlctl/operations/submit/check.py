@@ -36,6 +36,7 @@ from amlctl.operations.environment import project_environment, stand_in
 from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
+from amlctl.operations.submit.registered import with_registered
 from amlctl.operations.submit.script_imports import warn_of_missing_modules
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, SubmitSecrets, is_in_one, read_sources
 from amlctl.operations.sync.merge import was_removed
@@ -136,6 +137,8 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
     if not settings.workspace().runs_here:
         warn_of_serverless_settings(spec, merged.lines, sink)
     spec, to_sync = _with_datasets(spec, context, request, sources)
+    if request.register:
+        spec = with_registered(context, spec, request.register)
     return CheckedRun(
         spec,
         merged,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_state import RunState
@@ -35,3 +38,12 @@ def _is_latest(context: Context, record: RunRecord) -> bool:
         if head is None or head.snapshot != record.published.get(dataset):
             return False
     return True
+
+
+def planned_equal(context: Context, spec: RunSpec, datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """The run that a submit would use; empty without one. `datasets` has the document of each one's sync: where that
+    would send something, the run would read another snapshot."""
+    if any(one.get(change) for one in datasets.values() for change in ("added", "modified", "deleted", "from")):
+        return ""
+    equal = find_equal(context, replace(spec, datasets={name: one["snapshot"] for name, one in datasets.items()}))
+    return "" if equal is None else equal.run
