@@ -202,9 +202,10 @@ class Node:
         if saver.finish():
             self.folders.saved_marker.write_bytes(b"")
         if has_succeeded and self.rank.node == 0 and record.spec.produces:
-            from amlctl.runs.produced import publish_produced
+            from amlctl.runs.produced import copy_registered, publish_produced
 
             publish_produced(self.save_store, record, self.folders.data_blobs_dir, log)
+            copy_registered(self.save_store, record, self.folders.data_blobs_dir, self.places)
 
     def _report_end(self, record: RunRecord, exit_code: int) -> None:
         """So that it is known which process failed first: Azure ML reports the job as a whole only."""

@@ -146,6 +146,9 @@ def submit(
     produces: Annotated[
         list[str] | None, option("Publish a dataset that the script writes; may be repeated", panel=_DATA, metavar="D")
     ] = None,
+    register: Annotated[
+        str, option("Register what is produced as a data asset of the workspace", panel=_DATA, metavar="NAME")
+    ] = "",
     is_syncing: Annotated[
         bool, option("Sync the datasets first, or use the store's latest snapshots", "--sync/--no-sync", panel=_DATA)
     ] = True,
@@ -287,6 +290,7 @@ def submit(
         secrets=tuple(secrets or ()),
         from_run=from_run,
         after=tuple(after or ()),
+        register=register,
         is_needed_only=is_needed_only,
         env_from_current=chosen is not None and not chosen.interpreter,
         interpreter="" if chosen is None else chosen.interpreter,

@@ -33,6 +33,7 @@ def result_lines(result: SubmitResult) -> Iterator[Line | Table]:
         yield [dim(f"  {phases}")]
     for name, snapshot in record.published.items():
         yield f"  published {name}, snapshot {snapshot[:ID_CELLS]}"
+    yield from (f"  registered as {asset}" for asset in result.registered)
     if result.fetched is not None:
         yield Message("  ", fetched_text(result.fetched))
     elif record.outputs:

@@ -26,7 +26,7 @@ from amlctl.core.run import LONGEST_DURATION_S, MergedSpec, RunSpec, config_byte
 from amlctl.core.run_schema import MAX_PROCESSES
 from amlctl.core.settings import MODES
 from amlctl.core.store_keys import check_dataset_name
-from amlctl.errors import CheckFailed, NotFound, UsageError
+from amlctl.errors import AmlctlError, CheckFailed, NotFound, UsageError
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.project import Project
 from amlctl.localfs.script_lookup import find_config
@@ -36,10 +36,12 @@ from amlctl.operations.environment import project_environment, stand_in
 from amlctl.operations.store_apart import check_apart
 from amlctl.operations.submit.inputs import Address, with_present_assets
 from amlctl.operations.submit.job_file import JobFile, warn_of_serverless_settings
+from amlctl.operations.submit.registered import with_registered
 from amlctl.operations.submit.script_imports import warn_of_missing_modules
 from amlctl.operations.submit.sources import TYPED, Sources, SubmitRequest, SubmitSecrets, is_in_one, read_sources
+from amlctl.operations.sync.merge import was_removed
 from amlctl.runs.code import Sources as CodeSources
-from amlctl.snapshots.heads import read_head
+from amlctl.snapshots.heads import find_head, has_snapshots, no_head, read_head
 from amlctl.stores.contract import Store
 from amlctl.workspaces.contract import KeepsAssets, KnowsModules
 
@@ -144,6 +146,8 @@ def _resolve(context: Context, request: SubmitRequest, sources: Sources) -> Chec
     if not settings.workspace().runs_here:
         warn_of_serverless_settings(spec, merged.lines, sink)
     spec, to_sync = _with_datasets(spec, context, request, sources)
+    if request.register:
+        spec = with_registered(context, spec, request.register)
     return CheckedRun(
         spec,
         merged,
@@ -303,8 +307,14 @@ def _with_datasets(
     return replace(spec, datasets=snapshots, manifests=manifests), to_sync
 
 
-def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> NotFound:
-    project = context.project
+def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> AmlctlError:
+    project, store = context.project, context.store
+    head = find_head(store, dataset)
+    if head is not None and head.value.removed_at:
+        gone = was_removed(dataset, head.value)
+        return NotFound(gone.message, hint=gone.hint)
+    if has_snapshots(store, dataset):
+        return no_head(store, dataset)
     if is_here:
         return NotFound(
             f"dataset {dataset} has never been synced; remove --no-sync to sync it",
@@ -321,7 +331,7 @@ def _no_dataset(context: Context, dataset: str, *, is_here: bool) -> NotFound:
     if not shown:
         from amlctl.operations.dataset.listing import stored_names  # here, since few submits need it
 
-        shown = similar(dataset, stored_names(context.store))
+        shown = similar(dataset, stored_names(store).datasets)
     return NotFound(
         f"dataset {dataset} is neither at data_blobs/{dataset} nor in the store",
         hint=f"did you mean {shown[0]}?" if shown else "put it there, or name the run that produces it first",

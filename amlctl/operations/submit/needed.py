@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_state import RunState
@@ -46,3 +49,12 @@ class Equals:
 
 def _deciding(spec: RunSpec) -> str:
     return json.dumps({name: getattr(spec, name) for name in _DECIDING}, sort_keys=True, default=list)
+
+
+def planned_equal(context: Context, spec: RunSpec, datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """The run that a submit would use; empty without one. `datasets` has the document of each one's sync: where that
+    would send something, the run would read another snapshot."""
+    if any(one.get(change) for one in datasets.values() for change in ("added", "modified", "deleted", "from")):
+        return ""
+    equal = Equals(context).find(replace(spec, datasets={name: one["snapshot"] for name, one in datasets.items()}))
+    return "" if equal is None else equal.run

@@ -10,6 +10,7 @@ from typing import Any
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.errors import AmlctlError
 from amlctl.operations.fetch import FetchResult
+from amlctl.operations.submit.registered import registered_as
 from amlctl.operations.sweep import SweepView
 from amlctl.workspaces.contract import EnvironmentInfo
 
@@ -74,6 +75,11 @@ class SubmitResult:
         """The error of a command that waited for the run: it did not complete, or its outputs are not here."""
         return self.run_error or self.fetch_error
 
+    @property
+    def registered(self) -> list[str]:
+        """Data assets, as `azureml:NAME:VERSION`."""
+        return registered_as(self.record)
+
     def to_json(self) -> dict[str, Any]:
         record, spec = self.record, self.record.spec
         return {
@@ -83,6 +89,7 @@ class SubmitResult:
             **{name: getattr(spec, name) for name in ("experiment", "workspace", "compute", "environment", "code")},
             "datasets": dict(spec.datasets),
             "published": dict(record.published),
+            "registered": self.registered,
             "metrics": dict(record.metrics),
             "fetched": None if self.fetched is None else self.fetched.to_json(),
             "fetch_error": None if self.fetch_error is None else self.fetch_error.message,

@@ -50,8 +50,8 @@ class SubmitRequest:
 
     `overrides` change the config; a `sweep` has its own instead. `secrets` names variables, options of the script,
     settings and tags whose values are secrets. `after` are runs that have to complete first; `is_needed_only`: an equal
-    run that Completed is used instead. `interpreter` is the path of the Python to run in. `command_line` is kept in the
-    record, with secrets masked.
+    run that Completed is used instead. `register` names the data asset of what the run produces. `interpreter` is the
+    path of the Python to run in. `command_line` is kept in the record, with secrets masked.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -60,6 +60,7 @@ class SubmitRequest:
     secrets: Sequence[str] = ()
     from_run: str | None = None
     after: Sequence[str] = ()
+    register: str = ""
     is_needed_only: bool = False
     env_from_current: bool = False
     interpreter: str = ""

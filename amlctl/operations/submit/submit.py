@@ -43,7 +43,7 @@ from amlctl.operations.logs import FollowOptions, follow
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
 from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
-from amlctl.operations.submit.needed import Equals
+from amlctl.operations.submit.needed import Equals, planned_equal
 from amlctl.operations.submit.result import SubmitPlan, SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.start import PreparedRun, start
@@ -131,16 +131,8 @@ def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
         code_bytes=sum(sizes),
         environment=context.workspace.environment(checked.environment),
         combinations=[one.values for one in request.sweep.combinations] if request.sweep is not None else [],
-        equal_run=_planned_equal(context, spec, datasets) if request.is_needed_only and not request.sweep else "",
+        equal_run=planned_equal(context, spec, datasets) if request.is_needed_only and not request.sweep else "",
     )
-
-
-def _planned_equal(context: Context, spec: RunSpec, datasets: Mapping[str, Mapping[str, Any]]) -> str:
-    """The run that `--needed` would show; empty without one: a dataset that is sent first has another snapshot."""
-    if any(one.get(change) for one in datasets.values() for change in ("added", "modified", "deleted", "from")):
-        return ""
-    equal = Equals(context).find(replace(spec, datasets={name: one["snapshot"] for name, one in datasets.items()}))
-    return "" if equal is None else equal.run
 
 
 def prepare(

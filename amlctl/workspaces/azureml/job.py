@@ -91,11 +91,11 @@ def job_document(record: RunRecord, parts: JobParts, secrets: Mapping[str, str])
             "saves": {"type": "uri_folder", "mode": "rw_mount", "path": parts.saves_uri},
             **{
                 name: _given(
-                    type=spec.named_outputs[name],
+                    type=spec.named_outputs.get(name, "uri_folder"),
                     mode=place.get("mode"),
                     path=place.get("uri"),
                     name=place.get("name"),
-                    version=place.get("version"),
+                    version=record.run if "dataset" in place else place.get("version"),
                 )
                 for name, place in spec.output_places.items()
             },
