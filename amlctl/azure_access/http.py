@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import fcntl
 import http.client
+import io
 import json
 import select
 import socket
@@ -40,10 +41,43 @@ _MAX_HEADERS = 200
 _MAX_LINE = 65_536
 
 
+class _Arriving(io.RawIOBase):
+    """What a socket receives; `on_bytes` is told of it while one large read is still waiting for the rest."""
+
+    def __init__(self, receiving: socket.socket) -> None:
+        self._raw = receiving.makefile("rb", buffering=0)
+        self.on_bytes: Callable[[int], None] | None = None
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """`HTTPResponse` takes a socket only for this."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = self._raw.readinto(buffer)
+        if size and self.on_bytes is not None:
+            self.on_bytes(size)
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class WireResponse(http.client.HTTPResponse):
     """`fields` are the headers by their lower-case names; the last of equal names counts. Framing: RFC 9112, 6.3."""
 
     fields: dict[str, str]
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        self._arriving = _Arriving(sock)
+        super().__init__(self._arriving, *arguments, **options)  # type: ignore[arg-type]
+
+    def report(self, on_bytes: Callable[[int], None]) -> None:
+        """`on_bytes` is told of the rest of the body as it arrives. Some of it may be in the buffer already."""
+        self._arriving.on_bytes = on_bytes
 
     def begin(self) -> None:
         """Raises HTTPException for anything but HTTP."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
@@ -221,7 +221,7 @@ class _Receiver:
             mode=_mode(entry.is_executable),
             on_bytes=moved,
         )
-        with _disk_errors(str(path)), explained_if_gone(self.manifest.dataset), arriving as temporary:
+        with _DiskErrors(str(path)), explained_if_gone(self.manifest.dataset), arriving as temporary:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(self.manifest.dataset, entry.path, key)
             if self.options.is_private:
@@ -234,7 +234,7 @@ class _Receiver:
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
         """Raises ServiceUnavailable (disk full), OSError."""
         path = _path(self.target, entry)
-        with _disk_errors(path):
+        with _DiskErrors(path):
             if self.options.is_private:
                 _write_new(path, data, _mode(entry.is_executable))
             else:
@@ -339,15 +339,18 @@ def _mode(is_executable: bool) -> int:
     return 0o777 if is_executable else 0o666
 
 
-@contextmanager
-def _disk_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        found = disk_error(error, path)
-        if found is None:
-            raise
-        raise found from error
+class _DiskErrors:
+    """Errors of the disk name the path. A class, since a generator costs each small file a microsecond more."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
+        if isinstance(error, OSError) and (found := disk_error(error, self._path)) is not None:
+            raise found from error
 
 
 def materialise(
