@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from amlctl.core.run import RunRecord, RunSpec
 from amlctl.errors import AmlctlError
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.submit.registered import registered_as
+from amlctl.operations.sweep import SweepView
 from amlctl.workspaces.contract import EnvironmentInfo
 
 
@@ -27,6 +28,7 @@ class SubmitPlan:
     code_files: int
     code_bytes: int
     environment: EnvironmentInfo
+    combinations: Sequence[Mapping[str, str]] = ()
     equal_run: str = ""
 
     @property
@@ -51,13 +53,14 @@ class SubmitPlan:
             "variables": dict(self.spec.variables),
             "command": self.command,
             "sources": dict(self.sources),
+            **({"combinations": [dict(one) for one in self.combinations]} if self.combinations else {}),
         }
 
 
 @dataclass(frozen=True)
 class SubmitResult:
     """`run_error` says why the run failed; `fetched` is None if nothing was fetched; `fetch_error`: why that failed.
-    `is_reused`: it is an equal run of before."""
+    `is_reused`: it is an equal run of before. `results` are those of a sweep that was followed."""
 
     record: RunRecord
     seconds: float = 0.0
@@ -65,6 +68,7 @@ class SubmitResult:
     fetched: FetchResult | None = None
     fetch_error: AmlctlError | None = None
     is_reused: bool = False
+    results: SweepView | None = None
 
     @property
     def failure(self) -> AmlctlError | None:
@@ -91,4 +95,5 @@ class SubmitResult:
             "fetch_error": None if self.fetch_error is None else self.fetch_error.message,
             "is_reused": self.is_reused,
             "seconds": self.seconds,
+            **({"results": self.results.to_json()} if self.results is not None else {}),
         }
