@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import NamedTuple
 
 from amlctl.core.events import LogText, Note, RunStateChanged, Warned
@@ -114,7 +115,11 @@ class _Reader:
         self._reported = ("", "")
         self._shown_services: set[str] = set()
         self.silent_since: float | None = None
-        self.record = self._workspace.read(run)
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """As last read; first read where Ctrl-C and a lost service are handled."""
+        return self._workspace.read(self._run)
 
     def has_ended(self) -> bool:
         """Report what is new, or wait for it; whether the run has finished and its whole log was reported."""
