@@ -11,7 +11,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, BinaryIO
 
 from amlctl.cli.output import Output
-from amlctl.cli.render.progress import LiveProgress, Progress, Throttle, Wait
+from amlctl.cli.render.progress import LiveProgress, Progress, Wait, WaitThrottle
 from amlctl.cli.render.tables import Line, Styled, bad, bold, dim, good, highlight, printable, warning
 from amlctl.core.events import (
     Event,
@@ -24,6 +24,7 @@ from amlctl.core.events import (
     SnapshotCommitted,
     Stage,
     StageProgress,
+    SweepWatched,
     ToolSaid,
     Unanswered,
     Warned,
@@ -33,6 +34,7 @@ from amlctl.core.run_state import is_final
 
 if TYPE_CHECKING:
     from amlctl.cli.render.run_screen import RunScreen
+    from amlctl.cli.render.sweeps import StatesSeen
 
 
 _MOVES = {Stage.SEND: "sent", Stage.RECEIVE: "received"}
@@ -50,8 +52,9 @@ class Reporter:
         self._shares_screen = self._log_is_terminal and output.err_is_terminal
         self._log = self._make_log(is_raw=False)
         self._progress = self._make_progress()
-        self._waits = Throttle()
+        self._waits = WaitThrottle()
         self._screen: RunScreen | None = None
+        self._states: StatesSeen | None = None
         self.has_run = False
         """A run exists, which has its own ways to be taken up again."""
 
@@ -74,9 +77,12 @@ class Reporter:
                 self._progress.tool_said(event.line)
             else:
                 self._show(event)
-        elif isinstance(event, RunWatched):
+        elif isinstance(event, (RunWatched, SweepWatched)):
             with self._lock:
-                self._watched().show(event)
+                if isinstance(event, RunWatched) or self._output.shows_runs:
+                    self._watched().show(event)
+                else:
+                    self._show_sweep(event)
         elif isinstance(event, (Retried, Unanswered)):
             self._show_wait(event)
         elif isinstance(event, LogText):
@@ -110,6 +116,15 @@ class Reporter:
                 self._progress.wait(wait)
             elif options.is_verbose or self._waits.is_due():
                 self._write_line(wait.line(0.0))
+
+    def _show_sweep(self, event: SweepWatched) -> None:
+        if self._states is None:
+            from amlctl.cli.render.sweeps import StatesSeen
+
+            self._states = StatesSeen()
+        for line in self._states.lines(event.rows, event.goal):
+            if not self._is_quiet:
+                self._write_line(line)
 
     def _watched(self) -> RunScreen:
         if self._screen is None:

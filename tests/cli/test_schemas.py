@@ -84,7 +84,7 @@ def test_runs(project: Cli, check: Check) -> None:
     check("runs.json", project.json("runs"))
     submitted = project.json("submit", "train.py", "--env-from", "current")
     check("submit.json", submitted)
-    assert set(submitted) == set(SCHEMAS["submit.json"]["properties"])
+    assert {*submitted, "results"} == set(SCHEMAS["submit.json"]["properties"])  # which a sweep has
     failed = project("submit", "fails.py", "--env-from", "current", "--json")
     assert failed.code == 1
     check("submit.json", failed.document)

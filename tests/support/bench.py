@@ -22,6 +22,7 @@ from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.wrappers import RememberedStore
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.support.context import Context
+from tests.support.shared_runtime import share_runtime
 
 LIMIT_S = 60.0
 
@@ -54,7 +55,7 @@ class Bench(Context):
     def request(self, script: str = "", **more: Any) -> SubmitRequest:
         given = {"env_from_current": "from_run" not in more, "cwd": self.project.root, "caller_variables": {}, **more}
         names = {one.name for one in fields(RunSpec)}
-        spec = {name: given.pop(name) for name in list(given) if name in names - {"sync", "from_run"}}
+        spec = {name: given.pop(name) for name in list(given) if name in names - {"sync", "from_run", "sweep"}}
         return SubmitRequest({"script": script, **spec}, **given)
 
     def submit(
@@ -85,6 +86,7 @@ def make_bench(root: Path) -> Bench:
     project = Project(root)
     for folder in (project.pipeline_dir, project.data_blobs_dir):
         folder.mkdir(parents=True)
+    share_runtime(project.state_dir)
     return open_bench(root)
 
 
