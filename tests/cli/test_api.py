@@ -104,6 +104,14 @@ def test_errors_are_raised_with_their_hint(here: Cli) -> None:
         sync("data_blobs/working/numbers", snapshot="12ab")
 
 
+def test_errors_have_no_secrets(here: Cli) -> None:
+    with pytest.raises(NotFound) as caught:
+        submit("https://user:hunter2hunter2@example.com/train.py")
+    shown = [caught.value.message, caught.value.hint, *caught.value.details, *map(str, caught.value.args)]
+    assert "example.com" in shown[0]
+    assert not [text for text in (*shown, *caught.value.__notes__) if "hunter2" in text]
+
+
 def test_conflicts_and_older_snapshots(here: Cli, tmp_path: Path) -> None:
     here.write(".amlctl.toml", f'[workspaces.local]\ncompute = "local"\nstore = "{tmp_path / "store"}"\n')
     other = shutil.copytree(here.cwd, tmp_path / "other")
