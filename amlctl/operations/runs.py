@@ -174,12 +174,12 @@ def show(context: Context, run: str) -> RunView:
 
 def each_of_sweep(runs: Sequence[RunAt]) -> list[RunAt]:
     """With its runs instead of a sweep. Raises NotFound."""
-    found: dict[RunAt, None] = {}
+    found: dict[str, RunAt] = {}
     for run, context in runs:
         record = context.workspace.read(run)
         children = [one["run"] for one in record.children] if record.spec.sweep else [run]
-        found.update((RunAt(one, context), None) for one in children)
-    return list(found)
+        found.update((one, RunAt(one, context)) for one in children)
+    return list(found.values())
 
 
 @dataclass(frozen=True)
