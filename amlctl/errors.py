@@ -13,6 +13,7 @@
     ├── Conflict               5   the store, or the local copy, moved
     │   └── NeedsConfirmation  5   much would go, and it was not confirmed
     ├── ServiceUnavailable     6   network or service, after retries; a disk, a limit of the machine
+    │   ├── StoreGone          6   a store that this project has used is not there any more
     │   └── Unconfirmed        6   a run was handed over, and no answer tells whether it was taken
     └── Interrupted          130   the user stopped it; the process exits with 128 + N after another signal N
 
@@ -102,6 +103,12 @@ class ServiceUnavailable(AmlctlError):
     kind = "unavailable"
     exit_code = 6
     was_sent = True
+
+
+class StoreGone(ServiceUnavailable):
+    """A share that is not mounted looks like an empty folder; a container may have been deleted."""
+
+    kind = "store_gone"
 
 
 class Unconfirmed(ServiceUnavailable):

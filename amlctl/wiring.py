@@ -66,7 +66,8 @@ class App:
         return workspace.store
 
     def open_store(self, url: str, *, workers: int | None = None, bytes_per_s: int | None = None) -> Store:
-        """See `open_store`; manifests of a remote store are cached on this machine."""
+        """See `open_store`. One that is gone is not taken for an empty one; manifests of a remote store are cached on
+        this machine."""
         credential = None
         if not self.settings.workspace().runs_here and _is_remote(url):
             from amlctl.workspaces.azureml.datastores import credential_for
@@ -81,7 +82,7 @@ class App:
             credential=credential,
             tell=self.sink,
         )
-        return _with_copies(store, self.project) if store.folder is None else store
+        return _remembered(store, self.project)
 
     def open_address(self, url: str, is_public: bool) -> tuple[Store, str]:
         """See `operations.context.Context`. An address that is not public is read with the login of the workspace in
@@ -114,13 +115,13 @@ class App:
         """Links to values of the store, which is not a folder. Raises SettingsError, UsageError, RightsError."""
         from amlctl.stores.azure_blob.store import AzureBlobStore
 
-        store = without_copies(self.store)
+        store = innermost(self.store)
         assert isinstance(store, AzureBlobStore)
         return store.links(until)
 
     def plain_files(self, prefix: str) -> PlainFiles:
         """Files beside the store: below a prefix of its container, or in a folder."""
-        store = without_copies(self.store)
+        store = innermost(self.store)
         if store.folder is not None:
             from amlctl.stores.folder_files import FolderFiles
 
@@ -292,12 +293,15 @@ def _invalid_store(url: str, what: str, *, hint: str) -> SettingsError:
     return SettingsError(f"store {without_secrets(url)!r} {what}", hint=hint)
 
 
-def _with_copies(store: Store, project: Project) -> Store:
-    from amlctl.stores.wrappers import CachedStore
+def _remembered(store: Store, project: Project) -> Store:
+    from amlctl.stores.wrappers import CachedStore, RememberedStore
 
+    remembered = RememberedStore(store, project)
+    if store.folder is not None:
+        return remembered
     with suppress(RightsError):  # a project that cannot be written keeps no copies
         project.ensure_state_dir()
-    return CachedStore(store, project.state_dir / "cache" / "manifests")
+    return CachedStore(remembered, project.state_dir / "cache" / "manifests")
 
 
 def without_copies(store: Store) -> Store:
@@ -305,6 +309,15 @@ def without_copies(store: Store) -> Store:
     from amlctl.stores.wrappers import CachedStore
 
     return store.store if isinstance(store, CachedStore) else store
+
+
+def innermost(store: Store) -> Store:
+    """Of stores around each other the one that has the bytes."""
+    from amlctl.stores.wrappers import StoreWrapper
+
+    while isinstance(store, StoreWrapper):
+        store = store.store
+    return store
 
 
 def _user_file() -> Path | None:

@@ -11,6 +11,7 @@ import http.client
 import ipaddress
 import os
 import re
+import select
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -139,10 +140,7 @@ class Connections:
         """
         since = self._interrupts.count if since is None else since
         self._interrupts.check(since)
-        connection = None
-        if not fresh:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
+        connection = None if fresh else self._idle_connection()
         is_used = connection is not None
         if connection is None:
             connection = self._connect(since)
@@ -160,6 +158,21 @@ class Connections:
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
+            connection.close()
+
+    def _idle_connection(self) -> http.client.HTTPConnection | None:
+        """One that nothing has arrived on: the end of the connection, or a second answer to an earlier request, which
+        would be taken for that to the next one."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            arrived = select.poll()
+            arrived.register(connection.sock, select.POLLIN)
+            decrypted = connection.sock.pending() if isinstance(connection.sock, ssl.SSLSocket) else 0
+            if not (decrypted or arrived.poll(0)):
+                return connection
             connection.close()
 
     def _connect(self, since: int) -> http.client.HTTPConnection:

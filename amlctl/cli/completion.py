@@ -82,10 +82,10 @@ def complete_dataset(incomplete: str) -> list[str]:
             found += [f"{prefix}{name}/{below}" for below in _folders(base / above / name)]
     files = [f"{prefix}{name}" for name in _files(base / above) if f"{prefix}{name}".startswith(incomplete)]
     found += files if len(files) <= _MOST_FILES else []
-    from amlctl.localfs.stored_names import remembered_names
+    from amlctl.localfs.known_stores import remembered_datasets
 
     shown = f"{project.data_blobs_dir.name}/" if base == project.root else ""
-    stored = (f"{shown}{name}" for name in remembered_names(project.state_dir) if name.isprintable())
+    stored = (f"{shown}{name}" for name in remembered_datasets(project.state_dir) if name.isprintable())
     return list(dict.fromkeys([*found, *(name for name in stored if name.startswith(incomplete))]))
 
 

@@ -203,6 +203,11 @@ def read_script_block(source: str, file: str) -> PartialSpec:
     document = _block_of(source, file)
     if document is None:
         return PartialSpec(file, {})
+    for key in (*_KEYS, "amlctl"):
+        if key in document.values:
+            place = document.place((key,))
+            hint = "write [tool.amlctl]" if key == "amlctl" else "move it below a line [tool.amlctl]"
+            raise SettingsError(f"{place}: {key!r} has no effect outside of [tool.amlctl]", hint=hint)
     tool = document.values.get("tool", {})
     table = tool.get("amlctl", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):

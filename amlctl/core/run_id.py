@@ -95,7 +95,7 @@ def find_run(reference: str, ids_newest_first: Sequence[str]) -> str:
     if len(matches) > 1:
         raise UsageError(
             f"{reference!r} is the beginning of {len(matches)} runs",
-            hint="type more of it",
+            hint="use a longer prefix",
             details=matches[:10],
         )
     return matches[0]

@@ -88,18 +88,16 @@ def _place(known: KnownPack, row: bytes) -> StoredAt:
     return StoredAt(Kind.PACK, known.pack, offset, length, bool(is_deflated))
 
 
-_VERSION = 6
+_VERSION = 7
 _SCHEMA = """
     CREATE TABLE agreement (store TEXT, dataset BLOB, step INTEGER, kind TEXT, snapshot TEXT, manifest_key TEXT,
                             section BLOB, head BLOB, row_check BLOB,
                             PRIMARY KEY (store, dataset, step)) WITHOUT ROWID;
     CREATE TABLE pack (store TEXT, pack TEXT, size_bytes INTEGER, members BLOB, row_check BLOB,
                        PRIMARY KEY (store, pack));
-    CREATE TABLE place (url TEXT PRIMARY KEY, store TEXT, row_check BLOB);
 """
 _INSERT = "INSERT INTO agreement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_PACK = "INSERT OR IGNORE INTO pack VALUES (?, ?, ?, ?, ?)"
-_INSERT_PLACE = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM agreement WHERE store = ? AND dataset = ?"
 _MEANING = (
     "what was agreed with the stores is forgotten, so the next syncs work as in a fresh clone: a file that differs "
@@ -181,16 +179,6 @@ class SyncState:
         row = (*_keys(store, dataset), 0, _BASE, *base)
         self._database.change([(_DELETE, [_keys(store, dataset)]), (_INSERT, [(*row, check_of(row))])])
 
-    def store_at(self, url: str) -> str:
-        """The id of the store that was last synced with under this URL; empty where none was."""
-        rows = self._database.rows("SELECT * FROM place WHERE url = ?", [_text(url)], key=1)
-        return str(rows[0][0]) if rows else ""
-
-    def set_store_at(self, url: str, store: str) -> None:
-        if self.store_at(url) != store:
-            row = (_text(url), store)
-            self._database.write(_INSERT_PLACE, [(*row, check_of(row))])
-
     def begin(self, store: str, dataset: str, step: Step, base: Base) -> None:
         """Before the step does anything."""
         before = self.agreement(store, dataset).under_way
@@ -247,15 +235,15 @@ def _text(store: str) -> str:
 
 
 def _from_older_version(database: sqlite3.Connection, version: int) -> list[Change]:
-    """Version 4 had bases without their HEAD, by URL alone; version 5 all but the places. Packs were as they are."""
-    if version not in (4, 5):
+    """Version 4 had bases without their HEAD, by URL alone; version 6 had one table more. Packs were as they are."""
+    if version not in (4, 5, 6):
         return []
 
     def intact(table: str) -> list[tuple[Any, ...]]:
         rows = database.execute(f"SELECT * FROM {table} ORDER BY {'rowid' if table == 'pack' else '1, 2'}")
         return [row for row in rows if row[-1] == check_of(row[:-1])]
 
-    if version == 5:
+    if version > 4:
         return [(_INSERT, intact("agreement")), (_INSERT_PACK, intact("pack"))]
     rows = [(store, dataset, 0, _BASE, *base, b"") for store, dataset, *base, _ in intact("base")]
     return [(_INSERT, [(*row, check_of(row)) for row in rows]), (_INSERT_PACK, intact("pack"))]

@@ -75,12 +75,14 @@ def clean(
     is_dry_run: bool,
     is_sure: bool,
 ) -> CleanResult:
-    """Free what is of these kinds and was not used for so long; without kinds, nothing.
+    """Free what is of these kinds and was not used for so long; without kinds, list that alone.
 
     Raises NeedsConfirmation, and what the store raises that is to have it all.
     """
     items = usage(context.project, disk)
-    old = [item for item in items if item.used_at <= now.timestamp() - older_than_s]
+    old = [item for item in items if not older_than_s or item.used_at <= now.timestamp() - older_than_s]
+    if not kinds:
+        return CleanResult(old, [], is_dry_run)
     wanted = [item for item in old if item.kind in kinds and not item.kept]
     if not wanted or is_dry_run:
         return CleanResult(items, wanted, is_dry_run)

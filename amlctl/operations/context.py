@@ -64,21 +64,21 @@ def holding(context: AnyContext, reference: str) -> tuple[AnyContext, str]:
 
     settings = context.settings
     if len(settings.workspaces) == 1:
-        return context, _listed_id(context, reference)
+        return context, listed_id(context, reference)
     recorded = {record.run: record.spec.workspace for record in restored_records(context)}
     try:
         run = find_run(reference, list(recorded))
     except NotFound:
         if reference.startswith("@"):
             return context, reference
-        run = _listed_id(context, reference)
+        run = listed_id(context, reference)
         return _with_unseen(context, run), run
     if recorded[run] == settings.workspace().name or recorded[run] not in settings.workspaces:
         return context, run
     return context.in_workspace(recorded[run]), run
 
 
-def _listed_id(context: Context, reference: str) -> str:
+def listed_id(context: Context, reference: str) -> str:
     """The id of a run of others that was listed here, if no run of this machine has the prefix; else RUN as it was
     typed. Raises UsageError."""
     from amlctl.core.run_id import find_run

@@ -41,7 +41,6 @@ from amlctl.parallel import ended_by_interrupt, for_each
 from amlctl.runs.fetched import FetchedBelow, FetchedFiles
 from amlctl.runs.records import read_failure
 from amlctl.runs.tree import read_index, restore_tree
-from amlctl.snapshots.store_format import require_format
 from amlctl.stores.contract import Store, is_valid_key
 from amlctl.workspaces.contract import KeepsFiles, RunFile, RunFiles, Workspace
 
@@ -117,9 +116,8 @@ def fetch(
         raise failure or RightsError(f"{path} cannot be written: {error.strerror or error}", hint=hint) from error
     if include and not job.files:
         sink(Warned(f"run {run} has no outputs matching {', '.join(include)}"))
-    if not job.files and context.store.folder is not None:
-        require_format(context.store)  # of a share that is not mounted nothing is left
-    seconds, shown = round(time.monotonic() - started, 3), shown_path(project, target)
+    seconds = round(time.monotonic() - started, 3)
+    shown = shown_path(project, target)
     if job.kept:
         names = ", ".join(job.kept[:_NAMED]) + (f" and {len(job.kept) - _NAMED} more" if len(job.kept) > _NAMED else "")
         again = Command("fetch", "--to", "FOLDER", run)

@@ -13,10 +13,10 @@ from amlctl.runs.metrics import read_metrics
 from amlctl.workspaces.contract import TracksMetrics
 
 
-def metrics_of(context: Context, record: RunRecord) -> Metrics:
+def metrics_of(context: Context, record: RunRecord, *, is_needed: bool = False) -> Metrics:
     """Last values, and the series that the outputs have; of an active run those saved so far.
 
-    What cannot be read is a warning to the context's sink.
+    What cannot be read is a warning to the context's sink; where nothing can be read that `is_needed`, it is raised.
     """
     found = Metrics()
     try:
@@ -24,6 +24,8 @@ def metrics_of(context: Context, record: RunRecord) -> Metrics:
         if not record.metrics and isinstance(context.workspace, TracksMetrics):
             found.add(Metrics(last=dict(context.workspace.tracked.values(record.run))))
     except AmlctlError as error:
+        if is_needed and not record.metrics:
+            raise
         found.warnings.append(f"some of its metrics are not shown: {error.message}")
     found.add(Metrics.of_record(record.metrics))
     for warning in found.warnings:

@@ -41,7 +41,7 @@ def plot(runs: Sequence[RunAt], metrics: Sequence[str], default: str | None) -> 
     """
     unique = {one.run: one for one in runs}
     records = {run: one.context.workspace.read(run) for run, one in unique.items()}
-    found = {run: metrics_of(one.context, records[run]) for run, one in unique.items()}
+    found = {run: metrics_of(one.context, records[run], is_needed=True) for run, one in unique.items()}
     names = list(dict.fromkeys(metrics)) or [_default(list(found.values()), default)]
     plotted = [Plotted(name) for name in names]
     for run, one in unique.items():

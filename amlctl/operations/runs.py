@@ -25,7 +25,7 @@ from amlctl.errors import (
 from amlctl.operations.context import Context, restored_records
 from amlctl.runs.known import read_order
 from amlctl.runs.records import local_records
-from amlctl.runs.shared import shared_records
+from amlctl.runs.shared import seen_records, shared_records
 from amlctl.workspaces.contract import Workspace
 
 _MAX_VALUES = 100_000
@@ -96,12 +96,14 @@ def list_runs(context: Context) -> list[RunRecord]:
 
 
 def _of_others(context: Context, but: Set[str]) -> list[RunRecord]:
-    """Runs of other machines in the store of a workspace that runs here; Azure ML lists everybody's by itself."""
+    """Runs of other machines in the store of a workspace that runs here; Azure ML lists everybody's by itself. Where
+    the store does not answer, those that were seen last and had finished."""
+    state_dir = context.project.state_dir
     try:
-        return shared_records(context.store, context.project.state_dir, but=but)
+        return shared_records(context.store, state_dir, but=but)
     except (LoginError, RightsError, ServiceUnavailable) as error:
-        context.sink(Warned(f"{error.message}; the runs of others are not shown"))
-        return []
+        context.sink(Warned(f"{error.message}; the runs of others are shown as last seen"))
+        return seen_records(state_dir, but=but)
 
 
 def key_metric(records: Sequence[RunRecord], wanted: str | None) -> Goal | None:

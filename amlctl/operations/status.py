@@ -8,9 +8,9 @@ from typing import Any
 
 from amlctl.core.diff import diff
 from amlctl.core.events import Warned
-from amlctl.errors import NotFound
+from amlctl.errors import NotFound, StoreGone
 from amlctl.localfs.identify import identify
-from amlctl.localfs.stored_names import remember_stored
+from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.operations.context import Context
 from amlctl.operations.dataset.listing import stored_names
 from amlctl.operations.sync.dataset_state import (
@@ -29,7 +29,7 @@ class DatasetStatus:
     """Paths that differ from the last sync; from HEAD where this machine never synced, and then none counts as deleted:
     a sync would delete none. `remote_moved`: HEAD is not where this machine left it. `snapshot` is HEAD's, or None.
     `here`: the dataset is on this machine; one that is not has no list of deleted files either. `removed`: when it was
-    removed from the store (ISO 8601), if it was."""
+    removed from the store (ISO 8601), if it was. `store_gone`: the store is not there, which says nothing of it."""
 
     dataset: str
     new: Sequence[str]
@@ -39,31 +39,35 @@ class DatasetStatus:
     snapshot: str | None
     here: bool = True
     removed: str = ""
+    store_gone: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def all_datasets(context: Context) -> list[str]:
-    """What `status` shows where nothing is named; see `known_datasets`."""
+    """What `status` shows where nothing is named: datasets of the store, and those that were synced from here and still
+    exist here; the latter alone, with a warning, where the store is gone."""
     with local_state(context, "amlctl status", is_reading=True) as state:
         return known_datasets(context, state)
 
 
 def status(context: Context, dataset: str, options: SyncOptions) -> DatasetStatus:
-    """Raises NotFound (neither here nor in the store)."""
+    """Raises NotFound (neither here nor in the store), StoreGone (and not here)."""
     with local_state(context, "amlctl status", is_reading=True) as state:
         return _status(context, dataset, options, state)
 
 
 def _status(context: Context, dataset: str, options: SyncOptions, state: LocalState) -> DatasetStatus:
     store, sink = context.store, context.sink
-    looked = look_at(context, dataset, options.ignore, state)
+    looked = look_at(context, dataset, options.ignore, state, is_local_enough=True)
     head, base = looked.head, looked.agreement.base
     removed = "" if looked.removed is None else looked.removed.value.removed_at
     if looked.removed is not None and looked.scanned is None:
         gone = was_removed(dataset, looked.removed.value)
         raise NotFound(gone.message, hint=gone.hint)
+    if looked.scanned is None and looked.store_gone is not None:
+        raise looked.store_gone
     if looked.scanned is None and head is None:
         raise NotFound(f"dataset {dataset} not found, neither here nor in the store", hint="check the path")
     remote_moved = head is not None and (base is None or base.snapshot != head.snapshot)
@@ -72,9 +76,10 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     snapshot = None if head is None else head.snapshot
     if looked.scanned is None:
         return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, here=False)
+    store_gone = looked.store_gone is not None
     settled = None if looked.agreement.under_way else looked.settled
     if settled is not None and settled.snapshot == (agreed or snapshot):
-        return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, removed=removed)
+        return DatasetStatus(dataset, (), (), (), remote_moved, snapshot, removed=removed, store_gone=store_gone)
     local = identify(
         looked.scanned,
         looked.known_to(state.cache),
@@ -86,24 +91,34 @@ def _status(context: Context, dataset: str, options: SyncOptions, state: LocalSt
     before = stored.entries if is_new else agreed_entries(store, looked, local, stored, sink)
     changes = diff(before, local)
     deleted = () if is_new else changes.deleted  # what was never here was not deleted here
-    return DatasetStatus(dataset, changes.added, changes.modified, deleted, remote_moved, snapshot, removed=removed)
+    return DatasetStatus(
+        dataset,
+        changes.added,
+        changes.modified,
+        deleted,
+        remote_moved,
+        snapshot,
+        removed=removed,
+        store_gone=store_gone,
+    )
 
 
 def known_datasets(context: Context, state: LocalState) -> list[str]:
-    """Those of the store, and those that were synced from here and still exist here."""
+    """See `all_datasets`."""
     project, store = context.project, context.store
-    before = state.sync.store_at(store.url)
-    store_id = find_store_id(store)
-    if before and not store_id:
-        context.sink(Warned(f"the store {store.url} is gone: this project was synced with a store that was there"))
-    stores = {store_id or before, store.url}
-    synced = {dataset for key in stores for dataset in state.sync.datasets(key)}
+    try:
+        stored, store_id = all_stored(context), find_store_id(store)
+    except StoreGone as gone:
+        context.sink(Warned(gone.message))
+        known = known_store(project.state_dir, store.url)
+        stored, store_id = [], "" if known is None else known.id
+    synced = {dataset for key in (store_id, store.url) for dataset in state.sync.datasets(key)}
     here = {dataset for dataset in synced if project.dataset_path(dataset).exists()}
-    return sorted(here | {*all_stored(context)})
+    return sorted(here | {*stored})
 
 
 def all_stored(context: Context) -> list[str]:
     """Names of the store's datasets; completion knows them from then on."""
     names = stored_names(context.store)
-    remember_stored(context.project.state_dir, context.store.url, names)
+    remember_store(context.project.state_dir, context.store.url, datasets=names)
     return names

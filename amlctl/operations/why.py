@@ -8,7 +8,7 @@ from typing import Any
 
 from amlctl.core.manifest import ONE_FILE, FileEntry
 from amlctl.core.message import Command
-from amlctl.errors import NotFound
+from amlctl.errors import NotFound, StoreGone
 from amlctl.localfs.code_rules import code_rules
 from amlctl.localfs.ignore import IgnoreRules, Rule, dataset_rules
 from amlctl.localfs.project import Project
@@ -58,7 +58,12 @@ def why(context: Context, path: Path) -> Why:
     root = project.dataset_path(dataset) if dataset else project.data_blobs_dir
     is_ignored, rule = _decide(dataset_rules(project, dataset, context.settings.sync.ignore), root, path)
     answer = _answer(project, path, is_ignored, rule)
-    head = read_head(context.store, dataset) if dataset else None
+    try:
+        head = read_head(context.store, dataset) if dataset else None
+    except StoreGone:  # it was warned of above
+        if not path.exists():
+            raise
+        head = None
     if head is not None:
         answer = replace(answer, dataset=dataset, snapshot=head.snapshot)
         manifest = read_manifest(context.store, head.manifest_key)

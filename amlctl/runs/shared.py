@@ -36,10 +36,8 @@ def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunR
 
     def read(run: str) -> Optional[RunRecord]:
         copy = folder / f"{run}.json"
-        try:
-            return RunRecord.from_bytes(read_regular(copy, MAX_BYTES), run)
-        except (OSError, IntegrityError):
-            pass
+        if (copied := _read_copy(copy)) is not None:
+            return copied
         try:
             record = load_record(store, run)
         except IntegrityError:
@@ -50,3 +48,17 @@ def shared_records(store: Store, state_dir: Path, *, but: Set[str]) -> list[RunR
         return record
 
     return [record for record in in_parallel(read, sorted(runs), store.concurrency) if record is not None]
+
+
+def seen_records(state_dir: Path, *, but: Set[str]) -> list[RunRecord]:
+    """Those of which this machine has copies."""
+    copies = shared_folder(state_dir).glob("*.json")
+    found = [_read_copy(copy) for copy in copies if copy.stem not in but]
+    return [record for record in found if record is not None]
+
+
+def _read_copy(copy: Path) -> Optional[RunRecord]:
+    try:
+        return RunRecord.from_bytes(read_regular(copy, MAX_BYTES), copy.stem)
+    except (OSError, IntegrityError):
+        return None

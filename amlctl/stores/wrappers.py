@@ -1,4 +1,5 @@
-"""Stores around another store: with copies of its manifests on this disk, or behind a bandwidth limit."""
+"""Stores around another store: never taken for empty when it is gone, with copies of its manifests on this disk, or
+behind a bandwidth limit."""
 
 from __future__ import annotations
 
@@ -12,9 +13,12 @@ from typing import Optional, Union
 
 from amlctl.core.content_id import content_id
 from amlctl.core.document import gunzip
-from amlctl.core.store_keys import is_manifest_file
-from amlctl.errors import Interrupted
+from amlctl.core.message import Command, Message
+from amlctl.core.store_keys import AREAS, FORMAT_KEY, is_manifest_file
+from amlctl.errors import AmlctlError, Interrupted, NotFound, StoreGone
 from amlctl.localfs.atomic import write_bytes
+from amlctl.localfs.known_stores import known_store, remember_store
+from amlctl.localfs.project import Project
 from amlctl.localfs.regular_file import read_regular
 from amlctl.stores.contract import (
     Body,
@@ -100,6 +104,107 @@ class StoreWrapper:
 
     def resume(self) -> None:
         self.store.resume()
+
+
+class RememberedStore(StoreWrapper):
+    """Where a value is missing, and before anything is written, a store that this project has used has to be there:
+    a share that is not mounted looks like an empty folder. Every call raises StoreGone.
+
+    A value that is found, as the first one of nearly every command, shows that without a further request.
+    """
+
+    def __init__(self, store: Store, project: Project) -> None:
+        super().__init__(store)
+        self._project = project
+        self._may_be_empty = False
+        self._is_remembered = False
+
+    def begin_again(self) -> None:
+        """An empty place is what it looks like from now on."""
+        self._may_be_empty = True
+
+    def get(self, key: str, *, start: int = 0, length: Optional[int] = None, on_bytes: OnBytes = unobserved) -> bytes:
+        try:
+            data = self.store.get(key, start=start, length=length, on_bytes=on_bytes)
+        except NotFound:
+            self._check()
+            raise
+        self._found()
+        return data
+
+    def get_versioned(self, key: str) -> Optional[Versioned]:
+        found = self.store.get_versioned(key)
+        self._found() if found is not None else self._check()
+        return found
+
+    def download(self, key: str, target: Path, parts: Optional[Parts] = None, *, on_bytes: OnBytes = unobserved) -> int:
+        try:
+            size_bytes = self.store.download(key, target, parts, on_bytes=on_bytes)
+        except NotFound:
+            self._check()
+            raise
+        self._found()
+        return size_bytes
+
+    def put(self, key: str, body: Body, *, replace: bool = False, on_bytes: OnBytes = unobserved) -> bool:
+        self._check()
+        was_written = self.store.put(key, body, replace=replace, on_bytes=on_bytes)
+        self._found()
+        return was_written
+
+    def swap(self, key: str, data: bytes, *, expected: Optional[str]) -> str:
+        self._check()
+        version = self.store.swap(key, data, expected=expected)
+        self._found()
+        return version
+
+    def info(self, key: str) -> Optional[Entry]:
+        found = self.store.info(key)
+        self._found() if found is not None else self._check()
+        return found
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        entry = None
+        for entry in self.store.list(prefix):
+            self._found()
+            yield entry
+        if entry is None:
+            self._check()
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        names = self.store.folders(prefix)
+        self._found() if names else self._check()
+        return names
+
+    def _found(self) -> None:
+        if not self._is_remembered:
+            self._is_remembered = self._may_be_empty = True
+            with contextlib.suppress(AmlctlError):  # a project that cannot be written remembers nothing
+                if not self._project.state_dir.is_dir():
+                    self._project.ensure_state_dir()
+                remember_store(self._project.state_dir, self.url)
+
+    def _check(self) -> None:
+        if not self._may_be_empty:
+            if known_store(self._project.state_dir, self.url) is not None and not self._is_there():
+                what = "not mounted?" if self.folder is not None else "deleted?"
+                raise StoreGone(
+                    f"the store {self.url} is gone: this project has used it, and nothing is there ({what})",
+                    hint=Message("mount or restore it; to start a new one: ", Command("sync", "PATH", "--yes")),
+                )
+            self._may_be_empty = True
+
+    def _is_there(self) -> bool:
+        keys = (self.store.list(f"{area.name}/") for area in AREAS)
+        return self.store.get_versioned(FORMAT_KEY) is not None or any(map(any, keys))
+
+
+def begin_again(store: Store) -> None:
+    """Where the store is gone, what is written from now on begins a new one there."""
+    while isinstance(store, StoreWrapper):
+        if isinstance(store, RememberedStore):
+            store.begin_again()
+        store = store.store
 
 
 class CachedStore(StoreWrapper):

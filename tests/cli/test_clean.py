@@ -38,6 +38,8 @@ def test_a_list_frees_nothing(project: Cli, run: str) -> None:
     assert (project.cwd / f"outputs/{run}/deep/model.bin").exists()
     assert "--outputs" in project("clean").out
     assert project("clean", "--yes").code == 2
+    assert project("clean", "--dry-run").out == project("clean").out
+    assert project.json("clean", "--older-than", "1h")["items"] == []
 
 
 def test_outputs_come_back_with_a_fetch(project: Cli, run: str) -> None:

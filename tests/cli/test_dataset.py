@@ -26,6 +26,11 @@ def test_documents(data: Cli) -> None:
     assert removed == {"dataset": "working/x", "snapshot": listed["snapshot"], "files": 2, "bytes": 12}
     assert data.json("dataset", "list")["datasets"] == []
     (gone,) = data.json("dataset", "list")["removed"]
+    assert data("dataset", "list").out.startswith("All datasets of the store are removed: ")
+    missing = data("dataset", "show", "working/x")
+    assert missing.code == 4
+    assert "was removed from the store by" in missing.err
+    assert "hint: amlctl dataset restore working/x" in missing.err
     assert {"dataset", "removed_at", "removed_by", "restorable_until"} == set(gone)
     assert data.json("dataset", "restore", "working/x")["restored"] == removed
 

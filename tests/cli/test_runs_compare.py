@@ -57,6 +57,18 @@ environment of run-001
     )
 
 
+def test_a_difference_is_that_of_the_values_as_shown(project: Cli) -> None:
+    Project(project.cwd).ensure_state_dir()
+    add(project, 1, {"loss": 0.12449, "large": 1_000_000, "same": 0.500001})
+    add(project, 2, {"loss": 0.12551, "large": 1_000_001, "same": 0.500002})
+    lines = project("runs", "compare", "run-001", "run-002").out.splitlines()
+    assert [line.split()[1:] for line in lines[2:]] == [
+        ["0.1245", "0.1255", "(+0.001)"],
+        ["1000000", "1000001", "(+1)"],
+        ["0.5", "0.5", "(+1e-06)"],
+    ]
+
+
 def test_more_runs_than_fit_are_shown_in_blocks(seven: Cli) -> None:
     runs = [f"run-00{number}" for number in range(1, 8)]
     screen = Terminal(seven.command("runs", "compare", *runs), seven.cwd, columns=60)

@@ -53,6 +53,11 @@ def braille(lines: Sequence[str]) -> int:
     return sum("⠀" < sign <= "⣿" for line in lines for sign in line)
 
 
+def test_a_metric_that_is_typed_as_a_run(plotted: Cli) -> None:
+    answer = plotted("runs", "plot", "run-001", "accuracy")
+    assert (answer.code, answer.err.splitlines()[-1]) == (4, "hint: amlctl runs plot run-001 --metric accuracy")
+
+
 def test_two_runs_in_a_pipe(plotted: Cli) -> None:
     answer = plotted("runs", "plot", "run-001", "run-002", "run-003", "--metric", "train.loss")
     lines = answer.out.splitlines()

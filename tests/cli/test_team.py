@@ -43,12 +43,47 @@ def test_status_knows_the_datasets_of_the_store(team: tuple[Cli, Cli]) -> None:
     assert "amlctl sync --pull PATH" in answer.out
 
 
-def test_status_lists_what_is_here_while_the_store_is_gone(team: tuple[Cli, Cli], tmp_path: Path) -> None:
-    anna, _ = team
+def test_a_store_that_is_gone_is_said_everywhere(team: tuple[Cli, Cli], tmp_path: Path) -> None:
+    """And what is known here is shown, and kept."""
+    anna, ben = team
+    anna.write("pipeline/train.py", SCRIPT)
+    ben.write("pipeline/train.py", SCRIPT)
+    run = anna.json("submit", "train.py")["run"]
+    assert [one["run"] for one in ben.json("runs")["runs"]] == [run]
     (tmp_path / "shared").rename(tmp_path / "unmounted")
+    (tmp_path / "shared").mkdir()
     found = anna.json("status")["datasets"]
-    assert [(one["dataset"], one["here"]) for one in found] == [("working/faces", True), ("working/texts", True)]
-    assert "shared is gone" in anna("status").err
+    assert [(one["dataset"], one["here"], one["store_gone"]) for one in found] == [
+        ("working/faces", True, True),
+        ("working/texts", True, True),
+    ]
+    assert "no changes since the last sync; the store is gone" in anna("status").out
+    for cli in (anna, ben):
+        answer = cli("runs", "--json")
+        assert [one["run"] for one in answer.document["runs"]] == [run]
+        assert "shared is gone" in answer.err
+    for code, *words in (
+        (6, "dataset", "list"),
+        (6, "dataset", "remove", "working/faces", "--yes"),
+        (6, "dataset", "restore", "working/faces"),
+        (6, "sync", "--pull"),
+        (5, "sync", "working/faces"),
+        (6, "submit", "train.py"),
+        (6, "submit", "--from", run),
+        (6, "fetch", run),
+        (6, "runs", "plot", run),
+        (6, "runs", "share", run),
+        (6, "store", "stats"),
+        (6, "store", "gc", "--yes"),
+        (6, "store", "verify"),
+    ):
+        answer = anna(*words)
+        assert (answer.code, "shared is gone" in answer.err) == (code, True), (words, answer)
+    assert not [*(tmp_path / "shared").rglob("*")]
+    (tmp_path / "shared").rmdir()
+    (tmp_path / "unmounted").rename(tmp_path / "shared")
+    assert [path.stem for path in shared_folder(Project(ben.cwd).state_dir).iterdir()] == [run]
+    assert {one["remote_moved"] for one in anna.json("status")["datasets"]} == {False}
 
 
 def test_a_pull_without_a_path_offers_them(team: tuple[Cli, Cli], terminal: StartTerminal) -> None:
@@ -91,6 +126,7 @@ def test_runs_of_others_are_listed_and_can_be_fetched(team: tuple[Cli, Cli]) -> 
     assert ben("runs", "show", "@last").code == 4, "a short form stands for a run of one's own"
     assert ben.json("fetch", run)["files"] == 1
     assert ben.json("runs", "show", run[:-2])["run"] == run
+    assert ben.json("--workspace", "local", "runs", "show", run[:-2])["run"] == run
     ben.write("pipeline/train.py", SCRIPT)
     own = ben.json("submit", "train.py")["run"]
     assert ben.json("runs", "show", "train")["run"] == own, "a prefix of one's own run comes first"

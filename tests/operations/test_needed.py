@@ -7,6 +7,7 @@ import pytest
 from amlctl.core.events import Note
 from amlctl.errors import RunFailed
 from amlctl.operations.runs import RunAt
+from amlctl.operations.submit.submit import plan
 from amlctl.operations.waiting import wait_for
 from tests.support.bench import Bench
 
@@ -22,7 +23,10 @@ def test_an_equal_run_is_used_until_something_differs(bench: Bench) -> None:
     assert again.record.run == first.record.run
     assert again.to_json()["is_reused"] is True
     assert any("not running it again" in note.message for note in bench.reported(Note))
+    request = bench.request(script, datasets=["images"], is_needed_only=True)
+    assert plan(bench, request).to_json()["equal_run"] == first.record.run
     bench.write("data_blobs/images/a.txt", "b")
+    assert plan(bench, request).to_json()["equal_run"] is None
     assert not bench.submit(script, datasets=["images"], is_needed_only=True).is_reused
     bench.script(SCRIPT + "# changed\n")
     assert not bench.submit(script, datasets=["images"], is_needed_only=True).is_reused

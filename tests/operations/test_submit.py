@@ -285,7 +285,9 @@ def test_an_unknown_compute_target_is_reported_before_anything_is_sent(bench: Be
 def test_a_plan_names_the_source_of_each_value(bench: Bench) -> None:
     bench.script('# /// script\n# [tool.amlctl]\n# produces = ["made"]\n# ///\n')
     first = bench.submit("train.py", experiment="Trials").record
-    sources = plan(bench, bench.request("train.py", from_run=first.run, tags={"a": "b"})).to_json()["sources"]
+    repeated = plan(bench, bench.request("train.py", from_run=first.run, tags={"a": "b"})).to_json()
+    sources = repeated["sources"]
+    assert repeated["code"] == plan(bench, bench.request("train.py")).to_json()["code"]
     assert (sources["script"], sources["tags"]) == ("pipeline/train.py", "command line")
     assert sources["experiment"] == f"run {first.run}"
     assert plan(bench, bench.request("train.py")).sources["mode"] == "settings"

@@ -18,7 +18,7 @@ from amlctl.stores.azure_blob.store import AzureBlobStore, open_blob_store
 from amlctl.stores.azure_blob.upload import Limits
 from amlctl.stores.directory import DirectoryStore
 from amlctl.stores.wrappers import CachedStore
-from amlctl.wiring import App, open_app, without_copies
+from amlctl.wiring import App, innermost, open_app, without_copies
 from tests.support.azurite import Azurite
 from tests.support.clones import DATASET, OPTIONS, Clone, random_tree
 from tests.support.fault_proxy import FaultProxy, Reply, Seen, fault_proxy
@@ -31,7 +31,7 @@ def app(tmp_path: Path, azurite: Azurite) -> Iterator[App]:
     (tmp_path / ".amlctl.toml").write_text(f'[workspaces.local]\ncompute = "local"\nstore = "{url}"\n')
     app = open_app(tmp_path, {"AZURE_STORAGE_KEY": azurite.key})
     yield app
-    store = without_copies(app.store)
+    store = innermost(app.store)
     assert isinstance(store, AzureBlobStore)
     store.close()
 
@@ -56,7 +56,9 @@ def test_who_checks_a_store_sees_no_copies(app: App) -> None:
 
 def test_a_folder_needs_no_copies(tmp_path: Path) -> None:
     (tmp_path / ".amlctl.toml").write_text("")
-    assert isinstance(open_app(tmp_path, {}).store, DirectoryStore)
+    store = open_app(tmp_path, {}).store
+    assert not isinstance(store, CachedStore)
+    assert isinstance(innermost(store), DirectoryStore)
 
 
 def test_few_files_of_a_pack_cost_their_own_bytes(tmp_path: Path, azurite: Azurite) -> None:

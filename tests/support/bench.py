@@ -19,6 +19,7 @@ from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import submit
 from amlctl.stores.directory import DirectoryStore
+from amlctl.stores.wrappers import RememberedStore
 from amlctl.workspaces.local.workspace import LocalTiming, LocalWorkspace
 from tests.support.context import Context
 
@@ -90,7 +91,7 @@ def make_bench(root: Path) -> Bench:
 def open_bench(root: Path) -> Bench:
     """One that was made before, perhaps by another process."""
     project = Project(root)
-    store = DirectoryStore(root / ".amlctl/store")
+    store = RememberedStore(DirectoryStore(root / ".amlctl/store"), project)
     timing = LocalTiming(save_interval_s=0.2, grace_s=5.0, poll_s=0.02)
     settings = Settings()
     variables = {name: value for name, value in os.environ.items() if not name.startswith("AMLCTL_")}

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from tests.support.throwaway_ca import Certificate
+from tests.support.wire_faults import Fault, WireReply
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class CutAnswer:
     size_bytes: int
 
 
-Act = Callable[[Seen], "Reply | LoseAnswer | LoseRequest | CutAnswer | None"]
+Act = Callable[[Seen], "Reply | LoseAnswer | LoseRequest | CutAnswer | Fault | None"]
 
 
 @dataclass
@@ -90,6 +91,21 @@ def fault_proxy(service_url: str, certificate: Certificate | None = None) -> Ite
             if isinstance(wanted, Reply):
                 self._answer(wanted.status, wanted.headers, wanted.body)
                 return
+            if callable(wanted):
+                wanted(self, lambda: self._service_reply(data))
+                return
+            reply = self._service_reply(data)
+            headers, body = reply.headers, reply.body
+            if isinstance(wanted, LoseAnswer):
+                self.close_connection = True
+                return
+            if isinstance(wanted, CutAnswer):
+                self._answer(reply.status, {**headers, "Content-Length": str(len(body))}, body[: wanted.size_bytes])
+                self.close_connection = True
+                return
+            self._answer(reply.status, headers, body)
+
+        def _service_reply(self, data: bytes) -> WireReply:
             connection = http.client.HTTPConnection(service.hostname or "", service.port, timeout=30)
             try:
                 connection.request(self.command, self.path, data or None, dict(self.headers.items()))
@@ -98,16 +114,9 @@ def fault_proxy(service_url: str, certificate: Certificate | None = None) -> Ite
                 headers = {name: value for name, value in response.getheaders() if name.lower() not in _OWN}
                 if self.command == "HEAD":
                     headers["Content-Length"] = response.getheader("Content-Length", "0")
+                return WireReply(response.status, headers, body)
             finally:
                 connection.close()
-            if isinstance(wanted, LoseAnswer):
-                self.close_connection = True
-                return
-            if isinstance(wanted, CutAnswer):
-                self._answer(response.status, {**headers, "Content-Length": str(len(body))}, body[: wanted.size_bytes])
-                self.close_connection = True
-                return
-            self._answer(response.status, headers, body)
 
         def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
             self.send_response_only(status)

@@ -47,7 +47,7 @@ def clean(
         bool, option("Free local logs of finished runs that are in the store", "--logs", panel=_WHAT)
     ] = False,
     older_than: Annotated[
-        str | None, option("Free only what was not used for so long", "--older-than", metavar="AGE")
+        str | None, option("List or free only what was not used for so long", "--older-than", metavar="AGE")
     ] = None,
     is_dry_run: Annotated[bool, option("Show what would be freed, and change nothing", "--dry-run")] = False,
     yes: Annotated[bool, option("Skip the confirmation", "--yes", "-y")] = False,
@@ -62,7 +62,7 @@ def clean(
 
     flags = {OUTPUTS: outputs, ENVIRONMENTS: environments, CACHES: caches, LOGS: logs}
     kinds = [kind for kind, is_wanted in flags.items() if is_wanted]
-    if not kinds and (older_than is not None or yes or is_dry_run):
+    if not kinds and yes:
         raise UsageError("Missing what to free", hint=f"add one of {', '.join(f'--{kind}' for kind in flags)}")
     call = invocation(ctx)
     older_than_s = 0.0 if older_than is None else parse_duration_s(older_than)
@@ -82,7 +82,8 @@ def clean(
         if not is_confirmed(error, call.output):
             raise
         result = act(is_sure=True)
-    call.result(result.to_json(), _freed(result) if kinds else _list(result, is_verbose=call.options.is_verbose))
+    text = _freed(result) if kinds else _list(result, older_than, is_verbose=call.options.is_verbose)
+    call.result(result.to_json(), text)
 
 
 def _freed(result: CleanResult) -> Iterator[Line | Table]:
@@ -96,11 +97,11 @@ def _freed(result: CleanResult) -> Iterator[Line | Table]:
         yield [good("freed"), f" {what}"]
 
 
-def _list(result: CleanResult, *, is_verbose: bool) -> Iterator[Line | Table]:
+def _list(result: CleanResult, older_than: str | None, *, is_verbose: bool) -> Iterator[Line | Table]:
     from amlctl.localfs.disk_use import KINDS
 
     if not result.items:
-        yield "nothing takes room here"
+        yield "nothing takes room here" if older_than is None else f"nothing here was unused for {older_than}"
         return
     shown: list[DiskItem] = []
     for kind in KINDS:
@@ -118,7 +119,8 @@ def _list(result: CleanResult, *, is_verbose: bool) -> Iterator[Line | Table]:
     ]
     freeable = [f"--{kind}" for kind in KINDS if any(item.kind == kind and not item.kept for item in result.items)]
     if freeable:
-        yield Message("free with: ", Command("clean", *freeable))
+        age = () if older_than is None else ("--older-than", older_than)
+        yield Message("free with: ", Command("clean", *freeable, *age))
 
 
 def _table(items: Sequence[DiskItem]) -> Table:

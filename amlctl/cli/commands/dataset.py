@@ -42,12 +42,12 @@ Datasets = Annotated[
 @app.command("list", epilog=examples("amlctl dataset list --json # all snapshots, for a script"))
 def list_(ctx: typer.Context, store_url: Url = None) -> None:
     """List the store's datasets: size, snapshots, who wrote them and when"""
-    from amlctl.localfs.stored_names import remember_stored
+    from amlctl.localfs.known_stores import remember_store
     from amlctl.operations.dataset.listing import list_stored
 
     call = invocation(ctx)
     found = list_stored(opened(call, store_url))
-    remember_stored(call.app.project.state_dir, found.store, [one.dataset for one in found.datasets])
+    remember_store(call.app.project.state_dir, found.store, datasets=[one.dataset for one in found.datasets])
     here = {one.dataset for one in found.datasets if call.app.project.dataset_path(one.dataset).exists()}
     document = found.to_json()
     for one in document["datasets"]:
@@ -116,7 +116,8 @@ def restore(ctx: typer.Context, dataset: Dataset, store_url: Url = None) -> None
 
 def _list(found: DatasetList, here: set[str]) -> Iterator[Line | Table]:
     if not found.datasets:
-        yield Message("The store has no datasets yet: ", Command("sync", "PATH"))
+        message = "All datasets of the store are removed" if found.removed else "The store has no datasets yet"
+        yield Message(f"{message}: ", Command("sync", "PATH"))
     else:
         yield Table(
             [

@@ -13,6 +13,8 @@ from amlctl.cli.completion import LAST, complete_run
 from amlctl.cli.invocation import Invocation, invocation
 from amlctl.cli.output import FALLBACK_WIDTH, UNLIMITED_WIDTH
 from amlctl.cli.render.tables import Cell, Line, Styled, Table, bold
+from amlctl.core.message import Command
+from amlctl.errors import NotFound
 
 if TYPE_CHECKING:
     from amlctl.core.metrics import Point
@@ -43,7 +45,18 @@ def plot(
     from amlctl.operations.plot import plot as plotted_runs
 
     call = invocation(ctx)
-    results = plotted_runs(runs_at(call, run), metric or (), call.app.settings.runs.metric)
+    try:
+        found = runs_at(call, run)
+    except NotFound as error:
+        from amlctl.runs.records import local_records
+
+        known = {name for record in local_records(call.app.project.state_dir) for name in record.metrics}
+        if named := [one for one in run or () if one in known]:
+            runs = [one for one in run or () if one not in named]
+            options = [part for one in (*named, *(metric or ())) for part in ("--metric", one)]
+            error.hint = Command("runs", "plot", *runs, *options)
+        raise
+    results = plotted_runs(found, metric or (), call.app.settings.runs.metric)
     width = FALLBACK_WIDTH if call.output.width >= UNLIMITED_WIDTH else call.output.width
     document = results[0].to_json() if len(results) == 1 else {"plots": [one.to_json() for one in results]}
     call.result(document, _screen(results, width, has_color=call.output.out_has_color))

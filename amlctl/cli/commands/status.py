@@ -69,6 +69,8 @@ def _lines(statuses: Sequence[DatasetStatus], *, is_verbose: bool) -> Iterator[L
         if status.removed:
             yield [*line, warning("removed from the store"), f"  {changes}" if changes else ""]
             yield Message("  bring it back with: ", Command("dataset", "restore", status.dataset))
+        elif status.store_gone:
+            yield [*line, changes or good("no changes"), warning(" since the last sync; the store is gone")]
         elif status.snapshot is None:
             yield [*line, warning("not in the store yet"), f"  {changes}" if changes else ""]
         else:

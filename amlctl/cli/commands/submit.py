@@ -373,7 +373,8 @@ def _plan(plan: SubmitPlan) -> Iterator[Line]:
     ready = "ready" if plan.environment.is_ready else "not prepared yet"
     yield from fields(
         [
-            ("would run", shlex.join(plan.command)),
+            ("would show", f"run {plan.equal_run}, which did the same and Completed" if plan.equal_run else ""),
+            ("command" if plan.equal_run else "would run", shlex.join(plan.command)),
             ("config", plan.spec.config or ""),
             ("datasets", named_values(datasets)),
             ("produces", "\n".join(plan.spec.produces)),

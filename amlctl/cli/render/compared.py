@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amlctl.cli.render.tables import (
@@ -100,7 +101,13 @@ def _cells(comparison: Comparison, row: Row) -> Iterator[str]:
 def _time_delta(first: float | None, value: float, *, is_first: bool) -> str:
     if first is None or is_first:
         return ""
-    return f" ({'+' if value >= first else '−'}{duration(abs(value - first))})"
+    difference = _shown_s(value) - _shown_s(first)
+    return f" ({'+' if value >= first else '−'}{duration(abs(difference))})"
+
+
+def _shown_s(seconds: float) -> float:
+    """As `duration` rounds it."""
+    return round(seconds, 1) if seconds < 9.95 else round(seconds)
 
 
 def _counted(change: FileChanges | Counts) -> str:
@@ -120,8 +127,15 @@ def _metric_cells(metric: MetricRow) -> Iterator[Styled]:
             yield _plain(f"{text} (=)")
         else:
             sign = "+" if delta > 0 else "−"
-            cell = f"{text} ({sign}{shown(abs(delta))})"
+            cell = f"{text} ({sign}{shown(_difference(metric.values[0], value) or abs(delta))})"
             yield good(cell) if (delta < 0) == is_lower_better else bad(cell)
+
+
+def _difference(first: Any, other: Any) -> float:
+    """Of two metrics as they are shown, so that it is what a reader computes."""
+    if type(first) is int and type(other) is int:
+        return abs(other - first)
+    return float(abs(Decimal(shown(other)) - Decimal(shown(first))))
 
 
 def _plain(text: str) -> Styled:

@@ -23,6 +23,7 @@ from amlctl.core.store_keys import (
 )
 from amlctl.errors import IntegrityError, NotFound
 from amlctl.operations.store.gc import REMOVED_S
+from amlctl.operations.sync.merge import was_removed
 from amlctl.parallel import in_parallel
 from amlctl.runs.records import manifests_of_record, read_fields
 from amlctl.snapshots.heads import find_head, is_superseded, list_datasets, list_manifests, read_any_head
@@ -156,6 +157,9 @@ def _iso(time: float) -> str:
 def show_stored(store: Store, dataset: str) -> DatasetDetails:
     """Reads the records of all runs. Raises NotFound, IntegrityError."""
     head = find_head(store, dataset)
+    if head is not None and head.value.removed_at:
+        gone = was_removed(dataset, head.value)
+        raise NotFound(gone.message, hint=gone.hint)
     if head is None or head.value.is_fence:
         raise not_stored(store, dataset)
     runs = [*runs_in(store)]

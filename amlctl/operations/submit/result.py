@@ -16,7 +16,8 @@ from amlctl.workspaces.contract import EnvironmentInfo
 @dataclass(frozen=True)
 class SubmitPlan:
     """What a submit would send and run. `sources` says where each value of the spec comes from; `datasets` has the
-    sync's document, or the snapshot that is used. `code_files` and `code_bytes` are the user's own.
+    sync's document, or the snapshot that is used. `code_files` and `code_bytes` are the user's own. `equal_run` is the
+    run that `--needed` would show instead.
     """
 
     spec: RunSpec
@@ -25,6 +26,7 @@ class SubmitPlan:
     code_files: int
     code_bytes: int
     environment: EnvironmentInfo
+    equal_run: str = ""
 
     @property
     def command(self) -> list[str]:
@@ -39,6 +41,7 @@ class SubmitPlan:
         names = ("script", "config", "config_content", "workspace", "compute", "mode", "distribution", "processes")
         return {
             "dry_run": True,
+            "equal_run": self.equal_run or None,
             **{name: getattr(self.spec, name) for name in (*names, "instances", "experiment")},
             "datasets": {name: dict(document) for name, document in self.datasets.items()},
             "produces": list(self.spec.produces),

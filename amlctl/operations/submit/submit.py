@@ -57,7 +57,7 @@ from amlctl.operations.sync.merge import was_removed
 from amlctl.operations.sync.sync import SyncOptions, dry_run, sync
 from amlctl.operations.waiting import wait_until_completed
 from amlctl.parallel import ended_by_interrupt
-from amlctl.runs.code import CodeFiles, collect_code, send_code
+from amlctl.runs.code import PIPELINE, CodeFiles, collect_code, send_code
 from amlctl.runs.copies import copy_code, copy_snapshot
 from amlctl.runs.known import note_made
 from amlctl.runs.records import local_records, save_record
@@ -119,15 +119,29 @@ def plan(context: Context, request: SubmitRequest) -> SubmitPlan:
     }
     datasets.update({dataset: {"snapshot": snapshot} for dataset, snapshot in spec.datasets.items()})
     datasets.update({dataset: {"from": masked(address.url)} for dataset, address in checked.downloads.items()})
-    code = _collect_code(context, checked, is_reading=True) if not spec.code else None
+    if spec.code:
+        files = read_index(checked.origin, code_index_key(spec.code)) or ()
+        sizes = [file.size_bytes for file in files if file.path.startswith(f"{PIPELINE}/")]
+    else:
+        code = _collect_code(context, checked, is_reading=True)
+        spec, sizes = replace(spec, code=code.id), [entry.size_bytes for entry in code.own]
     return SubmitPlan(
-        spec if code is None else replace(spec, code=code.id),
+        spec,
         checked.merged.sources,
         datasets,
-        code_files=len(code.own) if code else 0,
-        code_bytes=sum(entry.size_bytes for entry in code.own) if code else 0,
+        code_files=len(sizes),
+        code_bytes=sum(sizes),
         environment=context.workspace.environment(checked.environment),
+        equal_run=_planned_equal(context, spec, datasets) if request.is_needed_only else "",
     )
+
+
+def _planned_equal(context: Context, spec: RunSpec, datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """The run that `--needed` would show; empty without one: a dataset that is sent first has another snapshot."""
+    if any(one.get(change) for one in datasets.values() for change in ("added", "modified", "deleted", "from")):
+        return ""
+    equal = find_equal(context, replace(spec, datasets={name: one["snapshot"] for name, one in datasets.items()}))
+    return "" if equal is None else equal.run
 
 
 def prepare(

@@ -30,7 +30,7 @@ from amlctl.mirror.export import PlainFiles, PlainFilesUnderWay
 from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
 from amlctl.operations.sync.dataset_state import LocalState, agree, begin, head_manifest, look_at
-from amlctl.operations.sync.merge import Merged, confirm_changes, confirm_new_store, merge_with_head, was_removed
+from amlctl.operations.sync.merge import Merged, confirm_changes, merge_with_head, was_removed
 from amlctl.operations.sync.repair import (
     damaged_contents,
     drop_lost_lists,
@@ -113,8 +113,6 @@ class SyncAttempt:
         if unchanged is not None:
             return unchanged
         if self._looked.head is None and not self._looked.store_id:
-            if not self._options.yes:
-                confirm_new_store(self._store, self._looked, self._state.sync)
             self._looked.know_store(ensure_format(self._store), self._state)
             self._plain_files = self._look_at_plain_files()
         stored = self._stored_contents()

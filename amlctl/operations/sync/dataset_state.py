@@ -19,10 +19,11 @@ from amlctl.core.head import encode_head
 from amlctl.core.manifest import Manifest, empty_manifest
 from amlctl.core.message import Command, Message, below_data_blobs
 from amlctl.core.store_keys import head_key
-from amlctl.errors import IntegrityError, NotFound
+from amlctl.errors import IntegrityError, NotFound, StoreGone
 from amlctl.localfs.atomic import remove_left_behind, scratch_folder
 from amlctl.localfs.identify import CachedScan, KnownFolder, StatCache
 from amlctl.localfs.ignore import dataset_rules
+from amlctl.localfs.known_stores import known_store, remember_store
 from amlctl.localfs.locks import exclusive
 from amlctl.localfs.project import Project
 from amlctl.localfs.scan import Scan, scan
@@ -53,6 +54,7 @@ class DatasetState:
     settled: CachedScan | None
     removed: Head | None = None
     """HEAD of a dataset that was removed from the store; `head` is None then."""
+    store_gone: StoreGone | None = None
     has_begun: bool = False
     """Whether this command has written down a step."""
 
@@ -99,8 +101,9 @@ _DATABASES = ("stat_cache.sqlite", "sync_state.sqlite")
 
 
 class LocalState(NamedTuple):
-    """The project's own databases, held open by one command."""
+    """The project's own databases, held open by one command, and the folder that they are in."""
 
+    folder: Path
     cache: StatCache
     sync: SyncState
 
@@ -137,14 +140,20 @@ def _opened(folder: Path, sink: EventSink) -> Iterator[LocalState]:
 
     cache_file, sync_file = (folder / name for name in _DATABASES)
     with closing(StatCache(cache_file, warn)) as cache, closing(SyncState(sync_file, warn)) as known:
-        yield LocalState(cache, known)
+        yield LocalState(folder, cache, known)
 
 
 def look_at(
-    context: Context, dataset: str, ignore: Sequence[str], state: LocalState, *, is_repair: bool = False
+    context: Context,
+    dataset: str,
+    ignore: Sequence[str],
+    state: LocalState,
+    *,
+    is_repair: bool = False,
+    is_local_enough: bool = False,
 ) -> DatasetState:
     """Scan the dataset and read its HEAD, at the same time; a repair takes the snapshot that was written last for a
-    HEAD that cannot be read. Raises what the store raises."""
+    HEAD that cannot be read. Raises what the store raises, but where what is known here is enough not StoreGone."""
     project, store, sink = context.project, context.store, context.sink
     root = project.dataset_path(dataset)
     store.check_key(head_key(dataset))
@@ -156,20 +165,29 @@ def look_at(
             scanned = scan(root, rules)
         except FileNotFoundError:
             scanned = None
+        gone: StoreGone | None = None
         try:
             found = asked_head.result()
         except IntegrityError as error:
             if not is_repair:
                 raise
             found = _taken_for_head(store, dataset, error.message, sink)
+        except StoreGone as error:
+            if not is_local_enough:
+                raise
+            found, gone = None, error
         removed = found if found is not None and found.value.removed_at else None
         head = None if found is None or found.value.is_fence else found
         if head is None and removed is None and is_repair and has_snapshots(store, dataset):
             found = head = _taken_for_head(store, dataset, f"HEAD of {dataset} is missing", sink)
     digest = b"" if scanned is None else scanned.digest(rules.digest)
-    store_key = _store_key(project, store, found, state.sync)
+    if gone is not None:
+        known = known_store(project.state_dir, store.url)
+        store_key = (known and known.id) or store.url
+    else:
+        store_key = _store_key(project, store, found, state.sync)
     agreement = state.sync.agreement(store_key, dataset)
-    if found is None and agreement.base is not None and has_snapshots(store, dataset):
+    if found is None and agreement.base is not None and gone is None and has_snapshots(store, dataset):
         # Its latest snapshot is unknown, so committing what is here could undo what others have synced since.
         raise IntegrityError(
             f"HEAD of {dataset} is missing in the store {store.url}, which has snapshots of it",
@@ -178,7 +196,7 @@ def look_at(
             ),
         )
     kept = KeptManifests(project.state_dir, store_key, dataset)
-    looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None, removed)
+    looked = DatasetState(dataset, root, scanned, digest, head, store_key, agreement, kept, None, removed, gone)
     if scanned is not None:
         check_apart(store, root, f"data_blobs/{dataset}", scanned)
         for warning in scanned.warnings:
@@ -212,7 +230,7 @@ def agree(state: LocalState, looked: DatasetState, store: Store, head: Head, *, 
         for folder in looked.scanned.folders:  # what a pull that was killed has left among the user's files
             remove_left_behind(looked.root / folder.path, older_than_s=0)
     state.sync.set_base(looked.store_key, looked.dataset, base._replace(head=encode_head(head.value, looked.dataset)))
-    state.sync.set_store_at(store.url, looked.store_key)
+    remember_store(state.folder, store.url, store_id=looked.store_key)
     looked.kept.keep_only([base.manifest_key] if base.manifest_key else [])
 
 

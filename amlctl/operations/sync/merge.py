@@ -7,7 +7,8 @@ from what the folder has and from where HEAD is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from amlctl.core.diff import Changes, Side, arrived, merge
@@ -15,14 +16,14 @@ from amlctl.core.events import EventSink, Warned
 from amlctl.core.head import HeadValue, Relation, parse_head, relation
 from amlctl.core.manifest import FileEntry, Manifest, decode_section
 from amlctl.core.message import Command, Message, below_data_blobs, count
-from amlctl.core.store_keys import DATASETS
-from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound
-from amlctl.localfs.sync_state import Base, Step, SyncState
+from amlctl.errors import Conflict, IntegrityError, NeedsConfirmation, NotFound, StoreGone
+from amlctl.localfs.sync_state import Base, Step
 from amlctl.operations.sync.dataset_state import DatasetState
 from amlctl.operations.sync.result import SyncOptions
 from amlctl.snapshots.known import KnownContents
 from amlctl.snapshots.manifests import read_manifest
 from amlctl.stores.contract import Store
+from amlctl.stores.wrappers import begin_again
 
 
 def agreed_entries(
@@ -173,16 +174,18 @@ def merge_with_head(
     return merged.entries, merged.taken_from_theirs
 
 
-def confirm_new_store(store: Store, looked: DatasetState, known: SyncState) -> None:
-    """Raises NeedsConfirmation where a store that this project has used is gone: a share that is not mounted looks like
-    a place for a new one, and what others have synced would be missing in it."""
-    if known.store_at(store.url) and not any(store.list(DATASETS)):
-        raise NeedsConfirmation(
-            f"the store {store.url} is gone: this project was synced with a store that was there",
-            hint=Message(
-                "mount or restore it; to start a new one: ", Command("sync", below_data_blobs(looked.dataset), "--yes")
-            ),
-        )
+@contextmanager
+def new_store_confirmed(store: Store, dataset: str, *, is_sure: bool) -> Iterator[None]:
+    """Raises NeedsConfirmation where a store that this project has used is gone: what others have synced would be
+    missing in a new one."""
+    if is_sure:
+        begin_again(store)
+    try:
+        yield
+    except StoreGone as gone:
+        begin = Command("sync", below_data_blobs(dataset), "--yes")
+        hint = Message("mount or restore it; to start a new one: ", begin)
+        raise NeedsConfirmation(gone.message, hint=hint) from gone
 
 
 def confirm_changes(

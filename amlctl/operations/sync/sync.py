@@ -23,6 +23,7 @@ from amlctl.mirror.plain_files import MirrorLease
 from amlctl.operations.context import Context
 from amlctl.operations.sync.attempt import ContentsLost, SyncAttempt
 from amlctl.operations.sync.dataset_state import local_state
+from amlctl.operations.sync.merge import new_store_confirmed
 from amlctl.operations.sync.repair import repair_format
 from amlctl.operations.sync.result import SyncOptions as SyncOptions
 from amlctl.operations.sync.result import SyncResult as SyncResult
@@ -48,6 +49,7 @@ def sync(context: Context, dataset: str, options: SyncOptions, *, clock: Callabl
     started = time.monotonic()
     requests, sent = store.traffic.requests, store.traffic.sent_bytes
     with (
+        new_store_confirmed(store, dataset, is_sure=options.yes),
         MirrorLease(store, lease_key(dataset), sink, clock=clock) as lease,
         local_state(context, f"amlctl sync {dataset}") as state,
     ):
@@ -84,6 +86,7 @@ def dry_run(context: Context, dataset: str, options: SyncOptions) -> SyncResult:
     requests = store.traffic.requests
     lease = MirrorLease(store, lease_key(dataset), context.sink)
     with (
+        new_store_confirmed(store, dataset, is_sure=options.yes),
         local_state(context, f"amlctl sync --dry-run {dataset}", is_reading=True) as state,
         ended_by_interrupt(store),
     ):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from amlctl.azure_access.http import MemoryResponse, refused_by_proxy, seconds_of
 from amlctl.azure_access.retry import RETRIED_STATUSES
+from amlctl.core.message import Command, Message
 from amlctl.errors import AmlctlError, Conflict, LoginError, NotFound, RightsError, ServiceUnavailable
 from amlctl.stores.azure_blob.address import BlobAddress
 from amlctl.stores.azure_blob.credentials import Credential
@@ -167,7 +168,7 @@ def refusal(answer: BlobAnswer, key: str, address: BlobAddress, credential: Cred
             hint="check the store's URL; the first sync creates the container",
         )
     if status == 404:
-        return NotFound(f"{thing} not found")
+        return NotFound(f"{thing} not found", hint=Message(Command("store", "verify"), " lists what is missing"))
     if status in (409, 412):
         if code in _LOCKED:
             what, hint = _LOCKED[code]

@@ -136,7 +136,7 @@ class Artifacts:
     def _named_outputs(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Without `default`, which is `./outputs`, and the runtime's own in the store."""
         answer = self._connection.workspace("GET", f"/jobs/{self._run}", _VERSION, accept=(404,))
-        outputs: dict[str, Any] = ((answer.document or {}).get("properties") or {}).get("outputs") or {}
+        outputs: dict[str, Any] = (answer.document.get("properties") or {}).get("outputs") or {}
         return ((name, output) for name, output in outputs.items() if name not in ("default", "saves"))
 
 

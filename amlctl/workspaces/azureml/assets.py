@@ -88,7 +88,7 @@ class Assets:
     def _properties(self, path: str) -> Mapping[str, Any]:
         """Empty if it does not exist."""
         answer = self._connection.workspace("GET", path, _VERSION, accept=(404,))
-        return {} if answer.status == 404 else (answer.document or {}).get("properties") or {}
+        return {} if answer.status == 404 else answer.document.get("properties") or {}
 
 
 def data_address(connection: Connection, name: str) -> tuple[str, str]:

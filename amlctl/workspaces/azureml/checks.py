@@ -21,6 +21,7 @@ from amlctl.core.compute import ClusterTarget
 from amlctl.errors import AmlctlError, ServiceUnavailable
 from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection, Facts
 from amlctl.workspaces.azureml.datastores import default_datastore
+from amlctl.workspaces.azureml.documents import as_object, whole
 from amlctl.workspaces.contract import Check
 
 _PERMISSIONS_VERSION = "2022-04-01"
@@ -43,7 +44,7 @@ def checks(connection: Connection, target: ClusterTarget | None) -> Iterator[Che
         yield _login(connection)
         name = "workspace"
         answer = connection.workspace("GET", "", WORKSPACE_VERSION)
-        is_another = _forget_another(connection, answer.document or {})
+        is_another = _forget_another(connection, answer.document)
         facts = connection.facts
     except AmlctlError as error:
         yield Check("login" if error.kind == "login" else name, False, error.message, error.hint)
@@ -102,7 +103,7 @@ def _rights(connection: Connection) -> Check:
     answer = connection.workspace("GET", path, _PERMISSIONS_VERSION, accept=(403, 404))
     if answer.status >= 400:
         return Check("rights", True, "the workspace can be read; further rights are unknown")
-    granted = (answer.document or {}).get("value") or []
+    granted = connection.listed(answer)
     missing = [what for what, action in _NEEDED.items() if not _may(granted, action)]
     if missing:
         return Check(
@@ -151,7 +152,7 @@ def _identity(connection: Connection, target: ClusterTarget | None) -> Iterator[
     shown = "the compute target" if target is None else target.name
     if target is not None and not connection.identity:
         answer = connection.workspace("GET", f"/computes/{target.name}", _SIZES_VERSION, accept=(403, 404))
-        if answer.status < 400 and not (answer.document or {}).get("identity"):
+        if answer.status < 400 and not answer.document.get("identity"):
             yield Check(
                 name,
                 False,
@@ -176,7 +177,7 @@ def _quota(connection: Connection, facts: Facts, target: ClusterTarget | None) -
         answer = connection.subscription("GET", full, _SIZES_VERSION, accept=(403,))
         if answer.status == 403:  # a role on the workspace only, which is enough for runs
             return Check(name, True, f"{target.size}: this login may not see the quotas of the subscription")
-        lists.append((answer.document or {}).get("value") or [])
+        lists.append(connection.listed(answer))
     sizes, usages = lists
     size = next((one for one in sizes if _is(one.get("name"), target.size)), None)
     if size is None:
@@ -205,11 +206,11 @@ def _limits(usages: list[Any], family: str, *, is_low_priority: bool) -> list[tu
     total, others = ("TotalLowPriorityCores", "dedicatedcores") if is_low_priority else _DEDICATED
     found = []
     for usage in usages:
-        name, limit = str((usage.get("name") or {}).get("value") or ""), usage.get("limit")
+        name, limit = str(as_object(usage.get("name")).get("value") or ""), usage.get("limit")
         is_meant = _is(name, total) or (_is(name, family) and others not in str(usage.get("type") or "").lower())
         is_of_a_workspace = "/workspaces/" in str(usage.get("id") or "").lower()
         if is_meant and not is_of_a_workspace and isinstance(limit, int) and limit >= 0:
-            found.append((name, limit, int(usage.get("currentValue") or 0)))
+            found.append((name, limit, whole(usage.get("currentValue")) or 0))
     return found
 
 
@@ -219,8 +220,8 @@ _DEDICATED = ("TotalDedicatedCores", "lowprioritycores")
 def _present_nodes(connection: Connection, target: ClusterTarget) -> int:
     """Nodes that the target has: their cores are in use already."""
     answer = connection.workspace("GET", f"/computes/{target.name}", _SIZES_VERSION, accept=(403, 404))
-    inner = ((answer.document or {}).get("properties") or {}).get("properties") or {}
-    return int(inner.get("currentNodeCount") or 0)
+    inner = (answer.document.get("properties") or {}).get("properties") or {}
+    return whole(inner.get("currentNodeCount")) or 0
 
 
 def _is(one: Any, other: Any) -> bool:

@@ -23,6 +23,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from azure.core import PipelineClient
+from azure.core.exceptions import AzureError
 from azure.core.pipeline import Pipeline
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest
@@ -30,11 +31,12 @@ from azure.core.rest import HttpRequest
 from amlctl.azure_access.azure_ai_ml import CLOUD_VARIABLE, azure_ai_ml, begin_import, first_line
 from amlctl.azure_access.http import MemoryResponse, retry_after_s
 from amlctl.azure_access.login import Login, LoginCredential
-from amlctl.azure_access.retry import Attempts, Retries, RetryPolicy
+from amlctl.azure_access.retry import RETRIED_STATUSES, Attempts, Retries, RetryPolicy
 from amlctl.azure_access.transport import SharedTransport, Transport
 from amlctl.core.events import EventSink, null_sink
-from amlctl.errors import UsageError
+from amlctl.errors import AmlctlError, ServiceUnavailable, UsageError
 from amlctl.workspaces.azureml.address import WorkspaceAddress
+from amlctl.workspaces.azureml.documents import as_object, invalid_answer, objects, parsed
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -50,6 +52,10 @@ _MAX_BYTES = 64 << 20
 _REUSED = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 """A PUT may create a job: it uses a new connection, so that a closed one leaves no doubt whether it was received."""
 _JOB_URL = re.compile(r"/jobs/[^/?]+(?:\?|$)")
+_SIGNS = frozenset(
+    {"x-ms-request-id", "x-ms-correlation-request-id", "x-ms-version", "x-ms-error-code", "x-request-time"}
+)
+"""Answers of Azure have at least one of these headers; a login page of the network does not."""
 _POLL_S = 1.0
 """For long-running operations: the service does not say when to ask again, and azure-core's default is 30 s."""
 
@@ -63,21 +69,30 @@ class Answer:
     data: bytes
 
     @cached_property
-    def document(self) -> Any:
-        """The body as JSON; None if it is not."""
+    def document(self) -> Mapping[str, Any]:
+        """The body as a JSON object; empty if it is not a valid one."""
+        return self._parsed[0]
+
+    @property
+    def problem(self) -> str:
+        """Why the body is not a valid document, in words that follow "the answer is not valid:"."""
+        return self._parsed[1]
+
+    @cached_property
+    def _parsed(self) -> tuple[Mapping[str, Any], str]:
         try:
-            return json.loads(self.data)
-        except ValueError:
-            return None
+            return parsed(self.data), ""
+        except ValueError as error:
+            return {}, str(error)
 
     @property
     def code(self) -> str:
         """The service's name of an error: the innermost one, which says most."""
         error = self._error
         codes = [str(error.get("code") or "")]
-        for one in error.get("additionalInfo") or []:
-            if isinstance(one, dict) and one.get("type") == "InnerError":
-                inner = (one.get("info") or {}).get("value")
+        for one in objects(error.get("additionalInfo")):
+            if one.get("type") == "InnerError":
+                inner = as_object(one.get("info")).get("value")
                 while isinstance(inner, dict):
                     codes.append(str(inner.get("code") or ""))
                     inner = inner.get("innerError")
@@ -100,8 +115,19 @@ class Answer:
 
     @property
     def _error(self) -> Mapping[str, Any]:
-        error = self.document.get("error") if isinstance(self.document, dict) else None
-        return error if isinstance(error, dict) else {}
+        return as_object(self.document.get("error"))
+
+
+def _check_origin(status: int, headers: Mapping[str, str]) -> None:
+    """Raises ServiceUnavailable for the page of something else. Gateways may fail and proxies refuse."""
+    is_page = "html" in headers.get("content-type", "") and not _SIGNS & headers.keys()
+    if 300 <= status < 400 or (is_page and status not in RETRIED_STATUSES and status != 407):
+        what = "a page" if is_page else "a redirect"
+        raise ServiceUnavailable(
+            f"Azure ML was not reached: {what} of something else came back, with status {status}",
+            hint="log in to the network or its proxy (open any page in a browser), or check HTTPS_PROXY and NO_PROXY; "
+            "then run the same command again",
+        )
 
 
 def answer_of(response: MemoryResponse) -> Answer:
@@ -144,7 +170,9 @@ class Exchange:
     ) -> None:
         """`tell` gets an event for each retry."""
         self._retries = Retries(_NAME, _TRIES, sleep, tell)
-        self._transport = Transport(_NAME, variables, repeats=_REUSED, max_bytes=_MAX_BYTES, tell=tell)
+        self._transport = Transport(
+            _NAME, variables, repeats=_REUSED, max_bytes=_MAX_BYTES, inspect=_check_origin, tell=tell
+        )
         self._public = self._client(self._policy())
         self._authorized = self._public
         if authorization is not None:
@@ -207,9 +235,12 @@ class SDKTransport(SharedTransport):
         self._pipeline = pipeline
         self._transport = transport
         self._authorization = authorization
+        self.answers = 0
+        """Number of answers of the service so far."""
 
     def send(self, request: Any, **options: Any) -> Any:
         response, login = self._run(request), self._authorization
+        self.answers += 1
         # The SDK's policy gets a new token only if the answer names claims.
         has_claims = "claims=" in response.headers.get("www-authenticate", "")
         if response.status_code == 401 and login and login.takes_login(request.url) and not has_claims:
@@ -261,7 +292,13 @@ class SDKClient:
             if self._client is None:
                 self._client = self._opened()
             os.environ[CLOUD_VARIABLE] = self._cloud
-            yield self._client
+            answers = self._transport.answers
+            try:
+                yield self._client
+            except Exception as error:
+                if isinstance(error, (AmlctlError, AzureError)) or self._transport.answers == answers:
+                    raise
+                raise invalid_answer("this request", f"azure-ai-ml cannot read it ({type(error).__name__})") from error
 
     def _opened(self) -> MLClient:
         from azure.ai.ml import MLClient

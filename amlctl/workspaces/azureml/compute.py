@@ -184,7 +184,7 @@ class Computes:
         """Until the operation that the answer began has ended."""
         address = answer.headers.get("azure-asyncoperation")
         while address:
-            document = self._connection.follow("GET", address).document or {}
+            document = self._connection.follow("GET", address).document
             status = str(document.get("status") or "Succeeded")
             if status in ("Failed", "Canceled"):
                 raise _failed(action, name, error_text(document))
@@ -201,7 +201,7 @@ class Computes:
         answer = self._connection.workspace("GET", _path(name), _VERSION, accept=(404,))
         if answer.status == 404 and is_workspace_missing(answer):
             raise self._connection.error(answer, "GET", self._connection.address.path)
-        return None if answer.status == 404 else answer.document or {}
+        return None if answer.status == 404 else answer.document
 
     def _known(self, name: str) -> PresentTarget:
         found = self.find(name)

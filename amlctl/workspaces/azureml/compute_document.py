@@ -11,6 +11,7 @@ from amlctl.core.compute import ClusterTarget, duration_s
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.documents import whole
 from amlctl.workspaces.azureml.job import SERVERLESS, time_of
 from amlctl.workspaces.azureml.looks import AzureMLTiming
 from amlctl.workspaces.contract import PresentTarget
@@ -50,7 +51,7 @@ def present(document: Mapping[str, Any]) -> PresentTarget:
     kind = str(properties.get("computeType") or "").lower()
     scale = inner.get("scaleSettings") or {}
     is_cluster = kind == "amlcompute"
-    most = _number(scale.get("maxNodeCount"))
+    most = whole(scale.get("maxNodeCount"))
     target = ClusterTarget(
         name=str(document.get("name") or ""),
         type=kind,
@@ -58,7 +59,7 @@ def present(document: Mapping[str, Any]) -> PresentTarget:
         tier=_TIERS.get(str(inner.get("vmPriority") or "").lower(), "") if is_cluster else "",
         location=str(properties.get("computeLocation") or document.get("location") or ""),
         description=str(properties.get("description") or ""),
-        min_instances=_number(scale.get("minNodeCount")),
+        min_instances=whole(scale.get("minNodeCount")),
         max_instances=most,
         idle_time_before_scale_down=duration_s(str(scale.get("nodeIdleTimeBeforeScaleDown") or "")),
         rest=_rest(document, inner, is_cluster=is_cluster),
@@ -153,10 +154,6 @@ def error_text(found: Any) -> str:
     return f"{message} ({code})" if message and code else message or code
 
 
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
-
-
 class Queueing:
     """Asks the compute target why a run waits, if it waits for long. Not thread-safe."""
 
@@ -181,16 +178,14 @@ class Queueing:
         return known
 
 
-def reason_of(document: Any, record: RunRecord) -> str:
+def reason_of(document: Mapping[str, Any], record: RunRecord) -> str:
     """Why a run waits, from the target's document."""
-    if not isinstance(document, Mapping):
-        return ""
     errors = errors_of(document)
     if errors:
         return f"{record.spec.compute} gets no nodes: {'; '.join(errors)}"
     inner = (document.get("properties") or {}).get("properties") or {}
     counts, scale = inner.get("nodeStateCounts") or {}, inner.get("scaleSettings") or {}
-    busy, most = int(counts.get("runningNodeCount") or 0), int(scale.get("maxNodeCount") or 0)
+    busy, most = whole(counts.get("runningNodeCount")) or 0, whole(scale.get("maxNodeCount")) or 0
     if record.spec.instances > most > 0:
         return f"{record.spec.compute} has at most {most} nodes, and the run requires {record.spec.instances}"
     if busy and busy + record.spec.instances > most > 0:

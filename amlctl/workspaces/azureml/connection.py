@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from amlctl import __version__
+from amlctl.azure_access.http import refused_by_proxy
 from amlctl.azure_access.login import Login
 from amlctl.core.events import EventSink, null_sink
 from amlctl.core.message import Command, Message
@@ -24,12 +25,14 @@ from amlctl.localfs.atomic import read_json, write_json
 from amlctl.localfs.project import Project
 from amlctl.workspaces.azureml.address import WorkspaceAddress, workspace_address
 from amlctl.workspaces.azureml.clients import Answer, ArmCredential, Authorization, Exchange, SDKClient
+from amlctl.workspaces.azureml.documents import invalid_answer
 
 WORKSPACE_VERSION = "2024-10-01-preview"
 _HEADERS = {"user-agent": f"amlctl/{__version__}", "accept": "application/json", "accept-encoding": "gzip"}
 _WORKSPACE_NAME = re.compile(r"/workspaces/[^/']+'", re.IGNORECASE)
 _AUTHORITY = re.compile(r'authorization_uri="https://[^/"]+/([0-9A-Fa-f-]{36})')
 _VERBS = {"GET": "read", "PUT": "write", "PATCH": "change", "DELETE": "delete"}
+_DOCTOR = Message(Command("doctor"), " checks the login, the workspace and its storage")
 _MAX_REMEMBERED = 500
 """Names of each kind."""
 
@@ -137,9 +140,8 @@ class Connection:
         """The pages of a list; an empty page may be followed by another."""
         answer = self.workspace("GET", path, version, query=query)
         while True:
-            document = answer.document if isinstance(answer.document, dict) else {}
-            yield document.get("value") or []
-            following = document.get("nextLink")
+            yield self.listed(answer)
+            following = answer.document.get("nextLink")
             if not following:
                 return
             answer = self.follow("GET", str(following))
@@ -149,14 +151,22 @@ class Connection:
         for page in self.pages(path, version, query):
             yield from page
 
+    def listed(self, answer: Answer) -> list[Any]:
+        """The items of one page; a page without a list is not an empty list. Raises ServiceUnavailable."""
+        found = answer.document.get("value")
+        if not isinstance(found, list):
+            raise invalid_answer("a list", "it has none")
+        return found
+
     @property
     def facts(self) -> Facts:
         """Requested once, then remembered."""
         with suppress(TypeError):
             return Facts(**self.memory.get("facts"))
-        document = self.workspace("GET", "", WORKSPACE_VERSION).document or {}
+        document = self.workspace("GET", "", WORKSPACE_VERSION).document
         properties = document.get("properties") or {}
-        hosts = self.exchange.send("GET", str(properties.get("discoveryUrl") or ""), _HEADERS).document or {}
+        discovery = str(properties.get("discoveryUrl") or "")
+        hosts = self.exchange.send("GET", discovery, _HEADERS).document if discovery.startswith("https://") else {}
         history = str(hosts.get("api") or hosts.get("history") or "").rstrip("/")
         if not history.startswith("https://"):
             raise ServiceUnavailable(
@@ -176,14 +186,24 @@ class Connection:
         data = None if body is None else json.dumps(body).encode()
         headers = _HEADERS if data is None else {**_HEADERS, "content-type": "application/json"}
         answer = self.exchange.send(verb, url, headers, data, is_authorized=True)
-        if answer.status < 400 or answer.status in accept:
-            return answer
-        raise self.error(answer, verb, url)
+        if answer.status >= 400 and answer.status not in accept:
+            raise self.error(answer, verb, url)
+        is_without_document = verb != "GET" and answer.data.strip() in (b"", b"null")
+        if answer.status < 400 and answer.problem and not is_without_document:
+            raise invalid_answer(self._thing(url), answer.problem)
+        return answer
 
     def error(self, answer: Answer, verb: str, url: str) -> AmlctlError:
         """A refusal in words, with what to do now."""
         address, code, status = self.address, answer.code, answer.status
         thing = self._thing(url)
+        if status < 400:
+            return invalid_answer(thing, answer.problem or "it is not the expected one")
+        if status == 407:
+            return refused_by_proxy(
+                urlsplit(url).hostname or urlsplit(address.cloud.resource_manager).hostname or "",
+                "407 Proxy Authentication Required",
+            )
         correlation = answer.correlation_id and f"correlation {answer.correlation_id}"
         details = ", ".join(part for part in (code, correlation) if part)
         why = (answer.message or f"status {status}") + (f" ({details})" if details else "")
@@ -204,14 +224,14 @@ class Connection:
                 hint=f"check [workspaces.{address.name}] in .amlctl.toml: {check}",
             )
         if status == 404:
-            return NotFound(f"{thing} not found: {why}")
+            return NotFound(f"{thing} not found: {why}", hint=_DOCTOR)
         if status in (409, 412):
             return Conflict(f"Conflict with {thing}: {why}", hint="look at it in Studio, then run the command again")
         if status == 429:
             return ServiceUnavailable(f"Azure ML is throttling requests: {why}", hint="try again in a minute")
         if status >= 500 or status == 408:
             return ServiceUnavailable(f"Azure ML failed at {thing}: {why}", hint="try again in a minute")
-        return UsageError(f"Azure ML refused {thing}: {why}")
+        return UsageError(f"Azure ML refused {thing}: {why}", hint=_DOCTOR)
 
     def _login_hint(self, answer: Answer) -> str:
         """A subscription accepts only tokens of its own tenant, and its refusal names that tenant."""

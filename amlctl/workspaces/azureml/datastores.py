@@ -26,6 +26,7 @@ from amlctl.stores.azure_blob.credentials import (
     is_account_key,
 )
 from amlctl.workspaces.azureml.connection import WORKSPACE_VERSION, Connection
+from amlctl.workspaces.azureml.documents import invalid_answer
 
 _RENEW_BEFORE_S = 300
 _FOREVER = float("inf")
@@ -84,7 +85,7 @@ def named_datastore(connection: Connection, name: str) -> Datastore:
     """Raises NotFound if it does not exist, or is not a blob container."""
     with suppress(TypeError):
         return Datastore(**connection.memory.value(_BY_NAME, name))
-    document = connection.workspace("GET", f"/datastores/{name}", WORKSPACE_VERSION).document or {}
+    document = connection.workspace("GET", f"/datastores/{name}", WORKSPACE_VERSION).document
     found = _blob_datastore(connection, document)
     if found is None:
         raise NotFound(f"the datastore {name} of {connection.address.shown} is not a blob container")
@@ -201,10 +202,12 @@ class DatastoreCredential(Credential):
         body = {"expirableSecret": True, "expireAfterHours": 1} if is_expirable else {"expirableSecret": False}
         path = f"/datastores/{datastore.name}/listSecrets"
         try:
-            secrets = self._connection.workspace("POST", path, WORKSPACE_VERSION, body).document or {}
+            secrets = self._connection.workspace("POST", path, WORKSPACE_VERSION, body).document
         except RightsError:  # such a role may still read and write the blobs
             self._is_key_secret = True
             return login, _FOREVER
+        if not secrets.get("secretsType"):
+            raise invalid_answer(f"the secrets of datastore {datastore.name}", "it does not say which kind they are")
         if secrets.get("secretsType") == "AccountKey":
             key = str(secrets.get("key") or "")
             if not is_account_key(key):

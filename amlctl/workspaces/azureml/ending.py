@@ -25,6 +25,7 @@ from amlctl.parallel import for_each
 from amlctl.runs.metrics import read_metrics
 from amlctl.runs.records import read_first_failure, read_published
 from amlctl.stores.contract import FileBody, Store
+from amlctl.workspaces.azureml.documents import as_object
 from amlctl.workspaces.azureml.job import entered, time_of
 from amlctl.workspaces.azureml.logs import PARALLEL_LOGS, Logs, names_of
 from amlctl.workspaces.azureml.looks import Look, Looks
@@ -106,8 +107,7 @@ def _script_end(code: int, script: str = "the script") -> str:
 
 def _message(error: Any) -> str:
     """The service's reason on one line; its message is often itself JSON."""
-    inner = (error or {}).get("error") or {} if isinstance(error, Mapping) else {}
-    text = str(inner.get("message") or "")
+    text = str(as_object(as_object(error).get("error")).get("message") or "")
     for _ in range(3):
         try:
             document = json.loads(text)

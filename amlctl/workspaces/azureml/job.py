@@ -16,6 +16,7 @@ from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.run_state import RunState, is_final
 from amlctl.core.secret_names import masked
 from amlctl.core.store_keys import dataset_folder
+from amlctl.workspaces.azureml.documents import as_object, whole
 
 SERVERLESS = "serverless"
 _XXHASH = (
@@ -213,7 +214,7 @@ def watched(record: RunRecord, run: Mapping[str, Any], now: datetime) -> RunReco
 
 def _services(run: Mapping[str, Any]) -> dict[str, str]:
     """Addresses that a person can open, without the two that each run has."""
-    found = {str(name): str((one or {}).get("endpoint") or "") for name, one in (run.get("services") or {}).items()}
+    found = {str(name): str(as_object(one).get("endpoint") or "") for name, one in (run.get("services") or {}).items()}
     return {
         name: url for name, url in found.items() if url.startswith("https://") and name not in ("Studio", "Tracking")
     }
@@ -236,7 +237,7 @@ def record_of_job(document: Mapping[str, Any], workspace: str) -> RunRecord:
             experiment=str(properties.get("experimentName") or ""),
             compute=str(properties.get("computeId") or SERVERLESS).rpartition("/")[2],
             workspace=workspace,
-            instances=int((properties.get("resources") or {}).get("instanceCount") or 1),
+            instances=whole((properties.get("resources") or {}).get("instanceCount")) or 1,
         ),
         created=created,
         user=str((document.get("systemData") or {}).get("createdBy") or ""),
@@ -252,7 +253,7 @@ def record_of_run(run: Mapping[str, Any], workspace: str) -> RunRecord:
             experiment=str(run.get("name") or ""), compute=str(run.get("target") or SERVERLESS), workspace=workspace
         ),
         created=run.get("createdUtc"),
-        user=str((run.get("createdBy") or {}).get("userName") or ""),
+        user=str(as_object(run.get("createdBy")).get("userName") or ""),
     )
 
 

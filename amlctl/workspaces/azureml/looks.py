@@ -11,6 +11,7 @@ from typing import Any
 from amlctl.core.run import RunRecord
 from amlctl.core.run_state import RunState
 from amlctl.workspaces.azureml.connection import Connection, is_workspace_missing
+from amlctl.workspaces.azureml.documents import as_object
 
 _JOB_VERSION = "2024-01-01-preview"
 _SERVICES_AGAIN_S = 10.0
@@ -61,7 +62,8 @@ class Look:
     @property
     def log_files(self) -> Mapping[str, str]:
         """Signed addresses by path below the run."""
-        return self.document.get("logFiles") or {}
+        files = self.document.get("logFiles") or {}
+        return {str(path): url for path, url in files.items() if isinstance(url, str) and "://" in url}
 
     @property
     def is_archived(self) -> bool:
@@ -87,7 +89,7 @@ class Looks:
                 raise self._connection.error(answer, "GET", self._connection.address.path)
             self._last.pop(run, None)
             return None
-        look = self._last[run] = Look(answer.document or {}, self._clock())
+        look = self._last[run] = Look(answer.document, self._clock())
         return look
 
     def last(self, run: str) -> Look | None:
@@ -117,9 +119,9 @@ class Services:
         asked_at, addresses, is_complete = self._known.get(record.run, (float("-inf"), {}, False))
         if not is_complete and time.monotonic() - asked_at > _SERVICES_AGAIN_S:
             answer = self._connection.workspace("GET", f"/jobs/{record.run}", _JOB_VERSION, accept=(403, 404))
-            document = answer.document if answer.status < 400 and isinstance(answer.document, Mapping) else {}
+            document = answer.document if answer.status < 400 else {}
             found = (document.get("properties") or {}).get("services") or {}
-            wanted = {name: one or {} for name, one in found.items() if name not in _BUILT_IN_SERVICES}
+            wanted = {name: as_object(one) for name, one in found.items() if name not in _BUILT_IN_SERVICES}
             addresses = {name: address for name, one in wanted.items() if (address := _service_address(one))}
             is_complete = len(addresses) == len(wanted) and (bool(wanted) or is_foreign)
             self._known[record.run] = time.monotonic(), addresses, is_complete
@@ -128,7 +130,7 @@ class Services:
 
 def _service_address(service: Mapping[str, Any]) -> str:
     """With the service's error, if it has one."""
-    endpoint = str(service.get("endpoint") or (service.get("properties") or {}).get("ProxyEndpoint") or "")
+    endpoint = str(service.get("endpoint") or as_object(service.get("properties")).get("ProxyEndpoint") or "")
     error = str(service.get("errorMessage") or "")
     return f"{endpoint} ({error})".strip() if error else endpoint.replace("<nodeIndex>", "0")
 
@@ -136,11 +138,13 @@ def _service_address(service: Mapping[str, Any]) -> str:
 def children_of(connection: Connection, run: str) -> list[dict[str, str]]:
     """Runs that the service has made for a run, oldest first. Raises ServiceUnavailable."""
     path = f"/runs/{run}/children"
-    page: Mapping[str, Any] = connection.history("GET", path, accept=(404,)).document or {}
-    documents: list[Mapping[str, Any]] = page.get("value") or []
-    while token := str(page.get("continuationToken") or ""):
-        page = connection.history("GET", path, query={"$continuationtoken": token}).document or {}
-        documents += page.get("value") or []
+    answer = connection.history("GET", path, accept=(404,))
+    if answer.status == 404:
+        return []
+    documents = connection.listed(answer)
+    while token := str(answer.document.get("continuationToken") or ""):
+        answer = connection.history("GET", path, query={"$continuationtoken": token})
+        documents += connection.listed(answer)
     documents.sort(key=lambda one: str(one.get("createdUtc") or ""))
     return [
         {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from amlctl.core.metrics import MOST_NAMES, Point, SeriesBuilder, number_of
 from amlctl.parallel import in_parallel
 from amlctl.workspaces.azureml.connection import Connection
+from amlctl.workspaces.azureml.documents import as_object, objects
 
 _AT_A_TIME = 8
 _PAGE = 5000
@@ -24,9 +24,9 @@ class Tracked:
 
     def values(self, run: str) -> dict[str, float]:
         answer = self._connection.tracking("/runs/get", {"run_id": run}, accept=_UNKNOWN)
-        data = _object(_object(_object(answer.document).get("run")).get("data"))
+        data = as_object(as_object(answer.document.get("run")).get("data"))
         found: dict[str, float] = {}
-        for one in _objects(data.get("metrics"))[:MOST_NAMES]:
+        for one in objects(data.get("metrics"))[:MOST_NAMES]:
             name, value = one.get("key"), number_of(one.get("value"))
             if isinstance(name, str) and name.isprintable() and value is not None:
                 found[name] = value
@@ -41,8 +41,8 @@ class Tracked:
         query = {"run_id": run, "metric_key": name, "max_results": str(_PAGE)}
         points = SeriesBuilder()
         for _ in range(_MOST_PAGES):
-            page = _object(self._connection.tracking("/metrics/get-history", query, accept=_UNKNOWN).document)
-            for one in _objects(page.get("metrics")):
+            page = self._connection.tracking("/metrics/get-history", query, accept=_UNKNOWN).document
+            for one in objects(page.get("metrics")):
                 step, value = number_of(one.get("step", 0)), number_of(one.get("value"))
                 if step is not None and value is not None:
                     points.add(step, value)
@@ -51,11 +51,3 @@ class Tracked:
                 break
             query["page_token"] = str(token)
         return points.points()
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -94,7 +94,7 @@ class WorkspaceProbe:
         return True
 
     def _properties(self, path: str, version: str) -> dict[str, Any]:
-        document = self._connection.workspace("GET", path, version).document or {}
+        document = self._connection.workspace("GET", path, version).document
         return dict(document.get("properties") or {})
 
     def _environment(self) -> str:
@@ -180,7 +180,7 @@ class WorkspaceProbe:
     def _change(self) -> str:
         run = self._steps.id
         self._connection.history("PATCH", f"/experiments/{_NAME}/runs/{run}", {"tags": {"probe": "changed"}})
-        document: Mapping[str, Any] = self._connection.history("GET", f"/runs/{run}").document or {}
+        document: Mapping[str, Any] = self._connection.history("GET", f"/runs/{run}").document
         if (document.get("tags") or {}).get("probe") != "changed":
             raise CheckFailed("the tag is missing")
         return ""

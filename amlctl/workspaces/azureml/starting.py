@@ -132,7 +132,7 @@ def _check_compute(connection: Connection, name: str) -> None:
             f"Compute target {name} not found in the workspace {connection.address.shown}",
             hint=Command("compute", "create", name, workspace=workspace),
         )
-    state = str(((answer.document or {}).get("properties") or {}).get("provisioningState") or "")
+    state = str((answer.document.get("properties") or {}).get("provisioningState") or "")
     if state in ("Failed", "Deleting", "Canceled"):
         raise UsageError(
             f"the compute target {name} is {state}", hint=Command("compute", "show", name, workspace=workspace)
@@ -153,8 +153,8 @@ def submit_job(connection: Connection, job: Job, git: Mapping[str, Any] | None =
                 return outcome
             if isinstance(outcome, Answer):
                 failure = connection.error(outcome, "PUT", f"{connection.address.path}/jobs/{run}")
-                is_unclear = outcome.status in _UNCLEAR
-                may_exist = may_exist or is_unclear or outcome.status < 400
+                is_unclear = outcome.status in _UNCLEAR or outcome.status < 400
+                may_exist = may_exist or is_unclear
             else:
                 failure, is_unclear = outcome, True
                 may_exist = may_exist or outcome.was_sent
@@ -179,19 +179,14 @@ def _put(connection: Connection, job: Job) -> AcceptedJob | Answer | ServiceUnav
         with connection.sdk.client() as client:
             # `load_job` has validated it already; doing so again takes as long as all the rest.
             made = client.jobs.create_or_update(job, skip_validation=True)
-    except MlException as error:
-        raise UsageError(f"azure-ai-ml does not accept the job: {first_line(error)}") from error
     except HttpResponseError as error:
         return answer_of_error(error)
+    except MlException as error:
+        if (present := _present(connection, str(job.name))) is not None:  # it may be about the answer
+            return present
+        raise UsageError(f"azure-ai-ml does not accept the job: {first_line(error)}") from error
     except ServiceUnavailable as error:
         return error
-    except AmlctlError:
-        raise
-    except Exception:  # the SDK cannot read the answer, say: a job may exist now
-        present = _present(connection, str(job.name))
-        if present is None:
-            raise
-        return present
     return AcceptedJob(str(getattr(made.status, "value", made.status) or ""), str(made.studio_url or ""))
 
 
@@ -199,11 +194,11 @@ def _present(connection: Connection, run: str) -> AcceptedJob | None:
     """The job, if the service has it. Raises Unconfirmed."""
     try:
         found = connection.workspace("GET", f"/jobs/{run}", _JOB_VERSION, accept=(404,))
-    except ServiceUnavailable as error:
+    except AmlctlError as error:
         raise _unconfirmed(run, error) from error
     if found.status == 404:
         return None
-    properties: dict[str, Any] = (found.document or {}).get("properties") or {}
+    properties: dict[str, Any] = found.document.get("properties") or {}
     studio = (properties.get("services") or {}).get("Studio") or {}
     return AcceptedJob(str(properties.get("status") or ""), str(studio.get("endpoint") or ""))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Literal
+
+from tests.support.wire_faults import Fault
 
 from .replies import Reply, arm_error
 
@@ -61,6 +63,8 @@ class Faults:
     """The second page of a list is empty, with a further one behind it."""
     has_tracking: bool = False
     """Nodes name an MLflow server, as those of the real service do; its calls are among all others."""
+    wire: Callable[[str, str], Fault | None] | None = None
+    """By method and target: what happens on the wire instead of a reply."""
     _planned: list[_Planned] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

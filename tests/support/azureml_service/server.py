@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.support.throwaway_ca import Certificate
+from tests.support.wire_faults import WireReply, send
 
 from .faults import Faults
 from .replies import NO_BODY, RefusedError, Reply, Request, arm_error
@@ -156,15 +157,25 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         began = time.monotonic()
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        wire = self.server_side.faults.wire
+        if wire is not None and (fault := wire(self.command, self.path)) is not None:
+            fault(self, lambda: self._wire_reply(data, began) or WireReply(500))
+        elif (reply := self._wire_reply(data, began)) is None:
+            self.close_connection = True
+        else:
+            send(self, reply)
+
+    def _wire_reply(self, data: bytes, began: float) -> WireReply | None:
+        """None: the answer gets lost."""
         reply = self.server_side.reply_to(self.command, self.path, self.headers, data)
         if reply is None:
-            self.close_connection = True
-            return
+            return None
         sent = b"" if reply.body is NO_BODY else json.dumps(reply.body).encode()
         is_packed = len(sent) > _WORTH_PACKING and "gzip" in self.headers.get("Accept-Encoding", "")
         sent = gzip.compress(sent) if is_packed else sent
-        self.send_response(reply.status)
         headers = {
+            "Server": self.version_string(),
+            "Date": self.date_time_string(),
             "x-ms-correlation-request-id": self.headers.get("x-ms-correlation-request-id") or str(uuid.uuid4()),
             "x-ms-request-id": str(uuid.uuid4()),
             "x-request-time": f"{time.monotonic() - began:.3f}",
@@ -173,13 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             **({"Content-Encoding": "gzip"} if is_packed else {}),
             **reply.headers,
         }
-        if reply.status != 204:
-            headers["Content-Length"] = str(len(sent))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(sent)
+        return WireReply(reply.status, headers, sent)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _serve
 

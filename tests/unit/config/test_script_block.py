@@ -34,6 +34,8 @@ def test_a_script_may_say_nothing(source: str) -> None:
     [
         (block("[tool.amlctl]", 'dataset = ["raw/a"]'), ["x.py:6", "'dataset'", "datasets?"]),
         (block("[tool.amlctl]", "", 'datasets = "raw/a"'), ["x.py:7", "list"]),
+        (block('datasets = ["raw/a"]'), ["x.py:5", "'datasets'", "[tool.amlctl]"]),
+        (block("[amlctl]", 'datasets = ["raw/a"]'), ["x.py:5", "'amlctl'", "[tool.amlctl]"]),
         (block("[tool.amlctl]", "compute = 3"), ["x.py:6", "compute"]),
         (block("[tool.amlctl]", "datasets = [oops]"), ["x.py:6:15"]),
         (block("[tool.amlctl]", "datasets = ["), ["x.py:6"]),

@@ -32,7 +32,7 @@ from PIL import Image
 from scipy import ndimage
 
 sys.path.append(str(Path(__file__).absolute().parents[3]))  # pipeline/, for a plain `python make_raw.py`
-from file_paths import raw_dir
+from file_paths import data_blobs_dir
 
 # Where each photograph lies: package, path inside it.
 PHOTOGRAPHS = {
@@ -60,7 +60,8 @@ Plane = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def main() -> None:
     started = time.monotonic()
-    folder = raw_dir() / "image" / "classification" / "screenshot"
+    dataset = "raw/image/classification/screenshot"
+    folder = data_blobs_dir() / dataset
     for label in CLASSES:
         (folder / label).mkdir(parents=True, exist_ok=True)
     shots = [(folder, label, name, shot) for label in CLASSES for name in PHOTOGRAPHS for shot in range(SHOTS)]
@@ -71,7 +72,7 @@ def main() -> None:
             print(f"\r{done}/{len(shots)} images", end="", flush=True)
     print(
         f"\r{len(shots)} images of {len(PHOTOGRAPHS)} photographs, {size_bytes / 1e6:.1f} MB, "
-        f"in {time.monotonic() - started:.1f} s\n{folder}"
+        f"in {time.monotonic() - started:.1f} s\ndata_blobs/{dataset}/"
     )
 
 

@@ -96,7 +96,9 @@ def main() -> None:
         )
         save(outputs, model, config, history, test, predicted)
 
-    print(f"held-out accuracy {test_accuracy:.3f} on {', '.join(sorted(set(test.photographs)))}\n{outputs}")
+    print(
+        f"held-out accuracy {test_accuracy:.3f} on {', '.join(sorted(set(test.photographs)))}, saved in {outputs.name}/"
+    )
 
 
 def find_config(name: str) -> Path:

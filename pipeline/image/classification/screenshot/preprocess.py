@@ -25,7 +25,7 @@ from pathlib import Path
 from PIL import Image
 
 sys.path.append(str(Path(__file__).absolute().parents[3]))  # pipeline/, for a plain `python preprocess.py`
-from file_paths import raw_dir, working_dir
+from file_paths import data_blobs_dir
 
 LABELS = ("world", "screen")
 # An animal, a building, a texture without color: three unlike things that training never sees.
@@ -33,16 +33,18 @@ TEST_PHOTOGRAPHS = frozenset({"chelsea", "china", "gravel"})
 PATCH = 64  # pixels on each side
 PATCHES_PER_IMAGE = 100  # of the 144 in an image of 768 pixels, drawn at random
 
+SOURCE = "raw/image/classification/screenshot"
+TARGET = f"working/image/classification/screenshot/{PATCH}x{PATCH}"
+
 Row = tuple[str, str, str, str]
 
 
 def main() -> None:
     started = time.monotonic()
-    source = raw_dir() / "image" / "classification" / "screenshot"
-    target = working_dir() / "image" / "classification" / "screenshot" / f"{PATCH}x{PATCH}"
+    source, target = data_blobs_dir() / SOURCE, data_blobs_dir() / TARGET
     images = sorted(path for label in LABELS for path in (source / label).glob("*.jpg"))
     if not images:
-        sys.exit(f"no images in {source}/{{{','.join(LABELS)}}}: run make_raw.py first")
+        sys.exit(f"no images in data_blobs/{SOURCE}/{{{','.join(LABELS)}}}: run make_raw.py first")
 
     shutil.rmtree(target, ignore_errors=True)  # no patch of an earlier run may stay among the new ones
     for split in ("train", "test"):
@@ -62,7 +64,7 @@ def main() -> None:
     tested = sum(split == "test" for _, split, _, _ in rows)
     print(
         f"\r{len(images)} images cut into {len(rows)} patches of {PATCH}×{PATCH}: {len(rows) - tested} to train, "
-        f"{tested} to test, in {time.monotonic() - started:.1f} s\n{target}"
+        f"{tested} to test, in {time.monotonic() - started:.1f} s\ndata_blobs/{TARGET}/"
     )
 
 
