@@ -72,9 +72,11 @@ class Code(TypedDict):
 
 SubmitPlan = typed(
     "SubmitPlan",
-    "`sources` says where each value comes from; `datasets` has what a sync would do, or the snapshot that is used.",
+    "`sources` says where each value comes from; `datasets` has what a sync would do, or the snapshot that is used. "
+    "`equal_run`: with `--needed`, the run that would be shown instead.",
     {
         "dry_run": Literal[True],
+        "equal_run": Optional[str],
         **of_run("script", "config", "config_content", "workspace", "compute", "mode", "distribution", "processes"),
         **of_run("instances", "experiment", "produces", "variables"),
         "datasets": dict[str, dict[str, Any]],
