@@ -26,7 +26,7 @@ from amlctl.operations.context import holding
 from amlctl.operations.environment import chosen_environment
 from amlctl.operations.fetch import FetchResult
 from amlctl.operations.fetch import fetch as fetch_operation
-from amlctl.operations.logs import InterruptChoice, follow, log_pieces
+from amlctl.operations.logs import FollowOptions, InterruptChoice, follow, log_pieces
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import submit as submit_operation
@@ -148,7 +148,7 @@ def submit(
             request,
             is_detached=is_detached,
             fetch_outputs=app.settings.submit.fetch if fetch_outputs is None else fetch_outputs,
-            on_interrupt=lambda: InterruptChoice.DETACH if detaches else InterruptChoice.CANCEL,
+            following=FollowOptions(lambda: InterruptChoice.DETACH if detaches else InterruptChoice.CANCEL),
         )
         if result.failure is not None:
             raise result.failure

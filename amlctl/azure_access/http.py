@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import fcntl
 import http.client
+import io
 import json
 import select
 import socket
@@ -40,10 +41,41 @@ _MAX_HEADERS = 200
 _MAX_LINE = 65_536
 
 
+class _Arriving(io.RawIOBase):
+    """What a socket receives; `on_bytes` is told of it while one large read is still waiting for the rest."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self.on_bytes: Callable[[int], None] | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = self._raw.readinto(buffer)
+        if size and self.on_bytes is not None:
+            self.on_bytes(size)
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class WireResponse(http.client.HTTPResponse):
     """`fields` are the headers by their lower-case names; the last of equal names counts. Framing: RFC 9112, 6.3."""
 
     fields: dict[str, str]
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self.fp.close()
+        self._arriving = _Arriving(sock.makefile("rb", buffering=0))
+        self.fp = io.BufferedReader(self._arriving)
+
+    def report(self, on_bytes: Callable[[int], None]) -> None:
+        """`on_bytes` is told of the rest of the body as it arrives. Some of it may be in the buffer already."""
+        self._arriving.on_bytes = on_bytes
 
     def begin(self) -> None:
         """Raises HTTPException for anything but HTTP."""

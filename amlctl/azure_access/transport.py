@@ -31,11 +31,13 @@ _MAX_ERROR_BYTES = 1 << 20
 """The rest of an error response is dropped."""
 _WRITE_BYTES = 256 << 10
 """Sent in one call; a process that is stopped within a call finishes it when it continues."""
-_REPORTED_BYTES = 1 << 20
-"""Read in one call, where a caller wants to know what has moved, and reported at once."""
+_REPORTED_BYTES = 256 << 10
+"""Of a response, reported at once."""
 _PACED_BYTES = 64 << 10
 """Sent or received in one call with a bandwidth limit, so that the rate is kept within a request."""
 _CHUNK = 1 << 18
+_PIECE_BYTES = 1 << 20
+"""Read in one call of a response of unknown length."""
 _READ_WHOLE_BYTES = 64 << 20
 """Responses up to this size are read in one piece; a false length cannot claim more memory than this."""
 
@@ -90,17 +92,19 @@ class _Moved:
         """So many were given to the connection; what waits in it has not moved yet."""
         self.reached(max(0, size_bytes - unsent_bytes(connection.sock)))
 
-    def counted(self, read: Read) -> Read:
-        """The same in pieces, each reported to `on_bytes`."""
+    def receive(self, response: WireResponse) -> None:
+        """Report its body while it arrives; not byte by byte, and never more than it has."""
         if self._on_bytes is None:
-            return read
+            return
+        arrived = 0
 
-        def counted(most: int) -> bytes:
-            data = read(min(most, _REPORTED_BYTES))
-            self.reached(self._reported + len(data))
-            return data
+        def on_bytes(size_bytes: int) -> None:
+            nonlocal arrived
+            arrived += size_bytes
+            if arrived - self._reported >= _REPORTED_BYTES:
+                self.reached(arrived)
 
-        return counted
+        response.report(on_bytes)
 
 
 class _ThreadState(local):
@@ -252,7 +256,7 @@ class Transport(SharedTransport):
             self._traffic.add(requests=0, sent_bytes=sent_bytes)
         read = self._paced(response.read)
         if method == "GET":
-            read = moved.counted(read)
+            moved.receive(response)
         data, received = b"", 0
         if response.status >= 300:
             data = _up_to(read, response.length, _MAX_ERROR_BYTES)
@@ -275,6 +279,7 @@ class Transport(SharedTransport):
                 self._traffic.add(requests=0, received_bytes=received)
             if response.length:
                 raise http.client.IncompleteRead(b"", response.length)
+            moved.reached(received)
         return data
 
     def _paced(self, read: Read) -> Read:
@@ -335,7 +340,7 @@ def _up_to(read: Read, length: int | None, most: int) -> bytes:
     buffer = io.BytesIO()
     while data:
         buffer.write(data)
-        data = read(min(_REPORTED_BYTES, most - buffer.tell()))
+        data = read(min(_PIECE_BYTES, most - buffer.tell()))
     return buffer.getvalue()
 
 

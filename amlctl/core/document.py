@@ -151,19 +151,3 @@ def checked_number(value: object, name: str, *, least: int = 0, most: int = MOST
     if type(value) is not int or not least <= value <= most:  # True is an int to isinstance
         raise ValueError(f"{name!r} must be a whole number from {least} to {most}")
     return value
-
-
-MAX_DEPTH = 100
-"""Of mappings and lists in each other; well below Python's limit of 1,000 calls."""
-
-
-def is_deep(value: Any) -> bool:
-    """Whether a value that JSON can hold has more than `MAX_DEPTH` levels."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [one for outer in level if isinstance(outer, (list, dict)) for one in _inside(outer)]
-    return bool(level)
-
-
-def _inside(outer: Any) -> list[Any]:
-    return list(outer.values()) if isinstance(outer, dict) else outer

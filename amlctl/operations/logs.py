@@ -6,6 +6,7 @@ import codecs
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -47,95 +48,112 @@ def detach_on_interrupt() -> InterruptChoice:
     return InterruptChoice.DETACH
 
 
+@dataclass(frozen=True)
+class FollowOptions:
+    """`on_interrupt` is called at Ctrl-C; a Ctrl-C in it, or CANCEL, cancels the run and follows it to its end; one
+    more detaches. `is_watched`: also report how the run stands."""
+
+    on_interrupt: Callable[[], InterruptChoice] = detach_on_interrupt
+    is_watched: bool = False
+    outage: Outage = DEFAULT_OUTAGE
+
+
+DEFAULT_FOLLOW = FollowOptions()
+
+
 def follow(
     context: Context,
     run: str,
+    options: FollowOptions = DEFAULT_FOLLOW,
     *,
-    on_interrupt: Callable[[], InterruptChoice] = detach_on_interrupt,
     name: str | None = None,
     cursor: int = 0,
-    outage: Outage = DEFAULT_OUTAGE,
-    is_watched: bool = False,
 ) -> RunRecord:
     """Report the log from byte `cursor` on, and every change of state, until the run has finished.
 
-    Returns the record as last read: not final if the user detached. `on_interrupt` is called at Ctrl-C; a Ctrl-C in it,
-    or CANCEL, cancels the run and follows it to its end; one more detaches. A service that cannot be reached is tried
-    again, as the run stays active. `is_watched`: also report how the run stands. Raises NotFound, ServiceUnavailable
-    (after the limit of `outage`).
+    Returns the record as last read: not final if the user detached. A service that cannot be reached is tried again, as
+    the run stays active. Raises NotFound, ServiceUnavailable (after the limit of the outage).
     """
-    workspace, sink = context.workspace, context.sink
-    paths = code_paths(context.project, run)
-    watch = Watch(context, run) if is_watched else None
-    wait_s = WAIT_S if watch is None else watch.wait_s or WAIT_S
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    record = workspace.read(run)
-    reported = ("", "")
-    shown: set[str] = set()
-    is_cancelling = False
-    silent_since: float | None = None
-
-    def report_log() -> LogChunk:
-        nonlocal cursor, silent_since
-        chunk = workspace.read_log(run, cursor, name=name)
-        text = paths.feed(decoder.decode(chunk.data, final=chunk.is_final), is_final=chunk.is_final)
-        cursor = chunk.cursor
-        if text:
-            sink(LogText(run, text))
-            silent_since = None
-        return chunk
-
-    def look() -> RunRecord | None:
-        """The record, once the run has finished and its whole log was reported."""
-        nonlocal record, reported, silent_since
-        if silent_since is not None:
-            time.sleep(outage.pause_s)
-        if watch is not None and not record.is_final:
-            watch.look(record)
-        chunk = None
-        if reported[0] == RunState.RUNNING:
-            chunk = report_log()  # before the record: that of a run that has just finished may take a while
-            if chunk.data:
-                return None
-        record = workspace.read(run)
-        for service in sorted(record.services.keys() - shown):
-            shown.add(service)
-            sink(Note(f"{service}: {record.services[service]}"))
-        if (record.status, record.waits_for) != reported and not is_final(record.status):
-            reported = (record.status, record.waits_for)
-            sink(_state_event(record))
-        # A final state means that nothing is missing from a log that was read after it.
-        if chunk is None or record.is_final:
-            chunk = report_log()
-        if chunk.is_final and record.is_final:
-            sink(_state_event(record))
-            return record
-        if not chunk.data:
-            silent_since = None
-            workspace.wait(run, cursor, wait_s, name=name)
-        return None
-
+    outage, is_cancelling = options.outage, False
+    reader = _Reader(context, run, name, cursor, is_watched=options.is_watched)
     while True:
         try:
             # An inner loop: Ctrl-C is handled where a loop iterates, which must be inside of the try.
-            while (ended := look()) is None:
-                pass
-            return ended
+            while True:
+                if reader.silent_since is not None:
+                    time.sleep(outage.pause_s)
+                if reader.has_ended():
+                    return reader.record
         except ServiceUnavailable as error:
-            if silent_since is None:
-                silent_since = time.monotonic()
-                sink(Warned(f"{error.message}; the run stays active; trying again"))
-            elif time.monotonic() - silent_since > outage.limit_s:
+            if reader.silent_since is None:
+                reader.silent_since = time.monotonic()
+                context.sink(Warned(f"{error.message}; the run stays active; trying again"))
+            elif time.monotonic() - reader.silent_since > outage.limit_s:
                 raise
         except KeyboardInterrupt:
             if is_cancelling:
-                return record
-            choice = _choice(on_interrupt)
+                return reader.record
+            choice = _choice(options.on_interrupt)
             if choice is InterruptChoice.DETACH:
-                return record
+                return reader.record
             if choice is InterruptChoice.CANCEL:
                 is_cancelling = True
-                workspace.cancel(run)
+                context.workspace.cancel(run)
+
+
+class _Reader:
+    """The log and the record of a run, as far as they were reported. `silent_since`: no answer since that moment."""
+
+    def __init__(self, context: Context, run: str, name: str | None, cursor: int, *, is_watched: bool) -> None:
+        self._workspace, self._sink = context.workspace, context.sink
+        self._run, self._name, self._cursor = run, name, cursor
+        self._paths = code_paths(context.project, run)
+        self._watch = Watch(context, run) if is_watched else None
+        self._wait_s = WAIT_S if self._watch is None else self._watch.wait_s or WAIT_S
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._reported = ("", "")
+        self._shown_services: set[str] = set()
+        self.silent_since: float | None = None
+        self.record = self._workspace.read(run)
+
+    def has_ended(self) -> bool:
+        """Report what is new, or wait for it; whether the run has finished and its whole log was reported."""
+        if self._watch is not None and not self.record.is_final:
+            self._watch.look(self.record)
+        chunk = None
+        if self._reported[0] == RunState.RUNNING:
+            chunk = self._report_log()  # before the record: that of a run that has just finished may take a while
+            if chunk.data:
+                return False
+        self.record = record = self._workspace.read(self._run)
+        self._report_state(record)
+        # A final state means that nothing is missing from a log that was read after it.
+        if chunk is None or record.is_final:
+            chunk = self._report_log()
+        if chunk.is_final and record.is_final:
+            self._sink(_state_event(record))
+            return True
+        if not chunk.data:
+            self.silent_since = None
+            self._workspace.wait(self._run, self._cursor, self._wait_s, name=self._name)
+        return False
+
+    def _report_log(self) -> LogChunk:
+        chunk = self._workspace.read_log(self._run, self._cursor, name=self._name)
+        text = self._paths.feed(self._decoder.decode(chunk.data, final=chunk.is_final), is_final=chunk.is_final)
+        self._cursor = chunk.cursor
+        if text:
+            self._sink(LogText(self._run, text))
+            self.silent_since = None
+        return chunk
+
+    def _report_state(self, record: RunRecord) -> None:
+        for service in sorted(record.services.keys() - self._shown_services):
+            self._shown_services.add(service)
+            self._sink(Note(f"{service}: {record.services[service]}"))
+        if (record.status, record.waits_for) != self._reported and not is_final(record.status):
+            self._reported = (record.status, record.waits_for)
+            self._sink(_state_event(record))
 
 
 def _choice(on_interrupt: Callable[[], InterruptChoice]) -> InterruptChoice:

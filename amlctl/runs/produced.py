@@ -36,7 +36,7 @@ from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, fence_writer, find_head, swap_head
 from amlctl.snapshots.known import ANY_SIZE, ValuesLost, ensure_kept, key_of, missing_values, values_named
 from amlctl.snapshots.manifests import Written, read_header, read_manifest, write_manifest
-from amlctl.snapshots.pack_sender import pack_sender
+from amlctl.snapshots.pack_sender import PackSender
 from amlctl.snapshots.send import send_plan
 from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import Store
@@ -126,16 +126,8 @@ class _Publisher:
         to_send = [entry for entry in entries if entry.content_id not in plain]
         plan = plan_sync(to_send, before, layout, _nothing_else_known)
         transfers = Transfers(Stage.SEND, dataset, null_sink)
-        with pack_sender(store, None, layout.pack_size, transfers, replace=bool(lost)) as sender:
-            sent, pack_sizes, was_there = send_plan(
-                store,
-                plan,
-                self.root,
-                before,
-                sender,
-                max_workers=store.concurrency,
-                replace=bool(lost),
-            )
+        with PackSender(store, None, layout.pack_size, transfers, replace=bool(lost)) as sender:
+            sent, pack_sizes, was_there = send_plan(plan, self.root, before, sender, max_workers=store.concurrency)
         places = {**sent, **dict.fromkeys(plain, MIRROR)}
         named = "mirror" if is_mirror else plan.layout
         manifest = Manifest(dataset, named, entries, places, pack_sizes, created_by=self.made_by, shards=before.shards)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Optional
 
@@ -32,6 +33,15 @@ _UNUSABLE_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
 
 Stats = tuple[int, int, int, int, int]
 """Mode, size, mtime in nanoseconds, inode, ctime in nanoseconds."""
+
+
+@dataclass
+class _Seen:
+    """What a save finds, by path: files that the store keeps or has by now, those to copy, and stat data to trust."""
+
+    kept: dict[str, TreeFile] = field(default_factory=dict)
+    changed: dict[str, TreeFile] = field(default_factory=dict)
+    stats: dict[str, Stats] = field(default_factory=dict)
 
 
 class TreeSaver:
@@ -76,29 +86,46 @@ class TreeSaver:
         return copied + self._save(is_last=True) if is_last else copied
 
     def _save(self, *, is_last: bool) -> int:
+        seen = self._look(is_last=is_last)
+        self._keep_refused(seen.kept)
+        copied = self._copy_changed(seen, is_last=is_last)
+        gone = [file for path, file in self._saved.items() if path not in seen.kept]
+        settled = {file.path for file in (*gone, *copied)}
+        unsure = {path: files for path, files in self._unsure.items() if files and path not in settled}
+        if seen.kept != self._saved or unsure != self._unsure or not self._has_index:
+            self._put_index(seen.kept.values(), unsure)
+            self._has_index = True
+        # Only after the index was written: a kill before that leaves the new files in doubt.
+        self._unsure, self._saved = unsure, seen.kept
+        self._stats.update(seen.stats)
+        self._remove(gone)
+        return sum(not file.is_folder for file in copied)
+
+    def _look(self, *, is_last: bool) -> _Seen:
         trusted_before_ns = time.time_ns() - RACY_NS
-        found: dict[str, TreeFile] = {}
-        changed: dict[str, TreeFile] = {}
-        stats: dict[str, Stats] = {}
+        seen = _Seen()
         self.refused, self.left_out = {}, {}
         just_read, self._just_read = self._just_read, set()
-        for path, seen in self._walk():
+        for path, stats in self._walk():
             before = None if path in self._unsure else self._saved.get(path)
-            if before is not None and (path in just_read if is_last else self._stats.get(path) == seen):
-                found[path] = before
+            if before is not None and (path in just_read if is_last else self._stats.get(path) == stats):
+                seen.kept[path] = before
                 continue
             file = self._identified(path, is_last=is_last)
             if file is None:
                 continue
-            if seen is not None and max(seen[2], seen[4]) < trusted_before_ns:
-                stats[path] = seen
+            if stats is not None and max(stats[2], stats[4]) < trusted_before_ns:
+                seen.stats[path] = stats
             self._just_read.add(path)
             if before is not None and file.has_bytes_of(before):
-                found[path] = before._replace(mtime_ns=file.mtime_ns)
+                seen.kept[path] = before._replace(mtime_ns=file.mtime_ns)
             else:
-                changed[path] = file
-        self._keep_refused(found)
-        changed = self._with_layers(changed)
+                seen.changed[path] = file
+        return seen
+
+    def _copy_changed(self, seen: _Seen, *, is_last: bool) -> list[TreeFile]:
+        """Those that were copied are kept. The last save tries again what changes meanwhile."""
+        changed = self._with_layers(seen.changed)
         copied: list[TreeFile] = []
         for tries_left in reversed(range(_TRIES if is_last else 1)):
             announced = self._announce(changed)
@@ -107,16 +134,10 @@ class TreeSaver:
             for file, is_copied in zip(changed.values(), were_copied):
                 if is_copied:
                     copied.append(file)
-                    found[file.path] = file
-                    continue
-                stats.pop(file.path, None)
-                self._just_read.discard(file.path)
-                if file.path in self._saved:
-                    found[file.path] = self._saved[file.path]
-                if file in announced:
-                    self._unsure[file.path].discard(file)
-                if file.path not in self.refused:
-                    moving.append(file.path)
+                    seen.kept[file.path] = file
+                else:
+                    self._keep_earlier(file, seen, announced)
+                    moving += [file.path] if file.path not in self.refused else []
             if not moving:
                 break
             if tries_left:
@@ -125,17 +146,16 @@ class TreeSaver:
                 changed = {file.path: file._replace(layer=layers[file.path]) for file in again if file is not None}
             elif is_last:
                 self.refused.update(dict.fromkeys(moving, "still changing"))
-        gone = [file for path, file in self._saved.items() if path not in found]
-        settled = {file.path for file in (*gone, *copied)}
-        unsure = {path: files for path, files in self._unsure.items() if files and path not in settled}
-        if found != self._saved or unsure != self._unsure or not self._has_index:
-            self._put_index(found.values(), unsure)
-            self._has_index = True
-        # Only after the index was written: a kill before that leaves the new files in doubt.
-        self._unsure, self._saved = unsure, found
-        self._stats.update(stats)
-        self._remove(gone)
-        return sum(not file.is_folder for file in copied)
+        return copied
+
+    def _keep_earlier(self, file: TreeFile, seen: _Seen, announced: Set[TreeFile]) -> None:
+        """The copy of an earlier save, since the file could not be copied now."""
+        seen.stats.pop(file.path, None)
+        self._just_read.discard(file.path)
+        if file.path in self._saved:
+            seen.kept[file.path] = self._saved[file.path]
+        if file in announced:
+            self._unsure[file.path].discard(file)
 
     def not_kept(self) -> list[str]:
         """Lines about what the last `save` could not save."""

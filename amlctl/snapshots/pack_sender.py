@@ -6,9 +6,8 @@ There is memory for one and a half packs: the next ones are filled with what has
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from threading import Condition
 from typing import NamedTuple
 
@@ -49,15 +48,15 @@ class PackSender:
         pack_size: int,
         transfers: Transfers,
         *,
-        store_key: str,
-        replace: bool,
+        store_key: str = "",
+        replace: bool = False,
     ) -> None:
         """`store_key`: what `state` knows the store by. `replace`: a pack of the same name is written again, since it
         may be damaged."""
-        self._store = store
+        self.store = store
         self._store_key = store_key
         self._state = state
-        self._replace = replace
+        self.replace = replace
         self.transfers = transfers
         self._content_bytes_sent = 0
         self._parts: list[Bytes] = []
@@ -110,7 +109,10 @@ class PackSender:
         self._allocated -= len(self._free)
         self._free.clear()
 
-    def close(self) -> None:
+    def __enter__(self) -> PackSender:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _is_new(self, entry: FileEntry) -> bool:
@@ -174,7 +176,7 @@ class PackSender:
                 self._take_back([lent.popleft()])
 
         try:
-            is_new = self._store.put(key, Buffers(parts, release), replace=self._replace, on_bytes=transfer.moved)
+            is_new = self.store.put(key, Buffers(parts, release), replace=self.replace, on_bytes=transfer.moved)
         finally:
             self._take_back(lent)
         transfer.done()
@@ -194,20 +196,3 @@ class PackSender:
             if not sending.is_new.result():
                 self.was_there.update(member.content_id for member in sending.members)
             self._sending.popleft()
-
-
-@contextmanager
-def pack_sender(
-    store: Store,
-    state: SyncState | None,
-    pack_size: int,
-    transfers: Transfers,
-    *,
-    store_key: str = "",
-    replace: bool = False,
-) -> Iterator[PackSender]:
-    sender = PackSender(store, state, pack_size, transfers, store_key=store_key, replace=replace)
-    try:
-        yield sender
-    finally:
-        sender.close()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
@@ -77,6 +77,11 @@ class Received:
         with suppress(OSError):  # some mounts refuse it: then the file is read again by the next command
             os.utime(file, ns=(self.mtime_ns, self.mtime_ns))
 
+    @classmethod
+    def noting(cls, entries: Sequence[FileEntry]) -> Received:
+        """One that has `written`, unless there are so many entries that it would take much memory."""
+        return cls({} if len(entries) <= _MOST_NOTED else None)
+
     def stop(self) -> None:
         """What is being received ends at its next part."""
         self._is_stopped = True
@@ -87,47 +92,50 @@ class Received:
             raise Interrupted("receiving was stopped")
 
 
-def receive(
-    store: Store,
-    manifest: Manifest,
-    entries: Sequence[FileEntry],
-    target: Path,
-    *,
-    is_private: bool = False,
-    may_replace: Callable[[FileEntry], bool] = lambda entry: True,
-    link_objects: bool = False,
-    max_workers: int = 4,
-    file_workers: int = 4,
-    is_noted: bool = False,
-    done: Optional[Received] = None,
-    sink: EventSink,
-) -> Received:
-    """Write `entries` below `target`. `link_objects`: large objects become symlinks into the store's folder, where
-    nothing can be written through them.
+def _always(entry: FileEntry) -> bool:
+    return True
 
-    `may_replace` is asked right before a file appears under its name; if not, what is there is left alone.
+
+@dataclass(frozen=True)
+class ReceiveOptions:
+    """`link_objects`: large objects become symlinks into the store's folder, where nothing can be written through
+    them. `may_replace` is asked right before a file appears under its name; if not, what is there is left alone.
     Memory is bounded by `max_workers` stretches of packs, at most eight; `file_workers` other files arrive at a time.
-    `is_noted`: the result says what was written. `done` is the result; another thread may stop it.
+    """
+
+    is_private: bool = False
+    link_objects: bool = False
+    may_replace: Callable[[FileEntry], bool] = _always
+    max_workers: int = 4
+    file_workers: int = 4
+
+
+def receive(
+    store: Store, manifest: Manifest, target: Path, options: ReceiveOptions, done: Received, sink: EventSink
+) -> None:
+    """Write the entries of the manifest below `target`. `done` tells what became of them; another thread may stop it.
 
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
-    done = done or Received(written={} if is_noted and len(entries) <= _MOST_NOTED else None)
+    entries = manifest.entries
     if not entries:
-        return done
+        return
     root = target.parent if len(entries) == 1 and entries[0].path == ONE_FILE else target
     folders = TargetFolders(root)
     total_bytes = sum(entry.size_bytes for entry in entries)
     transfers = Transfers(Stage.RECEIVE, manifest.dataset, sink)
     transfers.expect(len(entries), total_bytes)
-    receiver = _Receiver(store, manifest, target, root, folders, is_private, may_replace, link_objects, done, transfers)
+    receiver = _Receiver(store, manifest, target, root, folders, options, done, transfers)
     root.mkdir(parents=True, exist_ok=True)
     with folders:
-        _make_folders(folders, root, entries, is_private)
+        _make_folders(folders, root, entries, options.is_private)
         transfers.begin()
-        stretches, files = receiver.jobs(entries)
+        stretches, files = receiver.jobs()
         transfers.expect(len(entries), total_bytes, len(stretches) + len(files))
-        at_a_time = min(max_workers, _MOST_STRETCHES if store.folder is None else _LOCAL_STRETCHES)
-        with in_background(lambda: for_each(receiver.receive_large, files, file_workers, stop=done.stop)) as all_files:
+        at_a_time = min(options.max_workers, _MOST_STRETCHES if store.folder is None else _LOCAL_STRETCHES)
+        with in_background(
+            lambda: for_each(receiver.receive_large, files, options.file_workers, stop=done.stop)
+        ) as all_files:
             try:
                 for_each(receiver.receive_range, stretches, at_a_time, stop=done.stop)
             except Interrupted:
@@ -138,7 +146,6 @@ def receive(
                 raise
             all_files.result()
     transfers.finish()
-    return done
 
 
 @dataclass(frozen=True)
@@ -150,18 +157,16 @@ class _Receiver:
     target: Path
     root: Path
     folders: TargetFolders
-    is_private: bool
-    may_replace: Callable[[FileEntry], bool]
-    link_objects: bool
+    options: ReceiveOptions
     done: Received
     transfers: Transfers
     writing: Turns = field(default_factory=lambda: Turns(_WRITERS))
 
-    def jobs(self, entries: Sequence[FileEntry]) -> tuple[list[PackRange], list[tuple[FileEntry, StoredAt]]]:
+    def jobs(self) -> tuple[list[PackRange], list[tuple[FileEntry, StoredAt]]]:
         """Stretches of packs, and other files; files without bytes are written at once."""
         files: list[tuple[FileEntry, StoredAt]] = []
         packs: dict[str, list[tuple[FileEntry, StoredAt]]] = {}
-        for entry in entries:
+        for entry in self.manifest.entries:
             place = self.manifest.places.get(entry.content_id)
             if needs_no_bytes(entry):
                 if not entry.path.endswith("/"):
@@ -195,7 +200,7 @@ class _Receiver:
         transfer = self.transfers.transfer(1, entry.size_bytes, entry.size_bytes)
         key = place_key(self.manifest, entry, place)
         path = Path(_path(self.target, entry))
-        source = self.store.local_path(key) if self.link_objects and not entry.is_executable else None
+        source = self.store.local_path(key) if self.options.link_objects and not entry.is_executable else None
         if source is not None and place.kind is Kind.OBJECT and not _is_writable(source):
             if path.is_symlink() or path.exists():
                 path.unlink()
@@ -216,10 +221,10 @@ class _Receiver:
             mode=_mode(entry.is_executable),
             on_bytes=moved,
         )
-        with _disk_errors(str(path)), explained_if_gone(self.manifest.dataset), arriving as temporary:
+        with _DiskErrors(str(path)), explained_if_gone(self.manifest.dataset), arriving as temporary:
             if file_content_id(temporary) != entry.content_id:
                 raise damaged(self.manifest.dataset, entry.path, key)
-            if self.is_private:
+            if self.options.is_private:
                 move(temporary, path)
             else:
                 self.done.date_back(temporary)
@@ -229,8 +234,8 @@ class _Receiver:
     def _write(self, entry: FileEntry, data: bytes | memoryview) -> None:
         """Raises ServiceUnavailable (disk full), OSError."""
         path = _path(self.target, entry)
-        with _disk_errors(path):
-            if self.is_private:
+        with _DiskErrors(path):
+            if self.options.is_private:
                 _write_new(path, data, _mode(entry.is_executable))
             else:
                 self._write_beside(entry, data)
@@ -278,7 +283,7 @@ class _Receiver:
 
     def _may_appear(self, entry: FileEntry, above: str) -> bool:
         if self.folders.is_in_place(above):
-            return self.may_replace(entry)
+            return self.options.may_replace(entry)
         self.done.displaced.add(entry.path)
         return False
 
@@ -334,15 +339,18 @@ def _mode(is_executable: bool) -> int:
     return 0o777 if is_executable else 0o666
 
 
-@contextmanager
-def _disk_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        found = disk_error(error, path)
-        if found is None:
-            raise
-        raise found from error
+class _DiskErrors:
+    """Errors of the disk name the path. A class, since a generator costs each small file a microsecond more."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
+        if isinstance(error, OSError) and (found := disk_error(error, self._path)) is not None:
+            raise found from error
 
 
 def materialise(
@@ -359,14 +367,5 @@ def materialise(
     (root may write what is read-only); with `download` everything is copied.
     Raises NotFound, IntegrityError, ServiceUnavailable (disk full).
     """
-    manifest = read_manifest(store, manifest_key)
-    receive(
-        store,
-        manifest,
-        manifest.entries,
-        target,
-        is_private=True,
-        link_objects=mode == "mount",
-        file_workers=store.concurrency,
-        sink=sink,
-    )
+    options = ReceiveOptions(is_private=True, link_objects=mode == "mount", file_workers=store.concurrency)
+    receive(store, read_manifest(store, manifest_key), target, options, Received(), sink)

@@ -51,23 +51,22 @@ OBJECTS = _Objects()
 
 
 def send_plan(
-    store: Store,
     plan: SyncPlan,
     root: Path,
     head: Manifest,
     sender: PackSender,
     *,
     max_workers: int,
-    replace: bool = False,
     destination: Destination = OBJECTS,
 ) -> tuple[Mapping[str, StoredAt], Mapping[str, int], Set[str]]:
-    """Send what the plan names; the places of all its entries, the sizes of their packs, and the contents that
-    the store had although that was not known (a gc may be about to take them). `destination`: of files that are sent
-    alone. Progress goes to `sender.transfers`.
+    """Send what the plan names to the store of the sender; the places of all its entries, the sizes of their packs, and
+    the contents that the store had although that was not known (a gc may be about to take them). `destination`: of
+    files that are sent alone. Progress goes to `sender.transfers`.
 
     Raises Conflict where a file is not any more what it was when it was identified.
     """
-    running, transfers = _Running(), sender.transfers
+    store, transfers, replace = sender.store, sender.transfers, sender.replace
+    running = _Running()
     # Packs may have been sent before there was a plan.
     values = len(plan.packs) + len(plan.files)
     transfers.expect(sender.content_files + plan.send_files, sender.content_bytes + plan.send_bytes, values)

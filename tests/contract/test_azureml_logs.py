@@ -10,7 +10,7 @@ import pytest
 
 from amlctl.core.events import Event, LogText, Warned
 from amlctl.errors import ServiceUnavailable
-from amlctl.operations.logs import Outage, follow
+from amlctl.operations.logs import FollowOptions, Outage, follow
 from amlctl.runs.records import load_record
 from tests.contract.workspace import WAITS_FOR_A_SIGNAL, Bench
 from tests.support.azureml_bench import QUICK, bench, opened_bench, pointed_at  # noqa: F401  (fixtures)
@@ -95,7 +95,7 @@ def test_who_follows_outlives_an_outage(azureml: AzureMLService, tmp_path: Path)
 
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
         run = bench.start(LINES)
-        assert follow(replace(bench, sink=sink), run, outage=Outage(0.01)).status == "Completed"
+        assert follow(replace(bench, sink=sink), run, FollowOptions(outage=Outage(0.01))).status == "Completed"
     assert text.encode().endswith(expected_log())
     assert warnings == 1
 
@@ -108,7 +108,7 @@ def test_following_stops_after_a_long_silence(azureml: AzureMLService, tmp_path:
     with opened_bench(azureml, tmp_path, sleep=lambda seconds: None) as bench:
         run = bench.start(LINES)
         with pytest.raises(ServiceUnavailable):
-            follow(replace(bench, sink=sink), run, outage=Outage(0.01, 0.1))
+            follow(replace(bench, sink=sink), run, FollowOptions(outage=Outage(0.01, 0.1)))
 
 
 def test_logs_that_are_listed_late(bench: Bench, azureml: AzureMLService) -> None:

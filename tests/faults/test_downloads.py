@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.support.clones import Clone
 from tests.support.fault_proxy import CutAnswer, FaultProxy, Reply, Seen, fault_proxy
 
 RANGE = 8 << 20
-DATA = b"".join(number.to_bytes(4, "big") for number in range(11 << 20))  # 44 MiB: six ranges
+DATA = random.Random(11).randbytes(44 << 20)  # six ranges
 KEY = "packs/aa/large.zip"
 
 

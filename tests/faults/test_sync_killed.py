@@ -28,9 +28,9 @@ from tests.support.clones import Clones
 from tests.support.context import Context
 from tests.support.dying_sync import DIED, OPTIONS
 from tests.support.trees import Tree, read_tree, write_tree
+from tests.support.warm_command import WarmCommand
 
 DATASET = "working/x"
-REPOSITORY = Path(__file__).parents[2]
 
 
 def _tree(seed: int, files: int = 60) -> Tree:
@@ -55,7 +55,7 @@ def _stored(folder: Path, store: DirectoryStore) -> Tree | None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("is_first", [True, False])
-def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first: bool) -> None:
+def test_killed_at_every_call_of_the_store(tmp_path: Path, warm: WarmCommand, moment: str, is_first: bool) -> None:
     old = None if is_first else _tree(1, 24)
     new = {**_tree(1, 24), **{f"d0/new{n}": b"%d" % n * 500 for n in range(20)}, "big": b"x" * 9_000}
     deaths = 0
@@ -68,9 +68,7 @@ def test_killed_at_every_call_of_the_store(tmp_path: Path, moment: str, is_first
             write_tree(root, old)
             sync(Context(project, store), DATASET, OPTIONS)
         write_tree(root, new)
-        command = [sys.executable, "-m", "tests.support.dying_sync"]
-        arguments = [str(project.root), store.url, DATASET, str(calls), moment]
-        code = subprocess.run([*command, *arguments], cwd=REPOSITORY, check=False).returncode
+        code = warm.program("tests.support.dying_sync", store.url, calls, moment, project.root, DATASET)
         if code == 0:
             break
         assert code == DIED

@@ -15,6 +15,7 @@ from amlctl.core.run_state import RunState
 from amlctl.core.settings import WorkspaceSettings
 from amlctl.core.store_keys import published_key, record_key
 from amlctl.errors import Conflict, IntegrityError
+from amlctl.operations.logs import FollowOptions
 from amlctl.operations.runs import delete, list_runs, resolve_run
 from amlctl.operations.submit.submit import submit
 from amlctl.runs.known import note_made, read_order
@@ -174,7 +175,7 @@ def _submitted(bench: Bench, name: str, at: datetime) -> str:
     return submit(
         bench,
         bench.request("train.py", name=name),
-        on_interrupt=never_interrupted,
+        following=FollowOptions(never_interrupted),
         clock=lambda: at,
     ).record.run
 

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from tests.support.bench import Bench, open_bench, wait_until, wait_until_tidied
 from tests.support.dying_fetch import DIED
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree, read_tree, write_tree
+from tests.support.warm_command import WarmCommand
 
 WRITES = """
     import os, pathlib
@@ -251,7 +250,7 @@ def test_a_fetch_leaves_the_temporary_files_of_others_alone(bench: Bench, run: s
 
 @pytest.mark.parametrize("has_edit", [False, True])
 def test_a_fetch_that_is_killed_leaves_nothing_that_looks_like_the_users(
-    bench: Bench, run: str, tmp_path: Path, has_edit: bool
+    bench: Bench, run: str, tmp_path: Path, warm: WarmCommand, has_edit: bool
 ) -> None:
     folder = bench.project.outputs_dir / run
     save_as_run(bench, run, FIRST)
@@ -261,9 +260,8 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_looks_like_the_users(
     wait_until_tidied(bench)
     shutil.copytree(bench.project.root, kept, symlinks=True)
     for number in range(1, 200):
-        program = [sys.executable, "-m", "tests.support.dying_fetch", str(bench.project.root), run, str(number)]
         save_as_run(bench, run, SECOND)
-        done = subprocess.run(program, check=False)
+        code = warm.program("tests.support.dying_fetch", bench.project.root, run, number)
         if has_edit:
             (folder / "same").write_text("edited")
         save_as_run(bench, run, {**SECOND, "grows": b"ggg", "same": b"other", "ckpt/a": b"3"})
@@ -272,9 +270,9 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_looks_like_the_users(
         assert (read_tree(folder), result.kept) == (expected, ("same",) if has_edit else ()), number
         shutil.rmtree(bench.project.root)
         shutil.copytree(kept, bench.project.root, symlinks=True)
-        if done.returncode == 0:
+        if code == 0:
             break
-        assert done.returncode == DIED
+        assert code == DIED
     assert number > 20
 
 

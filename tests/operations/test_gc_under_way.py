@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
@@ -23,8 +21,7 @@ from tests.support.clock import YEAR_LATER
 from tests.support.clones import DATASET, Clone, Clones, random_tree
 from tests.support.faulty_store import Call, FaultyStore
 from tests.support.trees import Tree
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.warm_command import WarmCommand
 
 
 def _collect(store: Store) -> GcResult:
@@ -145,21 +142,14 @@ def test_a_sync_never_commits_what_a_gc_deletes(
     assert met > 10
 
 
-def test_a_gc_that_was_killed_stops_nothing(clones: Clones, one: Clone) -> None:
+def test_a_gc_that_was_killed_stops_nothing(clones: Clones, one: Clone, warm: WarmCommand) -> None:
     """Killed for real, at every call; the next commands continue at once and find all they need."""
-    program = (
-        "import sys\nfrom tests.support.dying_sync import DyingStore\nfrom pathlib import Path\n"
-        "from amlctl.core.events import null_sink\nfrom amlctl.operations.store.gc import gc\n"
-        "from tests.support.clock import YEAR_LATER\n"
-        "store = DyingStore(Path(sys.argv[1]), int(sys.argv[2]), is_after=True)\n"
-        "gc(store, delete=True, now=YEAR_LATER, sink=null_sink)\n"
-    )
     for number in range(12):
         one.make(random_tree(number, 12))
         one.sync(yes=True)
     deaths = 0
     for calls in range(2, 200, 5):
-        code = subprocess.run([sys.executable, "-c", program, clones.store.url, str(calls)], cwd=REPOSITORY).returncode
+        code = warm.program("tests.support.dying_sync", clones.store.url, calls, "after")
         one.make(random_tree(0, 12) if calls % 2 else random_tree(calls, 12))
         one.sync(yes=True)
         two = clones["two"]

@@ -7,7 +7,7 @@ import pytest
 
 from amlctl.core.events import Event, LogText, RunStateChanged
 from amlctl.errors import NotFound
-from amlctl.operations.logs import InterruptChoice, follow, log_pieces, tail_cursor
+from amlctl.operations.logs import FollowOptions, InterruptChoice, follow, log_pieces, tail_cursor
 from amlctl.workspaces.contract import LogChunk
 from amlctl.workspaces.local.workspace import LocalWorkspace
 from tests.support.bench import Bench, wait_for_state
@@ -141,7 +141,7 @@ def interrupt_once(bench: Bench, run: str, choice: InterruptChoice) -> tuple[str
         (bench.project.root / "go").touch()
         return choice
 
-    record = follow(replace(bench, sink=sink), run, on_interrupt=choose)
+    record = follow(replace(bench, sink=sink), run, FollowOptions(choose))
     return record.status, "".join(event.text for event in events if isinstance(event, LogText))
 
 
@@ -177,6 +177,6 @@ def test_a_second_interrupt_while_canceling_leaves(bench: Bench) -> None:
         if isinstance(event, LogText):
             raise KeyboardInterrupt
 
-    record = follow(replace(bench, sink=sink), run, on_interrupt=lambda: InterruptChoice.CANCEL)
+    record = follow(replace(bench, sink=sink), run, FollowOptions(lambda: InterruptChoice.CANCEL))
     assert not record.is_final
     assert wait_for_state(bench, run, "Canceled").is_final

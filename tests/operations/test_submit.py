@@ -11,7 +11,7 @@ import pytest
 from amlctl.core.events import LogText, Note, RunCreated, RunStateChanged, Warned
 from amlctl.core.run import RunRecord
 from amlctl.errors import NotFound, RunFailed, SettingsError, UsageError
-from amlctl.operations.logs import InterruptChoice
+from amlctl.operations.logs import FollowOptions, InterruptChoice
 from amlctl.operations.submit.submit import plan
 from tests.support.bench import Bench, wait_for_state, wait_until, wait_until_tidied
 
@@ -331,7 +331,7 @@ def test_ctrl_c_before_a_run_is_handed_over_cancels_it(bench: Bench) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         submit(replace(bench, sink=interrupt), bench.request("train.py"),
-            on_interrupt=lambda: pytest.fail("nothing is followed yet"),
+            following=FollowOptions(lambda: pytest.fail("nothing is followed yet")),
         )  # fmt: skip
     [created] = bench.reported(RunCreated)
     assert bench.workspace.read(created.run).status == "Canceled"
@@ -362,7 +362,7 @@ def test_ctrl_c_cancels_and_brings_what_there_is(bench: Bench) -> None:
     from amlctl.operations.submit.submit import submit
 
     result = submit(replace(bench, sink=interrupt), bench.request("train.py"),
-        on_interrupt=choose,
+        following=FollowOptions(choose),
     )  # fmt: skip
     assert asked == [1]
     assert result.record.status == "Canceled"

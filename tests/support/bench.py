@@ -14,7 +14,7 @@ from amlctl.core.events import Event, null_sink
 from amlctl.core.run import RunRecord, RunSpec
 from amlctl.core.settings import Settings
 from amlctl.localfs.project import Project
-from amlctl.operations.logs import InterruptChoice
+from amlctl.operations.logs import FollowOptions, InterruptChoice
 from amlctl.operations.submit.result import SubmitResult
 from amlctl.operations.submit.sources import SubmitRequest
 from amlctl.operations.submit.submit import submit
@@ -71,7 +71,7 @@ class Bench(Context):
             self.request(script, **more),
             is_detached=is_detached,
             fetch_outputs=fetch_outputs,
-            on_interrupt=on_interrupt,
+            following=FollowOptions(on_interrupt),
         )
 
     def reported(self, kind: type[Event]) -> list[Any]:

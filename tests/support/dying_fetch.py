@@ -1,6 +1,6 @@
-"""A program: fetches a run and ends, without a word, before its N-th change of a file.
+"""A program for `WarmCommand`: fetches a run and ends, without a word, before its N-th change of a file.
 
-python -m tests.support.dying_fetch PROJECT RUN N
+Arguments: PROJECT RUN N
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from amlctl.operations.fetch import fetch
+from tests.support.bench import open_bench
 
 DIED = 9
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "os.truncate", "shutil.copyfile")
@@ -32,10 +35,7 @@ def die_at(number: int, root: Path) -> None:
     sys.addaudithook(hook)
 
 
-if __name__ == "__main__":
-    from amlctl.operations.fetch import fetch
-    from tests.support.bench import open_bench
-
+def main() -> None:
     bench = open_bench(Path(sys.argv[1]))
     die_at(int(sys.argv[3]), bench.project.root)
     fetch(bench, sys.argv[2])

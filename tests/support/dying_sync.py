@@ -1,6 +1,6 @@
-"""A program: syncs a dataset with a store that ends the process, without a word, at its N-th call.
+"""A program for `WarmCommand`: a sync or gc with a store that ends the process, without a word, at its N-th call.
 
-python -m tests.support.dying_sync PROJECT STORE DATASET N before|after
+Arguments: STORE N before|after [PROJECT DATASET]; without a project, a gc.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from amlctl.core.events import null_sink
 from amlctl.localfs.project import Project
+from amlctl.operations.store.gc import gc
 from amlctl.operations.sync.sync import SyncOptions, sync
 from amlctl.stores.directory import DirectoryStore
+from tests.support.clock import YEAR_LATER
 from tests.support.context import Context
 
 OPTIONS = SyncOptions(pack_size=20_000, pack_below=4_000)
@@ -46,7 +49,11 @@ class DyingStore(DirectoryStore):
         return counted
 
 
-if __name__ == "__main__":
-    root, folder, dataset, calls, moment = sys.argv[1:]
+def main() -> None:
+    folder, calls, moment, *synced = sys.argv[1:]
     store = DyingStore(Path(folder), int(calls), is_after=moment == "after")
-    sync(Context(Project(Path(root)), store), dataset, OPTIONS)
+    if synced:
+        root, dataset = synced
+        sync(Context(Project(Path(root)), store), dataset, OPTIONS)
+    else:
+        gc(store, delete=True, now=YEAR_LATER, sink=null_sink)

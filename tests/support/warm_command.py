@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+_REPOSITORY = Path(__file__).parents[2]
 SDKS = ("azure.ai.ml", "azure.identity", "azure.storage.blob")
 
 
@@ -32,18 +33,29 @@ class WarmCommand:
     folder: Path
     process: subprocess.Popen[bytes]
 
+    def program(self, module: str, *arguments: object) -> int:
+        """Run the `main()` of a module of the tests in a process of its own; its exit code."""
+        return self([*map(str, arguments)], _REPOSITORY, os.environ, 60, module=module).returncode
+
     def __call__(
-        self, arguments: Sequence[str], cwd: Path, variables: Mapping[str, str], limit_s: float
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        variables: Mapping[str, str],
+        limit_s: float,
+        *,
+        module: str = "amlctl.cli.app",
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run one command to its end. Raises subprocess.TimeoutExpired."""
+        """Run one command, or the `main()` of another module, to its end. Raises subprocess.TimeoutExpired."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:
-            request = json.dumps([list(arguments), os.fspath(cwd), dict(variables)]).encode("utf-8", "surrogateescape")
+            request = json.dumps([module, list(arguments), os.fspath(cwd), dict(variables)])
+            data = request.encode("utf-8", "surrogateescape")
             with socket.socket(socket.AF_UNIX) as to_server:
                 to_server.settimeout(limit_s)
                 to_server.connect(str(self.folder / "socket"))
                 streams = [stream.fileno() for stream in (nothing, out, err)]
-                socket.send_fds(to_server, [len(request).to_bytes(8, "big")], streams)
-                to_server.sendall(request)
+                socket.send_fds(to_server, [len(data).to_bytes(8, "big")], streams)
+                to_server.sendall(data)
                 pid = int(_line(to_server))
                 try:
                     code = int(_line(to_server))
@@ -58,7 +70,7 @@ def warm_command(*modules: str) -> Iterator[WarmCommand]:
     """`modules` are imported beside amlctl's own."""
     with tempfile.TemporaryDirectory(prefix="amlctl-warm-") as folder:
         command = [sys.executable, "-m", __name__, folder, *modules]
-        with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE) as process:
+        with subprocess.Popen(command, cwd=_REPOSITORY, stdin=subprocess.PIPE) as process:
             ready = Path(folder, "ready")
             while not ready.exists():
                 assert process.poll() is None, "the forking process has ended"
@@ -145,8 +157,11 @@ def _request(connection: socket.socket) -> tuple[str, Sequence[int]]:
     return request.decode("utf-8", "surrogateescape"), streams
 
 
-def _become(arguments: Sequence[str], cwd: str, variables: Mapping[str, str], streams: Sequence[int]) -> None:
-    """In the command's process: its folder, variables and streams, then `main()` as `python -m amlctl` calls it."""
+def _become(
+    module: str, arguments: Sequence[str], cwd: str, variables: Mapping[str, str], streams: Sequence[int]
+) -> None:
+    """In the command's process: its folder, variables and streams, then `main()` as `python -m` calls it."""
+    import importlib
     import random
     import threading
 
@@ -163,14 +178,14 @@ def _become(arguments: Sequence[str], cwd: str, variables: Mapping[str, str], st
     sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-    program = os.fspath(Path(__file__).parents[2] / "amlctl/__main__.py")
+    program = os.fspath(_REPOSITORY / "amlctl/__main__.py")
     sys.argv = [program, *arguments]
     sys.orig_argv = [sys.executable, "-m", "amlctl", *arguments]
-    from amlctl.cli.app import main
 
     code: str | int | None = 1
     try:
-        main()
+        importlib.import_module(module).main()
+        code = 0
     except SystemExit as exit_:
         code = exit_.code or 0
     except BaseException:  # noqa: BLE001  as at the end of a program

@@ -47,7 +47,7 @@ def logs(
     """Show a run's log, live or afterwards"""
     from amlctl.operations.code_paths import code_paths
     from amlctl.operations.failure import run_failure
-    from amlctl.operations.logs import follow, tail_cursor
+    from amlctl.operations.logs import FollowOptions, follow, tail_cursor
 
     call = invocation(ctx)
     run_id, app_ = call.find_run(run)
@@ -59,7 +59,7 @@ def logs(
         return 0
     cursor = 0 if tail is None else tail_cursor(workspace, run_id, tail, name=name)
     is_watched = call.output.shows_runs and not is_raw
-    record = follow(app_, run_id, name=name, cursor=cursor, is_watched=is_watched)
+    record = follow(app_, run_id, FollowOptions(is_watched=is_watched), name=name, cursor=cursor)
     call.close()
     if call.is_json:
         call.result(record.to_json(), [])

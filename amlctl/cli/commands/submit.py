@@ -227,6 +227,7 @@ def submit(
     from amlctl.core.events import Note
     from amlctl.core.run import parse_duration_s
     from amlctl.operations.environment import chosen_environment
+    from amlctl.operations.logs import FollowOptions
     from amlctl.operations.submit.sources import SubmitRequest
     from amlctl.operations.submit.submit import plan as plan_operation
     from amlctl.operations.submit.submit import submit as submit_operation
@@ -279,13 +280,13 @@ def submit(
         plan = plan_operation(app_, request)
         call.result(plan.to_json(), _plan(plan))
         return 0
+    choose = on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause)
     result = submit_operation(
         app_,
         request,
         is_detached=is_detached,
         fetch_outputs=app_.settings.submit.fetch if is_fetching is None else is_fetching,
-        is_watched=call.output.shows_runs,
-        on_interrupt=on_interrupt(app_.settings.submit.on_interrupt, call.output, call.pause),
+        following=FollowOptions(choose, is_watched=call.output.shows_runs),
     )
     if _said_yes("--should-open-url", old_opening, False) and result.record.studio_url and call.output.can_ask:
         typer.launch(result.record.studio_url)

@@ -45,7 +45,7 @@ from amlctl.operations.compute import checked_target, prepare_target
 from amlctl.operations.context import Context
 from amlctl.operations.failure import run_failure
 from amlctl.operations.fetch import fetch
-from amlctl.operations.logs import InterruptChoice, follow
+from amlctl.operations.logs import FollowOptions, follow
 from amlctl.operations.submit.check import CheckedRun, check
 from amlctl.operations.submit.inputs import bring
 from amlctl.operations.submit.job_file import JobFile, find_job_file, hand_over
@@ -75,8 +75,7 @@ def submit(
     *,
     is_detached: bool = False,
     fetch_outputs: bool = True,
-    is_watched: bool = False,
-    on_interrupt: Callable[[], InterruptChoice],
+    following: FollowOptions,
     clock: Callable[[], datetime] = utc_now,
 ) -> SubmitResult:
     """Make the run and, unless detached, follow it to its end and fetch its outputs, however it ended.
@@ -101,7 +100,7 @@ def submit(
     if is_detached:
         result = SubmitResult(context.workspace.read(run))
     else:
-        result = _finish(context, run, on_interrupt, fetch_outputs=fetch_outputs, is_watched=is_watched)
+        result = _finish(context, run, following, fetch_outputs=fetch_outputs)
     return replace(result, seconds=round(time.monotonic() - started, 3), is_reused=equal is not None)
 
 
@@ -282,18 +281,11 @@ def _warn_of_secrets(context: Context, prepared: PreparedRun) -> None:
         context.sink(Warned(f"{names}: visible to everyone who can read the workspace's jobs"))
 
 
-def _finish(
-    context: Context,
-    run: str,
-    on_interrupt: Callable[[], InterruptChoice],
-    *,
-    fetch_outputs: bool,
-    is_watched: bool,
-) -> SubmitResult:
+def _finish(context: Context, run: str, following: FollowOptions, *, fetch_outputs: bool) -> SubmitResult:
     """Follow the run, unless the user detaches, and fetch its outputs."""
     sink = context.sink
     try:
-        record = follow(context, run, on_interrupt=on_interrupt, is_watched=is_watched)
+        record = follow(context, run, following)
     except AmlctlError:
         sink(
             Note(

@@ -46,7 +46,7 @@ from amlctl.snapshots.gc_mark import GcWatch
 from amlctl.snapshots.heads import Head, HeadMoved, next_head, swap_head
 from amlctl.snapshots.known import ValuesLost, ensure_kept
 from amlctl.snapshots.manifests import write_manifest
-from amlctl.snapshots.pack_sender import PackSender, pack_sender
+from amlctl.snapshots.pack_sender import PackSender
 from amlctl.snapshots.send import OBJECTS, send_plan
 from amlctl.snapshots.store_format import ensure_format
 from amlctl.snapshots.transfers import Transfers
@@ -117,7 +117,7 @@ class SyncAttempt:
             self._plain_files = self._look_at_plain_files()
         stored = self._stored_contents()
         transfers = Transfers(Stage.SEND, self._dataset, self._sink)
-        with pack_sender(
+        with PackSender(
             self._store,
             self._state.sync,
             self._options.pack_size,
@@ -297,13 +297,11 @@ class SyncAttempt:
         head = merged.head
         self._plain_files.make_room(plan, head)  # old away before new
         places, pack_sizes, was_there = send_plan(
-            self._store,
             plan,
             self._looked.root,
             replace(head, pack_sizes={**merged.known.pack_sizes, **head.pack_sizes}),
             sender,
             max_workers=self._options.file_workers(self._store),
-            replace=self._replace,
             destination=self._plain_files if self._plain_files.is_mirror else OBJECTS,
         )
         manifest = Manifest(

@@ -29,7 +29,7 @@ from amlctl.operations.sync.sync import SyncOptions, SyncResult
 from amlctl.parallel import ended_by_interrupt
 from amlctl.snapshots.heads import Head, list_manifests
 from amlctl.snapshots.manifests import read_header, read_manifest
-from amlctl.snapshots.receive import receive
+from amlctl.snapshots.receive import Received, ReceiveOptions, receive
 from amlctl.stores.contract import Store
 
 
@@ -223,17 +223,12 @@ class _Pull:
     ) -> None:
         store, looked, options = self.context.store, self.looked, self.options
         folder = PullTarget(looked.dataset, looked.root, looked.scanned, takes_all=options.theirs)
-        received = receive(
-            store,
-            wanted,
-            folder.make_room(changes.deleted, to_write),
-            looked.root,
-            may_replace=folder.may_write,
-            max_workers=options.max_workers,
-            file_workers=options.file_workers(store),
-            is_noted=True,
-            sink=self.context.sink,
+        writable = replace(wanted, entries=folder.make_room(changes.deleted, to_write))
+        received = Received.noting(writable.entries)
+        how = ReceiveOptions(
+            may_replace=folder.may_write, max_workers=options.max_workers, file_workers=options.file_workers(store)
         )
+        receive(store, writable, looked.root, how, received, self.context.sink)
         folder.leave_out(received.displaced)
         folder.delete(changes.deleted, kept_folders=[e.path for e in target if e.path.endswith("/")])
         if received.written:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from amlctl.azure_access.connections import bracketed, is_host, is_ip
 from amlctl.errors import SettingsError
@@ -82,34 +83,9 @@ class BlobAddress:
 
 def parse_address(url: str) -> tuple[BlobAddress, str]:
     """The address, and the SAS token in the URL or an empty text. Raises SettingsError."""
-    shown = without_secrets(url)
-
-    def wrong(what: str, hint: str = _EXAMPLE) -> SettingsError:
-        return SettingsError(f"store {shown!r} {what}", hint=hint)
-
-    try:
-        parts = urlsplit(url)
-        names = [unquote(part, errors="strict") for part in parts.path.split("/") if part]
-    except ValueError as error:
-        raise wrong("is not a URL") from error
-    if "@" in parts.netloc:
-        raise wrong("has a login", f"{_EXAMPLE}, and the key in AZURE_STORAGE_KEY, or az login")
-    if parts.fragment:
-        raise wrong("has a fragment", "write %23 for a # in the prefix")
-    if _SIGNATURE.search(parts.path):
-        raise wrong("has a SAS token in its path", f"write ? before it: {_EXAMPLE}?sv=…&sig=…")
-    try:
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise wrong("has an invalid port") from error
-    if port == 0:
-        raise wrong("has an invalid port")
-    if not host:
-        raise wrong("has no host")
-    if not is_host(host):
-        raise wrong(f"has an invalid host {host!r}")
-    if parts.scheme != "https" and not _is_near(host):
-        raise wrong("would send keys and data unencrypted over the network", f"https://{parts.netloc}{parts.path}")
+    wrong = _Wrong(url)
+    parts, names = _split(url, wrong)
+    host, port = _host(parts, wrong)
     is_path_style = port not in (None, 80, 443) or "." not in host or is_ip(host)
     given = f"{parts.scheme}://{parts.netloc}"
     if not is_path_style:
@@ -125,19 +101,66 @@ def parse_address(url: str) -> tuple[BlobAddress, str]:
     container, *rest = names
     if not _CONTAINER.fullmatch(container):
         raise wrong(f"has an invalid container {container!r}", "3 to 63 lower-case letters, digits and single hyphens")
-    if sum(len(part) + 1 for part in rest) + _LONGEST_OWN > _MAX_NAME:
+    prefix = _prefix(rest, wrong)
+    if parts.query and "sig" not in parse_qs(parts.query):
+        raise wrong("has a query that is not a SAS token", f"{_EXAMPLE}?sv=…&sig=…, or without the query")
+    is_https = parts.scheme == "https"
+    address = BlobAddress(is_https, host, port or (443 if is_https else 80), account, is_path_style, container, prefix)
+    return address, parts.query
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """Makes the error for a URL."""
+
+    url: str
+
+    def __call__(self, what: str, hint: str = _EXAMPLE) -> SettingsError:
+        return SettingsError(f"store {without_secrets(self.url)!r} {what}", hint=hint)
+
+
+def _split(url: str, wrong: _Wrong) -> tuple[SplitResult, list[str]]:
+    """Its parts, and the names in its path."""
+    try:
+        parts = urlsplit(url)
+        names = [unquote(part, errors="strict") for part in parts.path.split("/") if part]
+    except ValueError as error:
+        raise wrong("is not a URL") from error
+    if "@" in parts.netloc:
+        raise wrong("has a login", f"{_EXAMPLE}, and the key in AZURE_STORAGE_KEY, or az login")
+    if parts.fragment:
+        raise wrong("has a fragment", "write %23 for a # in the prefix")
+    if _SIGNATURE.search(parts.path):
+        raise wrong("has a SAS token in its path", f"write ? before it: {_EXAMPLE}?sv=…&sig=…")
+    return parts, names
+
+
+def _host(parts: SplitResult, wrong: _Wrong) -> tuple[str, int | None]:
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise wrong("has an invalid port") from error
+    if port == 0:
+        raise wrong("has an invalid port")
+    if not host:
+        raise wrong("has no host")
+    if not is_host(host):
+        raise wrong(f"has an invalid host {host!r}")
+    if parts.scheme != "https" and not _is_near(host):
+        raise wrong("would send keys and data unencrypted over the network", f"https://{parts.netloc}{parts.path}")
+    return host, port
+
+
+def _prefix(names: Sequence[str], wrong: _Wrong) -> str:
+    """That of every key, from the names below the container."""
+    if sum(len(part) + 1 for part in names) + _LONGEST_OWN > _MAX_NAME:
         raise wrong(
             f"has a prefix of more than {_MAX_NAME - _LONGEST_OWN} characters",
             f"a blob's name has at most {_MAX_NAME}, and amlctl needs some of them below the prefix",
         )
-    if any(part.endswith(".") or not part.isprintable() for part in rest):
-        raise wrong(f"has an invalid prefix {'/'.join(rest)!r}")
-    if parts.query and "sig" not in parse_qs(parts.query):
-        raise wrong("has a query that is not a SAS token", f"{_EXAMPLE}?sv=…&sig=…, or without the query")
-    prefix = "/".join(rest) + "/" if rest else DEFAULT_PREFIX
-    is_https = parts.scheme == "https"
-    address = BlobAddress(is_https, host, port or (443 if is_https else 80), account, is_path_style, container, prefix)
-    return address, parts.query
+    if any(part.endswith(".") or not part.isprintable() for part in names):
+        raise wrong(f"has an invalid prefix {'/'.join(names)!r}")
+    return "/".join(names) + "/" if names else DEFAULT_PREFIX
 
 
 def without_secrets(url: str) -> str:

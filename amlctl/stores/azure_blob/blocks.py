@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -222,7 +222,3 @@ def _step_back(read: Read, old: Sequence[_Old], at: int, start: int, number: int
         number -= 1
         start -= old[number].size_bytes
     return start, number
-
-
-def kept_bytes(blocks: Sequence[Block], there: Collection[str]) -> int:
-    return sum(block.size_bytes for block in blocks if block.id in there)

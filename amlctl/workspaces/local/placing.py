@@ -28,7 +28,7 @@ from amlctl.runs.copies import copy_manifest
 from amlctl.runs.records import save_record
 from amlctl.runtime.data import PlacingLog, mark_placed, unreadable
 from amlctl.snapshots.manifests import read_manifest
-from amlctl.snapshots.receive import Received, receive
+from amlctl.snapshots.receive import Received, ReceiveOptions, receive
 from amlctl.stores.contract import Store
 from amlctl.stores.directory import DirectoryStore
 from amlctl.workspaces.local.data_copies import DataCopies, DataCopy, repaired, rows_of
@@ -112,8 +112,8 @@ class Placer:
         written = wanted
         if not is_folder(self.store):
             wanted = self._from_data_blobs(manifest, wanted, target)
-            self._download(manifest.dataset, _only(manifest, wanted))
-        self._receive(manifest, wanted, target)
+            self._download(manifest.dataset, replace(manifest, entries=wanted))
+        self._receive(replace(manifest, entries=wanted), target)
         kept = {entry.path for entry in manifest.entries}
         rows = {path: row for path, row in copy.rows.items() if path in kept}
         copy.note({**rows, **rows_of(target, written)})
@@ -124,23 +124,12 @@ class Placer:
         if not is_folder(self.store):
             download_contents(self.store, self.node, dataset, manifest, self.log, self.check)
 
-    def _receive(self, manifest: Manifest, wanted: Sequence[FileEntry], target: Path) -> None:
+    def _receive(self, manifest: Manifest, target: Path) -> None:
         done = Received()
-
-        def unpack() -> object:
-            return receive(
-                self.node,
-                manifest,
-                wanted,
-                target,
-                is_private=True,
-                link_objects=self.record.spec.mode == "mount",
-                file_workers=self.node.concurrency,
-                done=done,
-                sink=PlacingLog(self.log),
-            )
-
-        with in_background(unpack) as unpacked:
+        is_mount = self.record.spec.mode == "mount"
+        options = ReceiveOptions(is_private=True, link_objects=is_mount, file_workers=self.node.concurrency)
+        sink = PlacingLog(self.log)
+        with in_background(lambda: receive(self.node, manifest, target, options, done, sink)) as unpacked:
             try:
                 while wait([unpacked], timeout=_POLL_S).not_done:
                     self.check()
@@ -170,10 +159,6 @@ def give_back(placed: Sequence[Placed]) -> None:
             there = one.path.stat()
             if (there.st_dev, there.st_ino) == one.inode and one.path.resolve() == one.real:
                 one.copies.give_back(one.copy, one.path)
-
-
-def _only(manifest: Manifest, entries: Sequence[FileEntry]) -> Manifest:
-    return replace(manifest, entries=entries, snapshot=manifest.snapshot)
 
 
 def _copied(source: Path, target: Path, entry: FileEntry, check: Callable[[], None]) -> bool:

@@ -14,7 +14,7 @@ from amlctl.core.manifest import FileEntry, StoredAt
 from amlctl.core.store_keys import pack_key
 from amlctl.errors import ServiceUnavailable
 from amlctl.snapshots import pack_sender as module
-from amlctl.snapshots.pack_sender import pack_sender
+from amlctl.snapshots.pack_sender import PackSender
 from amlctl.snapshots.transfers import Transfers
 from amlctl.stores.contract import Body, OnBytes, unobserved
 from amlctl.stores.directory import DirectoryStore
@@ -37,7 +37,7 @@ def _contents(number: int) -> Iterator[tuple[FileEntry, bytes]]:
 
 def test_each_content_is_in_its_pack_although_the_memory_was_used_again(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    with pack_sender(store, None, _PACK_BYTES, Transfers(Stage.SEND, "x", null_sink)) as sender:
+    with PackSender(store, None, _PACK_BYTES, Transfers(Stage.SEND, "x", null_sink)) as sender:
         for entry, data in _contents(60):
             sender.add(entry, data)
         sender.finish()
@@ -55,7 +55,7 @@ class _Failing(DirectoryStore):
 
 def test_a_pack_that_fails_gives_its_memory_back_and_is_an_error(tmp_path: Path) -> None:
     def send() -> None:
-        with pack_sender(_Failing(tmp_path), None, _PACK_BYTES, Transfers(Stage.SEND, "x", null_sink)) as sender:
+        with PackSender(_Failing(tmp_path), None, _PACK_BYTES, Transfers(Stage.SEND, "x", null_sink)) as sender:
             for entry, data in _contents(60):
                 sender.add(entry, data)
             sender.finish()
